@@ -1,0 +1,206 @@
+"""The command line: `python -m faig_lab` and the installed `faig-lab`.
+
+Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted, 141 nobody reads the output.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from traceback import print_exc
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from faig_lab.config.arguments import normalise
+from faig_lab.config.composition import FOLDER
+from faig_lab.errors import UserError
+
+DONE, FAILED, REFUSED, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+log = logging.getLogger("faig_lab")
+
+
+class JobError(Exception):
+    """A job of a multirun failed and has said so; carries the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line on `arguments` (default: those of the process) and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    traceback = os.environ.get(_FULL_ERROR) == "1" or _asks_for_traceback(given)
+    try:
+        code = _start(given, traceback)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end; there must be something to flush into.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _start(given: Sequence[str], traceback: bool) -> int:
+    """Hand over to Hydra; every exception but an interruption ends as one line and a code."""
+    try:
+        ordered = _flags_first(given)
+        with _arguments([*normalise(ordered), *(["++traceback=true"] if traceback else [])]), _hydra_raises():
+            hydra.main(config_path=str(FOLDER), config_name="config", version_base="1.3")(job)()
+        return DONE
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    except JobError as error:
+        print("error: a job of the multirun failed; see above and its run.log", file=sys.stderr)
+        return error.code
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if traceback:
+            print_exc()
+        return _report(error, given)
+
+
+def job(cfg: DictConfig) -> None:
+    """One run: check the composed configuration, then run the pipeline in Hydra's output folder."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    try:
+        with _environment(_FULL_ERROR, None):  # not for the processes that the run starts
+            _check(cfg, folder, multirun)
+            from faig_lab import pipeline
+
+            pipeline.run(cfg, folder)
+    except BrokenPipeError:
+        raise
+    except UserError as error:
+        _say(str(error), cfg)
+        _end(REFUSED, multirun)
+    except Exception as error:
+        _say(f"{type(error).__name__}: {_one_line(error)} (traceback in {folder})", cfg)
+        _end(FAILED, multirun)
+
+
+def _end(code: int, multirun: bool) -> NoReturn:
+    """Leave a job: a sweep goes on with the next one, a single run ends here."""
+    raise JobError(code) if multirun else SystemExit(code)
+
+
+def _check(cfg: DictConfig, folder: Path, multirun: bool) -> None:
+    from faig_lab.config.check import check
+
+    try:
+        check(cfg, multirun=multirun)
+    except UserError:
+        if not multirun:
+            _discard(folder)
+        raise
+
+
+def _discard(folder: Path) -> None:
+    """Remove the folder of a run that never started, if it holds only what Hydra put there."""
+    ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
+    if {entry.name for entry in folder.iterdir()} <= ours:
+        shutil.rmtree(folder)
+
+
+def _say(message: str, cfg: DictConfig) -> None:
+    """One line to the console and the log file; the traceback to the file, to both if asked for."""
+    log.error("error: %s", message)
+    shown = cfg.get("traceback") is True
+    log.log(logging.ERROR if shown else logging.DEBUG, "traceback:", exc_info=True)
+
+
+def _report(error: Exception, given: Sequence[str]) -> int:
+    """Print an error from outside of a job."""
+    from faig_lab.config.refusals import explain
+
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        error = UserError(explain(error, given))
+    known = isinstance(error, UserError)
+    print(f"error: {'' if known else type(error).__name__ + ': '}{_one_line(error)}", file=sys.stderr)
+    return REFUSED if known else FAILED
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+def _asks_for_traceback(given: Sequence[str]) -> bool:
+    return any(argument.lstrip("+").lower() in ("traceback=true", "traceback=yes") for argument in given)
+
+
+def _flags_first(given: Sequence[str]) -> list[str]:
+    """The arguments in the only order that Hydra reads: flags, then settings.
+
+    It is Hydra's own parser that is asked, except that it says what is wrong in one line, not in a page.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; --help shows what there is")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parsed = parser.parse_intermixed_args(list(given))
+    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
+        from faig_lab.config.messages import missing_path
+
+        raise UserError(missing_path("--config-dir", Path(parsed.config_dir), "folder"))
+    flags = [argument for argument in given if argument not in parsed.overrides]
+    return [*flags, *parsed.overrides]
+
+
+@contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra (and the ranks that Lightning starts) see `arguments` as those of the process."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _hydra_raises() -> AbstractContextManager[None]:
+    """Hydra raises its errors in this mode, where it would otherwise print several lines and exit."""
+    return _environment(_FULL_ERROR, "1")
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    before = os.environ.get(name)
+    try:
+        _set(name, value)
+        yield
+    finally:
+        _set(name, before)
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+if __name__ == "__main__":
+    # By its own name, so that both start forms run the same module (and jobs can be pickled).
+    from faig_lab.__main__ import main as start
+
+    sys.exit(start())

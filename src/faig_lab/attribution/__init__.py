@@ -1,0 +1,40 @@
+"""Which filters do which job: the path integral over weights and the scores made of it."""
+
+from faig_lab.attribution.callback import AttributionCallback
+from faig_lab.attribution.methods import Method, Problem
+from faig_lab.attribution.path import PathIntegral, State, completeness_gap, integrate
+from faig_lab.attribution.probe import ProbeIntegral, integrate_probe
+from faig_lab.attribution.quadrature import RULES, Rule, quadrature
+from faig_lab.attribution.run import Attribution, attribute, save_attribution
+from faig_lab.attribution.scores import (
+    contrast,
+    count_of,
+    discovered,
+    faig_scores,
+    ranking,
+    signed_share_scores,
+)
+
+__all__ = [
+    "RULES",
+    "Attribution",
+    "AttributionCallback",
+    "Method",
+    "PathIntegral",
+    "ProbeIntegral",
+    "Problem",
+    "Rule",
+    "State",
+    "attribute",
+    "completeness_gap",
+    "contrast",
+    "count_of",
+    "discovered",
+    "faig_scores",
+    "integrate",
+    "integrate_probe",
+    "quadrature",
+    "ranking",
+    "save_attribution",
+    "signed_share_scores",
+]

@@ -1,0 +1,32 @@
+"""The Lightning callback that attributes a target as soon as it is trained."""
+
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+
+from faig_lab.attribution.path import State
+from faig_lab.attribution.run import Attribution
+
+
+class AttributionCallback(pl.Callback):
+    """Attribute the filters of the network that was just fitted.
+
+    It runs at the end of `fit`, after the weight averaging has put the EMA weights into the module: these are
+    the θ that is attributed. The work itself is a function of θ, the same one that serves weights from a file.
+
+    Args:
+        attribute: θ → attribution.
+
+    Attributes:
+        result: what `attribute` returned, None before the end of `fit`.
+    """
+
+    def __init__(self, attribute: Callable[[State], Attribution]) -> None:
+        self.attribute = attribute
+        self.result: Attribution | None = None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Attribute the module's network on its device."""
+        network = pl_module.network
+        weights = {name: value.detach().clone() for name, value in network.state_dict().items()}  # type: ignore[union-attr]
+        self.result = self.attribute(weights)

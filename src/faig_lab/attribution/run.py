@@ -1,0 +1,64 @@
+"""Attribution as one step of a study: scores of several methods, and the files they leave behind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from faig_lab.attribution.methods import Method, Problem
+from faig_lab.attribution.probe import ProbeIntegral
+from faig_lab.attribution.scores import ranking
+from faig_lab.files import write_json, write_npz, write_text
+from faig_lab.networks import FilterLayout
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Scores of every method on one problem.
+
+    Attributes:
+        scores: method → (draws, K, F), float64 on the CPU.
+        degradations: the K names.
+        layout: the F filters.
+        integral: the signed path integrals (completeness is reported with every result).
+    """
+
+    scores: dict[str, Tensor]
+    degradations: tuple[str, ...]
+    layout: FilterLayout
+    integral: ProbeIntegral
+
+
+def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
+    """Score the filters by every method; the path integral is computed once for all that use it."""
+    scores = {name: method(problem) for name, method in methods.items()}
+    return Attribution(scores, problem.degradations, problem.layout, problem.integral)
+
+
+def save_attribution(result: Attribution, method: str, folder: Path, provenance: Mapping[str, object]) -> None:
+    """Write scores.npz, layout.json, provenance.json and the authors' index files.
+
+    scores.npz holds `<degradation>` for the run's method and `<method>/<degradation>` for the others, (F,) in
+    layout order; a method with several draws has (draws, F). `<degradation>_index.txt` lists all filters of
+    the run's method by descending score, one flat index a line, as the authors' scripts do.
+
+    Args:
+        result: what `attribute` returned.
+        method: the run's method, a key of `result.scores`.
+        folder: the run's `attribution` folder.
+        provenance: where the scores come from; plain data.
+    """
+    arrays = {}
+    for name, scores in result.scores.items():
+        for k, degradation in enumerate(result.degradations):
+            values = scores[:, k].numpy()
+            key = degradation if name == method else f"{name}/{degradation}"
+            arrays[key] = values[0] if len(values) == 1 else values
+    write_npz(folder / "scores.npz", arrays)
+    write_json(folder / "layout.json", result.layout.describe())
+    write_json(folder / "provenance.json", dict(provenance))
+    for k, degradation in enumerate(result.degradations):
+        order = ranking(result.scores[method][0, k]).numpy()
+        write_text(folder / f"{degradation}_index.txt", "".join(f"{i}\n" for i in np.asarray(order)))

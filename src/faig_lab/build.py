@@ -1,0 +1,123 @@
+"""From settings to objects: what the pipeline works with, and what determines a trained network."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from faig_lab.attribution import Method
+from faig_lab.config import Settings
+from faig_lab.data import Degradation, StudyData
+from faig_lab.training import Loop, Schedule, SRModule, numerics_version, resolve_precision, state_fingerprint
+
+PRECISIONS: Mapping[str, tuple[torch.dtype, torch.dtype | None]] = {
+    "float64": (torch.float64, None),
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.float32, torch.bfloat16),
+}
+"""`attribution.precision` → precision of weights and sums, and of the network's operations where it is lower."""
+
+
+def make(node: Mapping[str, Any]) -> Any:
+    """Instantiate a `_target_` node with plain lists and dicts."""
+    return instantiate(dict(node), _convert_="all")
+
+
+def make_network(settings: Settings) -> nn.Module:
+    """The network with fresh weights, which depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = make(settings.network)
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def make_degradation(settings: Settings) -> Degradation:
+    """The way from HR to LR at the network's scale."""
+    parts = {name: make(node) for name, node in settings.degradation.parts.items()}
+    downsample = make(settings.degradation.downsample)
+    return Degradation(parts, downsample, settings.network["scale"], settings.degradation.quantise)
+
+
+def make_methods(settings: Settings) -> dict[str, Method]:
+    """The attribution methods by name."""
+    return {name: make(node) for name, node in settings.attribution.methods.items()}
+
+
+def make_module(
+    settings: Settings, name: str, degradation: Degradation, start: Mapping[str, Tensor] | None
+) -> SRModule:
+    """The LightningModule of "baseline" or "target", with given or fresh weights."""
+    network = make_network(settings)
+    if start is not None:
+        network.load_state_dict(dict(start))
+    training = settings.training
+    return SRModule(
+        network,
+        degradation,
+        Schedule(**getattr(training, name).model_dump()),
+        loss=make(training.loss),
+        optimizer=make(training.optimizer),
+        seed=settings.seed,
+        stream=name,
+        clean=name == "baseline",
+        channels_last=training.channels_last,
+    )
+
+
+def make_loop(settings: Settings) -> Loop:
+    """The training loop's settings with the precision resolved."""
+    training = settings.training
+    return Loop(training.batch_size, training.ema_decay, training.validate_every, 0, trainer_arguments(settings))
+
+
+def trainer_arguments(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of Lightning's Trainer with the precision resolved."""
+    arguments = settings.trainer.model_dump()
+    return arguments | {"precision": resolve_precision(arguments["precision"], arguments["accelerator"])}
+
+
+def compute_device(settings: Settings) -> torch.device:
+    """Where attribution and analysis run: a CUDA GPU where training may use one, else the CPU.
+
+    Attribution sums in double precision, which Apple's GPUs do not have.
+    """
+    gpu = settings.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """Everything that determines the weights of "baseline" or "target", as plain data.
+
+    Args:
+        settings: the run's.
+        name: which network.
+        data: its training photographs count, by content.
+        start: the weights that training starts from, None for fresh ones.
+    """
+    degradation = make_degradation(settings)
+    training = settings.training
+    shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
+    plain = settings.degradation.model_dump()
+    return {
+        "name": name,
+        "code": numerics_version(),
+        "seed": settings.seed,
+        "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
+        "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
+        "margin": degradation.margin,
+        "network": settings.network,
+        "training": {key: training.model_dump()[key] for key in shared},
+        "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
+        "start": None if start is None else state_fingerprint(start),
+    }
+
+
+def cast(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
+    """Weights on the compute device in the precision of `attribution.precision`."""
+    dtype, _ = PRECISIONS[settings.attribution.precision]
+    move = partial(torch.Tensor.to, device=compute_device(settings), dtype=dtype)
+    return {name: move(value) if value.is_floating_point() else value for name, value in state.items()}

@@ -1,0 +1,107 @@
+"""Everything that can be known to be wrong before a run starts.
+
+Schema first, then each `_target_` against its signature, then what settings demand of each other, then files.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from faig_lab.config import rules
+from faig_lab.config.messages import first_error, keys_of
+from faig_lab.config.settings import Settings
+from faig_lab.config.targets import build, check_arguments, check_node
+from faig_lab.errors import UserError
+
+
+def check(cfg: DictConfig, *, multirun: bool = False) -> Settings:
+    """Validate a composed configuration and return it as typed settings.
+
+    Args:
+        cfg: the whole configuration, without Hydra's own node.
+        multirun: whether the run is one job of a sweep, which several devices exclude.
+
+    Raises:
+        UserError: one line that names the key or file, what is wrong, and the nearest valid choice.
+    """
+    tree = _resolved(cfg)
+    settings = _typed(tree)
+    _check_nodes(settings)
+    rules.check_values(settings)
+    _check_built(settings)
+    rules.check_files(settings)
+    _check_trainer_arguments(settings)
+    rules.check_trainer(settings.trainer, multirun)
+    return settings
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True)
+        missing = sorted(OmegaConf.missing_keys(cfg))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "configuration"
+        raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
+    if missing:
+        raise UserError(f"{missing[0]}: a value is required; give {missing[0]}=...")
+    assert isinstance(tree, dict)
+    return {str(name): value for name, value in tree.items()}
+
+
+def _typed(tree: Mapping[str, Any]) -> Settings:
+    try:
+        # Through JSON, so that the rules for types are those of `targets`.
+        return Settings.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        known = [key for key in keys_of(tree) if not _is_unknown(key, error)]
+        raise UserError(first_error(error, "", [*known, *_field_names()])) from None
+
+
+def _is_unknown(key: str, error: ValidationError) -> bool:
+    unknown = {".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "extra_forbidden"}
+    return any(key == other or key.startswith(f"{other}.") for other in unknown)
+
+
+def _field_names() -> list[str]:
+    return list(Settings.model_fields)
+
+
+def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
+    """Every node with a `_target_`, by dotted key."""
+    return {
+        "data": settings.data,
+        "degradation.downsample": settings.degradation.downsample,
+        **{f"degradation.parts.{name}": part for name, part in settings.degradation.parts.items()},
+        "network": settings.network,
+        "training.loss": settings.training.loss,
+        "training.optimizer": settings.training.optimizer,
+        **{f"attribution.methods.{name}": node for name, node in settings.attribution.methods.items()},
+    }
+
+
+def _check_nodes(settings: Settings) -> None:
+    for key, node in _nodes(settings).items():
+        check_node(node, key)
+
+
+def _check_built(settings: Settings) -> None:
+    """Instantiate what costs nothing, so that a value it refuses is reported now."""
+    import torch
+
+    for key, node in _nodes(settings).items():
+        if key.startswith("degradation.") or key in ("data", "training.loss"):
+            build(node, key)
+    with torch.device("meta"):  # shapes only, no memory
+        build(settings.network, "network")
+
+
+def _check_trainer_arguments(settings: Settings) -> None:
+    extra = settings.trainer.model_extra or {}
+    if extra:  # importing Lightning takes seconds; only where there is something to compare
+        from pytorch_lightning import Trainer
+
+        check_arguments(Trainer, extra, "trainer", partial=True)

@@ -1,0 +1,175 @@
+"""What settings demand of each other, of the machine and of the disk."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from faig_lab.config.messages import missing_path, show, suggest
+from faig_lab.config.settings import (
+    AnalysisSettings,
+    AttributionSettings,
+    PhaseSettings,
+    Settings,
+    TrainerSettings,
+)
+from faig_lab.errors import UserError
+
+SCALES = (2, 3, 4)
+
+# Set by the pipeline from other settings; a second source would be a contradiction.
+_PIPELINE_SETS = {
+    "max_steps": "training.*.iterations",
+    "min_steps": "training.*.iterations",
+    "max_epochs": "training.*.iterations",
+    "min_epochs": "training.*.iterations",
+    "max_time": "training.*.iterations",
+    "val_check_interval": "training.validate_every",
+    "check_val_every_n_epoch": "training.validate_every",
+    "logger": "the group logger",
+    "callbacks": "the pipeline",
+    "default_root_dir": "hydra.run.dir",
+}
+
+
+def check_values(settings: Settings) -> None:
+    """Values that are right in type and range but not together."""
+    _check_scale(settings)
+    for name, part in settings.degradation.parts.items():
+        _check_probability(part.get("probability"), f"degradation.parts.{name}.probability")
+    _check_phase(settings.training.baseline, "training.baseline")
+    _check_phase(settings.training.target, "training.target")
+    if "lr" in settings.training.optimizer:
+        raise UserError("training.optimizer.lr: set training.*.learning_rate, one for each network")
+    _check_attribution(settings.attribution)
+    _check_percents(settings.analysis)
+
+
+def _check_scale(settings: Settings) -> None:
+    scale, patch = settings.network.get("scale"), settings.training.patch_size
+    if scale not in SCALES:
+        near = min(SCALES, key=lambda s: abs(s - scale)) if isinstance(scale, int | float) else SCALES[0]
+        raise UserError(f"network.scale: {show(scale)} is not supported; 2, 3 or 4 (nearest: {near})")
+    if patch % scale:
+        near = max(scale, round(patch / scale) * scale)
+        raise UserError(f"training.patch_size: {patch} is not a multiple of network.scale = {scale}; nearest: {near}")
+
+
+def _check_probability(value: Any, key: str) -> None:
+    if isinstance(value, int | float) and not 0 <= value <= 1:
+        raise UserError(f"{key}: must be from 0 to 1, not {show(value)}")
+
+
+def _check_phase(phase: PhaseSettings, key: str) -> None:
+    if phase.minimum_learning_rate > phase.learning_rate:
+        raise UserError(
+            f"{key}.minimum_learning_rate: {phase.minimum_learning_rate:g} is above "
+            f"{key}.learning_rate = {phase.learning_rate:g}"
+        )
+
+
+def _check_attribution(attribution: AttributionSettings) -> None:
+    if attribution.name not in attribution.methods:
+        known = suggest(attribution.name, attribution.methods)
+        raise UserError(f"attribution.name: {attribution.name} is not in attribution.methods; {known}")
+    points = attribution.points
+    if attribution.rule == "simpson" and (points < 3 or points % 2 == 0):
+        raise UserError(
+            f"attribution.points: simpson needs an odd number of at least 3, not {points}; nearest: "
+            f"{max(3, points + 1)}"
+        )
+    if attribution.rule == "trapezoid" and points < 2:
+        raise UserError(f"attribution.points: trapezoid needs at least 2, not {points}")
+
+
+def _check_percents(analysis: AnalysisSettings) -> None:
+    for place, (before, after) in enumerate(pairwise(analysis.percents), start=1):
+        if after <= before:
+            raise UserError(f"analysis.percents.{place}: {after:g} after {before:g}; percents must increase")
+    wanted = analysis.headline_percent
+    if wanted not in analysis.percents:
+        near = min(analysis.percents, key=lambda percent: abs(percent - wanted))
+        raise UserError(f"analysis.headline_percent: {wanted:g} is not one of percents; nearest: {near:g}")
+
+
+def check_trainer(trainer: TrainerSettings, multirun: bool) -> None:
+    """Does this machine have what `trainer` asks for, and may a job of a sweep use it?"""
+    for name in trainer.model_extra or {}:
+        if name in _PIPELINE_SETS:
+            raise UserError(f"trainer.{name}: comes from {_PIPELINE_SETS[name]}; set it there")
+    _check_devices(trainer.devices)
+    if trainer.accelerator not in ("auto", "cpu"):
+        _check_accelerator(trainer)
+    single = trainer.devices in (1, "1") or (isinstance(trainer.devices, list) and len(trainer.devices) == 1)
+    if multirun and (trainer.num_nodes > 1 or not single):
+        key, value = ("num_nodes", trainer.num_nodes) if single else ("devices", trainer.devices)
+        # Lightning starts the other ranks with this command line, which would start the whole sweep again.
+        raise UserError(
+            f"trainer.{key}: {show(value)} in a multirun, which every process would start again; "
+            f"use trainer.{key}=1, or start each run without -m"
+        )
+
+
+def _check_devices(devices: Any) -> None:
+    whole = [devices] if not isinstance(devices, list) else devices
+    numbers = bool(whole) and all(isinstance(d, int) and not isinstance(d, bool) for d in whole)
+    valid = devices == "auto" or (
+        numbers and (min(whole) >= 0 if isinstance(devices, list) else devices == -1 or devices >= 1)
+    )
+    if not valid:
+        raise UserError(
+            f"trainer.devices: {show(devices)} is not a choice; give a number of at least 1, "
+            "-1 or auto for all, or indices such as [0, 1]"
+        )
+
+
+def _check_accelerator(trainer: TrainerSettings) -> None:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    apple = torch.backends.mps.is_available()
+    present = {"cuda": gpus > 0, "mps": apple, "gpu": gpus > 0 or apple}
+    if not present[trainer.accelerator]:
+        raise UserError(f"trainer.accelerator: {trainer.accelerator}: this machine has none; use auto or cpu")
+    wanted = trainer.devices
+    highest = max(wanted) + 1 if isinstance(wanted, list) else wanted if isinstance(wanted, int) else 1
+    if highest > max(gpus, 1):
+        raise UserError(f"trainer.devices: {show(wanted)}, but this machine has {max(gpus, 1)}")
+
+
+def check_files(settings: Settings) -> None:
+    """Weights files and data folders must be named where they are needed, and exist where they are named."""
+    given = {"baseline": settings.baseline.weights, "target": settings.target.weights}
+    for network, weights in given.items():
+        if weights is not None and not Path(weights).expanduser().is_file():
+            raise UserError(missing_path(f"{network}.weights", Path(weights).expanduser(), "file"))
+    untrained = [network for network, weights in given.items() if weights is None]
+    _check_required(settings.data, trains=bool(untrained))
+    if "lr_dirs" in settings.data and untrained:
+        raise UserError(f"{untrained[0]}.weights: a file is required; paired data has nothing to train on")
+    for key, folder in _folders(settings.data):
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(missing_path(key, Path(folder).expanduser(), "folder"))
+
+
+def _check_required(data: dict[str, Any], *, trains: bool) -> None:
+    """Folders without which there is nothing to load; `train_dir` only where something is trained."""
+    for name in ("hr_dir", "train_dir" if trains else "", "probe_dir", "test_dir"):
+        if name in data and data[name] is None:
+            raise UserError(f"data.{name}: a folder is required; give data.{name}=FOLDER")
+    if "lr_dirs" in data and not [name for name, folder in _entries(data["lr_dirs"]) if name != "clean"]:
+        raise UserError("data.lr_dirs: a folder per degradation is required; give data.lr_dirs.blur=FOLDER ...")
+
+
+def _folders(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The folders that a data source names: arguments that end in `_dir`, and the values of `_dirs`."""
+    for name, value in data.items():
+        if name.endswith("_dir") and value is not None:
+            yield f"data.{name}", value
+        elif name.endswith("_dirs"):
+            yield from ((f"data.{name}.{part}", folder) for part, folder in _entries(value))
+
+
+def _entries(folders: dict[str, str | None] | None) -> list[tuple[str, str]]:
+    """The folders of a mapping that are given."""
+    return [(name, folder) for name, folder in (folders or {}).items() if folder is not None]

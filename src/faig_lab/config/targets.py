@@ -1,0 +1,143 @@
+"""Nodes with a `_target_`: does it exist, and do the arguments fit its signature?
+
+The target is the only schema: its parameter names, annotations and the ValueErrors it raises are what the
+user is told.
+"""
+
+import importlib
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from faig_lab.config.messages import first_error, nearest, suggest
+from faig_lab.errors import UserError
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
+_NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+
+
+def check_node(node: Mapping[str, Any], key: str) -> None:
+    """Check a node and the nodes within it; UserError names the dotted key below `key`."""
+    target = find(node, key)
+    arguments = {name: value for name, value in node.items() if name not in _HYDRA_KEYS}
+    check_arguments(target, arguments, key, partial=node.get("_partial_", False))
+
+
+def find(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
+    """The class or function that `node._target_` names."""
+    path = node.get("_target_")
+    if not isinstance(path, str):
+        raise UserError(f"{key}._target_: missing; it names the class or function, e.g. torch.nn.L1Loss")
+    found = _walk(path, f"{key}._target_")
+    if not callable(found):
+        raise UserError(f"{key}._target_: {path} is a {type(found).__name__}, not a class or function")
+    return cast("Callable[..., Any]", found)
+
+
+def check_arguments(
+    target: Callable[..., Any], arguments: Mapping[str, Any], key: str, *, partial: bool = False
+) -> None:
+    """Check names and types of `arguments` against the signature of `target`.
+
+    With `partial` the rest comes from code, so nothing counts as missing.
+    """
+    parameters = inspect.signature(target).parameters
+    named = {name: p for name, p in parameters.items() if p.kind in _NAMED}
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(target)
+    for name, value in arguments.items():
+        if name not in named and not open_ended:
+            raise UserError(_unknown_argument(target, name, key, named))
+        _check_value(value, hints.get(name, Any), f"{key}.{name}")
+    required = [name for name, p in named.items() if p.default is inspect.Parameter.empty]
+    missing = [name for name in required if name not in arguments]
+    if missing and not partial:
+        raise UserError(f"{key}.{missing[0]}: missing; {target.__name__} needs it")
+
+
+def build(node: Mapping[str, Any], key: str) -> Any:
+    """Instantiate a cheap node; what it refuses becomes a UserError that names the key."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(dict(node), _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise UserError(_about(str(cause), node, key)) from error
+
+
+def _about(message: str, node: Mapping[str, Any], key: str) -> str:
+    """A message that starts with an argument's name gets that argument's dotted key."""
+    line = " ".join(message.split())
+    found = re.match(r"['`]?(\w+)['`]?(?::| (?=must|has|is|needs|should))\s*(.*)", line)
+    if found and found[1] in node:
+        return f"{key}.{found[1]}: {found[2]}"
+    return line if line.startswith(f"{key}.") else f"{key}: {line}"
+
+
+def _unknown_argument(target: Callable[..., Any], name: str, key: str, valid: Mapping[str, object]) -> str:
+    names = [other for other in valid if other != "self"]
+    close = nearest(name, names)
+    hint = f"did you mean {close}?" if close else f"it takes {', '.join(names) or 'nothing'}"
+    return f"{key}.{name}: unknown key of {target.__name__}; {hint}"
+
+
+def _walk(path: str, key: str) -> Any:
+    """Import the longest prefix of `path` that is a module, then follow attributes."""
+    parts = path.split(".")
+    found: Any = None
+    for end, part in enumerate(parts, start=1):
+        name = ".".join(parts[:end])
+        if found is not None and hasattr(found, part):
+            found = getattr(found, part)
+            continue
+        try:
+            found = importlib.import_module(name)
+        except ImportError as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == name:
+                raise UserError(_not_found(path, part, found, key)) from None
+            raise UserError(f"{key}: {path}: importing {name} failed: {error}") from error
+    return found
+
+
+def _not_found(path: str, part: str, within: Any, key: str) -> str:
+    if within is None:
+        return f"{key}: {path}: there is no module {part}"
+    if not isinstance(within, types.ModuleType):
+        return f"{key}: {path}: there is no {part}"
+    names = [name for name in dir(within) if not name.startswith("_")]
+    close = nearest(part, names)
+    hint = f"did you mean {within.__name__}.{close}?" if close else suggest(part, names[:20])
+    return f"{key}: {path}: there is no {part} in {within.__name__}; {hint}"
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations by parameter; none where they cannot be evaluated."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
+
+
+def _check_value(value: Any, annotation: Any, key: str) -> None:
+    if isinstance(value, Mapping) and "_target_" in value:
+        check_node(value, key)
+        return
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    except PydanticUserError:
+        return  # an annotation that has no schema; the target's own checks remain
+    try:
+        # Through JSON, where a list may become a tuple but "2" never becomes 2.
+        adapter.validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise UserError(first_error(error, key, ())) from None

@@ -1,0 +1,172 @@
+"""HR patches for training: cut from photographs in memory, each a pure function of (seed, stream, number)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from faig_lab.data.degradations import Degradation, sample_rng
+from faig_lab.data.photographs import Photograph
+from faig_lab.errors import UserError
+
+Patch = tuple[NDArray[np.uint8 | np.uint16], int]
+
+
+def cut(
+    pixels: NDArray[np.uint8 | np.uint16], top: int, left: int, size: tuple[int, int], margin: int = 0
+) -> NDArray[np.uint8 | np.uint16]:
+    """Cut a patch with a margin of real pixels; beyond the photograph's border they are reflected.
+
+    Args:
+        pixels: (H, W, C).
+        top: first row of the patch itself, without margin.
+        left: first column.
+        size: (h, w) of the patch; it lies inside the photograph.
+        margin: pixels added on each side.
+
+    Returns:
+        (h + 2·margin, w + 2·margin, C), a view where the margin lies inside.
+    """
+    height, width = pixels.shape[:2]
+    rows, columns = slice(top - margin, top + size[0] + margin), slice(left - margin, left + size[1] + margin)
+    if rows.start >= 0 and columns.start >= 0 and rows.stop <= height and columns.stop <= width:
+        return pixels[rows, columns]
+    return pixels[np.ix_(_reflected(rows, height), _reflected(columns, width))]
+
+
+def _reflected(span: slice, length: int) -> NDArray[np.intp]:
+    """Indices of `span` folded back into 0 … length − 1, without repeating the border pixel."""
+    if length == 1:
+        return np.zeros(span.stop - span.start, dtype=np.intp)
+    index = np.abs(np.arange(span.start, span.stop)) % (2 * (length - 1))
+    folded: NDArray[np.intp] = np.minimum(index, 2 * (length - 1) - index)
+    return folded
+
+
+class PatchDataset(Dataset[Patch]):
+    """An endless stream of HR patches (uint8 or uint16) with margin; item n depends on (seed, stream, n) alone.
+
+    Photographs are drawn in proportion to their pixels, then a place, a flip and a quarter turn.
+
+    Args:
+        photographs: where patches are cut from.
+        patch_size: side of the square patch in HR pixels, without margin.
+        margin: pixels on each side, for degradations that look around.
+        seed: the run's seed.
+        stream: keeps baseline and target apart.
+
+    Raises:
+        UserError: a photograph is smaller than the patch.
+    """
+
+    def __init__(self, photographs: Sequence[Photograph], patch_size: int, margin: int, seed: int, stream: str) -> None:
+        for photograph in photographs:
+            height, width = photograph.pixels.shape[:2]
+            if min(height, width) < patch_size:
+                raise UserError(
+                    f"training.patch_size: {patch_size} is larger than {photograph.name} ({width}×{height}); "
+                    f"at most {min(height, width)} fits"
+                )
+        self.photographs = tuple(photographs)
+        self.patch_size, self.margin, self.seed, self.stream = patch_size, margin, seed, stream
+        pixels = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photographs], dtype=np.float64)
+        self._cumulated = np.cumsum(pixels / pixels.sum())
+
+    def __getitem__(self, number: int) -> Patch:
+        """The patch (P + 2·margin, P + 2·margin, 3) of sample `number`, and the number."""
+        rng = sample_rng(self.seed, f"{self.stream}/patch", number)
+        which = min(int(np.searchsorted(self._cumulated, rng.random(), side="right")), len(self.photographs) - 1)
+        pixels = self.photographs[which].pixels
+        top = int(rng.integers(pixels.shape[0] - self.patch_size + 1))
+        left = int(rng.integers(pixels.shape[1] - self.patch_size + 1))
+        patch = cut(pixels, top, left, (self.patch_size, self.patch_size), self.margin)
+        patch = np.rot90(patch, k=int(rng.integers(4)))
+        return (patch[:, ::-1] if rng.random() < 0.5 else patch), number
+
+
+@dataclass(frozen=True)
+class StepSampler(Sampler[list[int]]):
+    """Batches of sample numbers for `steps` steps; rank r of R takes its share of each global batch.
+
+    Step s holds samples s·B … (s + 1)·B − 1 whatever the number of ranks, and a resumed run starts at `first`.
+    """
+
+    steps: int
+    batch_size: int
+    first: int = 0
+    rank: int = 0
+    world: int = 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the sample numbers of this rank, step by step."""
+        for step in range(self.first, self.steps):
+            start = step * self.batch_size
+            yield list(range(start + self.rank, start + self.batch_size, self.world))
+
+    def __len__(self) -> int:
+        return self.steps - self.first
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch on its way to the device: patches with margin and the samples' numbers."""
+
+    patches: Tensor
+    """(N, 3, P + 2·margin, P + 2·margin), uint8 or uint16."""
+    numbers: tuple[int, ...]
+
+    def to(self, device: torch.device, **_: object) -> "Batch":
+        """The batch on `device` (Lightning calls this; further options do not apply)."""
+        return Batch(self.patches.to(device, non_blocking=True), self.numbers)
+
+    def pin_memory(self) -> "Batch":
+        """The batch in pinned memory, for an asynchronous copy to a GPU."""
+        return Batch(self.patches.pin_memory(), self.numbers)
+
+
+def collate(items: Sequence[Patch]) -> Batch:
+    """Stack patches into a batch; 8- and 16-bit photographs may be mixed (8 bits are widened)."""
+    arrays = [array for array, _ in items]
+    if len({array.dtype for array in arrays}) > 1:
+        arrays = [a if a.dtype == np.uint16 else a.astype(np.uint16) * 257 for a in arrays]
+    stacked = torch.from_numpy(np.stack(arrays).transpose(0, 3, 1, 2))
+    return Batch(stacked, tuple(number for _, number in items))
+
+
+def patch_loader(dataset: PatchDataset, sampler: StepSampler, workers: int = 0) -> DataLoader[Patch]:
+    """The loader of a training. Workers are spawned, not forked: wandb and fork can dead-lock."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="forkserver" if workers else None,
+        persistent_workers=workers > 0,
+    )
+
+
+def degrade(batch: Batch, degradation: Degradation, seed: int, stream: str, clean: bool) -> tuple[Tensor, Tensor]:
+    """Turn a batch into network input and ground truth, on the batch's device.
+
+    Args:
+        batch: patches with `degradation.margin`.
+        degradation: what is done to them.
+        seed: the run's seed.
+        stream: that of the dataset.
+        clean: only downsample (the baseline); else each part is drawn with its probability (the target).
+
+    Returns:
+        LR (N, 3, P/scale, P/scale) and HR (N, 3, P, P), float32 in [0, 1].
+    """
+    largest = 255.0 if batch.patches.dtype == torch.uint8 else 65535.0
+    hr = batch.patches.float() / largest
+    rngs = [sample_rng(seed, f"{stream}/degradation", number) for number in batch.numbers]
+    names = [frozenset[str]() if clean else degradation.draw(rng) for rng in rngs]
+    lr = degradation.apply(hr, names, rngs)
+    margin = degradation.margin
+    return lr, hr[..., margin : hr.shape[-2] - margin, margin : hr.shape[-1] - margin]

@@ -1,0 +1,171 @@
+"""Photographs in memory, and the embedded ones: those inside the scikit-image and scikit-learn wheels.
+
+Nothing is downloaded and neither package is imported: the files are found beside their modules and checked by
+hash. Which scene is trained on, probed or held out is the table `SIDES`; to move a scene, edit its line.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from faig_lab.data.images import Pixels, decode_image
+from faig_lab.errors import UserError
+
+Side = Literal["train", "probe", "held_out"]
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A photograph in memory.
+
+    Args:
+        name: what tables and figures call it.
+        scene: what it shows; two photographs of one scene are never on two sides of a split.
+        pixels: (H, W, 3) RGB, uint8 or uint16.
+        sha256: of the file's bytes, in hexadecimal.
+    """
+
+    name: str
+    scene: str
+    pixels: Pixels
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EmbeddedFile:
+    """Where an embedded photograph lies: `path` inside `module`, which `package` installs."""
+
+    scene: str
+    package: str
+    module: str
+    path: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name without its extension."""
+        return Path(self.path).stem
+
+
+SIDES: Mapping[str, Side] = MappingProxyType(
+    {
+        "astronaut": "train",
+        "brick": "train",
+        "china": "train",
+        "coins": "train",
+        "grass": "train",
+        "gravel": "train",
+        "motorcycle": "train",
+        "flower": "probe",
+        "rocket": "probe",
+        "camera": "held_out",
+        "chelsea": "held_out",
+        "coffee": "held_out",
+    }
+)
+"""Scene → the one side of the split it is on. Microscopy, astronomy, drawings and text are left out."""
+
+
+def _skimage(scene: str, file: str, sha256: str) -> EmbeddedFile:
+    return EmbeddedFile(scene, "scikit-image", "skimage", f"data/{file}", sha256)
+
+
+def _sklearn(scene: str, file: str, sha256: str) -> EmbeddedFile:
+    return EmbeddedFile(scene, "scikit-learn", "sklearn", f"datasets/images/{file}", sha256)
+
+
+FILES: tuple[EmbeddedFile, ...] = (
+    _skimage("astronaut", "astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
+    _skimage("brick", "brick.png", "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf"),
+    _skimage("camera", "camera.png", "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a"),
+    _skimage("chelsea", "chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
+    _skimage("coffee", "coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
+    _skimage("coins", "coins.png", "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba"),
+    _skimage("grass", "grass.png", "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89"),
+    _skimage("gravel", "gravel.png", "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12"),
+    _skimage(
+        "motorcycle",
+        "motorcycle_left.png",
+        "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    ),
+    _skimage(
+        "motorcycle",
+        "motorcycle_right.png",
+        "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797",
+    ),
+    _skimage("rocket", "rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
+    _sklearn("china", "china.jpg", "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29"),
+    _sklearn("flower", "flower.jpg", "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638"),
+)
+
+
+def embedded_photographs(side: Side) -> tuple[Photograph, ...]:
+    """Read the embedded photographs of one side of the split, in the order of `FILES`.
+
+    Raises:
+        UserError: a package or file is missing, or a file is not the one that this split was made for.
+    """
+    return tuple(_read_embedded(file) for file in FILES if SIDES[file.scene] == side)
+
+
+def read_photograph(path: Path, name: str) -> Photograph:
+    """Read an image file of the user's as a photograph that is its own scene.
+
+    Raises:
+        UserError: as `images.read_image`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return Photograph(name, name, decode_image(data, path), hashlib.sha256(data).hexdigest())
+
+
+def read_photographs(paths: Sequence[Path]) -> dict[Path, Photograph]:
+    """Read a folder's images, each named by its file without extension where that is unique, else with it.
+
+    Raises:
+        UserError: as `images.read_image`.
+    """
+    stems = Counter(path.stem for path in paths)
+    return {path: read_photograph(path, path.stem if stems[path.stem] == 1 else path.name) for path in paths}
+
+
+def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph]) -> None:
+    """Make sure that no file of `some` has the same content as one of `others`.
+
+    Raises:
+        UserError: one has; the message names both files.
+    """
+    known = {photograph.sha256: path for path, photograph in some.items()}
+    for path, photograph in others.items():
+        if photograph.sha256 in known:
+            raise UserError(f"{path}: the same image as {known[photograph.sha256]}; keep it in one of the folders")
+
+
+def _read_embedded(file: EmbeddedFile) -> Photograph:
+    remedy = f"reinstall it (pip install --force-reinstall {file.package}) or use data=folder"
+    spec = importlib.util.find_spec(file.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{file.package}: not installed, and {file.path} is one of its photographs; {remedy}")
+    path = Path(spec.submodule_search_locations[0]) / file.path
+    which = f"{file.path} of {file.package} {_version(file.package)}"
+    if not path.is_file():
+        raise UserError(f"{which}: the file is missing; {remedy}")
+    photograph = read_photograph(path, file.name)
+    if photograph.sha256 != file.sha256:
+        raise UserError(f"{which}: not the photograph this split was made for (sha256 differs); {remedy}")
+    return Photograph(file.name, file.scene, photograph.pixels, photograph.sha256)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(version unknown)"

@@ -1,0 +1,51 @@
+"""The plain convolutional network of the FAIG paper: no skip connection at all."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from faig_lab.networks.scales import check_scale, upsampling_factors
+
+SLOPE = 0.1
+
+
+class SRCNNStyle(nn.Module):
+    """LR (N, 3, H, W) in [0, 1] → SR (N, 3, sH, sW) by a chain of 3×3 convolutions; not clipped.
+
+    Parameter names are those of the authors' checkpoints: `features.N`. With the default widths and ×2 it
+    has 156,224 filters.
+
+    Args:
+        scale: 2, 3 or 4.
+        widths: channels after each convolution at LR size, all > 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, scale: int = 2, widths: Sequence[int] = (64, 128, 128, 128, 128, 128)) -> None:
+        super().__init__()
+        check_scale(scale)
+        if not widths or min(widths) < 1:
+            raise ValueError(f"widths must be one or more positive numbers, not {list(widths)}")
+        self.scale = scale
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in widths:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(SLOPE)]
+            channels = width
+        for factor in upsampling_factors(scale):
+            layers += [nn.Conv2d(channels, channels * factor**2, 3, padding=1)]
+            layers += [nn.PixelShuffle(factor), nn.LeakyReLU(SLOPE)]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(SLOPE)]
+        layers += [nn.Conv2d(channels, 3, 3, padding=1)]
+        self.features = nn.Sequential(*layers)
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=SLOPE)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(N, 3, H, W) → (N, 3, sH, sW)."""
+        return self.features(lr)  # type: ignore[no-any-return]

@@ -1,0 +1,70 @@
+"""SRResNet without batch normalisation, as in ESRGAN's and FAIG's experiments (Ledig et al., 2017)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faig_lab.networks.scales import check_scale, upsampling_factors
+
+SLOPE = 0.1
+
+
+class ResidualBlock(nn.Module):
+    """x + conv2(relu(conv1(x)))."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+        # Small residuals at the start (Wang et al., ESRGAN): deep stacks train from the first step on.
+        for convolution in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(convolution.weight)
+            convolution.weight.data.mul_(0.1)
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
+        return x + residual
+
+
+class SRResNet(nn.Module):
+    """LR (N, 3, H, W) in [0, 1] → SR (N, 3, sH, sW), a correction of the bilinear upscaling; not clipped.
+
+    Parameter names are those of the authors' checkpoints: `conv_first`, `body.N.conv1`, `body.N.conv2`,
+    `upconv1` (and `upconv2` for ×4), `conv_hr`, `conv_last`. With 64 features, 16 blocks and ×2 it has
+    151,936 filters.
+
+    Args:
+        scale: 2, 3 or 4.
+        features: channels of the trunk, > 0.
+        blocks: residual blocks, > 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, scale: int = 2, features: int = 64, blocks: int = 16) -> None:
+        super().__init__()
+        check_scale(scale)
+        for name, value in (("features", features), ("blocks", blocks)):
+            if value < 1:
+                raise ValueError(f"{name} must be > 0, not {value}")
+        self.scale = scale
+        self.factors = upsampling_factors(scale)
+        self.conv_first = nn.Conv2d(3, features, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(features) for _ in range(blocks)))
+        self.upconv1 = nn.Conv2d(features, features * self.factors[0] ** 2, 3, padding=1)
+        if len(self.factors) == 2:
+            self.upconv2 = nn.Conv2d(features, features * self.factors[1] ** 2, 3, padding=1)
+        self.conv_hr = nn.Conv2d(features, features, 3, padding=1)
+        self.conv_last = nn.Conv2d(features, 3, 3, padding=1)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(N, 3, H, W) → (N, 3, sH, sW)."""
+        x = self.body(F.leaky_relu(self.conv_first(lr), SLOPE))
+        x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factors[0]), SLOPE)
+        if len(self.factors) == 2:
+            x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), self.factors[1]), SLOPE)
+        correction: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(x), SLOPE))
+        return correction + F.interpolate(lr, scale_factor=float(self.scale), mode="bilinear", align_corners=False)

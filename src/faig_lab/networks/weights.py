@@ -1,0 +1,118 @@
+"""Weights files: ours, Lightning checkpoints and the authors' format. Nothing in a file is ever executed."""
+
+import difflib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from faig_lab.errors import UserError
+from faig_lab.files import atomic_write, write_text
+
+EMA_KEYS = ("params_ema", "params")
+"""The authors' (BasicSR's) keys; the averaged weights come first, since they are what is attributed."""
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write tensors to `path` and their description to a .yaml beside it, both atomically.
+
+    Args:
+        path: ends in .pt.
+        state: parameters by name; they are copied to the CPU.
+        description: plain data: what network this is (so that weights never travel without scale and size),
+            how it was trained, which θ it is.
+    """
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
+    with atomic_write(path) as temporary:
+        torch.save(tensors, temporary)
+
+
+def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
+    """Read the weights of `network` from a file in any of the three formats.
+
+    Read are: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which
+    holds the averaged weights), and the authors' dict with `params_ema` (preferred) or `params`.
+
+    Args:
+        path: the file.
+        network: what the weights are for; it is not changed.
+        key: the configuration key to name in errors.
+
+    Returns:
+        Tensors on the CPU in the file's precision, in the order of the network's own state dict.
+
+    Raises:
+        UserError: not a file, not weights, other names or shapes than the network's, or not finite.
+    """
+    content = _read(path, key)
+    state = _state_of(content, path, key)
+    _compare(state, network, path, key)
+    return {name: state[name] for name in network.state_dict()}
+
+
+def _read(path: Path, key: str) -> Any:
+    """Unpickle with `weights_only=True`: anything but tensors and plain containers is refused."""
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1, cutoff=0.3)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise UserError(f"{key}: no file {path}{hint}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{key}: {path} holds more than tensors, or is no weights file; nothing in it was executed "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError, BadZipFile, ValueError, KeyError, OSError) as error:
+        raise UserError(f"{key}: {path} cannot be read as weights ({str(error).splitlines()[0]})") from error
+
+
+def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
+    """Find the dict of tensors in one of the three formats."""
+    if isinstance(content, dict):
+        for name in (*EMA_KEYS, "state_dict"):
+            if isinstance(content.get(name), dict):
+                content = content[name]
+                break
+        state = {str(name).removeprefix("network.").removeprefix("module."): v for name, v in content.items()}
+        if state and all(isinstance(value, Tensor) for value in state.values()):
+            return state
+    raise UserError(
+        f"{key}: {path} holds no weights; expected a dict of tensors, a Lightning checkpoint with state_dict, "
+        "or the authors' dict with params_ema or params"
+    )
+
+
+def _compare(state: Mapping[str, Tensor], network: nn.Module, path: Path, key: str) -> None:
+    """Refuse weights that do not fit, saying how."""
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    what = type(network).__name__
+    if missing or unknown:
+        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(unknown)}"] * bool(unknown)
+        raise UserError(f"{key}: {path} is not for this {what}: it {' and '.join(parts)}; see the network settings")
+    for name, value in expected.items():
+        if state[name].shape != value.shape:
+            raise UserError(
+                f"{key}: {path} is not for this {what}: {name} is {_shape(state[name])} in the file and "
+                f"{_shape(value)} in the network; check network.scale and the network's size"
+            )
+        if not torch.isfinite(state[name]).all():
+            raise UserError(f"{key}: {path} has values that are not finite in {name}")
+
+
+def _some(names: list[str]) -> str:
+    """The first few names and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a scalar"

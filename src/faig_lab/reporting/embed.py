@@ -1,0 +1,61 @@
+"""Pictures inside the page: PNG files as data URIs within a budget of bytes."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+# All pictures of a page together, before base64 adds a third: keeps the page below 6 MB.
+BUDGET = 4_000_000
+_WIDTHS = (1400, 1200, 1000, 800, 640)
+_QUALITIES = (92, 85)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as `data:` URI, and its size in pixels, which keeps its place on a page."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def embed_all(paths: Sequence[Path]) -> list[Embedded]:
+    """Embed PNG files within the budget: small ones as they are, the others in equal parts of the rest."""
+    remaining, large = BUDGET, len(paths)
+    # Smallest first, so that what they do not use is left for the large ones.
+    embedded: dict[Path, Embedded] = {}
+    for path in sorted(paths, key=lambda path: path.stat().st_size):
+        data, kind = _within(path, remaining // large)
+        remaining, large = remaining - len(data), large - 1
+        with Image.open(path) as image:
+            uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+            embedded[path] = Embedded(uri, image.width, image.height)
+    return [embedded[path] for path in paths]
+
+
+def _within(path: Path, limit: int) -> tuple[bytes, str]:
+    """The file itself if it is small enough, else a JPEG: the best quality and width within the limit."""
+    data = path.read_bytes()
+    if len(data) <= limit:
+        return data, "png"
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    for width in _WIDTHS:
+        for quality in _QUALITIES:
+            data = _jpeg(picture, min(width, picture.width), quality)
+            if len(data) <= limit:
+                return data, "jpeg"
+    return data, "jpeg"
+
+
+def _jpeg(picture: Image.Image, width: int, quality: int) -> bytes:
+    """Colour is kept at full resolution: noise is part of what these pictures show."""
+    height = round(picture.height * width / picture.width)
+    file = io.BytesIO()
+    resized = picture.resize((width, height), Image.Resampling.LANCZOS)
+    resized.save(file, format="JPEG", quality=quality, subsampling=0, optimize=True)
+    return file.getvalue()

@@ -1,0 +1,201 @@
+"""The figures of a run, each a pure function of its tables; `None` where the tables have nothing to show."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+
+from faig_lab.reporting import findings
+from faig_lab.reporting.pictures import Pictures, before_after
+from faig_lab.reporting.run_files import RunFiles, at, read_run, unique, value
+from faig_lab.reporting.style import (
+    INK,
+    MUTED,
+    degradation_colour,
+    drawing,
+    method_colour,
+    new_figure,
+    write_figure,
+)
+from faig_lab.reporting.tables import Row
+from faig_lab.reporting.training_figure import training
+from faig_lab.reporting.words import count, degraded, method_label, number, percent, removal
+
+_PANELS_PER_ROW = 3
+
+
+def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
+    """Write `figures/*.png` of a run folder from its tables and the pictures; returns the files written."""
+    files = read_run(run)
+    drawn: list[tuple[str, Figure | None]] = [
+        *((f"before_after_{shown.degradation}", before_after(shown)) for shown in pictures if shown.rows),
+        ("specificity", specificity(files)),
+        ("masking_curves", masking_curves(files)),
+        ("layers", layers(files)),
+        ("training", training(files)),
+    ]
+    written = []
+    for name, figure in drawn:
+        if figure is not None:
+            path = run / "figures" / f"{name}.png"
+            write_figure(path, figure)
+            written.append(path)
+    return written
+
+
+def specificity(run: RunFiles) -> Figure | None:
+    """Specificity matrices at the headline percent, a panel per method: rows = masked set, columns = input.
+
+    Colour is the removed share clipped to 0..1; the printed number is not clipped.
+    """
+    names = run.degradations
+    if not names or not run.methods:
+        return None
+    columns = min(_PANELS_PER_ROW, len(run.methods))
+    rows = math.ceil(len(run.methods) / columns)
+    with drawing():
+        figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for index, panel in enumerate(axes.flat):
+            if index < len(run.methods):
+                _matrix_panel(panel, run, run.methods[index], first=index % columns == 0)
+            else:
+                panel.set_axis_off()
+        figure.supxlabel(
+            "removed share: 0 = untouched, 1 = gone; colour from 0 (white) to 1 (dark), clipped beyond",
+            fontsize=7.5, color=MUTED,
+        )  # fmt: skip
+    return figure
+
+
+def _matrix_panel(panel: Axes, run: RunFiles, method: str, first: bool) -> None:
+    names = run.degradations
+    cells = findings.matrix(run, method, run.headline)
+    shares = np.array([[math.nan if cell.mean is None else cell.mean for cell in row] for row in cells])
+    panel.imshow(np.clip(shares, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    panel.set_title(method_label(method))
+    panel.set_xticks(range(len(names)), [f"{degraded(name)}\ninput" for name in names])
+    panel.set_yticks(range(len(names)), [f"{removal(name)}\nfilters masked" for name in names] if first else [])
+    panel.tick_params(length=0)
+    panel.grid(visible=False)
+    panel.spines[:].set_visible(False)
+    for (row, column), shown in np.ndenumerate(shares):
+        cell = cells[row][column]
+        spread = f"\n± {number(cell.std)}" if cell.draws > 1 else ""
+        panel.text(
+            column, row, f"{number(cell.mean)}{spread}", ha="center", va="center", linespacing=1.3,
+            fontsize=10 if not spread else 8.5, color="white" if shown > 0.6 else INK,
+            fontweight="bold" if row == column else "normal",
+        )  # fmt: skip
+
+
+def masking_curves(run: RunFiles) -> Figure | None:
+    """Removed shares against masked percent: a row per masked set, left its own, right the others."""
+    names, columns = run.degradations, 2 if len(run.degradations) > 1 else 1
+    if not names or not run.methods:
+        return None
+    with drawing():
+        figure = new_figure(0.5 + 1.9 * len(names))
+        axes = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
+        for row, masked in enumerate(names):
+            others = [name for name in names if name != masked]
+            for panel, shown in zip(axes[row], ([masked], others), strict=False):
+                _curves(panel, run, masked, shown)
+                panel.set_title("removed: " + (removal(shown[0]) if len(shown) == 1 else "the others, mean"))
+            axes[row][0].set_ylabel(f"{removal(masked)}\nfilters masked")
+        for panel in axes[-1]:
+            panel.set_xlabel("filters masked")
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+    return figure
+
+
+def _curves(panel: Axes, run: RunFiles, masked: str, shown: Sequence[str]) -> None:
+    """Mean removed share over the shown degradations for each method, with the band of random draws."""
+    for index, method in enumerate(run.methods):
+        points = list(_curve(run, method, masked, shown))
+        if not points:
+            continue
+        percents, means, spreads = (np.array(numbers) for numbers in zip(*points, strict=True))
+        look = (
+            {"color": MUTED, "linestyle": "--"}
+            if method == "random"
+            else {"color": method_colour(index), "linestyle": "-"}
+        )
+        panel.plot(percents, means, marker="o", markersize=3.5, label=method_label(method), **look)  # type: ignore[arg-type]
+        if spreads.any():
+            panel.fill_between(percents, means - spreads, means + spreads, color=look["color"], alpha=0.2, linewidth=0)
+    for level in (0, 1):
+        panel.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
+    panel.axvline(run.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
+    _percent_axis(panel, run)
+
+
+def _curve(run: RunFiles, method: str, masked: str, shown: Sequence[str]) -> Iterator[tuple[float, float, float]]:
+    """Points (percent, mean, spread over draws) of one method, over all shown degradations."""
+    rows = [
+        row for row in run.table("masking")
+        if row["method"] == method and row["masked"] == masked and row["degradation"] in shown
+    ]  # fmt: skip
+    for level in sorted({number for row in rows if (number := value(row, "percent")) is not None}):
+        here = [row for row in rows if at(level, row)]
+        by_draw = [
+            findings.over_draws([row for row in here if row["draw"] == draw]).mean
+            for draw in dict.fromkeys(row["draw"] for row in here)
+        ]
+        cell = findings.over_draws([{"removed": mean} for mean in by_draw])
+        if cell.mean is not None:
+            yield level, cell.mean, cell.std
+
+
+def _percent_axis(panel: Axes, run: RunFiles) -> None:
+    """Log x with a tick at each measured percent; y wide enough for 0..1, cut at -0.5 and 1.5."""
+    levels = sorted({number for row in run.table("masking") if (number := value(row, "percent")) is not None})
+    panel.set_xscale("log")
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(levels, [percent(level) for level in levels])
+    low, high = panel.get_ylim()
+    panel.set_ylim(max(min(low, -0.05), -0.5), min(max(high, 1.05), 1.5))
+    panel.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+
+
+def layers(run: RunFiles) -> Figure | None:
+    """Discovered filters of the run's method per layer: a panel per degradation, bars = layer shares."""
+    rows = [r for r in run.table("distribution") if r["method"] == run.chosen and at(run.headline, r)]
+    names = unique(rows, "degradation")
+    if not names:
+        return None
+    tallest = max(value(row, "share") or 0 for row in rows)
+    with drawing():
+        figure = new_figure(1.0 + 0.175 * max(len(unique(rows, "layer")), 6))
+        axes = figure.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
+        for index, (panel, name) in enumerate(zip(axes, names, strict=True)):
+            _layer_panel(panel, [row for row in rows if row["degradation"] == name], degradation_colour(index), tallest)
+            panel.set_title(f"{removal(name)} filters")
+            panel.axvline(run.headline / 100, color=MUTED, linewidth=0.8, linestyle=":")
+        figure.supxlabel(
+            "bar: share of the layer's filters that are discovered; number: how many\n"
+            f"dotted: {percent(run.headline)}, what evenly spread filters would give",
+            fontsize=7.5, color=MUTED,
+        )  # fmt: skip
+    return figure
+
+
+def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -> None:
+    shares = [value(row, "share") or 0.0 for row in rows]
+    panel.barh(range(len(rows)), shares, color=shade, height=0.72)
+    panel.set_yticks(range(len(rows)), [str(row["layer"]).removesuffix(".weight") for row in rows], fontsize=7)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_xlim(0, (tallest or 0.01) * 1.16)
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.xaxis.set_major_formatter(lambda share, _: percent(round(100 * share, 6)))
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+    for position, (row, share) in enumerate(zip(rows, shares, strict=True)):
+        found = value(row, "discovered")
+        if found:
+            panel.text(share + 0.01 * tallest, position, count(found), va="center", fontsize=6.5, color=INK)

@@ -1,0 +1,185 @@
+"""The numbers that the report speaks of, computed from the tables of a run. No words here."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from faig_lab.reporting.run_files import RunFiles, at, mean, unique, value
+from faig_lab.reporting.tables import Row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over draws, its standard deviation over draws (0 for one draw), and how many draws there are."""
+
+    mean: float | None
+    std: float
+    draws: int
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method at one percent, mean over the masked sets; shares are removed shares, 0 untouched, 1 gone.
+
+    `spread` is the standard deviation of the specificity over random draws, None for a method without draws;
+    `unspecific` holds the masked sets that remove at least as much of the others as of their own, less 0.1.
+    """
+
+    method: str
+    own: float | None
+    other: float | None
+    specificity: float | None
+    spread: float | None
+    draws: int
+    unspecific: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Where discovered filters sit.
+
+    `depth` is their mean relative depth (0 first layer, 1 last layer), `everywhere` that of all filters.
+    `layers` is the number of equally rich layers that would be as spread out: the exponential of the entropy
+    of the layers' shares.
+    """
+
+    degradation: str
+    depth: float
+    layers: float
+    everywhere: float
+    total_layers: int
+
+
+def over_draws(rows: Sequence[Row], column: str = "removed") -> Cell:
+    """Mean and spread (population standard deviation) over draws of a column of the masking table."""
+    numbers = [number for row in rows if (number := value(row, column)) is not None]
+    average = mean(list(numbers))
+    if average is None:
+        return Cell(None, 0.0, 0)
+    variance = math.fsum((number - average) ** 2 for number in numbers) / len(numbers)
+    return Cell(average, math.sqrt(variance), len(numbers))
+
+
+def masking(run: RunFiles, method: str, percent: float, masked: str, degradation: str, column: str = "removed") -> Cell:
+    """One number of the masking table, over draws."""
+    wanted = {"method": method, "masked": masked, "degradation": degradation}
+    rows = [row for row in run.table("masking") if at(percent, row) and wanted.items() <= row.items()]
+    return over_draws(rows, column)
+
+
+def matrix(run: RunFiles, method: str, percent: float) -> list[list[Cell]]:
+    """The specificity matrix of a method: rows = masked set, columns = input degradation."""
+    names = run.degradations
+    return [[masking(run, method, percent, masked, shown) for shown in names] for masked in names]
+
+
+def masked_count(run: RunFiles, percent: float) -> int | None:
+    """How many filters a masked set holds at a percent."""
+    counts = [value(row, "filters") for row in run.table("masking") if at(percent, row)]
+    return round(counts[0]) if counts and counts[0] is not None else None
+
+
+def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
+    """Every compared method at a percent, in the order of `run.methods`."""
+    return [_method_result(run, method, percent) for method in run.methods]
+
+
+def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
+    rows = [row for row in run.table("specificity") if row["method"] == method and at(percent, row)]
+    specificities = _per_draw(run, method, percent)
+    return MethodResult(
+        method=method,
+        own=mean([value(row, "own") for row in rows]),
+        other=mean([value(row, "other") for row in rows]),
+        specificity=mean([value(row, "specificity") for row in rows]),
+        spread=over_draws([{"removed": number} for number in specificities]).std if len(specificities) > 1 else None,
+        draws=len(specificities),
+        unspecific=tuple(
+            str(row["masked"]) for row in rows if (s := value(row, "specificity")) is not None and s < 0.1
+        ),
+    )
+
+
+def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
+    """Specificity of each draw: own minus other removed share, mean over the masked sets."""
+    rows = [row for row in run.table("masking") if row["method"] == method and at(percent, row)]
+    found = []
+    for draw in dict.fromkeys(row["draw"] for row in rows):
+        shares = [row for row in rows if row["draw"] == draw and row["degradation"] in run.degradations]
+        own = mean([value(row, "removed") for row in shares if row["degradation"] == row["masked"]])
+        other = mean([value(row, "removed") for row in shares if row["degradation"] != row["masked"]])
+        if own is not None and other is not None:
+            found.append(own - other)
+    return found
+
+
+def best(results: Sequence[MethodResult]) -> list[MethodResult]:
+    """Methods that have a specificity, the most specific first."""
+    ranked = [result for result in results if result.specificity is not None]
+    return sorted(ranked, key=lambda result: -(result.specificity or 0.0))
+
+
+def restoration(run: RunFiles, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
+    """Mean over held-out images of `psnr` (dB), `psnr_y` (dB) or `ssim`: network -> degradation -> value."""
+    rows = run.table("restoration")
+    return {
+        network: {
+            name: mean([value(row, measure) for row in rows if (row["network"], row["degradation"]) == (network, name)])
+            for name in unique(rows, "degradation")
+        }
+        for network in unique(rows, "network")
+    }
+
+
+def gain(run: RunFiles, degradation: str) -> float | None:
+    """PSNR of the target minus that of the baseline on one degradation, in dB, mean over held-out images."""
+    means = restoration(run)
+    target, baseline = (means.get(network, {}).get(degradation) for network in ("target", "baseline"))
+    return None if target is None or baseline is None else target - baseline
+
+
+def gaps(run: RunFiles, degradation: str) -> tuple[float | None, float | None]:
+    """Relative completeness gap over the whole probe, and the largest one of a single image.
+
+    The first is |sum of attributions - sum of loss changes| / |sum of loss changes|, the number of
+    metrics.json; it is not the mean of the images' gaps, which an image whose loss hardly changes would rule.
+    """
+    rows = [row for row in run.table("completeness") if row["degradation"] == degradation]
+    change = math.fsum(value(row, "loss_change") or 0.0 for row in rows)
+    total = math.fsum(value(row, "attribution_sum") or 0.0 for row in rows)
+    sizes = [abs(gap) for row in rows if (gap := value(row, "gap")) is not None]
+    return (abs(total - change) / abs(change) if change else None), max(sizes, default=None)
+
+
+def held_out_images(run: RunFiles) -> int:
+    """How many images the interventions are judged on."""
+    return len(unique(run.table("restoration"), "image"))
+
+
+def depths(run: RunFiles, method: str, percent: float) -> list[Depth]:
+    """Where the discovered filters of each degradation sit; a degradation without any is left out."""
+    rows = [row for row in run.table("distribution") if row["method"] == method and at(percent, row)]
+    found = [_depth(name, [row for row in rows if row["degradation"] == name]) for name in unique(rows, "degradation")]
+    return [depth for depth in found if depth is not None]
+
+
+def _depth(degradation: str, rows: Sequence[Row]) -> Depth | None:
+    levels = [value(row, "depth") or 0.0 for row in rows]
+    deepest = max(levels, default=0.0) or 1.0
+    discovered = [value(row, "discovered") or 0.0 for row in rows]
+    filters = [value(row, "filters") or 0.0 for row in rows]
+    shares = [number / size if size else 0.0 for number, size in zip(discovered, filters, strict=True)]
+    if not sum(discovered):
+        return None
+    parts = [share / sum(shares) for share in shares if share > 0]
+    return Depth(
+        degradation=degradation,
+        depth=_weighted(levels, discovered) / deepest,
+        layers=math.exp(-math.fsum(part * math.log(part) for part in parts)),
+        everywhere=_weighted(levels, filters) / deepest,
+        total_layers=len(rows),
+    )
+
+
+def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / math.fsum(weights)

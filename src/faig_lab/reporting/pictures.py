@@ -1,0 +1,132 @@
+"""Before and after: a grid of pictures for one degradation, and the arrays that it is made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from faig_lab.reporting.style import INK, MUTED, WIDTH, drawing, new_figure
+from faig_lab.reporting.words import degraded, number, percent, removal
+
+BASELINE = "baseline"
+TARGET = "target"
+TRUTH = "ground truth"
+
+# Pixels of HR per side that a tile shows: more could not be told apart at a tile's size in the report.
+_WINDOW = 160
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture, (H, W, 3) floats in [0, 1], and its PSNR in dB against the ground truth where it has one.
+
+    LR may be given as it is: it is shown at the size of the others.
+    """
+
+    image: NDArray[np.floating[Any]]
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One held-out image: its name, and a tile per column title, in order."""
+
+    name: str
+    tiles: Mapping[str, Tile]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The rows of one grid; all have the titles of the first."""
+
+    degradation: str
+    rows: Sequence[PictureRow]
+
+
+def input_title(degradation: str) -> str:
+    """Title of the column of degraded inputs: `blurred input`."""
+    return f"{degraded(degradation)} input"
+
+
+def masked_title(degradation: str, masked_percent: float) -> str:
+    """Title of the column of a target with a masked set: `1 % deblurring filters masked`."""
+    return f"{percent(masked_percent)} {removal(degradation)} filters masked"
+
+
+def before_after(pictures: Pictures) -> Figure:
+    """A grid with a row per image and a column per title, PSNR under each tile.
+
+    Images larger than 160 pixels of HR are shown by the most detailed window of that size, found in the last
+    column (the ground truth); PSNR is that of the whole image.
+    """
+    titles = list(pictures.rows[0].tiles)
+    side = WIDTH / len(titles)
+    with drawing():
+        figure = new_figure(0.42 + len(pictures.rows) * (side * 0.97 + 0.2))
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
+        axes = figure.subplots(len(pictures.rows), len(titles), squeeze=False)
+        for row, panels in zip(pictures.rows, axes, strict=True):
+            _row(panels, row, titles)
+        for panel, title in zip(axes[0], titles, strict=True):
+            panel.set_title(_wrapped(title), fontsize=8 if len(titles) < 7 else 7, fontweight="normal", pad=4)
+    return figure
+
+
+def _row(panels: Sequence[Axes], row: PictureRow, titles: Sequence[str]) -> None:
+    window = _detailed_window(row.tiles[titles[-1]].image)
+    for panel, title in zip(panels, titles, strict=True):
+        tile = row.tiles[title]
+        panel.imshow(np.clip(_cut(tile.image, window), 0, 1))
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.spines[:].set_visible(False)
+        below = row.name if tile.psnr is None and title == titles[-1] else f"{number(tile.psnr)} dB"
+        is_name = below == row.name
+        if tile.psnr is None and not is_name:
+            continue
+        panel.set_xlabel(_short(below), fontsize=7 if is_name else 8, color=MUTED if is_name else INK, labelpad=2)
+
+
+def _wrapped(title: str) -> str:
+    """A title on two lines of about the same length."""
+    words = title.split(" ")
+    cuts = [(" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words))]
+    # "1 %" stays together: a line never starts with the percent sign.
+    cuts = [lines for lines in cuts if not lines[1].startswith("%")]
+    return "\n".join(min(cuts, key=lambda lines: max(map(len, lines)))) if len(title) > 12 and cuts else title
+
+
+def _short(name: str, limit: int = 18) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+def _detailed_window(truth: NDArray[np.floating[Any]]) -> tuple[float, float, float, float]:
+    """Top, left, height and width, as fractions of the image, of the window with the strongest edges.
+
+    An image that fits is shown whole.
+    """
+    height, width = truth.shape[:2]
+    tall, wide = min(_WINDOW, height), min(_WINDOW, width)
+    grey = truth.mean(axis=2)
+    edges = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
+    total = np.pad(edges.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    strength = {
+        (top, left): total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+        for top in range(0, height - tall + 1, 16)
+        for left in range(0, width - wide + 1, 16)
+        for bottom, right in [(min(top + tall, height - 1), min(left + wide, width - 1))]
+    }
+    top, left = max(strength, key=lambda corner: strength[corner])
+    return top / height, left / width, tall / height, wide / width
+
+
+def _cut(image: NDArray[np.floating[Any]], window: tuple[float, float, float, float]) -> NDArray[np.floating[Any]]:
+    """The window, given in fractions, of an image of any size."""
+    height, width = image.shape[:2]
+    top, left = round(window[0] * height), round(window[1] * width)
+    return image[top : top + max(1, round(window[2] * height)), left : left + max(1, round(window[3] * width))]

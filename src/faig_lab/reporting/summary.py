@@ -1,0 +1,95 @@
+"""What is printed when a run has ended: what was found, where the report is, how to see the W&B record."""
+
+import shlex
+from pathlib import Path
+from typing import Protocol
+
+from faig_lab.reporting import findings
+from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.reporting.sentences import warnings
+from faig_lab.reporting.words import count, method_label, number, percent, removal, share, signed, small_share
+
+
+class Record(Protocol):
+    """Where a run was recorded: the W&B run's folder, and its page when online."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the W&B run lies."""
+
+    @property
+    def url(self) -> str | None:
+        """The run's page when online."""
+
+
+def summary(run: Path, record: Record | None) -> str:
+    """The closing lines of a run: numbers from its files, then paths and commands, ready to be printed."""
+    files = read_run(run)
+    notes = [f"note: {warning}" for warning in warnings(files)]
+    blocks = [_found(files), _table(files), _restored(files), notes, _where(run, record)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _found(run: RunFiles) -> list[str]:
+    """One line for each discovered set of the run's method."""
+    if not run.degradations or not run.methods:
+        return []
+    size, held_out = findings.masked_count(run, run.headline), findings.held_out_images(run)
+    lines = [
+        f"Masking {percent(run.headline)} of the filters ({count(size)} of {count(run.filters)}) found by "
+        f"{method_label(run.chosen)}, judged on {held_out} images:"
+    ]
+    width = max(len(removal(name)) for name in run.degradations)
+    for masked in run.degradations:
+        removed = {d: findings.masking(run, run.chosen, run.headline, masked, d).mean for d in run.degradations}
+        cells = [f"{share(number):>6} of {removal(shown)}" for shown, number in removed.items()]
+        lines.append(f"  {removal(masked):<{width}} filters remove {'  '.join(cells)}")
+    return lines
+
+
+def _table(run: RunFiles) -> list[str]:
+    """The methods compared, mean over the masked sets."""
+    rows = [
+        (
+            method_label(result.method),
+            share(result.own),
+            share(result.other),
+            number(result.specificity) + (f" ± {number(result.spread)}" if result.spread is not None else ""),
+        )
+        for result in findings.method_results(run, run.headline)
+    ]
+    return _aligned([("method", "own removed", "others removed", "specificity"), *rows]) if rows else []
+
+
+def _restored(run: RunFiles) -> list[str]:
+    """Gain of the target over the baseline and completeness gap, per degradation."""
+    means = findings.restoration(run)
+    rows = [
+        (
+            name,
+            number(means.get("baseline", {}).get(name)),
+            number(means.get("target", {}).get(name)),
+            signed(findings.gain(run, name)),
+            small_share(findings.gaps(run, name)[0]),
+        )
+        for name in run.degradations
+    ]
+    head = ("input", "baseline, dB", "target, dB", "gain, dB", "completeness gap")
+    return _aligned([head, *rows]) if rows else []
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns of text: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _where(run: Path, record: Record | None) -> list[str]:
+    report = run / "report.html"
+    lines = [f"report        {report}" if report.is_file() else f"run folder    {run}"]
+    if record is not None and record.folder is not None:
+        folder = shlex.quote(str(record.folder))
+        lines.append(f"look at it    wandb leet {folder}")
+        # An online run is on the server already.
+        lines.append(f"W&B page      {record.url}" if record.url else f"sync to W&B   wandb sync {folder}")
+    return lines

@@ -1,0 +1,53 @@
+"""The tables of a run folder: CSV files, written atomically and read back without loss."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from faig_lab.files import write_text
+
+Row = Mapping[str, str | float | None]
+
+# Names stay text even when they look like a number: DIV2K calls its images 0801, 0802, ...
+TEXT_COLUMNS = frozenset({"method", "network", "masked", "degradation", "image", "layer"})
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV, atomically.
+
+    Columns are the keys in order of first appearance; a key that a row lacks, like None, is an empty cell.
+    Floats are written as their repr, so that they are read back to the last bit.
+
+    Raises:
+        ValueError: there are no rows, so the columns are not known.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if not columns:
+        raise ValueError(f"{path.name}: a table needs at least one row")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def read_table(path: Path) -> list[dict[str, str | float | None]]:
+    """Rows of a table: text in the columns of names, floats in all others, None where a cell is empty."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _cell(value: object) -> str:
+    """One cell; numpy scalars are taken as the Python numbers that they hold."""
+    item = getattr(value, "item", None)
+    plain = item() if callable(item) else value
+    if plain is None:
+        return ""
+    return repr(plain) if isinstance(plain, float) else str(plain)
+
+
+def _value(column: str, cell: str | None) -> str | float | None:
+    if cell is None or cell == "":
+        return None
+    return cell if column in TEXT_COLUMNS else float(cell)

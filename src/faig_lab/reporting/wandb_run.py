@@ -1,0 +1,205 @@
+"""The W&B record of a run; the only module that imports wandb. It never stops a run: failing is one line."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from faig_lab.reporting.tables import read_table
+
+_log = logging.getLogger(__name__)
+
+Mode = Literal["online", "offline", "disabled"]
+_OFFLINE = frozenset({"offline", "dryrun"})
+
+
+class RecordSettings(Protocol):
+    """The `logger` part of the config; `mode` is auto, online, offline or disabled."""
+
+    @property
+    def mode(self) -> str:
+        """One of auto, online, offline, disabled."""
+
+    @property
+    def project(self) -> str:
+        """The W&B project."""
+
+    @property
+    def entity(self) -> str | None:
+        """Account or team, None for the default of who is logged in."""
+
+    @property
+    def group(self) -> str | None:
+        """What groups the runs of a sweep."""
+
+    @property
+    def tags(self) -> Sequence[str]:
+        """Tags of the run."""
+
+
+class WandbRecord:
+    """What a run tells W&B. Without a W&B run (disabled, absent or broken) every method does nothing.
+
+    Make it with `start`; use it as a context manager, or call `finish` yourself.
+    """
+
+    def __init__(self, run: Any | None) -> None:
+        self._run = run
+        self._prefixes: set[str] = set()
+        # Read now: they are asked for after `finish`, when a run that failed has been let go.
+        self._folder = Path(run.dir).parent if run is not None else None
+        self._url: str | None = run.url if run is not None else None
+
+    @classmethod
+    def start(cls, settings: RecordSettings, config: Mapping[str, Any], folder: Path, name: str) -> Self:
+        """Start a W&B run whose files lie in `folder`/wandb.
+
+        `auto` is online when logged in and else offline; the environment's WANDB_MODE is stronger than the
+        settings. Online that cannot be started is tried offline. Nothing is raised: a warning is logged.
+        """
+        try:
+            mode = resolve_mode(settings.mode)
+        except Exception as error:
+            _warn("not recorded in W&B", error)
+            return cls(None)
+        for attempt in {"online": ("online", "offline"), "offline": ("offline",), "disabled": ()}[mode]:
+            try:
+                return cls(_init(attempt, settings, config, folder, name))
+            except Exception as error:
+                _warn("recorded offline" if attempt == "online" else "not recorded in W&B", error)
+        return cls(None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the W&B run, for `wandb leet` and `wandb sync`; None without a W&B run."""
+        return self._folder
+
+    @property
+    def url(self) -> str | None:
+        """The address of the run's page, None when offline."""
+        return self._url
+
+    def log_training(self, prefix: str, row: Mapping[str, float | None]) -> None:
+        """Log one row of a training table under `prefix` (`training/baseline`), its `step` as the axis."""
+
+        def log(run: Any) -> None:
+            if prefix not in self._prefixes:
+                self._prefixes.add(prefix)
+                run.define_metric(f"{prefix}/step", hidden=True)
+                run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
+            run.log({f"{prefix}/{key}": number for key, number in row.items() if number is not None})
+
+        self._try(log)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Put the numbers of metrics.json into the run's summary, under the same keys."""
+        self._try(lambda run: run.summary.update(dict(metrics)))
+
+    def log_tables(self, run_folder: Path) -> None:
+        """Log every `tables/*.csv` of a run folder as a W&B table."""
+
+        def log(run: Any) -> None:
+            import wandb
+
+            for path in sorted((run_folder / "tables").glob("*.csv")):
+                rows = read_table(path)
+                columns: list[str | int] = list(rows[0]) if rows else []
+                data = [list(row.values()) for row in rows]
+                run.log({f"tables/{path.stem}": wandb.Table(columns=columns, data=data)})
+
+        self._try(log)
+
+    def log_figures(self, run_folder: Path) -> None:
+        """Log every `figures/*.png` of a run folder as an image."""
+
+        def log(run: Any) -> None:
+            import wandb
+
+            for path in sorted((run_folder / "figures").glob("*.png")):
+                run.log({f"figures/{path.stem}": wandb.Image(str(path))})
+
+        self._try(log)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the run as finished (0) or failed (anything else); a second call does nothing.
+
+        wandb's service process may write the last records a moment after this returns; it does so also when
+        this process ends at once.
+        """
+        self._try(lambda run: run.finish(exit_code=exit_code))
+        self._run = None
+
+    def __enter__(self) -> Self:
+        """The record itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish, as failed when the block ends with an exception."""
+        self.finish(exit_code=0 if kind is None else 1)
+
+    def _try(self, act: Callable[[Any], None]) -> None:
+        """Do something with the W&B run; after a failure the record is silent."""
+        if self._run is None:
+            return
+        try:
+            act(self._run)
+        except Exception as error:
+            self._run = None
+            _warn("recording in W&B stopped", error)
+
+
+def resolve_mode(wanted: str) -> Mode:
+    """The mode to start in: WANDB_MODE, else the wanted one, where `auto` asks whether wandb is logged in.
+
+    Raises:
+        ValueError: the mode is none of auto, online, offline, disabled.
+    """
+    mode = os.environ.get("WANDB_MODE", wanted).lower()
+    if mode == "auto":
+        return "online" if _logged_in() else "offline"
+    if mode in _OFFLINE:
+        return "offline"
+    if mode in ("online", "run"):
+        return "online"
+    if mode == "disabled":
+        return "disabled"
+    raise ValueError(f"mode {mode!r}: choose auto, online, offline or disabled")
+
+
+def _logged_in() -> bool:
+    """Whether wandb has credentials, from wherever it reads them; nobody is asked and nothing is sent."""
+    wandb = _quiet_wandb(offline=False)
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+def _init(mode: str, settings: RecordSettings, config: Mapping[str, Any], folder: Path, name: str) -> Any:
+    wandb = _quiet_wandb(offline=mode == "offline")
+    folder.mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        mode=mode, project=settings.project, entity=settings.entity, group=settings.group,
+        tags=list(settings.tags), config=dict(config), dir=str(folder), name=name,
+        # Several runs in one process (a sweep) must not share one W&B run.
+        reinit="create_new",
+        settings=wandb.Settings(
+            silent=True, console="off", symlink=False, disable_code=True, init_timeout=30
+        ),
+    )  # fmt: skip
+
+
+def _quiet_wandb(offline: bool) -> Any:
+    """Import wandb, told not to print; offline it must not report its own errors to its makers either."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    if offline:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    return wandb
+
+
+def _warn(what: str, error: Exception) -> None:
+    reason = str(error).strip().splitlines() or [""]
+    _log.warning("W&B: %s (%s: %s)", what, type(error).__name__, reason[0])

@@ -1,0 +1,95 @@
+"""The words and number formats of figures, report and summary: one place, so that they agree."""
+
+import math
+from collections.abc import Sequence
+
+ABSENT = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
+
+# What a network does against a degradation, and what its input is called.
+_REMOVAL = {"blur": "deblurring", "noise": "denoising", "jpeg": "JPEG removal"}
+_INPUT = {"blur": "blurred", "noise": "noisy", "jpeg": "JPEG", "clean": "clean"}
+_METHOD = {
+    "faig": "FAIG",
+    "faig_reference": "FAIG (authors' settings)",
+    "signed_share": "signed share",
+    "ig": "input gradients",
+    "weight_change": "weight change",
+    "weight_change_absolute": "weight change (abs.)",
+    "random": "random filters",
+}
+
+
+def removal(degradation: str) -> str:
+    """The function that takes a degradation away: `blur` -> `deblurring`."""
+    return _REMOVAL.get(degradation, f"{degradation} removal")
+
+
+def degraded(degradation: str) -> str:
+    """How an input is called: `blur` -> `blurred`, `blur+noise` -> `blurred and noisy`."""
+    return " and ".join(_INPUT.get(part, part) for part in degradation.split("+"))
+
+
+def sentence_case(text: str) -> str:
+    """The text with its first letter in upper case and all others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def method_label(method: str) -> str:
+    """The name of an attribution method for readers: `faig` -> `FAIG`."""
+    return _METHOD.get(method, method.replace("_", " "))
+
+
+def listed(items: Sequence[str]) -> str:
+    """Items as prose: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A fixed-point number with a true minus sign; `–` for None, NaN and infinities."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    text = f"{value:,.{digits}f}"
+    if text.startswith("-") and float(text.replace(",", "")) == 0:
+        text = text[1:]
+    return text.replace("-", _MINUS)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Like `number`, with `+` before what is above zero."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage: 0.853 -> `85 %`."""
+    text = number(None if value is None else 100 * value, 0)
+    return text if text == ABSENT else f"{text} %"
+
+
+def small_share(value: float | None) -> str:
+    """A small share as a percentage with two significant digits: 0.00123 -> `0.12 %`."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    return f"{100 * value:.2g} %".replace("-", _MINUS) if abs(value) >= 1e-6 else "below 0.0001 %"
+
+
+def percent(value: float) -> str:
+    """A percent of the config as it was written there: 1.0 -> `1 %`, 0.5 -> `0.5 %`."""
+    return f"{value:g} %"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated: 12240 -> `12,240`."""
+    return number(value, 0)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `12 s` or `3 min 20 s`; below ten seconds with one digit."""
+    if seconds is None or not math.isfinite(seconds):
+        return ABSENT
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,131 @@
+"""Lightning callbacks: averaged weights, the training record, the stop on a diverged loss."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
+from torch import Tensor
+
+from faig_lab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, float]
+CHECK_EVERY = 50
+"""Steps between checks of the loss: reading it on the host every step would stall a GPU."""
+
+
+def exponential_average(decay: float) -> WeightAveraging:
+    """Lightning's weight averaging as an EMA with warm-up: at step n the decay is min(decay, (1 + n)/(10 + n)).
+
+    Without the warm-up the random initial weights would still hold e⁻³ of the average after 3/(1 − decay) steps.
+    Lightning puts the average into the module at the end of training and during validation.
+    """
+
+    def update(averages: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+        count = torch.as_tensor(steps, dtype=torch.float32)
+        weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
+        for average, value in zip(averages, current, strict=True):
+            average.lerp_(value.to(average.dtype), weight.to(average))
+
+    return WeightAveraging(use_buffers=False, multi_avg_fn=torch.no_grad()(update))
+
+
+class StopOnDivergence(Callback):
+    """Stop a training whose loss is no longer finite, with a message that says what to change."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss every CHECK_EVERY steps, at the first and at the last."""
+        step = trainer.global_step
+        if step % CHECK_EVERY and step not in (1, trainer.max_steps):
+            return
+        loss = float(outputs["loss"])
+        if not torch.isfinite(torch.tensor(loss)):
+            name = getattr(pl_module, "stream", "network")
+            raise UserError(
+                f"training.{name}: the loss became {loss} by step {step}; "
+                f"lower training.{name}.learning_rate or use trainer.precision=32-true"
+            )
+
+
+class History(Callback):
+    """The training record: one row per validation with the mean loss since the last one.
+
+    Args:
+        name: of the network, for the log.
+        on_row: called with every row as it is made (live curves).
+
+    Attributes:
+        rows: step, loss, learning_rate and the validation's metrics.
+    """
+
+    def __init__(self, name: str, on_row: Callable[[Row], None] | None = None) -> None:
+        self.name, self.on_row = name, on_row
+        self.rows: list[Row] = []
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the loss, on the device."""
+        self._losses.append(outputs["loss"].detach())
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make a row of what happened since the last validation."""
+        if not self._losses:
+            return
+        row = {
+            "step": float(trainer.global_step),
+            "loss": float(torch.stack(self._losses).mean()),
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+        }
+        row |= {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        self._losses.clear()
+        self.rows.append(row)
+        log.info("%s", self.line(row, trainer.max_steps))
+        if self.on_row is not None:
+            self.on_row(row)
+
+    def line(self, row: Row, steps: int) -> str:
+        """A row as a line of the log."""
+        psnr = "  ".join(f"{k.removeprefix('psnr/')} {v:.2f}" for k, v in row.items() if k.startswith("psnr/"))
+        return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}  PSNR (dB) {psnr}"
+
+
+class Progress(TQDMProgressBar):
+    """One bar per training with loss and PSNR; validation passes do not flicker."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(refresh_rate=10)
+        self.name = name
+
+    def init_train_tqdm(self) -> Any:
+        """The bar, named after the network."""
+        bar = super().init_train_tqdm()
+        bar.leave = False
+        return bar
+
+    def init_validation_tqdm(self) -> Any:
+        """A bar that is not shown."""
+        bar = super().init_validation_tqdm()
+        bar.disable = True
+        return bar
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Start the bar with the network's name instead of the epoch's number."""
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(self.name)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Loss, and PSNR of the last validation."""
+        metrics = trainer.callback_metrics
+        shown = {"loss": f"{float(metrics['loss']):.4f}"} if "loss" in metrics else {}
+        for name, value in metrics.items():
+            if name.startswith("psnr/"):
+                shown[name.removeprefix("psnr/")] = f"{float(value):.1f} dB"
+        return shown

@@ -1,0 +1,110 @@
+"""Image quality by the conventions of the field, stated once.
+
+An output is clipped to [0, 1] and rounded to 8 bits, as an image file would be; `border` pixels (the scale)
+are left out on each side; PSNR is computed per image and then averaged, never pooled. A perfect image has
+PSNR_CEILING instead of infinity. Y is the luma of ITU-R BT.601 in its studio range, as in MATLAB's rgb2ycbcr.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from faig_lab.data import PairedImage
+
+PSNR_CEILING = 100.0
+"""dB reported for a perfect image."""
+
+METRICS = ("psnr", "psnr_y", "ssim")
+"""What `quality` returns: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
+
+
+def as_image(output: Tensor) -> Tensor:
+    """Clip a network's output to [0, 1] and round it to 8 bits."""
+    return (output.float().clamp(0, 1) * 255).round() / 255
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """(N, 3, H, W) RGB in [0, 1] → (N, 1, H, W) BT.601 luma in [16/255, 235/255]."""
+    weights = rgb.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    return ((rgb * weights).sum(1, keepdim=True) + 16) / 255
+
+
+def psnr(image: Tensor, hr: Tensor, border: int = 0) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each image.
+
+    Args:
+        image: (N, C, H, W) in [0, 1].
+        hr: ground truth, the same shape.
+        border: pixels left out on each side.
+
+    Returns:
+        (N,), at most PSNR_CEILING.
+    """
+    values = peak_signal_noise_ratio(
+        _inside(image, border), _inside(hr, border), data_range=1.0, dim=(1, 2, 3), reduction="none"
+    )
+    return values.clamp_max(PSNR_CEILING)
+
+
+def quality(output: Tensor, hr: Tensor, border: int) -> dict[str, Tensor]:
+    """All METRICS of a batch of outputs, per image.
+
+    Args:
+        output: (N, 3, H, W) from a network, not clipped.
+        hr: ground truth (N, 3, H, W) in [0, 1].
+        border: pixels left out on each side, usually the scale.
+
+    Returns:
+        Each metric's name → (N,).
+    """
+    image = as_image(output)
+    y, y_hr = _inside(luma(image), border), _inside(luma(hr), border)
+    ssim = structural_similarity_index_measure(y, y_hr, data_range=1.0, reduction="none")
+    assert isinstance(ssim, Tensor)
+    return {
+        "psnr": psnr(image, hr, border),
+        "psnr_y": psnr(y, y_hr),
+        "ssim": ssim.reshape(-1),
+    }
+
+
+def bicubic(lr: Tensor, scale: int) -> Tensor:
+    """Bicubic upscaling (N, 3, H, W) → (N, 3, sH, sW): what a network has to beat."""
+    return F.interpolate(lr, scale_factor=float(scale), mode="bicubic", align_corners=False)
+
+
+@torch.no_grad()
+def restore(
+    network: nn.Module, state: Mapping[str, Tensor], images: Sequence[PairedImage], degradation: str
+) -> list[Tensor]:
+    """Restore one LR of every image with given weights; images of one size go through together.
+
+    Args:
+        network: the module; its own weights do not matter.
+        state: weights to use, on the device to compute on.
+        images: paired images.
+        degradation: which LR.
+
+    Returns:
+        Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
+    """
+    like = next(iter(state.values()))
+    groups: dict[torch.Size, list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(image.lr[degradation].shape, []).append(position)
+    outputs: dict[int, Tensor] = {}
+    for positions in groups.values():
+        batch = torch.stack([images[i].lr[degradation] for i in positions]).to(like)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        result = functional_call(network, dict(state), (batch,)).cpu()
+        outputs.update(zip(positions, result, strict=True))
+    return [outputs[i] for i in range(len(images))]
+
+
+def _inside(image: Tensor, border: int) -> Tensor:
+    """The image without its border."""
+    return image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]

@@ -1,0 +1,102 @@
+"""The LightningModule that trains a baseline or a target."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+from faig_lab.data import Batch, Degradation, PairedImage, degrade
+from faig_lab.training.metrics import quality
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: cosine annealing with restarts.
+
+    Attributes:
+        iterations: optimizer steps.
+        learning_rate: at the start of each period.
+        restart_every: steps of a period.
+        minimum_learning_rate: at its end.
+    """
+
+    iterations: int
+    learning_rate: float
+    restart_every: int
+    minimum_learning_rate: float = 1e-7
+
+
+class SRModule(pl.LightningModule):
+    """Train a network to map LR to HR; the same module for baseline and target.
+
+    Args:
+        network: LR (N, 3, H, W) → SR (N, 3, sH, sW).
+        degradation: what LR suffers.
+        schedule: iterations and learning rate.
+        loss: function of (SR, HR).
+        optimizer: parameters and lr → optimizer.
+        seed: the run's seed; every sample is a function of it, the stream and the sample's number.
+        stream: "baseline" or "target".
+        clean: LR is only downsampled (the baseline).
+        channels_last: run in that memory format, which is faster on most devices.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        degradation: Degradation,
+        schedule: Schedule,
+        loss: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        seed: int,
+        stream: str,
+        clean: bool,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.degradation = degradation
+        self.schedule = schedule
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.seed, self.stream, self.clean = seed, stream, clean
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
+        return self.network(lr.contiguous(memory_format=self.format))  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Degrade the batch on the device and return the loss."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
+        loss: Tensor = self.loss(self(lr).float(), hr)
+        self.log("loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, image: PairedImage, batch_idx: int) -> None:
+        """Log every metric of every input of one paired image; Lightning averages over images."""
+        for name, lr in image.lr.items():
+            values = quality(self(lr[None].to(self.device)), image.hr[None].to(self.device), self.degradation.scale)
+            for metric, value in values.items():
+                self.log(f"{metric}/{name}", value.mean(), batch_size=1, on_epoch=True)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Validation images stay where they are; their tensors are moved when they are used."""
+        return (
+            batch if isinstance(batch, PairedImage) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer with cosine annealing and restarts, stepped every iteration."""
+        parameters: Iterable[nn.Parameter] = self.network.parameters()
+        optimizer = self.make_optimizer(parameters, lr=self.schedule.learning_rate)
+        scheduler = CosineAnnealingWarmRestarts(
+            optimizer, T_0=self.schedule.restart_every, eta_min=self.schedule.minimum_learning_rate
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,131 @@
+"""One contract for all attribution methods, and planted filters for each that can find them."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from faig_lab.attribution import Problem, attribute, discovered, quadrature
+from faig_lab.attribution import methods as methods_module
+from faig_lab.attribution.methods import (
+    faig,
+    faig_reference,
+    input_gradients,
+    random_filters,
+    signed_share,
+    weight_change,
+    weight_change_absolute,
+)
+from faig_lab.data import PairedImage
+from faig_lab.networks import SRResNet
+
+METHODS = [
+    faig,
+    faig_reference,
+    signed_share,
+    input_gradients,
+    weight_change,
+    weight_change_absolute,
+    random_filters,
+]
+
+
+def image(seed, kinds=("blur", "noise")):
+    generator = torch.Generator().manual_seed(seed)
+    lr = {name: torch.rand(3, 6, 6, generator=generator) for name in ("clean", *kinds)}
+    return PairedImage(f"image{seed}", torch.rand(3, 12, 12, generator=generator), lr)
+
+
+@pytest.fixture(params=[("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")], ids=len)
+def problem(request):
+    torch.manual_seed(0)
+    network = SRResNet(features=4, blocks=1)
+    baseline = {n: v.clone() for n, v in network.state_dict().items()}
+    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
+    probe = tuple(image(seed, request.param) for seed in (1, 2))
+    return Problem(network, baseline, target, probe, request.param, quadrature("midpoint", 2), seed=3)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+def test_contract(problem, method):
+    before = copy.deepcopy(problem.network.state_dict())
+    scores = method(problem)
+    assert scores.shape[1:] == problem.shape
+    assert scores.shape[0] == (10 if method is random_filters else 1)
+    assert scores.dtype == torch.float64
+    assert torch.isfinite(scores).all()
+    assert torch.equal(scores, method(problem))
+    assert all(torch.equal(before[n], v) for n, v in problem.network.state_dict().items())
+    assert not any(v.requires_grad for v in problem.target.values())
+
+
+def test_every_method_of_the_module_is_in_the_contract():
+    public = {
+        name
+        for name, value in vars(methods_module).items()
+        if callable(value)
+        and getattr(value, "__module__", "") == methods_module.__name__
+        and name[0].islower()
+        and name[0] != "_"
+    }
+    assert public == {method.__name__ for method in METHODS}
+
+
+def test_the_path_is_walked_once_for_all_methods(problem):
+    steps = []
+    counted = dataclasses.replace(problem, progress=steps.append)
+    attribute(counted, {"faig": faig, "signed_share": signed_share, "faig_reference": faig_reference})
+    assert len(steps) == len(problem.probe) * len(problem.degradations)
+
+
+class Planted(nn.Module):
+    """Two 1×1 paths: channel 0 sees the mean of the input, channel 1 its deviation from the local mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 1, bias=False)
+
+    def forward(self, lr):
+        smooth = nn.functional.avg_pool2d(lr.mean(1, keepdim=True), 3, 1, 1)
+        x = self.conv(torch.cat([smooth, lr.mean(1, keepdim=True) - smooth], 1))
+        return nn.functional.interpolate(x.sum(1, keepdim=True).expand(-1, 3, -1, -1), scale_factor=2)
+
+
+def planted_problem():
+    """The target doubles the smooth part, which every input needs, and drops the rest, which "rough" needs."""
+    baseline = {"conv.weight": torch.eye(2)[..., None, None].clone()}
+    target = {"conv.weight": torch.tensor([[2.0, 0.0], [0.0, 0.0]])[..., None, None]}
+    flat = torch.full((3, 8, 8), 0.25)
+    rough = flat + 0.2 * torch.sign(torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    image = PairedImage("flat", torch.full((3, 16, 16), 0.5), {"clean": flat, "dim": flat, "rough": rough})
+    return Problem(Planted(), baseline, target, (image,), ("dim", "rough"), quadrature("gauss_legendre", 4))
+
+
+@pytest.mark.parametrize("method", [faig, faig_reference, signed_share])
+def test_a_planted_filter_is_found(method):
+    """Only "rough" input excites filter (1, 1), whose removal is all that reduces its loss there."""
+    scores = method(planted_problem())[0]
+    assert int(discovered(scores[1], 25)) == 3
+
+
+def test_weight_change_finds_the_filter_that_changed():
+    p = planted_problem()
+    target = {"conv.weight": p.baseline["conv.weight"].clone()}
+    target["conv.weight"][1, 0] = 0.5
+    changed = Problem(p.network, p.baseline, target, p.probe, p.degradations, p.rule)
+    for method in (weight_change, weight_change_absolute):
+        assert discovered(method(changed)[0, 0], 25).tolist() == [2]
+
+
+def test_random_draws_are_seeded_permutations_of_their_own(problem):
+    draws = random_filters(problem, draws=3)
+    count = len(problem.layout)
+    assert all(sorted(row.tolist()) == list(range(count)) for draw in draws for row in draw)
+    flat = draws.flatten(0, 1)
+    assert len({tuple(row.tolist()) for row in flat}) == len(flat)
+    other = dataclasses.replace(problem, seed=4)
+    assert not torch.equal(draws, random_filters(other, draws=3))
+    with pytest.raises(ValueError, match="draws must be > 0"):
+        random_filters(problem, draws=0)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from faig_lab.attribution import RULES, quadrature
+from faig_lab.attribution.quadrature import gauss_legendre, left, midpoint, right, simpson, trapezoid
+
+POINTS = {"simpson": (3, 5, 17), "trapezoid": (2, 3, 16)}
+
+
+def integral(rule, power):
+    return float((rule.weights * rule.points**power).sum())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_weights_sum_to_one_and_points_ascend_within_the_path(name):
+    for points in POINTS.get(name, (1, 2, 7, 16)):
+        rule = quadrature(name, points)
+        assert len(rule) == points
+        assert rule.weights.sum() == pytest.approx(1, abs=1e-14)
+        assert (np.diff(rule.points) > 0).all()
+        assert rule.points.min() >= 0
+        assert rule.points.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "degree"),
+    [(left(4), 0), (right(4), 0), (midpoint(4), 1), (trapezoid(4), 1), (simpson(5), 3)]
+    + [(gauss_legendre(n), 2 * n - 1) for n in (1, 2, 3, 8)],
+)
+def test_degree_of_exactness(rule, degree):
+    for power in range(degree + 1):
+        assert integral(rule, power) == pytest.approx(1 / (power + 1), rel=1e-13)
+    assert integral(rule, degree + 1) != pytest.approx(1 / (degree + 2), rel=1e-9)
+
+
+@pytest.mark.parametrize("points", [1, 5, 100])
+def test_one_sided_sums_are_off_by_half_a_step_times_the_difference_of_the_ends(points):
+    """For an affine integrand f: left − ∫f = −(f(1) − f(0)) / 2n, and right the opposite."""
+
+    def error(rule):
+        return float((rule.weights * (3 + 5 * rule.points)).sum()) - 5.5
+
+    assert error(left(points)) == pytest.approx(-5 / (2 * points))
+    assert error(right(points)) == pytest.approx(5 / (2 * points))
+
+
+def test_authors_points_start_at_the_target_and_leave_out_the_baseline():
+    rule = right(100)
+    assert rule.points[-1] == 1
+    assert rule.points[0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "message"),
+    [
+        ("gaus", 4, "rule must be one of left, right"),
+        ("left", 0, "points must be > 0"),
+        ("trapezoid", 1, "at least 2"),
+        ("simpson", 4, "odd number"),
+        ("simpson", 1, "at least 3"),
+    ],
+)
+def test_bad_rules_are_refused(name, points, message):
+    with pytest.raises(ValueError, match=message):
+        quadrature(name, points)

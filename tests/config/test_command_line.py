@@ -1,0 +1,261 @@
+"""The command line as a user meets it: both start forms, help, one-line errors, exit codes."""
+
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+import faig_lab
+from faig_lab.__main__ import main
+from faig_lab.config import FOLDER
+from faig_lab.config.arguments import normalise
+from faig_lab.errors import UserError
+
+Run = Callable[[DictConfig, Path], None]
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m faig_lab` in a process of its own."""
+    source = str(Path(faig_lab.__file__).resolve().parents[1])
+    known = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    return subprocess.run(
+        [sys.executable, "-m", "faig_lab", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**known, "PYTHONPATH": source, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
+    """Put a stand-in where the pipeline is."""
+
+    def install(run: Run) -> None:
+        module = types.ModuleType("faig_lab.pipeline")
+        module.run = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "faig_lab.pipeline", module)
+        monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
+
+    return install
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The line that `arguments` are refused with."""
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    return output.err
+
+
+@pytest.mark.parametrize("form", ["experiment=blur_noise", "+experiment=blur_noise", "++experiment=blur_noise"])
+def test_start_forms(form: str) -> None:
+    done = start("--cfg", "job", form, "seed=3")
+    assert done.returncode == 0, done.stderr
+    cfg = OmegaConf.create(done.stdout)
+    assert isinstance(cfg, DictConfig)
+    assert (cfg.name, cfg.seed, cfg.network.features) == ("blur_noise", 3, 24)
+
+
+def test_no_arguments_and_help_are_the_same() -> None:
+    bare, asked = start(), start("--help")
+    assert bare.returncode == asked.returncode == 0
+    assert bare.stdout == asked.stdout
+    assert asked.stderr == ""
+    assert asked.stdout.count("python -m faig_lab") >= 6
+    for words in ("FAIG", "report.html", "--cfg job", "--config-dir", "traceback=true", str(FOLDER)):
+        assert words in asked.stdout
+    for group in (
+        "data: embedded, folder, paired",
+        "network: srcnn_style, srcnn_style_small, srresnet, srres",
+    ):
+        assert f"\n{group}" in asked.stdout
+
+
+def test_one_group_can_be_shown() -> None:
+    done = start("--cfg", "job", "--package", "analysis")
+    assert "headline_percent: 1" in done.stdout
+
+
+def test_own_config_folder(tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - blur_noise\n  - override /training: paper\nname: mine\n"
+    )
+    done = start("--config-dir", str(tmp_path / "own"), "+experiment=mine", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "name: mine" in done.stdout
+    assert "iterations: 1000000" in done.stdout
+    assert "mine" in start("--config-dir", str(tmp_path / "own"), "--help").stdout
+
+
+def test_closed_output_is_no_traceback() -> None:
+    source = str(Path(faig_lab.__file__).resolve().parents[1])
+    command = [sys.executable, "-m", "faig_lab", "--cfg", "job"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        (
+            "network=srresnet_smal",
+            "network: there is no 'srresnet_smal'; did you mean srresnet_small? (choices: sr",
+        ),
+        ("experiment=blur_nois", "did you mean blur_noise?"),
+        (
+            "degradation/downsample=bicubc",
+            "degradation/downsample: there is no 'bicubc'; did you mean bicubic?",
+        ),
+        ("netwrok=srresnet", "netwrok: unknown key; did you mean network?"),
+        ("sgima=3", "sgima: unknown key; did you mean degradation.parts.blur.sigma?"),
+        ("degradation.parts.blur.sgima=3", "degradation.parts.blur.sgima: unknown key; did you mean sigma?"),
+        (
+            "+degradation.parts.blur.sgima=3",
+            "degradation.parts.blur.sgima: unknown key of GaussianBlur; did you",
+        ),
+        ("network.widths=[1]", "network.widths: unknown key; network has: _target_, blocks, features, scale"),
+        (
+            "training.baseline={iteration: 3}",
+            "training.baseline.iteration: unknown key; did you mean iterations?",
+        ),
+        ("nothing.at.all=1", "nothing: unknown key; the root has: "),
+        ("+seed=1", "seed: it is there already; write seed=... without the +"),
+        ("~sede", "sede: unknown key; did you mean seed?"),
+        ("seed==3", "seed==3: not a setting; write key=value"),
+        ("seed", "seed: not a setting; write key=value"),
+        ("analysis.percents=[1,2", "analysis.percents=[1,2: not a setting; write key=value"),
+        ("seed=-1", "seed: must be at least 0, not -1"),
+        ("seed=1,2", "seed=1,2"),
+        ("--hepl", "unrecognized arguments: --hepl; --help shows what there is"),
+        ("--cfg=jobb", "argument --cfg/-c: invalid choice: 'jobb'"),
+        ("--config-dir=nowhere", "--config-dir: nowhere: no such folder"),
+    ],
+)
+def test_refusals(argument: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in refused(capsys, argument)
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, "seed=-1", "hydra.run.dir=here")
+    assert not (tmp_path / "here").exists()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes.txt").touch()
+    refused(capsys, "seed=-1", "hydra.run.dir=there")
+    assert (tmp_path / "there" / "notes.txt").exists()
+
+
+def test_the_pipeline_gets_configuration_and_folder(pipeline: Callable[[Run], None]) -> None:
+    calls: list[tuple[int, Path]] = []
+    pipeline(lambda cfg, folder: calls.append((cfg.seed, folder)))
+    assert main(["experiment=blur_noise", "seed=5"]) == 0
+    ((seed, folder),) = calls
+    assert seed == 5
+    assert folder.is_absolute()
+    assert folder.parent == Path("outputs/blur_noise").resolve()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (UserError("data.x: broken"), 2, "error: data.x: broken\n"),
+        (RuntimeError("two\nlines"), 1, "error: RuntimeError: two lines (traceback in "),
+    ],
+)
+def test_errors_of_a_run(
+    error: Exception,
+    code: int,
+    shown: str,
+    pipeline: Callable[[Run], None],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def fail(cfg: DictConfig, folder: Path) -> None:
+        raise error
+
+    pipeline(fail)
+    assert main(["hydra.run.dir=here", "seed=1"]) == code
+    output = capsys.readouterr().err
+    assert output.startswith(shown)
+    assert output.count("\n") == 1
+    assert "Traceback" in (tmp_path / "here" / "run.log").read_text()
+    assert main(["hydra.run.dir=here", "traceback=true"]) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_hydras_own_wish_for_tracebacks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert main(["seed=-1"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_processes_of_a_run_see_the_environment_as_it_was(pipeline: Callable[[Run], None]) -> None:
+    seen: list[bool] = []
+    pipeline(lambda cfg, folder: seen.append("HYDRA_FULL_ERROR" in os.environ))
+    assert main(["seed=1"]) == 0
+    assert seen == [False]
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_interruption(pipeline: Callable[[Run], None], capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(cfg: DictConfig, folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    pipeline(interrupt)
+    assert main(["seed=1"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_multirun_goes_on_after_a_failed_job(
+    pipeline: Callable[[Run], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    done: list[int] = []
+
+    def run(cfg: DictConfig, folder: Path) -> None:
+        if cfg.seed == 0:
+            raise UserError("data.x: broken")
+        done.append(cfg.seed)
+
+    pipeline(run)
+    assert main(["-m", "+experiment=blur_noise", "seed=0,1", "hydra.sweep.dir=sweep"]) == 2
+    assert done == [1]
+    assert "error: data.x: broken" in capsys.readouterr().err
+    assert "data.x: broken" in (tmp_path / "sweep" / "0" / "run.log").read_text()
+    assert main(["seed=1,2", "-m", "experiment=blur_noise", "hydra.sweep.dir=sweep"]) == 0
+    assert done == [1, 1, 2]
+
+
+def test_normalise() -> None:
+    given = [
+        "-m",
+        "+experiment=a,b",
+        "++experiment=a",
+        "+experimentx=1",
+        "data.lr_dirs.blur=B",
+        "seed=+experiment=",
+    ]
+    wanted = [
+        "-m",
+        "experiment=a,b",
+        "experiment=a",
+        "+experimentx=1",
+        "++data.lr_dirs.blur=B",
+        "seed=+experiment=",
+    ]
+    assert normalise(given) == wanted
+    assert normalise(wanted) == wanted

@@ -1,0 +1,101 @@
+"""Every shipped YAML is found by glob: it composes with the others' defaults and passes the check."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from faig_lab.config import FOLDER, Settings, check, compose
+
+FILES = sorted(FOLDER.rglob("*.yaml"))
+OPTIONS = [
+    f"{path.parent.relative_to(FOLDER).as_posix()}={path.stem}"
+    for path in FILES
+    if path.parent != FOLDER and path.relative_to(FOLDER).parts[0] != "hydra"
+]
+EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with a GPU, since some options ask for it."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+def given_folders(cfg: DictConfig, tmp_path: Path) -> DictConfig:
+    """Fill in what these options require from the user."""
+    if "train_dir" in cfg.data:
+        cfg.data.update({name: str(tmp_path) for name in ("train_dir", "probe_dir", "test_dir")})
+    if "lr_dirs" in cfg.data:
+        weights = tmp_path / "weights.pt"
+        weights.touch()
+        cfg.baseline.weights = cfg.target.weights = str(weights)
+        OmegaConf.set_struct(cfg, False)
+        cfg.data.hr_dir, cfg.data.lr_dirs = str(tmp_path), {"blur": str(tmp_path), "noise": str(tmp_path)}
+    return cfg
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(OPTIONS) >= 25
+    assert len(EXPERIMENTS) >= 2
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_composes_and_passes_the_check(option: str, tmp_path: Path) -> None:
+    cfg = compose([option])
+    assert not OmegaConf.missing_keys(cfg)
+    assert isinstance(check(given_folders(cfg, tmp_path)), Settings)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (FOLDER / "attribution").glob("*.yaml")))
+def test_each_method_brings_the_common_ones(name: str) -> None:
+    attribution = compose([f"attribution={name}"]).attribution
+    assert attribution.name == name
+    assert {name, "faig", "signed_share", "random"} == set(attribution.methods)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
+def test_file_has_no_mandatory_gap_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "???" not in text
+    assert "#" in text or "help" in path.parts
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_experiment_is_named_after_its_file(path: Path) -> None:
+    assert compose([f"experiment={path.stem}"]).name == path.stem
+
+
+def test_groups_folders_and_keys_are_one() -> None:
+    groups = {path.name for path in FOLDER.iterdir() if path.is_dir()} - {"hydra", "experiment"}
+    assert groups <= set(compose())
+    assert groups == {key for key, field in Settings.model_fields.items()} - {
+        *("name", "seed", "store", "traceback", "baseline", "target")
+    }
+
+
+def test_paper_experiment_has_the_paper_schedule() -> None:
+    cfg = compose(["experiment=blur_noise_paper"])
+    assert cfg.network.features == 64
+    assert cfg.network.blocks == 16
+    assert (cfg.training.baseline.iterations, cfg.training.baseline.restart_every) == (1_000_000, 250_000)
+    assert (cfg.training.target.iterations, cfg.training.target.learning_rate) == (100_000, 5e-5)
+    assert cfg.trainer.accelerator == "gpu"
+
+
+def test_command_line_wins_over_experiment() -> None:
+    assert compose(["experiment=blur_noise_paper", "network=srcnn_style_small"]).network.widths[0] == 24
+
+
+def test_own_config_folder(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /network: tiny\nname: mine\nseed: 7\n"
+    )
+    (tmp_path / "network").mkdir()
+    (tmp_path / "network" / "tiny.yaml").write_text(
+        "_target_: faig_lab.networks.SRResNet\nscale: 2\nfeatures: 4\nblocks: 1\n"
+    )
+    settings = check(compose(["experiment=mine"], config_dir=tmp_path))
+    assert (settings.name, settings.seed, settings.network["blocks"]) == ("mine", 7, 1)

@@ -1,0 +1,47 @@
+"""The installed package: conf travels with the wheel, and the command finds it from any folder."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXECUTABLES = "Scripts" if sys.platform == "win32" else "bin"
+
+
+def output(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_wheel_in_another_folder(tmp_path: Path) -> None:
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tmp_path / "dist",
+        REPOSITORY,
+    ]
+    output(*build, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False)
+    python = home / EXECUTABLES / "python"
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel]
+    output(*install, cwd=tmp_path)
+    # The dependencies are those of the environment that runs the tests.
+    site = Path(output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    command = home / EXECUTABLES / "faig-lab"
+    shown = output(command, "--cfg", "job", "+experiment=blur_noise", cwd=tmp_path)
+    assert "name: blur_noise" in shown
+    assert shown == output(python, "-m", "faig_lab", "--cfg", "job", "experiment=blur_noise", cwd=tmp_path)
+    assert str(site / "faig_lab" / "conf") in output(command, "--help", cwd=tmp_path)

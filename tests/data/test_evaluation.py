@@ -1,0 +1,99 @@
+"""Crops at detailed places, degraded as they would be within the whole photograph."""
+
+import numpy as np
+import pytest
+import torch
+
+from faig_lab.data import Degradation, Photograph, evaluation
+from faig_lab.data.evaluation import Region, degrade_regions, detailed_places, paired_images
+from faig_lab.errors import UserError
+
+
+@pytest.fixture
+def photograph(rng: np.random.Generator) -> Photograph:
+    return Photograph("a", "a", rng.integers(0, 256, (64, 96, 3), dtype=np.uint8), "")
+
+
+def test_detail_is_found(rng: np.random.Generator) -> None:
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    pixels[64:96, 96:128] = rng.integers(0, 256, (32, 32, 3))
+    pixels[0:32, 32:64] = rng.integers(0, 128, (32, 32, 3))
+    (first, second) = detailed_places(pixels, (32, 32), 2, step=2)
+    assert np.abs(np.subtract(first, (64, 96))).max() <= 4
+    assert np.abs(np.subtract(second, (0, 32))).max() <= 4
+
+
+@pytest.mark.parametrize(("count", "fit"), [(1, 1), (2, 2), (6, 6), (7, 6)])
+def test_places_do_not_overlap_and_as_many_as_fit_are_found(photograph: Photograph, count: int, fit: int) -> None:
+    places = detailed_places(photograph.pixels, (32, 32), count, step=2)
+    assert len(places) == fit
+    covered = np.zeros((64, 96), int)
+    for top, left in places:
+        assert top % 2 == left % 2 == 0
+        covered[top : top + 32, left : left + 32] += 1
+    assert covered.sum() == fit * 32 * 32
+    assert covered.max() == 1
+
+
+def test_a_crop_equals_the_crop_of_the_degraded_photograph(photograph: Photograph, degradation: Degradation) -> None:
+    inputs = {"clean": frozenset[str](), "blur": frozenset({"blur"})}
+    (whole,) = degrade_regions([Region("w", photograph.pixels, 0, 0, (64, 96))], degradation, inputs)
+    for top, left in ((0, 0), (32, 64), (16, 2), (0, 64)):
+        (crop,) = degrade_regions([Region("c", photograph.pixels, top, left, (32, 32))], degradation, inputs)
+        torch.testing.assert_close(crop.hr, whole.hr[:, top : top + 32, left : left + 32], rtol=0, atol=0)
+        for name in inputs:
+            expected = whole.lr[name][:, top // 2 : top // 2 + 16, left // 2 : left // 2 + 16]
+            torch.testing.assert_close(crop.lr[name], expected, rtol=0, atol=1e-6)
+
+
+def test_inputs_hold_what_they_say(photograph: Photograph, degradation: Degradation) -> None:
+    (image,) = paired_images([photograph], degradation, crop=33, crops=1)
+    assert list(image.lr) == ["clean", "blur", "noise", "blur+noise"]
+    assert image.hr.shape == (3, 32, 32)
+    assert image.scale == 2
+    noise = image.lr["noise"] - image.lr["clean"]
+    both = image.lr["blur+noise"] - image.lr["blur"]
+    assert noise.std().item() == pytest.approx(0.1, rel=0.1)
+    assert both.std().item() == pytest.approx(0.1, rel=0.1)
+    assert not torch.equal(noise, both)
+    assert image.lr["blur"].std() < 0.8 * image.lr["clean"].std()
+
+
+def test_a_sample_does_not_depend_on_the_others(
+    photograph: Photograph, degradation: Degradation, rng: np.random.Generator
+) -> None:
+    other = Photograph("b", "b", rng.integers(0, 65536, (64, 96, 3), dtype=np.uint16), "")
+    alone = paired_images([photograph], degradation, 32, 2)
+    among = paired_images([other, photograph], degradation, 32, 2)
+    assert [image.name[0] for image in among] == ["b", "b", "a", "a"]
+    for one, same in zip(alone, among[2:], strict=True):
+        assert one.name == same.name
+        for name, lr in one.lr.items():
+            torch.testing.assert_close(same.lr[name], lr, rtol=0, atol=1e-6)
+
+
+def test_twice_is_the_same_bit_for_bit(photograph: Photograph, degradation: Degradation) -> None:
+    first, second = (paired_images([photograph], degradation, 32, 3) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.hr, other.hr)
+        assert all(torch.equal(one.lr[name], other.lr[name]) for name in one.lr)
+
+
+def test_small_photographs_and_whole_ones(degradation: Degradation, rng: np.random.Generator) -> None:
+    odd = Photograph("odd", "odd", rng.integers(0, 256, (21, 33, 3), dtype=np.uint8), "")
+    (whole,) = paired_images([odd], degradation, crop=None, crops=4)
+    assert whole.name == "odd"
+    assert whole.hr.shape == (3, 20, 32)
+    (small,) = paired_images([odd], degradation, crop=64, crops=4)
+    assert small.hr.shape == (3, 20, 32)
+    assert len(paired_images([odd], degradation, crop=16, crops=4)) == 2
+    dot = Photograph("dot", "dot", rng.integers(0, 256, (1, 33, 3), dtype=np.uint8), "")
+    with pytest.raises(UserError, match=r"dot: a crop of 16 from 33×1 pixels has no LR pixel at scale 2"):
+        paired_images([dot], degradation, crop=16, crops=1)
+
+
+def test_batches_are_bounded(photograph: Photograph, degradation: Degradation, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = paired_images([photograph], degradation, 32, 4)
+    monkeypatch.setattr(evaluation, "_BATCH_PIXELS", 1)
+    for one, other in zip(paired_images([photograph], degradation, 32, 4), together, strict=True):
+        torch.testing.assert_close(one.lr["blur"], other.lr["blur"], rtol=0, atol=1e-6)

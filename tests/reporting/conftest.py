@@ -1,0 +1,302 @@
+"""A run folder as the pipeline leaves it, with numbers that are made up but look like those of a real run."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from faig_lab.files import write_json, write_text
+from faig_lab.reporting.pictures import (
+    BASELINE,
+    TARGET,
+    TRUTH,
+    PictureRow,
+    Pictures,
+    Tile,
+    input_title,
+    masked_title,
+)
+from faig_lab.reporting.tables import write_table
+
+PERCENTS = (0.1, 0.5, 1, 3, 5, 10)
+LAYERS = (
+    ("conv_first", 24, 3),
+    *((f"body.{block}.conv{n}", 24, 24) for block in range(8) for n in (1, 2)),
+    ("upconv1", 96, 24),
+    ("conv_hr", 24, 24),
+    ("conv_last", 3, 24),
+)
+FILTERS = sum(out * inputs for _, out, inputs in LAYERS)
+PSNR = {"bicubic": 26.6, "baseline": 27.0, "target": 31.5}
+OWN = {"faig": 0.85, "signed_share": 0.93, "random": 0.06}
+OTHER = {"faig": 0.22, "signed_share": 0.05, "random": 0.07}
+
+# The second image hardly changes: its own gap is large, and weighs nothing in that of the probe.
+COMPLETENESS = (("astronaut/0", -602.25, -601.5), ("coffee/1", 0.5, 0.4))
+GAP = abs((-601.5 + 0.4) - (-602.25 + 0.5)) / abs(-602.25 + 0.5)
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Write a run folder; keyword arguments choose degradations, methods, shares and what is missing."""
+
+    def make(
+        degradations: Sequence[str] = ("blur", "noise"),
+        methods: Sequence[str] = ("faig", "signed_share", "random"),
+        trained: bool = True,
+        own: dict[str, float] = OWN,
+        other: dict[str, float] = OTHER,
+        notes: Sequence[str] = (),
+        images: int = 5,
+    ) -> Path:
+        run = tmp_path / "run"
+        _documents(run, degradations, methods, trained, notes)
+        _restoration(run, degradations, images)
+        _masking(run, degradations, methods, own, other)
+        _distribution(run, degradations, methods)
+        _completeness(run, degradations)
+        if trained:
+            for name in ("baseline", "target"):
+                _training(run, name, degradations)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def make_pictures() -> Callable[..., list[Pictures]]:
+    """Before-and-after pictures of a drawn scene."""
+
+    def make(degradations: Sequence[str] = ("blur", "noise"), size: int = 48, rows: int = 2) -> list[Pictures]:
+        return [_pictures(name, degradations, size, rows) for name in degradations]
+
+    return make
+
+
+def _documents(
+    run: Path, degradations: Sequence[str], methods: Sequence[str], trained: bool, notes: Sequence[str]
+) -> None:
+    config = {
+        "name": "blur_noise",
+        "seed": 0,
+        "store": "outputs/store",
+        "baseline": {"weights": None if trained else "b.pth"},
+        "target": {"weights": None if trained else "t.pth"},
+        "data": {"_target_": "faig_lab.data.EmbeddedPhotographs", "probe_crop": 128, "probe_crops": 2},
+        "degradation": {
+            "downsample": {"_target_": "faig_lab.data.Downsample", "mode": "bicubic", "antialias": True},
+            "quantise": True,
+            "parts": {name: {"_target_": "faig_lab.data.Part", "probability": 0.5} for name in degradations},
+        },
+        "network": {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 24, "blocks": 8},
+        "training": {
+            "batch_size": 16,
+            "patch_size": 48,
+            "ema_decay": 0.999,
+            "baseline": {"iterations": 3000, "learning_rate": 5e-4},
+            "target": {"iterations": 3000, "learning_rate": 5e-4},
+        },
+        "attribution": {"name": methods[0] if methods else "faig", "rule": "gauss_legendre", "points": 16},
+        "analysis": {"percents": list(PERCENTS), "headline_percent": 1},
+    }
+    write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_json(
+        run / "metrics.json",
+        {
+            "psnr/target/blur": 31.5,
+            "seconds/training": 212.4,
+            "seconds/attribution": 21.0,
+            **{f"completeness_gap/{name}": GAP for name in degradations},
+        },
+    )
+    write_json(
+        run / "status.json",
+        {
+            "state": "running",
+            "stage": "report",
+            "stages_done": [],
+            "error": None,
+            "started": "2025-01-02T03:04:05+00:00",
+        },
+    )
+    offsets = np.cumsum([0, *(out * inputs for _, out, inputs in LAYERS)])
+    layers = [
+        {"name": f"{name}.weight", "out": out, "in": inputs, "kernel": [3, 3], "offset": int(offset)}
+        for (name, out, inputs), (offset, _) in zip(LAYERS, pairwise(offsets), strict=True)
+    ]
+    write_json(run / "attribution" / "layout.json", {"layers": layers, "filters": FILTERS})
+    write_json(
+        run / "attribution" / "provenance.json",
+        {
+            "versions": {"faig_lab": "0.1.0", "torch": "2.13.0"},
+            "rule": "gauss_legendre",
+            "points": 16,
+            "precision": "float32",
+            "probe": ["astronaut/0", "coffee/1"],
+            "training": ["rocket", "chelsea", "coins"],
+            "theta": dict.fromkeys(("baseline", "target"), "EMA weights (decay 0.999) after training"),
+            "notes": list(notes),
+        },
+    )
+
+
+def _restoration(run: Path, degradations: Sequence[str], images: int) -> None:
+    rows = [
+        {
+            "network": network,
+            "degradation": name,
+            "image": f"08{image:02d}",
+            "psnr": PSNR[network] - 2.0 * place + 0.31 * image,
+            "psnr_y": PSNR[network] + 1.5,
+            "ssim": 0.8 + 0.01 * image,
+        }
+        for network in PSNR
+        for place, name in enumerate([*degradations, "clean"])
+        for image in range(images)
+    ]
+    write_table(run / "tables" / "restoration.csv", rows)
+
+
+def _masking(
+    run: Path,
+    degradations: Sequence[str],
+    methods: Sequence[str],
+    own: dict[str, float],
+    other: dict[str, float],
+) -> None:
+    masking, specificity = [], []
+    for method in methods:
+        draws = 10 if method == "random" else 1
+        for percent in PERCENTS:
+            grow = min(1.15, (percent / 1) ** 0.3)
+            for masked in degradations:
+                shares = {
+                    shown: [
+                        grow * ((own if shown == masked else other)[method] + 0.01 * degradations.index(masked))
+                        + (0.02 * math.sin(7 * draw + percent) if draws > 1 else 0)
+                        for draw in range(draws)
+                    ]
+                    for shown in degradations
+                }
+                masking += [
+                    {
+                        "method": method,
+                        "draw": draw,
+                        "percent": percent,
+                        "filters": round(FILTERS * percent / 100),
+                        "masked": masked,
+                        "degradation": shown,
+                        "psnr": 31.5 - 4.5 * removed,
+                        "removed": removed,
+                        "output_difference": 3 * removed,
+                    }
+                    for shown, series in shares.items()
+                    for draw, removed in enumerate(series)
+                ]
+                specificity.append(_specificity(method, percent, masked, shares))
+    if masking:
+        write_table(run / "tables" / "masking.csv", masking)
+        write_table(run / "tables" / "specificity.csv", specificity)
+
+
+def _specificity(method: str, percent: float, masked: str, shares: dict[str, list[float]]) -> dict[str, object]:
+    mine = np.array(shares[masked])
+    rest = [np.array(series) for name, series in shares.items() if name != masked]
+    if not rest:
+        return {
+            "method": method,
+            "percent": percent,
+            "masked": masked,
+            "own": mine.mean(),
+            "other": None,
+            "specificity": None,
+            "specificity_std": None,
+        }
+    theirs = np.mean(rest, axis=0)
+    return {
+        "method": method,
+        "percent": percent,
+        "masked": masked,
+        "own": mine.mean(),
+        "other": theirs.mean(),
+        "specificity": (mine - theirs).mean(),
+        "specificity_std": (mine - theirs).std(),
+    }
+
+
+def _distribution(run: Path, degradations: Sequence[str], methods: Sequence[str]) -> None:
+    rows = []
+    for method in methods:
+        for place, name in enumerate(degradations):
+            for depth, (layer, out, inputs) in enumerate(LAYERS):
+                discovered = max(0, round(out * inputs * (0.022 * depth / 19 if place == 0 else 0.011)))
+                rows.append(
+                    {
+                        "method": method,
+                        "degradation": name,
+                        "percent": 1,
+                        "layer": f"{layer}.weight",
+                        "depth": depth,
+                        "filters": out * inputs,
+                        "discovered": discovered,
+                        "share": discovered / (out * inputs),
+                    }
+                )
+    if rows:
+        write_table(run / "tables" / "distribution.csv", rows)
+
+
+def _completeness(run: Path, degradations: Sequence[str]) -> None:
+    rows = [
+        {
+            "image": image,
+            "degradation": name,
+            "loss_baseline": 912.5,
+            "loss_target": 912.5 + change,
+            "loss_change": change,
+            "attribution_sum": total,
+            "gap": abs(total - change) / abs(change),
+        }
+        for image, change, total in COMPLETENESS
+        for name in degradations
+    ]
+    write_table(run / "tables" / "completeness.csv", rows)
+
+
+def _training(run: Path, name: str, degradations: Sequence[str]) -> None:
+    rng = np.random.default_rng(1)
+    rows: list[dict[str, object]] = []
+    for step in range(50, 3001, 50):
+        row: dict[str, object] = {
+            "step": step,
+            "loss": 0.02 + 0.1 * math.exp(-step / 400) + 0.002 * rng.random(),
+            "learning_rate": 5e-4,
+        }
+        if step % 500 == 0:
+            height = (4 if name == "target" else 0.4) * (1 - math.exp(-step / 700))
+            row |= {f"psnr/{kind}": 27 - 2 * place + height for place, kind in enumerate([*degradations, "clean"])}
+        rows.append(row)
+    write_table(run / "tables" / f"training_{name}.csv", rows)
+
+
+def _pictures(name: str, degradations: Sequence[str], size: int, rows: int) -> Pictures:
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(rows):
+        y, x = np.mgrid[:size, :size] / size
+        truth = np.stack([0.5 + 0.5 * np.sin((6 + number) * x * 6), y, 0.5 + 0.5 * np.cos(9 * y * x)], axis=-1)
+        bad = np.clip(truth + 0.15 * rng.standard_normal(truth.shape), 0, 1)
+        tiles = {
+            input_title(name): Tile(bad[::2, ::2], 21.2),
+            BASELINE: Tile(bad, 22.4),
+            TARGET: Tile(truth, 28.1),
+        }
+        tiles |= {masked_title(other, 1): Tile(bad if other == name else truth, 23.7) for other in degradations}
+        made.append(PictureRow(f"photograph {number}", tiles | {TRUTH: Tile(truth)}))
+    return Pictures(name, tuple(made))

@@ -1,0 +1,50 @@
+"""Figures are drawn for every kind of run, and a picture file holds a picture."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faig_lab.reporting.figures import write_figures
+from faig_lab.reporting.pictures import Pictures, _detailed_window, _wrapped
+
+CHARTS = {"specificity", "masking_curves", "layers", "training"}
+
+
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+def test_writes_every_figure(
+    make_run: Callable[..., Path], make_pictures: Callable[..., list[Pictures]], degradations: Sequence[str]
+) -> None:
+    written = write_figures(make_run(degradations), make_pictures(degradations))
+    assert {path.stem for path in written} == CHARTS | {f"before_after_{name}" for name in degradations}
+    for path in written:
+        with Image.open(path) as image:
+            assert image.width == 1400
+            assert len(image.convert("L").getcolors(65536)) > 50
+
+
+def test_leaves_out_what_the_tables_do_not_hold(make_run: Callable[..., Path]) -> None:
+    written = write_figures(make_run(methods=(), trained=False), [])
+    assert written == []
+
+
+def test_the_same_tables_give_the_same_bytes(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    first = [path.read_bytes() for path in write_figures(run, [])]
+    assert first == [path.read_bytes() for path in write_figures(run, [])]
+
+
+def test_the_window_holds_the_edges() -> None:
+    truth = np.zeros((400, 500, 3))
+    truth[200:360:2, 300:460] = 1
+    top, left, tall, wide = _detailed_window(truth)
+    assert (tall * 400, wide * 500) == (160, 160)
+    assert abs(top * 400 - 200) <= 16
+    assert abs(left * 500 - 300) <= 16
+
+
+def test_titles_wrap_without_parting_number_and_percent_sign() -> None:
+    assert _wrapped("1 % deblurring filters masked") == "1 % deblurring\nfilters masked"
+    assert _wrapped("target") == "target"

@@ -1,0 +1,36 @@
+"""What is printed at the end of a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from faig_lab.reporting.summary import summary
+from faig_lab.reporting.words import ABSENT
+
+MakeRun = Callable[..., Path]
+
+
+def test_numbers_report_and_commands(make_run: MakeRun) -> None:
+    run = make_run()
+    (run / "report.html").touch()
+    text = summary(run, SimpleNamespace(folder=Path("a run/wandb/offline-run-1"), url=None))
+    assert "(122 of 12,240)" in text
+    assert "deblurring filters remove   85 % of deblurring    22 % of denoising" in text
+    assert "FAIG" in text
+    assert "+4.50" in text
+    assert str(run / "report.html") in text
+    assert "wandb leet 'a run/wandb/offline-run-1'" in text
+    assert "wandb sync 'a run/wandb/offline-run-1'" in text
+    assert max(map(len, text.splitlines())) <= 110 + len(str(run))
+
+
+def test_an_online_run_has_a_page_and_nothing_to_sync(make_run: MakeRun) -> None:
+    text = summary(make_run(), SimpleNamespace(folder=Path("wandb/run-1"), url="https://wandb.ai/x"))
+    assert "https://wandb.ai/x" in text
+    assert "sync" not in text
+
+
+def test_without_a_record_and_without_results(make_run: MakeRun) -> None:
+    text = summary(make_run(methods=(), degradations=("blur",)), None)
+    assert "wandb" not in text
+    assert ABSENT not in text.splitlines()[0]

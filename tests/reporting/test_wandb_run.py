@@ -1,0 +1,150 @@
+"""The W&B record: real offline runs in a temporary folder, and runs that go on without W&B."""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import wandb
+
+from faig_lab.reporting.figures import write_figures
+from faig_lab.reporting.wandb_run import WandbRecord, resolve_mode
+
+MakeRun = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Settings:
+    mode: str = "offline"
+    project: str = "faig_lab"
+    entity: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ("test",)
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the user's: no login, no settings, no caches."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home" / name))
+
+
+def _broken(error: Exception) -> SimpleNamespace:
+    def init(**_: object) -> None:
+        raise error
+
+    return SimpleNamespace(init=init, Settings=lambda **_: None)
+
+
+def test_an_offline_run_lies_in_the_run_folder(
+    make_run: MakeRun, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run()
+    write_figures(run, [])
+    record = WandbRecord.start(Settings(), {"seed": 0}, run, "blur_noise")
+    record.log_training("training/baseline", {"step": 50, "loss": 0.1, "psnr/blur": None})
+    record.log_training("training/target", {"step": 50, "loss": 0.1, "psnr/blur": 30.0})
+    record.log_metrics({"psnr/target/blur": 31.5})
+    record.log_tables(run)
+    record.log_figures(run)
+    record.finish(0)
+    record.finish(0)
+    assert "".join(capfd.readouterr()) == ""
+    assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
+    assert record.folder is not None
+    assert record.folder.parent == run / "wandb"
+    assert record.url is None
+    # The service process writes the file, at times a moment after `finish`: this waits for it.
+    wandb.teardown()
+    (log,) = record.folder.glob("*.wandb")
+    content = log.read_bytes()
+    for written in (
+        b"training/baseline/step",
+        b"training/target/psnr/blur",
+        b"tables/masking",
+        b"figures/specificity",
+        b"psnr/target/blur",
+    ):
+        assert written in content
+
+
+def test_a_block_that_fails_lets_its_exception_through(tmp_path: Path) -> None:
+    def fail() -> None:
+        with WandbRecord.start(Settings(), {}, tmp_path / "run", "x"):
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        fail()
+
+
+def test_disabled_does_nothing(tmp_path: Path) -> None:
+    with WandbRecord.start(Settings(mode="disabled"), {}, tmp_path / "run", "x") as record:
+        record.log_metrics({"a": 1.0})
+        record.log_training("training/baseline", {"step": 1, "loss": 0.5})
+    assert (record.folder, record.url) == (None, None)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "mode"),
+    [
+        ("offline", None, "offline"),
+        ("online", None, "online"),
+        ("auto", None, "offline"),
+        ("auto", "disabled", "disabled"),
+        ("online", "offline", "offline"),
+        ("offline", "online", "online"),
+    ],
+)
+def test_the_environment_is_stronger_than_the_settings(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, environment: str | None, mode: str
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    assert resolve_mode(wanted) == mode
+
+
+def test_auto_is_online_when_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(login=lambda **_: True))
+    assert resolve_mode("auto") == "online"
+
+
+def test_a_broken_wandb_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", _broken(RuntimeError("no service\nlong story")))
+    with caplog.at_level(logging.WARNING):
+        record = WandbRecord.start(Settings(), {}, tmp_path, "x")
+        record.log_metrics({"a": 1.0})
+        record.finish(0)
+    assert caplog.messages == ["W&B: not recorded in W&B (RuntimeError: no service)"]
+
+
+def test_a_missing_wandb_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    record = WandbRecord.start(Settings(mode="auto"), {}, tmp_path, "x")
+    assert record.folder is None
+    assert len(caplog.messages) == 1
+
+
+def test_a_failure_while_logging_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError("disk full")
+
+    run = SimpleNamespace(dir=str(tmp_path / "files"), url=None, log=fail, define_metric=lambda *_, **__: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run, Settings=lambda **_: None))
+    record = WandbRecord.start(Settings(), {}, tmp_path, "x")
+    for step in range(3):
+        record.log_training("training/target", {"step": step})
+    assert caplog.messages == ["W&B: recording in W&B stopped (OSError: disk full)"]

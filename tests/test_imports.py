@@ -1,0 +1,67 @@
+"""The house rules about imports, read from the source: rooms look only to their left, W&B has one door."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
+ROOMS = ["errors", "files", "config", "data", "networks", "training", "attribution", "analysis", "reporting"]
+# Beside the pipeline, what it is put together from.
+ORDER = [*ROOMS, "progress", "run_folder", "build", "provenance", "pipeline", "__main__"]
+FILES = sorted(PACKAGE.rglob("*.py"))
+# What takes long to import, and so must not be imported where `--help` passes by.
+HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "wandb", "matplotlib", "kornia", "skimage", "sklearn"}
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_rooms_import_only_leftwards(path: Path) -> None:
+    if path.name == "__init__.py" and path.parent == PACKAGE:
+        assert not any(module.startswith("faig_lab") for module in imports(path))
+        return
+    assert room(path) in ORDER, f"{room(path)} has no place in the order of rooms"
+    allowed = ORDER[: ORDER.index(room(path)) + 1]
+    for module in imports(path):
+        if module.startswith("faig_lab."):
+            assert module.split(".")[1] in [*allowed, "__version__"], f"{path.name} imports {module}"
+
+
+def test_wandb_has_one_importer() -> None:
+    importers = [name(p) for p in FILES if any(m.split(".")[0] == "wandb" for m in imports(p))]
+    assert importers in ([], ["reporting/wandb_run.py"])
+
+
+@pytest.mark.parametrize("path", [PACKAGE / "__main__.py", *(PACKAGE / "config").glob("*.py")], ids=name)
+def test_command_line_imports_nothing_heavy(path: Path) -> None:
+    assert not {module.split(".")[0] for module in imports(path, top_level=True)} & HEAVY
+
+
+def test_command_line_loads_only_light_rooms() -> None:
+    loaded = imports(PACKAGE / "__main__.py", top_level=True)
+    assert {m.split(".")[1] for m in loaded if m.startswith("faig_lab.")} <= {"config", "errors", "files"}
+
+
+def test_no_drawer_of_odds_and_ends() -> None:
+    assert not [p for p in PACKAGE.rglob("*") if p.stem in ("utils", "helpers", "misc", "common")]
+    assert sys.version_info >= (3, 11)
