@@ -71,7 +71,9 @@ def make_module(
 def make_loop(settings: Settings) -> Loop:
     """The training loop's settings with the precision resolved."""
     training = settings.training
-    return Loop(training.batch_size, training.ema_decay, training.validate_every, 0, trainer_arguments(settings))
+    return Loop(
+        training.batch_size, training.ema_decay, training.validate_every, training.workers, trainer_arguments(settings)
+    )
 
 
 def trainer_arguments(settings: Settings) -> dict[str, Any]:

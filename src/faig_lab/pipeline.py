@@ -93,10 +93,18 @@ class Study:
         self.settings, self.run, self.record = settings, run, record
         self.degradation = make_degradation(settings)
         self.data: StudyData
+        self.given: dict[str, Trained] = {}
 
     def load_data(self) -> None:
-        """Read every image and degrade probe and held-out."""
+        """Read every file that the run needs, before anything starts; degrade probe and held-out."""
         with self.run.stage("data"):
+            for name in ("baseline", "target"):
+                weights = getattr(self.settings, name).weights
+                if weights is not None:
+                    path = Path(weights).expanduser()
+                    state = load_weights(path, make_network(self.settings), key=f"{name}.weights")
+                    self.given[name] = Trained(state, [])
+                    log.info("%s: weights from %s", name, path)
             self.data = make(self.settings.data).load(self.degradation, self.settings.seed)
             log.info(
                 "data: %d training photographs, %d probe and %d held-out images",
@@ -124,7 +132,9 @@ class Study:
         with self.run.stage("analysis"):
             device = compute_device(settings)
             bounds = [{n: v.to(device) for n, v in state.items()} for state in (baseline, target)]
-            judge = Judge(make_network(settings), bounds[0], bounds[1], self.data.held_out, self.degradation.scale)
+            _, autocast = PRECISIONS[settings.analysis.precision]
+            network, scale = make_network(settings), self.degradation.scale
+            judge = Judge(network, bounds[0], bounds[1], self.data.held_out, scale, autocast)
             percents = settings.analysis.percents
             with progress_bar("masking", masked_networks(attribution, percents)) as advance:
                 masked = masking(judge, attribution, percents, advance)
@@ -155,13 +165,7 @@ class Study:
 
     def _obtain(self, name: str, start: State | None, *callbacks: AttributionCallback) -> dict[str, Tensor]:
         """A network by name, with its weights and training record in the run folder."""
-        settings = self.settings
-        given = getattr(settings, name).weights
-        if given is not None:
-            log.info("%s: weights from %s", name, given)
-            trained = Trained(load_weights(Path(given), make_network(settings), key=f"{name}.weights"), [])
-        else:
-            trained = self._train_once(name, start, *callbacks)
+        trained = self.given.get(name) or self._train_once(name, start, *callbacks)
         if trained.history:
             write_table(self.run.path / "tables" / f"training_{name}.csv", trained.history)
         save_weights(
@@ -178,7 +182,10 @@ class Study:
         with open_entry(Path(settings.store), f"{type(make_network(settings)).__name__}-{name}", needs) as entry:
             if entry.exists:
                 log.info("%s: already trained, %s", name, entry.folder)
-                return entry.load(make_network(settings))
+                trained = entry.load(make_network(settings))
+                for row in trained.history:
+                    self.record.log_training(f"training/{name}", row)
+                return trained
             patch_size = settings.training.patch_size
             patches = PatchDataset(self.data.train, patch_size, self.degradation.margin, settings.seed, name)
             module = make_module(settings, name, self.degradation, start)

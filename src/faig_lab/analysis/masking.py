@@ -27,6 +27,7 @@ class Judge:
         target: θ.
         images: held-out images.
         scale: pixels left out of every measure on each side.
+        autocast: lower precision for the networks, or None.
     """
 
     network: nn.Module
@@ -34,10 +35,15 @@ class Judge:
     target: State
     images: tuple[PairedImage, ...]
     scale: int
+    autocast: torch.dtype | None = None
+
+    def restore(self, state: State, degradation: str) -> list[Tensor]:
+        """Raw outputs (3, H, W) for every held-out image."""
+        return restore(self.network, state, self.images, degradation, self.autocast)
 
     def outputs(self, state: State, degradation: str) -> list[Tensor]:
         """Restored held-out images (3, H, W), clipped and rounded to 8 bits."""
-        return [as_image(output) for output in restore(self.network, state, self.images, degradation)]
+        return [as_image(output) for output in self.restore(state, degradation)]
 
     def psnr(self, outputs: Sequence[Tensor]) -> float:
         """PSNR per image, then the mean (dB)."""
@@ -76,7 +82,7 @@ def restoration(judge: Judge) -> list[TableRow]:
     for degradation in judge.images[0].lr:
         upscaled = [bicubic(image.lr[degradation][None], judge.scale)[0] for image in judge.images]
         outputs = {"bicubic": upscaled}
-        outputs |= {n: restore(judge.network, s, judge.images, degradation) for n, s in states.items()}
+        outputs |= {n: judge.restore(s, degradation) for n, s in states.items()}
         for name, results in outputs.items():
             for image, output in zip(judge.images, results, strict=True):
                 values = quality(output[None], image.hr[None], judge.scale)
@@ -103,20 +109,18 @@ def masking(
         Rows of method, draw, percent, filters, masked, degradation, psnr, removed, output_difference.
     """
     layout = attribution.layout
+    judged: dict[bytes, dict[str, TableRow]] = {}  # methods may agree on a set; it is judged once
     rows: list[TableRow] = []
     for method, draw, masked, order in _rankings(attribution):
         for percent in percents:
-            count = count_of(percent, len(layout))
-            state = mask(judge.target, judge.baseline, layout, order[:count])
-            what: TableRow = {
-                "method": method,
-                "draw": draw,
-                "percent": percent,
-                "filters": count,
-                "masked": masked,
-            }
-            for degradation in attribution.degradations:
-                rows.append(what | {"degradation": degradation} | judge.judge(state, degradation))
+            filters = order[: count_of(percent, len(layout))]
+            key = filters.sort().values.numpy().tobytes()
+            if key not in judged:
+                state = mask(judge.target, judge.baseline, layout, filters)
+                judged[key] = {name: judge.judge(state, name) for name in attribution.degradations}
+            what: TableRow = {"method": method, "draw": draw, "percent": percent, "filters": len(filters)}
+            for degradation, result in judged[key].items():
+                rows.append(what | {"masked": masked, "degradation": degradation} | result)
             if progress is not None:
                 progress(f"{method}, {percent:g} %")
     return rows

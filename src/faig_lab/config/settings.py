@@ -51,7 +51,8 @@ class TrainingSettings(Group):
     patch_size: Count = Field(description="side in HR pixels, a multiple of network.scale")
     ema_decay: float = Field(ge=0, lt=1, description="of the averaged weights, per step")
     validate_every: Count = Field(description="steps")
-    channels_last: bool
+    channels_last: bool = Field(description="memory format")
+    workers: int = Field(ge=0, description="processes that cut patches; 0 = none beside the training")
     loss: Node
     optimizer: Node
     baseline: PhaseSettings
@@ -73,6 +74,7 @@ class AnalysisSettings(Group):
 
     percents: list[Percent] = Field(min_length=1, description="of all filters, increasing")
     headline_percent: Percent = Field(description="one of percents")
+    precision: Literal["bfloat16", "float32"] = Field(description="of the restored held-out images")
 
 
 class TrainerSettings(Group):

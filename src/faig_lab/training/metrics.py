@@ -79,7 +79,11 @@ def bicubic(lr: Tensor, scale: int) -> Tensor:
 
 @torch.no_grad()
 def restore(
-    network: nn.Module, state: Mapping[str, Tensor], images: Sequence[PairedImage], degradation: str
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    images: Sequence[PairedImage],
+    degradation: str,
+    autocast: torch.dtype | None = None,
 ) -> list[Tensor]:
     """Restore one LR of every image with given weights; images of one size go through together.
 
@@ -88,6 +92,7 @@ def restore(
         state: weights to use, on the device to compute on.
         images: paired images.
         degradation: which LR.
+        autocast: lower precision for the network's operations, or None.
 
     Returns:
         Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
@@ -100,7 +105,8 @@ def restore(
     for positions in groups.values():
         batch = torch.stack([images[i].lr[degradation] for i in positions]).to(like)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        result = functional_call(network, dict(state), (batch,)).cpu()
+        with torch.autocast(like.device.type, autocast, enabled=autocast is not None):
+            result = functional_call(network, dict(state), (batch,)).to(like.dtype).cpu()
         outputs.update(zip(positions, result, strict=True))
     return [outputs[i] for i in range(len(images))]
 
