@@ -87,6 +87,8 @@ def job(cfg: DictConfig) -> None:
             from faig_lab import pipeline
 
             pipeline.run(cfg, folder)
+        if cfg.task == "analyse":  # everything went into the folder of the run that was analysed
+            _discard(folder)
     except BrokenPipeError:
         raise
     except UserError as error:

@@ -8,7 +8,9 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from faig_lab.attribution import Method
+from faig_lab.analysis import Analysis
+from faig_lab.attribution import Method, Problem, quadrature
+from faig_lab.attribution.probe import Progress
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, StudyData
 from faig_lab.training import Loop, Schedule, SRModule, numerics_version, resolve_precision, state_fingerprint
@@ -45,6 +47,33 @@ def make_degradation(settings: Settings) -> Degradation:
 def make_methods(settings: Settings) -> dict[str, Method]:
     """The attribution methods by name."""
     return {name: make(node) for name, node in settings.attribution.methods.items()}
+
+
+def make_problem(
+    settings: Settings,
+    data: StudyData,
+    baseline: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    progress: Progress | None = None,
+) -> Problem:
+    """The attribution problem of two networks on a probe, on the compute device."""
+    attribution = settings.attribution
+    return Problem(
+        make_network(settings),
+        cast(baseline, settings),
+        cast(target, settings),
+        data.probe,
+        data.degradations,
+        quadrature(attribution.rule, attribution.points),
+        settings.seed,
+        PRECISIONS[attribution.precision][1],
+        progress,
+    )
+
+
+def make_analyses(settings: Settings) -> dict[str, Analysis]:
+    """The analyses by name."""
+    return {name: make(node) for name, node in settings.analysis.studies.items()}
 
 
 def make_module(

@@ -1,4 +1,4 @@
-"""One run on one page: data → baseline → target (+ attribution) → analysis → report."""
+"""One run on one page: data → baseline → target (+ attribution) → analyses → report."""
 
 import logging
 from collections.abc import Mapping
@@ -7,38 +7,23 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from faig_lab.analysis import (
-    Judge,
-    distribution,
-    examples,
-    headline_metrics,
-    masked_networks,
-    masking,
-    restoration,
-    specificity,
-)
-from faig_lab.attribution import (
-    Attribution,
-    AttributionCallback,
-    Problem,
-    attribute,
-    quadrature,
-    save_attribution,
-)
+from faig_lab.analysis import Subject, examples, restoration, restoration_metrics
+from faig_lab.attribution import Attribution, AttributionCallback, Problem, attribute, save_attribution
 from faig_lab.build import (
     PRECISIONS,
-    cast,
-    compute_device,
     determinants,
     make,
+    make_analyses,
     make_degradation,
     make_loop,
     make_methods,
     make_module,
     make_network,
+    make_problem,
 )
 from faig_lab.config import Settings, check
 from faig_lab.data import PatchDataset, StudyData
+from faig_lab.existing import reopen
 from faig_lab.networks import load_weights, save_weights
 from faig_lab.progress import progress_bar
 from faig_lab.provenance import describe_scores, describe_weights
@@ -57,27 +42,50 @@ State = Mapping[str, Tensor]
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Run one study and leave everything about it in `folder`.
+    """Run what `task` says: a whole study in `folder`, or further analyses of the finished run `run`.
 
     Args:
         cfg: the composed configuration.
-        folder: the run folder.
+        folder: the run folder of a new study.
 
     Raises:
         UserError: the configuration or a file cannot be worked with.
     """
     settings = check(cfg)
+    if settings.task == "analyse":
+        analyse(settings)
+    else:
+        study(settings, folder, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def study(settings: Settings, folder: Path, config: str) -> None:
+    """Run one study and leave everything about it in `folder`; `config` is the configuration as YAML."""
     with (
-        open_run(folder, OmegaConf.to_yaml(cfg, resolve=True)) as run_folder,
+        open_run(folder, config) as run_folder,
         WandbRecord.start(settings.logger, settings.model_dump(), folder, folder.name) as record,
     ):
-        study = Study(settings, run_folder, record)
-        study.load_data()
-        baseline = study.baseline()
-        target, attribution = study.target(baseline)
-        study.analyse(baseline, target, attribution)
-        study.report()
+        stages = Study(settings, run_folder, record)
+        stages.load_data()
+        baseline = stages.baseline()
+        target, attribution = stages.target(baseline)
+        stages.judge(baseline, target, attribution)
+        stages.report()
     print(summary(folder, record))
+
+
+def analyse(settings: Settings) -> None:
+    """Run the analyses of `settings` that the finished run `settings.run` does not have; nothing is trained."""
+    with (
+        reopen(settings) as existing,
+        WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
+    ):
+        stages = Study(existing.settings, existing.run, record)
+        stages.load_data()
+        baseline, target = stages.baseline(), stages.given["target"].state
+        stages.problem = make_problem(existing.settings, stages.data, baseline, target)
+        stages.judge(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
+        stages.report()
+    print(summary(existing.run.path, record))
 
 
 class Study:
@@ -89,10 +97,12 @@ class Study:
         record: the W&B record.
     """
 
+    problem: Problem
+    data: StudyData
+
     def __init__(self, settings: Settings, run: RunFolder, record: WandbRecord) -> None:
         self.settings, self.run, self.record = settings, run, record
         self.degradation = make_degradation(settings)
-        self.data: StudyData
         self.given: dict[str, Trained] = {}
 
     def load_data(self) -> None:
@@ -126,33 +136,39 @@ class Study:
         attribution = callback.result or self._attribute(baseline, target)
         return target, attribution
 
-    def analyse(self, baseline: State, target: State, attribution: Attribution) -> None:
-        """Mask, judge on held-out images, and write the tables and figures' pictures."""
-        settings = self.settings
+    def judge(
+        self, baseline: State, target: State, attribution: Attribution, only: tuple[str, ...] | None = None
+    ) -> None:
+        """Run the analyses (all, or `only` some) on held-out images; each leaves its tables when it is done."""
+        settings = self.settings.analysis
+        subject = Subject(
+            self.problem,
+            make_methods(self.settings),
+            attribution,
+            self.settings.attribution.name,
+            self.data,
+            self.degradation,
+            tuple(settings.percents),
+            settings.headline_percent,
+            PRECISIONS[settings.precision][1],
+            progress_bar,
+        )
         with self.run.stage("analysis"):
-            device = compute_device(settings)
-            bounds = [{n: v.to(device) for n, v in state.items()} for state in (baseline, target)]
-            _, autocast = PRECISIONS[settings.analysis.precision]
-            network, scale = make_network(settings), self.degradation.scale
-            judge = Judge(network, bounds[0], bounds[1], self.data.held_out, scale, autocast)
-            percents = settings.analysis.percents
-            with progress_bar("masking", masked_networks(attribution, percents)) as advance:
-                masked = masking(judge, attribution, percents, advance)
-            tables = {
-                "restoration": restoration(judge),
-                "masking": masked,
-                "specificity": specificity(masked),
-                "distribution": distribution(attribution, percents),
-                "completeness": attribution.integral.rows(),
-            }
-            for name, rows in tables.items():
-                write_table(self.run.path / "tables" / f"{name}.csv", rows)
-            self.run.add_metrics(headline_metrics(tables, attribution.integral))
-            shown = sorted({0, len(judge.images) // 2})
-            percent = settings.analysis.headline_percent
-            self.pictures = picture_grids(
-                examples(judge, attribution, settings.attribution.name, percent, shown), percent
-            )
+            rows = restoration(subject.judge)
+            write_table(self.run.path / "tables" / "restoration.csv", rows)
+            self.run.add_metrics(restoration_metrics(rows))
+            for name, analysis in make_analyses(self.settings).items():
+                if only is not None and name not in only:
+                    continue
+                with self.run.stage(f"analysis/{name}"):
+                    findings = analysis(subject)
+                for table, found in findings.tables.items():
+                    write_table(self.run.path / "tables" / f"{table}.csv", found)
+                self.run.add_metrics(findings.metrics)
+            shown = sorted({0, len(self.data.held_out) // 2})
+            percent = subject.headline
+            pictures = examples(subject.judge, attribution, subject.method, percent, shown)
+            self.pictures = picture_grids(pictures, percent)
 
     def report(self) -> None:
         """Draw the figures, write the report, mirror everything to W&B."""
@@ -168,12 +184,15 @@ class Study:
         trained = self.given.get(name) or self._train_once(name, start, *callbacks)
         if trained.history:
             write_table(self.run.path / "tables" / f"training_{name}.csv", trained.history)
-        save_weights(
-            self.run.path / "weights" / f"{name}.pt",
-            trained.state,
-            describe_weights(self.settings, name, trained),
-        )
+        weights = self.run.path / "weights" / f"{name}.pt"
+        if not self._is_own(name, weights):
+            save_weights(weights, trained.state, describe_weights(self.settings, name, trained))
         return trained.state
+
+    def _is_own(self, name: str, weights: Path) -> bool:
+        """Whether the given weights are the run's own file, whose description is to stay."""
+        given = getattr(self.settings, name).weights
+        return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
 
     def _train_once(self, name: str, start: State | None, *callbacks: AttributionCallback) -> Trained:
         """Train the network, unless the store has it."""
@@ -202,23 +221,16 @@ class Study:
             )
 
     def _attribute(self, baseline: State, target: State) -> Attribution:
-        """Score the filters and write the scores."""
-        settings = self.settings.attribution
+        """Score the filters; write scores, provenance and the completeness of the integral."""
         with self.run.stage("attribution"):
             total = len(self.data.probe) * len(self.data.degradations)
             with progress_bar("attribution", total) as advance:
-                problem = Problem(
-                    make_network(self.settings),
-                    cast(baseline, self.settings),
-                    cast(target, self.settings),
-                    self.data.probe,
-                    self.data.degradations,
-                    quadrature(settings.rule, settings.points),
-                    self.settings.seed,
-                    PRECISIONS[settings.precision][1],
-                    advance,
-                )
-                result = attribute(problem, make_methods(self.settings))
-            provenance = describe_scores(self.settings, self.data, result)
-            save_attribution(result, settings.name, self.run.path / "attribution", provenance)
+                self.problem = make_problem(self.settings, self.data, baseline, target, advance)
+                result = attribute(self.problem, make_methods(self.settings))
+            integral = self.problem.integral
+            provenance = describe_scores(self.settings, self.data, integral)
+            save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
+            write_table(self.run.path / "tables" / "completeness.csv", integral.rows())
+            gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
+            self.run.add_metrics(gaps)
         return result

@@ -6,14 +6,14 @@ from importlib.metadata import version
 import torch
 
 import faig_lab
-from faig_lab.attribution import Attribution
+from faig_lab.attribution import ProbeIntegral
 from faig_lab.build import compute_device, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import StudyData
 from faig_lab.training import Trained
 
 
-def describe_scores(settings: Settings, data: StudyData, result: Attribution) -> dict[str, object]:
+def describe_scores(settings: Settings, data: StudyData, integral: ProbeIntegral) -> dict[str, object]:
     """What attribution/provenance.json holds: method, quadrature, probe, θ, gaps, versions."""
     attribution = settings.attribution
     return {
@@ -28,7 +28,7 @@ def describe_scores(settings: Settings, data: StudyData, result: Attribution) ->
         "probe": [image.name for image in data.probe],
         "held_out": [image.name for image in data.held_out],
         "notes": list(data.notes),
-        "completeness_gap": {name: result.integral.gap(name) for name in result.degradations},
+        "completeness_gap": {name: integral.gap(name) for name in integral.degradations},
         "training_precision": trainer_arguments(settings)["precision"],
         "device": str(compute_device(settings)),
         "versions": versions(),

@@ -89,13 +89,39 @@ def open_run(path: Path, config: str) -> Iterator[RunFolder]:
     write_text(path / "config.yaml", config)
     run = RunFolder(path)
     run.update()
+    with _closing(run):
+        yield run
+
+
+@contextmanager
+def _closing(run: RunFolder) -> Iterator[None]:
+    """Write down how the run ended, whatever ended it."""
     try:
         with _terminable():
-            yield run
+            yield
     except BaseException as error:
         run.update(state="failed", error=_describe(error), ended=_now())
         raise
     run.update(state="done", stage="end", ended=_now())
+
+
+@contextmanager
+def reopen_run(path: Path) -> Iterator[RunFolder]:
+    """Take the folder of a finished run once more; what it holds stays, its metrics are added to.
+
+    Raises:
+        UserError: its status or metrics cannot be read, or another process is writing to it.
+    """
+    run = RunFolder(path)
+    try:
+        before = json.loads((path / "status.json").read_text(encoding="utf-8"))
+        run.metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"run: {path} holds no finished run ({error})") from error
+    _check_idle(path, before)
+    run.update(started=before.get("started"), stages_done=before.get("stages_done", []))
+    with _closing(run):
+        yield run
 
 
 def _check_free(path: Path, config: str) -> None:
@@ -107,8 +133,13 @@ def _check_free(path: Path, config: str) -> None:
         return
     if status.get("state") == "done" and before != config:
         raise UserError(f"hydra.run.dir: {path} holds a finished run of another configuration; choose another folder")
+    _check_idle(path, status)
+
+
+def _check_idle(path: Path, status: Mapping[str, Any]) -> None:
+    """Refuse a folder that another process is writing to."""
     if status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(status.get("pid")):
-        raise UserError(f"hydra.run.dir: process {status['pid']} is writing to {path}; choose another folder")
+        raise UserError(f"{path}: process {status['pid']} is writing to it; wait for it, or choose another folder")
 
 
 def _alive(pid: object) -> bool:

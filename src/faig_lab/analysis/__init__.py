@@ -1,7 +1,7 @@
 """What the discovered filters do: interventions on weights, judged on held-out images."""
 
 from faig_lab.analysis.examples import Example, examples
-from faig_lab.analysis.headline import headline_metrics
+from faig_lab.analysis.headline import masking_metrics, restoration_metrics
 from faig_lab.analysis.interventions import mask, removed_share
 from faig_lab.analysis.masking import (
     Judge,
@@ -12,19 +12,26 @@ from faig_lab.analysis.masking import (
     specificity,
 )
 from faig_lab.analysis.output_difference import gradient_map, output_difference
+from faig_lab.analysis.standard import masking_study
+from faig_lab.analysis.subject import Analysis, Findings, Subject
 
 __all__ = [
+    "Analysis",
     "Example",
+    "Findings",
     "Judge",
+    "Subject",
     "distribution",
     "examples",
     "gradient_map",
-    "headline_metrics",
     "mask",
     "masked_networks",
     "masking",
+    "masking_metrics",
+    "masking_study",
     "output_difference",
     "removed_share",
     "restoration",
+    "restoration_metrics",
     "specificity",
 ]

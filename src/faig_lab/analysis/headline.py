@@ -1,34 +1,37 @@
 """The flat headline numbers of a run: what metrics.json and W&B hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from faig_lab.analysis.masking import TableRow
-from faig_lab.attribution import ProbeIntegral
 from faig_lab.training import METRICS
 
 
-def headline_metrics(tables: Mapping[str, Sequence[TableRow]], integral: ProbeIntegral) -> dict[str, float | None]:
-    """Means over held-out images (and draws) under the keys that users script against.
+def restoration_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
+    """`psnr/<network>/<degradation>`, likewise psnr_y and ssim: means over held-out images.
 
     Args:
-        tables: "restoration" and "masking", as `analysis` makes them.
-        integral: for the completeness gap per degradation.
-
-    Returns:
-        `psnr/<network>/<degradation>` (likewise psnr_y, ssim), `completeness_gap/<degradation>`,
-        `removed/<method>/<percent>/<masked>/<degradation>` and `output_difference/…` with the same tail; None
-        where a removed share is not defined.
+        rows: of `restoration`.
     """
     metrics: dict[str, float | None] = {}
     for metric in METRICS:
-        metrics |= _means(tables["restoration"], metric, ("network", "degradation"))
-    metrics |= {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
-    for measure in ("removed", "output_difference"):
-        metrics |= _means(tables["masking"], measure, ("method", "percent", "masked", "degradation"))
+        metrics |= means(rows, metric, ("network", "degradation"))
     return metrics
 
 
-def _means(rows: Sequence[TableRow], value: str, keys: Sequence[str]) -> dict[str, float | None]:
+def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
+    """`removed/<method>/<percent>/<masked>/<degradation>` and `output_difference/…`: means over draws.
+
+    Args:
+        rows: of `masking`.
+
+    Returns:
+        None where a removed share is not defined.
+    """
+    keys = ("method", "percent", "masked", "degradation")
+    return means(rows, "removed", keys) | means(rows, "output_difference", keys)
+
+
+def means(rows: Sequence[TableRow], value: str, keys: Sequence[str]) -> dict[str, float | None]:
     """`<value>/<key>/<key>…` → mean of `value` over all rows that share the keys; None where one is missing."""
     groups: dict[str, list[object]] = {}
     for row in rows:

@@ -5,7 +5,7 @@ from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.path import PathIntegral, State, completeness_gap, integrate
 from faig_lab.attribution.probe import ProbeIntegral, integrate_probe
 from faig_lab.attribution.quadrature import RULES, Rule, quadrature
-from faig_lab.attribution.run import Attribution, attribute, save_attribution
+from faig_lab.attribution.run import Attribution, attribute, load_attribution, save_attribution
 from faig_lab.attribution.scores import (
     contrast,
     count_of,
@@ -33,6 +33,7 @@ __all__ = [
     "faig_scores",
     "integrate",
     "integrate_probe",
+    "load_attribution",
     "quadrature",
     "ranking",
     "save_attribution",

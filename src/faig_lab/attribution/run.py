@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from faig_lab.attribution.methods import Method, Problem
-from faig_lab.attribution.probe import ProbeIntegral
 from faig_lab.attribution.scores import ranking
+from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_npz, write_text
 from faig_lab.networks import FilterLayout
 
@@ -22,19 +24,17 @@ class Attribution:
         scores: method → (draws, K, F), float64 on the CPU.
         degradations: the K names.
         layout: the F filters.
-        integral: the signed path integrals (completeness is reported with every result).
     """
 
     scores: dict[str, Tensor]
     degradations: tuple[str, ...]
     layout: FilterLayout
-    integral: ProbeIntegral
 
 
 def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
     """Score the filters by every method; the path integral is computed once for all that use it."""
     scores = {name: method(problem) for name, method in methods.items()}
-    return Attribution(scores, problem.degradations, problem.layout, problem.integral)
+    return Attribution(scores, problem.degradations, problem.layout)
 
 
 def save_attribution(result: Attribution, method: str, folder: Path, provenance: Mapping[str, object]) -> None:
@@ -62,3 +62,31 @@ def save_attribution(result: Attribution, method: str, folder: Path, provenance:
     for k, degradation in enumerate(result.degradations):
         order = ranking(result.scores[method][0, k]).numpy()
         write_text(folder / f"{degradation}_index.txt", "".join(f"{i}\n" for i in np.asarray(order)))
+
+
+def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], layout: FilterLayout) -> Attribution:
+    """Read back what `save_attribution` wrote.
+
+    Args:
+        folder: the run's `attribution` folder.
+        method: the run's method.
+        degradations: the K names.
+        layout: the F filters.
+
+    Raises:
+        UserError: the file is damaged, or is of another network.
+    """
+    path = folder / "scores.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = [method, *dict.fromkeys(key.split("/")[0] for key in arrays.files if "/" in key)]
+            stored = {
+                name: [np.atleast_2d(arrays[d if name == method else f"{name}/{d}"]) for d in degradations]
+                for name in names
+            }
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(f"run: {path} cannot be read as the scores of {', '.join(degradations)} ({error})") from error
+    scores = {name: torch.from_numpy(np.stack(parts, axis=1)) for name, parts in stored.items()}
+    if any(values.shape[-1] != len(layout) for values in scores.values()):
+        raise UserError(f"run: {path} is of another network: it has not {len(layout)} filters")
+    return Attribution(scores, degradations, layout)

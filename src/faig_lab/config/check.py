@@ -80,6 +80,7 @@ def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
         "training.loss": settings.training.loss,
         "training.optimizer": settings.training.optimizer,
         **{f"attribution.methods.{name}": node for name, node in settings.attribution.methods.items()},
+        **{f"analysis.studies.{name}": node for name, node in settings.analysis.studies.items()},
     }
 
 

@@ -139,6 +139,12 @@ def _check_accelerator(trainer: TrainerSettings) -> None:
 
 def check_files(settings: Settings) -> None:
     """Weights files and data folders must be named where they are needed, and exist where they are named."""
+    if settings.task == "analyse":
+        if settings.run is None:
+            raise UserError("run: a folder is required by task=analyse; give run=outputs/<name>/<time>")
+        return
+    if settings.run is not None:
+        raise UserError("run: only task=analyse works on a finished run; add task=analyse, or leave run out")
     given = {"baseline": settings.baseline.weights, "target": settings.target.weights}
     for network, weights in given.items():
         if weights is not None and not Path(weights).expanduser().is_file():

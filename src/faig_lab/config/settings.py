@@ -72,6 +72,7 @@ class AttributionSettings(Group):
 class AnalysisSettings(Group):
     """What is done with the scores."""
 
+    studies: dict[str, Node] = Field(min_length=1, description="the analyses, by name, in order")
     percents: list[Percent] = Field(min_length=1, description="of all filters, increasing")
     headline_percent: Percent = Field(description="one of percents")
     precision: Literal["bfloat16", "float32"] = Field(description="of the restored held-out images")
@@ -103,6 +104,8 @@ class Settings(Group):
     """The whole configuration of a run."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="names the output folder")
+    task: Literal["study", "analyse"] = Field(description="a whole study, or further analyses of a finished run")
+    run: str | None = Field(description="task=analyse: the folder of the finished run")
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool

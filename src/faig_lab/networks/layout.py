@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 
-def _shape_of(module: _ConvNd) -> tuple[int, int, tuple[int, ...]]:
-    """First axis, second axis and kernel of a convolution's weight."""
+def _shape_of(module: _ConvNd | nn.Linear) -> tuple[int, int, tuple[int, ...]]:
+    """First axis, second axis and kernel of a weight; a linear layer's kernel has no side."""
     first, second, *kernel = module.weight.shape
     return first, second, tuple(kernel)
 
@@ -28,10 +28,10 @@ class FilterAddress(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution: its weight's name and shape.
+    """One convolution or linear layer: its weight's name and shape.
 
     `out` and `in_` are the first and second axis of the weight; for a transposed convolution the first one is
-    the input's.
+    the input's. The `kernel` of a linear layer is empty.
     """
 
     name: str
@@ -50,25 +50,26 @@ class FilterLayout:
     """The table of all filters of a network, in state-dict order, then out, then in.
 
     A filter is one slice K[o, i] of a convolution weight (out, in, *kernel). Any kernel size and number of
-    dimensions, groups, dilation and transposed convolutions are covered: groups only make `in` smaller.
+    dimensions, groups, dilation and transposed convolutions are covered: groups only make `in` smaller. A linear
+    layer counts as a 1×1 convolution: out × in filters of one weight.
     """
 
     layers: tuple[Layer, ...]
 
     @classmethod
     def of(cls, network: nn.Module) -> "FilterLayout":
-        """Read the layout of a network's convolutions.
+        """Read the layout of a network's convolutions and linear layers.
 
         Raises:
-            ValueError: the network has no convolution.
+            ValueError: the network has neither.
         """
         layers = tuple(
             Layer(f"{name}.weight" if name else "weight", *_shape_of(module))
             for name, module in network.named_modules()
-            if isinstance(module, _ConvNd)
+            if isinstance(module, _ConvNd | nn.Linear)
         )
         if not layers:
-            raise ValueError("the network has no convolution, so it has no filters")
+            raise ValueError("the network has no convolution and no linear layer, so it has no filters")
         order = {name: position for position, name in enumerate(network.state_dict())}
         return cls(tuple(sorted(layers, key=lambda layer: order[layer.name])))
 
@@ -109,10 +110,10 @@ class FilterLayout:
 
         Extra names (biases, say) are passed over.
         """
-        return torch.cat([tensors[layer.name].flatten(2).sum(2).flatten() for layer in self.layers])
+        return torch.cat([tensors[layer.name].reshape(layer.filters, -1).sum(1) for layer in self.layers])
 
     def scatter(self, values: Tensor) -> dict[str, Tensor]:
-        """(filters,) → one tensor (out, in, 1, …) per layer, which broadcasts against the weight."""
+        """(filters,) → one tensor (out, in, 1, …) per layer, (out, in) for a linear one, which broadcasts against the weight."""
         if values.shape != (len(self),):
             raise ValueError(f"expected ({len(self)},) values, not {tuple(values.shape)}")
         return {

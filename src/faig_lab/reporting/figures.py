@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from faig_lab.reporting import findings
 from faig_lab.reporting.pictures import Pictures, before_after
 from faig_lab.reporting.run_files import RunFiles, at, read_run, unique, value
+from faig_lab.reporting.sections import SECTIONS
 from faig_lab.reporting.style import (
     INK,
     MUTED,
@@ -37,6 +38,7 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
         ("masking_curves", masking_curves(files)),
         ("layers", layers(files)),
         ("training", training(files)),
+        *((section.name, section.figure(files)) for section in SECTIONS if files.table(section.name)),
     ]
     written = []
     for name, figure in drawn:

@@ -9,6 +9,7 @@ from faig_lab.files import write_text
 from faig_lab.reporting import facts, findings, sentences, words
 from faig_lab.reporting.embed import Embedded, embed_all
 from faig_lab.reporting.run_files import RunFiles, read_run, unique
+from faig_lab.reporting.sections import SECTIONS
 
 _COMBINED = "+"
 
@@ -66,6 +67,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "versions": facts.versions(run),
         "seconds": facts.seconds(run),
         "figures": figures,
+        "sections": [section for section in SECTIONS if run.table(section.name)],
         "pictures": [name for name in figures if name.startswith("before_after_")],
         "csv_names": sorted(run.tables),
     }
@@ -97,7 +99,7 @@ def _completeness(run: RunFiles) -> dict[str, Any]:
 
 def _figures(run: RunFiles) -> dict[str, Embedded]:
     """The embedded figures by name, those before and after first and in the order of the degradations."""
-    known = ["specificity", "masking_curves", "layers", "training"]
+    known = ["specificity", "masking_curves", "layers", "training", *(section.name for section in SECTIONS)]
     pictures = sorted((run.folder / "figures").glob("before_after_*.png"), key=lambda path: _place(run, path))
     paths = [
         *pictures,

@@ -93,8 +93,9 @@ class History(Callback):
 
     def line(self, row: Row, steps: int) -> str:
         """A row as a line of the log."""
-        psnr = "  ".join(f"{k.removeprefix('psnr/')} {v:.2f}" for k, v in row.items() if k.startswith("psnr/"))
-        return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}  PSNR (dB) {psnr}"
+        inputs = [key.removeprefix("psnr/") for key in row if key.startswith("psnr/")]
+        psnr = "  ".join(f"{name} {row[f'psnr/{name}']:.2f} ({row[f'gain/{name}']:+.2f})" for name in inputs)
+        return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}  dB (over bicubic): {psnr}"
 
 
 class Progress(TQDMProgressBar):

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from faig_lab.data import Batch, Degradation, PairedImage, degrade
-from faig_lab.training.metrics import quality
+from faig_lab.training.metrics import as_image, bicubic, psnr, quality
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,17 @@ class SRModule(pl.LightningModule):
         return loss
 
     def validation_step(self, image: PairedImage, batch_idx: int) -> None:
-        """Log every metric of every input of one paired image; Lightning averages over images."""
-        for name, lr in image.lr.items():
-            values = quality(self(lr[None].to(self.device)), image.hr[None].to(self.device), self.degradation.scale)
+        """Log every metric of every input of one paired image, and the gain in PSNR over bicubic upscaling.
+
+        Lightning averages over the images.
+        """
+        scale, hr = self.degradation.scale, image.hr[None].to(self.device)
+        for name, small in image.lr.items():
+            lr = small[None].to(self.device)
+            output = self(lr)
+            with torch.autocast(self.device.type, enabled=False):  # measures are not taken in low precision
+                values = quality(output, hr, scale)
+                values["gain"] = values["psnr"] - psnr(as_image(bicubic(lr, scale)), hr, scale)
             for metric, value in values.items():
                 self.log(f"{metric}/{name}", value.mean(), batch_size=1, on_epoch=True)
 

@@ -1,0 +1,83 @@
+"""A finished run, opened again for further analyses: nothing is trained or attributed anew."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from faig_lab.attribution import Attribution, Problem, load_attribution
+from faig_lab.config import Settings, check
+from faig_lab.config.messages import missing_path
+from faig_lab.errors import UserError
+from faig_lab.files import write_text
+from faig_lab.run_folder import RunFolder, reopen_run
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A finished run with further analyses.
+
+    Attributes:
+        run: its folder.
+        settings: its settings, with its own weights as given ones and the analyses of both.
+        wanted: the analyses that it does not have yet.
+    """
+
+    run: RunFolder
+    settings: Settings
+    wanted: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.run.path.name
+
+    def attribution(self, problem: Problem) -> Attribution:
+        """The run's scores, from its file."""
+        method = self.settings.attribution.name
+        return load_attribution(self.run.path / "attribution", method, problem.degradations, problem.layout)
+
+
+@contextmanager
+def reopen(settings: Settings) -> Iterator[Existing]:
+    """Open the finished run `settings.run` for the analyses of `settings` that it does not have.
+
+    Raises:
+        UserError: there is no such folder, it holds no finished run, or the run has all these analyses.
+    """
+    assert settings.run is not None
+    path = Path(settings.run).expanduser()
+    config = OmegaConf.create(_read_config(path))
+    had = OmegaConf.to_container(config.analysis.studies)
+    assert isinstance(had, dict)
+    wanted = {name: node for name, node in settings.analysis.studies.items() if had.get(name) != node}
+    if not wanted:
+        raise UserError(f"analysis: {path} has all of these already: {', '.join(settings.analysis.studies)}")
+    config.analysis.studies = had | wanted
+    with reopen_run(path) as run:
+        yield Existing(run, check(_with_own_weights(config, path)), tuple(wanted))
+        write_text(path / "config.yaml", OmegaConf.to_yaml(config))
+
+
+def _with_own_weights(config: DictConfig, path: Path) -> DictConfig:
+    """The configuration with the run's own weights as given ones."""
+    own = config.copy()
+    for name in ("baseline", "target"):
+        own[name].weights = str(path / "weights" / f"{name}.pt")
+    return own
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    """The run's configuration."""
+    if not path.is_dir():
+        raise UserError(missing_path("run", path, "folder"))
+    file = path / "config.yaml"
+    if not (file.is_file() and (path / "attribution" / "scores.npz").is_file()):
+        raise UserError(f"run: {path} holds no finished run; a run folder has config.yaml and attribution/scores.npz")
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not (isinstance(config, dict) and "studies" in config.get("analysis", {})):
+        raise UserError(f"run: {file} is of another version of faig_lab: it has no analysis.studies")
+    return config

@@ -1,0 +1,45 @@
+"""What a further section of the report consists of; one analysis, one section."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from faig_lab.reporting.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table: the head, and rows whose first cell is their head. Cells are text, ready to be read."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section that is shown when its table exists.
+
+    Args:
+        name: of the analysis, its table `tables/<name>.csv`, its figure `figures/<name>.png` and its anchor.
+        title: the heading, a question in plain words.
+        link: the heading's short form, for the contents.
+        method: what was done, for someone who has not read the paper; plain text.
+        sentences: run → what came out, in sentences made from the numbers (never a fixed claim).
+        figure: run → the figure, None where there is nothing to draw.
+        alt: what the figure shows, for those who cannot see it.
+        caption: how to read the figure.
+        table: run → a small table, None where the figure says it all.
+        note: a closing remark, e.g. what this does not show; may be empty.
+    """
+
+    name: str
+    title: str
+    link: str
+    method: str
+    sentences: Callable[[RunFiles], Sequence[str]]
+    figure: Callable[[RunFiles], Figure | None]
+    alt: str
+    caption: str
+    table: Callable[[RunFiles], Table | None] = lambda run: None
+    note: str = ""
