@@ -61,6 +61,88 @@ def squared_error(output: Tensor, hr: Tensor) -> Tensor:
     return (output.to(hr.dtype) - hr).square().sum()
 
 
+class LossPath:
+    """The loss of one input along the straight line γ from a baseline to a target, and its gradients.
+
+    The network itself is never changed: weights enter by `functional_call`, so there is nothing to restore, also
+    when a forward raises.
+
+    Args:
+        network: any module; its own weights do not matter.
+        baseline: parameters θ̄ (and buffers) on the device and in the precision to compute in.
+        target: parameters θ; the same names and shapes. Buffers are taken from here.
+        lr: input (N, 3, H, W).
+        hr: ground truth (N, 3, sH, sW).
+        autocast: run the network in this lower precision (e.g. bfloat16); the sums stay as they are.
+
+    Attributes:
+        difference: θ − θ̄ of all parameters.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        baseline: State,
+        target: State,
+        lr: Tensor,
+        hr: Tensor,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.network, self.baseline, self.target = network, baseline, target
+        self.lr, self.hr, self.autocast = lr, hr, autocast
+        self.difference = {name: target[name] - baseline[name] for name, _ in network.named_parameters()}
+        self._buffers = {name: value for name, value in target.items() if name not in self.difference}
+        self._ends: dict[float, Tensor] = {}
+
+    def gradients(self, alpha: float) -> dict[str, Tensor]:
+        """∂L/∂γ at γ(α) of all parameters: one forward and one backward; a loss at an end is remembered."""
+        point = {n: torch.lerp(self.baseline[n], self.target[n], alpha).requires_grad_() for n in self.difference}
+        with torch.enable_grad():
+            loss = self._loss(point)
+            gradients = torch.autograd.grad(loss, list(point.values()), allow_unused=True, materialize_grads=True)
+        if alpha in (0.0, 1.0):
+            self._ends[alpha] = loss.detach()
+        return dict(zip(point, gradients, strict=True))
+
+    def end_losses(self) -> tuple[float, float]:
+        """L(θ̄, x) and L(θ, x): one forward for each end where no gradient was taken."""
+        with torch.no_grad():
+            for alpha, state in ((0.0, self.baseline), (1.0, self.target)):
+                if alpha not in self._ends:
+                    self._ends[alpha] = self._loss({name: state[name] for name in self.difference})
+        return float(self._ends[0.0]), float(self._ends[1.0])
+
+    def _loss(self, parameters: State) -> Tensor:
+        with torch.autocast(self.lr.device.type, self.autocast, enabled=self.autocast is not None):
+            output = functional_call(self.network, {**parameters, **self._buffers}, (self.lr,))
+        return squared_error(output, self.hr)
+
+
+class RunningIntegral:
+    """The integral of the gradients along a path, to which points are added; nothing is stored per point.
+
+    Args:
+        path: what is integrated.
+    """
+
+    def __init__(self, path: LossPath) -> None:
+        self.path = path
+        self._sums = {name: torch.zeros_like(value) for name, value in path.difference.items()}
+
+    def add(self, rule: Rule, keep: float = 1.0) -> None:
+        """Evaluate the points of `rule` and add them, weighted, to `keep` times the integral so far."""
+        for total in self._sums.values():
+            total.mul_(keep)
+        for alpha, weight in zip(rule.points.tolist(), rule.weights.tolist(), strict=True):
+            for name, gradient in self.path.gradients(alpha).items():
+                self._sums[name].add_(gradient, alpha=weight)
+
+    def result(self) -> PathIntegral:
+        """The attributions as they are now, and the two losses."""
+        attributions = {name: total * self.path.difference[name] for name, total in self._sums.items()}
+        return PathIntegral(attributions, *self.path.end_losses())
+
+
 def integrate(
     network: nn.Module,
     baseline: State,
@@ -70,14 +152,13 @@ def integrate(
     rule: Rule,
     autocast: torch.dtype | None = None,
 ) -> PathIntegral:
-    """Integrate the loss gradient along the straight line from `baseline` to `target`.
+    """Integrate the loss gradient along the straight line from `baseline` to `target` by a fixed rule.
 
     One forward and one backward at each point of the rule, and a forward at each end that the rule does not
-    visit; nothing is stored per point. The network itself is never changed: weights enter by
-    `functional_call`, so there is nothing to restore, also when a forward raises.
+    visit.
 
     Args:
-        network: any module; its own weights do not matter.
+        network: any module; its own weights do not matter and are never changed.
         baseline: parameters θ̄ (and buffers) on the device and in the precision to compute in.
         target: parameters θ; the same names and shapes. Buffers are taken from here.
         lr: input (N, 3, H, W).
@@ -88,29 +169,6 @@ def integrate(
     Returns:
         Attributions of all floating parameters, and the two losses.
     """
-    names = [name for name, _ in network.named_parameters()]
-    difference = {name: target[name] - baseline[name] for name in names}
-    buffers = {name: value for name, value in target.items() if name not in difference}
-    sums = {name: torch.zeros_like(difference[name]) for name in names}
-
-    def loss_at(parameters: Mapping[str, Tensor]) -> Tensor:
-        with torch.autocast(lr.device.type, autocast, enabled=autocast is not None):
-            output = functional_call(network, {**parameters, **buffers}, (lr,))
-        return squared_error(output, hr)
-
-    ends: dict[float, Tensor] = {}
-    for alpha, weight in zip(rule.points.tolist(), rule.weights.tolist(), strict=True):
-        point = {name: torch.lerp(baseline[name], target[name], alpha).requires_grad_() for name in names}
-        with torch.enable_grad():
-            loss = loss_at(point)
-            gradients = torch.autograd.grad(loss, list(point.values()), allow_unused=True, materialize_grads=True)
-        for name, gradient in zip(names, gradients, strict=True):
-            sums[name].add_(gradient, alpha=weight)
-        if alpha in (0.0, 1.0):
-            ends[alpha] = loss.detach()
-    with torch.no_grad():
-        for alpha, state in ((0.0, baseline), (1.0, target)):
-            if alpha not in ends:
-                ends[alpha] = loss_at({name: state[name] for name in names})
-    attributions = {name: sums[name].mul_(difference[name]) for name in names}
-    return PathIntegral(attributions, float(ends[0.0]), float(ends[1.0]))
+    running = RunningIntegral(LossPath(network, baseline, target, lr, hr, autocast))
+    running.add(rule)
+    return running.result()

@@ -2,7 +2,7 @@
 
 ReLU networks have kinks along the path, which limits what a high order buys: with the same number of points
 midpoint and Gauss–Legendre are close, and both need about a sixth of the points of a one-sided Riemann sum
-(method.md §3).
+(method.md §3). Adaptive quadrature, which chooses the number of points itself, is in `adaptive`.
 """
 
 from collections.abc import Callable
@@ -68,6 +68,23 @@ def gauss_legendre(points: int) -> Rule:
     """Gauss–Legendre; exact for degree 2n − 1."""
     nodes, weights = np.polynomial.legendre.leggauss(points)
     return Rule((nodes + 1) / 2, weights / 2)
+
+
+def clenshaw_curtis(points: int) -> Rule:
+    """Clenshaw–Curtis rule with both ends, at least 2 points; exact for degree n − 1.
+
+    The rule with 2n − 1 points holds all points of the one with n, to the last bit: what adaptive quadrature
+    builds on.
+    """
+    if points < 2:
+        raise ValueError(f"clenshaw_curtis needs at least 2 points, not {points}")
+    panels = points - 1
+    share = np.arange(points) / panels
+    even = np.arange(1, panels // 2 + 1)
+    terms = np.where(2 * even == panels, 1.0, 2.0) / (4 * even**2 - 1)
+    weights = (1 - np.cos(2 * np.pi * np.outer(share, even)) @ terms) / panels
+    weights[[0, -1]] /= 2
+    return Rule(np.sin(np.pi / 2 * share) ** 2, weights)
 
 
 RULES: dict[str, Callable[[int], Rule]] = {

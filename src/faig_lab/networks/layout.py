@@ -110,10 +110,11 @@ class FilterLayout:
 
         Extra names (biases, say) are passed over.
         """
-        return torch.cat([tensors[layer.name].reshape(layer.filters, -1).sum(1) for layer in self.layers])
+        slices = [tensors[layer.name].view(layer.out, layer.in_, *(layer.kernel or (1,))) for layer in self.layers]
+        return torch.cat([weights.flatten(2).sum(2).flatten() for weights in slices])
 
     def scatter(self, values: Tensor) -> dict[str, Tensor]:
-        """(filters,) → one tensor (out, in, 1, …) per layer, (out, in) for a linear one, which broadcasts against the weight."""
+        """(filters,) → one tensor (out, in, 1, …) per layer, which broadcasts against the weight."""
         if values.shape != (len(self),):
             raise ValueError(f"expected ({len(self)},) values, not {tuple(values.shape)}")
         return {

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from faig_lab.errors import UserError
@@ -113,9 +114,7 @@ class Progress(TQDMProgressBar):
 
     def init_validation_tqdm(self) -> Any:
         """A bar that is not shown."""
-        bar = super().init_validation_tqdm()
-        bar.disable = True
-        return bar
+        return Tqdm(disable=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Start the bar with the network's name instead of the epoch's number."""

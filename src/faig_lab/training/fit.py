@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
 from faig_lab.training.callbacks import History, Progress, Row, StopOnDivergence, exponential_average
@@ -86,7 +88,8 @@ def fit(
         )
         sampler = StepSampler(trainer.max_steps, loop.batch_size, rank=trainer.global_rank, world=trainer.world_size)
         images: DataLoader[PairedImage] = DataLoader(list(validation), batch_size=None)  # type: ignore[arg-type]
-        _run(trainer, module, patch_loader(patches, sampler, loop.workers), images)
+        with logging_redirect_tqdm() if shown else nullcontext():  # lines of the log above the bar, not inside it
+            _run(trainer, module, patch_loader(patches, sampler, loop.workers), images)
     assert publisher.result is not None
     return publisher.result
 

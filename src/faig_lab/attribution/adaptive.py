@@ -1,0 +1,154 @@
+"""Integrals by a fixed rule, or by nested rules of growing size until they have settled or a budget ends.
+
+Knows no network: an integrand is a function from α to tensors by name.
+
+The nested rules are Clenshaw–Curtis with 3, 5, 9, 17, … points. On paths between real networks they are as good as
+Gauss–Legendre of the same size, and every point is used again (benchmarks/quadrature.py). Halving the worst panels
+instead gains nothing: ReLU kinks lie everywhere along the path.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faig_lab.attribution.quadrature import Rule, clenshaw_curtis
+from faig_lab.attribution.scores import discovered
+
+Tensors = Mapping[str, Tensor]
+Integrand = Callable[[float], Tensors]
+"""α → tensors by name; one gradient evaluation."""
+
+Judge = Callable[[Sequence[Tensors]], tuple[Tensor, Tensor]]
+"""Integrals so far of the K integrands → scores (K, F), and the completeness gap of each (K,)."""
+
+ERROR_PER_CHANGE = 3**-0.5
+"""Error of a rule per change from the rule of half the size.
+
+For an integrand with a kink or jump in every panel, which wanders between the points like a Brownian path, the
+expected ratio is 1/√3 (the trapezoid rule); a smooth one has less. Measured: 0.5 to 0.6 from 17 points on.
+"""
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Add points until error, top set and gap have settled.
+
+    Args:
+        budget: at most so many points for each integrand, at least 5.
+        tolerance: bound of the estimated relative error of the scores, of the estimated share of the top set that
+            is wrong, and of the completeness gap.
+        percent: which top set, in percent of all filters.
+    """
+
+    budget: int
+    tolerance: float
+    percent: float
+
+    def __post_init__(self) -> None:
+        if self.budget < 5:
+            raise ValueError(f"points must be at least 5 for adaptive quadrature, not {self.budget}")
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """Nested rules of 3, 5, 9, … points within the budget."""
+        levels = int(np.log2(self.budget - 1))
+        return tuple(clenshaw_curtis(2**level + 1) for level in range(1, levels + 1))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an integration took and how far it came.
+
+    Attributes:
+        points: evaluations of each integrand.
+        error: (K,) estimated relative error of the scores; NaN for a fixed rule, which has no estimate.
+        settled: (K,) whether error, top set and gap are within tolerance; False for a fixed rule.
+    """
+
+    points: int
+    error: Tensor
+    settled: Tensor
+
+
+class NestedIntegral:
+    """The integral of one integrand by one rule after the other; no point is evaluated twice.
+
+    Nothing is stored per point: a point's weight in every rule is known when it is evaluated, so there is one sum
+    for each rule that is still to come.
+
+    Args:
+        integrand: what is integrated.
+        rules: each holds the points of those before it.
+    """
+
+    def __init__(self, integrand: Integrand, rules: Sequence[Rule]) -> None:
+        self.integrand = integrand
+        self._rules = list(rules)
+        self._sums: list[dict[str, Tensor]] = [{} for _ in rules]
+        self._known: set[float] = set()
+
+    def advance(self) -> dict[str, Tensor]:
+        """Evaluate the points that the next rule adds, and return its integral."""
+        for alpha in self._rules[0].points.tolist():
+            if alpha not in self._known:
+                self._add(alpha, self.integrand(alpha))
+                self._known.add(alpha)
+        self._rules.pop(0)
+        return self._sums.pop(0)
+
+    def _add(self, alpha: float, values: Tensors) -> None:
+        for rule, sums in zip(self._rules, self._sums, strict=True):
+            weight = float(rule.weights[np.searchsorted(rule.points, alpha)])
+            for name, value in values.items():
+                sums.setdefault(name, torch.zeros_like(value)).add_(value, alpha=weight)
+
+
+def integrate_together(
+    integrands: Sequence[Integrand], rule: Rule | Adaptive, judge: Judge
+) -> tuple[list[dict[str, Tensor]], Effort]:
+    """Integrate K integrands whose scores are compared with each other, all with the same points.
+
+    Args:
+        integrands: the K of them.
+        rule: a fixed rule, or an adaptive one.
+        judge: asked after each rule of an adaptive one.
+
+    Returns:
+        The K integrals, and what they took.
+    """
+    rules = rule.rules if isinstance(rule, Adaptive) else (rule,)
+    running = [NestedIntegral(integrand, rules) for integrand in integrands]
+    effort = Effort(0, torch.full((len(integrands),), torch.nan), torch.zeros(len(integrands), dtype=torch.bool))
+    before: Tensor | None = None
+    for current in rules:
+        integrals = [integral.advance() for integral in running]
+        effort = Effort(len(current), effort.error, effort.settled)
+        if not isinstance(rule, Adaptive):
+            break
+        scores, gaps = judge(integrals)
+        if before is not None:
+            effort = _assess(rule, len(current), scores, before, gaps)
+            if effort.settled.all():
+                break
+        before = scores
+    return integrals, effort
+
+
+def _assess(rule: Adaptive, points: int, scores: Tensor, before: Tensor, gaps: Tensor) -> Effort:
+    """Compare the scores (K, F) of a rule with those of the one before."""
+    size = torch.linalg.vector_norm(scores, dim=1)
+    change = torch.linalg.vector_norm(scores - before, dim=1)
+    error = torch.where(change == 0, 0.0, change / size) * ERROR_PER_CHANGE
+    moved = torch.tensor([_moved(*pair, rule.percent) for pair in zip(scores, before, strict=True)]) * ERROR_PER_CHANGE
+    worst = torch.stack([error, moved.to(error), gaps.to(error)]).amax(0)
+    return Effort(points, error, worst <= rule.tolerance)
+
+
+def _moved(scores: Tensor, before: Tensor, percent: float) -> float:
+    """The share of the top set that was not in the top set before."""
+    now, then = (set(discovered(values, percent).tolist()) for values in (scores, before))
+    return len(now - then) / max(len(now), 1)
