@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
 ROOMS = ["errors", "files", "config", "data", "networks", "training", "attribution", "analysis", "reporting"]
 # Beside the pipeline, what it is put together from.
-ORDER = [*ROOMS, "progress", "run_folder", "build", "provenance", "existing", "pipeline", "__main__"]
+ORDER = [*ROOMS, "progress", "run_folder", "build", "provenance", "existing", "export", "pipeline", "__main__"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What takes long to import, and so must not be imported where `--help` passes by.
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "wandb", "matplotlib", "kornia", "skimage", "sklearn"}

@@ -87,7 +87,7 @@ def job(cfg: DictConfig) -> None:
             from faig_lab import pipeline
 
             pipeline.run(cfg, folder)
-        if cfg.task == "analyse":  # everything went into the folder of the run that was analysed
+        if cfg.task != "study":  # everything went to where the finished run is, or the exported file
             _discard(folder)
     except BrokenPipeError:
         raise

@@ -1,6 +1,7 @@
 """From settings to objects: what the pipeline works with, and what determines a trained network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,21 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from faig_lab.analysis import Analysis
-from faig_lab.attribution import Method, Problem, quadrature
+from faig_lab.attribution import Adaptive, Method, Problem, Rule, quadrature
 from faig_lab.attribution.probe import Progress
 from faig_lab.config import Settings
-from faig_lab.data import Degradation, StudyData
-from faig_lab.training import Loop, Schedule, SRModule, numerics_version, resolve_precision, state_fingerprint
+from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.training import (
+    Chosen,
+    Loop,
+    Retraining,
+    Schedule,
+    SRModule,
+    fit_chosen,
+    numerics_version,
+    resolve_precision,
+    state_fingerprint,
+)
 
 PRECISIONS: Mapping[str, tuple[torch.dtype, torch.dtype | None]] = {
     "float64": (torch.float64, None),
@@ -49,6 +60,14 @@ def make_methods(settings: Settings) -> dict[str, Method]:
     return {name: make(node) for name, node in settings.attribution.methods.items()}
 
 
+def make_rule(settings: Settings) -> Rule | Adaptive:
+    """The quadrature; an adaptive one looks at the top set of the headline."""
+    attribution = settings.attribution
+    if attribution.rule == "adaptive":
+        return Adaptive(attribution.points, attribution.tolerance, settings.analysis.headline_percent)
+    return quadrature(attribution.rule, attribution.points)
+
+
 def make_problem(
     settings: Settings,
     data: StudyData,
@@ -64,7 +83,7 @@ def make_problem(
         cast(target, settings),
         data.probe,
         data.degradations,
-        quadrature(attribution.rule, attribution.points),
+        make_rule(settings),
         settings.seed,
         PRECISIONS[attribution.precision][1],
         progress,
@@ -95,6 +114,26 @@ def make_module(
         clean=name == "baseline",
         channels_last=training.channels_last,
     )
+
+
+def make_retraining(settings: Settings, data: StudyData, degradation: Degradation) -> Retraining | None:
+    """How chosen weights are trained again, like the run's target; None without photographs to train on."""
+    if not data.train:
+        return None
+
+    def train(
+        start: Mapping[str, Tensor], chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
+    ) -> dict[str, Tensor]:
+        suffered = replace(degradation, parts={name: degradation.parts[name] for name in parts})
+        module = make_module(settings, "target", suffered, start)
+        highest = rate * module.schedule.learning_rate
+        module.schedule = replace(
+            module.schedule, iterations=iterations, restart_every=iterations, learning_rate=highest
+        )
+        patches = PatchDataset(data.train, settings.training.patch_size, suffered.margin, settings.seed, "target")
+        return fit_chosen(module, chosen, patches, make_loop(settings)).state
+
+    return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())
 
 
 def make_loop(settings: Settings) -> Loop:

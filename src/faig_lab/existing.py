@@ -62,6 +62,15 @@ def reopen(settings: Settings) -> Iterator[Existing]:
         write_text(path / "config.yaml", OmegaConf.to_yaml(config))
 
 
+def settings_of(path: Path) -> Settings:
+    """The settings of the finished run in a folder, with its own weights as given ones.
+
+    Raises:
+        UserError: there is no such folder, or it holds no finished run.
+    """
+    return check(_with_own_weights(OmegaConf.create(_read_config(path)), path))
+
+
 def _with_own_weights(config: DictConfig, path: Path) -> DictConfig:
     """The configuration with the run's own weights as given ones."""
     own = config.copy()

@@ -20,15 +20,17 @@ from faig_lab.build import (
     make_module,
     make_network,
     make_problem,
+    make_retraining,
 )
 from faig_lab.config import Settings, check
 from faig_lab.data import PatchDataset, StudyData
 from faig_lab.existing import reopen
+from faig_lab.export import export
 from faig_lab.networks import load_weights, save_weights
 from faig_lab.progress import progress_bar
 from faig_lab.provenance import describe_scores, describe_weights
 from faig_lab.reporting.examples import picture_grids
-from faig_lab.reporting.figures import write_figures
+from faig_lab.reporting.figures import write_figures, write_strips
 from faig_lab.reporting.report import write_report
 from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import write_table
@@ -42,7 +44,7 @@ State = Mapping[str, Tensor]
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Run what `task` says: a whole study in `folder`, or further analyses of the finished run `run`.
+    """Run what `task` says: a whole study in `folder`, or further analyses or an export of the finished run `run`.
 
     Args:
         cfg: the composed configuration.
@@ -54,6 +56,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     settings = check(cfg)
     if settings.task == "analyse":
         analyse(settings)
+    elif settings.task == "export":
+        print(export(settings))
     else:
         study(settings, folder, OmegaConf.to_yaml(cfg, resolve=True))
 
@@ -152,6 +156,7 @@ class Study:
             settings.headline_percent,
             PRECISIONS[settings.precision][1],
             progress_bar,
+            make_retraining(self.settings, self.data, self.degradation),
         )
         with self.run.stage("analysis"):
             rows = restoration(subject.judge)
@@ -165,6 +170,7 @@ class Study:
                 for table, found in findings.tables.items():
                     write_table(self.run.path / "tables" / f"{table}.csv", found)
                 self.run.add_metrics(findings.metrics)
+                write_strips(self.run.path, name, findings.examples)
             shown = sorted({0, len(self.data.held_out) // 2})
             percent = subject.headline
             pictures = examples(subject.judge, attribution, subject.method, percent, shown)

@@ -21,6 +21,8 @@ def describe_scores(settings: Settings, data: StudyData, integral: ProbeIntegral
         "methods": list(attribution.methods),
         "rule": attribution.rule,
         "points": attribution.points,
+        "tolerance": attribution.tolerance if attribution.rule == "adaptive" else None,
+        "effort": integral.effort(),
         "precision": attribution.precision,
         "theta": {name: _theta(settings, name) for name in ("baseline", "target")},
         "degradations": list(data.degradations),

@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.attribution import Problem, attribute, discovered, quadrature
+from faig_lab.attribution import Adaptive, Problem, attribute, discovered, quadrature
 from faig_lab.attribution import methods as methods_module
 from faig_lab.attribution.methods import (
     faig,
     faig_reference,
+    fisher,
     input_gradients,
     random_filters,
     signed_share,
+    taylor,
     weight_change,
     weight_change_absolute,
 )
@@ -25,6 +27,8 @@ METHODS = [
     faig,
     faig_reference,
     signed_share,
+    taylor,
+    fisher,
     input_gradients,
     weight_change,
     weight_change_absolute,
@@ -59,6 +63,51 @@ def test_contract(problem, method):
     assert torch.equal(scores, method(problem))
     assert all(torch.equal(before[n], v) for n, v in problem.network.state_dict().items())
     assert not any(v.requires_grad for v in problem.target.values())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+def test_adaptive_quadrature_serves_every_method(problem, method):
+    adaptive = dataclasses.replace(problem, rule=Adaptive(33, 0.05, 10))
+    fine = dataclasses.replace(problem, rule=quadrature("gauss_legendre", 33))
+    found, expected = method(adaptive), method(fine)
+    assert float((found - expected).norm()) <= 0.05 * float(expected.norm())
+
+
+@pytest.mark.parametrize("method", [faig, signed_share, taylor, fisher])
+def test_contrast_with_the_mean_or_the_maximum_of_the_others(problem, method):
+    mean, largest = (method(problem, contrast=over) for over in ("mean", "max"))
+    assert torch.equal(mean, method(problem))
+    if len(problem.degradations) < 3:
+        assert torch.equal(mean, largest)
+    else:
+        assert (largest <= mean + 1e-15).all()
+        assert not torch.equal(largest, mean)
+
+
+def test_taylor_is_faig_by_the_one_point_right_rule(problem):
+    one = dataclasses.replace(problem, rule=quadrature("right", 1))
+    assert torch.equal(taylor(problem), faig(one))
+    assert torch.equal(fisher(problem), fisher(one))
+
+
+def test_taylor_and_fisher_of_one_convolution_by_hand():
+    """One output pixel: ∂L/∂w = 2 · residual · input, of the output and the input channel of w."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 3, 1, bias=False)
+    baseline = {"weight": torch.rand(3, 3, 1, 1).double()}
+    target = {"weight": torch.rand(3, 3, 1, 1).double()}
+    kinds = ("clean", "blur", "noise")
+    images = [PairedImage(name, torch.rand(3, 1, 1), {n: torch.rand(3, 1, 1) for n in kinds}) for name in "ab"]
+    first, second = torch.zeros(2, 9).double(), torch.zeros(2, 9).double()
+    for x in images:
+        for k, name in enumerate(kinds[1:]):
+            residual = (target["weight"] * x.lr[name]).sum((1, 2, 3)) - x.hr[:, 0, 0]
+            change = 2 * residual[:, None, None, None] * x.lr[name] * (target["weight"] - baseline["weight"])
+            first[k] += change.abs().sum((2, 3)).flatten() / 2
+            second[k] += change.square().sum((2, 3)).flatten() / 2 / 2
+    p = Problem(network, baseline, target, tuple(images), ("blur", "noise"), quadrature("left", 2))
+    torch.testing.assert_close(taylor(p)[0], first - first.flip(0))
+    torch.testing.assert_close(fisher(p)[0], second - second.flip(0))
 
 
 def test_every_method_of_the_module_is_in_the_contract():

@@ -20,9 +20,38 @@ def test_contrast_of_three_is_against_the_mean_of_the_others():
     torch.testing.assert_close(contrast(single), expected)
 
 
+def test_contrast_of_three_can_be_against_the_maximum_of_the_others():
+    single = torch.tensor([[5.0, 1.0], [2.0, 4.0], [1.0, 1.0]])
+    assert torch.equal(contrast(single, "max"), torch.tensor([[3.0, -3.0], [-3.0, 3.0], [-4.0, -3.0]]))
+
+
+def test_mean_and_maximum_of_one_other_are_the_same_to_the_last_bit():
+    single, change = torch.rand(5, 2, 100, dtype=torch.float64), -torch.rand(5, 2, dtype=torch.float64)
+    assert torch.equal(contrast(single, "max"), contrast(single, "mean"))
+    assert torch.equal(faig_scores(single, "max"), faig_scores(single, "mean"))
+    signed = signed_share_scores(single, change, "max")
+    assert torch.equal(signed, signed_share_scores(single, change, "mean"))
+    share = single.sum(0) / change.sum(0)[:, None]
+    assert torch.equal(signed[0], share[0] - share[1].abs())
+
+
+def test_the_maximum_of_the_others_is_taken_image_by_image():
+    """Another degradation is the strongest in each image; the maximum of the means would be 2."""
+    magnitude = torch.tensor([[[5.0], [4.0], [0.0]], [[5.0], [0.0], [4.0]]])
+    assert faig_scores(magnitude, "max")[0].item() == 1
+    assert faig_scores(magnitude, "mean")[0].item() == 3
+
+
+def test_signed_share_against_the_maximum_of_the_others():
+    signed, change = torch.tensor([[[-4.0], [1.0], [-3.0]]]), torch.tensor([[-4.0, -4.0, -4.0]])
+    assert signed_share_scores(signed, change, "max").flatten().tolist() == [0.25, -1.25, -0.25]
+    assert signed_share_scores(signed, change).flatten().tolist() == [0.5, -1.125, 0.125]
+
+
 def test_one_degradation_has_nothing_to_contrast_with():
     single = torch.rand(3, 1, 7)
     assert torch.equal(contrast(single), single)
+    assert torch.equal(contrast(single, "max"), single)
 
 
 def test_faig_is_the_mean_over_images():

@@ -35,7 +35,7 @@ BAD = [
     ("analysis.percents=[1,x]", 'analysis.percents.1: expected a number, not "x"'),
     ("training.baseline=3", "training.baseline: expected a group of settings, not 3"),
     ("network.features=big", 'network.features: expected a whole number, not "big"'),
-    (f"{BLUR}.sigma=wide", f'{BLUR}.sigma: expected a number, not "wide"'),
+    (f"{BLUR}.sigma=wide", f'{BLUR}.sigma: expected a number or a list such as [1, 2], not "wide"'),
     ("+trainer.gradient_clip_val=lots", 'trainer.gradient_clip_val: expected a number, not "lots"'),
     # out of range
     ("seed=-1", "seed: must be at least 0, not -1"),
@@ -47,7 +47,7 @@ BAD = [
     ("training.target.minimum_learning_rate=1", "minimum_learning_rate: 1 is above training.target.learning"),
     ("training.patch_size=47", "training.patch_size: 47 is not a multiple of network.scale = 2; nearest: 48"),
     ("network.scale=5", "network.scale: 5 is not supported; 2, 3 or 4 (nearest: 4)"),
-    ("network.features=-1", "network: features and blocks must be > 0"),
+    ("network.features=-1", "network.features: must be > 0"),
     (f"{BLUR}.sigma=-1", f"{BLUR}.sigma: must be > 0 HR pixels, not -1"),
     (f"{BLUR}.kernel_size=4", f"{BLUR}.kernel_size: must be odd"),
     (f"{BLUR}.probability=1.5", f"{BLUR}.probability: must be from 0 to 1, not 1.5"),
@@ -58,12 +58,16 @@ BAD = [
     ("analysis.percents=[1,5,3]", "analysis.percents.2: 3 after 5; percents must increase"),
     ("analysis.headline_percent=2", "analysis.headline_percent: 2 is not one of percents; nearest: 1"),
     ("attribution.points=0", "attribution.points: must be at least 1, not 0"),
+    ("attribution.tolerance=0", "attribution.tolerance: must be more than 0, not 0"),
+    ("attribution.tolerance=1", "attribution.tolerance: must be less than 1, not 1"),
     # not a choice
     (
         "attribution.name=signed_shar",
         "attribution.name: signed_shar is not in attribution.methods; did you mean",
     ),
     ("attribution.rule=simson", 'attribution.rule: "simson" is not a choice; did you mean simpson?'),
+    ("attribution.rule=adaptiv", 'attribution.rule: "adaptiv" is not a choice; did you mean adaptive?'),
+    ("attribution.methods.faig.contrast=maxx", 'faig.contrast: "maxx" is not a choice; did you mean max?'),
     ("attribution.precision=float16", '"float16" is not a choice; did you mean'),
     ("trainer.accelerator=gpuu", 'trainer.accelerator: "gpuu" is not a choice; did you mean gpu?'),
     ("trainer.precision=bf16", 'trainer.precision: "bf16" is not a choice; did you mean bf16-'),
@@ -112,7 +116,7 @@ def test_bad_input_is_refused(override: str, expected: str) -> None:
     assert expected in refusal(override)
 
 
-@pytest.mark.parametrize(("rule", "points"), [("simpson", 16), ("simpson", 1), ("trapezoid", 1)])
+@pytest.mark.parametrize(("rule", "points"), [("simpson", 16), ("simpson", 1), ("trapezoid", 1), ("adaptive", 4)])
 def test_points_that_a_rule_cannot_have(rule: str, points: int) -> None:
     assert f"attribution.points: {rule} needs" in refusal(f"attribution.rule={rule}", f"attribution.points={points}")
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from faig_lab.attribution import Adaptive
+from faig_lab.build import make_rule
 from faig_lab.config import FOLDER, Settings, check, compose
 
 FILES = sorted(FOLDER.rglob("*.yaml"))
@@ -71,7 +73,7 @@ def test_groups_folders_and_keys_are_one() -> None:
     groups = {path.name for path in FOLDER.iterdir() if path.is_dir()} - {"hydra", "experiment"}
     assert groups <= set(compose())
     assert groups == {key for key, field in Settings.model_fields.items()} - {
-        *("name", "seed", "store", "traceback", "baseline", "target")
+        *("name", "task", "run", "export", "seed", "store", "traceback", "baseline", "target")
     }
 
 
@@ -82,6 +84,12 @@ def test_paper_experiment_has_the_paper_schedule() -> None:
     assert (cfg.training.baseline.iterations, cfg.training.baseline.restart_every) == (1_000_000, 250_000)
     assert (cfg.training.target.iterations, cfg.training.target.learning_rate) == (100_000, 5e-5)
     assert cfg.trainer.accelerator == "gpu"
+
+
+def test_adaptive_quadrature_looks_at_the_top_set_of_the_headline() -> None:
+    overrides = ["attribution.rule=adaptive", "attribution.points=65", "attribution.tolerance=0.02"]
+    settings = check(compose([*overrides, "analysis.headline_percent=3"]))
+    assert make_rule(settings) == Adaptive(budget=65, tolerance=0.02, percent=3)
 
 
 def test_command_line_wins_over_experiment() -> None:

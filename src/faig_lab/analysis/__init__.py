@@ -1,8 +1,10 @@
 """What the discovered filters do: interventions on weights, judged on held-out images."""
 
+from faig_lab.analysis.boundary import boundary
+from faig_lab.analysis.curves import curves
 from faig_lab.analysis.examples import Example, examples
 from faig_lab.analysis.headline import masking_metrics, restoration_metrics
-from faig_lab.analysis.interventions import mask, removed_share
+from faig_lab.analysis.interventions import mask, modulate, removed_share
 from faig_lab.analysis.masking import (
     Judge,
     distribution,
@@ -11,7 +13,13 @@ from faig_lab.analysis.masking import (
     restoration,
     specificity,
 )
+from faig_lab.analysis.modulation import modulation
 from faig_lab.analysis.output_difference import gradient_map, output_difference
+from faig_lab.analysis.patches import patches
+from faig_lab.analysis.prediction import prediction
+from faig_lab.analysis.retraining import retraining
+from faig_lab.analysis.sanity import sanity
+from faig_lab.analysis.stability import compare_scores, stability
 from faig_lab.analysis.standard import masking_study
 from faig_lab.analysis.subject import Analysis, Findings, Subject
 
@@ -21,6 +29,9 @@ __all__ = [
     "Findings",
     "Judge",
     "Subject",
+    "boundary",
+    "compare_scores",
+    "curves",
     "distribution",
     "examples",
     "gradient_map",
@@ -29,9 +40,16 @@ __all__ = [
     "masking",
     "masking_metrics",
     "masking_study",
+    "modulate",
+    "modulation",
     "output_difference",
+    "patches",
+    "prediction",
     "removed_share",
     "restoration",
     "restoration_metrics",
+    "retraining",
+    "sanity",
     "specificity",
+    "stability",
 ]

@@ -45,10 +45,13 @@ class Judge:
         """Restored held-out images (3, H, W), clipped and rounded to 8 bits."""
         return [as_image(output) for output in self.restore(state, degradation)]
 
+    def psnrs(self, outputs: Sequence[Tensor]) -> Tensor:
+        """(images,) PSNR of each restored held-out image (dB)."""
+        return torch.cat([psnr(o[None], i.hr[None], self.scale) for o, i in zip(outputs, self.images, strict=True)])
+
     def psnr(self, outputs: Sequence[Tensor]) -> float:
         """PSNR per image, then the mean (dB)."""
-        values = [psnr(o[None], i.hr[None], self.scale) for o, i in zip(outputs, self.images, strict=True)]
-        return float(torch.cat(values).mean())
+        return float(self.psnrs(outputs).mean())
 
     @cached_property
     def _bounds(self) -> dict[str, tuple[float, float, list[Tensor]]]:

@@ -12,10 +12,12 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from faig_lab.analysis.examples import Example
 from faig_lab.analysis.masking import Judge, TableRow
 from faig_lab.attribution import Attribution, Method, Problem
 from faig_lab.attribution.path import State
 from faig_lab.data import Degradation, StudyData
+from faig_lab.training import Retraining
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
 """(name, steps) → a context that yields a function to call after each step."""
@@ -42,6 +44,7 @@ class Subject:
         headline: the percent that reports speak of.
         autocast: lower precision for restoring held-out images, or None.
         bar: progress.
+        retraining: how chosen weights are trained again; None without photographs to train on.
     """
 
     problem: Problem
@@ -54,6 +57,7 @@ class Subject:
     headline: float
     autocast: torch.dtype | None = None
     bar: Bar = field(default=no_bar, repr=False)
+    retraining: Retraining | None = field(default=None, repr=False)
 
     @property
     def network(self) -> nn.Module:
@@ -84,10 +88,12 @@ class Findings:
     Attributes:
         tables: name → rows, which become tables/<name>.csv.
         metrics: headline numbers for metrics.json; None where a number is not defined.
+        examples: pictures for the analysis's section to draw; the keys of `restored` are its own.
     """
 
     tables: dict[str, list[TableRow]]
     metrics: dict[str, float | None] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
 
 
 Analysis = Callable[[Subject], Findings]

@@ -1,12 +1,14 @@
 """Which filters do which job: the path integral over weights and the scores made of it."""
 
+from faig_lab.attribution.adaptive import Adaptive
 from faig_lab.attribution.callback import AttributionCallback
 from faig_lab.attribution.methods import Method, Problem
-from faig_lab.attribution.path import PathIntegral, State, completeness_gap, integrate
+from faig_lab.attribution.path import LossPath, PathIntegral, State, completeness_gap, integrate
 from faig_lab.attribution.probe import ProbeIntegral, integrate_probe
 from faig_lab.attribution.quadrature import RULES, Rule, quadrature
 from faig_lab.attribution.run import Attribution, attribute, load_attribution, save_attribution
 from faig_lab.attribution.scores import (
+    Contrast,
     contrast,
     count_of,
     discovered,
@@ -17,8 +19,11 @@ from faig_lab.attribution.scores import (
 
 __all__ = [
     "RULES",
+    "Adaptive",
     "Attribution",
     "AttributionCallback",
+    "Contrast",
+    "LossPath",
     "Method",
     "PathIntegral",
     "ProbeIntegral",

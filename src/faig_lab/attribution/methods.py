@@ -4,7 +4,7 @@ Adding a method is one function here (or anywhere importable) and one file in co
 methods have one draw. A higher score means more responsible for that degradation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
 from faig_lab.attribution.path import State
 from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
-from faig_lab.attribution.quadrature import Rule
-from faig_lab.attribution.scores import faig_scores, signed_share_scores
+from faig_lab.attribution.quadrature import Rule, right
+from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.networks import FilterLayout
 
@@ -31,7 +32,7 @@ class Problem:
         target: θ.
         probe: paired images.
         degradations: the K degradations to tell apart.
-        rule: the quadrature.
+        rule: the quadrature, fixed or adaptive.
         seed: of the methods that draw.
         autocast: lower precision for the network's operations, or None.
         progress: told after each integral.
@@ -42,7 +43,7 @@ class Problem:
     target: State
     probe: tuple[PairedImage, ...]
     degradations: tuple[str, ...]
-    rule: Rule
+    rule: Rule | Adaptive
     seed: int = 0
     autocast: torch.dtype | None = None
     progress: Progress | None = field(default=None, repr=False)
@@ -55,6 +56,14 @@ class Problem:
     @cached_property
     def integral(self) -> ProbeIntegral:
         """The signed path integrals, computed once, by whichever method asks first."""
+        return self._integrate(self.rule)
+
+    @cached_property
+    def at_target(self) -> ProbeIntegral:
+        """The path integrals with the gradient at the target for all of the path: (θ_j − θ̄_j) ∂L(θ, x)/∂θ_j."""
+        return self._integrate(right(1))
+
+    def _integrate(self, rule: Rule | Adaptive) -> ProbeIntegral:
         return integrate_probe(
             self.network,
             self.baseline,
@@ -62,7 +71,7 @@ class Problem:
             self.probe,
             self.degradations,
             self.layout,
-            self.rule,
+            rule,
             self.autocast,
             self.progress,
         )
@@ -76,9 +85,14 @@ class Problem:
 Method = Callable[[Problem], Tensor]
 
 
-def faig(problem: Problem) -> Tensor:
-    """FAIG: Σ|a_j| per filter, contrasted with the other degradations, mean over the probe (method.md §3)."""
-    return faig_scores(problem.integral.magnitude)[None]
+def faig(problem: Problem, contrast: Contrast = "mean") -> Tensor:
+    """FAIG: Σ|a_j| per filter, contrasted with the other degradations, mean over the probe (method.md §3).
+
+    Args:
+        problem: two networks and a probe.
+        contrast: against the mean or the maximum over the other degradations; for two of them the same.
+    """
+    return faig_scores(problem.integral.magnitude, contrast)[None]
 
 
 def faig_reference(problem: Problem) -> Tensor:
@@ -89,9 +103,42 @@ def faig_reference(problem: Problem) -> Tensor:
     return faig(problem) * len(problem.probe)
 
 
-def signed_share(problem: Problem) -> Tensor:
-    """Each filter's exact share of the loss change, minus its mean absolute share of the others' (§4)."""
-    return signed_share_scores(problem.integral.signed, problem.integral.loss_change)[None]
+def signed_share(problem: Problem, contrast: Contrast = "mean") -> Tensor:
+    """Each filter's exact share of the loss change, minus its absolute share of the others' (method.md §4).
+
+    Args:
+        problem: two networks and a probe.
+        contrast: minus the mean or the maximum over the other degradations; for two of them the same.
+    """
+    return signed_share_scores(problem.integral.signed, problem.integral.loss_change, contrast)[None]
+
+
+def taylor(problem: Problem, contrast: Contrast = "mean") -> Tensor:
+    """First-order Taylor expansion of the loss at the target: Σ |(θ_j − θ̄_j) ∂L(θ, x)/∂θ_j|, contrasted like FAIG.
+
+    The criterion of Molchanov et al. (Pruning Convolutional Neural Networks for Resource Efficient Inference,
+    ICLR 2017; Importance Estimation for Neural Network Pruning, CVPR 2019) for going back to the baseline in place
+    of zero. It is FAIG with the one-point right rule: one gradient evaluation per image and degradation.
+
+    Args:
+        problem: two networks and a probe; its rule plays no part.
+        contrast: against the mean or the maximum over the other degradations.
+    """
+    return faig_scores(problem.at_target.magnitude, contrast)[None]
+
+
+def fisher(problem: Problem, contrast: Contrast = "mean") -> Tensor:
+    """Fisher information at the target: Σ (θ_j − θ̄_j)² (∂L(θ, x)/∂θ_j)² / 2, contrasted like FAIG.
+
+    The second-order estimate of the loss change with the Hessian's diagonal replaced by squared gradients (Theis
+    et al., Faster Gaze Prediction with Dense Networks and Fisher Pruning, 2018, arXiv 1801.05787), for going back
+    to the baseline in place of zero. The mean over the probe is the expectation.
+
+    Args:
+        problem: two networks and a probe; its rule plays no part.
+        contrast: against the mean or the maximum over the other degradations.
+    """
+    return faig_scores(problem.at_target.squared / 2, contrast)[None]
 
 
 def input_gradients(problem: Problem) -> Tensor:
@@ -100,22 +147,29 @@ def input_gradients(problem: Problem) -> Tensor:
     Gradients of Σ F(θ, x) with respect to the weights, averaged along the straight line from the clean to the
     degraded LR; then Σ|·| per filter and the mean over the probe. There is no contrast between degradations.
     """
+    weights = {layer.name: problem.target[layer.name] for layer in problem.layout.layers}
+
+    def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:
+        sizes = [problem.layout.gather({n: total.abs() for n, total in integral.items()}) for integral in integrals]
+        return torch.stack(sizes).double().cpu(), torch.zeros(len(sizes))
+
     scores = torch.zeros(problem.shape, dtype=torch.float64)
     for image in problem.probe:
-        for k, degradation in enumerate(problem.degradations):
-            scores[k] += _input_gradients_of(problem, image, degradation)
-            if problem.progress is not None:
+        integrands = [_input_gradients(problem, weights, image, degradation) for degradation in problem.degradations]
+        integrals, _ = integrate_together(integrands, weights, problem.rule, judge)
+        scores += judge(integrals)[0]
+        if problem.progress is not None:
+            for degradation in problem.degradations:
                 problem.progress(f"{image.name}, {degradation}")
     return scores[None] / len(problem.probe)
 
 
-def _input_gradients_of(problem: Problem, image: PairedImage, degradation: str) -> Tensor:
-    """(F,) Σ over each filter's weights of |∫ ∂ΣF/∂w| for one image."""
-    weights = {layer.name: problem.target[layer.name] for layer in problem.layout.layers}
+def _input_gradients(problem: Problem, weights: State, image: PairedImage, degradation: str) -> Integrand:
+    """α → ∂ΣF/∂w at clean + α (degraded − clean) for one image."""
     like = next(iter(weights.values()))
     clean, degraded = image.lr[CLEAN][None].to(like), image.lr[degradation][None].to(like)
-    sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for alpha, share in zip(problem.rule.points.tolist(), problem.rule.weights.tolist(), strict=True):
+
+    def gradients(alpha: float) -> dict[str, Tensor]:
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         with (
             torch.enable_grad(),
@@ -124,10 +178,11 @@ def _input_gradients_of(problem: Problem, image: PairedImage, degradation: str) 
             output = functional_call(
                 problem.network, {**problem.target, **leaves}, (clean + alpha * (degraded - clean),)
             )
-        gradients = torch.autograd.grad(output.to(like.dtype).sum(), list(leaves.values()))
-        for name, gradient in zip(leaves, gradients, strict=True):
-            sums[name].add_(gradient, alpha=share)
-    return problem.layout.gather({name: total.abs() for name, total in sums.items()}).double().cpu()
+        total = output.to(like.dtype).sum()
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return dict(zip(leaves, found, strict=True))
+
+    return gradients
 
 
 def weight_change(problem: Problem) -> Tensor:

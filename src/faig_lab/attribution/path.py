@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from faig_lab.attribution.adaptive import NestedIntegral
 from faig_lab.attribution.quadrature import Rule
 
 State = Mapping[str, Tensor]
@@ -104,43 +105,22 @@ class LossPath:
             self._ends[alpha] = loss.detach()
         return dict(zip(point, gradients, strict=True))
 
-    def end_losses(self) -> tuple[float, float]:
-        """L(θ̄, x) and L(θ, x): one forward for each end where no gradient was taken."""
+    def attribute(self, integral: State) -> PathIntegral:
+        """What the integral of the gradients says: attributions and the losses at both ends.
+
+        One forward for each end where no gradient was taken.
+        """
         with torch.no_grad():
             for alpha, state in ((0.0, self.baseline), (1.0, self.target)):
                 if alpha not in self._ends:
                     self._ends[alpha] = self._loss({name: state[name] for name in self.difference})
-        return float(self._ends[0.0]), float(self._ends[1.0])
+        attributions = {name: total * self.difference[name] for name, total in integral.items()}
+        return PathIntegral(attributions, float(self._ends[0.0]), float(self._ends[1.0]))
 
     def _loss(self, parameters: State) -> Tensor:
         with torch.autocast(self.lr.device.type, self.autocast, enabled=self.autocast is not None):
             output = functional_call(self.network, {**parameters, **self._buffers}, (self.lr,))
         return squared_error(output, self.hr)
-
-
-class RunningIntegral:
-    """The integral of the gradients along a path, to which points are added; nothing is stored per point.
-
-    Args:
-        path: what is integrated.
-    """
-
-    def __init__(self, path: LossPath) -> None:
-        self.path = path
-        self._sums = {name: torch.zeros_like(value) for name, value in path.difference.items()}
-
-    def add(self, rule: Rule, keep: float = 1.0) -> None:
-        """Evaluate the points of `rule` and add them, weighted, to `keep` times the integral so far."""
-        for total in self._sums.values():
-            total.mul_(keep)
-        for alpha, weight in zip(rule.points.tolist(), rule.weights.tolist(), strict=True):
-            for name, gradient in self.path.gradients(alpha).items():
-                self._sums[name].add_(gradient, alpha=weight)
-
-    def result(self) -> PathIntegral:
-        """The attributions as they are now, and the two losses."""
-        attributions = {name: total * self.path.difference[name] for name, total in self._sums.items()}
-        return PathIntegral(attributions, *self.path.end_losses())
 
 
 def integrate(
@@ -169,6 +149,5 @@ def integrate(
     Returns:
         Attributions of all floating parameters, and the two losses.
     """
-    running = RunningIntegral(LossPath(network, baseline, target, lr, hr, autocast))
-    running.add(rule)
-    return running.result()
+    path = LossPath(network, baseline, target, lr, hr, autocast)
+    return path.attribute(NestedIntegral(path.gradients, path.difference, [rule]).advance())

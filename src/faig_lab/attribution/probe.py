@@ -1,19 +1,25 @@
 """The path integral over a probe: every image with every degradation, reduced to one number per filter.
 
-Nothing but two reductions per (image, degradation) is kept: Σ|a_j|, which FAIG ranks by, and Σ a_j, which
-the signed share ranks by. Both come out of the same pass over the path.
+Nothing but three reductions per (image, degradation) is kept: Σ|a_j|, which FAIG ranks by, Σ a_j, which the
+signed share ranks by, and Σ a_j². All come out of the same pass over the path.
 """
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution.path import State, completeness_gap, integrate
+from faig_lab.attribution.adaptive import Adaptive, Effort, Judge, integrate_together
+from faig_lab.attribution.path import LossPath, PathIntegral, State, completeness_gap
 from faig_lab.attribution.quadrature import Rule
+from faig_lab.attribution.scores import contrast
 from faig_lab.data import PairedImage
 from faig_lab.networks import FilterLayout
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 """Called with the name of each (image, degradation) that is finished."""
@@ -28,18 +34,27 @@ class ProbeIntegral:
         degradations: names, in order.
         magnitude: (I, K, F) Σ_{j∈f} |a_j|: the absolute value per weight, after the integral.
         signed: (I, K, F) Σ_{j∈f} a_j.
+        squared: (I, K, F) Σ_{j∈f} a_j².
         total: (I, K) Σ a_j over all parameters, biases and others included.
         loss_baseline: (I, K) L(θ̄, x).
         loss_target: (I, K) L(θ, x).
+        points: (I, K) gradient evaluations.
+        error: (I, K) estimated relative error of an image's discriminative FAIG scores, by adaptive quadrature
+            (`adaptive.ERROR_PER_CHANGE`); NaN with a fixed rule.
+        settled: (I, K) whether adaptive quadrature reached its tolerance; False with a fixed rule.
     """
 
     images: tuple[str, ...]
     degradations: tuple[str, ...]
     magnitude: Tensor
     signed: Tensor
+    squared: Tensor
     total: Tensor
     loss_baseline: Tensor
     loss_target: Tensor
+    points: Tensor
+    error: Tensor
+    settled: Tensor
 
     @property
     def loss_change(self) -> Tensor:
@@ -51,8 +66,18 @@ class ProbeIntegral:
         column = self.degradations.index(degradation)
         return completeness_gap(float(self.total[:, column].sum()), float(self.loss_change[:, column].sum()))
 
+    def effort(self) -> dict[str, object]:
+        """What the quadrature took and how far it came, as plain data; no estimate for a fixed rule."""
+        estimated = not bool(self.error.isnan().any())
+        return {
+            "evaluations": int(self.points.sum()),
+            "points": [int(self.points.min()), int(self.points.max())],
+            "error_estimate": float(self.error.max()) if estimated else None,
+            "settled": f"{int(self.settled.sum())} of {self.settled.numel()}" if estimated else None,
+        }
+
     def rows(self) -> list[dict[str, object]]:
-        """One row per (image, degradation): the losses, the sum of attributions and their relative gap."""
+        """One row per (image, degradation): losses, sum of attributions, their relative gap, what it took."""
         return [
             {
                 "image": image,
@@ -62,6 +87,8 @@ class ProbeIntegral:
                 "loss_change": float(self.loss_change[i, k]),
                 "attribution_sum": float(self.total[i, k]),
                 "gap": completeness_gap(float(self.total[i, k]), float(self.loss_change[i, k])),
+                "points": int(self.points[i, k]),
+                "error_estimate": None if math.isnan(self.error[i, k]) else float(self.error[i, k]),
             }
             for i, image in enumerate(self.images)
             for k, degradation in enumerate(self.degradations)
@@ -75,7 +102,7 @@ def integrate_probe(
     probe: Sequence[PairedImage],
     degradations: Sequence[str],
     layout: FilterLayout,
-    rule: Rule,
+    rule: Rule | Adaptive,
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> ProbeIntegral:
@@ -88,24 +115,79 @@ def integrate_probe(
         probe: paired images; sizes may differ.
         degradations: which of their LR images to use.
         layout: the filters.
-        rule: the quadrature.
+        rule: the quadrature. An adaptive one adds points image by image, to all degradations of an image alike,
+            until the image's discriminative scores (against the mean of the others) have settled.
         autocast: lower precision for the network's operations.
         progress: told after each integral.
     """
     like = next(iter(target.values()))
-    shape = (len(probe), len(degradations))
-    magnitude = torch.empty(*shape, len(layout), dtype=torch.float64)
-    signed = torch.empty_like(magnitude)
-    totals, starts, ends = (torch.empty(shape, dtype=torch.float64) for _ in range(3))
-    for i, image in enumerate(probe):
+    rows: list[dict[str, Tensor]] = []
+    for image in probe:
         hr = image.hr[None].to(like)
-        for k, degradation in enumerate(degradations):
-            lr = image.lr[degradation][None].to(like)
-            result = integrate(network, baseline, target, lr, hr, rule, autocast)
-            magnitude[i, k] = layout.gather({n: a.abs() for n, a in result.attributions.items()})
-            signed[i, k] = layout.gather(result.attributions)
-            totals[i, k], starts[i, k], ends[i, k] = result.total, result.loss_baseline, result.loss_target
-            if progress is not None:
+        inputs = [image.lr[degradation][None].to(like) for degradation in degradations]
+        paths = [LossPath(network, baseline, target, lr, hr, autocast) for lr in inputs]
+        integrals, effort = integrate_together(
+            [path.gradients for path in paths], paths[0].difference, rule, _judge(paths, layout)
+        )
+        rows.append(_reduce([p.attribute(i) for p, i in zip(paths, integrals, strict=True)], effort, layout))
+        if progress is not None:
+            for degradation in degradations:
                 progress(f"{image.name}, {degradation}")
-    names = tuple(image.name for image in probe)
-    return ProbeIntegral(names, tuple(degradations), magnitude, signed, totals, starts, ends)
+    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    result = ProbeIntegral(tuple(image.name for image in probe), tuple(degradations), **stacked)
+    if isinstance(rule, Adaptive):
+        _report(result, rule)
+    return result
+
+
+def _judge(paths: Sequence[LossPath], layout: FilterLayout) -> Judge:
+    """Discriminative FAIG scores of one image, and the completeness gap with each degradation."""
+
+    def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:
+        results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
+        magnitude = torch.stack([_per_filter(result, layout, torch.abs) for result in results])
+        return contrast(magnitude), torch.tensor([result.gap for result in results], dtype=torch.float64)
+
+    return judge
+
+
+def _reduce(results: Sequence[PathIntegral], effort: Effort, layout: FilterLayout) -> dict[str, Tensor]:
+    """One image's row of each tensor of a `ProbeIntegral`."""
+
+    def numbers(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    return {
+        "magnitude": torch.stack([_per_filter(result, layout, torch.abs) for result in results]),
+        "signed": torch.stack([_per_filter(result, layout) for result in results]),
+        "squared": torch.stack([_per_filter(result, layout, torch.square) for result in results]),
+        "total": numbers([result.total for result in results]),
+        "loss_baseline": numbers([result.loss_baseline for result in results]),
+        "loss_target": numbers([result.loss_target for result in results]),
+        "points": torch.full((len(results),), effort.points),
+        "error": effort.error,
+        "settled": effort.settled,
+    }
+
+
+def _per_filter(
+    result: PathIntegral, layout: FilterLayout, of: Callable[[Tensor], Tensor] = lambda attribution: attribution
+) -> Tensor:
+    """(F,) Σ_{j∈f} of(a_j), in float64 on the CPU."""
+    names = [layer.name for layer in layout.layers]
+    return layout.gather({name: of(result.attributions[name]) for name in names}).double().cpu()
+
+
+def _report(result: ProbeIntegral, rule: Adaptive) -> None:
+    """Say how many points it took, and what did not settle."""
+    effort = result.effort()
+    low, high = result.points.min(), result.points.max()
+    log.info("path integral: %d to %d points, estimated error at most %.2g", low, high, effort["error_estimate"])
+    if not result.settled.all():
+        log.warning(
+            "path integral: the budget of %d points ended before error, top set and completeness gap had settled "
+            "to %g (%s did); more of attribution.points, or a larger attribution.tolerance",
+            rule.budget,
+            rule.tolerance,
+            effort["settled"],
+        )

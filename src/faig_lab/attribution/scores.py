@@ -57,8 +57,10 @@ def faig_scores(magnitude: Tensor, over: Contrast = "mean") -> Tensor:
     Returns:
         (K, F).
     """
-    # The difference last: the mean of differences would not be antisymmetric to the last bit for K = 2.
-    return magnitude.mean(0) - others(magnitude, over).mean(0)
+    if over == "mean" or magnitude.shape[-2] <= 2:
+        # The contrast last: a mean of differences would not be antisymmetric to the last bit for K = 2.
+        return contrast(magnitude.mean(0))
+    return contrast(magnitude, over).mean(0)
 
 
 def signed_share_scores(signed: Tensor, loss_change: Tensor, over: Contrast = "mean") -> Tensor:

@@ -9,6 +9,7 @@ from faig_lab.config.messages import missing_path, show, suggest
 from faig_lab.config.settings import (
     AnalysisSettings,
     AttributionSettings,
+    ExportSettings,
     PhaseSettings,
     Settings,
     TrainerSettings,
@@ -16,6 +17,8 @@ from faig_lab.config.settings import (
 from faig_lab.errors import UserError
 
 SCALES = (2, 3, 4)
+
+_EXPORTS = {".pt": "our format", ".pth": "the authors'", ".npz": "a patch of the modulated filters"}
 
 # Set by the pipeline from other settings; a second source would be a contradiction.
 _PIPELINE_SETS = {
@@ -43,6 +46,7 @@ def check_values(settings: Settings) -> None:
         raise UserError("training.optimizer.lr: set training.*.learning_rate, one for each network")
     _check_attribution(settings.attribution)
     _check_percents(settings.analysis)
+    _check_studies(settings)
 
 
 def _check_scale(settings: Settings) -> None:
@@ -80,6 +84,8 @@ def _check_attribution(attribution: AttributionSettings) -> None:
         )
     if attribution.rule == "trapezoid" and points < 2:
         raise UserError(f"attribution.points: trapezoid needs at least 2, not {points}")
+    if attribution.rule == "adaptive" and points < 5:
+        raise UserError(f"attribution.points: adaptive needs at least 5 as its budget, not {points}")
 
 
 def _check_percents(analysis: AnalysisSettings) -> None:
@@ -90,6 +96,18 @@ def _check_percents(analysis: AnalysisSettings) -> None:
     if wanted not in analysis.percents:
         near = min(analysis.percents, key=lambda percent: abs(percent - wanted))
         raise UserError(f"analysis.headline_percent: {wanted:g} is not one of percents; nearest: {near:g}")
+
+
+def _check_studies(settings: Settings) -> None:
+    """An analysis of one method's filters needs that method to be there."""
+    methods = settings.attribution.methods
+    for name, node in settings.analysis.studies.items():
+        method = node.get("method")
+        if method is not None and method not in methods:
+            raise UserError(
+                f"analysis.studies.{name}.method: {show(method)} is not in attribution.methods; "
+                f"{suggest(str(method), methods)}"
+            )
 
 
 def check_trainer(trainer: TrainerSettings, multirun: bool) -> None:
@@ -139,9 +157,11 @@ def _check_accelerator(trainer: TrainerSettings) -> None:
 
 def check_files(settings: Settings) -> None:
     """Weights files and data folders must be named where they are needed, and exist where they are named."""
-    if settings.task == "analyse":
+    if settings.task != "study":
         if settings.run is None:
-            raise UserError("run: a folder is required by task=analyse; give run=outputs/<name>/<time>")
+            raise UserError(f"run: a folder is required by task={settings.task}; give run=outputs/<name>/<time>")
+        if settings.task == "export":
+            _check_export(settings.export)
         return
     if settings.run is not None:
         raise UserError("run: only task=analyse works on a finished run; add task=analyse, or leave run out")
@@ -156,6 +176,20 @@ def check_files(settings: Settings) -> None:
     for key, folder in _folders(settings.data):
         if not Path(folder).expanduser().is_dir():
             raise UserError(missing_path(key, Path(folder).expanduser(), "folder"))
+
+
+def _check_export(export: ExportSettings) -> None:
+    """A new file of a known kind, and something to put into it."""
+    if export.file is None:
+        raise UserError("export.file: a file is required by task=export; give export.file=masked.pth")
+    path = Path(export.file).expanduser()
+    if path.suffix not in _EXPORTS:
+        kinds = ", ".join(f"{suffix} {what}" for suffix, what in _EXPORTS.items())
+        raise UserError(f"export.file: {path}: the suffix says what to write; {kinds}")
+    if path.exists():
+        raise UserError(f"export.file: {path} exists; choose another name")
+    if not export.strengths:
+        raise UserError("export.strengths: at least one is required, e.g. export.strengths.blur=0 (0 masked, 1 target)")
 
 
 def _check_required(data: dict[str, Any], *, trains: bool) -> None:

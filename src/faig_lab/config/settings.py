@@ -12,7 +12,7 @@ Node = dict[str, Any]
 
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(gt=0, le=100)]
-Rule = Literal["left", "right", "midpoint", "trapezoid", "simpson", "gauss_legendre"]
+Rule = Literal["left", "right", "midpoint", "trapezoid", "simpson", "gauss_legendre", "adaptive"]
 
 
 class Group(BaseModel):
@@ -64,7 +64,8 @@ class AttributionSettings(Group):
 
     name: str = Field(description="the run's method, a key of methods")
     rule: Rule
-    points: Count = Field(description="gradient evaluations per image and degradation")
+    points: Count = Field(description="gradient evaluations per image and degradation; adaptive: at most")
+    tolerance: float = Field(gt=0, lt=1, description="adaptive: relative error to settle to")
     precision: Literal["bfloat16", "float32", "float64"]
     methods: dict[str, Node] = Field(min_length=1)
 
@@ -100,12 +101,24 @@ class LoggerSettings(Group):
     tags: list[str]
 
 
+class ExportSettings(Group):
+    """What task=export writes."""
+
+    file: str | None = Field(default=None, description="where to: .pt ours, .pth the authors' format, .npz a patch")
+    strengths: dict[str, float] = Field(default_factory=dict, description="degradation to λ of its discovered filters")
+    method: str | None = Field(default=None, description="whose filters; null = the run's")
+    percent: Percent | None = Field(default=None, description="how many; null = the run's headline percent")
+
+
 class Settings(Group):
     """The whole configuration of a run."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="names the output folder")
-    task: Literal["study", "analyse"] = Field(description="a whole study, or further analyses of a finished run")
-    run: str | None = Field(description="task=analyse: the folder of the finished run")
+    task: Literal["study", "analyse", "export"] = Field(description="a whole study, or work on a finished run")
+    run: str | None = Field(description="task=analyse, task=export: the folder of the finished run")
+    export: ExportSettings = Field(
+        default_factory=ExportSettings, description="task=export; runs from before it lack it"
+    )
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool

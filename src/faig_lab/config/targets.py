@@ -123,7 +123,7 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     """Annotations by parameter; none where they cannot be evaluated."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         return {}
 

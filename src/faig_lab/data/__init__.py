@@ -2,11 +2,15 @@
 
 from faig_lab.data.degradations import (
     CLEAN,
+    JPEG,
+    AnisotropicGaussianBlur,
     Degradation,
     Downsample,
     GaussianBlur,
     GaussianNoise,
+    MotionBlur,
     Part,
+    PoissonNoise,
     sample_rng,
 )
 from faig_lab.data.patches import Batch, PatchDataset, StepSampler, cut, degrade, patch_loader
@@ -16,6 +20,8 @@ from faig_lab.data.study import PairedImage, StudyData
 
 __all__ = [
     "CLEAN",
+    "JPEG",
+    "AnisotropicGaussianBlur",
     "Batch",
     "Degradation",
     "Downsample",
@@ -23,11 +29,13 @@ __all__ = [
     "FolderPhotographs",
     "GaussianBlur",
     "GaussianNoise",
+    "MotionBlur",
     "PairedFolders",
     "PairedImage",
     "Part",
     "PatchDataset",
     "Photograph",
+    "PoissonNoise",
     "StepSampler",
     "StudyData",
     "cut",

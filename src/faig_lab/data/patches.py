@@ -111,7 +111,7 @@ class StepSampler(Sampler[list[int]]):
         return self.steps - self.first
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning refuses frozen dataclasses in the precisions that convert batches
 class Batch:
     """A training batch on its way to the device: patches with margin and the samples' numbers."""
 

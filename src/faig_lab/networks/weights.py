@@ -1,11 +1,11 @@
 """Weights files: ours, Lightning checkpoints and the authors' format. Nothing in a file is ever executed."""
 
 import difflib
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from omegaconf import OmegaConf
@@ -17,6 +17,9 @@ from faig_lab.files import atomic_write, write_text
 EMA_KEYS = ("params_ema", "params")
 """The authors' (BasicSR's) keys; the averaged weights come first, since they are what is attributed."""
 
+EXPORTS = (".pt", ".pth")
+"""Suffixes of the formats that can be written: ours and the authors'."""
+
 
 def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write tensors to `path` and their description to a .yaml beside it, both atomically.
@@ -27,10 +30,45 @@ def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[s
         description: plain data: what network this is (so that weights never travel without scale and size),
             how it was trained, which θ it is.
     """
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    _write(path, _plain(state), description)
+
+
+def export_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write weights for others to use, with their description beside them: by the suffix ours or the authors' format.
+
+    Args:
+        path: .pt: a flat dict of tensors; .pth: the authors' `{"params": …, "params_ema": …}`, both the same.
+        state: parameters by name.
+        description: as for `save_weights`.
+
+    Raises:
+        UserError: another suffix.
+    """
+    if path.suffix not in EXPORTS:
+        raise UserError(f"{path}: the suffix must be .pt (our format) or .pth (the authors' format)")
+    tensors = _plain(state)
+    _write(path, tensors if path.suffix == ".pt" else {"params": tensors, "params_ema": tensors}, description)
+
+
+def state_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """A fingerprint of weights: names, shapes, precision and every bit."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, content: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Write the description first, so that weights are never without it."""
     write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
     with atomic_write(path) as temporary:
-        torch.save(tensors, temporary)
+        torch.save(dict(content), temporary)
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that own their memory, on the CPU."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
@@ -67,10 +105,10 @@ def _read(path: Path, key: str) -> Any:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{key}: {path} holds more than tensors, or is no weights file; nothing in it was executed "
-            f"({str(error).splitlines()[0]})"
+            f"({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, BadZipFile, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{key}: {path} cannot be read as weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
+        raise UserError(f"{key}: {path} cannot be read as weights ({_first_line(error)})") from error
 
 
 def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
@@ -106,6 +144,11 @@ def _compare(state: Mapping[str, Tensor], network: nn.Module, path: Path, key: s
             )
         if not torch.isfinite(state[name]).all():
             raise UserError(f"{key}: {path} has values that are not finite in {name}")
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line; some say nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _some(names: list[str]) -> str:

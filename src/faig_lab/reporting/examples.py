@@ -29,15 +29,15 @@ def picture_grids(examples: Sequence[Example], percent: float) -> list[Pictures]
     grids: dict[str, list[PictureRow]] = {}
     for example in examples:
         titles = {"baseline": BASELINE, "target": TARGET}
-        tiles = {input_title(example.degradation): Tile(_array(example.input))}
+        tiles = {input_title(example.degradation): Tile(as_array(example.input))}
         for name, image in example.restored.items():
             title = titles.get(name) or masked_title(name, percent)
-            tiles[title] = Tile(_array(image), example.psnr[name])
-        tiles[TRUTH] = Tile(_array(example.truth))
+            tiles[title] = Tile(as_array(image), example.psnr[name])
+        tiles[TRUTH] = Tile(as_array(example.truth))
         grids.setdefault(example.degradation, []).append(PictureRow(example.image, tiles))
     return [Pictures(degradation, rows) for degradation, rows in grids.items()]
 
 
-def _array(image: Tensor) -> NDArray[np.float32]:
+def as_array(image: Tensor) -> NDArray[np.float32]:
     """(3, H, W) → (H, W, 3) in [0, 1]."""
     return image.clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()

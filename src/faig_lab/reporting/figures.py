@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
+from faig_lab.analysis import Example
 from faig_lab.reporting import findings
 from faig_lab.reporting.pictures import Pictures, before_after
 from faig_lab.reporting.run_files import RunFiles, at, read_run, unique, value
@@ -47,6 +48,14 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
             write_figure(path, figure)
             written.append(path)
     return written
+
+
+def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
+    """Write `figures/<analysis>_<name>.png` from the pictures that an analysis handed over."""
+    for section in SECTIONS:
+        if section.name == analysis and section.strips is not None:
+            for name, figure in section.strips.draw(examples).items():
+                write_figure(run / "figures" / f"{analysis}_{name}.png", figure)
 
 
 def specificity(run: RunFiles) -> Figure | None:

@@ -19,6 +19,7 @@ TRUTH = "ground truth"
 
 # Pixels of HR per side that a tile shows: more could not be told apart at a tile's size in the report.
 _WINDOW = 160
+_STRIP_WINDOW = 96
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,34 @@ def _row(panels: Sequence[Axes], row: PictureRow, titles: Sequence[str]) -> None
         panel.set_xlabel(_short(below), fontsize=7 if is_name else 8, color=MUTED if is_name else INK, labelpad=2)
 
 
+def strips(rows: Sequence[PictureRow], truth: NDArray[np.floating[Any]]) -> Figure:
+    """The same part of one image in every tile: a row per name, a column per title, PSNR under each tile.
+
+    The part is the window of 96 pixels of HR with the strongest edges in `truth`; PSNR is that of the whole image.
+    """
+    titles = list(rows[0].tiles)
+    window = _detailed_window(truth, _STRIP_WINDOW)
+    with drawing():
+        figure = new_figure(0.25 + len(rows) * (0.93 * WIDTH / len(titles) + 0.2))
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
+        axes = figure.subplots(len(rows), len(titles), squeeze=False)
+        for row, panels in zip(rows, axes, strict=True):
+            for panel, title in zip(panels, titles, strict=True):
+                _strip_tile(panel, row.tiles[title], window)
+            panels[0].set_ylabel(row.name, fontsize=8)
+        for panel, title in zip(axes[0], titles, strict=True):
+            panel.set_title(title, fontsize=8, fontweight="normal", pad=4)
+    return figure
+
+
+def _strip_tile(panel: Axes, tile: Tile, window: tuple[float, float, float, float]) -> None:
+    panel.imshow(np.clip(_cut(tile.image, window), 0, 1))
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_visible(False)
+    panel.set_xlabel(f"{number(tile.psnr)} dB", fontsize=8, color=INK, labelpad=2)
+
+
 def _wrapped(title: str) -> str:
     """A title on two lines of about the same length."""
     words = title.split(" ")
@@ -105,13 +134,13 @@ def _short(name: str, limit: int = 18) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-def _detailed_window(truth: NDArray[np.floating[Any]]) -> tuple[float, float, float, float]:
+def _detailed_window(truth: NDArray[np.floating[Any]], side: int = _WINDOW) -> tuple[float, float, float, float]:
     """Top, left, height and width, as fractions of the image, of the window with the strongest edges.
 
     An image that fits is shown whole.
     """
     height, width = truth.shape[:2]
-    tall, wide = min(_WINDOW, height), min(_WINDOW, width)
+    tall, wide = min(side, height), min(side, width)
     grey = truth.mean(axis=2)
     edges = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
     total = np.pad(edges.cumsum(0).cumsum(1), ((1, 0), (1, 0)))

@@ -68,6 +68,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "seconds": facts.seconds(run),
         "figures": figures,
         "sections": [section for section in SECTIONS if run.table(section.name)],
+        "strips": {section.name: [path.stem for path in _strips(run, section.name)] for section in SECTIONS},
         "pictures": [name for name in figures if name.startswith("before_after_")],
         "csv_names": sorted(run.tables),
     }
@@ -104,8 +105,14 @@ def _figures(run: RunFiles) -> dict[str, Embedded]:
     paths = [
         *pictures,
         *(path for name in known if (path := run.folder / "figures" / f"{name}.png").is_file()),
+        *(path for section in SECTIONS if section.strips for path in _strips(run, section.name)),
     ]
     return dict(zip([path.stem for path in paths], embed_all(paths), strict=True))
+
+
+def _strips(run: RunFiles, section: str) -> list[Path]:
+    """The pictures of a section, in the order of the degradations."""
+    return [path for name in run.degradations if (path := run.folder / "figures" / f"{section}_{name}.png").is_file()]
 
 
 def _place(run: RunFiles, path: Path) -> tuple[int, str]:

@@ -10,7 +10,12 @@ from faig_lab.files import write_text
 Row = Mapping[str, str | float | None]
 
 # Names stay text even when they look like a number: DIV2K calls its images 0801, 0802, ...
-TEXT_COLUMNS = frozenset({"method", "network", "masked", "degradation", "image", "layer"})
+TEXT_COLUMNS = frozenset(
+    {"truth", "predicted", "measure", "fitted_on", "parameter"}  # of prediction and boundary
+    | {"variant", "trained"}  # of retraining
+    | {"curve", "side", "against", "check", "kind", "a", "b"}  # of curves, sanity and stability
+    | {"modulated", "patched", "order", "method", "network", "masked", "degradation", "image", "layer"}
+)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -7,27 +7,45 @@ ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
 # What a network does against a degradation, and what its input is called.
-_REMOVAL = {"blur": "deblurring", "noise": "denoising", "jpeg": "JPEG removal"}
-_INPUT = {"blur": "blurred", "noise": "noisy", "jpeg": "JPEG", "clean": "clean"}
+_REMOVAL = {
+    "blur": "deblurring",
+    "anisotropic_blur": "anisotropic deblurring",
+    "motion_blur": "motion deblurring",
+    "noise": "denoising",
+    "poisson_noise": "photon denoising",
+    "jpeg": "JPEG artefact removal",
+}
+_INPUT = {
+    "clean": "clean",
+    "blur": "blurred",
+    "anisotropic_blur": "anisotropically blurred",
+    "motion_blur": "motion-blurred",
+    "noise": "noisy",
+    "poisson_noise": "photon-noisy",
+    "jpeg": "JPEG",
+}
 _METHOD = {
     "faig": "FAIG",
     "faig_reference": "FAIG (authors' settings)",
     "signed_share": "signed share",
     "ig": "input gradients",
+    "taylor": "Taylor expansion",
+    "fisher": "Fisher information",
     "weight_change": "weight change",
     "weight_change_absolute": "weight change (abs.)",
     "random": "random filters",
+    "layer_matched": "random, layer-matched",
 }
 
 
 def removal(degradation: str) -> str:
     """The function that takes a degradation away: `blur` -> `deblurring`."""
-    return _REMOVAL.get(degradation, f"{degradation} removal")
+    return _REMOVAL.get(degradation, f"{degradation.replace('_', ' ')} removal")
 
 
 def degraded(degradation: str) -> str:
     """How an input is called: `blur` -> `blurred`, `blur+noise` -> `blurred and noisy`."""
-    return " and ".join(_INPUT.get(part, part) for part in degradation.split("+"))
+    return listed([_INPUT.get(part, part.replace("_", " ")) for part in degradation.split("+")])
 
 
 def sentence_case(text: str) -> str:

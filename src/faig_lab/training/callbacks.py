@@ -69,6 +69,11 @@ class History(Callback):
         self.name, self.on_row = name, on_row
         self.rows: list[Row] = []
         self._losses: list[Tensor] = []
+        self._learning_rate = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Remember the learning rate of this step: after it the schedule has moved on."""
+        self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -78,14 +83,23 @@ class History(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make a row of what happened since the last validation."""
-        if not self._losses:
-            return
+        if self._losses:
+            measured = {name: float(v) for name, v in trainer.callback_metrics.items() if "/" in name}
+            self._add(trainer, measured)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End with the last step, also where no validation falls on it."""
+        if self._losses:
+            self._add(trainer, {})
+
+    def _add(self, trainer: pl.Trainer, measured: Row) -> None:
+        """One more row."""
         row = {
             "step": float(trainer.global_step),
             "loss": float(torch.stack(self._losses).mean()),
-            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "learning_rate": self._learning_rate,
+            **measured,
         }
-        row |= {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         self._losses.clear()
         self.rows.append(row)
         log.info("%s", self.line(row, trainer.max_steps))
@@ -96,7 +110,8 @@ class History(Callback):
         """A row as a line of the log."""
         inputs = [key.removeprefix("psnr/") for key in row if key.startswith("psnr/")]
         psnr = "  ".join(f"{name} {row[f'psnr/{name}']:.2f} ({row[f'gain/{name}']:+.2f})" for name in inputs)
-        return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}  dB (over bicubic): {psnr}"
+        quality = f"  dB (over bicubic): {psnr}" if psnr else ""
+        return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}{quality}"
 
 
 class Progress(TQDMProgressBar):

@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
 from faig_lab.training.callbacks import History, Progress, Row, StopOnDivergence, exponential_average
-from faig_lab.training.module import SRModule
+from faig_lab.training.module import SRModule, ValidationItem
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ def fit(
             [average, StopOnDivergence(), history, *shown, publisher, *callbacks],
         )
         sampler = StepSampler(trainer.max_steps, loop.batch_size, rank=trainer.global_rank, world=trainer.world_size)
-        images: DataLoader[PairedImage] = DataLoader(list(validation), batch_size=None)  # type: ignore[arg-type]
+        items = [ValidationItem(image) for image in validation]
+        images: DataLoader[ValidationItem] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
         with logging_redirect_tqdm() if shown else nullcontext():  # lines of the log above the bar, not inside it
             _run(trainer, module, patch_loader(patches, sampler, loop.workers), images)
     assert publisher.result is not None

@@ -31,6 +31,13 @@ class Schedule:
     minimum_learning_rate: float = 1e-7
 
 
+class ValidationItem:
+    """A paired image that Lightning passes on as it is: its collections and dataclasses are taken apart."""
+
+    def __init__(self, image: PairedImage) -> None:
+        self.image = image
+
+
 class SRModule(pl.LightningModule):
     """Train a network to map LR to HR; the same module for baseline and target.
 
@@ -69,7 +76,8 @@ class SRModule(pl.LightningModule):
 
     def forward(self, lr: Tensor) -> Tensor:
         """LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
-        return self.network(lr.contiguous(memory_format=self.format))  # type: ignore[no-any-return]
+        dtype = next(self.network.parameters()).dtype  # not float32 in the precisions bf16-true and 64-true
+        return self.network(lr.to(dtype).contiguous(memory_format=self.format))  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Degrade the batch on the device and return the loss."""
@@ -79,11 +87,12 @@ class SRModule(pl.LightningModule):
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, image: PairedImage, batch_idx: int) -> None:
+    def validation_step(self, item: "ValidationItem", batch_idx: int) -> None:
         """Log every metric of every input of one paired image, and the gain in PSNR over bicubic upscaling.
 
         Lightning averages over the images.
         """
+        image = item.image
         scale, hr = self.degradation.scale, image.hr[None].to(self.device)
         for name, small in image.lr.items():
             lr = small[None].to(self.device)
@@ -93,12 +102,6 @@ class SRModule(pl.LightningModule):
                 values["gain"] = values["psnr"] - psnr(as_image(bicubic(lr, scale)), hr, scale)
             for metric, value in values.items():
                 self.log(f"{metric}/{name}", value.mean(), batch_size=1, on_epoch=True)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Validation images stay where they are; their tensors are moved when they are used."""
-        return (
-            batch if isinstance(batch, PairedImage) else super().transfer_batch_to_device(batch, device, dataloader_idx)
-        )
 
     def configure_optimizers(self) -> Any:
         """The optimizer with cosine annealing and restarts, stepped every iteration."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 
 import faig_lab
 from faig_lab.errors import UserError
@@ -49,15 +49,6 @@ def numerics_version() -> str:
         for path in sorted((root / room).rglob("*.py"))
     }
     return fingerprint({"torch": torch.__version__, **trees})
-
-
-def state_fingerprint(state: Mapping[str, Tensor]) -> str:
-    """A fingerprint of weights: names, shapes, precision and every bit."""
-    digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class Entry:

@@ -1,10 +1,11 @@
 """What a further section of the report consists of; one analysis, one section."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from faig_lab.analysis import Example
 from faig_lab.reporting.run_files import RunFiles
 
 
@@ -14,6 +15,21 @@ class Table:
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Pictures beside the figure, drawn when the analysis ends: `figures/<section>_<name>.png`.
+
+    Args:
+        draw: the analysis's examples → figures by name.
+        alt: what each shows; `{}` becomes its name.
+        caption: how to read each; `{}` becomes its name.
+    """
+
+    draw: Callable[[Sequence[Example]], Mapping[str, Figure]]
+    alt: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Section:
         caption: how to read the figure.
         table: run → a small table, None where the figure says it all.
         note: a closing remark, e.g. what this does not show; may be empty.
+        strips: pictures from the analysis's examples, if it hands any over.
     """
 
     name: str
@@ -43,3 +60,4 @@ class Section:
     caption: str
     table: Callable[[RunFiles], Table | None] = lambda run: None
     note: str = ""
+    strips: Strips | None = None

@@ -1,0 +1,62 @@
+"""Percentile bootstrap: how far a number could move had the held-out images been others of their kind."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faig_lab.data import sample_rng
+
+Floats = NDArray[np.float64]
+
+_BLOCK = 2**23  # numbers held at a time
+
+
+class Interval(NamedTuple):
+    """Ends of an interval, shaped like the statistic; NaN where there is none."""
+
+    low: Floats
+    high: Floats
+
+
+def resamples(count: int, seed: int, number: int) -> NDArray[np.int64]:
+    """(number, count) positions drawn with replacement; the same for the same arguments, whatever is resampled."""
+    return sample_rng(seed, "bootstrap").integers(0, count, (number, count))
+
+
+def interval(
+    values: NDArray[Any],
+    statistic: Callable[[Floats], Floats],
+    seed: int,
+    number: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """The percentile bootstrap interval of a statistic (Efron and Tibshirani 1993, §13.3).
+
+    Intervals of the same seed and count share their resamples: a difference of two statistics is to be given as one
+    statistic, which is then paired.
+
+    Args:
+        values: (N, …) one entry per independent unit, e.g. per image.
+        statistic: (B, N, …) → (B, …), reduces axis 1 for B resamples at once; NaN where it is not defined.
+        seed: of the resamples.
+        number: of resamples.
+        level: share of the resamples within the interval, between 0 and 1.
+
+    Returns:
+        Low and high ends. NaN where the statistic is NaN in a resample, and for N = 1: one unit says nothing about
+        how much units differ.
+
+    Raises:
+        ValueError: there is no unit.
+    """
+    count = len(values)
+    if count == 0:
+        raise ValueError("there is nothing to resample")
+    drawn = resamples(count, seed, number)
+    at_once = max(1, _BLOCK // values.size)
+    blocks = [statistic(values[drawn[start : start + at_once]]) for start in range(0, number, at_once)]
+    found = np.concatenate(blocks) if count > 1 else np.full_like(blocks[0][:1], np.nan)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Interval(low, high)

@@ -1,0 +1,182 @@
+"""Stability: do other probe images, other points on the path or another precision choose the same filters?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from faig_lab.analysis.masking import TableRow
+from faig_lab.analysis.subject import Findings, Subject
+from faig_lab.attribution import Problem, State, discovered, quadrature
+from faig_lab.attribution.quadrature import right
+
+POINTS = (4, 8, 16, 32)
+
+
+class Agreement(NamedTuple):
+    """How far two rankings of the same filters agree.
+
+    Attributes:
+        spearman: rank correlation of all scores, −1 to 1; None where one of them is constant.
+        jaccard: |A ∩ B| / |A ∪ B| of the top sets, 0 to 1; None where they are empty.
+    """
+
+    spearman: float | None
+    jaccard: float | None
+
+
+class Comparison(NamedTuple):
+    """Two ways to compute the same scores; each problem is solved once, however often it comes."""
+
+    kind: str
+    a: str
+    b: str
+    first: Problem
+    second: Problem
+
+
+def stability(
+    subject: Subject,
+    points: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=2)] = POINTS,
+    authors_points: Annotated[int, Field(ge=0)] = 100,
+    beside: Sequence[str] = ("signed_share",),
+) -> Findings:
+    """Attribute again with other images, points and precision, and compare the scores and the top sets.
+
+    Args:
+        subject: what is analysed; top sets are those of its headline percent.
+        points: of Gauss–Legendre, ascending; the last is what the others are compared with.
+        authors_points: of the authors' one-sided sum from the target, compared with the same; 0 leaves it out.
+        beside: methods that are looked at beside the run's own, if the run has them.
+
+    Returns:
+        Table `stability`: kind ("probe", "points", "precision"), a, b, method, degradation, spearman, jaccard,
+        chance (expected Jaccard index of two random sets); metrics `stability/<kind>/<method>/jaccard`, the worst.
+    """
+    methods = [name for name in dict.fromkeys([subject.method, *beside]) if _is_deterministic(subject, name)]
+    comparisons = [*halves(subject.problem), *refinements(subject.problem, points, authors_points)]
+    comparisons += precisions(subject.problem)
+    solved: dict[int, dict[str, Tensor]] = {}
+    rows: list[TableRow] = []
+    with subject.bar("stability", len(comparisons)) as advance:
+        for comparison in comparisons:
+            for problem in (comparison.first, comparison.second):
+                if id(problem) not in solved:
+                    solved[id(problem)] = scores_of(subject, problem, methods)
+            a, b = solved[id(comparison.first)], solved[id(comparison.second)]
+            rows += [row for method in methods for row in _rows(subject, comparison, method, a[method], b[method])]
+            advance(f"{comparison.a}, {comparison.b}")
+    return Findings({"stability": rows} if rows else {}, _worst(rows))
+
+
+def compare_scores(a: Tensor, b: Tensor, percent: float) -> Agreement:
+    """Rank correlation of two scorings of the same filters, and the overlap of their top sets.
+
+    Args:
+        a: (F,) scores; of other seeds, images, points, … than `b`.
+        b: (F,) scores.
+        percent: q of the top sets.
+    """
+    one, other = (set(discovered(scores, percent).tolist()) for scores in (a, b))
+    return Agreement(rank_correlation(a, b), len(one & other) / len(one | other) if one else None)
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float | None:
+    """Spearman's rank correlation of (F,) and (F,); equal values share their mean rank; None for constants."""
+    one, other = (_ranks(values) for values in (a, b))
+    one, other = one - one.mean(), other - other.mean()
+    size = float(np.sqrt((one @ one) * (other @ other)))
+    return float(one @ other) / size if size else None
+
+
+def _ranks(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    _, place, counts = np.unique(values.double().cpu().numpy(), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], dtype=np.float64)
+
+
+def chance_jaccard(count: int, filters: int) -> float:
+    """Jaccard index of two random sets of `count` filters that overlap as much as is expected."""
+    shared = count * count / filters
+    return shared / (2 * count - shared) if count else 0.0
+
+
+def halves(problem: Problem) -> Iterator[Comparison]:
+    """First against second half of the probe, and every other image against the rest; nothing for one image."""
+    images = problem.probe
+    middle = len(images) // 2
+    if middle:
+        parts = [("first half", images[:middle]), ("second half", images[middle:])]
+        yield _compared("probe", *((name, replace(problem, probe=part, progress=None)) for name, part in parts))
+    if middle > 1:
+        parts = [("images 1, 3, …", images[::2]), ("images 2, 4, …", images[1::2])]
+        yield _compared("probe", *((name, replace(problem, probe=part, progress=None)) for name, part in parts))
+
+
+def _compared(kind: str, first: tuple[str, Problem], second: tuple[str, Problem]) -> Comparison:
+    return Comparison(kind, first[0], second[0], first[1], second[1])
+
+
+def refinements(problem: Problem, points: Sequence[int], authors_points: int) -> Iterator[Comparison]:
+    """Fewer points, and the authors' sum, against the most points."""
+    rules = {f"Gauss–Legendre {count}": quadrature("gauss_legendre", count) for count in points}
+    *fewer, most = ((name, replace(problem, rule=rule, progress=None)) for name, rule in rules.items())
+    if authors_points:
+        fewer.append((f"right sum {authors_points}", replace(problem, rule=right(authors_points), progress=None)))
+    for name, other in fewer:
+        yield _compared("points", (name, other), most)
+
+
+def precisions(problem: Problem) -> list[Comparison]:
+    """The network's operations in bfloat16 (sums in single precision) against single precision throughout."""
+    ends = _single(problem.baseline), _single(problem.target)
+    single = replace(problem, baseline=ends[0], target=ends[1], autocast=None, progress=None)
+    return [_compared("precision", ("bfloat16", replace(single, autocast=torch.bfloat16)), ("float32", single))]
+
+
+def _single(state: State) -> dict[str, Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def scores_of(subject: Subject, problem: Problem, methods: Sequence[str]) -> dict[str, Tensor]:
+    """(K, F) scores of deterministic methods on a problem."""
+    return {method: subject.methods[method](problem)[0] for method in methods}
+
+
+def deterministic(subject: Subject) -> list[str]:
+    """The run's methods that do not draw."""
+    return [method for method in subject.attribution.scores if _is_deterministic(subject, method)]
+
+
+def _is_deterministic(subject: Subject, method: str) -> bool:
+    scores = subject.attribution.scores
+    return method in scores and method in subject.methods and len(scores[method]) == 1
+
+
+def _rows(subject: Subject, comparison: Comparison, method: str, a: Tensor, b: Tensor) -> Iterator[TableRow]:
+    count = len(discovered(a[0], subject.headline))
+    for degradation, one, other in zip(subject.problem.degradations, a, b, strict=True):
+        agreement = compare_scores(one, other, subject.headline)
+        yield {
+            "kind": comparison.kind,
+            "a": comparison.a,
+            "b": comparison.b,
+            "method": method,
+            "degradation": degradation,
+            "spearman": agreement.spearman,
+            "jaccard": agreement.jaccard,
+            "chance": chance_jaccard(count, a.shape[1]),
+        }
+
+
+def _worst(rows: Sequence[TableRow]) -> dict[str, float | None]:
+    """The lowest Jaccard index of each kind and method."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        jaccard = row["jaccard"]
+        if isinstance(jaccard, float):
+            found.setdefault(f"stability/{row['kind']}/{row['method']}/jaccard", []).append(jaccard)
+    return {key: min(values) for key, values in found.items()}

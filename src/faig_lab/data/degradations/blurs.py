@@ -1,0 +1,179 @@
+"""Blurs of HR, before downsampling: isotropic, anisotropic, and of a camera that moves.
+
+Angles are in degrees, counter-clockwise as displayed: 0 is horizontal, 90 vertical.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
+from torch import Tensor
+
+from faig_lab.data.degradations.severity import (
+    Severity,
+    WholeSeverity,
+    check_probability,
+    draw,
+    draw_whole,
+    ends,
+)
+
+_ANY_DIRECTION = (0.0, 180.0)
+"""Degrees. The kernels are symmetric about their centre, so half a turn is all directions."""
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """Isotropic Gaussian blur of HR before downsampling.
+
+    Args:
+        sigma: standard deviation in HR pixels, > 0; or a range [low, high].
+        kernel_size: side of the square kernel in HR pixels, odd.
+        probability: how often a training sample of the target gets it, 0..1.
+    """
+
+    sigma: Severity = 2.0
+    kernel_size: int = 21
+    probability: float = 0.5
+    domain: Literal["hr"] = "hr"
+
+    def __post_init__(self) -> None:
+        _check_sigma("sigma", self.sigma)
+        _check_kernel_size(self.kernel_size)
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """Half the kernel, in HR pixels."""
+        return self.kernel_size // 2
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Blur (N, 3, H, W); `rngs` serve a range. The outermost `reach` pixels see a reflected border."""
+        size = (self.kernel_size, self.kernel_size)
+        if isinstance(self.sigma, int | float):  # one kernel for the whole batch
+            return gaussian_blur2d(images, size, (self.sigma, self.sigma), border_type="reflect")
+        sigmas = images.new_tensor([draw(self.sigma, rng) for rng in rngs])
+        return gaussian_blur2d(images, size, sigmas[:, None].expand(-1, 2), border_type="reflect")
+
+
+@dataclass(frozen=True)
+class AnisotropicGaussianBlur:
+    """Gaussian blur of HR whose strength depends on the direction, as of an astigmatic lens.
+
+    The kernel is exp(-½ (u²/sigma_x² + v²/sigma_y²)), normalised, with u along `angle` and v across it. With
+    sigma_x = sigma_y it is `GaussianBlur`.
+
+    Args:
+        sigma_x: standard deviation along `angle` in HR pixels, > 0; or a range [low, high].
+        sigma_y: standard deviation across it.
+        angle: of the first axis, in degrees counter-clockwise from horizontal; or a range; None: any direction.
+        kernel_size: side of the square kernel in HR pixels, odd.
+        probability: how often a training sample of the target gets it, 0..1.
+    """
+
+    sigma_x: Severity = 4.0
+    sigma_y: Severity = 1.0
+    angle: Severity | None = None
+    kernel_size: int = 21
+    probability: float = 0.5
+    domain: Literal["hr"] = "hr"
+
+    def __post_init__(self) -> None:
+        _check_sigma("sigma_x", self.sigma_x)
+        _check_sigma("sigma_y", self.sigma_y)
+        _check_angle(self.angle)
+        _check_kernel_size(self.kernel_size)
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """Half the kernel, in HR pixels."""
+        return self.kernel_size // 2
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Blur (N, 3, H, W), each with a kernel of its own. The outermost `reach` pixels see a reflected border."""
+        return filter2d(images, self.kernels(rngs), border_type="reflect")
+
+    def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """The samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
+        drawn = [(draw(self.sigma_x, r), draw(self.sigma_y, r), _draw_angle(self.angle, r)) for r in rngs]
+        along, across, angle = torch.tensor(drawn, dtype=torch.float64).T[..., None, None]
+        place = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
+        right, up = place[None, None, :], -place[None, :, None]
+        cosine, sine = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
+        u, v = cosine * right + sine * up, cosine * up - sine * right
+        kernels = torch.exp(-0.5 * ((u / along).square() + (v / across).square()))
+        return kernels / kernels.sum(dim=(1, 2), keepdim=True)
+
+
+@dataclass(frozen=True)
+class MotionBlur:
+    """Blur of a camera that moves steadily along a straight line while the shutter is open.
+
+    Args:
+        length: of the line in HR pixels, odd and at least 3; or a range of two such numbers, of which the odd
+            numbers between are drawn, each as likely.
+        angle: of the line, in degrees counter-clockwise from horizontal; or a range; None: any direction.
+        probability: how often a training sample of the target gets it, 0..1.
+    """
+
+    length: WholeSeverity = 15
+    angle: Severity | None = None
+    probability: float = 0.5
+    domain: Literal["hr"] = "hr"
+
+    def __post_init__(self) -> None:
+        low, high = ends("length", self.length)
+        if low < 3 or low % 2 == 0 or high % 2 == 0:
+            raise ValueError(f"length must be odd and at least 3 HR pixels, not {self.length}")
+        _check_angle(self.angle)
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """Half the longest line, in HR pixels."""
+        return int(ends("length", self.length)[1]) // 2
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Blur (N, 3, H, W), each with a kernel of its own. The outermost `reach` pixels see a reflected border."""
+        return filter2d(images, self.kernels(rngs), border_type="reflect")
+
+    def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """The samples' kernels: (N, k, k) with k = 2·reach + 1, float32, each summing to 1."""
+        drawn = [(self._draw_length(rng), _draw_angle(self.angle, rng)) for rng in rngs]
+        kernels = torch.zeros(len(drawn), 2 * self.reach + 1, 2 * self.reach + 1)
+        for length in {length for length, _ in drawn}:
+            index = [i for i, (own, _) in enumerate(drawn) if own == length]
+            angles = torch.tensor([drawn[i][1] for i in index])
+            # Bilinear, because the length of a line of nearest pixels jumps with the angle.
+            lines = get_motion_kernel2d(length, angles, torch.zeros_like(angles), mode="bilinear")
+            kernels[index] = F.pad(lines, [self.reach - length // 2] * 4)
+        return kernels
+
+    def _draw_length(self, rng: np.random.Generator) -> int:
+        if isinstance(self.length, int):
+            return self.length
+        return 2 * draw_whole((self.length[0] // 2, self.length[1] // 2), rng) + 1
+
+
+def _draw_angle(angle: Severity | None, rng: np.random.Generator) -> float:
+    return draw(_ANY_DIRECTION if angle is None else angle, rng)
+
+
+def _check_sigma(name: str, sigma: Severity) -> None:
+    if ends(name, sigma)[0] <= 0:
+        raise ValueError(f"{name} must be > 0 HR pixels, not {sigma}")
+
+
+def _check_angle(angle: Severity | None) -> None:
+    if angle is not None:
+        ends("angle", angle)
+
+
+def _check_kernel_size(kernel_size: int) -> None:
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")

@@ -1,0 +1,113 @@
+"""Noises on LR: of the electronics (Gaussian) and of the light itself (Poisson). Both are drawn on the CPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faig_lab.data.degradations.severity import Severity, check_probability, draw, ends
+
+_RAREST = 1e-12
+"""Probability beyond which Poisson's tails are cut off: seven standard deviations."""
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Additive white Gaussian noise on LR, independent per pixel and channel.
+
+    Args:
+        sigma: standard deviation as a fraction of the range [0, 1], >= 0; or a range [low, high].
+        probability: how often a training sample of the target gets it, 0..1.
+    """
+
+    sigma: Severity = 0.1
+    probability: float = 0.5
+    domain: Literal["lr"] = "lr"
+
+    def __post_init__(self) -> None:
+        if ends("sigma", self.sigma)[0] < 0:
+            raise ValueError(f"sigma must be >= 0 (range [0, 1]), not {self.sigma}")
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """0: noise is pointwise."""
+        return 0
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Add noise to (N, 3, H, W). It is drawn on the CPU: the same bytes on every device."""
+        shape = images.shape[1:]
+        sigmas = images.new_tensor([draw(self.sigma, rng) for rng in rngs])
+        noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+        return images + sigmas[:, None, None, None] * torch.from_numpy(noise).to(images.device, images.dtype)
+
+
+@dataclass(frozen=True)
+class PoissonNoise:
+    """Photon noise on LR, independent per pixel and channel: Poisson(peak · image) / peak.
+
+    The mean is the image and the variance image / peak: bright pixels are noisier than dark ones, unlike with
+    `GaussianNoise`. At mid-grey, peak 50 is as noisy as a Gaussian sigma of 0.1.
+
+    Args:
+        peak: photons that a white pixel collects, > 0; fewer is noisier; or a range [low, high].
+        probability: how often a training sample of the target gets it, 0..1.
+    """
+
+    peak: Severity = 50.0
+    probability: float = 0.5
+    domain: Literal["lr"] = "lr"
+
+    def __post_init__(self) -> None:
+        if ends("peak", self.peak)[0] <= 0:
+            raise ValueError(f"peak must be > 0 photons, not {self.peak}")
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """0: noise is pointwise."""
+        return 0
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Count photons of (N, 3, H, W), below 0 none.
+
+        A pixel's count depends on its own uniform number and brightness alone. NumPy's sampler takes a varying
+        number of random numbers per pixel, so that one rounding error would change all noise after it.
+        """
+        peaks = torch.tensor([draw(self.peak, rng) for rng in rngs], dtype=torch.float64)[:, None, None, None]
+        uniform = torch.from_numpy(np.stack([rng.random(images.shape[1:]) for rng in rngs]))
+        counts = poisson_quantile(uniform, images.detach().cpu().double().clamp(min=0) * peaks)
+        return (counts / peaks).to(images.device, images.dtype)
+
+
+def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:
+    """The smallest count whose cumulative Poisson probability reaches `probability`, elementwise.
+
+    Args:
+        probability: 0..1, float64.
+        rate: expected counts, >= 0, float64, of the same shape.
+
+    Returns:
+        Whole numbers, float64.
+    """
+    probability = probability.clamp(_RAREST, 1 - _RAREST)
+    normal: Tensor = torch.special.ndtri(probability)
+    # Cornish and Fisher's expansion is rarely off by more than 1; the loops make it exact.
+    count = (rate + rate.sqrt() * normal + (normal.square() - 1) / 6).floor().clamp(min=0)
+    cumulated = torch.special.gammaincc(count + 1, rate)
+    while (below := cumulated < probability).any():
+        count = count + below.double()
+        cumulated = cumulated + below * _poisson(count, rate)
+    while (above := (count > 0) & (cumulated - (own := _poisson(count, rate)) >= probability)).any():
+        count = count - above.double()
+        cumulated = cumulated - above * own
+    return count
+
+
+def _poisson(count: Tensor, rate: Tensor) -> Tensor:
+    """Poisson's probability of `count` where `rate` is expected."""
+    logarithm: Tensor = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)
+    return logarithm.exp()

@@ -1,0 +1,240 @@
+"""The section on deletion and insertion curves."""
+
+from collections.abc import Mapping, Sequence
+
+from faig_lab.reporting.run_files import RunFiles, at, mean, unique, value
+from faig_lab.reporting.sections.curves_figure import CURVES, MATCHED, curves_figure, methods_of
+from faig_lab.reporting.sections.section import Section, Table
+from faig_lab.reporting.tables import Row
+from faig_lab.reporting.words import count, listed, method_label, number, percent, removal, sentence_case, share
+
+_ALL = "all"
+_HEADS = {
+    ("deletion", "own"): "deletion, own ↓",
+    ("deletion", "other"): "deletion, others ↑",
+    ("insertion", "own"): "insertion, own ↑",
+    ("insertion", "other"): "insertion, others ↓",
+}
+_HARM = 0.25  # of the target's gain, below the baseline
+_MOST = 0.5  # of a function; less is not called needed, or enough
+_BIASES_MATTER = 0.1  # of the target's gain, lost with the baseline's biases
+
+
+def _area(run: RunFiles, curve: str, method: str, side: str) -> Row:
+    """The areas of a method, means over the masked degradations; empty when there are none."""
+    wanted = {"curve": curve, "method": method, "masked": _ALL, "side": side}
+    return next((row for row in run.table("curves_areas") if wanted.items() <= row.items()), {})
+
+
+def _with_interval(row: Row, column: str) -> str:
+    """`0.31 (0.25 to 0.38)`."""
+    area, low, high = (value(row, f"{column}{suffix}") for suffix in ("", "_low", "_high"))
+    return number(area) if low is None or high is None else f"{number(area)} ({number(low)} to {number(high)})"
+
+
+def _sentences(run: RunFiles) -> list[str]:
+    said = [_ends(run), _without_biases(run)]
+    said += [_needed(run, method) for method in dict.fromkeys([run.chosen, "signed_share"])]
+    for curve in CURVES:
+        said += [_own(run, curve), _apart(run, curve), _harm(run, curve)]
+    return [sentence for sentence in said if sentence]
+
+
+def _ends(run: RunFiles) -> str:
+    """Between which networks the curves run, and what is restored there."""
+    rows = run.table("curves")
+    every = count(max(value(row, "filters") or 0.0 for row in rows))
+    left, start, back = (_restored(rows, *end) for end in (("deletion", 100), ("insertion", 0), ("insertion", 100)))
+    if left == start:
+        return (
+            f"Both curves run between the target and the target with all {every} filters at the baseline's values, "
+            f"which still restores {left}; the areas are measured between these two."
+        )
+    return (
+        f"Deletion ends with all {every} filters at the baseline's values, which still restores {left}; insertion, "
+        f"where all else is the baseline's, starts at {start} and ends at {back}. Each area is measured between its "
+        "curve's own ends."
+    )
+
+
+def _restored(rows: Sequence[Row], curve: str, q: float) -> str:
+    """`3 % of deblurring and 1 % of denoising`: the same for all methods at the ends."""
+    found = {str(r["degradation"]): value(r, "restored") for r in rows if (r["curve"], r["percent"]) == (curve, q)}
+    return _functions(found)
+
+
+def _without_biases(run: RunFiles) -> str:
+    """What the filters alone are worth, when it is not everything."""
+    key = "restored_without_target_biases/"
+    found = {name.removeprefix(key): share for name, share in run.metrics.items() if name.startswith(key)}
+    if not found:
+        return ""
+    start = f"The baseline with all of the target's filters, but its own biases, restores {_functions(found)}"
+    lost = [removal(name) for name, restored in found.items() if restored < 1 - _BIASES_MATTER]
+    if not lost:
+        return f"{start}: nearly everything is in the filters."
+    verb = "is" if len(lost) == 1 else "are"
+    return f"{start}: {listed(lost)} {verb} not in the filters alone, the biases are part of it."
+
+
+def _needed(run: RunFiles, method: str) -> str:
+    """What the headline's sets leave when deleted, and give when inserted."""
+    found: dict[str, dict[str, float | None]] = {curve: {} for curve in CURVES}
+    for row in run.table("curves"):
+        if row["method"] == method and row["masked"] == row["degradation"] and at(run.headline, row):
+            found[str(row["curve"])][str(row["masked"])] = value(row, "restored")
+    left, given = (mean(list(found[curve].values())) for curve in CURVES)
+    if left is None or given is None:
+        return ""
+    verdict = {
+        (True, True): "the sets are needed, and restore most by themselves",
+        (True, False): "the sets are needed, but far from enough by themselves",
+        (False, True): "the sets restore most by themselves, but others can stand in for them",
+        (False, False): "the sets are neither needed nor enough",
+    }[1 - left >= _MOST, given >= _MOST]
+    return (
+        f"{sentence_case(method_label(method))} at {percent(run.headline)}: deleting its sets leaves "
+        f"{_functions(found[CURVES[0]])}; inserting nothing but them restores {_functions(found[CURVES[1]])}: "
+        f"{verdict}."
+    )
+
+
+def _functions(restored: Mapping[str, float | None]) -> str:
+    """`3 % of deblurring and 1 % of denoising`."""
+    return listed([f"{share(part)} of {removal(name)}" for name, part in restored.items()])
+
+
+def _own(run: RunFiles, curve: str) -> str:
+    """Which method's own curve is the best, by both axes, and the run's method beside it."""
+    key = 1 if curve == "deletion" else -1
+    best = {
+        axis: min(
+            (method for method in methods_of(run) if value(_area(run, curve, method, "own"), axis) is not None),
+            key=lambda method: key * (value(_area(run, curve, method, "own"), axis) or 0.0),
+            default=None,
+        )
+        for axis in ("area_log", "area_linear")
+    }
+    if best["area_log"] is None:
+        return ""
+    first = best["area_log"]
+    aim = "smallest" if curve == "deletion" else "largest"
+    text = (
+        f"{sentence_case(curve)}, own function: the {aim} area over log q, which looks at the first few percent, is "
+        f"that of {_shown(run, curve, first)}"
+    )
+    others = [method for method in dict.fromkeys([run.chosen, "random", MATCHED]) if method != first]
+    beside = [_shown(run, curve, method) for method in others if _area(run, curve, method, "own")]
+    text += f", beside {listed(beside)}." if beside else "."
+    if close := [method for method in methods_of(run) if method != first and _overlap(run, curve, first, method)]:
+        text += f" Its interval overlaps with that of {listed([method_label(method) for method in close])}."
+    if best["area_linear"] != first:
+        text += f" Over linear q it is that of {method_label(best['area_linear'] or '')}."
+    return text
+
+
+def _overlap(run: RunFiles, curve: str, first: str, second: str) -> bool:
+    """Whether the intervals of two methods' own areas over log q overlap."""
+    rows = [_area(run, curve, method, "own") for method in (first, second)]
+    lows, highs = ([value(row, f"area_log_{end}") for row in rows] for end in ("low", "high"))
+    known = [end for end in (*lows, *highs) if end is not None]
+    return len(known) == 4 and max(known[:2]) <= min(known[2:])
+
+
+def _shown(run: RunFiles, curve: str, method: str) -> str:
+    return f"{method_label(method)}, {_with_interval(_area(run, curve, method, 'own'), 'area_log')}"
+
+
+def _apart(run: RunFiles, curve: str) -> str:
+    """Who tells the functions apart better or worse than the run's method, beyond chance."""
+    rows = [row for row in run.table("curves_compared") if row["curve"] == curve]
+    own = _area(run, curve, run.chosen, "difference")
+    if value(own, "area_log") is None or not rows:
+        return ""
+    worse = [row for row in rows if (high := value(row, "high")) is not None and high < 0]
+    better = [row for row in rows if (low := value(row, "low")) is not None and low > 0]
+    open_ = [row for row in rows if row not in worse and row not in better]
+    parts = [
+        f"{listed([_difference(row) for row in group])} {'is' if len(group) == 1 else 'are'} {verdict}"
+        for group, verdict in ((better, "better"), (worse, "worse"), (open_, "not told apart from it by these images"))
+        if group
+    ]
+    return (
+        f"{sentence_case(curve)}, own against other functions: the two areas of {method_label(run.chosen)} are "
+        f"{_with_interval(own, 'area_log')} apart. Compared image by image with it, {'; '.join(parts)}."
+    )
+
+
+def _harm(run: RunFiles, curve: str) -> str:
+    """Which methods' own curves go far below the baseline, which the areas do not show."""
+    lowest: dict[str, tuple[float, Row]] = {}
+    for row in run.table("curves"):
+        restored = value(row, "restored")
+        if row["curve"] != curve or row["masked"] != row["degradation"] or restored is None or restored > -_HARM:
+            continue
+        if restored < lowest.get(str(row["method"]), (0.0, row))[0]:
+            lowest[str(row["method"])] = restored, row
+    parts = [
+        f"{method_label(method)} ({share(restored)} of {removal(str(row['masked']))} at q = "
+        f"{percent(value(row, 'percent') or 0)})"
+        for method, (restored, row) in lowest.items()
+    ]
+    return (
+        f"{sentence_case(curve)} goes far below the baseline with {listed(parts)}: what is left harms." if parts else ""
+    )
+
+
+def _difference(row: Row) -> str:
+    low, high = number(value(row, "low")), number(value(row, "high"))
+    sign = "+" if (value(row, "difference") or 0) > 0 else ""
+    return f"{method_label(str(row['method']))} ({sign}{number(value(row, 'difference'))}, {low} to {high})"
+
+
+def _table(run: RunFiles) -> Table | None:
+    if not run.table("curves_areas"):
+        return None
+    several = len(unique(run.table("curves"), "masked")) > 1
+    sides = ("own", "other") if several else ("own",)
+    heads = {
+        "own": {"deletion": "own ↓", "insertion": "own ↑"},
+        "other": {"deletion": "others ↑", "insertion": "others ↓"},
+    }
+    head = ["Area under the curve", *(f"{curve}, {heads[side][curve]}" for curve in CURVES for side in sides)]
+    rows = [
+        [
+            f"{method_label(method)}, {axis} q",
+            *(_with_interval(_area(run, curve, method, side), f"area_{axis}") for curve in CURVES for side in sides),
+        ]
+        for axis in ("log", "linear")
+        for method in methods_of(run)
+    ]
+    return Table(head, rows)
+
+
+SECTION = Section(
+    name="curves",
+    title="From all filters to none and back: which ranking is faithful?",
+    link="Deletion and insertion",
+    method=(
+        "Deletion sets the top q % of a ranking back to the baseline's values, from none to all of them; insertion "
+        "starts with all of them set back and gives the top q % their values again. A faithful ranking loses its own "
+        "function at once and gets it back at once, and leaves the others alone. What is in no filter, such as "
+        "biases, stays the target's, unless the settings say otherwise. Random filters come in two kinds: any, and "
+        "as many in each layer as the run's method has there, which shows what the choice of layers alone is worth."
+    ),
+    sentences=_sentences,
+    figure=curves_figure,
+    alt="Line charts of the restored share against the percent of filters deleted or inserted, a line per method",
+    caption=(
+        "Restored share, 1 − removed share: 100 % is the target, 0 % the baseline; cut at −50 % and 125 %. The axis of "
+        "q is logarithmic from 0.1 %. Bands: 95 % bootstrap intervals over held-out images (of one function)."
+    ),
+    table=_table,
+    note=(
+        "Area: mean height of the curve between its own two ends, cut to 0 and 1 and straight between the measured "
+        "points; over log10 q (from the smallest q that was measured to 100 %) and over q itself, where the first "
+        "percent hardly count. Arrows say which way is better. In brackets: 95 % percentile bootstrap over held-out "
+        "images, draws averaged; with few images, some from one photograph, it is a rough guide, and it says nothing "
+        "about other seeds or networks."
+    ),
+)

@@ -1,0 +1,172 @@
+"""The section on sanity checks: what must fail when weights or labels are destroyed."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from faig_lab.reporting.run_files import RunFiles, mean, unique, value
+from faig_lab.reporting.sections.section import Section, Table
+from faig_lab.reporting.style import INK, MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.tables import Row
+from faig_lab.reporting.words import listed, method_label, number, sentence_case, share
+
+_CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
+_KEPT = 0.25  # of the top set, beyond what the layers explain; more is not "near chance"
+_ORDER = 0.2  # rank correlation that is still worth a word
+_LITTLE = 0.1  # specificity that is not worth speaking of
+
+
+def _mean(run: RunFiles, check: str, method: str, column: str) -> float | None:
+    """Mean over draws and degradations."""
+    return mean([value(row, column) for row in _rows(run, check, method)])
+
+
+def _rows(run: RunFiles, check: str, method: str) -> list[Row]:
+    return [row for row in run.table("sanity") if (row["check"], row["method"]) == (check, method)]
+
+
+def _sentences(run: RunFiles) -> list[str]:
+    said = []
+    for method in unique(run.table("sanity"), "method"):
+        said += [_randomised(run, method), _swapped(run, method)]
+    return [sentence for sentence in said if sentence]
+
+
+def _randomised(run: RunFiles, method: str) -> str:
+    """Whether the top sets and their specificity are lost with the target's weights."""
+    overlap, layers = (_mean(run, "randomised", method, column) for column in ("overlap", "chance_in_layers"))
+    if overlap is None or layers is None:
+        return ""
+    before, after = (_mean(run, check, method, "specificity") for check in ("original", "randomised"))
+    correlation = _mean(run, "randomised", method, "spearman")
+    text = (
+        f"{sentence_case(method_label(method))}, target randomised: the sets keep {share(overlap)} of their filters "
+        f"(chance: {share(_mean(run, 'randomised', method, 'chance'))}; with the layers given: {share(layers)}), and "
+        f"the rank correlation of all filters drops to {number(correlation)}"
+    )
+    if after is not None:
+        text += f". Masking them has a specificity of {number(after)} instead of {number(before)}"
+    if overlap > layers + _KEPT or not _lost(before, after):
+        return f"{text}: the check is failed, not all of this comes from the learnt weights."
+    return f"{text}: the check is passed{_rest(overlap, layers, correlation)}."
+
+
+def _rest(overlap: float, layers: float, correlation: float | None) -> str:
+    """What is left although the check is passed."""
+    left = ["more filters stay than the layers explain"] if overlap > max(2 * layers, layers + 0.02) else []
+    left += ["the order of all filters is not lost altogether"] if (correlation or 0.0) > _ORDER else []
+    return f", although {listed(left)}" if left else ""
+
+
+def _lost(before: float | None, after: float | None) -> bool:
+    """Whether most of a specificity is gone; true where there is none to lose."""
+    if before is None or after is None:
+        return True
+    return after <= max(_LITTLE, before / 2)
+
+
+def _swapped(run: RunFiles, method: str) -> str:
+    """Whether sets follow the labels."""
+    overlap = _mean(run, "swapped", method, "overlap")
+    after = _mean(run, "swapped", method, "specificity")
+    if overlap is None or after is None:
+        return ""
+    before = _mean(run, "original", method, "specificity")
+    text = (
+        f"{sentence_case(method_label(method))}, labels exchanged: each label gets {share(overlap)} of the filters of "
+        f"the degradation that now bears it, and the specificity by label goes from {number(before)} to "
+        f"{number(after)}"
+    )
+    if overlap < 1 - 1e-9:
+        return f"{text}: the check is failed, since the sets do not follow the labels."
+    if (before or 0.0) <= _LITTLE:
+        return f"{text}: the sets follow the labels, but there was hardly a specificity to lose."
+    return f"{text}: the check is {'passed' if after < 0 else 'failed: it does not turn negative'}."
+
+
+def _figure(run: RunFiles) -> Figure | None:
+    rows = run.table("sanity")
+    checks = [check for check in _CHECKS if check in unique(rows, "check")]
+    methods = unique(rows, "method")
+    with drawing():
+        figure = new_figure(1.0 + 0.16 * len(checks) * max(len(methods), 3))
+        panels = figure.subplots(1, 2, sharey=True)
+        for panel, column in zip(panels, ("overlap", "specificity"), strict=True):
+            _panel(panel, run, checks, methods, column)
+        panels[0].set_title("filters in common with the original set")
+        panels[1].set_title("specificity of masking, by label")
+        panels[0].set_xlim(-0.03, 1.03)
+        panels[0].xaxis.set_major_formatter(lambda x, _: share(x))
+        panels[1].axvline(0, color=MUTED, linewidth=0.8)
+        panels[0].set_yticks(range(len(checks)), [_CHECKS[check] for check in checks])
+        panels[0].set_ylim(len(checks) - 0.5, -0.5)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _panel(panel: Axes, run: RunFiles, checks: Sequence[str], methods: Sequence[str], column: str) -> None:
+    """A row per check: a dot per draw and degradation, and a bar at their mean, for each method."""
+    step = 0.7 / len(methods)
+    for index, method in enumerate(methods):
+        colour = method_colour(run.methods.index(method) if method in run.methods else index)
+        for place, check in enumerate(checks):
+            y = place + step * (index - (len(methods) - 1) / 2)
+            numbers = [x for row in _rows(run, check, method) if (x := value(row, column)) is not None]
+            panel.scatter(numbers, [y] * len(numbers), s=14, color=colour, alpha=0.55, linewidths=0, zorder=3)
+            centre, layers = mean(list(numbers)), _mean(run, check, method, "chance_in_layers")
+            if centre is not None:
+                panel.plot(
+                    [centre] * 2, [y - step / 2.4, y + step / 2.4], color=colour, linewidth=2.2,
+                    label=method_label(method) if place == 0 else None,
+                )  # fmt: skip
+            if column == "overlap" and check == "randomised" and layers is not None:
+                panel.plot([layers] * 2, [y - step / 2.4, y + step / 2.4], color=INK, linewidth=1, linestyle=":")
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+
+
+def _table(run: RunFiles) -> Table | None:
+    rows = run.table("sanity")
+    head = ["Attributed", "rank correlation", "filters in common", "by layers alone"]
+    head += ["own removed", "others removed", "specificity"]
+    columns = ("overlap", "chance_in_layers", "own", "other")
+    lines = [
+        [
+            f"{method_label(method)}, {label}",
+            number(_mean(run, check, method, "spearman")),
+            *(share(_mean(run, check, method, column)) for column in columns),
+            number(_mean(run, check, method, "specificity")),
+        ]
+        for method in unique(rows, "method")
+        for check, label in _CHECKS.items()
+        if _rows(run, check, method)
+    ]
+    return Table(head, lines)
+
+
+SECTION = Section(
+    name="sanity",
+    title="Does it fail when it must?",
+    link="Sanity checks",
+    method=(
+        "An attribution that finds the same filters in a network that learnt nothing does not explain what was learnt "
+        "(after Adebayo and others, 2018). So the changes from baseline to target are permuted within each layer, the "
+        "filters are attributed in that network, and those found are masked in the true target: that should be no "
+        "better than masking at random. Then the degradations exchange their labels: the sets must follow the labels, "
+        "and specificity, measured by label, must turn negative."
+    ),
+    sentences=_sentences,
+    figure=_figure,
+    alt="Dot plots of the share of filters in common with the original set, and of specificity, for each check",
+    caption=(
+        "Dots: one label and one draw; strokes: their means. Dotted: filters in common that random sets with the same "
+        "numbers in each layer would have. For exchanged labels the original set is that of the degradation which "
+        "bears the label."
+    ),
+    table=_table,
+    note=(
+        "That exchanged labels exchange the sets is certain for a method that looks at each degradation's own inputs: "
+        "the check is of the code and of the measure, more than of the method. Methods that draw are left out."
+    ),
+)

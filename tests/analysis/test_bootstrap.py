@@ -1,0 +1,66 @@
+"""The percentile bootstrap against SciPy's, against all resamples there are, and its corners."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from faig_lab.analysis.bootstrap import interval, resamples
+
+
+def mean(values):
+    return values.mean(1)
+
+
+def test_it_agrees_with_scipy():
+    values = np.random.default_rng(0).normal(size=12)
+    low, high = interval(values, mean, seed=0, number=20000)
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert low == pytest.approx(theirs.low, abs=0.02)
+    assert high == pytest.approx(theirs.high, abs=0.02)
+
+
+def test_it_finds_the_quantiles_of_all_resamples():
+    values = np.array([0.0, 1.0, 5.0, 20.0])
+    every = [np.mean(chosen) for chosen in product(values, repeat=4)]
+    found = interval(values, mean, seed=1, number=40000, level=0.8)
+    assert found == pytest.approx(tuple(np.quantile(every, [0.1, 0.9])))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    values = np.random.default_rng(0).normal(size=(6, 3))
+    assert np.array_equal(interval(values, mean, 3), interval(values, mean, 3))
+    assert not np.array_equal(interval(values, mean, 3), interval(values, mean, 4))
+    assert resamples(6, 3, 10).tolist() == resamples(6, 3, 20)[:10].tolist()
+
+
+def test_blocks_do_not_show(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(5, 7))
+    whole = interval(values, mean, 0)
+    monkeypatch.setattr("faig_lab.analysis.bootstrap._BLOCK", 100)
+    assert np.array_equal(interval(values, mean, 0), whole)
+
+
+def test_columns_share_their_resamples_so_that_differences_are_paired():
+    values = np.random.default_rng(0).normal(size=(8, 1)) + np.array([0.0, 0.25])
+    low, high = interval(values, lambda v: v[..., 1].mean(1) - v[..., 0].mean(1), 0)
+    assert (low, high) == pytest.approx((0.25, 0.25))
+
+
+def test_equal_units_have_no_spread():
+    assert interval(np.full(5, 2.5), mean, 0) == (2.5, 2.5)
+
+
+def test_one_unit_says_nothing_about_spread():
+    low, high = interval(np.array([[1.0, 2.0]]), mean, 0)
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+    assert low.shape == (2,)
+
+
+def test_nothing_to_resample_is_refused():
+    with pytest.raises(ValueError, match="nothing to resample"):
+        interval(np.empty((0, 3)), mean, 0)

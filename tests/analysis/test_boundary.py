@@ -1,0 +1,147 @@
+"""The boundary: severities by hand, the trained severity gives the study's own pixels, and gains add up."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from analysis_case import subject_of
+
+from faig_lab.analysis import boundary
+from faig_lab.analysis.boundary import NETWORKS, degrade_anew, gain_and_share, severities
+from faig_lab.data import (
+    JPEG,
+    AnisotropicGaussianBlur,
+    Degradation,
+    Downsample,
+    GaussianBlur,
+    GaussianNoise,
+    MotionBlur,
+    Photograph,
+    PoissonNoise,
+)
+from faig_lab.data.evaluation import paired_images
+
+BLUR, NOISE = GaussianBlur(sigma=1.0, kernel_size=7), GaussianNoise(sigma=0.1)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    return Photograph("texture", "texture", pixels, "")
+
+
+@pytest.fixture(scope="module")
+def subject(photograph):
+    """A subject whose held-out images are cut from a photograph, with margins of real pixels."""
+    subject = subject_of()
+    degradation = Degradation({"blur": BLUR, "noise": NOISE}, Downsample("bicubic", True), 2)
+    held_out = paired_images([photograph], degradation, 40, 2)
+    return replace(subject, degradation=degradation, data=replace(subject.data, held_out=held_out))
+
+
+@pytest.mark.parametrize(
+    ("part", "factors", "expected"),
+    [
+        (GaussianBlur(sigma=2), [0.25, 1, 2], [0.5, 2, 4]),
+        (GaussianNoise(sigma=0.1), [3, 0.5], [0.05, 0.3]),
+        (GaussianNoise(sigma=(0.1, 0.3)), [0.5, 1, 2], [0.05, 0.1, 0.2, 0.3, 0.6]),
+        (GaussianNoise(sigma=(0.1, 0.3)), [0.5, 2], [0.05, 0.6]),
+        (PoissonNoise(peak=50), [0.5, 1], [25, 50]),
+        (AnisotropicGaussianBlur(sigma_x=4.0), [0.5], [2]),
+        (MotionBlur(length=15), [0.1, 0.25, 1, 2], [3, 5, 15, 31]),  # 1.5, 3.75 and 30 become odd
+        (JPEG(quality=40), [0.25, 1, 2, 3], [10, 40, 80]),  # there is no quality 120
+    ],
+)
+def test_severities_are_multiples_of_the_first_parameter(part, factors, expected):
+    found = severities(part, factors)
+    assert list(found) == pytest.approx(expected)
+    assert all(type(changed) is type(part) for changed in found.values())
+    whole = isinstance(part, MotionBlur | JPEG)
+    assert all(isinstance(value, int if whole else float) for value in found)
+
+
+def test_a_kernel_grows_beyond_the_trained_severity_and_never_shrinks():
+    found = severities(GaussianBlur(sigma=2.0, kernel_size=21), [0.5, 1, 1.5, 2, 3])
+    assert [part.kernel_size for part in found.values()] == [21, 21, 31, 41, 61]
+    assert found[2.0] == GaussianBlur(sigma=2.0, kernel_size=21)
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str = "by name"
+    probability: float = 0.5
+    domain: Literal["lr"] = "lr"
+
+
+def test_a_part_without_a_number_first_is_left_out():
+    assert severities(Named(), [0.5, 1]) == {}
+    assert severities(object(), [1]) == {}
+
+
+@pytest.mark.parametrize("name", ["blur", "noise"])
+def test_the_trained_severity_gives_the_study_s_input_but_for_its_border(subject, name):
+    part = subject.degradation.parts[name]
+    alone = replace(subject.degradation, parts={name: part})
+    border = -(-alone.margin // 2)
+    for image, anew in zip(subject.data.held_out, degrade_anew(subject.data.held_out, alone, name), strict=True):
+        inside = (slice(None), slice(border, -border), slice(border, -border))
+        assert torch.equal(anew.lr[name][inside], image.lr[name][inside])
+        assert not torch.equal(anew.lr[name], image.lr[name])
+        assert torch.equal(anew.lr["clean"], image.lr["clean"])
+
+
+def test_an_image_smaller_than_the_margin_can_be_degraded(subject):
+    (image, *_) = paired_images([Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], subject.degradation, 8, 1)
+    wide = replace(subject.degradation, parts={"blur": GaussianBlur(sigma=5.0, kernel_size=61)})
+    (anew,) = degrade_anew([image], wide, "blur")
+    assert anew.lr["blur"].abs().max() == 0
+
+
+def test_gain_and_share_by_hand():
+    psnrs = np.array([[[20.0, 21.0, 25.0, 22.0], [20.0, 23.0, 25.0, 24.0]]])
+    assert gain_and_share(psnrs) == pytest.approx(np.array([[3.0, 2 / 3]]))
+    flat = np.array([[[20.0, 25.0, 25.1, 22.0]]])
+    gain, share = gain_and_share(flat)[0]
+    assert gain == pytest.approx(0.1)
+    assert np.isnan(share)
+
+
+def test_the_tables_agree_with_each_other(subject):
+    findings = boundary(subject, factors=[0.5, 1, 2])
+    rows, gains = findings.tables["boundary"], findings.tables["boundary_gain"]
+    assert len(rows) == 2 * 3 * len(NETWORKS)
+    assert len(gains) == 2 * 3
+    assert [row["severity"] for row in gains] == pytest.approx([0.5, 1, 2, 0.05, 0.1, 0.2])
+    assert [row["in_training"] for row in gains] == [0, 1, 0] * 2
+    for row in gains:
+        psnr = {r["network"]: r["psnr"] for r in rows if r["degradation"] == row["degradation"]
+                and r["severity"] == row["severity"]}  # fmt: skip
+        assert row["gain"] == pytest.approx(psnr["target"] - psnr["baseline"])
+        assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+        if row["share"] is not None:
+            assert row["share"] == pytest.approx((psnr["target"] - psnr["masked"]) / row["gain"])
+    assert findings.metrics["boundary/gain/noise/0.05"] == gains[3]["gain"]
+
+
+def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_not_count(subject):
+    """Noise is pointwise, so only downsampling sees the border: numbers move by little."""
+    rows = boundary(subject, factors=[1]).tables["boundary"]
+    baseline, target, _ = subject.judge.bounds("noise")
+    found = {row["network"]: row["psnr"] for row in rows if row["degradation"] == "noise"}
+    assert found["target"] == pytest.approx(target, abs=0.1)
+    assert found["baseline"] == pytest.approx(baseline, abs=0.1)
+
+
+def test_masking_no_filter_carries_nothing(subject):
+    none = replace(subject, percents=(1e-6,), headline=1e-6)
+    rows = boundary(none, factors=[1]).tables["boundary"]
+    psnr = {(row["degradation"], row["network"]): row["psnr"] for row in rows}
+    assert psnr["blur", "masked"] == psnr["blur", "target"]
+
+
+def test_parts_that_the_run_did_not_make_are_left_out(subject, caplog):
+    without = replace(subject, degradation=replace(subject.degradation, parts={}))
+    assert boundary(without).tables == {}
+    assert "no degradation" in caplog.text

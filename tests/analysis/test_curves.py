@@ -1,0 +1,219 @@
+"""Deletion and insertion: exact ends, a planted set, areas by hand, matched layers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from analysis_case import subject_of
+
+from faig_lab.analysis import curves, mask
+from faig_lab.analysis.areas import CURVES, DELETION, INSERTION, areas, linear_weights, log_weights, way
+from faig_lab.analysis.curves import LAYER_MATCHED, curve_state, layer_matched
+from faig_lab.attribution import Attribution
+from faig_lab.data import sample_rng
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout, SRResNet
+
+
+def same(one, other):
+    return all(torch.equal(one[n], other[n]) for n in other)
+
+
+def only(rows, **wanted):
+    return [row for row in rows if wanted.items() <= row.items()]
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return subject_of()
+
+
+@pytest.fixture(scope="module")
+def found(subject):
+    return curves(subject, percents=[10, 1], draws=2)
+
+
+def filters_and_rest(subject):
+    filters = {layer.name for layer in subject.attribution.layout.layers}
+    return filters, set(subject.target) - filters
+
+
+def test_the_ends_of_both_curves_are_exact_networks(subject):
+    every, none = torch.arange(len(subject.attribution.layout)), torch.arange(0)
+    filters, rest = filters_and_rest(subject)
+    hollow = {n: (subject.baseline if n in filters else subject.target)[n] for n in subject.target}
+    assert rest
+    assert same(curve_state(subject, DELETION, none), subject.target)
+    assert same(curve_state(subject, DELETION, every), hollow)
+    assert same(curve_state(subject, INSERTION, none), hollow)
+    assert same(curve_state(subject, INSERTION, every), subject.target)
+
+
+def test_the_ends_of_insertion_with_the_baselines_biases(subject):
+    every, none = torch.arange(len(subject.attribution.layout)), torch.arange(0)
+    filters, _ = filters_and_rest(subject)
+    end = {n: (subject.target if n in filters else subject.baseline)[n] for n in subject.target}
+    assert same(curve_state(subject, INSERTION, none, target_biases=False), subject.baseline)
+    assert same(curve_state(subject, INSERTION, every, target_biases=False), end)
+    assert same(curve_state(subject, DELETION, none, target_biases=False), subject.target)
+
+
+def test_inserting_a_set_is_deleting_all_others(subject):
+    chosen = torch.tensor([7, 0, 30])
+    others = torch.tensor([i for i in range(len(subject.attribution.layout)) if i not in (0, 7, 30)])
+    expected = mask(subject.target, subject.baseline, subject.attribution.layout, others)
+    assert same(curve_state(subject, INSERTION, chosen), expected)
+
+
+def test_the_table_begins_and_ends_where_the_curves_do(subject, found):
+    rows = found.tables["curves"]
+    for row in only(rows, curve=DELETION, percent=0.0) + only(rows, curve=INSERTION, percent=100.0):
+        assert (row["restored"], row["low"], row["high"], row["spread"]) == (1, 1, 1, 0)
+        assert row["psnr"] == pytest.approx(subject.judge.bounds(row["degradation"])[1], abs=1e-5)
+    ends = [
+        {(row["masked"], row["degradation"]): row["psnr"] for row in only(rows, curve=curve, percent=percent)}
+        for curve, percent in ((DELETION, 100.0), (INSERTION, 0.0))
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_the_table_has_every_point_of_every_method(subject, found):
+    rows = found.tables["curves"]
+    methods = ["faig", "signed_share", "random", LAYER_MATCHED]
+    assert list(dict.fromkeys(row["method"] for row in rows)) == methods
+    assert [row["draws"] for row in only(rows, curve=DELETION, masked="blur", degradation="blur", percent=1.0)] == [
+        *(1, 1, 2, 2)
+    ]
+    assert sorted({row["percent"] for row in rows}) == [0, 1, 10, 100]
+    assert len(rows) == 2 * len(methods) * 2 * 4 * 2
+    assert {row["filters"] for row in only(rows, percent=100.0)} == {len(subject.attribution.layout)}
+    assert all(row["spread"] == 0 for row in only(rows, method="faig"))
+    assert any(row["spread"] > 0 for row in only(rows, method="random"))
+
+
+def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
+    subject = subject_of()
+    subject.problem.target.update({n: v for n, v in subject.problem.baseline.items() if n.endswith("bias")})
+    found = curves(subject, percents=[1], draws=1)
+    assert {row["restored"] for row in only(found.tables["curves"], curve=DELETION, percent=100.0)} == {0}
+    assert {row["restored"] for row in only(found.tables["curves"], curve=INSERTION, percent=0.0)} == {0}
+    assert found.metrics["restored_without_target_biases/blur"] == 1
+
+
+def test_a_planted_set_is_all_that_matters():
+    """Only ten filters differ: with them gone or back, the curve is at its other end, to the last bit."""
+    subject = subject_of(("blur",))
+    layout = subject.attribution.layout
+    planted = torch.randperm(len(layout), generator=torch.Generator().manual_seed(0))[:10]
+    chosen = layout.mask(planted)
+    baseline = subject.problem.baseline
+    for name, value in subject.problem.target.items():
+        value.copy_(torch.where(chosen[name], value, baseline[name]) if name in chosen else baseline[name])
+    scores = torch.zeros(1, 1, len(layout), dtype=torch.float64)
+    scores[0, 0, planted] = 1
+    percent = 100 * 10 / len(layout)
+    subject = replace(subject, attribution=Attribution({"faig": scores, "backwards": -scores}, ("blur",), layout))
+    rows = only(curves(subject, [percent, 100 - percent], draws=1).tables["curves"])
+    deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="faig")] for c in CURVES)
+    assert (deletion, insertion) == ([1, 0, 0, 0], [0, 1, 1, 1])
+    deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="backwards")] for c in CURVES)
+    assert (deletion, insertion) == ([1, 1, 1, 0], [0, 0, 0, 1])
+    area = only(curves(subject, [percent, 100 - percent], draws=1).tables["curves_areas"], method="faig", masked="all")
+    own = {row["curve"]: row["area_linear"] for row in only(area, side="own")}
+    assert own[DELETION] == pytest.approx(percent / 200)
+    assert own[INSERTION] == pytest.approx(1 - percent / 200)
+    assert {row["area_log"] for row in area if row["side"] != "own"} == {None}
+
+
+def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(subject):
+    scores = dict(subject.attribution.scores) | {"copy": subject.attribution.scores["faig"]}
+    twice = replace(subject, attribution=replace(subject.attribution, scores=scores))
+    rows = curves(twice, percents=[10], draws=1).tables["curves_compared"]
+    for row in only(rows, method="copy"):
+        assert (row["against"], row["difference"], row["low"], row["high"]) == ("faig", 0, 0, 0)
+    for row in only(rows, method="signed_share"):
+        assert row["low"] <= row["difference"] <= row["high"]
+
+
+def test_it_is_the_same_every_time(subject, found):
+    again = curves(subject, percents=[1, 10], draws=2)
+    assert again == found
+
+
+@pytest.mark.parametrize(("percents", "message"), [([-1], "-1 is not"), ([101, 5], "101 is not"), ([0, 100], "one")])
+def test_percents_that_cannot_be_are_refused(subject, percents, message):
+    with pytest.raises(UserError, match=message):
+        curves(subject, percents=percents)
+
+
+def test_per_image_psnr_and_the_mean(subject):
+    outputs = subject.judge.outputs(subject.target, "blur")
+    assert subject.judge.psnrs(outputs).shape == (2,)
+    assert float(subject.judge.psnrs(outputs).mean()) == subject.judge.psnr(outputs)
+
+
+PERCENTS = np.array([0.0, 1.0, 10.0, 100.0])
+
+
+def one_ranking(deletion, insertion):
+    """(curves, 1 ranking, 1 masked, percents, 1 input) PSNR."""
+    return np.array([deletion, insertion]).reshape(2, 1, 1, 4, 1)
+
+
+def test_areas_by_hand():
+    psnr = one_ranking([30.0, 25.0, 22.5, 20.0], [20.0, 21.0, 29.0, 30.0])
+    assert way(psnr).reshape(2, 4).tolist() == [[1, 0.5, 0.25, 0], [0, 0.1, 0.9, 1]]
+    own = areas(psnr, log_weights(PERCENTS))[:, 0, :, 0]
+    np.testing.assert_allclose(own, [[0.25] * 2, [(0.5 + 0.95) / 2] * 2])
+    own = areas(psnr, linear_weights(PERCENTS))[:, 0, 0, 0]
+    np.testing.assert_allclose(own, [(0.75 + 9 * 0.375 + 90 * 0.125) / 100, (0.05 + 9 * 0.5 + 90 * 0.95) / 100])
+
+
+def test_weights_of_an_axis_sum_to_one():
+    for weights in (linear_weights(PERCENTS), log_weights(PERCENTS)):
+        assert weights.shape == PERCENTS.shape
+        assert weights.sum() == pytest.approx(1)
+    assert log_weights(PERCENTS)[0] == 0
+
+
+def test_a_curve_is_measured_between_its_own_ends_and_never_beyond_them():
+    psnr = one_ranking([30.0, 31.0, 10.0, 26.0], [26.0, 10.0, 28.0, 30.0])
+    assert way(psnr).reshape(2, 4).tolist() == [[1, 1, 0, 0], [0, 0, 0.5, 1]]
+
+
+def test_a_curve_that_goes_nowhere_has_no_area():
+    assert np.isnan(areas(one_ranking([30.0] * 4, [30.0] * 4), log_weights(PERCENTS))).all()
+
+
+def test_sides_and_the_mean_over_three_degradations():
+    """Deletion of the first set removes half of its own function at once and nothing of the others."""
+    psnr = np.full((2, 1, 3, 4, 3), 30.0)
+    psnr[0, ..., -1, :] = psnr[1, ..., 0, :] = 20.0
+    psnr[0, 0, 0, 1:3, 0] = 25.0
+    found = areas(psnr, log_weights(PERCENTS))[0, 0]
+    whole, half = 0.75, 0.375
+    np.testing.assert_allclose(found[0], [half, whole, whole - half])
+    np.testing.assert_allclose(found[1], [whole, whole, 0], atol=1e-12)
+    np.testing.assert_allclose(found[3], [(half + 2 * whole) / 3, whole, (whole - half) / 3])
+
+
+def test_matched_filters_have_the_same_number_in_each_layer():
+    layout = FilterLayout.of(SRResNet(features=4, blocks=2))
+    filters = torch.tensor([0, 3, 11, 12, 40, len(layout) - 1])
+    matched = layer_matched(filters, layout, sample_rng(0, "test"))
+    layers = layout.layer_of()
+    count = len(layout.layers)
+    assert torch.equal(layers[matched].bincount(minlength=count), layers[filters].bincount(minlength=count))
+    assert len(matched.unique()) == len(filters)
+    assert matched.sort().values.tolist() != filters.tolist()
+    assert torch.equal(matched, layer_matched(filters, layout, sample_rng(0, "test")))
+    more = layer_matched(torch.cat([filters, torch.tensor([1, 13, 50])]), layout, sample_rng(0, "test"))
+    assert set(matched.tolist()) < set(more.tolist())
+
+
+def test_all_filters_are_matched_by_all_filters_and_none_by_none():
+    layout = FilterLayout.of(SRResNet(features=4, blocks=1))
+    every = torch.arange(len(layout))
+    assert torch.equal(layer_matched(every, layout, sample_rng(0, "test")).sort().values, every)
+    assert len(layer_matched(every[:0], layout, sample_rng(0, "test"))) == 0

@@ -1,0 +1,174 @@
+"""Top-k overlap on planted filters and planted overlaps; calibration by hand; nothing that predicts sees HR."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from analysis_case import subject_of
+
+from faig_lab.analysis import prediction
+from faig_lab.analysis.crops import cut_crops, spread
+from faig_lab.analysis.guesses import Guess, accuracies, confusion, guess_metrics
+from faig_lab.analysis.prediction import calibrate, decide, overlaps, top_filters
+from faig_lab.attribution import Problem, quadrature
+from faig_lab.data import PairedImage
+from faig_lab.errors import UserError
+
+RULE = quadrature("gauss_legendre", 4)
+
+
+def run(subject, **settings):
+    return prediction(subject, **({"crop": 16, "points": 2, "percent": 10.0} | settings))
+
+
+def test_overlap_is_the_share_of_the_discovered_filters_that_are_found_again():
+    sets = {"blur": torch.tensor([1, 2, 3, 4]), "noise": torch.tensor([7, 8]), "none": torch.tensor([], dtype=int)}
+    assert overlaps(torch.tensor([4, 9, 2, 8]), sets) == {"blur": 0.5, "noise": 0.5, "none": 0.0}
+    assert overlaps(torch.tensor([4, 3, 2, 1]), sets) == {"blur": 1.0, "noise": 0.0, "none": 0.0}
+
+
+def test_the_filters_that_differ_are_the_top_ones_of_any_input():
+    problem = subject_of().problem
+    planted = torch.tensor([30, 60, 70])
+    chosen = problem.layout.mask(planted)
+    target = {n: torch.where(chosen[n], v + 0.3, v) if n in chosen else v.clone() for n, v in problem.baseline.items()}
+    problem = Problem(problem.network, problem.baseline, target, problem.probe, problem.degradations, RULE)
+    top = top_filters(problem, torch.rand(3, 8, 8), RULE, 100 * 3 / len(problem.layout))
+    assert set(top.tolist()) == set(planted.tolist())
+
+
+@pytest.mark.parametrize(
+    ("suffering", "clean", "threshold"),
+    [
+        ([0.5, 0.6], [0.1, 0.3], 0.4),  # the middle of the gap
+        ([0.2, 0.6, 0.7], [0.1, 0.3], 0.45),  # one is lost: (2/3 + 1) / 2 is the most there is
+        ([0.5, 0.9], [0.1, 0.6], 0.3),  # 0.3 and 0.75 are as good; the wider gap is the lower one
+        ([0.1], [0.9], 0.9),  # nothing passes
+        ([0.4], [0.4], 0.4),
+    ],
+)
+def test_calibration_by_hand(suffering, clean, threshold):
+    assert calibrate(suffering, clean) == pytest.approx(threshold)
+
+
+def test_the_largest_overlap_above_its_threshold_decides():
+    thresholds = {"blur": 0.2, "noise": 0.5, "jpeg": 0.3}
+    assert decide({"blur": 0.3, "noise": 0.6, "jpeg": 0.1}, thresholds) == "noise"
+    assert decide({"blur": 0.3, "noise": 0.4, "jpeg": 0.1}, thresholds) == "blur"
+    assert decide({"blur": 0.2, "noise": 0.5, "jpeg": 0.0}, thresholds) == "clean"
+
+
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+def test_every_input_is_judged_once_whatever_the_number_of_degradations(degradations):
+    findings = run(subject_of(degradations))
+    for method in ("overlap", "image_estimator", "linear_probe"):
+        rows = [row for row in findings.tables["prediction"] if row["method"] == method]
+        assert {row["predicted"] for row in rows} == {"clean", *degradations}
+        for truth in ("clean", *degradations):
+            assert sum(row["count"] for row in rows if row["truth"] == truth) == 2
+    assert len(findings.tables["prediction_overlaps"]) == 2 * (1 + len(degradations))
+    assert ("prediction/balanced_accuracy" in findings.metrics) == (len(degradations) > 1)
+    assert 0 <= findings.metrics["prediction/accuracy"] <= 1
+
+
+def test_no_ground_truth_is_looked_at():
+    subject = subject_of()
+
+    def blind(images):
+        return tuple(PairedImage(i.name, torch.full_like(i.hr, torch.nan), i.lr) for i in images)
+
+    assert len(subject.attribution.scores) == 3  # the discovered filters are there before
+    data = replace(subject.data, probe=blind(subject.data.probe), held_out=blind(subject.data.held_out))
+    problem = replace(subject.problem, probe=blind(subject.problem.probe))
+    assert run(replace(subject, data=data, problem=problem)).tables == run(subject).tables
+
+
+def test_it_is_the_same_twice_and_depends_on_the_method():
+    subject = subject_of()
+    assert run(subject) == run(subject)
+    other = run(replace(subject, method="random"))
+    assert other.tables["prediction_overlaps"] != run(subject).tables["prediction_overlaps"]
+
+
+def test_a_crop_that_is_too_small_is_refused():
+    subject = subject_of()
+    subject = replace(subject, degradation=replace(subject.degradation, scale=4))
+    with pytest.raises(UserError, match=r"^analysis.studies.prediction.crop: 16 HR pixels is too small; at least 32"):
+        run(subject)
+
+
+def paired(height, width):
+    place = torch.arange(height * width, dtype=torch.float32).view(1, height, width).expand(3, -1, -1)
+    return PairedImage("image", torch.zeros(3, 2 * height, 2 * width), {"clean": place, "blur": -place})
+
+
+def test_crops_side_by_side_share_no_pixel_and_those_that_overlap_cover_all():
+    image = paired(10, 17)
+    apart = cut_crops([image], 8, overlapping=False)
+    assert len(apart) == 2 * 4
+    seen = torch.cat([crop.inputs["clean"][0].flatten() for crop in apart])
+    assert len(seen) == len(seen.unique()) == 8 * 16
+    covering = cut_crops([image], 8, overlapping=True)
+    assert len(covering) == 3 * 5
+    assert len(torch.cat([crop.inputs["clean"][0].flatten() for crop in covering]).unique()) == 170
+    assert all(torch.equal(crop.inputs["blur"], -crop.inputs["clean"]) for crop in apart)
+
+
+def test_an_image_that_is_smaller_than_a_crop_is_one_crop():
+    (crop,) = cut_crops([paired(5, 6)], 96, overlapping=False)
+    assert crop.inputs["clean"].shape == (3, 5, 6)
+    assert not hasattr(crop, "hr")
+
+
+def test_at_most_so_many_crops_evenly():
+    crops = cut_crops([paired(2, 20)], 4, overlapping=False)
+    assert spread(crops, 50) == crops
+    assert spread(crops, 4) == [crops[0], crops[3], crops[6], crops[9]]
+
+
+def guesses(*said):
+    return [Guess("overlap", *guess) for guess in said]
+
+
+SAID = guesses(
+    ("one", "clean", "clean", "blur"),
+    ("one", "blur", "blur", "blur"),
+    ("one", "noise", "noise", "noise"),
+    ("one", "blur+noise", "noise", "noise"),
+    ("two", "clean", "blur", "blur"),
+    ("two", "blur", "clean", "blur"),
+    ("two", "noise", "noise", "noise"),
+    ("two", "blur+noise", "blur", "noise"),
+)
+NAMES = ("blur", "noise")
+
+
+def test_confusion_counts_every_answer():
+    counts = {(r["truth"], r["predicted"]): r["count"] for r in confusion(SAID, NAMES)}
+    assert len(counts) == 4 * 3
+    assert counts["clean", "clean"] == counts["clean", "blur"] == counts["blur", "clean"] == 1
+    assert counts["noise", "noise"] == 2
+    assert counts["blur+noise", "noise"] == counts["blur+noise", "blur"] == 1
+
+
+def test_accuracies_by_hand():
+    with_clean, forced = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, seed=0)
+    assert with_clean["value"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert (with_clean["low"], with_clean["high"]) == pytest.approx((1 / 3, 1))  # either image alone
+    assert (with_clean["images"], with_clean["inputs"], with_clean["fitted_crops"]) == (2, 6, 4)
+    assert (forced["value"], forced["low"], forced["high"], forced["inputs"]) == (1, 1, 1, 4)
+
+
+def test_one_image_has_no_interval():
+    (row,) = accuracies(SAID[:2], ("blur",), {"overlap": ("probe", 4)}, seed=0)
+    assert (row["value"], row["low"], row["high"]) == (1, None, None)
+
+
+def test_metrics_of_the_main_method_and_the_mix():
+    rows = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, seed=0)
+    metrics = guess_metrics(SAID, rows, NAMES, main="overlap")
+    assert metrics["prediction/balanced_accuracy"] == 1
+    assert metrics["prediction/accuracy_low"] == pytest.approx(1 / 3)
+    assert metrics["prediction/mixed/blur+noise/noise"] == 0.5
+    assert metrics["prediction/mixed/blur+noise/clean"] == 0
+    assert "prediction/overlap/accuracy" in guess_metrics(SAID, rows, NAMES, main="another")

@@ -1,0 +1,249 @@
+"""Re-training: equal counts, planted differences between weights, locations and connections, exact shares."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from analysis_case import subject_of
+
+from faig_lab.analysis import retraining
+from faig_lab.analysis.retraining import goals, other_locations, transplanted, union_order
+from faig_lab.attribution import count_of, discovered
+from faig_lab.build import make_degradation, make_retraining
+from faig_lab.config import check, compose
+from faig_lab.data import Photograph, sample_rng
+from faig_lab.networks import FilterLayout, SRResNet
+from faig_lab.training import Retraining
+
+BIT_FOR_BIT = {"rtol": 0, "atol": 0}
+
+
+class Recorder:
+    """A training that gives every chosen weight the target's value at once, and remembers what it was asked."""
+
+    def __init__(self, target):
+        self.target, self.calls, self.rates = target, [], []
+
+    def train(self, start, chosen, parts, iterations, rate):
+        self.calls.append((start, chosen, tuple(parts), iterations))
+        self.rates.append(rate)
+        return {n: torch.where(chosen[n], self.target[n], v) if n in chosen else v for n, v in start.items()}
+
+    def fresh(self, seed):
+        torch.manual_seed(seed)
+        return SRResNet(features=4, blocks=1).state_dict()
+
+
+def studied(degradations=("blur", "noise"), **parameters):
+    subject = subject_of(degradations)
+    recorder = Recorder(subject.target)
+    subject = replace(subject, retraining=Retraining(recorder.train, recorder.fresh))
+    return subject, recorder, retraining(subject, percents=[10], **parameters)
+
+
+def shares(rows, **wanted):
+    return [row["share"] for row in rows if wanted.items() <= row.items()]
+
+
+def count(masks):
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def test_every_set_of_a_goal_has_the_same_number_of_filters():
+    subject, recorder, found = studied()
+    rows = found.tables["retraining"]
+    q = count_of(10, len(subject.attribution.layout))
+    sizes = {(row["trained"], row["filters"]) for row in rows if row["variant"] != "whole_network"}
+    assert sizes == {("blur", q), ("noise", q), ("mix", 2 * q)}
+    trained = {
+        count(chosen) for _, chosen, parts, _ in recorder.calls if len(parts) == 1 and "conv_first.bias" not in chosen
+    }
+    assert trained == {q}
+
+
+def test_each_goal_is_trained_on_its_own_degradations_and_judged_on_all():
+    _, recorder, found = studied(iterations=7)
+    assert {parts for _, _, parts, _ in recorder.calls} == {("blur",), ("noise",), ("blur", "noise")}
+    assert {iterations for *_, iterations in recorder.calls} == {7}
+    for goal in ("blur", "noise", "mix"):
+        seen = {row["degradation"] for row in found.tables["retraining"] if row["trained"] == goal}
+        assert seen == {"blur", "noise"}
+
+
+def test_only_the_whole_network_keeps_the_targets_learning_rate():
+    _, recorder, _ = studied(rate=4)
+    whole = ["conv_first.bias" in chosen for _, chosen, *_ in recorder.calls]
+    assert recorder.rates == [1 if everything else 4 for everything in whole]
+    assert sum(whole) == 3
+
+
+def test_training_starts_from_the_baseline_except_for_redrawn_weights():
+    subject, recorder, _ = studied()
+    layout = subject.attribution.layout
+    other = [
+        call for call in recorder.calls if any(not torch.equal(call[0][n], v) for n, v in subject.baseline.items())
+    ]
+    assert len(other) == 3  # one for each goal
+    for start, chosen, _, _ in other:
+        for name, value in subject.baseline.items():
+            inside = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
+            assert torch.equal(start[name][~inside], value[~inside])
+            assert not torch.isclose(start[name][inside], value[inside]).any()
+    assert len(layout.layers) == len(other[0][1])
+
+
+def test_shares_are_0_for_the_baseline_and_1_for_the_target():
+    subject, _, found = studied()
+    rows = found.tables["retraining"]
+    assert shares(rows, variant="whole_network") == [1.0] * 6
+    for row in rows:
+        baseline, target, _ = subject.judge.bounds(row["degradation"])
+        assert row["share"] == pytest.approx((row["psnr"] - baseline) / (target - baseline))
+    idle = replace(subject, retraining=Retraining(lambda start, *_: dict(start), subject.retraining.fresh))
+    rows = retraining(idle, percents=[10]).tables["retraining"]
+    assert shares(rows, variant="faig") == [0.0] * 6
+
+
+def test_target_values_at_their_own_locations_are_what_perfect_training_of_them_gives():
+    rows = studied()[2].tables["retraining"]
+    assert shares(rows, variant="target_values") == shares(rows, variant="faig")
+    assert shares(rows, variant="redrawn_weights") == shares(rows, variant="faig")
+    assert shares(rows, variant="target_values_moved") != shares(rows, variant="faig")
+
+
+def test_the_other_degradations_filters_are_those_of_the_next_one():
+    subject, recorder, found = studied(rivals=[], draws=0)
+    rows = found.tables["retraining"]
+    variants = list(dict.fromkeys(row["variant"] for row in rows if row["trained"] == "blur"))
+    call = recorder.calls[variants.index("other_degradation")]
+    filters = discovered(subject.attribution.scores["faig"][0, 1], 10)
+    expected = subject.attribution.layout.mask(filters)
+    assert all(torch.equal(call[1][name], mask) for name, mask in expected.items())
+    assert not shares(rows, variant="other_degradation", trained="mix")
+
+
+def test_one_degradation_is_the_mix():
+    _, recorder, found = studied(("blur",))
+    assert {row["trained"] for row in found.tables["retraining"]} == {"blur"}
+    assert {parts for _, _, parts, _ in recorder.calls} == {("blur",)}
+    assert not shares(found.tables["retraining"], variant="other_degradation")
+
+
+def test_weight_change_is_compared_though_the_run_has_no_scores_of_it():
+    subject, _, found = studied(rivals=["weight_change", "ig"])
+    variants = {row["variant"] for row in found.tables["retraining"]}
+    assert "weight_change" in variants
+    assert variants.isdisjoint({"ig", "signed_share"})
+    assert set(goals(subject, ["signed_share"])[0].orders) == {"faig", "signed_share"}
+
+
+def test_the_same_seed_gives_the_same_table():
+    assert studied()[2].tables == studied()[2].tables
+
+
+def test_random_sets_are_drawn_anew_for_each_draw():
+    _, recorder, _ = studied(rivals=[], draws=2)
+    first, second = recorder.calls[1:3]
+    assert any(not torch.equal(first[1][name], second[1][name]) for name in first[1])
+
+
+def test_metrics_are_means_over_draws():
+    found = studied(draws=3)[2]
+    drawn = shares(found.tables["retraining"], variant="random", trained="blur", degradation="noise")
+    assert len(drawn) == 3
+    assert found.metrics["retrained/random/10/blur/noise"] == pytest.approx(sum(drawn) / 3)
+
+
+def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
+    found = retraining(subject_of())
+    assert found.tables == {}
+    assert found.metrics == {}
+    assert "no photographs to train on" in caplog.text
+
+
+def test_union_is_that_of_the_top_sets_where_they_are_disjoint():
+    scores = torch.randn(1, 50, generator=torch.Generator().manual_seed(0))
+    orders = torch.argsort(torch.cat([scores, -scores]), dim=-1, descending=True)
+    union = union_order(orders)
+    assert sorted(union.tolist()) == list(range(50))
+    for n in range(1, 25):
+        assert set(union[: 2 * n].tolist()) == set(orders[:, :n].flatten().tolist())
+    same = torch.arange(5).flip(0)
+    assert torch.equal(union_order(torch.stack([same, same])), same)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_other_locations_are_as_many_others_of_the_same_layers(seed):
+    layout = FilterLayout.of(SRResNet(features=4, blocks=1))
+    generator = torch.Generator().manual_seed(seed)
+    filters = torch.randperm(len(layout), generator=generator)[:60]
+    places = other_locations(layout, filters, sample_rng(seed, "places"))
+    layers = layout.layer_of()
+    assert torch.equal(layers[places], layers[filters])
+    assert len(set(places.tolist())) == len(filters)
+    chosen = torch.bincount(layers[filters], minlength=len(layout.layers))
+    for position, layer in enumerate(layout.layers):
+        here = layers[filters] == position
+        shared = set(places[here].tolist()) & set(filters[here].tolist())
+        assert len(shared) == max(0, 2 * int(chosen[position]) - layer.filters)
+
+
+def test_other_locations_of_whole_layers_are_a_permutation():
+    layout = FilterLayout.of(SRResNet(features=4, blocks=1))
+    everything = torch.arange(len(layout))
+    assert torch.equal(other_locations(layout, everything, sample_rng(0, "places")).sort().values, everything)
+
+
+def test_transplanting_moves_slices_and_nothing_else():
+    network = SRResNet(features=4, blocks=1)
+    layout = FilterLayout.of(network)
+    state = {n: v.clone() for n, v in network.state_dict().items()}
+    donor = {n: torch.randn_like(v) for n, v in state.items()}
+    source = [layout.index("conv_first.weight", 3, 2), layout.index("conv_last.weight", 0, 1)]
+    place = [layout.index("conv_first.weight", 1, 0), layout.index("conv_last.weight", 2, 3)]
+    found = transplanted(state, donor, layout, torch.tensor(source), torch.tensor(place))
+    expected = {n: v.clone() for n, v in state.items()}
+    expected["conv_first.weight"][1, 0] = donor["conv_first.weight"][3, 2]
+    expected["conv_last.weight"][2, 3] = donor["conv_last.weight"][0, 1]
+    torch.testing.assert_close(found, expected, **BIT_FOR_BIT)
+    torch.testing.assert_close(state, network.state_dict(), **BIT_FOR_BIT)
+    everything = torch.arange(len(layout))
+    whole = transplanted(state, donor, layout, everything, everything)
+    assert all(torch.equal(whole[n], donor[n] if n.endswith("weight") else state[n]) for n in state)
+
+
+def built():
+    """A subject whose re-training is the one that settings describe, with weight decay."""
+    tiny = ["network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"]
+    adamw = ["training.optimizer._target_=torch.optim.AdamW", "+training.optimizer.weight_decay=0.1"]
+    settings = check(compose([*tiny, *adamw]))
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    subject = subject_of()
+    data = replace(subject.data, train=(Photograph("a", "a", pixels, "a"),))
+    return replace(subject, retraining=make_retraining(settings, data, make_degradation(settings)))
+
+
+def test_as_built_from_settings_frozen_weights_keep_their_bits_and_a_seed_gives_one_table():
+    subject = built()
+    layout = subject.attribution.layout
+    chosen = layout.mask(torch.arange(0, len(layout), 7))
+    trained = subject.retraining.train(subject.baseline, chosen, ("blur",), 3)
+    for name, value in subject.baseline.items():
+        mask = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
+        assert trained[name][~mask].numpy().tobytes() == value[~mask].numpy().tobytes()
+        assert torch.equal(mask, trained[name] != value)
+    one, two = (retraining(built(), percents=[10], iterations=2, draws=1) for _ in range(2))
+    assert one == two
+    assert len({row["psnr"] for row in one.tables["retraining"]}) > 30
+
+
+def test_fresh_weights_are_those_of_the_seed():
+    fresh = built().retraining.fresh
+    assert torch.equal(fresh(1)["conv_hr.weight"], fresh(1)["conv_hr.weight"])
+    assert not torch.equal(fresh(1)["conv_hr.weight"], fresh(2)["conv_hr.weight"])
+
+
+def test_data_without_photographs_has_no_retraining():
+    settings = check(compose())
+    assert make_retraining(settings, subject_of().data, make_degradation(settings)) is None

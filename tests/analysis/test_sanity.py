@@ -1,0 +1,141 @@
+"""Randomised weights and exchanged labels: what is permuted, what is compared with what, and exact swaps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from analysis_case import METHODS, image, subject_of
+
+from faig_lab.analysis import sanity
+from faig_lab.analysis.curves import layer_matched
+from faig_lab.analysis.sanity import chance_in_layers, overlap, randomised, swapped
+from faig_lab.attribution import attribute, discovered
+from faig_lab.data import sample_rng
+
+
+def only(rows, **wanted):
+    return [row for row in rows if wanted.items() <= row.items()]
+
+
+def test_randomised_changes_are_the_same_changes_elsewhere():
+    target = {"a": torch.arange(200.0).view(4, 2, 5, 5), "b": torch.ones(3)}
+    zero = {n: torch.zeros_like(v) for n, v in target.items()}
+    found = randomised(zero, target, seed=0)
+    for name, value in found.items():
+        assert value.shape == target[name].shape
+        assert torch.equal(value.flatten().sort().values, target[name].flatten().sort().values)
+    assert not torch.equal(found["a"], target["a"])
+    assert torch.equal(found["a"], randomised(zero, target, seed=0)["a"])
+    assert not torch.equal(found["a"], randomised(zero, target, seed=0, draw=1)["a"])
+
+
+def test_randomised_starts_at_the_baseline_and_leaves_the_target_alone():
+    subject = subject_of()
+    baseline, target = subject.problem.baseline, subject.problem.target
+    before = {n: v.clone() for n, v in target.items()}
+    found = randomised(baseline, target, seed=0)
+    for name, value in found.items():
+        change, wanted = (x[name].sub(baseline[name]).flatten().sort().values for x in (found, target))
+        torch.testing.assert_close(change, wanted, atol=1e-6, rtol=0)
+        assert torch.equal(target[name], before[name])
+        assert value.dtype == target[name].dtype
+
+
+def test_labels_move_by_one_and_all_else_stays():
+    names = ("blur", "noise", "jpeg")
+    before = image(1, names)
+    (after,) = swapped([before], names)
+    assert torch.equal(after.lr["blur"], before.lr["noise"])
+    assert torch.equal(after.lr["noise"], before.lr["jpeg"])
+    assert torch.equal(after.lr["jpeg"], before.lr["blur"])
+    assert torch.equal(after.lr["clean"], before.lr["clean"])
+    assert torch.equal(after.hr, before.hr)
+
+
+def test_overlap_by_hand():
+    a, b = torch.tensor([9.0, 8, 7, 0, 0, 0, 0, 0, 0, 0]), torch.tensor([0.0, 0, 7, 9, 8, 0, 0, 0, 0, 0])
+    assert overlap(a, b, 30) == pytest.approx(1 / 3)
+    assert overlap(a, a, 30) == 1
+    assert overlap(a, b, 1) is None
+
+
+def test_chance_in_layers_is_what_matched_filters_have():
+    layout = subject_of().attribution.layout
+    generator = torch.Generator().manual_seed(0)
+    scores, other = (torch.rand(len(layout), generator=generator) for _ in range(2))
+    scores[:24] += 1
+    other[:36] += 1
+    expected = chance_in_layers(scores, other, 10, layout)
+    fixed = set(discovered(other, 10).tolist())
+    drawn = [layer_matched(discovered(scores, 10), layout, sample_rng(0, "test", draw)) for draw in range(400)]
+    assert expected == pytest.approx(np.mean([len(fixed & set(d.tolist())) / len(d) for d in drawn]), abs=0.02)
+    assert expected > 0.15
+    assert chance_in_layers(scores, other, 100, layout) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return sanity(subject_of(), draws=2).tables["sanity"]
+
+
+def test_every_check_of_every_method_is_there(rows):
+    assert len(rows) == (1 + 2 + 1) * 2 * 2
+    assert {row["method"] for row in rows} == {"faig", "signed_share"}
+    assert {row["draw"] for row in only(rows, check="randomised")} == {0, 1}
+    for row in only(rows, check="original"):
+        assert (row["spearman"], row["overlap"]) == (pytest.approx(1), 1)
+    for row in rows:
+        assert row["specificity"] == row["own"] - row["other"]
+        assert row["chance"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(rows):
+    for row in only(rows, check="swapped"):
+        other = {"blur": "noise", "noise": "blur"}[row["degradation"]]
+        (before,) = only(rows, check="original", method=row["method"], degradation=other)
+        assert (row["spearman"], row["overlap"]) == (pytest.approx(1), 1)
+        assert (row["own"], row["other"]) == (before["other"], before["own"])
+        assert row["specificity"] == -before["specificity"]
+
+
+def test_three_labels_move_in_a_circle():
+    names = ("blur", "noise", "jpeg")
+    rows = sanity(subject_of(names), draws=1).tables["sanity"]
+    for row in only(rows, check="swapped"):
+        assert row["overlap"] == 1
+        assert row["spearman"] == pytest.approx(1)
+
+
+def test_a_randomised_target_has_other_filters():
+    """One filter per degradation was changed by much; with the changes elsewhere, it is not found again."""
+    subject = subject_of()
+    baseline, target = subject.problem.baseline, subject.problem.target
+    for name, value in target.items():
+        target[name] = baseline[name] + 0.01 * (value - baseline[name])
+    name = subject.attribution.layout.layers[1].name
+    target[name][0, 0] += 1
+    subject = replace(subject, attribution=attribute(subject.problem, METHODS), headline=1.0)
+    rows = sanity(subject, draws=3).tables["sanity"]
+    found = [row["overlap"] for row in only(rows, check="randomised", method="faig")]
+    assert np.mean(found) < 0.5
+    assert np.mean([row["spearman"] for row in only(rows, check="randomised", method="faig")]) < 0.6
+
+
+def test_one_degradation_has_no_labels_to_exchange():
+    rows = sanity(subject_of(("blur",)), draws=1).tables["sanity"]
+    assert {row["check"] for row in rows} == {"original", "randomised"}
+    assert {row["specificity"] for row in rows} == {None}
+
+
+def test_methods_that_draw_are_left_out():
+    subject = subject_of()
+    scores = {"random": subject.attribution.scores["random"]}
+    subject = replace(subject, attribution=replace(subject.attribution, scores=scores))
+    assert sanity(subject, draws=1).tables == {}
+
+
+def test_metrics_are_means():
+    found = sanity(subject_of(), draws=2)
+    rows = only(found.tables["sanity"], check="randomised", method="faig")
+    assert found.metrics["sanity/randomised/faig/overlap"] == pytest.approx(np.mean([r["overlap"] for r in rows]))

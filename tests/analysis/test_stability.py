@@ -1,0 +1,131 @@
+"""Rank correlation against SciPy and by hand, Jaccard by hand, and computations that must agree."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from analysis_case import METHODS, image, subject_of
+from scipy import stats
+from torch import nn
+
+from faig_lab.analysis import compare_scores, stability
+from faig_lab.analysis.stability import chance_jaccard, halves, precisions, rank_correlation, refinements
+from faig_lab.attribution import Problem, attribute, quadrature
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_rank_correlation_by_hand():
+    assert rank_correlation(tensor(1, 2, 3), tensor(10, 20, 90)) == pytest.approx(1)
+    assert rank_correlation(tensor(1, 2, 3), tensor(3, 2, 1)) == pytest.approx(-1)
+    # 1 − 6 Σd² / n(n² − 1) with d = 1, 1, 0, 0
+    assert rank_correlation(tensor(1, 2, 3, 4), tensor(2, 1, 3, 4)) == pytest.approx(1 - 6 * 2 / 60)
+    assert rank_correlation(tensor(1, 1, 1), tensor(1, 2, 3)) is None
+
+
+def test_rank_correlation_is_scipys_with_ties_too():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 12, (2, 200)).astype(float)
+    expected = stats.spearmanr(a, b).statistic
+    assert rank_correlation(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_top_sets_by_hand():
+    """Top 30 % of ten: {0, 1, 2} and {2, 3, 4} share one of five."""
+    a, b = tensor(9, 8, 7, 0, 0, 0, 0, 0, 0, 0), tensor(0, 0, 7, 9, 8, 0, 0, 0, 0, 0)
+    assert compare_scores(a, b, 30).jaccard == pytest.approx(1 / 5)
+    assert compare_scores(a, a, 30) == (pytest.approx(1), 1)
+    assert compare_scores(a, b, 100).jaccard == 1
+    assert compare_scores(a, b, 1).jaccard is None
+
+
+def test_chance_is_what_random_sets_have():
+    assert chance_jaccard(100, 10000) == pytest.approx(1 / 199)
+    assert chance_jaccard(7, 7) == 1
+    assert chance_jaccard(0, 7) == 0
+    rng = np.random.default_rng(0)
+    shared = np.mean([len(np.intersect1d(*(rng.permutation(50)[:20] for _ in range(2)))) for _ in range(2000)])
+    assert chance_jaccard(20, 50) == pytest.approx(shared / (40 - shared), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (1, []),
+        (2, [((0,), (1,))]),
+        (4, [((0, 1), (2, 3)), ((0, 2), (1, 3))]),
+        (5, [((0, 1), (2, 3, 4)), ((0, 2, 4), (1, 3))]),
+    ],
+)
+def test_halves_of_the_probe(images, expected):
+    probe = tuple(image(seed, ("blur", "noise")) for seed in range(images))
+    problem = replace(subject_of().problem, probe=probe)
+    found = [
+        tuple(tuple(probe.index(i) for i in part.probe) for part in (comparison.first, comparison.second))
+        for comparison in halves(problem)
+    ]
+    assert found == expected
+
+
+def linear_problem():
+    """One convolution with squared error: the gradient is affine along the path, so that every rule agrees."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 3, 3, padding=1)
+    baseline = {n: v.detach().clone().double() for n, v in network.state_dict().items()}
+    target = {n: v + torch.randn_like(v) for n, v in baseline.items()}
+    pairs = (image(seed, ("blur", "noise")) for seed in (1, 2))
+    probe = tuple(replace(pair, hr=torch.rand(3, 8, 8)) for pair in pairs)
+    return Problem(network, baseline, target, probe, ("blur", "noise"), quadrature("midpoint", 4))
+
+
+def test_rules_that_are_exact_agree():
+    problem = linear_problem()
+    subject = subject_of()
+    subject = replace(subject, problem=problem, attribution=attribute(problem, METHODS), headline=30.0)
+    rows = stability(subject, points=[1, 2, 5], authors_points=0).tables["stability"]
+    exact = [row for row in rows if row["kind"] == "points"]
+    assert [row["a"] for row in exact[::4]] == ["Gauss–Legendre 1", "Gauss–Legendre 2"]
+    assert {row["jaccard"] for row in exact} == {1}
+    assert [row["spearman"] for row in exact] == pytest.approx([1] * 8)
+
+
+def test_the_problems_that_are_compared():
+    problem = subject_of().problem
+    points = list(refinements(problem, [2, 4, 8], authors_points=10))
+    assert [(len(c.first.rule), len(c.second.rule)) for c in points] == [(2, 8), (4, 8), (10, 8)]
+    assert points[-1].first.rule.points.tolist() == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert len({id(comparison.second) for comparison in points}) == 1
+    (precision,) = precisions(linear_problem())
+    assert (precision.first.autocast, precision.second.autocast) == (torch.bfloat16, None)
+    assert {value.dtype for value in precision.second.target.values()} == {torch.float32}
+
+
+def test_every_comparison_of_every_method_is_in_the_table():
+    calls = []
+
+    def counted(problem):
+        calls.append(problem)
+        return METHODS["faig"](problem)
+
+    subject = subject_of()
+    subject = replace(subject, methods={**METHODS, "faig": counted})
+    found = stability(subject, points=[1, 2, 4], authors_points=3)
+    rows = found.tables["stability"]
+    # halves of the two probe images, points 1, 2, 4 and 3 of the authors', two precisions: each attributed once
+    assert len(calls) == 2 + 3 + 1 + 2
+    assert len(rows) == (1 + 3 + 1) * 2 * 2
+    assert set(rows[0]) == {"kind", "a", "b", "method", "degradation", "spearman", "jaccard", "chance"}
+    assert {row["method"] for row in rows} == {"faig", "signed_share"}
+    worst = min(row["jaccard"] for row in rows if (row["kind"], row["method"]) == ("points", "faig"))
+    assert found.metrics["stability/points/faig/jaccard"] == worst
+    assert all(-1 <= row["spearman"] <= 1 and 0 <= row["jaccard"] <= 1 for row in rows)
+
+
+def test_a_method_that_draws_is_left_out():
+    subject = subject_of(method="random")
+    assert stability(subject, points=[1, 2], authors_points=0, beside=()).tables == {}
+    rows = stability(subject, points=[1, 2], authors_points=0, beside=["faig", "absent"]).tables["stability"]
+    assert {row["method"] for row in rows} == {"faig"}

@@ -1,0 +1,32 @@
+"""A subject for analyses: two small networks with a path integral, and noise for images. Milliseconds."""
+
+import torch
+
+from faig_lab.analysis import Subject
+from faig_lab.attribution import Problem, attribute, quadrature
+from faig_lab.attribution.methods import faig, random_filters, signed_share
+from faig_lab.data import Degradation, Downsample, PairedImage, StudyData
+from faig_lab.networks import SRResNet
+
+METHODS = {"faig": faig, "signed_share": signed_share, "random": random_filters}
+
+
+def image(seed, degradations):
+    generator = torch.Generator().manual_seed(seed)
+    lr = {name: torch.rand(3, 8, 8, generator=generator) for name in ("clean", *degradations)}
+    return PairedImage(f"image{seed}", torch.rand(3, 16, 16, generator=generator), lr)
+
+
+def subject_of(degradations=("blur", "noise"), method="faig"):
+    """A subject whose target is the baseline with noise on every weight."""
+    torch.manual_seed(0)
+    network = SRResNet(features=4, blocks=1)
+    baseline = {n: v.clone() for n, v in network.state_dict().items()}
+    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
+    probe = tuple(image(seed, degradations) for seed in (1, 2))
+    held_out = tuple(image(seed, degradations) for seed in (3, 4))
+    problem = Problem(network, baseline, target, probe, degradations, quadrature("midpoint", 2), seed=3)
+    data = StudyData((), probe, held_out, degradations)
+    attribution = attribute(problem, METHODS)
+    degradation = Degradation({}, Downsample("bicubic", True), 2, True)
+    return Subject(problem, METHODS, attribution, method, data, degradation, (1.0, 10.0), 10.0)

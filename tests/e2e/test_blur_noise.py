@@ -1,0 +1,455 @@
+"""The whole study through the command line, on networks and images that take seconds."""
+
+import csv
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import golden_case
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import faig_lab
+from faig_lab.__main__ import main
+from faig_lab.networks import SRResNet, load_weights
+
+BARE = ["+experiment=blur_noise", "trainer=cpu", "trainer.precision=32-true", "logger=none"]
+NETWORK = ["network.features=4", "network.blocks=1"]
+TINY = [
+    *BARE,
+    *NETWORK,
+    "data.probe_crop=32",
+    "data.probe_crops=1",
+    "data.test_crop=32",
+    "data.test_crops=1",
+    "training.batch_size=2",
+    "training.baseline.iterations=5",
+    "training.target.iterations=4",
+    "training.validate_every=2",
+    "attribution.points=2",
+    "attribution.methods.random.draws=2",
+]
+DEGRADATIONS = ("blur", "noise")
+PERCENTS = ("0.1", "0.5", "1", "3", "5", "10")
+
+
+def run(root, name, *settings, store="store", base=TINY):
+    """A run in this process; its folder."""
+    folder = root / name
+    assert main([*base, f"store={root / store}", f"hydra.run.dir={folder}", *settings]) == 0
+    return folder
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(folder, name):
+    with (folder / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def arrays(folder):
+    with np.load(folder / "attribution" / "scores.npz", allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def weights(folder):
+    return {name: torch.load(folder / "weights" / f"{name}.pt", weights_only=True) for name in ("baseline", "target")}
+
+
+def contents(folder):
+    """Every file below a folder: bytes and time of its last change."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def hidden(folder):
+    """What a writer that was broken off may leave: temporary files and half-built entries; not locks."""
+    paths = [path.relative_to(folder) for path in folder.rglob(".*") if path.suffix != ".lock"]
+    return [path for path in paths if ".hydra" not in path.parts]
+
+
+def assert_same_numbers(some, other):
+    """Weights, scores and tables agree bit for bit."""
+    for name, state in weights(some).items():
+        same = weights(other)[name]
+        assert list(state) == list(same)
+        assert all(torch.equal(state[key], same[key]) for key in state), name
+    first, second = arrays(some), arrays(other)
+    assert sorted(first) == sorted(second)
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    tables = sorted(path.name for path in (some / "tables").iterdir())
+    assert tables == sorted(path.name for path in (other / "tables").iterdir())
+    for name in tables:
+        assert (some / "tables" / name).read_bytes() == (other / "tables" / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def first(root):
+    return run(root, "first")
+
+
+@pytest.fixture(scope="module")
+def given(first):
+    """The weights of the first run as settings."""
+    return [f"{name}.weights={first}/weights/{name}.pt" for name in ("baseline", "target")]
+
+
+# The folder
+
+
+def test_a_finished_run_says_so(first):
+    status = read(first / "status.json")
+    assert (status["state"], status["error"]) == ("done", None)
+    assert {"data", "baseline", "target", "attribution", "analysis", "report"} <= set(status["stages_done"])
+    assert hidden(first) == []
+    config = (first / "config.yaml").read_text()
+    assert "${" not in config
+    assert yaml.safe_load(config)["network"]["features"] == 4
+
+
+def test_the_headline_numbers_are_complete(first):
+    metrics = read(first / "metrics.json")
+    assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+    wanted = {f"seconds/{stage}" for stage in ("data", "baseline", "target", "attribution", "analysis", "report")}
+    for degradation in DEGRADATIONS:
+        wanted |= {f"psnr/{network}/{degradation}" for network in ("bicubic", "baseline", "target")}
+        wanted.add(f"completeness_gap/{degradation}")
+        wanted |= {
+            f"{measure}/{method}/{percent}/{masked}/{degradation}"
+            for measure in ("removed", "output_difference")
+            for method in ("faig", "signed_share", "random")
+            for percent in PERCENTS
+            for masked in DEGRADATIONS
+        }
+    assert wanted <= set(metrics)
+    for degradation in DEGRADATIONS:
+        assert metrics[f"removed/faig/0.1/{degradation}/{degradation}"] == 0  # 0.1 % of 136 filters are none
+
+
+def test_metrics_are_the_means_of_the_tables(first):
+    metrics = read(first / "metrics.json")
+    for name in ("bicubic", "baseline", "target"):
+        rows = [r for r in table(first, "restoration") if (r["network"], r["degradation"]) == (name, "noise")]
+        assert metrics[f"psnr/{name}/noise"] == pytest.approx(np.mean([float(r["psnr"]) for r in rows]))
+    rows = [r for r in table(first, "masking") if (r["method"], float(r["percent"])) == ("random", 10)]
+    rows = [r for r in rows if (r["masked"], r["degradation"]) == ("blur", "noise")]
+    assert len(rows) == 2
+    assert metrics["removed/random/10/blur/noise"] == pytest.approx(np.mean([float(r["removed"]) for r in rows]))
+
+
+def test_the_weights_are_tensors_with_their_description(first):
+    for name, state in weights(first).items():
+        assert all(type(value) is torch.Tensor for value in state.values())
+        load_weights(first / "weights" / f"{name}.pt", SRResNet(features=4, blocks=1))
+        description = yaml.safe_load((first / "weights" / f"{name}.yaml").read_text())
+        assert description["network"] == {
+            "_target_": "faig_lab.networks.SRResNet",
+            "scale": 2,
+            "features": 4,
+            "blocks": 1,
+        }
+        assert "EMA" in description["theta"]
+    assert not torch.equal(*(state["conv_last.weight"] for state in weights(first).values()))
+
+
+def test_the_description_counts_every_step(first):
+    counts = [
+        yaml.safe_load((first / "weights" / f"{n}.yaml").read_text())["iterations"] for n in ("baseline", "target")
+    ]
+    assert counts == [5, 4]
+
+
+def test_the_scores_fit_the_layout_and_each_other(first):
+    scores, layout = arrays(first), read(first / "attribution" / "layout.json")
+    others = [f"{method}/{d}" for method in ("signed_share", "random") for d in DEGRADATIONS]
+    assert sorted(scores) == sorted([*DEGRADATIONS, *others])
+    assert layout["filters"] == sum(row["out"] * row["in"] for row in layout["layers"]) == 136
+    for name, values in scores.items():
+        assert values.shape == ((2, 136) if name.startswith("random") else (136,))
+        assert np.isfinite(values).all()
+    assert np.array_equal(scores["blur"], -scores["noise"])
+    assert np.unique(scores["blur"]).size > 68
+    for degradation in DEGRADATIONS:
+        lines = (first / "attribution" / f"{degradation}_index.txt").read_text().split()
+        assert sorted(map(int, lines)) == list(range(136))
+        assert (np.diff(scores[degradation][np.array(lines, int)]) <= 0).all()
+
+
+def test_the_provenance_says_what_was_done(first):
+    provenance = read(first / "attribution" / "provenance.json")
+    assert (provenance["rule"], provenance["points"], provenance["precision"]) == ("gauss_legendre", 2, "float32")
+    assert "EMA" in provenance["theta"]["target"]
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert not set(provenance["probe"]) & set(provenance["held_out"])
+    scenes = [{name.split("_x")[0] for name in provenance[side]} for side in ("training", "probe", "held_out")]
+    assert all(scenes)
+    assert len(set.union(*scenes)) == sum(map(len, scenes))
+
+
+def test_the_tables_have_their_columns(first):
+    starts = {
+        "restoration": "network,degradation,image,psnr,psnr_y,ssim",
+        "masking": "method,draw,percent,filters,masked,degradation,psnr,removed,output_difference",
+        "specificity": "method,percent,masked,own,other,specificity,specificity_std",
+        "distribution": "method,degradation,percent,layer,depth,filters,discovered,share",
+        "completeness": "image,degradation,loss_baseline,loss_target,loss_change,attribution_sum,gap",
+        "training_baseline": "step,loss,learning_rate,psnr/",
+        "training_target": "step,loss,learning_rate,psnr/",
+    }
+    for name, start in starts.items():
+        lines = (first / "tables" / f"{name}.csv").read_text().splitlines()
+        assert lines[0].startswith(start)
+        assert len(lines) > 1
+    inputs = {row["degradation"] for row in table(first, "restoration")}
+    assert inputs == {"clean", "blur", "noise", "blur+noise"}
+
+
+def test_the_report_shows_pictures_and_needs_no_other_file(first):
+    assert len(list((first / "figures").glob("*.png"))) >= 3
+    page = (first / "report.html").read_text(encoding="utf-8")
+    assert len(page) > 20_000
+    assert "<img" in page or "<svg" in page
+    outside = re.findall(r"""(?:src|href)\s*=\s*["'](?!#|data:|mailto:)([^"']+)""", page)
+    assert not [u for u in outside if re.search(r"\.(js|css|png|jpe?g|svg|woff2?)($|\?)", u)]
+
+
+# Again
+
+
+def test_another_attribution_setting_trains_nothing(first, root):
+    before = contents(root / "store")
+    second = run(root, "second", "attribution.points=3", "analysis.percents=[1,5]")
+    assert contents(root / "store") == before
+    log = (second / "run.log").read_text()
+    assert log.count("already trained") == 2
+    assert "loss" not in log
+    some, other = weights(first), weights(second)
+    assert all(torch.equal(v, other[n][key]) for n, state in some.items() for key, v in state.items())
+    assert not np.array_equal(arrays(first)["blur"], arrays(second)["blur"])
+    for name in ("training_baseline", "training_target"):
+        assert table(first, name) == table(second, name)
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_store(first, root):
+    assert_same_numbers(first, run(root, "again", store="another store"))
+
+
+def test_the_same_command_gives_the_same_bits_from_the_store(first, root):
+    assert_same_numbers(first, run(root, "from store"))
+
+
+@pytest.mark.parametrize("channels_last", ["true", "false"])
+def test_trained_and_stored_weights_have_the_same_scores_at_a_realistic_width(root, channels_last):
+    settings = ["network.features=24", "network.blocks=2", f"training.channels_last={channels_last}"]
+    name = f"wide {channels_last}"
+    trained = run(root, f"{name} trained", *settings, store=name)
+    assert_same_numbers(trained, run(root, f"{name} stored", *settings, store=name))
+
+
+def test_another_seed_gives_other_weights(first, root):
+    other = run(root, "seed 1", "seed=1")
+    assert not torch.equal(*(weights(folder)["target"]["conv_hr.weight"] for folder in (first, other)))
+
+
+# Given weights
+
+
+def test_given_weights_are_not_trained(first, given, root):
+    folder = run(root, "given", *given, store="unused store")
+    assert not (root / "unused store").exists()
+    assert not list((folder / "tables").glob("training_*.csv"))
+    assert all(np.array_equal(values, arrays(folder)[name]) for name, values in arrays(first).items())
+    for name in ("masking", "restoration", "specificity"):
+        assert table(folder, name) == table(first, name)
+    assert f"{first}/weights/target.pt" in read(folder / "attribution" / "provenance.json")["theta"]["target"]
+
+
+def test_the_target_is_trained_from_a_given_baseline(first, given, root):
+    folder = run(root, "given baseline", given[0])
+    assert torch.equal(weights(folder)["target"]["conv_hr.bias"], weights(first)["target"]["conv_hr.bias"])
+    assert "target: already trained" in (folder / "run.log").read_text()
+
+
+def test_wrong_weights_are_refused_in_one_line(given, root, capsys):
+    settings = [
+        *TINY,
+        given[0],
+        given[1].replace("target.pt", "target.yaml"),
+    ]
+    assert main([*settings, f"hydra.run.dir={root / 'refused'}"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: target.weights: ")
+
+
+# Ready-made pairs
+
+
+def png(path, image):
+    levels = image * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels.round().to(torch.uint8).permute(1, 2, 0).numpy()).save(path)
+
+
+def test_paired_images_give_the_authors_scores(tmp_path):
+    for image in golden_case.probe():
+        png(tmp_path / "hr" / f"{image.name}.png", image.hr)
+        for name, lr in image.lr.items():
+            png(tmp_path / name / f"{image.name}.png", lr)
+    folder = run(
+        tmp_path,
+        "paired",
+        "data=paired",
+        f"data.hr_dir={tmp_path / 'hr'}",
+        *(f"data.lr_dirs.{name}={tmp_path / name}" for name in ("clean", *DEGRADATIONS)),
+        "network.features=16",
+        "network.blocks=2",
+        *(f"{name}.weights={golden_case.FOLDER / name}.pth" for name in ("baseline", "target")),
+        "attribution=faig_reference",
+        "attribution.points=10",
+        "attribution.precision=float64",
+        "attribution.methods.random.draws=1",
+        "analysis.percents=[1]",
+        base=BARE,
+    )
+    scores = arrays(folder)
+    for degradation in DEGRADATIONS:
+        expected = golden_case.golden(f"faig_{degradation}_10").sum(0)
+        assert np.abs(scores[degradation] - expected).max() <= 1e-10 * np.abs(expected).max()
+        order = np.loadtxt(folder / "attribution" / f"{degradation}_index.txt", dtype=int)
+        count = len(expected) // 100
+        assert set(order[:count]) == set(np.argsort(-expected, kind="stable")[:count])
+    provenance = read(folder / "attribution" / "provenance.json")
+    assert sorted(provenance["probe"]) == sorted(golden_case.NAMES)
+    assert any("judged on the probe images themselves" in note for note in provenance["notes"])
+    assert "judged on the probe images themselves" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+# Folders of photographs
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for side in ("train", "probe", "test"):
+        for name in ("a", "b"):
+            path = tmp_path / side / f"{side}_{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            coarse = rng.integers(0, 256, (15, 17, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((68, 60), Image.Resampling.BICUBIC).save(path)
+    return tmp_path
+
+
+def folder_settings(folders):
+    return ["data=folder", *(f"data.{side}_dir={folders / side}" for side in ("train", "probe", "test"))]
+
+
+def test_a_study_of_own_photographs(folders):
+    folder = run(folders, "own", *folder_settings(folders))
+    provenance = read(folder / "attribution" / "provenance.json")
+    assert provenance["training"] == ["train_a", "train_b"]
+    assert {name.split("_x")[0] for name in provenance["held_out"]} == {"test_a", "test_b"}
+    assert {row["image"].split("_x")[0] for row in table(folder, "restoration")} == {"test_a", "test_b"}
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_corrupt_photograph_is_one_line_that_names_it(folders, side, capsys):
+    path = folders / side / f"{side}_b.png"
+    path.write_bytes(path.read_bytes()[:1000])
+    run_folder = folders / "broken"
+    code = main([*TINY, *folder_settings(folders), f"store={folders / 'store'}", f"hydra.run.dir={run_folder}"])
+    assert code == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == [lines[-1]]
+    assert str(path) in lines[-1]
+    assert "Traceback" not in captured.err
+    assert not (folders / "store").exists()
+    status = read(run_folder / "status.json")
+    assert (status["state"], status["stage"]) == ("failed", "data")
+    assert status["error"] == lines[-1].removeprefix("error: ")
+
+
+# What ends a run early
+
+
+def test_a_crash_in_the_report_keeps_everything_before_it(given, root, monkeypatch, capsys):
+    def crash(*arguments):
+        raise RuntimeError("no space\nleft")
+
+    monkeypatch.setattr("faig_lab.pipeline.write_report", crash)
+    folder = root / "crashed"
+    assert main([*TINY, *given, f"hydra.run.dir={folder}"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: RuntimeError: no space left (traceback in {folder})"
+    status = read(folder / "status.json")
+    assert (status["state"], status["stage"], status["error"]) == ("failed", "report", "RuntimeError: no space left")
+    assert status["stages_done"][-1] == "analysis"
+    assert "removed/faig/1/blur/noise" in read(folder / "metrics.json")
+    assert table(folder, "masking")
+    assert hidden(folder) == []
+
+
+@pytest.fixture
+def _interruptible():
+    """Processes that are started here can be interrupted, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def endless(_interruptible, tmp_path):
+    """`python -m faig_lab` on a training without end, as soon as it has logged its first validation."""
+    source = str(Path(faig_lab.__file__).resolve().parents[1])
+    steps = ["training.baseline.iterations=1000000", "training.baseline.restart_every=1000000"]
+    places = [f"store={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "faig_lab", *TINY, *steps, *places],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    with process:
+        try:
+            log, patience = tmp_path / "run" / "run.log", time.monotonic() + 120
+            while not (log.is_file() and "baseline 2/" in log.read_text()):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < patience
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "shown"),
+    [(signal.SIGINT, 130, "interrupted (Ctrl-C)"), (signal.SIGTERM, None, "terminated (SIGTERM)")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_signal_during_training_leaves_nothing_half_written(endless, tmp_path, number, code, shown):
+    endless.send_signal(number)
+    _, errors = endless.communicate(timeout=120)
+    assert endless.returncode == code or (code is None and endless.returncode != 0)
+    status = read(tmp_path / "run" / "status.json")
+    assert (status["state"], status["error"], status["stage"]) == ("failed", shown, "baseline")
+    assert status["stages_done"] == ["data"]
+    assert hidden(tmp_path) == []
+    assert [path for path in (tmp_path / "store").iterdir() if path.suffix != ".lock"] == []
+    assert "Traceback" not in errors

@@ -1,0 +1,242 @@
+"""Weights files: three formats in, one out, nothing executed, and every refusal is one line."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from golden_case import FOLDER
+from omegaconf import OmegaConf
+from torch import nn
+
+from faig_lab.errors import UserError
+from faig_lab.networks import SRResNet, load_weights, save_weights
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return SRResNet(features=4, blocks=1)
+
+
+@pytest.fixture
+def state(network):
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(content, name="weights.pth"):
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def assert_same(some, other):
+    assert list(some) == list(other)
+    assert all(torch.equal(some[name], other[name]) and some[name].dtype == other[name].dtype for name in some)
+
+
+def refusal(path, network, key="weights"):
+    """The message that a file is refused with: one line that names key and file."""
+    with pytest.raises(UserError) as caught:
+        load_weights(path, network, key)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{key}: ")
+    assert str(path) in message
+    return message
+
+
+FORMATS = {
+    "flat": lambda state: state,
+    "params": lambda state: {"params": state},
+    "params_ema": lambda state: {"params_ema": state},
+    "averaged before raw": lambda state: {
+        "params": {n: torch.zeros_like(v) for n, v in state.items()},
+        "params_ema": state,
+    },
+    "raw where nothing is averaged": lambda state: {"params_ema": None, "params": state},
+    "parallel": lambda state: {"params": {f"module.{n}": v for n, v in state.items()}},
+    "Lightning": lambda state: {
+        "epoch": 1,
+        "global_step": 3,
+        "state_dict": {f"network.{n}": v for n, v in state.items()},
+        "optimizer_states": [{"state": {}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}],
+        "current_model_state": {f"network.{n}": torch.zeros_like(v) for n, v in state.items()},
+    },
+    "another order": lambda state: dict(reversed(state.items())),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=str)
+def test_every_format_is_read(form, network, state, save):
+    assert_same(load_weights(save(FORMATS[form](state)), network), state)
+
+
+def test_the_authors_files_are_read():
+    network = SRResNet(features=16, blocks=2)
+    for name in ("baseline", "target"):
+        network.load_state_dict(load_weights(FOLDER / f"{name}.pth", network))
+
+
+def test_old_files_of_torch_are_read(network, state, tmp_path):
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert_same(load_weights(tmp_path / "old.pth", network), state)
+
+
+def test_the_network_is_not_changed(network, state, save):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_weights(save(state), network)
+    assert_same(dict(network.state_dict()), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_saved_and_loaded_is_the_same_to_the_bit(dtype, network, state, tmp_path):
+    state = {name: value.to(dtype) for name, value in state.items()}
+    save_weights(tmp_path / "some" / "folder" / "a.pt", state, {"what": "target"})
+    assert_same(load_weights(tmp_path / "some" / "folder" / "a.pt", network), state)
+
+
+def test_memory_format_and_gradients_do_not_get_into_the_file(network, state, tmp_path):
+    network = network.to(memory_format=torch.channels_last)
+    network.load_state_dict(state)
+    save_weights(tmp_path / "a.pt", dict(network.named_parameters()), {})
+    stored = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert all(type(value) is torch.Tensor and value.is_contiguous() for value in stored.values())
+    assert not any(value.requires_grad for value in stored.values())
+    assert_same(stored, state)
+
+
+def test_only_the_tensors_themselves_are_stored(network, tmp_path):
+    big = torch.zeros(1000, *network.state_dict()["conv_first.weight"].shape)
+    save_weights(tmp_path / "a.pt", {"x": big[0]}, {})
+    assert (tmp_path / "a.pt").stat().st_size < 10_000
+
+
+def test_the_description_lies_beside(state, tmp_path):
+    description = {"what": "target", "network": {"_target_": "faig_lab.networks.SRResNet", "scale": 2}, "seed": None}
+    save_weights(tmp_path / "target.pt", state, description)
+    assert OmegaConf.to_container(OmegaConf.load(tmp_path / "target.yaml")) == description
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["target.pt", "target.yaml"]
+
+
+def test_a_failed_write_leaves_the_old_file(network, state, tmp_path, monkeypatch):
+    save_weights(tmp_path / "a.pt", state, {})
+
+    def fail(content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_weights(tmp_path / "a.pt", {n: v + 1 for n, v in state.items()}, {})
+    monkeypatch.undo()
+    assert_same(load_weights(tmp_path / "a.pt", network), state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "a.yaml"]
+
+
+class Malicious:
+    """Makes a folder as soon as it is unpickled by a reader that believes everything."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "old torch", "beside tensors"])
+def test_nothing_in_a_file_is_executed(form, network, state, tmp_path):
+    trap, path = tmp_path / "executed", tmp_path / "evil.pth"
+    evil = Malicious(trap)
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(evil, protocol=2))
+    else:
+        content = {"params": state, "extra": evil} if form == "beside tensors" else evil
+        torch.save(content, path, _use_new_zipfile_serialization=form != "old torch")
+    assert "nothing in it was executed" in refusal(path, network)
+    assert not trap.exists()
+    if form == "pickle":  # The trap is a real one.
+        pickle.loads(path.read_bytes())
+        assert trap.exists()
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+def test_a_truncated_file_is_refused(share, zipped, network, state, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    refusal(path, network)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"step,loss\n0.5,1.2\n",
+        b"0.5,1.2\n",
+        b"Hello, this is no weights file\n",
+        b"The weights are elsewhere\n",
+        b"GIF89a",
+        b"\x89PNG\r\n\x1a\n",
+        b"PK\x03\x04",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        b"<!DOCTYPE html><html>Not found</html>",
+        b'{"params": {}}',
+        bytes(range(256)),
+    ],
+)
+def test_a_file_that_is_something_else_is_refused(content, network, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    refusal(path, network)
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {}, [torch.zeros(2)], torch.zeros(2), {"params": {}}, {"params": {"a": 1}}, {"epoch": 3}]
+)
+def test_a_file_without_weights_is_refused(content, network, save):
+    assert "holds no weights; expected a dict of tensors" in refusal(save(content), network)
+
+
+def test_a_missing_file_names_the_nearest(network, state, save, tmp_path):
+    save(state, "baseline_ema.pth")
+    save(state, "target.pth")
+    message = refusal(tmp_path / "basline_ema.pth", network, "baseline.weights")
+    assert message.endswith(f"did you mean {tmp_path / 'baseline_ema.pth'}?")
+    assert "did you mean" not in refusal(tmp_path / "zzz", network)
+    assert "no file" in refusal(tmp_path / "no folder" / "a.pth", network)
+    assert "no file" in refusal(tmp_path, network)
+
+
+def test_missing_and_unknown_names_are_named(network, state, save):
+    message = refusal(save({n: v for n, v in state.items() if not n.startswith("conv_hr")}), network)
+    assert "is not for this SRResNet: it lacks conv_hr.weight, conv_hr.bias; see the network settings" in message
+    message = refusal(save(state | {"upconv2.weight": torch.zeros(1)}), network)
+    assert "it has unknown upconv2.weight; see the network settings" in message
+    message = refusal(save({"features.0.weight": torch.zeros(1)}), network)
+    assert f"it lacks {', '.join(list(state)[:3])} and {len(state) - 3} more and has unknown features.0.w" in message
+
+
+def test_a_wrong_shape_names_scale_and_size(network, save):
+    message = refusal(save(SRResNet(scale=3, features=4, blocks=1).state_dict()), network, "target.weights")
+    assert "upconv1.weight is 36×4×3×3 in the file and 16×4×3×3 in the network; check network.scale" in message
+    assert "conv_first.weight is 6×3×3×3" in refusal(save(SRResNet(features=6, blocks=1).state_dict()), network)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused(value, network, state, save):
+    state["conv_hr.bias"][1] = value
+    assert "has values that are not finite in conv_hr.bias" in refusal(save(state), network)
+
+
+def test_other_networks_with_buffers_are_served(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    save_weights(tmp_path / "a.pt", network.state_dict(), {})
+    assert_same(load_weights(tmp_path / "a.pt", network), dict(network.state_dict()))

@@ -1,0 +1,83 @@
+"""The section on modulation says what the table says, whichever way it comes out."""
+
+import pytest
+import torch
+from PIL import Image
+
+from faig_lab.analysis import Example
+from faig_lab.reporting.figures import write_strips
+from faig_lab.reporting.report import write_report
+from faig_lab.reporting.run_files import read_run
+from faig_lab.reporting.sections.modulation import SECTION
+from faig_lab.reporting.style import write_figure
+from faig_lab.reporting.tables import write_table
+
+STRENGTHS = (0.0, 0.5, 1.0, 1.5)
+RISING, BUMPY, FLAT, MOVING = (27.0, 29.0, 31.5, 31.0), (27.0, 26.5, 31.5, 31.9), (29.5,) * 4, (28.0, 29.0, 29.5, 29.5)
+
+
+@pytest.fixture
+def make(make_run):
+    def write(own=RISING, other=FLAT, degradations=("blur", "noise")):
+        folder = make_run(degradations)
+        sets = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
+        rows = [
+            {
+                "method": "faig", "percent": 1.0, "filters": 122, "modulated": name, "strength": strength,
+                "degradation": shown, "psnr": psnr, "removed": 0.0,
+            }
+            for name in sets
+            for shown in degradations
+            for strength, psnr in zip(STRENGTHS, own if shown in name.split("+") else other, strict=True)
+        ]  # fmt: skip
+        write_table(folder / "tables" / "modulation.csv", rows)
+        return folder
+
+    return write
+
+
+def said(folder):
+    return " ".join(SECTION.sentences(read_run(folder)))
+
+
+def test_a_dial(make):
+    text = said(make())
+    assert "Deblurring filters (122): PSNR on blurred input goes from 27.00 dB at λ = 0 to 31.50 dB at λ = 1" in text
+    assert "rising all the way" in text
+    assert "best measured strength is λ = 1 (the target itself); at λ = 1.5 it is 31.00 dB, −0.50" in text
+    assert "noisy input stays put: it moves by up to 0.00 dB" in text
+    assert "All together (122)" in text
+
+
+def test_no_dial(make):
+    text = said(make(BUMPY, MOVING))
+    assert "but not steadily: it falls by 0.50 dB between λ = 0 and 0.5" in text
+    assert "best measured strength is λ = 1.5 (31.90 dB, +0.40 against the target)" in text
+    assert "noisy input does not stay put: it moves by up to 1.50 dB (at λ = 0), 33 % of what" in text
+
+
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+def test_figure_table_and_pictures_are_in_the_report(make, degradations):
+    folder = make(degradations=degradations)
+    truth = torch.rand(3, 128, 128)
+    keys = [f"{name}/{strength:g}" for name in (*degradations, "+".join(degradations)) for strength in STRENGTHS]
+    examples = [
+        Example("a", name, truth[:, ::2, ::2], truth, dict.fromkeys(keys, truth), dict.fromkeys(keys, 30.0))
+        for name in degradations
+    ]
+    write_strips(folder, "modulation", examples)
+    write_strips(folder, "masking", examples)  # an analysis without a section draws nothing
+    figure = SECTION.figure(read_run(folder))
+    assert figure is not None
+    write_figure(folder / "figures" / "modulation.png", figure)
+    pictures = sorted(folder.glob("figures/modulation_*.png"))
+    assert [path.stem for path in pictures] == sorted(f"modulation_{name}" for name in degradations)
+    for path in pictures:
+        with Image.open(path) as image:
+            assert image.width == 1400
+    page = write_report(folder).read_text(encoding="utf-8")
+    start = page.index('<section aria-labelledby="modulation">')
+    section = page[start : page.index("</section>", start)]
+    assert section.count("<img") == 1 + len(degradations)
+    assert "Pictures of one photograph with blurred input" in section
+    assert section.count("<tbody>") == 1

@@ -1,0 +1,90 @@
+"""The section on sparse patches says what the tables say, whichever way it comes out."""
+
+import json
+
+import pytest
+
+from faig_lab.files import write_json
+from faig_lab.reporting.report import write_report
+from faig_lab.reporting.run_files import read_run
+from faig_lab.reporting.sections.patches import SECTION
+from faig_lab.reporting.style import write_figure
+from faig_lab.reporting.tables import write_table
+
+
+def insertion(degradations, carried):
+    sets = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
+    return [
+        {
+            "method": "faig", "percent": percent, "filters": round(122.4 * percent), "patched": name,
+            "biases": biases, "kilobytes": 1 + 4.2 * percent, "degradation": shown, "psnr": 30.0,
+            "carried": 1.0 if percent == 100 and biases else carried * (percent > 0),
+        }
+        for biases in (0, 1)
+        for percent in (0, 1, 10, 100)
+        for name in sets
+        for shown in degradations
+    ]  # fmt: skip
+
+
+def pruning(degradations, lost):
+    return [
+        {"order": order, "percent": percent, "filters": 122 * percent, "degradation": shown, "psnr": 30.0, "lost": lost}
+        for order in ("faig", "random")
+        for percent in (90, 50, 20)
+        for shown in degradations
+    ]
+
+
+LAYERS = [
+    {"order": "faig", "percent": 50, "layer": f"body.{n}", "depth": n, "filters": 10, "kept": n, "share": n / 10}
+    for n in range(10)
+]
+
+
+@pytest.fixture
+def make(make_run):
+    def write(carried, lost, degradations=("blur", "noise")):
+        folder = make_run(degradations)
+        write_table(folder / "tables" / "patches.csv", insertion(degradations, carried))
+        write_table(folder / "tables" / "pruning.csv", pruning(degradations, lost))
+        if lost < 0.05:
+            write_table(folder / "tables" / "pruning_layers.csv", LAYERS)
+            metrics = json.loads((folder / "metrics.json").read_text())
+            write_json(folder / "metrics.json", metrics | {"filters_needed/faig": 50.0})
+        return folder
+
+    return write
+
+
+def said(folder):
+    return " ".join(SECTION.sentences(read_run(folder)))
+
+
+def test_needed_but_not_enough_and_nothing_idle(make):
+    text = said(make(carried=0.1, lost=0.5))
+    assert "the deblurring patch carries 10 % with 1 % of the filters (122, 5 kB)" in text
+    assert "in the target removes 85 %; put onto the baseline it brings 10 %: these filters are needed, but by" in text
+    assert "none by FAIG and none by random can be set back" in text
+    assert "nothing here says that the network could be thinner" in text
+
+
+def test_enough_and_half_idle(make):
+    text = said(make(carried=0.8, lost=0.01))
+    assert "these filters are needed and almost enough by themselves" in text
+    assert "50 % by FAIG and none by random can be set back to the baseline" in text
+    assert "body.0 (0 %), body.1 (10 %) and body.2 (20 %) keep the fewest" in text
+    assert "with 20 % of the filters the target's, chosen by FAIG without contrast, the worst input keeps 99 %" in text
+
+
+@pytest.mark.parametrize(
+    ("degradations", "lost"), [(("blur",), 0.5), (("blur", "noise"), 0.01), (("blur", "noise", "jpeg"), 0.5)]
+)
+def test_it_is_in_the_report(make, degradations, lost):
+    folder = make(0.3, lost, degradations)
+    figure = SECTION.figure(read_run(folder))
+    assert figure is not None
+    write_figure(folder / "figures" / "patches.png", figure)
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert '<section aria-labelledby="patches">' in page
+    assert "deblurring patch, 100 %" in page

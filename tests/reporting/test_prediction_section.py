@@ -1,0 +1,104 @@
+"""The section on prediction says what the tables say, whoever wins."""
+
+import pytest
+
+from faig_lab.files import write_json
+from faig_lab.reporting.report import write_report
+from faig_lab.reporting.run_files import read_run
+from faig_lab.reporting.sections.prediction import SECTION
+from faig_lab.reporting.style import write_figure
+from faig_lab.reporting.tables import write_table
+
+METHODS = ("overlap", "image_estimator", "linear_probe")
+RIGHT = {"overlap": (1.0, 0.8), "image_estimator": (0.9, 0.95), "linear_probe": (1.0, 0.95)}
+
+
+@pytest.fixture
+def make(make_run):
+    def write(degradations=("blur", "noise"), right=RIGHT, lost=4, interval=True):
+        folder = make_run(degradations)
+        mixes = ["+".join(degradations)] if len(degradations) > 1 else []
+        truths, answers = ["clean", *degradations, *mixes], ["clean", *degradations]
+        counts = [
+            {
+                "method": method, "truth": truth, "predicted": answer,
+                "count": (20 - lost if truth == answer or (truth in mixes and answer == degradations[-1]) else
+                          lost if answer == degradations[0] and truth in ("clean", *mixes) else
+                          lost if answer == "clean" and truth not in mixes else 0),
+            }
+            for method in METHODS for truth in truths for answer in answers
+        ]  # fmt: skip
+        accuracy = [
+            {
+                "method": method, "measure": measure, "fitted_on": "probe", "fitted_crops": 16, "images": 6,
+                "inputs": 60, "value": value, "low": value - 0.1 if interval else None,
+                "high": min(1, value + 0.1) if interval else None,
+            }
+            for method, (balanced, with_clean) in right.items()
+            for measure, value in (("accuracy", with_clean), ("balanced_accuracy", balanced))
+            if measure == "accuracy" or len(degradations) > 1
+        ]  # fmt: skip
+        overlaps = [
+            {"image": "a", "truth": truth} | {f"overlap/{name}": 0.1 + 0.5 * (name in truth) for name in degradations}
+            for truth in truths
+            for _ in range(5)
+        ]
+        for name, rows in (("", counts), ("_accuracy", accuracy), ("_overlaps", overlaps)):
+            write_table(folder / "tables" / f"prediction{name}.csv", rows)
+        write_json(folder / "metrics.json", {f"prediction/threshold/{name}": 0.4 for name in degradations})
+        return folder
+
+    return write
+
+
+def said(folder):
+    return " ".join(SECTION.sentences(read_run(folder)))
+
+
+def test_the_aim_is_reached_or_not(make):
+    text = said(make())
+    assert "Asked whether an input is blurred or noisy, top-k overlap is right for 100 % (90 to 100 %)" in text
+    assert "at least the 95 % that were the aim. Since every input was named rightly" in text
+    text = said(make(right=RIGHT | {"overlap": (0.9, 0.8)}))
+    assert "less than the 95 % that were the aim." in text
+    assert "Since every input" not in text
+
+
+def test_the_most_frequent_error_is_named(make):
+    assert "most frequent error is to call a noisy input clean (4 of 20 crops)" in said(make())
+    assert "without an error" in said(make(lost=0))
+
+
+def test_whoever_wins_is_said_to_win(make):
+    text = said(make())
+    assert "between blurred or noisy top-k overlap and linear probe on features share the first place (100 %)" in text
+    assert "with clean noise level and sharpness and linear probe on features share the first place (95 %)" in text
+    assert "before top-k overlap (80 %)" in text
+    text = said(make(right=RIGHT | {"overlap": (1.0, 0.99)}))
+    assert "with clean top-k overlap is best (99 %), before" in text
+
+
+def test_a_mix_has_no_right_answer(make):
+    assert (
+        "An input that is blurred and noisy has no single right answer; top-k overlap calls it "
+        "blurred in 4 of 20 crops and noisy in 16 of 20 crops." in said(make())
+    )
+
+
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+def test_figure_table_and_report_for_any_number_of_degradations(make, degradations, tmp_path):
+    folder = make(degradations, interval=False)
+    files = read_run(folder)
+    write_figure(tmp_path / "prediction.png", SECTION.figure(files))
+    table = SECTION.table(files)
+    assert len(table.rows) == 3
+    assert all(len(row) == len(table.head) for row in table.rows)
+    assert said(folder)
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert 'id="prediction"' in page
+
+
+def test_one_degradation_has_nothing_to_be_told_from(make):
+    text = said(make(("blur",)))
+    assert "nothing to tell it from" in text
+    assert "between" not in text

@@ -1,0 +1,124 @@
+"""The section on re-training says what the table says, whoever wins."""
+
+import pytest
+
+from faig_lab.reporting.report import write_report
+from faig_lab.reporting.run_files import read_run
+from faig_lab.reporting.sections.retraining import SECTION
+from faig_lab.reporting.sections.retraining_figure import result
+from faig_lab.reporting.style import write_figure
+from faig_lab.reporting.tables import write_table
+
+SHARES = {
+    "faig": 0.4, "signed_share": 0.5, "weight_change": 0.1, "random": 0.05, "other_degradation": 0.2,
+    "other_locations": 0.08, "redrawn_weights": 0.1, "target_values": 0.6, "target_values_moved": -2.0,
+    "whole_network": 0.7,
+}  # fmt: skip
+
+
+@pytest.fixture
+def make(make_run):
+    def write(degradations=("blur", "noise"), percents=(1.0,), without=(), **shares):
+        folder = make_run(degradations)
+        goals = [*degradations, "mix"] if len(degradations) > 1 else list(degradations)
+        rows = [
+            {
+                "variant": variant, "draw": draw, "percent": 100.0 if variant == "whole_network" else percent,
+                "trained": goal, "filters": 230 if goal == "mix" else 115, "degradation": shown, "psnr": 27.0,
+                "share": None if share is None else share + 0.01 * (2 * draw - 1) * (variant == "random"),
+            }
+            for percent in percents
+            for goal in goals
+            for variant, share in (SHARES | shares).items()
+            for draw in range(2 if variant == "random" else 1)
+            for shown in degradations
+            if variant not in without and (variant, goal) != ("other_degradation", "mix")
+        ]  # fmt: skip
+        write_table(folder / "tables" / "retraining.csv", rows)
+        return folder
+
+    return write
+
+
+def said(folder):
+    return " ".join(SECTION.sentences(read_run(folder)))
+
+
+def test_the_numbers_of_the_table_in_words(make):
+    text = said(make())
+    sizes = "115 for deblurring alone, 115 for denoising alone and 230 for the mix"
+    assert f"Trained are 1 % of the filters ({sizes})" in text
+    assert "the whole network reaches 70 % in deblurring alone, 70 % in denoising alone and 70 % in the mix" in text
+    assert (
+        "Deblurring alone: signed share learns most, 50 %, then FAIG 40 %, FAIG's for another degradation 20 %, "
+        "weight change 10 % and random filters 5 %."
+    ) in text
+    assert "The mix: signed share learns most, 50 %, then FAIG 40 %, weight change 10 %" in text
+    assert "too close" not in text
+
+
+def test_the_three_claims_hold_where_the_numbers_say_so(make):
+    text = said(make())
+    assert "other locations of the same layers reach 8 % instead of 40 % in deblurring alone" in text
+    assert "Locations matter here." in text
+    assert "Weights matter here." in text
+    assert "they reach −200 % instead of 60 % in deblurring alone" in text
+    assert "Connections matter here." in text
+
+
+def test_claims_that_fail_are_said_to_fail(make):
+    text = said(make(other_locations=0.41, redrawn_weights=0.6, target_values_moved=0.6))
+    assert "That locations matter cannot be seen here." in text
+    assert "The change even helps for deblurring alone, denoising alone and the mix." in text
+    assert "That connections matter cannot be seen here." in text
+
+
+def test_a_near_tie_is_not_decided(make):
+    text = said(make(faig=0.49))
+    assert "signed share learns most, 50 %" in text
+    assert "FAIG is too close to the first to call." in text
+
+
+def test_random_filters_may_win(make):
+    assert "Denoising alone: random filters learns most" not in said(make(random=0.9))
+    assert "Denoising alone: random filters learn most, 90 %" in said(make(random=0.9))
+
+
+def test_draws_are_averaged(make):
+    run = read_run(make())
+    assert result(run, "random", "blur", ["blur"], 1.0) == pytest.approx(0.05)
+    assert result(run, "random", "mix", ["blur", "noise"], 1.0) == pytest.approx(0.05)
+    assert result(run, "other_degradation", "mix", ["blur", "noise"], 1.0) is None
+
+
+def test_the_figure_is_drawn_and_is_the_same_twice(make, tmp_path):
+    pages = []
+    for name in ("one.png", "two.png"):
+        write_figure(tmp_path / name, SECTION.figure(read_run(make())))
+        pages.append((tmp_path / name).read_bytes())
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+@pytest.mark.parametrize("without", [(), ("random", "signed_share", "other_degradation")])
+def test_stands_for_every_kind_of_run(make, degradations, without, tmp_path):
+    folder = make(degradations, without=without)
+    write_figure(tmp_path / "figure.png", SECTION.figure(read_run(folder)))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert SECTION.title in page
+    table = SECTION.table(read_run(folder))
+    assert all(len(row) == len(table.head) for row in table.rows)
+
+
+def test_every_percent_has_its_row_and_the_headline_is_spoken_of(make):
+    folder = make(percents=(1.0, 5.0))
+    heads = [row[0] for row in SECTION.table(read_run(folder)).rows]
+    assert {"FAIG, 1 %", "FAIG, 5 %", "whole network"} <= set(heads)
+    assert len(heads) == len(set(heads))
+    assert "Trained are 1 % of the filters" in said(folder)
+
+
+def test_a_share_that_is_not_defined_is_a_dash(make):
+    folder = make(**dict.fromkeys(SHARES, None))
+    assert "learns most" not in said(folder)
+    assert SECTION.figure(read_run(folder)) is not None

@@ -1,0 +1,61 @@
+"""The section on stability says what its table says."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from faig_lab.reporting.report import write_report
+from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.reporting.sections.stability import SECTION
+from faig_lab.reporting.tables import write_table
+
+MakeRun = Callable[..., Path]
+PAIRS = (
+    ("probe", "first half", "second half"),
+    ("probe", "images 1, 3, …", "images 2, 4, …"),
+    ("points", "Gauss–Legendre 4", "Gauss–Legendre 32"),
+    ("precision", "bfloat16", "float32"),
+)
+JACCARD = {"probe": 0.4, "points": 0.95, "precision": 0.7}
+
+
+def write(run: Path, jaccard: Mapping[str, float | None] = JACCARD, methods: tuple[str, ...] = ("faig",)) -> RunFiles:
+    rows = [
+        {"kind": kind, "a": a, "b": b, "method": method, "degradation": name}
+        | {"spearman": 0.8, "jaccard": jaccard[kind], "chance": 0.005}
+        for kind, a, b in PAIRS
+        for method in methods
+        for name in ("blur", "noise")
+    ]
+    write_table(run / "tables" / "stability.csv", rows)
+    return read_run(run)
+
+
+def test_words_follow_the_numbers(make_run: MakeRun) -> None:
+    probe, points, precision, chance = SECTION.sentences(write(make_run()))
+    assert "the top sets of FAIG differ a lot (Jaccard index at least 0.40: deblurring, first half" in probe
+    assert "stay nearly the same" in points
+    assert "change in part" in precision
+    assert "0.005" in chance
+
+
+@pytest.mark.parametrize("missing", ["points", "probe"])
+def test_a_comparison_without_sets_is_left_out(make_run: MakeRun, missing: str) -> None:
+    said = SECTION.sentences(write(make_run(), jaccard=JACCARD | {missing: None}))
+    assert len(said) == 3
+
+
+def test_figure_table_and_page(make_run: MakeRun) -> None:
+    run = make_run()
+    files = write(run, methods=("faig", "signed_share"))
+    figure = SECTION.figure(files)
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes] == ["top sets: Jaccard index", "all filters: rank correlation"]
+    assert len(figure.axes[0].collections) == 4
+    table = SECTION.table(files)
+    assert table is not None
+    assert [row[0] for row in table.rows] == [f"{a} | {b}" for _, a, b in PAIRS]
+    assert table.rows[0][1] == "0.40 (0.80)"
+    assert {len(row) for row in table.rows} == {len(table.head)} == {5}
+    assert 'id="stability"' in write_report(run).read_text()

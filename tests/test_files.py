@@ -1,0 +1,136 @@
+"""Atomic writes: a reader sees the old file or the new one."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faig_lab.files import atomic_write, write_json, write_npz, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_at_the_end_and_not_before(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.suffix == path.suffix
+        assert temporary.name.startswith(".")
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with path.open() as reader, atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def write():
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_failure_after_the_writer_removed_its_file_is_no_second_failure(tmp_path):
+    def write():
+        with atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.unlink()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert names(tmp_path) == []
+
+
+def test_a_failure_of_the_final_step_leaves_nothing(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "inside").touch()
+    with pytest.raises(OSError, match="directory"):
+        write_text(tmp_path / "a", "text")
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_permissions_of_any_other_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+
+
+def test_writers_at_the_same_time_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_write(path) as first, atomic_write(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_text_is_utf_8(tmp_path):
+    write_text(tmp_path / "a.txt", "θ̄ × 2\n")
+    assert (tmp_path / "a.txt").read_bytes() == "θ̄ × 2\n".encode()
+
+
+def test_json_is_readable_by_people_and_machines(tmp_path):
+    value = {"psnr/target/blur": 31.5, "name": "θ", "nothing": None, "list": [1, 2]}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert "θ" in text
+    assert text.endswith("}\n")
+    assert text.count("\n") > len(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_refuses_what_is_no_number(tmp_path, value):
+    write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": [value]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_arrays_are_read_back_to_the_bit_under_names_with_slashes(tmp_path):
+    arrays = {"blur": np.random.default_rng(0).random(5), "random/blur": np.arange(6).reshape(2, 3)}
+    write_npz(tmp_path / "scores.npz", arrays)
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as stored:
+        assert sorted(stored.files) == sorted(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(stored[name], array)
+            assert stored[name].dtype == array.dtype
+    assert names(tmp_path) == ["scores.npz"]
+
+
+def test_the_same_arrays_are_the_same_numbers_whatever_was_there(tmp_path):
+    Path(tmp_path / "scores.npz").write_bytes(b"half a file")
+    write_npz(tmp_path / "scores.npz", {"a": np.ones(3)})
+    with np.load(tmp_path / "scores.npz") as stored:
+        assert stored["a"].tolist() == [1, 1, 1]

@@ -1,0 +1,395 @@
+"""The store: an entry is there completely or not at all, and two runs train one network once."""
+
+import ast
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import faig_lab
+from faig_lab.build import determinants, make_degradation
+from faig_lab.config import check, compose
+from faig_lab.data import PairedImage, Photograph, StudyData
+from faig_lab.errors import UserError
+from faig_lab.networks import SRResNet
+from faig_lab.training import Entry, fingerprint, numerics_version, open_entry, state_fingerprint
+from faig_lab.training.fit import Trained
+from faig_lab.training.store import _without_docstrings
+
+NEEDS = {"seed": 0, "network": {"features": 4}}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return SRResNet(features=4, blocks=1)
+
+
+@pytest.fixture
+def trained(network):
+    return Trained(dict(network.state_dict()), [{"step": 2.0, "loss": 0.1, "psnr/blur": 20.0}])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Fingerprints
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
+    some = {"a": 1, "b": {"c": [1, 2], "d": None}, "é": "σ"}
+    other = {"é": "σ", "b": {"d": None, "c": [1, 2]}, "a": 1}
+    assert fingerprint(some) == fingerprint(other)
+    assert len(fingerprint(some)) == 16
+    assert set(fingerprint(some)) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": 2, "b": [1, 2]},
+        {"a": 1, "b": [2, 1]},
+        {"a": 1, "b": [1, 2], "c": None},
+        {"a": 1},
+        {"a": "1", "b": [1, 2]},
+        {"a": True, "b": [1, 2]},
+        {"A": 1, "b": [1, 2]},
+    ],
+)
+def test_a_fingerprint_changes_with_every_value(other):
+    assert fingerprint(other) != fingerprint({"a": 1, "b": [1, 2]})
+
+
+def study(*names):
+    image = PairedImage("i", torch.zeros(3, 4, 4), {name: torch.zeros(3, 2, 2) for name in ("clean", "blur", "noise")})
+    train = tuple(Photograph(name, name, torch.zeros(8, 8, 3).byte().numpy(), f"hash of {name}") for name in names)
+    return StudyData(train, (image,), (image,), ("blur", "noise"))
+
+
+def needs(*overrides, name="target", photographs=("a", "b"), start=None):
+    settings = check(compose(["trainer=cpu", "trainer.precision=32-true", *overrides]))
+    return fingerprint(determinants(settings, name, study(*photographs), start))
+
+
+DETERMINING = [
+    "seed=1",
+    "network.features=25",
+    "network.blocks=9",
+    "network=srcnn_style_small",
+    "network.scale=3",
+    "training.batch_size=8",
+    "training.patch_size=96",
+    "training.ema_decay=0.9",
+    "training.channels_last=false",
+    "training.loss._target_=torch.nn.MSELoss",
+    "training.optimizer._target_=torch.optim.AdamW",
+    "training.optimizer.betas=[0.9,0.999]",
+    "training.target.iterations=10",
+    "training.target.learning_rate=1e-4",
+    "training.target.restart_every=10",
+    "training.target.minimum_learning_rate=0",
+    "degradation.quantise=false",
+    "degradation/downsample=bilinear",
+    "degradation=blur",
+    "degradation.parts.blur.sigma=1",
+    "degradation.parts.blur.probability=0.4",
+    "degradation.parts.noise.sigma=0.2",
+    "trainer.precision=bf16-mixed",
+    "+trainer.gradient_clip_val=1.0",
+]
+IRRELEVANT = [
+    "attribution=ig",
+    "attribution.points=3",
+    "attribution.precision=float64",
+    "analysis.percents=[1,2]",
+    "name=other",
+    "store=elsewhere",
+    "logger=none",
+    "traceback=true",
+    "training.baseline.iterations=10",
+]
+
+
+@pytest.mark.parametrize("override", DETERMINING)
+def test_everything_that_determines_the_weights_counts(override):
+    assert needs(override) != needs()
+
+
+@pytest.mark.parametrize("override", IRRELEVANT)
+def test_nothing_else_counts(override):
+    assert needs(override) == needs()
+
+
+def test_a_baseline_does_not_depend_on_what_only_the_target_sees():
+    for override in (
+        "degradation.parts.blur.sigma=1",
+        "degradation.parts.noise.sigma=0.2",
+        "training.target.iterations=1",
+    ):
+        assert needs(override, name="baseline") == needs(name="baseline")
+    assert needs("training.baseline.iterations=1", name="baseline") != needs(name="baseline")
+    assert needs("degradation.quantise=false", name="baseline") != needs(name="baseline")
+
+
+def test_photographs_and_starting_weights_count(network):
+    state = dict(network.state_dict())
+    other = {name: value + 1 for name, value in state.items()}
+    found = [
+        needs(),
+        needs(photographs=("a",)),
+        needs(photographs=("b", "a")),
+        needs(photographs=("a", "c")),
+        needs(start=state),
+        needs(start=other),
+        needs(name="baseline"),
+    ]
+    assert len(set(found)) == len(found)
+    assert needs(start={name: value.clone() for name, value in state.items()}) == needs(start=state)
+
+
+def test_a_wider_margin_counts_also_for_the_baseline():
+    """The margin does not change a clean sample, but where it is reflected at a border it does."""
+    settings = check(compose(["degradation.parts.blur.kernel_size=31", "trainer=cpu"]))
+    plain = check(compose(["trainer=cpu"]))
+    assert make_degradation(settings).margin != make_degradation(plain).margin
+    assert needs("degradation.parts.blur.kernel_size=31", name="baseline") != needs(name="baseline")
+
+
+def test_one_bit_changes_the_fingerprint_of_weights(network):
+    state = dict(network.state_dict())
+    before = state_fingerprint(state)
+    assert before == state_fingerprint({name: value.clone() for name, value in state.items()})
+    flipped = {name: value.clone() for name, value in state.items()}
+    flipped["conv_hr.weight"].view(torch.int32).view(-1)[7] ^= 1
+    assert float((flipped["conv_hr.weight"] - state["conv_hr.weight"]).abs().max()) < 1e-6
+    changed = [
+        flipped,
+        {name: value.double() for name, value in state.items()},
+        {name.replace("conv_hr", "conv_rh"): value for name, value in state.items()},
+        state | {"conv_hr.weight": state["conv_hr.weight"].reshape(4, 2, 2, 9)},
+        state | {"conv_hr.bias": -torch.zeros(4)},
+    ]
+    assert len({before, *map(state_fingerprint, changed)}) == 1 + len(changed)
+
+
+def test_memory_format_and_device_details_do_not_change_the_fingerprint_of_weights(network):
+    before = state_fingerprint(network.state_dict())
+    assert before == state_fingerprint(network.to(memory_format=torch.channels_last).state_dict())
+    assert before == state_fingerprint(dict(network.named_parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_any_precision_have_a_fingerprint(dtype):
+    assert len(state_fingerprint({"a": torch.ones(2, dtype=dtype)})) == 16
+
+
+CODE = '''
+"""Module."""
+import math
+
+class A:
+    """Class."""
+
+    limit = 3  # pixels
+
+    def method(self, x):
+        """Method."""
+        return x + self.limit
+
+def only_documented():
+    """Nothing else."""
+
+async def later():
+    """Later."""
+    return "a string that counts"
+'''
+UNDOCUMENTED = """
+import math
+class A:
+    limit = 3
+    def method(self, x):
+
+        # Another comment.
+        return (x + self.limit)
+def only_documented():
+    "Other words."
+async def later():
+    return "a string that counts"
+"""
+
+
+def ingredients(code):
+    return ast.dump(_without_docstrings(ast.parse(code)))
+
+
+def test_comments_docstrings_and_layout_do_not_make_another_version():
+    assert ingredients(CODE) == ingredients(UNDOCUMENTED)
+
+
+@pytest.mark.parametrize(("old", "new"), [("= 3", "= 4"), ("x +", "x -"), ("that counts", "that does")])
+def test_code_makes_another_version(old, new):
+    assert ingredients(CODE.replace(old, new)) != ingredients(CODE)
+
+
+def test_the_version_is_that_of_the_code_and_of_torch(monkeypatch):
+    numerics_version.cache_clear()
+    version = numerics_version()
+    numerics_version.cache_clear()
+    assert numerics_version() == version
+    numerics_version.cache_clear()
+    monkeypatch.setattr(torch, "__version__", "0.0.0")
+    assert numerics_version() != version
+    numerics_version.cache_clear()
+
+
+# Entries
+
+
+def test_what_is_published_is_loaded(network, trained, tmp_path):
+    with open_entry(tmp_path / "new" / "store", "SRResNet-target", NEEDS) as entry:
+        assert not entry.exists
+        entry.publish(trained, {"what": "target", "determinants": NEEDS})
+        assert entry.exists
+    with open_entry(tmp_path / "new" / "store", "SRResNet-target", dict(reversed(NEEDS.items()))) as again:
+        assert again.exists
+        loaded = again.load(network)
+    assert all(torch.equal(loaded.state[name], value) for name, value in trained.state.items())
+    assert loaded.history == trained.history
+    assert again.folder.name == f"SRResNet-target-{fingerprint(NEEDS)}"
+    assert names(again.folder) == ["history.json", "weights.pt", "weights.yaml"]
+
+
+def test_other_needs_are_another_entry(trained, tmp_path):
+    with open_entry(tmp_path, "target", NEEDS) as entry:
+        entry.publish(trained, {})
+    with open_entry(tmp_path, "target", NEEDS | {"seed": 1}) as other:
+        assert not other.exists
+
+
+@pytest.mark.parametrize("failing", ["save_weights", "write_json"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_a_publication_that_fails_leaves_nothing(trained, tmp_path, monkeypatch, failing, error):
+    def fail(*arguments):
+        raise error
+
+    with open_entry(tmp_path, "target", NEEDS) as entry:
+        monkeypatch.setattr(f"faig_lab.training.store.{failing}", fail)
+        with pytest.raises(type(error)):
+            entry.publish(trained, {})
+        assert not entry.exists
+        assert [name for name in names(tmp_path) if not name.endswith(".lock")] == []
+        monkeypatch.undo()
+        entry.publish(trained, {})
+        assert entry.exists
+
+
+def test_what_a_killed_run_left_half_written_is_invisible(trained, tmp_path):
+    with open_entry(tmp_path, "target", NEEDS) as entry:
+        half = tmp_path / f".{entry.folder.name}.1"
+        half.mkdir()
+        (half / "weights.pt").write_bytes(b"half")
+    with open_entry(tmp_path, "target", NEEDS) as again:
+        assert not again.exists
+        again.publish(trained, {})
+        assert again.exists
+
+
+def test_a_damaged_entry_says_so(network, trained, tmp_path):
+    entry = Entry(tmp_path / "target-0")
+    entry.publish(trained, {})
+    (entry.folder / "history.json").write_text("{half")
+    with pytest.raises(UserError, match=rf"^store: {entry.folder} is damaged \(.*\); delete the folder$"):
+        entry.load(network)
+    (entry.folder / "weights.pt").write_bytes((entry.folder / "weights.pt").read_bytes()[:100])
+    with pytest.raises(UserError, match=rf"^store: {entry.folder}/weights\.pt "):
+        entry.load(network)
+
+
+def test_the_lock_is_released_when_training_fails(tmp_path):
+    with pytest.raises(RuntimeError), open_entry(tmp_path, "target", NEEDS):
+        raise RuntimeError
+    with open_entry(tmp_path, "target", NEEDS) as entry:
+        assert not entry.exists
+
+
+# Two processes
+
+CHILD = """
+import sys, torch
+from pathlib import Path
+from faig_lab.networks import SRResNet
+from faig_lab.training import open_entry
+from faig_lab.training.fit import Trained
+
+with open_entry(Path(sys.argv[1]), "target", {"seed": 0, "network": {"features": 4}}) as entry:
+    print("locked", entry.exists, flush=True)
+    sys.stdin.readline()
+    entry.publish(Trained(dict(SRResNet(features=4, blocks=1).state_dict()), []), {"by": "child"})
+"""
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Another process that holds the entry and goes on when a line comes in."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])},
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+class Reaction(logging.Handler):
+    """Do something as soon as the wait for another run is logged."""
+
+    def __init__(self, react):
+        super().__init__()
+        self.react, self.messages = react, []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+        self.react()
+
+
+@pytest.fixture
+def react(caplog):
+    caplog.set_level(logging.INFO, "faig_lab.training.store")
+    logger = logging.getLogger("faig_lab.training.store")
+    handlers = []
+
+    def install(reaction):
+        handlers.append(Reaction(reaction))
+        logger.addHandler(handlers[-1])
+        return handlers[-1]
+
+    yield install
+    for handler in handlers:
+        logger.removeHandler(handler)
+
+
+def test_two_runs_that_need_one_network_train_it_once(child, react, network, tmp_path):
+    assert child.stdout.readline() == "locked False\n"
+    waiting = react(lambda: (child.stdin.write("go\n"), child.stdin.flush()))
+    with open_entry(tmp_path, "target", NEEDS) as entry:
+        assert entry.exists
+        entry.load(network)
+    assert waiting.messages == ["target is being trained by another run; waiting for it"]
+    assert json.loads((entry.folder / "history.json").read_text()) == []
+
+
+def test_a_killed_run_releases_its_lock(child, react, trained, tmp_path):
+    assert child.stdout.readline() == "locked False\n"
+    waiting = react(child.kill)
+    with open_entry(tmp_path, "target", NEEDS) as entry:
+        assert not entry.exists
+        entry.publish(trained, {})
+    assert len(waiting.messages) == 1
