@@ -1,6 +1,6 @@
 """The command line: `python -m faig_lab` and the installed `faig-lab`.
 
-Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted, 141 nobody reads the output.
+Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted, 141 nobody reads the output, 143 terminated.
 """
 
 import logging
@@ -23,9 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab.config.arguments import normalise
 from faig_lab.config.composition import FOLDER
-from faig_lab.errors import UserError
+from faig_lab.errors import Terminated, UserError
 
-DONE, FAILED, REFUSED, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 log = logging.getLogger("faig_lab")
@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return TERMINATED
     return code
 
 

@@ -1,4 +1,4 @@
-"""The one error that is meant for the user."""
+"""The error that is meant for the user, and the one that ends a run from outside."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the message alone and exits with a status other than 0.
     """
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM): an exception, so that everything is closed on the way out."""

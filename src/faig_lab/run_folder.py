@@ -18,12 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from faig_lab.errors import UserError
+from faig_lab.errors import Terminated, UserError
 from faig_lab.files import write_json, write_text
-
-
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM): an exception, so that everything is closed on the way out."""
 
 
 class RunFolder:

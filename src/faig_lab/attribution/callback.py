@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytorch_lightning as pl
+from torch import nn
 
 from faig_lab.attribution.path import State
 from faig_lab.attribution.run import Attribution
+from faig_lab.networks import snapshot
 
 
 class AttributionCallback(pl.Callback):
@@ -27,6 +29,5 @@ class AttributionCallback(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Attribute the module's network on its device."""
-        network = pl_module.network
-        weights = {name: value.detach().clone() for name, value in network.state_dict().items()}  # type: ignore[union-attr]
-        self.result = self.attribute(weights)
+        assert isinstance(pl_module.network, nn.Module)
+        self.result = self.attribute(snapshot(pl_module.network))

@@ -50,6 +50,14 @@ def export_weights(path: Path, state: Mapping[str, Tensor], description: Mapping
     _write(path, tensors if path.suffix == ".pt" else {"params": tensors, "params_ema": tensors}, description)
 
 
+def snapshot(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's weights on their device, contiguous as a file would give them.
+
+    The memory format decides the last bits of a convolution, and a copy keeps it unless told otherwise.
+    """
+    return {n: v.detach().clone(memory_format=torch.contiguous_format) for n, v in network.state_dict().items()}
+
+
 def state_fingerprint(state: Mapping[str, Tensor]) -> str:
     """A fingerprint of weights: names, shapes, precision and every bit."""
     digest = hashlib.sha256()

@@ -58,6 +58,7 @@ def fit(
     publish: Callable[[Trained], None],
     callbacks: Sequence[pl.Callback] = (),
     on_row: Callable[[Row], None] | None = None,
+    name: str | None = None,
 ) -> Trained:
     """Train `module` for its schedule.
 
@@ -70,14 +71,15 @@ def fit(
             so that a failure in one of them loses nothing.
         callbacks: further callbacks, e.g. the attribution.
         on_row: called with every row of the record as it is made.
+        name: what log and progress bar call this training; the module's stream if None.
 
     Raises:
         UserError: the loss became infinite or NaN.
         KeyboardInterrupt: the user stopped it.
     """
-    history = History(module.stream, on_row)
+    history = History(name or module.stream, on_row)
     publisher = _Publisher(history, publish)
-    shown = [Progress(module.stream)] if sys.stderr.isatty() else []
+    shown = [Progress(name or module.stream)] if sys.stderr.isatty() else []
     average = exponential_average(loop.ema_decay)
     with warnings.catch_warnings():
         _quiet()
@@ -135,7 +137,10 @@ class _Publisher(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The averaging callback comes first in the list, so the module holds the averaged weights by now."""
         assert isinstance(pl_module, SRModule)
-        state = {name: value.detach().cpu().clone() for name, value in pl_module.network.state_dict().items()}
+        state = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in pl_module.network.state_dict().items()
+        }
         self.result = Trained(state, self.history.rows)
         self.publish(self.result)
 

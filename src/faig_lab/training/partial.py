@@ -83,7 +83,9 @@ def fit_chosen(
     if not freezing.trained:
         return Trained(start, [])
     quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
-    trained = fit(module, patches, (), quiet, publish=lambda trained: None, callbacks=[freezing, *callbacks])
+    trained = fit(
+        module, patches, (), quiet, lambda trained: None, callbacks=[freezing, *callbacks], name="chosen weights"
+    )
     return Trained(_put_back(trained.state, start, chosen), trained.history)
 
 
