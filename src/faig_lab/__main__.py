@@ -1,6 +1,7 @@
 """The command line: `python -m faig_lab` and the installed `faig-lab`.
 
-Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted, 141 nobody reads the output, 143 terminated.
+Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted,
+141 nobody reads the output, 143 terminated.
 """
 
 import logging

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
+from faig_lab.networks import snapshot
 from faig_lab.training.callbacks import History, Progress, Row, StopOnDivergence, exponential_average
 from faig_lab.training.module import SRModule, ValidationItem
 
@@ -137,10 +138,7 @@ class _Publisher(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The averaging callback comes first in the list, so the module holds the averaged weights by now."""
         assert isinstance(pl_module, SRModule)
-        state = {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in pl_module.network.state_dict().items()
-        }
+        state = {name: value.cpu() for name, value in snapshot(pl_module.network).items()}
         self.result = Trained(state, self.history.rows)
         self.publish(self.result)
 
