@@ -65,7 +65,7 @@ class AttributionSettings(Group):
     name: str = Field(description="the run's method, a key of methods")
     rule: Rule
     points: Count = Field(description="gradient evaluations per image and degradation; adaptive: at most")
-    tolerance: float = Field(gt=0, lt=1, description="adaptive: relative error to settle to")
+    tolerance: float = Field(0.01, gt=0, lt=1, description="adaptive: relative error to settle to")
     precision: Literal["bfloat16", "float32", "float64"]
     methods: dict[str, Node] = Field(min_length=1)
 
