@@ -162,7 +162,7 @@ def test_one_degradation_has_no_others(make_run: MakeRun) -> None:
     assert len(figure.axes) == 2
     table = SECTION.table(files)
     assert table is not None
-    assert table.head == ["Area under the curve", "deletion, own ↓", "insertion, own ↑"]
+    assert table.head == ["Area under the curve", "deleted: own ↓", "inserted: own ↑"]
 
 
 def test_figure_table_and_page(make_run: MakeRun) -> None:
@@ -176,7 +176,7 @@ def test_figure_table_and_page(make_run: MakeRun) -> None:
     ]
     table = SECTION.table(files)
     assert table is not None
-    assert table.rows[0][:2] == ["FAIG, log q", "0.33 (0.28 to 0.38)"]
+    assert table.rows[0][:2] == ["FAIG, log q", "0.33 (0.28–0.38)"]
     assert {len(row) for row in table.rows} == {len(table.head)}
     assert len(table.rows) == 2 * len(METHODS)
     page = write_report(run).read_text()

@@ -10,10 +10,10 @@ from faig_lab.reporting.words import count, listed, method_label, number, percen
 
 _ALL = "all"
 _HEADS = {
-    ("deletion", "own"): "deletion, own ↓",
-    ("deletion", "other"): "deletion, others ↑",
-    ("insertion", "own"): "insertion, own ↑",
-    ("insertion", "other"): "insertion, others ↓",
+    ("deletion", "own"): "deleted: own ↓",
+    ("deletion", "other"): "others ↑",
+    ("insertion", "own"): "inserted: own ↑",
+    ("insertion", "other"): "others ↓",
 }
 _HARM = 0.25  # of the target's gain, below the baseline
 _MOST = 0.5  # of a function; less is not called needed, or enough
@@ -26,18 +26,18 @@ def _area(run: RunFiles, curve: str, method: str, side: str) -> Row:
     return next((row for row in run.table("curves_areas") if wanted.items() <= row.items()), {})
 
 
-def _with_interval(row: Row, column: str) -> str:
+def _with_interval(row: Row, column: str, to: str = " to ") -> str:
     """`0.31 (0.25 to 0.38)`."""
     area, low, high = (value(row, f"{column}{suffix}") for suffix in ("", "_low", "_high"))
-    return number(area) if low is None or high is None else f"{number(area)} ({number(low)} to {number(high)})"
+    return number(area) if low is None or high is None else f"{number(area)} ({number(low)}{to}{number(high)})"
 
 
 def _sentences(run: RunFiles) -> list[str]:
-    said = [_ends(run), _without_biases(run)]
-    said += [_needed(run, method) for method in dict.fromkeys([run.chosen, "signed_share"])]
-    for curve in CURVES:
-        said += [_own(run, curve), _apart(run, curve), _harm(run, curve)]
-    return [sentence for sentence in said if sentence]
+    paragraphs = [[_ends(run), _without_biases(run)]]
+    paragraphs += [[_needed(run, method)] for method in dict.fromkeys([run.chosen, "signed_share"])]
+    paragraphs += [[_own(run, curve), _apart(run, curve), _harm(run, curve)] for curve in CURVES]
+    joined = [" ".join(sentence for sentence in said if sentence) for said in paragraphs]
+    return [paragraph for paragraph in joined if paragraph]
 
 
 def _ends(run: RunFiles) -> str:
@@ -195,15 +195,15 @@ def _table(run: RunFiles) -> Table | None:
         return None
     several = len(unique(run.table("curves"), "masked")) > 1
     sides = ("own", "other") if several else ("own",)
-    heads = {
-        "own": {"deletion": "own ↓", "insertion": "own ↑"},
-        "other": {"deletion": "others ↑", "insertion": "others ↓"},
-    }
-    head = ["Area under the curve", *(f"{curve}, {heads[side][curve]}" for curve in CURVES for side in sides)]
+    head = ["Area under the curve", *(_HEADS[curve, side] for curve in CURVES for side in sides)]
     rows = [
         [
             f"{method_label(method)}, {axis} q",
-            *(_with_interval(_area(run, curve, method, side), f"area_{axis}") for curve in CURVES for side in sides),
+            *(
+                _with_interval(_area(run, curve, method, side), f"area_{axis}", "–")
+                for curve in CURVES
+                for side in sides
+            ),
         ]
         for axis in ("log", "linear")
         for method in methods_of(run)

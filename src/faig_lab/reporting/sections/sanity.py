@@ -128,8 +128,7 @@ def _panel(panel: Axes, run: RunFiles, checks: Sequence[str], methods: Sequence[
 
 def _table(run: RunFiles) -> Table | None:
     rows = run.table("sanity")
-    head = ["Attributed", "rank correlation", "filters in common", "by layers alone"]
-    head += ["own removed", "others removed", "specificity"]
+    head = ["Attributed", "order", "in common", "by layers", "own removed", "others", "specificity"]
     columns = ("overlap", "chance_in_layers", "own", "other")
     lines = [
         [
@@ -166,7 +165,9 @@ SECTION = Section(
     ),
     table=_table,
     note=(
-        "That exchanged labels exchange the sets is certain for a method that looks at each degradation's own inputs: "
-        "the check is of the code and of the measure, more than of the method. Methods that draw are left out."
+        "Order: rank correlation with the original scores. By layers: filters in common that the numbers in each "
+        "layer alone would give. That exchanged labels exchange the sets is certain for a method that looks at each "
+        "degradation's own inputs: that check is of the code and of the measure, more than of the method. Methods that "
+        "draw are left out."
     ),
 )
