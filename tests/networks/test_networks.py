@@ -128,3 +128,15 @@ def test_other_scales_are_refused(make, scale):
 def test_sizes_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_passed_image_is_upscaled_to_the_nearest_pixels_at_first(scale: int) -> None:
+    lr = torch.rand(2, 3, 6, 5)
+    expected = F.interpolate(lr, scale_factor=scale, mode="nearest")
+    torch.testing.assert_close(SRCNNStyle(scale, widths=(4, 6), pass_image=True)(lr), expected)
+
+
+def test_a_passed_image_needs_three_channels() -> None:
+    with pytest.raises(ValueError, match="pass_image needs widths of at least 3, not 2"):
+        SRCNNStyle(widths=(8, 2), pass_image=True)

@@ -1,12 +1,15 @@
 """The plain convolutional network of the FAIG paper: no skip connection at all."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
+import torch
 from torch import Tensor, nn
 
 from faig_lab.networks.scales import check_scale, upsampling_factors
 
 SLOPE = 0.1
+IMAGE_CHANNELS = 3
 
 
 class SRCNNStyle(nn.Module):
@@ -18,16 +21,23 @@ class SRCNNStyle(nn.Module):
     Args:
         scale: 2, 3 or 4.
         widths: channels after each convolution at LR size, all > 0.
+        pass_image: start as nearest-neighbour upscaling: Dirac kernels carry the image through three channels of
+            every layer (after Zagoruyko and Komodakis, DiracNets, 2017). A plain stack has no skip connection, and
+            without this a short training does not even reach bicubic upscaling.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    def __init__(self, scale: int = 2, widths: Sequence[int] = (64, 128, 128, 128, 128, 128)) -> None:
+    def __init__(
+        self, scale: int = 2, widths: Sequence[int] = (64, 128, 128, 128, 128, 128), pass_image: bool = False
+    ) -> None:
         super().__init__()
         check_scale(scale)
         if not widths or min(widths) < 1:
             raise ValueError(f"widths must be one or more positive numbers, not {list(widths)}")
+        if pass_image and min(widths) < IMAGE_CHANNELS:
+            raise ValueError(f"pass_image needs widths of at least {IMAGE_CHANNELS}, not {min(widths)}")
         self.scale = scale
         layers: list[nn.Module] = []
         channels = 3
@@ -45,6 +55,18 @@ class SRCNNStyle(nn.Module):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        if pass_image:
+            self._pass_image()
+
+    @torch.no_grad()
+    def _pass_image(self) -> None:
+        """Make three channels of every layer copy those before; a leaky ReLU leaves an image as it is."""
+        for layer, after in zip_longest(self.features, self.features[1:]):
+            if isinstance(layer, nn.Conv2d):
+                copies = after.upscale_factor**2 if isinstance(after, nn.PixelShuffle) else 1
+                for row in range(IMAGE_CHANNELS * copies):
+                    layer.weight[row] = 0
+                    layer.weight[row, row // copies, 1, 1] = 1
 
     def forward(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) → (N, 3, sH, sW)."""
