@@ -61,7 +61,8 @@ class SRCNNStyle(nn.Module):
     @torch.no_grad()
     def _pass_image(self) -> None:
         """Make three channels of every layer copy those before; a leaky ReLU leaves an image as it is."""
-        for layer, after in zip_longest(self.features, self.features[1:]):
+        modules = list(self.features)
+        for layer, after in zip_longest(modules, modules[1:]):
             if isinstance(layer, nn.Conv2d):
                 copies = after.upscale_factor**2 if isinstance(after, nn.PixelShuffle) else 1
                 for row in range(IMAGE_CHANNELS * copies):
