@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from faig_lab.files import atomic_write, write_json, write_npz, write_text
+from faig_lab.files import atomic_write, overwrite_json, write_json, write_npz, write_tensors, write_text
 
 
 def names(folder):
@@ -134,3 +135,43 @@ def test_the_same_arrays_are_the_same_numbers_whatever_was_there(tmp_path):
     write_npz(tmp_path / "scores.npz", {"a": np.ones(3)})
     with np.load(tmp_path / "scores.npz") as stored:
         assert stored["a"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.pt"
+    write_tensors(path, {"a": torch.ones(3)})
+    before = path.read_bytes()
+
+    def write():
+        with atomic_write(path) as temporary:
+            temporary.unlink()
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"more")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write()
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["a.pt"]
+
+
+def test_tensors_are_read_back_and_the_same_ones_are_the_same_bytes(tmp_path):
+    content = {"a": torch.arange(5.0), "b": {"c": torch.zeros(2, 3, dtype=torch.int64)}}
+    for name in ("one.pt", "two.pt"):
+        write_tensors(tmp_path / name, content)
+    stored = torch.load(tmp_path / "one.pt", weights_only=True)
+    assert torch.equal(stored["a"], content["a"])
+    assert torch.equal(stored["b"]["c"], content["b"]["c"])
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, {"state": "failed", "error": "long " * 50}])
+def test_a_file_that_is_there_can_be_overwritten(tmp_path, value):
+    write_json(tmp_path / "a.json", {"state": "running", "stage": "target"})
+    inode = (tmp_path / "a.json").stat().st_ino
+    overwrite_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text()) == value
+    assert (tmp_path / "a.json").stat().st_ino == inode
+    with pytest.raises(FileNotFoundError):
+        overwrite_json(tmp_path / "b.json", value)

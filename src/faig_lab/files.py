@@ -1,15 +1,19 @@
 """Atomic writes: a reader sees the old file or the new one, never half of either."""
 
+import io
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
 
 
 @contextmanager
@@ -24,9 +28,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         # mkstemp makes files private to the user; results are meant to be shared like any other file.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
+
+
+def remove_leftovers(folder: Path, not_in: Sequence[str] = ()) -> None:
+    """Remove the temporary files that a killed `atomic_write` left in a folder and below, but for some subfolders."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in not_in]
+        for name in files:
+            if _TEMPORARY.fullmatch(name):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,13 +52,37 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, _json(value))
+
+
+def overwrite_json(path: Path, value: Any) -> None:
+    """As `write_json`, but into the file that is there: on a full disk a second one has no room."""
+    with path.open("r+b") as file:
+        file.write(_json(value).encode())
+        file.truncate()
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays as a compressed npz, atomically; names may contain `/`."""
     with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
+
+
+def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain containers with `torch.save`, atomically.
+
+    In memory first: a full disk is then the usual OSError, where torch's own writer says "unexpected pos".
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _umask() -> int:

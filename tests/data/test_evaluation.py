@@ -92,6 +92,13 @@ def test_small_photographs_and_whole_ones(degradation: Degradation, rng: np.rand
         paired_images([dot], degradation, crop=16, crops=1)
 
 
+def test_images_know_their_scene(photograph: Photograph, degradation: Degradation) -> None:
+    other = Photograph("a_x0_y0", "stereo", photograph.pixels, "")
+    for crop, crops in ((32, 2), (None, 1)):
+        images = paired_images([photograph, other], degradation, crop, crops)
+        assert [image.scene for image in images] == [photograph.scene] * crops + ["stereo"] * crops
+
+
 def test_batches_are_bounded(photograph: Photograph, degradation: Degradation, monkeypatch: pytest.MonkeyPatch) -> None:
     together = paired_images([photograph], degradation, 32, 4)
     monkeypatch.setattr(evaluation, "_BATCH_PIXELS", 1)

@@ -13,7 +13,8 @@ from faig_lab.data.degradations import (
     PoissonNoise,
     sample_rng,
 )
-from faig_lab.data.patches import Batch, PatchDataset, StepSampler, cut, degrade, patch_loader
+from faig_lab.data.div2k import Archive, Div2k
+from faig_lab.data.patches import Batch, PatchDataset, StepSampler, cut, degrade, patch_loader, suffered
 from faig_lab.data.photographs import Photograph
 from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs, PairedFolders
 from faig_lab.data.study import PairedImage, StudyData
@@ -22,8 +23,10 @@ __all__ = [
     "CLEAN",
     "JPEG",
     "AnisotropicGaussianBlur",
+    "Archive",
     "Batch",
     "Degradation",
+    "Div2k",
     "Downsample",
     "EmbeddedPhotographs",
     "FolderPhotographs",
@@ -42,4 +45,5 @@ __all__ = [
     "degrade",
     "patch_loader",
     "sample_rng",
+    "suffered",
 ]

@@ -21,6 +21,7 @@ from faig_lab.errors import UserError
 EVALUATION_SEED = 0
 """Seeds the noise of probe and held-out images in every run, whatever the run's own seed."""
 
+_SMALLEST_CROP = 16
 _CANDIDATES_PER_AXIS = 16
 _BATCH_PIXELS = 2**23  # Bounds the memory of whole photographs: 8 million HR pixels, 100 MB in float32.
 
@@ -34,6 +35,24 @@ class Region:
     top: int
     left: int
     size: tuple[int, int]
+    scene: str | None = None
+
+
+def check_crops(kind: str, crop: int | None, crops: int) -> None:
+    """Refuse crops that nothing can be seen in.
+
+    Args:
+        kind: "probe" or "test", as the settings call it.
+        crop: side in HR pixels; None: the whole image.
+        crops: how many per image.
+
+    Raises:
+        UserError: the crop is smaller than 16 pixels, or there is not one per image.
+    """
+    if crop is not None and crop < _SMALLEST_CROP:
+        raise UserError(f"data.{kind}_crop: {crop} HR pixels is too small; at least {_SMALLEST_CROP}, or null")
+    if crops < 1:
+        raise UserError(f"data.{kind}_crops: {crops} crops per image; at least 1")
 
 
 def paired_images(
@@ -116,9 +135,12 @@ def _regions(photo: Photograph, crop: int | None, crops: int, scale: int) -> lis
         shape = f"{photo.pixels.shape[1]}×{photo.pixels.shape[0]}"
         raise UserError(f"{photo.name}: a crop of {crop} from {shape} pixels has no LR pixel at scale {scale}")
     if crop is None:
-        return [Region(photo.name, photo.pixels, 0, 0, (height, width))]
+        return [Region(photo.name, photo.pixels, 0, 0, (height, width), photo.scene)]
     places = detailed_places(photo.pixels, (height, width), crops, scale)
-    return [Region(f"{photo.name}_x{left}_y{top}", photo.pixels, top, left, (height, width)) for top, left in places]
+    return [
+        Region(f"{photo.name}_x{left}_y{top}", photo.pixels, top, left, (height, width), photo.scene)
+        for top, left in places
+    ]
 
 
 def _grid(pixels: Pixels, size: tuple[int, int], counts: tuple[int, int], step: int) -> NDArray[np.intp]:
@@ -174,4 +196,4 @@ def _degrade_batch(
     for i, region in enumerate(regions):
         # Copies, so that an image does not keep the memory of its whole batch.
         hr = patches[i, :, margin : margin + size[0], margin : margin + size[1]].clone()
-        yield PairedImage(region.name, hr, {name: lr[i].clone() for name, lr in degraded.items()})
+        yield PairedImage(region.name, hr, {name: lr[i].clone() for name, lr in degraded.items()}, region.scene)

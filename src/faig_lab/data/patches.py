@@ -1,5 +1,6 @@
 """HR patches for training: cut from photographs in memory, each a pure function of (seed, stream, number)."""
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -138,14 +139,21 @@ def collate(items: Sequence[Patch]) -> Batch:
 
 
 def patch_loader(dataset: PatchDataset, sampler: StepSampler, workers: int = 0) -> DataLoader[Patch]:
-    """The loader of a training. Workers are spawned, not forked: wandb and fork can dead-lock."""
+    """The loader of a training; the batches are the same for any number of workers.
+
+    Workers come from a clean process that was started for it, not from this one: fork can dead-lock with the
+    threads of wandb. That process imports once what each worker needs.
+    """
+    context = multiprocessing.get_context("forkserver") if workers else None
+    if context is not None:
+        context.set_forkserver_preload(["faig_lab.data"])
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=context,
         persistent_workers=workers > 0,
     )
 
@@ -165,8 +173,22 @@ def degrade(batch: Batch, degradation: Degradation, seed: int, stream: str, clea
     """
     largest = 255.0 if batch.patches.dtype == torch.uint8 else 65535.0
     hr = batch.patches.float() / largest
-    rngs = [sample_rng(seed, f"{stream}/degradation", number) for number in batch.numbers]
-    names = [frozenset[str]() if clean else degradation.draw(rng) for rng in rngs]
+    rngs = _generators(batch, seed, stream)
+    names = _drawn(rngs, degradation, clean)
     lr = degradation.apply(hr, names, rngs)
     margin = degradation.margin
     return lr, hr[..., margin : hr.shape[-2] - margin, margin : hr.shape[-1] - margin]
+
+
+def suffered(batch: Batch, degradation: Degradation, seed: int, stream: str, clean: bool) -> list[frozenset[str]]:
+    """The parts that `degrade`, called with the same arguments, applies to each sample of the batch."""
+    return _drawn(_generators(batch, seed, stream), degradation, clean)
+
+
+def _generators(batch: Batch, seed: int, stream: str) -> list[np.random.Generator]:
+    return [sample_rng(seed, f"{stream}/degradation", number) for number in batch.numbers]
+
+
+def _drawn(rngs: Sequence[np.random.Generator], degradation: Degradation, clean: bool) -> list[frozenset[str]]:
+    """Each sample's parts, drawn before anything else from its generator."""
+    return [frozenset[str]() if clean else degradation.draw(rng) for rng in rngs]

@@ -7,12 +7,15 @@ hash. Which scene is trained on, probed or held out is the table `SIDES`; to mov
 import hashlib
 import importlib.metadata
 import importlib.util
+import mmap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from faig_lab.data.images import Pixels, decode_image
 from faig_lab.errors import UserError
@@ -22,19 +25,25 @@ Side = Literal["train", "probe", "held_out"]
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """A photograph in memory.
+    """A photograph in memory, or mapped from a prepared file.
 
     Args:
         name: what tables and figures call it.
         scene: what it shows; two photographs of one scene are never on two sides of a split.
         pixels: (H, W, 3) RGB, uint8 or uint16.
-        sha256: of the file's bytes, in hexadecimal.
+        sha256: of the image file's bytes, in hexadecimal.
     """
 
     name: str
     scene: str
     pixels: Pixels
     sha256: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A mapped photograph goes to another process by its file's name: numpy would send all of its pixels."""
+        if isinstance(self.pixels, np.memmap) and isinstance(self.pixels.base, mmap.mmap):
+            return _mapped, (self.name, self.scene, self.pixels.filename, self.sha256)
+        return Photograph, (self.name, self.scene, self.pixels, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,18 @@ def read_photograph(path: Path, name: str) -> Photograph:
 
 
 def read_photographs(paths: Sequence[Path]) -> dict[Path, Photograph]:
-    """Read a folder's images, each named by its file without extension where that is unique, else with it.
+    """Read a folder's images.
 
     Raises:
         UserError: as `images.read_image`.
     """
+    return {path: read_photograph(path, name) for path, name in photograph_names(paths).items()}
+
+
+def photograph_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What a folder's images are called: the file's name without extension where that is unique, else with it."""
     stems = Counter(path.stem for path in paths)
-    return {path: read_photograph(path, path.stem if stems[path.stem] == 1 else path.name) for path in paths}
+    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
 
 
 def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph]) -> None:
@@ -147,6 +161,11 @@ def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph])
     for path, photograph in others.items():
         if photograph.sha256 in known:
             raise UserError(f"{path}: the same image as {known[photograph.sha256]}; keep it in one of the folders")
+
+
+def _mapped(name: str, scene: str, path: Path, sha256: str) -> Photograph:
+    """A photograph of which all pixels are those of a .npy."""
+    return Photograph(name, scene, np.load(path, mmap_mode="r", allow_pickle=False), sha256)
 
 
 def _read_embedded(file: EmbeddedFile) -> Photograph:

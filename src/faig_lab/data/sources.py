@@ -1,23 +1,28 @@
 """Data sources (config group `data`): the embedded photographs, and any folders of images.
 
 A source is a frozen dataclass with one method, `load(degradation, seed) -> StudyData`. Ready-made pairs come
-from `paired`.
+from `paired`, DIV2K from `div2k`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from faig_lab.data.degradations import Degradation
-from faig_lab.data.evaluation import paired_images
+from faig_lab.data.evaluation import check_crops, paired_images
 from faig_lab.data.images import list_images, required_folder
 from faig_lab.data.paired import PairedFolders
-from faig_lab.data.photographs import check_disjoint, embedded_photographs, read_photographs
+from faig_lab.data.photographs import (
+    Photograph,
+    check_disjoint,
+    embedded_photographs,
+    photograph_names,
+    read_photographs,
+)
+from faig_lab.data.prepared import encoded_file, open_prepared, prepare
 from faig_lab.data.study import StudyData
-from faig_lab.errors import UserError
 
 __all__ = ["EmbeddedPhotographs", "FolderPhotographs", "PairedFolders"]
-
-_SMALLEST_CROP = 16
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class EmbeddedPhotographs:
     test_crops: int = 2
 
     def __post_init__(self) -> None:
-        _check_crops("probe", self.probe_crop, self.probe_crops)
-        _check_crops("test", self.test_crop, self.test_crops)
+        check_crops("probe", self.probe_crop, self.probe_crops)
+        check_crops("test", self.test_crop, self.test_crops)
 
     def load(self, degradation: Degradation, seed: int) -> StudyData:
         """Read, check and degrade the photographs; the same for every `seed`.
@@ -71,6 +76,8 @@ class FolderPhotographs:
         probe_crops: how many per image; fewer where no more fit without overlap.
         test_crop: the same for held-out images.
         test_crops: the same for held-out images.
+        prepared: folder for decoded copies, from which patches are read instead of from memory; for folders
+            that do not fit into memory. None: everything is held in memory.
 
     Raises:
         UserError: a crop is smaller than 16 pixels, or fewer than one per image is asked for.
@@ -83,10 +90,11 @@ class FolderPhotographs:
     probe_crops: int = 2
     test_crop: int | None = 192
     test_crops: int = 2
+    prepared: str | Path | None = None
 
     def __post_init__(self) -> None:
-        _check_crops("probe", self.probe_crop, self.probe_crops)
-        _check_crops("test", self.test_crop, self.test_crops)
+        check_crops("probe", self.probe_crop, self.probe_crops)
+        check_crops("test", self.test_crop, self.test_crops)
 
     def load(self, degradation: Degradation, seed: int) -> StudyData:
         """Read every image of the folders once and degrade probe and held-out; the same for every `seed`.
@@ -101,7 +109,7 @@ class FolderPhotographs:
             for key, folder in folders.items()
             if folder is not None or key != "train_dir"
         }
-        photographs = {key: read_photographs(images) for key, images in paths.items()}
+        photographs = {key: self._read(images) for key, images in paths.items()}
         for first, second in (
             ("train_dir", "probe_dir"),
             ("train_dir", "test_dir"),
@@ -116,9 +124,10 @@ class FolderPhotographs:
             degradations=tuple(degradation.parts),
         )
 
-
-def _check_crops(kind: str, crop: int | None, crops: int) -> None:
-    if crop is not None and crop < _SMALLEST_CROP:
-        raise UserError(f"data.{kind}_crop: {crop} HR pixels is too small; at least {_SMALLEST_CROP}, or null")
-    if crops < 1:
-        raise UserError(f"data.{kind}_crops: {crops} crops per image; at least 1")
+    def _read(self, paths: Sequence[Path]) -> dict[Path, Photograph]:
+        """The images, in memory or mapped."""
+        if self.prepared is None:
+            return read_photographs(paths)
+        images = [encoded_file(path, name) for path, name in photograph_names(paths).items()]
+        files = prepare(images, Path(self.prepared).expanduser(), "data.prepared")
+        return {image.path: open_prepared(file, image.name) for image, file in zip(images, files, strict=True)}

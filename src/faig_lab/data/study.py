@@ -16,6 +16,8 @@ class PairedImage:
         name: unique among the images of its set; names it in tables and seeds its noise.
         hr: (3, scale·h, scale·w), float32 in [0, 1].
         lr: input's name → (3, h, w), float32 in [0, 1]; always holds "clean".
+        scene: what it shows; images of one scene, such as crops of one photograph, are not independent of each
+            other. None where the image is all there is of its scene.
 
     Raises:
         ValueError: shapes do not fit or "clean" is missing.
@@ -24,6 +26,7 @@ class PairedImage:
     name: str
     hr: Tensor
     lr: dict[str, Tensor]
+    scene: str | None = None
 
     def __post_init__(self) -> None:
         if CLEAN not in self.lr:

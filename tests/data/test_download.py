@@ -1,0 +1,233 @@
+"""Downloads against a local server: continued where they broke off, and in place only when whole and right."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from file_server import FileServer, serving
+
+from faig_lab.data.download import RemoteFile, download
+from faig_lab.errors import UserError
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving() as server:
+        server.files["a.zip"] = CONTENT
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "a.zip"
+
+
+def remote(server: FileServer, sha256: str | None = SHA256, size: int | None = len(CONTENT)) -> RemoteFile:
+    return RemoteFile(f"{server.url}/a.zip", sha256, size, "data.train")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def ranges(server: FileServer) -> list[str | None]:
+    return [asked for _, asked in server.requests]
+
+
+def refusal(remote: RemoteFile, path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        download(remote, path, pause=0)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_arrives_whole_and_alone(server: FileServer, path: Path) -> None:
+    assert download(remote(server), path) == SHA256
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["a.zip"]
+    assert ranges(server) == [None]
+
+
+def test_a_file_that_is_there_is_checked_and_not_downloaded(server: FileServer, path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    assert download(remote(server), path) == SHA256
+    assert server.requests == []
+
+
+def test_a_broken_line_is_continued_at_the_byte_where_it_broke(server: FileServer, path: Path) -> None:
+    server.broken = [1_200_000, 0, 700_000]
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=1200000-", "bytes=1200000-", "bytes=1900000-"]
+
+
+def test_many_breaks_are_not_counted_as_long_as_something_arrives(server: FileServer, path: Path) -> None:
+    server.broken = [200_000] * 14
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 15
+
+
+def test_after_five_attempts_without_a_byte_the_part_is_kept_for_the_next_run(server: FileServer, path: Path) -> None:
+    server.broken = [1_000_000, *[0] * 5]
+    message = refusal(remote(server), path)
+    assert message.startswith(f"data.train: {server.url}/a.zip: the line broke off at 1.00 MB of 3.00 MB, 5 times")
+    assert f"1.00 MB are kept in {path}.part: start again later to continue" in message
+    assert (path.parent / "a.zip.part").read_bytes() == CONTENT[:1_000_000]
+    download(remote(server), path, pause=0)
+    assert server.requests[-1] == ("a.zip", "bytes=1000000-")
+    assert path.read_bytes() == CONTENT
+
+
+def test_the_pauses_double_and_start_anew_after_progress(
+    server: FileServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("faig_lab.data.download.time", SimpleNamespace(sleep=pauses.append))
+    server.broken = [0, 0, 0, 1_000_000, 0]
+    download(remote(server), path)
+    assert pauses == [1, 2, 4, 1, 2]
+
+
+def test_an_interrupted_download_goes_on(server: FileServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    server.broken = [1_500_000]
+    with monkeypatch.context() as patch:
+        patch.setattr("faig_lab.data.download.time", SimpleNamespace(sleep=interrupt))
+        with pytest.raises(KeyboardInterrupt):
+            download(remote(server), path)
+    download(remote(server), path)
+    assert ranges(server) == [None, "bytes=1500000-"]
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_server_that_ignores_range_starts_anew(server: FileServer, path: Path, size: int | None) -> None:
+    server.ranges, server.broken = False, [1_200_000]
+    download(remote(server, size=size), path, pause=0)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_another_part_is_asked_for_all(server: FileServer, path: Path) -> None:
+    server.wrong_part, server.broken = True, [1_200_000]
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=1200000-", None]
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_part_that_is_whole_is_only_checked(server: FileServer, path: Path, size: int | None) -> None:
+    path.parent.mkdir()
+    path.with_name("a.zip.part").write_bytes(CONTENT)
+    download(remote(server, size=size), path)
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["a.zip"]
+    assert ranges(server) == ([] if size else [f"bytes={len(CONTENT)}-"])
+
+
+def test_a_part_that_is_too_long_is_of_another_file(server: FileServer, path: Path) -> None:
+    path.parent.mkdir()
+    path.with_name("a.zip.part").write_bytes(CONTENT + b"more")
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_server_that_tells_no_length_is_held_to_the_size_that_is_known(server: FileServer, path: Path) -> None:
+    server.lengths, server.broken = False, [1_000_000]
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=1000000-"]
+
+
+def test_wrong_bytes_name_file_expected_and_found_and_are_put_aside(server: FileServer, path: Path) -> None:
+    wrong = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    server.files["a.zip"] = wrong
+    found = hashlib.sha256(wrong).hexdigest()
+    assert refusal(remote(server), path) == (
+        f"data.train.sha256: {path}: expected {SHA256}, found {found}; it is kept as a.zip.rejected; "
+        "start again to download it anew, or correct data.train.sha256"
+    )
+    assert names(path.parent) == ["a.zip.rejected"]
+    server.files["a.zip"] = CONTENT
+    download(remote(server), path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_wrong_file_that_is_there_is_left_alone(server: FileServer, path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"mine")
+    assert f"data.train.size: {path}: expected 3000000 bytes, found 4 bytes; delete it" in refusal(remote(server), path)
+    assert f"{path}: expected {SHA256}, found" in refusal(remote(server, size=None), path)
+    assert path.read_bytes() == b"mine"
+
+
+def test_another_size_is_noticed_before_the_download(server: FileServer, path: Path) -> None:
+    server.files["a.zip"] = b"<html>the file has moved</html>"
+    message = refusal(remote(server), path)
+    assert message.startswith(f"data.train.size: {server.url}/a.zip: the server has 31 bytes, expected 3000000; ")
+    assert names(path.parent) == []
+
+
+def test_without_a_checksum_that_of_the_first_download_counts(server: FileServer, path: Path) -> None:
+    assert download(remote(server, sha256=None, size=None), path) == SHA256
+    assert (path.parent / "a.zip.sha256").read_text() == f"{SHA256}  a.zip\n"
+    path.write_bytes(CONTENT[:-1])
+    assert f"data.train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
+    path.unlink()
+    server.files["a.zip"] = CONTENT[:-1]
+    assert f"data.train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
+
+
+def test_a_file_that_the_server_does_not_have_is_no_reason_to_try_again(server: FileServer, path: Path) -> None:
+    del server.files["a.zip"]
+    message = refusal(remote(server), path)
+    assert message == (f"data.base_url: {server.url}/a.zip: the server says 404 Not Found; give another base_url")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(server: FileServer, path: Path, status: int) -> None:
+    server.refusals = [status] * 3
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 4
+
+
+def test_a_server_that_is_not_there(path: Path) -> None:
+    with serving() as server:
+        gone = remote(server)
+    message = refusal(gone, path)
+    assert message.startswith(f"data.train: {gone.url}: ")
+    assert "refused" in message
+    assert "5 times in a row; 0.00 MB are kept" in message
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://host/a.zip", "a.zip"])
+def test_only_http(url: str, path: Path) -> None:
+    assert refusal(RemoteFile(url, key="data.train"), path) == f"data.train: {url} is no http or https address"
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_the_download(
+    server: FileServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=2_500_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    server.broken = [1_000_000]
+    message = refusal(remote(server), path)
+    assert message == (
+        f"data.root: a.zip takes 3.00 MB and {path.parent} has 2.50 MB free; "
+        "free some, or set data.root to a folder on another disk"
+    )
+    free.free = 3_000_000
+    download(remote(server), path, pause=0)
+    assert path.read_bytes() == CONTENT
