@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from faig_lab.analysis import modulate
-from faig_lab.attribution import Attribution, discovered, load_attribution
-from faig_lab.build import make_network
+from faig_lab.attribution import Attribution, count_of, discovered, load_attribution
+from faig_lab.build import make_layout, make_network
 from faig_lab.config import Settings
 from faig_lab.config.messages import suggest
+from faig_lab.config.percents import smallest_percent
 from faig_lab.errors import UserError
 from faig_lab.existing import settings_of
 from faig_lab.networks import FilterLayout, export_weights, load_weights, make_patch, save_patch
@@ -33,9 +34,15 @@ def export(settings: Settings) -> str:
     wanted, folder = settings.export, Path(str(settings.run)).expanduser()
     own = settings_of(folder)
     network = make_network(own)
-    layout = FilterLayout.of(network)
+    layout = make_layout(own)
     baseline, target = (load_weights(folder / "weights" / f"{n}.pt", network, "run") for n in ("baseline", "target"))
     method, percent = wanted.method or own.attribution.name, wanted.percent or own.analysis.headline_percent
+    if not count_of(percent, len(layout)):
+        smallest = smallest_percent(len(layout))
+        raise UserError(
+            f"export.percent: {percent:g} % of {len(layout)} {layout.word} is none; the smallest that selects one is "
+            f"{smallest:g}"
+        )
     sets = _sets(_scores(folder, own, layout), wanted.strengths, method, percent)
     try:
         state = modulate(target, baseline, layout, list(sets.values()), list(wanted.strengths.values()))
@@ -48,7 +55,7 @@ def export(settings: Settings) -> str:
         save_patch(path, make_patch(state, baseline, layout, filters, "+".join(sets)))
     else:
         about = {
-            "what": f"target with filters of {what}",
+            "what": f"target with {layout.word} of {what}",
             "network": own.network,
             "run": folder.name,
             "method": method,
@@ -57,7 +64,7 @@ def export(settings: Settings) -> str:
             "versions": versions(),
         }
         export_weights(path, state, about)
-    return f"{path}: filters of {what}, {percent:g} % each by {method}, from {folder}"
+    return f"{path}: {layout.word} of {what}, {percent:g} % each by {method}, from {folder}"
 
 
 def _scores(folder: Path, own: Settings, layout: FilterLayout) -> Attribution:

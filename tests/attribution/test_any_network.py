@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from odd_networks import SmallUNet
 from torch import nn
 
 from faig_lab.analysis import mask
@@ -12,30 +13,6 @@ from faig_lab.attribution.methods import faig, fisher, input_gradients, signed_s
 from faig_lab.data import PairedImage
 from faig_lab.networks import FilterLayout
 
-
-class SmallUNet(nn.Module):
-    """Down by a strided convolution, dilated, grouped and squeezed at the bottom, up by transposed ones, ×2 in all."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.down = nn.Conv2d(4, 8, 3, stride=2, padding=1)
-        self.dilated = nn.Conv2d(8, 8, 3, padding=2, dilation=2)
-        self.grouped = nn.Conv2d(8, 8, (1, 3), padding=(0, 1), groups=4)
-        self.squeeze = nn.Linear(8, 2)
-        self.excite = nn.Linear(2, 8, bias=False)
-        self.up = nn.ConvTranspose2d(8, 4, 2, stride=2)
-        self.mix = nn.Conv2d(8, 4, 1)
-        self.out = nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1)
-
-    def forward(self, lr):
-        top = torch.relu(self.stem(lr))
-        x = torch.relu(self.down(top))
-        x = self.grouped(torch.relu(self.dilated(x))) + x
-        x = x * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))[..., None, None]
-        return self.out(torch.relu(self.mix(torch.cat([self.up(x), top], 1))))
-
-
 SHAPES = {  # first axis, second axis, kernel
     "stem": (4, 3, (3, 3)),
     "down": (8, 4, (3, 3)),
@@ -43,7 +20,7 @@ SHAPES = {  # first axis, second axis, kernel
     "grouped": (8, 2, (1, 3)),
     "squeeze": (2, 8, ()),
     "excite": (8, 2, ()),
-    "up": (8, 4, (2, 2)),
+    "up": (8, 2, (2, 2)),
     "mix": (4, 8, (1, 1)),
     "out": (4, 3, (4, 4)),
 }
@@ -55,9 +32,10 @@ METHODS = [faig, signed_share, taylor, fisher, weight_change, input_gradients]
 @pytest.fixture
 def problem():
     torch.manual_seed(0)
-    network = SmallUNet()
-    baseline = {n: v.double() for n, v in network.state_dict().items()}
-    target = {n: v + 0.1 * torch.randn_like(v) for n, v in baseline.items()}
+    network = SmallUNet().eval()
+    baseline = {n: v.double() if v.is_floating_point() else v for n, v in network.state_dict().items()}
+    weights = dict(network.named_parameters())
+    target = {n: v + 0.1 * torch.randn_like(v) if n in weights else v for n, v in baseline.items()}
     images = tuple(
         PairedImage(f"{k}", torch.rand(3, 16, 16), {name: torch.rand(3, 8, 8) for name in ("clean", "blur", "noise")})
         for k in range(2)
@@ -67,12 +45,12 @@ def problem():
 
 def test_layout_holds_every_weight_in_the_order_of_the_state_dict(problem):
     layout = problem.layout
-    assert {x.name: (x.out, x.in_, x.kernel) for x in layout.layers} == {f"{n}.weight": s for n, s in SHAPES.items()}
-    assert [x.name for x in layout.layers] == [n for n in problem.target if n.endswith("weight")]
-    weights = {n: v for n, v in problem.target.items() if n.endswith("weight")}
-    assert int(layout.weights_per_filter().sum()) == sum(v.numel() for v in weights.values())
+    assert {x.name: (*x.shape[:2], x.shape[2:]) for x in layout.layers} == {f"{n}.weight": s for n, s in SHAPES.items()}
+    weights = {n: v for n, v in problem.target.items() if n.removesuffix(".weight") in SHAPES}
+    assert [x.name for x in layout.layers] == list(weights)
+    assert int(layout.weights_per_unit().sum()) == sum(v.numel() for v in weights.values())
     ones = layout.gather({n: torch.ones_like(v) for n, v in weights.items()})
-    assert torch.equal(ones.long(), layout.weights_per_filter())
+    assert torch.equal(ones.long(), layout.weights_per_unit())
 
 
 class Pixelwise(nn.Module):
@@ -101,7 +79,7 @@ def test_a_linear_layer_is_a_1x1_convolution():
     plain = Problem(linear, first, second, (image,), ("blur", "noise"), rule)
     square = Problem(convolution, wide(first), wide(second), (image,), ("blur", "noise"), rule)
     assert len(plain.layout) == len(square.layout) == 9
-    assert plain.layout.address(5) == ("layer.weight", 1, 2)
+    assert plain.layout.address(5) == ("layer.weight", (1, 2))
     for method in (faig, signed_share, taylor, fisher, weight_change):
         torch.testing.assert_close(method(plain), method(square), rtol=1e-9, atol=1e-15)
 
@@ -126,7 +104,7 @@ def test_methods_run(problem, method):
     scores = method(problem)
     assert scores.shape == (1, 2, len(problem.layout))
     assert torch.isfinite(scores).all()
-    by_layer = torch.split(scores[0, 0], [x.filters for x in problem.layout.layers])
+    by_layer = torch.split(scores[0, 0], [x.units for x in problem.layout.layers])
     assert all((part != 0).any() for part in by_layer)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.networks import FilterAddress, FilterLayout, SRCNNStyle, SRResNet
+from faig_lab.networks import FilterLayout, SRCNNStyle, SRResNet, UnitAddress
 
 NETWORKS = {
     "bare": lambda: nn.Conv2d(3, 5, 3),
@@ -51,12 +51,14 @@ def test_the_order_is_state_dict_then_out_then_in(network):
     layout = FilterLayout.of(network)
     filters = by_hand(network)
     assert len(layout) == len(filters)
-    assert [layout.address(i) for i in range(len(layout))] == [FilterAddress(*f[:3]) for f in filters]
+    expected = [UnitAddress(name, (out, in_)) for name, out, in_, _ in filters]
+    assert [layout.address(i) for i in range(len(layout))] == expected
 
 
 def test_index_and_address_are_inverse(network):
     layout = FilterLayout.of(network)
-    assert [layout.index(*layout.address(i)) for i in range(len(layout))] == list(range(len(layout)))
+    addresses = [layout.address(i) for i in range(len(layout))]
+    assert [layout.index(name, *place) for name, place in addresses] == list(range(len(layout)))
 
 
 def test_gather_sums_the_weights_of_each_filter(network):
@@ -90,8 +92,8 @@ def test_gathering_what_was_scattered_counts_the_weights(network):
     values = torch.rand(len(layout), dtype=torch.float64)
     whole = {n: v.expand_as(network.state_dict()[n]) for n, v in layout.scatter(values).items()}
     whole = {n: v.contiguous() for n, v in whole.items()}
-    torch.testing.assert_close(layout.gather(whole), values * layout.weights_per_filter())
-    assert layout.weights_per_filter().tolist() == [part.numel() for *_, part in by_hand(network)]
+    torch.testing.assert_close(layout.gather(whole), values * layout.weights_per_unit())
+    assert layout.weights_per_unit().tolist() == [part.numel() for *_, part in by_hand(network)]
 
 
 def test_mask_marks_exactly_the_given_filters(network):
@@ -122,7 +124,8 @@ def test_the_description_is_plain_data_and_complete(network):
     for row in description["layers"]:
         assert [row["out"], row["in"], *row["kernel"]] == list(state[row["name"]].shape)
         assert row["offset"] == expected
-        expected += row["out"] * row["in"]
+        assert row["units"] == row["out"] * row["in"]
+        expected += row["units"]
     assert expected == len(layout)
 
 
@@ -131,7 +134,7 @@ def test_the_full_networks_have_as_many_filters_as_the_paper_says(network, filte
     with torch.device("meta"):
         layout = FilterLayout.of(network())
     assert len(layout) == filters
-    assert sum(layer.filters for layer in layout.layers) == filters
+    assert sum(layer.units for layer in layout.layers) == filters
 
 
 def test_equal_networks_have_equal_layouts():

@@ -127,11 +127,11 @@ def test_the_description_lies_beside(state, tmp_path):
 def test_a_failed_write_leaves_the_old_file(network, state, tmp_path, monkeypatch):
     save_weights(tmp_path / "a.pt", state, {})
 
-    def fail(content, path):
-        Path(path).write_bytes(b"half")
+    def fail(path, data):
+        path.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_weights(tmp_path / "a.pt", {n: v + 1 for n, v in state.items()}, {})
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from faig_lab.attribution.adaptive import Adaptive
 from faig_lab.attribution.callback import AttributionCallback
+from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.path import LossPath, PathIntegral, State, completeness_gap, integrate
 from faig_lab.attribution.probe import ProbeIntegral, integrate_probe
@@ -23,6 +24,7 @@ __all__ = [
     "Attribution",
     "AttributionCallback",
     "Contrast",
+    "Kept",
     "LossPath",
     "Method",
     "PathIntegral",

@@ -6,20 +6,22 @@ methods have one draw. A higher score means more responsible for that degradatio
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
+from faig_lab.attribution.identity import identity, of_image
+from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.path import State
 from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
 from faig_lab.attribution.quadrature import Rule, right
 from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
+from faig_lab.attribution.spread import Spread
 from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, Granularity, evaluate
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,22 @@ class Problem:
     """Two networks and a probe: what every method works from.
 
     Args:
-        network: the module; its own weights do not matter and are never changed.
+        network: the module, in evaluation mode; its own weights do not matter and are never changed.
         baseline: θ̄ on the device and in the precision to compute in.
-        target: θ.
+        target: θ. Buffers (running statistics, say) are no weights: they are the target's all along the path.
         probe: paired images.
         degradations: the K degradations to tell apart.
         rule: the quadrature, fixed or adaptive.
         seed: of the methods that draw.
         autocast: lower precision for the network's operations, or None.
         progress: told after each integral.
+        granularity: what is scored: a filter, or a weight, a channel, a layer.
+        rank_others: score the parameters that are no kernels (biases, say) as well.
+
+    Attributes:
+        kept: keeps the sums of each image for a run that is killed, once it is told where.
+        spread: over which processes the images are spread; this one alone, unless it is told otherwise.
+            A problem that is made of another one by `replace` keeps nothing and is this process's alone.
     """
 
     network: nn.Module
@@ -47,11 +56,15 @@ class Problem:
     seed: int = 0
     autocast: torch.dtype | None = None
     progress: Progress | None = field(default=None, repr=False)
+    granularity: Granularity = "filter"
+    rank_others: bool = False
+    kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
+    spread: Spread = field(default_factory=Spread, init=False, repr=False, compare=False)
 
     @cached_property
     def layout(self) -> FilterLayout:
-        """The filters of the network."""
-        return FilterLayout.of(self.network)
+        """The filters of the network, or whatever else is scored."""
+        return FilterLayout.of(self.network, self.granularity, self.rank_others)
 
     @cached_property
     def integral(self) -> ProbeIntegral:
@@ -74,6 +87,8 @@ class Problem:
             rule,
             self.autocast,
             self.progress,
+            self.kept,
+            self.spread,
         )
 
     @property
@@ -153,15 +168,22 @@ def input_gradients(problem: Problem) -> Tensor:
         sizes = [problem.layout.gather({n: total.abs() for n, total in integral.items()}) for integral in integrals]
         return torch.stack(sizes).double().cpu(), torch.zeros(len(sizes))
 
-    scores = torch.zeros(problem.shape, dtype=torch.float64)
-    for image in problem.probe:
+    def integrate(image: PairedImage) -> Tensor:
         integrands = [_input_gradients(problem, weights, image, degradation) for degradation in problem.degradations]
         integrals, _ = integrate_together(integrands, weights, problem.rule, judge)
-        scores += judge(integrals)[0]
+        return judge(integrals)[0]
+
+    scores = torch.zeros(problem.shape, dtype=torch.float64)
+    ends = problem.baseline, problem.target
+    same = identity(problem.network, *ends, problem.degradations, problem.layout, problem.rule, problem.autocast)
+    for index, image in enumerate(problem.probe):
+        if not problem.spread.own(index):
+            continue
+        scores += problem.kept(f"input-gradients-{of_image(image, same)}", partial(integrate, image))
         if problem.progress is not None:
             for degradation in problem.degradations:
                 problem.progress(f"{image.name}, {degradation}")
-    return scores[None] / len(problem.probe)
+    return problem.spread.total(scores)[None] / len(problem.probe)
 
 
 def _input_gradients(problem: Problem, weights: State, image: PairedImage, degradation: str) -> Integrand:
@@ -175,9 +197,7 @@ def _input_gradients(problem: Problem, weights: State, image: PairedImage, degra
             torch.enable_grad(),
             torch.autocast(like.device.type, problem.autocast, enabled=problem.autocast is not None),
         ):
-            output = functional_call(
-                problem.network, {**problem.target, **leaves}, (clean + alpha * (degraded - clean),)
-            )
+            output = evaluate(problem.network, {**problem.target, **leaves}, clean + alpha * (degraded - clean))
         total = output.to(like.dtype).sum()
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return dict(zip(leaves, found, strict=True))

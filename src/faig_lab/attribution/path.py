@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from faig_lab.attribution.adaptive import NestedIntegral
 from faig_lab.attribution.quadrature import Rule
+from faig_lab.networks import evaluate
 
 State = Mapping[str, Tensor]
 """Parameters (and buffers) of a network by name."""
@@ -65,8 +65,8 @@ def squared_error(output: Tensor, hr: Tensor) -> Tensor:
 class LossPath:
     """The loss of one input along the straight line γ from a baseline to a target, and its gradients.
 
-    The network itself is never changed: weights enter by `functional_call`, so there is nothing to restore, also
-    when a forward raises.
+    The network itself is never changed: weights enter by `evaluate`, so there is nothing to restore, also when a
+    forward raises. Of a tied parameter the value under the name that counts is used.
 
     Args:
         network: any module; its own weights do not matter.
@@ -119,7 +119,7 @@ class LossPath:
 
     def _loss(self, parameters: State) -> Tensor:
         with torch.autocast(self.lr.device.type, self.autocast, enabled=self.autocast is not None):
-            output = functional_call(self.network, {**parameters, **self._buffers}, (self.lr,))
+            output = evaluate(self.network, {**self._buffers, **parameters}, self.lr)
         return squared_error(output, self.hr)
 
 

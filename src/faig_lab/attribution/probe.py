@@ -1,5 +1,7 @@
 """The path integral over a probe: every image with every degradation, reduced to one number per filter.
 
+"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+
 Nothing but three reductions per (image, degradation) is kept: Σ|a_j|, which FAIG ranks by, Σ a_j, which the
 signed share ranks by, and Σ a_j². All come out of the same pass over the path.
 """
@@ -8,14 +10,18 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Effort, Judge, integrate_together
+from faig_lab.attribution.identity import identity, of_image
+from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.path import LossPath, PathIntegral, State, completeness_gap
 from faig_lab.attribution.quadrature import Rule
 from faig_lab.attribution.scores import contrast
+from faig_lab.attribution.spread import Spread
 from faig_lab.data import PairedImage
 from faig_lab.networks import FilterLayout
 
@@ -35,7 +41,8 @@ class ProbeIntegral:
         magnitude: (I, K, F) Σ_{j∈f} |a_j|: the absolute value per weight, after the integral.
         signed: (I, K, F) Σ_{j∈f} a_j.
         squared: (I, K, F) Σ_{j∈f} a_j².
-        total: (I, K) Σ a_j over all parameters, biases and others included.
+        others: (I, K, P) Σ a_j of each parameter that is not ranked (the layout's `others`), biases above all.
+        total: (I, K) Σ a_j over all parameters: `signed` and `others` added up.
         loss_baseline: (I, K) L(θ̄, x).
         loss_target: (I, K) L(θ, x).
         points: (I, K) gradient evaluations.
@@ -49,6 +56,7 @@ class ProbeIntegral:
     magnitude: Tensor
     signed: Tensor
     squared: Tensor
+    others: Tensor
     total: Tensor
     loss_baseline: Tensor
     loss_target: Tensor
@@ -105,6 +113,8 @@ def integrate_probe(
     rule: Rule | Adaptive,
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
+    kept: Kept | None = None,
+    spread: Spread | None = None,
 ) -> ProbeIntegral:
     """Integrate every probe image with every degradation: each pass over the path is computed once.
 
@@ -119,21 +129,31 @@ def integrate_probe(
             until the image's discriminative scores (against the mean of the others) have settled.
         autocast: lower precision for the network's operations.
         progress: told after each integral.
+        kept: where each image's sums are kept, and are not computed if they are there.
+        spread: over which processes the images are spread; each of them gets the whole result.
     """
     like = next(iter(target.values()))
-    rows: list[dict[str, Tensor]] = []
-    for image in probe:
+    rows: dict[int, dict[str, Tensor]] = {}
+    keep, spread = kept or Kept(), spread or Spread()
+    same = identity(network, baseline, target, degradations, layout, rule, autocast)
+
+    def integrate(image: PairedImage) -> dict[str, Tensor]:
         hr = image.hr[None].to(like)
         inputs = [image.lr[degradation][None].to(like) for degradation in degradations]
         paths = [LossPath(network, baseline, target, lr, hr, autocast) for lr in inputs]
         integrals, effort = integrate_together(
             [path.gradients for path in paths], paths[0].difference, rule, _judge(paths, layout)
         )
-        rows.append(_reduce([p.attribute(i) for p, i in zip(paths, integrals, strict=True)], effort, layout))
+        return _reduce([p.attribute(i) for p, i in zip(paths, integrals, strict=True)], effort, layout)
+
+    for index, image in enumerate(probe):
+        if not spread.own(index):
+            continue
+        rows[index] = keep(f"integral-{of_image(image, same)}", partial(integrate, image))
         if progress is not None:
             for degradation in degradations:
                 progress(f"{image.name}, {degradation}")
-    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    stacked = spread.stacked(rows, _blank(len(degradations), layout), len(probe))
     result = ProbeIntegral(tuple(image.name for image in probe), tuple(degradations), **stacked)
     if isinstance(rule, Adaptive):
         _report(result, rule)
@@ -161,6 +181,7 @@ def _reduce(results: Sequence[PathIntegral], effort: Effort, layout: FilterLayou
         "magnitude": torch.stack([_per_filter(result, layout, torch.abs) for result in results]),
         "signed": torch.stack([_per_filter(result, layout) for result in results]),
         "squared": torch.stack([_per_filter(result, layout, torch.square) for result in results]),
+        "others": torch.stack([numbers([_total(r.attributions[x.name]) for x in layout.others]) for r in results]),
         "total": numbers([result.total for result in results]),
         "loss_baseline": numbers([result.loss_baseline for result in results]),
         "loss_target": numbers([result.loss_target for result in results]),
@@ -170,12 +191,30 @@ def _reduce(results: Sequence[PathIntegral], effort: Effort, layout: FilterLayou
     }
 
 
+def _blank(degradations: int, layout: FilterLayout) -> dict[str, Tensor]:
+    """What `_reduce` returns, in shape and type."""
+    sums = torch.zeros(degradations, len(layout), dtype=torch.float64)
+    number, none = torch.zeros(degradations, dtype=torch.float64), torch.zeros(degradations, dtype=torch.bool)
+    return {
+        **dict.fromkeys(("magnitude", "signed", "squared"), sums),
+        "others": torch.zeros(degradations, len(layout.others), dtype=torch.float64),
+        **dict.fromkeys(("total", "loss_baseline", "loss_target"), number),
+        "points": number.long(),
+        "error": number,
+        "settled": none,
+    }
+
+
 def _per_filter(
     result: PathIntegral, layout: FilterLayout, of: Callable[[Tensor], Tensor] = lambda attribution: attribution
 ) -> Tensor:
     """(F,) Σ_{j∈f} of(a_j), in float64 on the CPU."""
     names = [layer.name for layer in layout.layers]
     return layout.gather({name: of(result.attributions[name]) for name in names}).double().cpu()
+
+
+def _total(attributions: Tensor) -> float:
+    return float(attributions.double().sum())
 
 
 def _report(result: ProbeIntegral, rule: Adaptive) -> None:

@@ -1,5 +1,6 @@
 """Attribution as one step of a study: scores of several methods, and the files they leave behind."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_npz, write_text
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import UNITS, FilterLayout
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,23 @@ class Attribution:
 
 def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
     """Score the filters by every method; the path integral is computed once for all that use it."""
+    _point_out_buffers(problem)
     scores = {name: method(problem) for name, method in methods.items()}
     return Attribution(scores, problem.degradations, problem.layout)
+
+
+def _point_out_buffers(problem: Problem) -> None:
+    """Say that buffers are not attributed, where baseline and target differ in them."""
+    states = problem.baseline, problem.target
+    kept = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
+    moved = [n for n in kept if not torch.equal(*(state[n] for state in states))]
+    if moved:
+        log.warning(
+            "attribution: %d buffers (%s, …) differ between baseline and target. Running statistics, say, are no "
+            "weights: all along the path and in every masked network they are the target's",
+            len(moved),
+            moved[0],
+        )
 
 
 def save_attribution(result: Attribution, method: str, folder: Path, provenance: Mapping[str, object]) -> None:
@@ -88,5 +106,5 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
         raise UserError(f"run: {path} cannot be read as the scores of {', '.join(degradations)} ({error})") from error
     scores = {name: torch.from_numpy(np.stack(parts, axis=1)) for name, parts in stored.items()}
     if any(values.shape[-1] != len(layout) for values in scores.values()):
-        raise UserError(f"run: {path} is of another network: it has not {len(layout)} filters")
+        raise UserError(f"run: {path} is of another network: it has not {len(layout)} {UNITS[layout.granularity]}")
     return Attribution(scores, degradations, layout)

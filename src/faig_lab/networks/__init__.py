@@ -1,20 +1,28 @@
 """Networks, the layout of their filters, and their files."""
 
-from faig_lab.networks.layout import FilterAddress, FilterLayout, Layer
+from faig_lab.networks.layer import UNITS, Granularity, Layer
+from faig_lab.networks.layout import FilterLayout, UnitAddress
 from faig_lab.networks.patch import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
 from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
+from faig_lab.networks.tied import evaluate, tied, under_every_name
+from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
 from faig_lab.networks.weights import EXPORTS, export_weights, load_weights, save_weights, snapshot, state_fingerprint
 
 __all__ = [
     "EXPORTS",
-    "FilterAddress",
+    "SECOND_BRANCH",
+    "UNITS",
     "FilterLayout",
+    "Granularity",
     "Layer",
     "Patch",
     "SRCNNStyle",
     "SRResNet",
+    "TwoBranchSRResNet",
+    "UnitAddress",
     "apply_patches",
+    "evaluate",
     "export_weights",
     "load_patch",
     "load_weights",
@@ -24,4 +32,6 @@ __all__ = [
     "save_weights",
     "snapshot",
     "state_fingerprint",
+    "tied",
+    "under_every_name",
 ]

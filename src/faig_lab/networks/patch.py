@@ -1,5 +1,7 @@
 """A sparse patch: the weights of some filters, to be put onto the baseline that they were trained from.
 
+"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+
 A file of kilobytes instead of a whole network. It says which network and which baseline it fits, and is refused
 by all others.
 """
@@ -8,7 +10,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -20,7 +22,8 @@ from torch import Tensor
 
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
-from faig_lab.networks.layout import FilterLayout, Layer
+from faig_lab.networks.layer import UNITS, Layer
+from faig_lab.networks.layout import FilterLayout
 from faig_lab.networks.weights import state_fingerprint
 
 State = Mapping[str, Tensor]
@@ -46,15 +49,15 @@ class Patch:
     values: Tensor
     rest: dict[str, Tensor] = field(default_factory=dict)
 
-    def by_layer(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Weight's name, positions of the filters within it, and their values (filters, weights of each)."""
+    def by_layer(self) -> Iterator[tuple[Layer, Tensor, Tensor]]:
+        """A layer, positions of the filters within it, and their values (filters, weights of each)."""
         taken = 0
         for layer, offset in zip(self.layout.layers, self.layout.offsets, strict=False):
-            inside = (self.filters >= offset) & (self.filters < offset + layer.filters)
-            count, size = int(inside.sum()), int(np.prod(layer.kernel, dtype=int))
+            inside = (self.filters >= offset) & (self.filters < offset + layer.units)
+            count, size = int(inside.sum()), layer.weights // layer.units
             if count:
                 values = self.values[taken : taken + count * size].view(count, size)
-                yield layer.name, self.filters[inside] - offset, values
+                yield layer, self.filters[inside] - offset, values
             taken += count * size
 
 
@@ -73,9 +76,12 @@ def make_patch(
             filters is not the target.
     """
     ordered = torch.unique(filters.cpu())
-    chosen = layout.mask(ordered)
-    cut = [target[x.name].cpu()[chosen[x.name].expand(target[x.name].shape)] for x in layout.layers]
-    others = {n: v.cpu() for n, v in target.items() if n not in chosen} if rest else {}
+    chosen = torch.zeros(len(layout), dtype=torch.bool)
+    chosen[ordered] = True
+    inside = torch.split(chosen, [layer.units for layer in layout.layers])
+    cut = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
+    named = {name for layer in layout.layers for name in layer.names}
+    others = {n: v.cpu() for n, v in target.items() if n not in named} if rest else {}
     return Patch(name, layout, state_fingerprint(baseline), ordered, torch.cat(cut), others)
 
 
@@ -91,18 +97,20 @@ def apply_patches(baseline: State, *patches: Patch) -> dict[str, Tensor]:
     for number, patch in enumerate(patches, start=1):
         if patch.baseline != fits:
             raise UserError(f"patch {patch.name}: is for the baseline {patch.baseline}, not for {fits}")
-        for name, where, values in patch.by_layer():
-            filters = state[name].view(-1, values.shape[1])
-            by = owner.setdefault(name, torch.zeros(len(filters), dtype=torch.int32))
+        for layer, where, values in patch.by_layer():
+            filters = layer.rows(state[layer.name]).clone()
+            by = owner.setdefault(layer.name, torch.zeros(len(filters), dtype=torch.int32))
             where, values = where.to(filters.device), values.to(filters)
             clash = (by[where.cpu()] > 0) & (filters[where] != values).any(1).cpu()
             if clash.any():
                 other = patches[int(by[where.cpu()][clash][0]) - 1].name
+                what = f"{int(clash.sum())} {UNITS[layer.granularity]} of {layer.name}"
                 raise UserError(
-                    f"patch {patch.name}: sets {int(clash.sum())} filters of {name} to other values than patch "
-                    f"{other}; use one of the two, or patches with fewer filters"
+                    f"patch {patch.name}: sets {what} to other values than patch {other}; use one of the two, or "
+                    "smaller patches"
                 )
             filters[where], by[where.cpu()] = values, number
+            state |= dict.fromkeys(layer.names, layer.joined(filters).contiguous())
         _apply_rest(state, baseline, patch)
     return state
 
@@ -118,12 +126,11 @@ def _apply_rest(state: dict[str, Tensor], baseline: State, patch: Patch) -> None
 def patch_bytes(patch: Patch) -> bytes:
     """The content of a patch file, an .npz; the same patch gives the same bytes."""
     file = io.BytesIO()
-    layers = [[layer.name, layer.out, layer.in_, list(layer.kernel)] for layer in patch.layout.layers]
+    parts = {"layers": patch.layout.layers, "others": patch.layout.others}
+    about = {"name": patch.name, "baseline": patch.baseline, **{k: [asdict(x) for x in v] for k, v in parts.items()}}
     np.savez_compressed(
         file,
-        about=np.frombuffer(
-            json.dumps({"name": patch.name, "baseline": patch.baseline, "layers": layers}).encode(), np.uint8
-        ),
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
         filters=patch.filters.numpy().astype(np.uint32),
         values=patch.values.numpy(),
         **{f"rest/{name}": value.numpy() for name, value in patch.rest.items()},  # type: ignore[arg-type]
@@ -177,21 +184,29 @@ def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
 def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:
     """Raises ValueError, KeyError or TypeError where the arrays are no patch."""
     about = json.loads(content["about"].tobytes())
-    layout = FilterLayout(tuple(Layer(name, out, in_, tuple(kernel)) for name, out, in_, kernel in about["layers"]))
+    layout = FilterLayout(*(tuple(_layer(row) for row in about[key]) for key in ("layers", "others")))
     filters = torch.from_numpy(content["filters"].astype(np.int64))
     values = torch.from_numpy(content["values"])
     if filters.ndim != 1 or not (filters.diff() > 0).all() or (len(filters) and int(filters[-1]) >= len(layout)):
         raise ValueError("its indices are not ascending or not of its network")
-    if values.shape != (int(layout.weights_per_filter()[filters].sum()),) or not torch.isfinite(values).all():
+    if values.shape != (int(layout.weights_per_unit()[filters].sum()),) or not torch.isfinite(values).all():
         raise ValueError("its values are too few, too many or not finite")
     rest = {n.removeprefix("rest/"): torch.from_numpy(v) for n, v in content.items() if n.startswith("rest/")}
     return Patch(str(about["name"]), layout, str(about["baseline"]), filters, values, rest)
 
 
+def _layer(row: Mapping[str, Any]) -> Layer:
+    return Layer(**{**row, "names": tuple(row["names"]), "shape": tuple(row["shape"])})
+
+
 def _difference(found: FilterLayout, expected: FilterLayout) -> str:
     """The first way in which two layouts differ."""
+    if found.granularity != expected.granularity:
+        return f"it holds {UNITS[found.granularity]}, not {UNITS[expected.granularity]}"
     for theirs, ours in zip(found.layers, expected.layers, strict=False):
-        if theirs != ours:
-            shapes = ["×".join(map(str, (x.out, x.in_, *x.kernel))) for x in (theirs, ours)]
+        if (theirs.name, theirs.shape) != (ours.name, ours.shape):
+            shapes = ["×".join(map(str, x.shape)) for x in (theirs, ours)]
             return f"its {theirs.name} is {shapes[0]}, this network's {ours.name} is {shapes[1]}"
-    return f"it has {len(found.layers)} layers with filters, this network {len(expected.layers)}"
+    if len(found.layers) != len(expected.layers):
+        return f"it has {len(found.layers)} ranked parameters, this network {len(expected.layers)}"
+    return "its groups, its tied parameters or those that are not ranked are others"

@@ -44,6 +44,8 @@ class SRResNet(nn.Module):
         ValueError: an argument is out of range.
     """
 
+    block: type[ResidualBlock] = ResidualBlock
+
     def __init__(self, scale: int = 2, features: int = 64, blocks: int = 16) -> None:
         super().__init__()
         check_scale(scale)
@@ -53,7 +55,7 @@ class SRResNet(nn.Module):
         self.scale = scale
         self.factors = upsampling_factors(scale)
         self.conv_first = nn.Conv2d(3, features, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(features) for _ in range(blocks)))
+        self.body = nn.Sequential(*(self.block(features) for _ in range(blocks)))
         self.upconv1 = nn.Conv2d(features, features * self.factors[0] ** 2, 3, padding=1)
         if len(self.factors) == 2:
             self.upconv2 = nn.Conv2d(features, features * self.factors[1] ** 2, 3, padding=1)
@@ -62,7 +64,10 @@ class SRResNet(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) → (N, 3, sH, sW)."""
-        x = self.body(F.leaky_relu(self.conv_first(lr), SLOPE))
+        return self.upscale(self.body(F.leaky_relu(self.conv_first(lr), SLOPE)), lr)
+
+    def upscale(self, x: Tensor, lr: Tensor) -> Tensor:
+        """Features after the blocks (N, C, H, W) and LR → SR."""
         x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factors[0]), SLOPE)
         if len(self.factors) == 2:
             x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), self.factors[1]), SLOPE)

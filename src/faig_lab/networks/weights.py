@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from faig_lab.errors import UserError
-from faig_lab.files import atomic_write, write_text
+from faig_lab.files import write_tensors, write_text
+from faig_lab.networks.tied import tied
 
 EMA_KEYS = ("params_ema", "params")
 """The authors' (BasicSR's) keys; the averaged weights come first, since they are what is attributed."""
@@ -70,8 +71,7 @@ def state_fingerprint(state: Mapping[str, Tensor]) -> str:
 def _write(path: Path, content: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Write the description first, so that weights are never without it."""
     write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
-    with atomic_write(path) as temporary:
-        torch.save(dict(content), temporary)
+    write_tensors(path, content)
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,6 +152,9 @@ def _compare(state: Mapping[str, Tensor], network: nn.Module, path: Path, key: s
             )
         if not torch.isfinite(state[name]).all():
             raise UserError(f"{key}: {path} has values that are not finite in {name}")
+    for name, owner in tied(network).items():
+        if not torch.equal(state[name], state[owner]):
+            raise UserError(f"{key}: {path} is not for this {what}: {name} and {owner} are one weight in the network")
 
 
 def _first_line(error: Exception) -> str:

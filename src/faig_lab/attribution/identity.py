@@ -1,0 +1,33 @@
+"""What stands for an image's sums over the path, so that they are found again where they are kept."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from faig_lab.attribution.adaptive import Adaptive
+from faig_lab.attribution.path import State
+from faig_lab.attribution.quadrature import Rule
+from faig_lab.data import PairedImage
+from faig_lab.networks import FilterLayout, state_fingerprint
+from faig_lab.training import fingerprint
+
+
+def identity(
+    network: nn.Module,
+    baseline: State,
+    target: State,
+    degradations: Sequence[str],
+    layout: FilterLayout,
+    rule: Rule | Adaptive,
+    autocast: torch.dtype | None,
+) -> str:
+    """A fingerprint of everything but the image that determines an image's sums; arguments of `integrate_probe`."""
+    every_digit = rule if isinstance(rule, Adaptive) else (rule.points.tolist(), rule.weights.tolist())
+    weights = [state_fingerprint(baseline), state_fingerprint(target), str(next(iter(target.values())).device.type)]
+    return fingerprint({"of": [str(network), *weights, list(degradations), repr(layout), repr(every_digit), autocast]})
+
+
+def of_image(image: PairedImage, same: str) -> str:
+    """A fingerprint of an image's sums: its pixels, and `identity`."""
+    return fingerprint({"image": state_fingerprint({"hr": image.hr, **image.lr}), "same": same})

@@ -1,0 +1,147 @@
+"""Sums of probe images that a killed attribution left are used again, to the last bit."""
+
+import pickle
+from dataclasses import fields, replace
+from functools import partial
+
+import pytest
+import torch
+
+from faig_lab.attribution import Adaptive, Kept, Problem, quadrature
+from faig_lab.attribution.methods import faig, input_gradients
+from faig_lab.data import CLEAN, PairedImage
+from faig_lab.networks import SRResNet
+
+
+class Killed(BaseException):
+    pass
+
+
+def state(seed):
+    torch.manual_seed(seed)
+    return SRResNet(features=4, blocks=1).state_dict()
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    image = partial(torch.rand, generator=generator)
+    probe = tuple(
+        PairedImage(name, image(3, 16, 16), {key: image(3, 8, 8) for key in (CLEAN, "blur", "noise")})
+        for name in ("a", "b", "c")
+    )
+    return Problem(SRResNet(features=4, blocks=1), state(0), state(1), probe, ("blur", "noise"), quadrature("left", 3))
+
+
+def again(problem, folder=None, **changes):
+    """The same problem with nothing in memory."""
+    fresh = replace(problem, **changes)
+    fresh.kept.folder = folder
+    return fresh
+
+
+def values(integral):
+    """Every tensor of a ProbeIntegral; NaN, which equals nothing, as a number."""
+    return [
+        v.double().nan_to_num(7) for f in fields(integral) if isinstance(v := getattr(integral, f.name), torch.Tensor)
+    ]
+
+
+def same(some, other):
+    return all(torch.equal(a, b) for a, b in zip(values(some), values(other), strict=True))
+
+
+def killed_after(images):
+    """Progress that ends everything when so many images are finished."""
+    told = []
+
+    def progress(what):
+        told.append(what)
+        if len(told) == images * 2:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("rule", [quadrature("gauss_legendre", 3), Adaptive(9, 0.5, 10)])
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_killed_integral_goes_on_to_the_same_bits(problem, tmp_path, rule, images):
+    whole = again(problem, rule=rule).integral
+    with pytest.raises(Killed):
+        _ = again(problem, tmp_path, rule=rule, progress=killed_after(images)).integral
+    assert len(list(tmp_path.iterdir())) == images
+    resumed = again(problem, tmp_path, rule=rule)
+    assert same(resumed.integral, whole)
+    assert resumed.kept.recalled == images
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_nothing_is_computed_that_is_kept(problem, tmp_path, monkeypatch):
+    first = again(problem, tmp_path)
+    scores = faig(first), input_gradients(first)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: pytest.fail("a gradient was computed"))
+    second = again(problem, tmp_path)
+    assert torch.equal(faig(second), scores[0])
+    assert torch.equal(input_gradients(second), scores[1])
+
+
+def test_killed_input_gradients_go_on_to_the_same_bits(problem, tmp_path):
+    whole = input_gradients(again(problem))
+    with pytest.raises(Killed):
+        input_gradients(again(problem, tmp_path, progress=killed_after(2)))
+    assert torch.equal(input_gradients(again(problem, tmp_path)), whole)
+
+
+CHANGES = {
+    "target": lambda p: {"target": {n: v * 1.0001 for n, v in p.target.items()}},
+    "baseline": lambda p: {"baseline": {n: v * 1.0001 for n, v in p.baseline.items()}},
+    "image": lambda p: {"probe": tuple(replace(i, hr=i.hr * 0.999) for i in p.probe)},
+    "LR": lambda p: {"probe": tuple(replace(i, lr={n: x * 0.999 for n, x in i.lr.items()}) for i in p.probe)},
+    "rule": lambda p: {"rule": quadrature("right", 3)},
+    "points": lambda p: {"rule": quadrature("left", 4)},
+    "degradations": lambda p: {"degradations": ("noise", "blur")},
+    "autocast": lambda p: {"autocast": torch.bfloat16},
+    "precision": lambda p: {n: {k: v.double() for k, v in getattr(p, n).items()} for n in ("baseline", "target")},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_whatever_changes_the_result_is_computed_anew(problem, tmp_path, change):
+    _ = again(problem, tmp_path).integral
+    other = again(problem, tmp_path, **change(problem))
+    assert same(other.integral, again(problem, **change(problem)).integral)
+    assert other.kept.recalled == 0
+
+
+def test_a_problem_made_of_another_keeps_nothing(problem, tmp_path):
+    problem.kept.folder = tmp_path
+    assert replace(problem, progress=None).kept.folder is None
+
+
+@pytest.mark.parametrize("content", [b"", b"half of it", pickle.dumps(Kept)])
+def test_what_cannot_be_read_is_computed_again(tmp_path, caplog, content):
+    (tmp_path / "x.pt").write_bytes(content)
+    kept = Kept(tmp_path)
+    assert kept("x", lambda: {"a": 1.5}) == {"a": 1.5}
+    assert "computed again" in caplog.text
+    assert kept("x", lambda: pytest.fail("it was kept")) == {"a": 1.5}
+
+
+def test_what_cannot_be_written_stops_nothing(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    assert Kept(tmp_path / "file")("x", lambda: 3) == 3
+    assert "not kept for a resumption" in caplog.text
+
+
+def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):
+    kept = Kept()
+    assert kept("x", lambda: 3) == 3
+    kept.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_done_leaves_nothing(tmp_path):
+    kept = Kept(tmp_path / "run.partial")
+    kept("x", lambda: 3)
+    kept.discard()
+    assert list(tmp_path.iterdir()) == []
