@@ -1,8 +1,8 @@
 """The LightningModule that trains a baseline or a target."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from faig_lab.data import Batch, Degradation, PairedImage, degrade
+from faig_lab.data import Batch, Degradation, PairedImage, degrade, suffered
 from faig_lab.training.metrics import as_image, bicubic, psnr, quality
 
 
@@ -29,6 +29,17 @@ class Schedule:
     learning_rate: float
     restart_every: int
     minimum_learning_rate: float = 1e-7
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """A network that also predicts what its input suffered, and learns that by a loss of its own."""
+
+    def predict(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """LR (N, 3, H, W) → SR (N, 3, sH, sW) and logits (N, K)."""
+
+    def prediction_loss(self, logits: Tensor, suffered: Sequence[frozenset[str]]) -> Tensor:
+        """What is added to the loss of the restoration, from logits and what each sample suffered."""
 
 
 class ValidationItem:
@@ -73,19 +84,31 @@ class SRModule(pl.LightningModule):
         self.loss = loss
         self.make_optimizer = optimizer
         self.seed, self.stream, self.clean = seed, stream, clean
+        self.predicts = isinstance(network, Predicting)
 
     def forward(self, lr: Tensor) -> Tensor:
         """LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
+        return self.network(self._input(lr))  # type: ignore[no-any-return]
+
+    def _input(self, lr: Tensor) -> Tensor:
         dtype = next(self.network.parameters()).dtype  # not float32 in the precisions bf16-true and 64-true
-        return self.network(lr.to(dtype).contiguous(memory_format=self.format))  # type: ignore[no-any-return]
+        return lr.to(dtype).contiguous(memory_format=self.format)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Degrade the batch on the device and return the loss."""
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
-        loss: Tensor = self.loss(self(lr).float(), hr)
+        loss: Tensor = self._with_prediction(batch, lr, hr) if self.predicts else self.loss(self(lr).float(), hr)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _with_prediction(self, batch: Batch, lr: Tensor, hr: Tensor) -> Tensor:
+        """The losses of restoration and prediction, from one forward pass."""
+        network = cast("Predicting", self.network)
+        sr, logits = network.predict(self._input(lr))
+        names = suffered(batch, self.degradation, self.seed, self.stream, self.clean)
+        restoration: Tensor = self.loss(sr.float(), hr)
+        return restoration + network.prediction_loss(logits.float(), names)
 
     def validation_step(self, item: "ValidationItem", batch_idx: int) -> None:
         """Log every metric of every input of one paired image, and the gain in PSNR over bicubic upscaling.

@@ -1,0 +1,107 @@
+"""A trained network: found in the store, or trained and put there."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from faig_lab.analysis.rivals import Node, Pair, Rivals
+from faig_lab.build import determinants, make_loop, make_module, make_network
+from faig_lab.config import Settings
+from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.provenance import describe_weights
+from faig_lab.training import Row, SRModule, Trained, fit, open_entry, step_seconds
+
+log = logging.getLogger(__name__)
+
+
+def train_once(
+    settings: Settings,
+    name: str,
+    data: StudyData,
+    degradation: Degradation,
+    start: Mapping[str, Tensor] | None,
+    callbacks: Sequence[pl.Callback] = (),
+    on_row: Callable[[Row], None] | None = None,
+    label: str | None = None,
+) -> Trained:
+    """Train a network, unless the store has it.
+
+    Args:
+        settings: the run's.
+        name: "baseline" or "target".
+        data: photographs to train on; the record is measured on its probe.
+        degradation: what the target's samples suffer.
+        start: weights that training starts from, None for fresh ones.
+        callbacks: of a training that is done.
+        on_row: told every row of the record, also of one that is found.
+        label: what the log calls the training; `name` if None.
+    """
+    label = label or name
+    needs = determinants(settings, name, data, start)
+    with open_entry(Path(settings.store), f"{type(make_network(settings)).__name__}-{name}", needs) as entry:
+        if entry.exists:
+            log.info("%s: already trained, %s", label, entry.folder)
+            trained = entry.load(make_network(settings))
+            if on_row is not None:
+                for row in trained.history:
+                    on_row(row)
+            return trained
+        patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
+        return fit(
+            make_module(settings, name, degradation, start),
+            patches,
+            data.probe,
+            make_loop(settings),
+            publish=lambda trained: entry.publish(
+                trained, describe_weights(settings, name, trained) | {"determinants": needs}
+            ),
+            callbacks=callbacks,
+            on_row=on_row,
+            name=label,
+            checkpoint=entry.partial,
+        )
+
+
+def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -> Rivals | None:
+    """How other networks are trained like the run's; None without photographs to train on."""
+    if not data.train:
+        return None
+
+    def train(network: Node | None, seed: int) -> Pair:
+        own = rival_settings(settings, network, seed)
+        module = make_network(own).eval()
+        label = f"{type(module).__name__}, seed {seed}"
+        baseline = train_once(own, "baseline", data, degradation, None, label=f"{label}, baseline").state
+        target = train_once(own, "target", data, degradation, baseline, label=f"{label}, target").state
+        return Pair(module, baseline, target)
+
+    def seconds(networks: Sequence[Node | None], steps: int) -> list[float]:
+        makers = [partial(_timed, rival_settings(settings, node, settings.seed), degradation) for node in networks]
+        size = settings.training.patch_size
+        patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
+        return step_seconds(makers, patches, make_loop(settings), steps)
+
+    return Rivals(train, seconds)
+
+
+def rival_settings(settings: Settings, network: Node | None, seed: int) -> Settings:
+    """The settings with another network and seed, and nothing given; scale and degradations stay the run's."""
+    node: dict[str, Any] = dict(network or settings.network) | {"scale": settings.network["scale"]}
+    if "degradations" in node:
+        node["degradations"] = list(settings.degradation.parts)
+    changes = {"network": node, "seed": seed}
+    untrained = {name: getattr(settings, name).model_copy(update={"weights": None}) for name in ("baseline", "target")}
+    return settings.model_copy(update=changes | untrained)
+
+
+def _timed(settings: Settings, degradation: Degradation, steps: int) -> SRModule:
+    """A target that is trained for a few steps only."""
+    module = make_module(settings, "target", degradation, None)
+    module.schedule = replace(module.schedule, iterations=steps, restart_every=steps)
+    return module

@@ -1,0 +1,101 @@
+"""Rivals as built from settings: trained like the run's network, once, with its scale and degradations."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from analysis_case import subject_of
+
+from faig_lab.build import make_degradation
+from faig_lab.config import check, compose
+from faig_lab.data import Photograph
+from faig_lab.networks import SRResNet, TwoBranchSRResNet
+from faig_lab.trained import make_rivals, rival_settings, train_once
+
+TINY = [
+    *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
+    *("trainer.precision=32-true", "training.baseline.iterations=3", "training.target.iterations=2"),
+]
+RIVAL = {
+    "_target_": "faig_lab.networks.TwoBranchSRResNet", "scale": 4, "features": 3, "blocks": 1,
+    "predictor_features": 2, "degradations": ["jpeg"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return check(compose([*TINY, f"store={tmp_path / 'store'}"]))
+
+
+@pytest.fixture
+def data():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    return replace(subject_of().data, train=(Photograph("a", "a", pixels, "a"),))
+
+
+def stored(settings):
+    return sorted(path.name for path in Path(settings.store).iterdir() if not path.name.startswith("."))
+
+
+def test_scale_and_degradations_of_a_rival_are_those_of_the_run(settings):
+    other = rival_settings(settings, RIVAL, 5)
+    assert other.network == RIVAL | {"scale": 2, "degradations": ["blur", "noise"]}
+    assert other.seed == 5
+    plain = {"_target_": "faig_lab.networks.SRResNet", "features": 3}
+    assert rival_settings(settings, plain, 0).network == plain | {"scale": 2}
+    assert rival_settings(settings, None, settings.seed) == settings
+
+
+def test_a_rival_is_trained_whatever_the_run_was_given(settings, tmp_path):
+    given = settings.model_copy(update={"target": settings.target.model_copy(update={"weights": str(tmp_path)})})
+    assert rival_settings(given, RIVAL, 0).target.weights is None
+
+
+def test_a_pair_is_trained_once_and_found_again(settings, data, caplog):
+    caplog.set_level("INFO")
+    rivals = make_rivals(settings, data, make_degradation(settings))
+    first = rivals.train(RIVAL, 1)
+    assert isinstance(first.network, TwoBranchSRResNet)
+    names = stored(settings)
+    assert [name.rsplit("-", 1)[0] for name in names] == ["TwoBranchSRResNet-baseline", "TwoBranchSRResNet-target"]
+    assert "already trained" not in caplog.text
+    again = rivals.train(RIVAL, 1)
+    assert caplog.text.count("already trained") == 2
+    for some, other in ((first.baseline, again.baseline), (first.target, again.target)):
+        assert all(torch.equal(some[name], other[name]) for name in some)
+    assert any(not torch.equal(first.baseline[name], first.target[name]) for name in first.target)
+    rivals.train(RIVAL, 2)
+    assert len(stored(settings)) == 4
+
+
+def test_the_runs_own_network_at_its_own_seed_is_the_runs(settings, data):
+    degradation = make_degradation(settings)
+    baseline = train_once(settings, "baseline", data, degradation, None)
+    target = train_once(settings, "target", data, degradation, baseline.state)
+    names = stored(settings)
+    pair = make_rivals(settings, data, degradation).train(None, settings.seed)
+    assert isinstance(pair.network, SRResNet)
+    assert stored(settings) == names
+    assert all(torch.equal(pair.target[name], value) for name, value in target.state.items())
+
+
+def test_every_row_of_the_record_is_told_also_of_a_network_that_is_found(settings, data):
+    seen: list[dict[str, float]] = []
+    told: list[dict[str, float]] = []
+    train_once(settings, "baseline", data, make_degradation(settings), None, on_row=seen.append)
+    train_once(settings, "baseline", data, make_degradation(settings), None, on_row=told.append)
+    assert told == seen
+    assert seen[-1]["step"] == 3
+
+
+def test_the_time_of_a_step_leaves_nothing_in_the_store(settings, data):
+    seconds = make_rivals(settings, data, make_degradation(settings)).step_seconds([None, RIVAL], 1)
+    assert len(seconds) == 2
+    assert all(second > 0 for second in seconds)
+    assert not Path(settings.store).exists()
+
+
+def test_data_without_photographs_has_no_rivals(settings):
+    assert make_rivals(settings, subject_of().data, make_degradation(settings)) is None
