@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faig_lab.analysis.bootstrap import interval, resamples
+from faig_lab.analysis.bootstrap import interval, interval_of_means, resamples
 
 
 def mean(values):
@@ -64,3 +64,27 @@ def test_one_unit_says_nothing_about_spread():
 def test_nothing_to_resample_is_refused():
     with pytest.raises(ValueError, match="nothing to resample"):
         interval(np.empty((0, 3)), mean, 0)
+
+
+# Images in groups
+
+
+def test_images_that_are_groups_of_their_own_are_resampled_as_before():
+    values = np.random.default_rng(0).normal(size=(6, 2, 3))
+    found = interval_of_means(values, list("abcdef"), lambda means: means, 3)
+    assert np.allclose(found, interval(values, mean, 3), rtol=1e-12)
+
+
+def test_a_group_is_drawn_as_a_whole():
+    """Two groups: a resample is both, or the one or the other twice. The means over images are 2, 8 and 3.5."""
+    values, groups = np.array([1.0, 2.0, 8.0, 3.0]), ("a", "a", "b", "a")
+    seen = set()
+    interval_of_means(values, groups, lambda means: seen.update(np.round(means, 9)) or means, 0)
+    assert seen == {2.0, 3.5, 8.0}
+    assert interval_of_means(values, groups, lambda means: means, 0) == pytest.approx((2, 8))
+
+
+def test_one_group_has_no_interval():
+    low, high = interval_of_means(np.arange(6.0).reshape(3, 2), "aaa", lambda means: means, 0)
+    assert np.isnan([low, high]).all()
+    assert low.shape == (2,)

@@ -39,7 +39,8 @@ def test_masking_is_what_the_reference_does(problem, seed):
     network, baseline, target, layout = problem
     filters = torch.randperm(len(layout), generator=torch.Generator().manual_seed(seed))[:20]
     masked = mask(target, baseline, layout, filters)
-    slow = reference.masked(network, baseline, target, [layout.address(i) for i in filters.tolist()])
+    slices = [(name, *place) for name, place in map(layout.address, filters.tolist())]
+    slow = reference.masked(network, baseline, target, slices)
     assert same(masked, dict(slow.state_dict()))
     lr = torch.rand(1, 3, 6, 6)
     assert torch.equal(functional_call(network, masked, (lr,)), slow(lr))

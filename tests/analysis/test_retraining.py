@@ -186,7 +186,7 @@ def test_other_locations_are_as_many_others_of_the_same_layers(seed):
     for position, layer in enumerate(layout.layers):
         here = layers[filters] == position
         shared = set(places[here].tolist()) & set(filters[here].tolist())
-        assert len(shared) == max(0, 2 * int(chosen[position]) - layer.filters)
+        assert len(shared) == max(0, 2 * int(chosen[position]) - layer.units)
 
 
 def test_other_locations_of_whole_layers_are_a_permutation():

@@ -1,17 +1,18 @@
 """What the discovered filters do: interventions on weights, judged on held-out images."""
 
 from faig_lab.analysis.boundary import boundary
+from faig_lab.analysis.branches import branches
+from faig_lab.analysis.comparison import compare, specificity
 from faig_lab.analysis.curves import curves
+from faig_lab.analysis.distribution import distribution
 from faig_lab.analysis.examples import Example, examples
-from faig_lab.analysis.headline import masking_metrics, restoration_metrics
+from faig_lab.analysis.headline import comparison_metrics, masking_metrics, restoration_metrics
 from faig_lab.analysis.interventions import mask, modulate, removed_share
 from faig_lab.analysis.masking import (
     Judge,
-    distribution,
     masked_networks,
     masking,
     restoration,
-    specificity,
 )
 from faig_lab.analysis.modulation import modulation
 from faig_lab.analysis.output_difference import gradient_map, output_difference
@@ -30,7 +31,10 @@ __all__ = [
     "Judge",
     "Subject",
     "boundary",
+    "branches",
+    "compare",
     "compare_scores",
+    "comparison_metrics",
     "curves",
     "distribution",
     "examples",

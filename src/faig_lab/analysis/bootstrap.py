@@ -1,6 +1,6 @@
 """Percentile bootstrap: how far a number could move had the held-out images been others of their kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,3 +60,39 @@ def interval(
     found = np.concatenate(blocks) if count > 1 else np.full_like(blocks[0][:1], np.nan)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Interval(low, high)
+
+
+def interval_of_means(
+    values: NDArray[Any],
+    groups: Sequence[str],
+    statistic: Callable[[Floats], Floats],
+    seed: int,
+    number: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """The interval of a statistic of means over images, for images that come in groups.
+
+    Whole groups are drawn, with all of their images: those of one photograph are not independent. The means are over
+    all drawn images, so that a group weighs as much as it has images, as in the statistic itself.
+
+    Args:
+        values: (N, …) one entry per image.
+        groups: (N,) which images belong together.
+        statistic: means (B, …) → (B, …) for B resamples at once.
+        seed: of the resamples.
+        number: of resamples.
+        level: share of the resamples within the interval.
+
+    Returns:
+        As `interval`; NaN for a single group.
+    """
+    names = list(dict.fromkeys(groups))
+    totals: Floats = np.zeros((len(names), 1 + values[0].size))
+    for group, image in zip(groups, values, strict=True):
+        totals[names.index(group)] += np.concatenate([[1], image.ravel()])
+
+    def of_totals(drawn: Floats) -> Floats:
+        counts, sums = np.split(drawn.sum(1), [1], 1)
+        return statistic((sums / counts).reshape(-1, *values.shape[1:]))
+
+    return interval(totals, of_totals, seed, number, level)

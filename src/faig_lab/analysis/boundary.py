@@ -104,7 +104,7 @@ def degrade_anew(images: Sequence[PairedImage], degradation: Degradation, name: 
         padded = torch.from_numpy(np.pad(image.hr.numpy(), ((0, 0), (margin, margin), (margin, margin)), "reflect"))
         rng = sample_rng(EVALUATION_SEED, f"evaluation/{image.name}/{name}")
         lr = degradation.apply(padded[None], [parts], [rng])[0]
-        anew.append(PairedImage(image.name, image.hr, {CLEAN: image.lr[CLEAN], name: lr}))
+        anew.append(replace(image, lr={CLEAN: image.lr[CLEAN], name: lr}))
     return anew
 
 

@@ -8,6 +8,7 @@ insertion is the target, bit for bit. With `target_biases` off insertion has the
 baseline, bit for bit, and does not reach the target.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple
@@ -34,6 +35,8 @@ from faig_lab.attribution import State, count_of, ranking
 from faig_lab.data import sample_rng
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout
+
+log = logging.getLogger(__name__)
 
 PERCENTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 LAYER_MATCHED = "layer_matched"
@@ -101,7 +104,7 @@ def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generato
     """
     counts = torch.bincount(layout.layer_of()[filters], minlength=len(layout.layers)).tolist()
     parts = [
-        offset + torch.from_numpy(rng.permutation(layer.filters)[:count])
+        offset + torch.from_numpy(rng.permutation(layer.units)[:count])
         for offset, layer, count in zip(layout.offsets, layout.layers, counts, strict=False)
     ]
     return torch.cat(parts)
@@ -164,6 +167,9 @@ def rankings_of(subject: Subject, grid: Sequence[float], draws: int) -> Iterator
     for method, values in scores.items():
         for draw, per_degradation in enumerate(values[:draws]):
             yield Ranking(method, draw, tuple(_top_sets(row, grid) for row in per_degradation))
+    if subject.attribution.layout.undivided:
+        log.info("curves: no layer-matched random filters, since every layer is one unit")
+        return
     for draw in range(draws):
         sets = zip(subject.attribution.degradations, scores[subject.method][0], strict=True)
         yield Ranking(LAYER_MATCHED, draw, tuple(_matched_sets(subject, name, row, grid, draw) for name, row in sets))

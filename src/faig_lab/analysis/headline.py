@@ -31,6 +31,18 @@ def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
     return means(rows, "removed", keys) | means(rows, "output_difference", keys)
 
 
+def comparison_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:
+    """`specificity/<method>/<percent>` and the ends of its interval, `specificity_low/…` and `specificity_high/…`.
+
+    Args:
+        rows: of the table `comparison`.
+        percent: the one that is told.
+    """
+    columns = ("specificity", "specificity_low", "specificity_high")
+    here = [row for row in rows if row["percent"] == percent]
+    return {key: value for column in columns for key, value in means(here, column, ("method", "percent")).items()}
+
+
 def means(rows: Sequence[TableRow], value: str, keys: Sequence[str]) -> dict[str, float | None]:
     """`<value>/<key>/<key>…` → mean of `value` over all rows that share the keys; None where one is missing."""
     groups: dict[str, list[object]] = {}

@@ -1,20 +1,94 @@
 """The masking study: discovered filters back to the baseline, judged on held-out images."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faig_lab.analysis.areas import over_draws
+from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.interventions import State, mask, removed_share
-from faig_lab.analysis.output_difference import output_difference
+from faig_lab.analysis.output_difference import gradient_map, map_difference
 from faig_lab.attribution import Attribution, count_of, ranking
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout
 from faig_lab.training import as_image, bicubic, psnr, quality, restore
 
 TableRow = dict[str, object]
+
+
+class Ends(NamedTuple):
+    """Baseline and target with one input degradation.
+
+    Attributes:
+        baseline: (images,) PSNR in dB.
+        target: the same.
+        outputs: the target's outputs.
+        maps: their gradient maps (1, 1, H, W).
+    """
+
+    baseline: Tensor
+    target: Tensor
+    outputs: list[Tensor]
+    maps: list[Tensor]
+
+
+class Judgement(NamedTuple):
+    """An intervention with one input degradation.
+
+    Attributes:
+        psnrs: (images,) dB.
+        removed: removed share, None where there is nothing to remove.
+        output_difference: mean over images.
+    """
+
+    psnrs: Tensor
+    removed: float | None
+    output_difference: float
+
+    def row(self) -> TableRow:
+        """What a table says of it: means over images."""
+        return {
+            "psnr": _mean(self.psnrs),
+            "removed": self.removed,
+            "output_difference": self.output_difference,
+        }
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Every masked network, judged.
+
+    Attributes:
+        rows: method, draw, percent, filters, masked, degradation, psnr, removed, output_difference.
+        draws: method → number of draws, in the order of the rankings.
+        percents: q, ascending.
+        degradations: of masked sets and inputs.
+        scenes: (images,) what each held-out image shows.
+        psnr: (images, rankings, masked, percents, inputs) dB.
+        baseline: (images, inputs) dB.
+        target: (images, inputs) dB.
+    """
+
+    rows: list[TableRow]
+    draws: dict[str, int]
+    percents: tuple[float, ...]
+    degradations: tuple[str, ...]
+    scenes: tuple[str, ...]
+    psnr: Floats
+    baseline: Floats
+    target: Floats
+
+    def over_draws(self) -> Floats:
+        """(images, methods, masked, percents, inputs) PSNR, mean over each method's draws."""
+        return over_draws(self.psnr, self.draws, 1, np.mean)
+
+    def means(self) -> tuple[Floats, Floats, Floats]:
+        """Means over images of `over_draws`, `baseline` and `target`."""
+        return self.over_draws().mean(0), self.baseline.mean(0), self.target.mean(0)
 
 
 @dataclass(frozen=True)
@@ -51,31 +125,40 @@ class Judge:
 
     def psnr(self, outputs: Sequence[Tensor]) -> float:
         """PSNR per image, then the mean (dB)."""
-        return float(self.psnrs(outputs).mean())
+        return _mean(self.psnrs(outputs))
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """(images,) what each image shows; images of one scene are not independent."""
+        return tuple(image.scene or image.name for image in self.images)
 
     @cached_property
-    def _bounds(self) -> dict[str, tuple[float, float, list[Tensor]]]:
+    def _ends(self) -> dict[str, Ends]:
         return {}
 
-    def bounds(self, degradation: str) -> tuple[float, float, list[Tensor]]:
-        """PSNR of baseline and target, and the target's outputs; computed once."""
-        if degradation not in self._bounds:
+    def ends(self, degradation: str) -> Ends:
+        """What the two networks make of the held-out images; computed once."""
+        if degradation not in self._ends:
             outputs = self.outputs(self.target, degradation)
-            baseline = self.psnr(self.outputs(self.baseline, degradation))
-            self._bounds[degradation] = (baseline, self.psnr(outputs), outputs)
-        return self._bounds[degradation]
+            baseline = self.psnrs(self.outputs(self.baseline, degradation))
+            maps = [gradient_map(output[None]) for output in outputs]
+            self._ends[degradation] = Ends(baseline, self.psnrs(outputs), outputs, maps)
+        return self._ends[degradation]
 
-    def judge(self, state: State, degradation: str) -> TableRow:
-        """PSNR, removed share and output difference of an intervention for one input degradation."""
-        baseline, target, outputs = self.bounds(degradation)
+    def bounds(self, degradation: str) -> tuple[float, float, list[Tensor]]:
+        """PSNR of baseline and target (means over images), and the target's outputs."""
+        ends = self.ends(degradation)
+        return _mean(ends.baseline), _mean(ends.target), ends.outputs
+
+    def judge(self, state: State, degradation: str) -> Judgement:
+        """What an intervention does to the restoration of one input degradation."""
         masked = self.outputs(state, degradation)
-        value = self.psnr(masked)
-        differences = [output_difference(m[None], t[None]) for m, t in zip(masked, outputs, strict=True)]
-        return {
-            "psnr": value,
-            "removed": removed_share(target, value, baseline),
-            "output_difference": float(torch.cat(differences).mean()),
-        }
+        maps = self.ends(degradation).maps
+        differences = [map_difference(gradient_map(m[None]), t) for m, t in zip(masked, maps, strict=True)]
+        baseline, target, _ = self.bounds(degradation)
+        psnrs = self.psnrs(masked)
+        removed = removed_share(target, _mean(psnrs), baseline)
+        return Judgement(psnrs, removed, float(torch.cat(differences).mean()))
 
 
 def restoration(judge: Judge) -> list[TableRow]:
@@ -99,7 +182,7 @@ def masking(
     attribution: Attribution,
     percents: Sequence[float],
     progress: Callable[[str], None] | None = None,
-) -> list[TableRow]:
+) -> Masked:
     """Mask the top q % of every method, draw and degradation; judge each on every input degradation.
 
     Args:
@@ -107,117 +190,54 @@ def masking(
         attribution: the scores.
         percents: q, ascending.
         progress: told after each masked network.
-
-    Returns:
-        Rows of method, draw, percent, filters, masked, degradation, psnr, removed, output_difference.
     """
-    layout = attribution.layout
-    judged: dict[bytes, dict[str, TableRow]] = {}  # methods may agree on a set; it is judged once
+    layout, names = attribution.layout, attribution.degradations
+    judged: dict[bytes, dict[str, Judgement]] = {}  # methods may agree on a set; it is judged once
     rows: list[TableRow] = []
-    for method, draw, masked, order in _rankings(attribution):
+    psnrs: list[Floats] = []
+    for method, draw, masked, order in rankings(attribution):
         for percent in percents:
             filters = order[: count_of(percent, len(layout))]
             key = filters.sort().values.numpy().tobytes()
             if key not in judged:
                 state = mask(judge.target, judge.baseline, layout, filters)
-                judged[key] = {name: judge.judge(state, name) for name in attribution.degradations}
+                judged[key] = {name: judge.judge(state, name) for name in names}
             what: TableRow = {"method": method, "draw": draw, "percent": percent, "filters": len(filters)}
-            for degradation, result in judged[key].items():
-                rows.append(what | {"masked": masked, "degradation": degradation} | result)
+            rows += [what | {"masked": masked, "degradation": name} | judged[key][name].row() for name in names]
+            psnrs.append(_columns([judged[key][name].psnrs for name in names]))
             if progress is not None:
                 progress(f"{method}, {percent:g} %")
-    return rows
+    ends = [judge.ends(name) for name in names]
+    return Masked(
+        rows,
+        {method: len(scores) for method, scores in attribution.scores.items()},
+        tuple(percents),
+        names,
+        judge.scenes,
+        np.stack(psnrs, 1).reshape(len(judge.images), -1, len(names), len(percents), len(names)),
+        _columns([end.baseline for end in ends]),
+        _columns([end.target for end in ends]),
+    )
+
+
+def _columns(values: Sequence[Tensor]) -> Floats:
+    """(images,) of each input → (images, inputs)."""
+    return np.stack([value.double().numpy() for value in values], 1)
+
+
+def _mean(psnrs: Tensor) -> float:
+    """Mean over images, in double precision."""
+    return float(psnrs.double().mean())
 
 
 def masked_networks(attribution: Attribution, percents: Sequence[float]) -> int:
     """How many networks `masking` will look at."""
-    return sum(1 for _ in _rankings(attribution)) * len(percents)
+    return sum(1 for _ in rankings(attribution)) * len(percents)
 
 
-def _rankings(attribution: Attribution) -> Iterator[tuple[str, int, str, Tensor]]:
-    """Every method's and draw's ranking for every degradation."""
+def rankings(attribution: Attribution) -> Iterator[tuple[str, int, str, Tensor]]:
+    """(method, draw, degradation, filters by descending score) of every method, its draws after each other."""
     for method, scores in attribution.scores.items():
         for draw, per_degradation in enumerate(scores):
             for degradation, values in zip(attribution.degradations, per_degradation, strict=True):
                 yield method, draw, degradation, ranking(values)
-
-
-def specificity(rows: Sequence[Mapping[str, object]]) -> list[TableRow]:
-    """Own and other removed share of every masked set, and their difference; mean and spread over draws.
-
-    Args:
-        rows: of `masking`.
-
-    Returns:
-        Rows of method, percent, masked, own, other, specificity, specificity_std. `other` is the mean over
-        the other degradations; values are None where a share is not defined, or there is no other.
-    """
-    sets: dict[tuple[object, object, object], dict[object, dict[object, float | None]]] = {}
-    for row in rows:
-        key = (row["method"], row["percent"], row["masked"])
-        removed = row["removed"]
-        assert removed is None or isinstance(removed, float)
-        sets.setdefault(key, {}).setdefault(row["draw"], {})[row["degradation"]] = removed
-    result: list[TableRow] = []
-    for (method, percent, masked), draws in sets.items():
-        own = [shares[masked] for shares in draws.values()]
-        other = [_mean([share for name, share in shares.items() if name != masked]) for shares in draws.values()]
-        gaps = [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
-        result.append(
-            {
-                "method": method,
-                "percent": percent,
-                "masked": masked,
-                "own": _mean(own),
-                "other": _mean(other),
-                "specificity": _mean(gaps),
-                "specificity_std": _spread(gaps),
-            }
-        )
-    return result
-
-
-def distribution(attribution: Attribution, percents: Sequence[float]) -> list[TableRow]:
-    """How many filters of each layer are discovered, by every method and for every degradation.
-
-    Methods with several draws are left out: their distribution is the layers' sizes.
-
-    Returns:
-        Rows of method, degradation, percent, layer, depth, filters, discovered, share.
-    """
-    layout: FilterLayout = attribution.layout
-    layers = layout.layer_of()
-    rows: list[TableRow] = []
-    for method, draw, degradation, order in _rankings(attribution):
-        if draw or len(attribution.scores[method]) > 1:
-            continue
-        for percent in percents:
-            chosen = order[: count_of(percent, len(layout))]
-            counts = torch.bincount(layers[chosen], minlength=len(layout.layers)).tolist()
-            for depth, (layer, count) in enumerate(zip(layout.layers, counts, strict=True)):
-                rows.append(
-                    {
-                        "method": method,
-                        "degradation": degradation,
-                        "percent": percent,
-                        "layer": layer.name.removesuffix(".weight"),
-                        "depth": depth,
-                        "filters": layer.filters,
-                        "discovered": count,
-                        "share": count / layer.filters,
-                    }
-                )
-    return rows
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean; None for nothing, or where a value is missing."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def _spread(values: Sequence[float | None]) -> float | None:
-    """The sample standard deviation; 0 for one value, None where a value is missing."""
-    if not values or any(value is None for value in values):
-        return None
-    return float(torch.tensor(values, dtype=torch.float64).std(correction=1)) if len(values) > 1 else 0.0

@@ -31,4 +31,9 @@ def output_difference(masked: Tensor, target: Tensor) -> Tensor:
     Returns:
         (N,), 0 for equal outputs.
     """
-    return (gradient_map(masked) - gradient_map(target)).square().mean((1, 2, 3)) * 1000
+    return map_difference(gradient_map(masked), gradient_map(target))
+
+
+def map_difference(masked: Tensor, target: Tensor) -> Tensor:
+    """`output_difference` of two gradient maps (N, 1, H, W)."""
+    return (masked - target).square().mean((1, 2, 3)) * 1000

@@ -175,9 +175,9 @@ def _layers(subject: Subject, orders: Mapping[str, Tensor], order: str, percent:
             "percent": percent,
             "layer": layer.name.removesuffix(".weight"),
             "depth": depth,
-            "filters": layer.filters,
+            "filters": layer.units,
             "kept": count,
-            "share": count / layer.filters,
+            "share": count / layer.units,
         }
         for depth, (layer, count) in enumerate(zip(layout.layers, counts, strict=True))
     ]

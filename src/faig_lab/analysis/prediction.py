@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.func import functional_call
 
 from faig_lab.analysis.crops import Crop, cut_crops, spread
 from faig_lab.analysis.estimators import (
@@ -30,6 +29,7 @@ from faig_lab.attribution import Problem, Rule, discovered, integrate, quadratur
 from faig_lab.data import CLEAN
 from faig_lab.data.evaluation import paired_images
 from faig_lab.errors import UserError
+from faig_lab.networks import evaluate
 
 OVERLAP, ESTIMATOR, LINEAR = "overlap", "image_estimator", "linear_probe"
 
@@ -129,7 +129,7 @@ def top_filters(problem: Problem, lr: Tensor, rule: Rule, percent: float) -> Ten
     like = next(iter(problem.target.values()))
     batch = lr[None].to(like)
     with torch.no_grad(), torch.autocast(like.device.type, problem.autocast, enabled=problem.autocast is not None):
-        reference = functional_call(problem.network, dict(problem.target), (batch,)).to(like.dtype)
+        reference = evaluate(problem.network, problem.target, batch).to(like.dtype)
     args = (problem.network, problem.baseline, problem.target, batch, reference, rule, problem.autocast)
     attributions = integrate(*args).attributions
     strength = problem.layout.gather({name: values.abs() for name, values in attributions.items()})

@@ -109,6 +109,8 @@ def retraining(
         return Findings({})
     trials = [trial for goal in goals(subject, rivals) for trial in _trials(subject, goal, percents, draws)]
     rows: list[TableRow] = []
+    if subject.attribution.layout.undivided:
+        log.info("retraining: no other locations to compare with, since every layer is one unit")
     log.info("retraining: %d networks, %d iterations each", sum(t.chosen is not None for t in trials), iterations)
     with subject.bar("retraining", len(trials)) as advance:
         for trial in trials:
@@ -160,13 +162,12 @@ def transplanted(
     """`state` with the donor's `filters` at `places`, which lie in the same layers; all else bit for bit."""
     result = dict(state)
     for layer, offset in zip(layout.layers, layout.offsets, strict=False):
-        inside = (filters >= offset) & (filters < offset + layer.filters)
+        inside = (filters >= offset) & (filters < offset + layer.units)
         if inside.any():
             weight = state[layer.name]
-            slices = weight.reshape(layer.filters, -1).clone()
-            values = donor[layer.name].to(weight).reshape(layer.filters, -1)
-            slices[(places[inside] - offset).to(weight.device)] = values[(filters[inside] - offset).to(weight.device)]
-            result[layer.name] = slices.view(weight.shape)
+            rows, values = layer.rows(weight).clone(), layer.rows(donor[layer.name].to(weight))
+            rows[(places[inside] - offset).to(weight.device)] = values[(filters[inside] - offset).to(weight.device)]
+            result |= dict.fromkeys(layer.names, layer.joined(rows))
     return result
 
 
@@ -205,13 +206,15 @@ def _controls(subject: Subject, goal: Goal, percent: float, filters: Tensor) -> 
         yield _training(subject, goal, OTHER, percent, ranking(scores)[:count])
     rng = _rng(subject, goal, "locations")
     places = other_locations(layout, filters, rng)
-    yield _training(subject, goal, MOVED, percent, places)
+    if not layout.undivided:
+        yield _training(subject, goal, MOVED, percent, places)
     fresh = subject.retraining.fresh(int(rng.integers(2**31)))
     redrawn = transplanted(start, fresh, layout, filters, filters)
     yield Trial(goal, REDRAWN, percent, count, redrawn, layout.mask(filters))
-    for variant, where in ((COPIED, filters), (COPIED_MOVED, places)):
-        copied = transplanted(start, subject.target, layout, filters, where)
-        yield Trial(goal, variant, percent, count, copied, None)
+    yield Trial(goal, COPIED, percent, count, transplanted(start, subject.target, layout, filters, filters), None)
+    if not layout.undivided:
+        copied = transplanted(start, subject.target, layout, filters, places)
+        yield Trial(goal, COPIED_MOVED, percent, count, copied, None)
 
 
 def _training(subject: Subject, goal: Goal, variant: str, percent: float, filters: Tensor, draw: int = 0) -> Trial:

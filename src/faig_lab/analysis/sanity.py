@@ -102,7 +102,7 @@ def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: Filt
     layers = layout.layer_of()
     tops = (layers[discovered(values, percent)] for values in (scores, other))
     one, two = (top.bincount(minlength=len(layout.layers)).double() for top in tops)
-    sizes = torch.tensor([layer.filters for layer in layout.layers], dtype=torch.float64)
+    sizes = torch.tensor([layer.units for layer in layout.layers], dtype=torch.float64)
     return float((one * two / sizes).sum() / one.sum()) if one.sum() else None
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from faig_lab.analysis.examples import Example
 from faig_lab.analysis.masking import Judge, TableRow
+from faig_lab.analysis.rivals import Rivals
 from faig_lab.attribution import Attribution, Method, Problem
 from faig_lab.attribution.path import State
 from faig_lab.data import Degradation, StudyData
@@ -45,6 +46,7 @@ class Subject:
         autocast: lower precision for restoring held-out images, or None.
         bar: progress.
         retraining: how chosen weights are trained again; None without photographs to train on.
+        rivals: how other networks are trained like the run's; None without photographs to train on.
     """
 
     problem: Problem
@@ -58,6 +60,7 @@ class Subject:
     autocast: torch.dtype | None = None
     bar: Bar = field(default=no_bar, repr=False)
     retraining: Retraining | None = field(default=None, repr=False)
+    rivals: Rivals | None = field(default=None, repr=False)
 
     @property
     def network(self) -> nn.Module:

@@ -1,0 +1,198 @@
+"""Methods compared on planted PSNR: shares, intervals and paired differences worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from faig_lab.analysis import compare, comparison_metrics, specificity
+from faig_lab.analysis.bootstrap import resamples
+from faig_lab.analysis.curve_tables import Resampling
+from faig_lab.analysis.masking import Masked
+
+HOW = Resampling(0, 1000)
+ENDS = ("own_low", "own_high", "other_low", "other_high", "specificity_low", "specificity_high")
+
+
+def planted(removed, scenes, degradations=("blur", "noise"), gain=10.0, percents=(1.0,)):
+    """Networks whose removed shares are given: method → (images, draws, masked, percents, inputs)."""
+    arrays = {method: np.asarray(shares, dtype=float) for method, shares in removed.items()}
+    psnr = 30 - gain * np.concatenate(list(arrays.values()), 1)
+    ends = np.full((len(scenes), len(degradations)), 30.0)
+    draws = {method: shares.shape[1] for method, shares in arrays.items()}
+    return Masked([], draws, percents, degradations, tuple(scenes), psnr, ends - gain, ends)
+
+
+def sets(own, other):
+    """One draw of one percent, two degradations: the own and the other share are the same for both masked sets."""
+    return [[[[own, other]], [[other, own]]]]
+
+
+def the_row(rows, **wanted):
+    (found,) = [row for row in rows if wanted.items() <= row.items()]
+    return found
+
+
+# Points
+
+
+def test_own_other_and_specificity_of_one_set():
+    masked = planted({"faig": [[[[[0.8, 0.3]], [[0.1, 0.6]]]]]}, ["a"])
+    blur, noise = specificity(masked)
+    assert list(blur) == ["method", "percent", "masked", "own", "other", "specificity", "specificity_std"]
+    assert (blur["method"], blur["percent"], blur["masked"], noise["masked"]) == ("faig", 1, "blur", "noise")
+    assert [blur[side] for side in ("own", "other", "specificity")] == pytest.approx([0.8, 0.3, 0.5])
+    assert [noise[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.1, 0.5])
+    assert blur["specificity_std"] == 0
+
+
+def test_specificity_is_the_mean_and_the_spread_over_draws():
+    draws = [sets(own, other)[0] for own, other in ((0.5, 0.4), (0.7, 0.2), (0.9, 0.0))]
+    tables = compare(planted({"random": [draws]}, ["a"]), "random", HOW)
+    for found in (tables.sets[0], tables.methods[0]):
+        assert (found["own"], found["other"], found["specificity"]) == pytest.approx((0.7, 0.2, 0.5))
+        assert found["specificity_std"] == pytest.approx(math.sqrt((0.4**2 + 0 + 0.4**2) / 2))
+    assert tables.methods[0]["draws"] == 3
+
+
+def test_the_spread_of_the_mean_over_sets_is_that_of_each_draw_s_mean():
+    """Two draws whose sets are specific by turns: each set varies, the mean does not."""
+    first, second = [[[0.9, 0.1]], [[0.1, 0.3]]], [[[0.3, 0.1]], [[0.1, 0.9]]]
+    tables = compare(planted({"random": [[first, second]]}, ["a"]), "random", HOW)
+    assert [row["specificity_std"] for row in tables.sets] == pytest.approx([0.6 / math.sqrt(2)] * 2)
+    assert tables.methods[0]["specificity_std"] == pytest.approx(0)
+
+
+def test_among_three_degradations_the_others_are_averaged():
+    shares = [[[[[0.9, 0.1, 0.5]], [[0.0, 0.6, 0.2]], [[0.2, 0.4, 0.3]]]]]
+    tables = compare(planted({"faig": shares}, ["a"], ("blur", "noise", "jpeg")), "faig", HOW)
+    assert [row["other"] for row in tables.sets] == pytest.approx([0.3, 0.1, 0.3])
+    assert [row["specificity"] for row in tables.sets] == pytest.approx([0.6, 0.5, 0.0])
+    (mean,) = tables.methods
+    assert [mean[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.7 / 3, 1.1 / 3])
+
+
+def test_one_degradation_has_no_other():
+    tables = compare(planted({"faig": [[[[[0.8]]]], [[[[0.6]]]]]}, ["a", "b"], ("blur",)), "faig", HOW)
+    (row,) = tables.sets
+    assert (row["own"], row["own_low"], row["own_high"]) == pytest.approx((0.7, 0.6, 0.8))
+    assert {row[key] for key in ("other", "specificity", "specificity_std", "other_low", "specificity_high")} == {None}
+
+
+def test_a_share_that_is_not_defined_makes_no_specificity():
+    """The target is no better than the baseline on noise: what masking removes of it is not defined."""
+    masked = planted({"faig": [sets(0.8, 0.3)] * 2}, ["a", "b"])
+    masked.baseline[:, 1] = masked.target[:, 1]
+    blur, noise = (row for row in compare(masked, "faig", HOW).sets)
+    assert (blur["own"], noise["other"]) == pytest.approx((0.8, 0.3))
+    assert {blur["other"], blur["specificity"], noise["own"], noise["specificity"], noise["own_low"]} == {None}
+    assert compare(masked, "faig", HOW).methods[0]["specificity"] is None
+
+
+def test_the_order_of_the_tables():
+    shares = np.zeros((1, 1, 2, 2, 2))
+    tables = compare(planted({"faig": shares, "ig": shares}, ["a"], percents=(0.5, 1.0)), "faig", HOW)
+    order = [
+        (method, percent, masked) for method in ("faig", "ig") for masked in ("blur", "noise") for percent in (0.5, 1)
+    ]
+    assert [(row["method"], row["percent"], row["masked"]) for row in tables.sets] == order
+    assert [(row["method"], row["percent"]) for row in tables.methods] == [
+        (method, percent) for method in ("faig", "ig") for percent in (0.5, 1)
+    ]
+    assert {(row["method"], row["against"]) for row in tables.paired} == {("ig", "faig")}
+    assert [row["masked"] for row in tables.paired] == ["blur", "blur", "noise", "noise", "all", "all"]
+
+
+# Intervals
+
+
+def test_of_two_photographs_the_interval_runs_from_the_one_to_the_other():
+    """A resample is both, or twice the same with probability 1/4: the quantiles are the single photographs."""
+    tables = compare(planted({"faig": [sets(0.8, 0.1), sets(0.6, 0.2)]}, ["a", "b"]), "faig", HOW)
+    for row in (*tables.sets, *tables.methods):
+        assert (row["own"], row["other"], row["specificity"]) == pytest.approx((0.7, 0.15, 0.55))
+        assert [row[end] for end in ENDS] == pytest.approx([0.6, 0.8, 0.1, 0.2, 0.4, 0.7])
+    assert tables.methods[0]["photographs"] == 2
+
+
+def test_crops_of_one_photograph_stay_together():
+    """Four crops of two photographs are two units, not four; a photograph weighs as much as it has crops."""
+    shares = [sets(own, 0.0) for own in (0.9, 0.7, 0.8, 0.2)]
+    (row,) = compare(planted({"faig": shares}, ["a", "a", "a", "b"]), "faig", HOW).methods
+    assert (row["own"], row["own_low"], row["own_high"]) == pytest.approx((0.65, 0.2, 0.8))
+
+
+def test_one_photograph_has_no_interval():
+    tables = compare(
+        planted({"faig": [sets(0.8, 0.1), sets(0.6, 0.2)], "ig": [sets(0.5, 0.1)] * 2}, ["a", "a"]), "faig", HOW
+    )
+    for row in (*tables.sets, *tables.methods):
+        assert {row[end] for end in ENDS} == {None}
+    assert all((row["low"], row["high"]) == (None, None) for row in tables.paired)
+    assert the_row(tables.paired, masked="all")["difference"] == pytest.approx(0.4 - 0.55)
+    assert tables.methods[0]["photographs"] == 1
+
+
+def test_differences_are_paired_by_photograph():
+    """Photographs differ far more than the methods do: the intervals overlap, the difference is certain."""
+    faig = [sets(own, 0.0) for own in (0.1, 0.5, 0.9)]
+    ours = [sets(own + 0.05, 0.0) for own in (0.1, 0.5, 0.9)]
+    tables = compare(planted({"faig": faig, "signed_share": ours}, "abc"), "faig", HOW)
+    first, second = tables.methods
+    assert second["specificity_low"] < first["specificity_high"]
+    for row in tables.paired:
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx((0.05, 0.05, 0.05))
+
+
+def test_draws_are_averaged_before_photographs_are_drawn():
+    """Ten draws that are far apart, but alike on every photograph: no uncertainty over photographs."""
+    draws = [sets(own, 0.0)[0] for own in np.linspace(-0.5, 0.5, 10)]
+    (row,) = compare(planted({"random": [draws] * 3}, "abc"), "random", HOW).methods
+    assert (row["specificity"], row["specificity_low"], row["specificity_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
+    assert row["specificity_std"] > 0.3
+
+
+def test_it_agrees_with_a_plain_bootstrap():
+    """Three degradations, unequal gains, photographs with different numbers of crops: everything by hand, in loops."""
+    rng = np.random.default_rng(0)
+    scenes, names = ("a", "b", "b", "c", "d"), ("blur", "noise", "jpeg")
+    psnr = rng.uniform(22, 30, (5, 1 + 2, 3, 2, 3))
+    baseline, target = rng.uniform(18, 22, (5, 3)), rng.uniform(30, 34, (5, 3))
+    masked = Masked([], {"faig": 1, "random": 2}, (1.0, 5.0), names, scenes, psnr, baseline, target)
+    found = compare(masked, "faig", Resampling(7, 300))
+
+    def specific(images, rankings, m, q):
+        def removed(k):
+            worst, best = baseline[images, k].mean(), target[images, k].mean()
+            return np.mean([(best - psnr[images, r, m, q, k].mean()) / (best - worst) for r in rankings])
+
+        return removed(m) - np.mean([removed(k) for k in range(3) if k != m])
+
+    drawn = [
+        [i for photograph in chosen for i in range(5) if scenes[i] == "abcd"[photograph]]
+        for chosen in resamples(4, 7, 300)
+    ]
+    for q, percent in enumerate((1.0, 5.0)):
+        means = [[np.mean([specific(images, rankings, m, q) for m in range(3)]) for images in drawn]
+                 for rankings in ([0], [1, 2])]  # fmt: skip
+        for method, expected in zip(("faig", "random"), means, strict=True):
+            row = the_row(found.methods, method=method, percent=percent)
+            assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(
+                np.quantile(expected, [0.025, 0.975])
+            )
+        row = the_row(found.paired, masked="all", percent=percent)
+        expected = np.quantile(np.subtract(means[1], means[0]), [0.025, 0.975])
+        assert (row["low"], row["high"]) == pytest.approx(expected)
+        one = [specific(images, [0], 2, q) for images in drawn]
+        row = the_row(found.sets, method="faig", masked="jpeg", percent=percent)
+        assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(np.quantile(one, [0.025, 0.975]))
+
+
+def test_headline_numbers_are_of_one_percent():
+    shares = np.zeros((2, 1, 2, 2, 2))
+    tables = compare(planted({"faig": shares}, "ab", percents=(0.5, 1.0)), "faig", HOW)
+    assert comparison_metrics(tables.methods, 1.0) == {
+        "specificity/faig/1": 0.0,
+        "specificity_low/faig/1": 0.0,
+        "specificity_high/faig/1": 0.0,
+    }
