@@ -54,11 +54,15 @@ def make_run(tmp_path: Path) -> MakeRun:
         other: dict[str, float] = OTHER,
         notes: Sequence[str] = (),
         images: int = 5,
+        intervals: float | None = None,
+        photographs: int = 3,
     ) -> Path:
         run = tmp_path / "run"
         _documents(run, degradations, methods, trained, notes)
         _restoration(run, degradations, images)
         _masking(run, degradations, methods, own, other)
+        if intervals is not None:
+            _comparison(run, methods, own, other, intervals, photographs)
         _distribution(run, degradations, methods)
         _completeness(run, degradations)
         if trained:
@@ -125,6 +129,10 @@ def _documents(
             "started": "2025-01-02T03:04:05+00:00",
         },
     )
+    rng = np.random.default_rng(3)
+    for name in degradations:
+        order = rng.permutation(FILTERS)
+        write_text(run / "attribution" / f"{name}_index.txt", "".join(f"{index}\n" for index in order))
     offsets = np.cumsum([0, *(out * inputs for _, out, inputs in LAYERS)])
     layers = [
         {"name": f"{name}.weight", "out": out, "in": inputs, "kernel": [3, 3], "offset": int(offset)}
@@ -203,6 +211,31 @@ def _masking(
     if masking:
         write_table(run / "tables" / "masking.csv", masking)
         write_table(run / "tables" / "specificity.csv", specificity)
+
+
+def _comparison(
+    run: Path, methods: Sequence[str], own: dict[str, float], other: dict[str, float], half: float, photographs: int
+) -> None:
+    """Means over the masked sets with intervals of ± half; there is none for one photograph."""
+
+    def ends(name: str, middle: float) -> dict[str, float | None]:
+        known = photographs > 1
+        return {f"{name}low": middle - half if known else None, f"{name}high": middle + half if known else None}
+
+    rows, paired = [], []
+    for method in methods:
+        for percent in PERCENTS:
+            specific = own[method] - other[method]
+            row = {"method": method, "percent": percent, "own": own[method], "other": other[method]}
+            row |= {"specificity": specific, "specificity_std": 0.0, "draws": 1, "photographs": photographs}
+            rows.append(row | ends("specificity_", specific))
+            difference = specific - (own[methods[0]] - other[methods[0]])
+            row = {"method": method, "against": methods[0], "percent": percent, "masked": "all"}
+            if method != methods[0]:
+                paired.append(row | {"difference": difference} | ends("", difference))
+    write_table(run / "tables" / "comparison.csv", rows)
+    if paired:
+        write_table(run / "tables" / "comparison_paired.csv", paired)
 
 
 def _specificity(method: str, percent: float, masked: str, shares: dict[str, list[float]]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.pictures import Pictures, _detailed_window, _wrapped
+from faig_lab.reporting.pictures import Pictures, _wrapped, detailed_window
 
 CHARTS = {"specificity", "masking_curves", "layers", "training"}
 
@@ -39,7 +39,7 @@ def test_the_same_tables_give_the_same_bytes(make_run: Callable[..., Path]) -> N
 def test_the_window_holds_the_edges() -> None:
     truth = np.zeros((400, 500, 3))
     truth[200:360:2, 300:460] = 1
-    top, left, tall, wide = _detailed_window(truth)
+    top, left, tall, wide = detailed_window(truth, 160)
     assert (tall * 400, wide * 500) == (160, 160)
     assert abs(top * 400 - 200) <= 16
     assert abs(left * 500 - 300) <= 16

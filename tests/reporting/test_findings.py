@@ -147,3 +147,23 @@ def test_a_small_gain_is_a_warning_and_no_claim_is_judged(make_run: MakeRun, tar
     assert sentences.TOO_LITTLE in verdict
     assert "seen on this run" not in verdict
     assert warning in summary(folder, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sums", "larger"),
+    [((-10.0, 9.0), (-10.1, 9.2), True), ((-10.0, -9.0), (-10.1, -9.2), False), ((-10.0, 2.0), (-10.1, 2.1), False)],
+)
+def test_changes_that_cancel_explain_a_gap_larger_than_any_image_s(
+    make_run: MakeRun, changes: tuple[float, float], sums: tuple[float, float], larger: bool
+) -> None:
+    """Gaps of the images: 1 % and 2.2 %; of the probe 0.1 / 1 = 10 % where their changes cancel."""
+    folder = make_run()
+    rows = [
+        {"image": name, "degradation": "blur", "loss_change": change, "attribution_sum": total,
+         "gap": abs(total - change) / abs(change)}
+        for name, change, total in zip("ab", changes, sums, strict=True)
+    ]  # fmt: skip
+    write_table(folder / "tables" / "completeness.csv", rows)
+    text = sentences.cancelling(read_run(folder))
+    assert (text is not None) == larger
+    assert not larger or str(text).startswith("With blurred input the gap over the probe is larger than that of any")

@@ -88,3 +88,11 @@ def test_it_is_in_the_report(make, degradations, lost):
     page = write_report(folder).read_text(encoding="utf-8")
     assert '<section aria-labelledby="patches">' in page
     assert "deblurring patch, 100 %" in page
+
+
+def test_where_biases_are_ranked_too_nothing_is_said_of_them(make):
+    folder = make(0.4, 0.01)
+    assert "Biases belong to no filter" in said(folder)
+    layout = json.loads((folder / "attribution" / "layout.json").read_text())
+    write_json(folder / "attribution" / "layout.json", layout | {"not_ranked": []})
+    assert "Biases belong" not in said(folder)

@@ -1,5 +1,7 @@
 """The page holds the numbers of the tables, needs no other file, and stands for every kind of run."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -9,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from faig_lab.files import write_json
 from faig_lab.reporting.figures import write_figures
@@ -20,7 +23,8 @@ from faig_lab.reporting.words import ABSENT
 
 MakeRun = Callable[..., Path]
 MakePictures = Callable[..., list[Pictures]]
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
+LAYERS = 20
 
 
 class Page(HTMLParser):
@@ -59,7 +63,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
 
@@ -110,7 +114,9 @@ def test_stands_for_every_kind_of_run(
     page = _page(run)
     assert "judged on the probe" in page.text
     assert "weights given: b.pth" in page.text
-    assert len(page.images) == len(degradations) + 3
+    tiles = 2 * len(degradations) * (len(degradations) + 4)
+    charts = ["masking_curves", "layers"]
+    assert len(page.images) == tiles + len(charts) + LAYERS
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", page.text.split("name: blur_noise")[0])
 
 
@@ -121,10 +127,11 @@ def test_needs_no_other_file(make_run: MakeRun, make_pictures: MakePictures) -> 
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert path.stat().st_size < 6_000_000
-    assert not re.search(r"<(script|link|iframe|object)\b|@import|url\(", html)
+    assert not re.search(r"<(link|iframe|object)\b|@import|url\(|\bfetch\(|XMLHttpRequest|import\(", html)
+    assert re.findall(r"<script[^>]*>", html) == ["<script>"]
     assert all((image["src"] or "").startswith("data:image/") for image in page.images)
     assert all(image["alt"] for image in page.images)
-    outside = [link for link in page.links if not link.startswith("#")]
+    outside = [link for link in page.links if not link.startswith(("#", "data:text/csv;"))]
     assert all((run / link).is_file() and link.endswith(".csv") for link in outside)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
@@ -156,8 +163,38 @@ def test_absent_numbers_are_dashes(make_run: MakeRun) -> None:
 def test_text_from_the_run_is_escaped(make_run: MakeRun) -> None:
     run = make_run(notes=["<script>alert(1)</script>"])
     html = write_report(run).read_text(encoding="utf-8")
-    assert "&lt;script&gt;" in html
-    assert "<script>" not in html
+    assert "&lt;script&gt;alert" in html
+    assert html.count("<script>") == 1
+
+
+def test_the_policy_lets_no_other_script_run(make_run: MakeRun) -> None:
+    html = write_report(make_run()).read_text(encoding="utf-8")
+    script = html[html.index("<script>") + len("<script>") : html.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert f'content="{escape(policy)}"' in html
+
+
+def test_every_table_is_in_the_page(make_run: MakeRun) -> None:
+    run = make_run()
+    page = _page(run)
+    for path in (run / "tables").glob("*.csv"):
+        assert f"data:text/csv;charset=utf-8;base64,{base64.b64encode(path.read_bytes()).decode()}" in page.links
+        assert f"tables/{path.name}" in page.links
+
+
+def test_a_run_from_before_there_were_tiles_keeps_its_pictures(make_run: MakeRun, make_pictures: MakePictures) -> None:
+    run = make_run()
+    write_figures(run, make_pictures())
+    shutil.rmtree(run / "figures" / "pictures")
+    alts = [image["alt"] or "" for image in _page(run).images]
+    assert sum(alt.startswith("Grid of photographs with ") for alt in alts) == 2
+
+
+def test_a_cell_of_the_matrix_says_what_it_means(make_run: MakeRun) -> None:
+    html = write_report(make_run()).read_text(encoding="utf-8")
+    said = "Deblurring filters of FAIG masked: 0.22 of denoising removed; noisy input from 30.12 to 30.51 dB"
+    assert f'style="--share: 22.0%" data-tip="{said}">0.22<' in html
 
 
 def test_a_failed_run_says_so(make_run: MakeRun) -> None:

@@ -24,6 +24,14 @@ def test_numbers_report_and_commands(make_run: MakeRun) -> None:
     assert max(map(len, text.splitlines())) <= 110 + len(str(run))
 
 
+def test_intervals_are_a_column_where_there_are_any(make_run: MakeRun) -> None:
+    assert "95 % interval" not in summary(make_run(), None)
+    text = summary(make_run(intervals=0.1), None)
+    (line,) = [line for line in text.splitlines() if line.startswith("  signed share")]
+    assert "95 % interval" in text
+    assert line.endswith("0.78 to 0.98")
+
+
 def test_an_online_run_has_a_page_and_nothing_to_sync(make_run: MakeRun) -> None:
     text = summary(make_run(), SimpleNamespace(folder=Path("wandb/run-1"), url="https://wandb.ai/x"))
     assert "https://wandb.ai/x" in text

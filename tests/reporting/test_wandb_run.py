@@ -92,6 +92,82 @@ def test_disabled_does_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+# A run that goes on
+
+
+def fake_wandb(started: list[dict[str, object]], logged: list[dict[str, float]], **run: object) -> SimpleNamespace:
+    """wandb that remembers how runs were started and what they were told."""
+
+    def init(**options: object) -> SimpleNamespace:
+        started.append(options)
+        parts = {
+            "dir": "wandb/run/files",
+            "url": None,
+            "finish": lambda **_: None,
+            "define_metric": lambda *_, **__: None,
+        }
+        return SimpleNamespace(log=logged.append, **{"resumed": False, "summary": {}, **parts, **run})
+
+    return SimpleNamespace(init=init, Settings=lambda **_: None, login=lambda **_: True)
+
+
+@pytest.mark.parametrize(
+    ("before", "mode", "options"),
+    [
+        (["run-20260101_000000-old", "run-20260102_000000-abc"], "online", {"id": "abc", "resume": "allow"}),
+        (["run-20260102_000000-abc"], "offline", {"notes": "continues abc"}),
+        (["run-20260101_000000-old", "offline-run-20260102_000000-abc"], "online", {"notes": "continues abc"}),
+        (["offline-run-20260102_000000-abc"], "offline", {"notes": "continues abc"}),
+        (["something else"], "offline", {}),
+        ([], "online", {}),
+    ],
+)
+def test_a_run_that_goes_on_continues_its_wandb_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, before: list[str], mode: str, options: dict[str, str]
+) -> None:
+    for name in before:
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+    started: list[dict[str, object]] = []
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb(started, []))
+    WandbRecord.start(Settings(mode=mode), {"seed": 0}, tmp_path, "x", goes_on=True)
+    (given,) = started
+    assert {key: given[key] for key in ("id", "resume", "notes") if key in given} == options
+    assert given["config"] == ({"seed": 0, "continues": "abc"} if "notes" in options else {"seed": 0})
+
+
+def test_a_run_of_its_own_continues_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "wandb" / "run-20260102_000000-abc").mkdir(parents=True)
+    started: list[dict[str, object]] = []
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb(started, []))
+    WandbRecord.start(Settings(mode="online"), {}, tmp_path, "x")
+    assert not {"id", "resume", "notes"} & set(started[0])
+
+
+def test_the_same_wandb_run_is_told_no_row_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    logged: list[dict[str, float]] = []
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb([], logged, resumed=True, summary={"training/target/step": 4}))
+    record = WandbRecord.start(Settings(mode="online"), {}, tmp_path, "x", goes_on=True)
+    for step in (2, 4, 6):
+        record.log_training("training/target", {"step": step})
+        record.log_training("training/baseline", {"step": step})
+    assert [row["training/target/step"] for row in logged if "training/target/step" in row] == [6]
+    assert [row["training/baseline/step"] for row in logged if "training/baseline/step" in row] == [2, 4, 6]
+
+
+def test_an_offline_segment_says_in_its_file_what_it_continues(tmp_path: Path) -> None:
+    with WandbRecord.start(Settings(), {}, tmp_path, "x") as first:
+        pass
+    with WandbRecord.start(Settings(), {}, tmp_path, "x", goes_on=True) as second:
+        pass
+    assert first.folder is not None
+    assert second.folder is not None
+    assert first.folder != second.folder
+    wandb.teardown()
+    (log,) = second.folder.glob("*.wandb")
+    name = first.folder.name.rpartition("-")[2]
+    assert f"continues {name}".encode() in log.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("wanted", "environment", "mode"),
     [

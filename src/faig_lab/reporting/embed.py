@@ -10,7 +10,7 @@ from PIL import Image
 
 # All pictures of a page together, before base64 adds a third: keeps the page below 6 MB.
 BUDGET = 4_000_000
-_WIDTHS = (1400, 1200, 1000, 800, 640)
+_WIDTHS = (1, 0.85, 0.7, 0.55, 0.45)
 _QUALITIES = (92, 85)
 
 
@@ -22,19 +22,46 @@ class Embedded:
     width: int
     height: int
 
+    @property
+    def bytes(self) -> int:
+        """About how many bytes the picture has, before base64."""
+        return len(self.uri) * 3 // 4
 
-def embed_all(paths: Sequence[Path]) -> list[Embedded]:
-    """Embed PNG files within the budget: small ones as they are, the others in equal parts of the rest."""
-    remaining, large = BUDGET, len(paths)
+
+def embed_charts(paths: Sequence[Path]) -> list[Embedded]:
+    """Embed drawn PNG files at full size with 256 colours, which a chart does not exceed to the eye."""
+    return [_embedded(path, *_few_colours(path)) for path in paths]
+
+
+def embed_all(paths: Sequence[Path], budget: int = BUDGET) -> list[Embedded]:
+    """Embed PNG files within a budget of bytes: small ones as they are, the others in equal parts of the rest."""
+    remaining, large = budget, len(paths)
     # Smallest first, so that what they do not use is left for the large ones.
     embedded: dict[Path, Embedded] = {}
     for path in sorted(paths, key=lambda path: path.stat().st_size):
         data, kind = _within(path, remaining // large)
         remaining, large = remaining - len(data), large - 1
-        with Image.open(path) as image:
-            uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-            embedded[path] = Embedded(uri, image.width, image.height)
+        embedded[path] = _embedded(path, data, kind)
     return [embedded[path] for path in paths]
+
+
+def as_uri(data: bytes, kind: str) -> str:
+    """Bytes as `data:` URI; `kind` is the media type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _embedded(path: Path, data: bytes, kind: str) -> Embedded:
+    with Image.open(path) as image:
+        return Embedded(as_uri(data, f"image/{kind}"), image.width, image.height)
+
+
+def _few_colours(path: Path) -> tuple[bytes, str]:
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        # By largest error: thin lines of a rare colour keep theirs.
+        palette = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette.save(file, format="PNG", optimize=True)
+    return min(file.getvalue(), path.read_bytes(), key=len), "png"
 
 
 def _within(path: Path, limit: int) -> tuple[bytes, str]:
@@ -46,7 +73,7 @@ def _within(path: Path, limit: int) -> tuple[bytes, str]:
         picture = image.convert("RGB")
     for width in _WIDTHS:
         for quality in _QUALITIES:
-            data = _jpeg(picture, min(width, picture.width), quality)
+            data = _jpeg(picture, round(width * picture.width), quality)
             if len(data) <= limit:
                 return data, "jpeg"
     return data, "jpeg"

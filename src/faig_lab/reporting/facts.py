@@ -13,10 +13,12 @@ Facts = dict[str, str]
 def study(run: RunFiles) -> Facts:
     """The network, the data and the training of a run: label -> line, without what the run does not say."""
     network, data = run.config.get("network", {}), run.config.get("data", {})
-    layers = len(run.layout.get("layers", []))
+    ranked = run.layout.get("layers", [])
+    layers = sum("out" in layer for layer in ranked)  # the others are biases and the like
+    where = f"{layers} layers" + (f" and {len(ranked) - layers} other parameters" if len(ranked) > layers else "")
     facts = {
         "Network": _described(network),
-        "Filters": f"{count(run.filters)} in {layers} layers" if run.filters else "",
+        "Filters": f"{count(run.filters)} in {where}" if run.filters else "",
         "Data": _class_name(data),
         "Training": _images(len(run.provenance.get("training") or []), "the networks are trained on"),
         "Probe": _images(len(unique(run.table("completeness"), "image")), "attribution is computed on"),

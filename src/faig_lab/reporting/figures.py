@@ -1,6 +1,7 @@
 """The figures of a run, each a pure function of its tables; `None` where the tables have nothing to show."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,23 +12,30 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from faig_lab.analysis import Example
 from faig_lab.reporting import findings
-from faig_lab.reporting.pictures import Pictures, before_after
+from faig_lab.reporting.methods_figure import methods
+from faig_lab.reporting.pictures import Pictures, before_after, strips
 from faig_lab.reporting.run_files import RunFiles, at, read_run, unique, value
 from faig_lab.reporting.sections import SECTIONS
 from faig_lab.reporting.style import (
     INK,
     MUTED,
+    WIDTH,
     degradation_colour,
     drawing,
+    legend_columns,
     method_colour,
     new_figure,
     write_figure,
 )
 from faig_lab.reporting.tables import Row
+from faig_lab.reporting.tiles import DETAIL, LARGE, write_tiles
 from faig_lab.reporting.training_figure import training
+from faig_lab.reporting.units import spoken_figure
 from faig_lab.reporting.words import count, degraded, method_label, number, percent, removal
 
 _PANELS_PER_ROW = 3
+_NAME = 14  # letters in a line of a name
+_LETTER = 0.056  # inches, at the size of tick labels
 
 
 def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
@@ -36,6 +44,7 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
     drawn: list[tuple[str, Figure | None]] = [
         *((f"before_after_{shown.degradation}", before_after(shown)) for shown in pictures if shown.rows),
         ("specificity", specificity(files)),
+        ("methods", methods(files)),
         ("masking_curves", masking_curves(files)),
         ("layers", layers(files)),
         ("training", training(files)),
@@ -45,8 +54,10 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
     for name, figure in drawn:
         if figure is not None:
             path = run / "figures" / f"{name}.png"
-            write_figure(path, figure)
+            write_figure(path, spoken_figure(figure, files))
             written.append(path)
+    for shown in pictures:
+        write_tiles(run, f"before_after_{shown.degradation}", shown, LARGE)
     return written
 
 
@@ -54,8 +65,10 @@ def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
     """Write `figures/<analysis>_<name>.png` from the pictures that an analysis handed over."""
     for section in SECTIONS:
         if section.name == analysis and section.strips is not None:
-            for name, figure in section.strips.draw(examples).items():
-                write_figure(run / "figures" / f"{analysis}_{name}.png", figure)
+            for grid in section.strips.grids(examples):
+                name = f"{analysis}_{grid.degradation}"
+                write_figure(run / "figures" / f"{name}.png", spoken_figure(strips(grid), read_run(run)))
+                write_tiles(run, name, grid, DETAIL)
 
 
 def specificity(run: RunFiles) -> Figure | None:
@@ -66,14 +79,16 @@ def specificity(run: RunFiles) -> Figure | None:
     names = run.degradations
     if not names or not run.methods:
         return None
-    columns = min(_PANELS_PER_ROW, len(run.methods))
+    inputs = [f"{_wrapped(degraded(name))}\ninput" for name in names]
+    sets = [f"{_wrapped(removal(name))}\nfilters masked" for name in names]
+    columns = min(_panels_per_row(inputs, sets), len(run.methods))
     rows = math.ceil(len(run.methods) / columns)
     with drawing():
         figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
         axes = figure.subplots(rows, columns, squeeze=False)
         for index, panel in enumerate(axes.flat):
             if index < len(run.methods):
-                _matrix_panel(panel, run, run.methods[index], first=index % columns == 0)
+                _matrix_panel(panel, run, run.methods[index], inputs, sets if index % columns == 0 else [])
             else:
                 panel.set_axis_off()
         figure.supxlabel(
@@ -83,14 +98,26 @@ def specificity(run: RunFiles) -> Figure | None:
     return figure
 
 
-def _matrix_panel(panel: Axes, run: RunFiles, method: str, first: bool) -> None:
-    names = run.degradations
+def _wrapped(name: str) -> str:
+    return textwrap.fill(name, _NAME, break_long_words=False)
+
+
+def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
+    """As many panels as leave each name below its cell the room that its longest line takes."""
+    lines, names = (max(len(line) for name in side for line in name.splitlines()) for side in (below, beside))
+    room = WIDTH - _LETTER * names
+    wanted = _LETTER * (lines + 1) * len(below)
+    return max(1, min(_PANELS_PER_ROW, int(room / wanted)))
+
+
+def _matrix_panel(panel: Axes, run: RunFiles, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
+    """One matrix; the names of its sets only where they are given."""
     cells = findings.matrix(run, method, run.headline)
     shares = np.array([[math.nan if cell.mean is None else cell.mean for cell in row] for row in cells])
     panel.imshow(np.clip(shares, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     panel.set_title(method_label(method))
-    panel.set_xticks(range(len(names)), [f"{degraded(name)}\ninput" for name in names])
-    panel.set_yticks(range(len(names)), [f"{removal(name)}\nfilters masked" for name in names] if first else [])
+    panel.set_xticks(range(len(shares)), inputs)
+    panel.set_yticks(range(len(sets)), sets)
     panel.tick_params(length=0)
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
@@ -121,7 +148,7 @@ def masking_curves(run: RunFiles) -> Figure | None:
         for panel in axes[-1]:
             panel.set_xlabel("filters masked")
         handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+        figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels))
     return figure
 
 
@@ -165,7 +192,7 @@ def _curve(run: RunFiles, method: str, masked: str, shown: Sequence[str]) -> Ite
 
 def _percent_axis(panel: Axes, run: RunFiles) -> None:
     """Log x with a tick at each measured percent; y wide enough for 0..1, cut at -0.5 and 1.5."""
-    levels = sorted({number for row in run.table("masking") if (number := value(row, "percent")) is not None})
+    levels = findings.percents(run)
     panel.set_xscale("log")
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xticks(levels, [percent(level) for level in levels])

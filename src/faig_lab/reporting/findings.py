@@ -18,11 +18,26 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A number and the ends of its 95 % interval over photographs."""
+
+    value: float
+    low: float
+    high: float
+
+    def overlaps(self, other: "Estimate") -> bool:
+        """Whether the two intervals have a point in common."""
+        return max(self.low, other.low) <= min(self.high, other.high)
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """One method at one percent, mean over the masked sets; shares are removed shares, 0 untouched, 1 gone.
 
     `spread` is the standard deviation of the specificity over random draws, None for a method without draws;
     `unspecific` holds the masked sets that remove at least as much of the others as of their own, less 0.1.
+    `estimate` is the specificity with its interval, `difference` its paired difference from the run's method;
+    both None where there is no interval.
     """
 
     method: str
@@ -32,6 +47,8 @@ class MethodResult:
     spread: float | None
     draws: int
     unspecific: tuple[str, ...]
+    estimate: Estimate | None
+    difference: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,39 @@ def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
         unspecific=tuple(
             str(row["masked"]) for row in rows if (s := value(row, "specificity")) is not None and s < 0.1
         ),
+        estimate=specificity(run, method, percent),
+        difference=_difference(run, method, percent),
     )
+
+
+def specificity(run: RunFiles, method: str, percent: float) -> Estimate | None:
+    """The specificity of a method with its interval, mean over the masked sets."""
+    rows = [row for row in run.table("comparison") if row["method"] == method and at(percent, row)]
+    return _estimate(rows, "specificity", "specificity_low", "specificity_high")
+
+
+def _difference(run: RunFiles, method: str, percent: float) -> Estimate | None:
+    wanted = {"method": method, "against": run.chosen, "masked": "all"}
+    rows = [row for row in run.table("comparison_paired") if at(percent, row) and wanted.items() <= row.items()]
+    return _estimate(rows, "difference", "low", "high")
+
+
+def _estimate(rows: Sequence[Row], *columns: str) -> Estimate | None:
+    """The estimate in the columns of the only row; None where there is none, or no interval."""
+    numbers = [value(row, column) for row in rows[:1] for column in columns]
+    known = [number for number in numbers if number is not None]
+    return Estimate(*known) if len(known) == len(columns) else None
+
+
+def photographs(run: RunFiles) -> int | None:
+    """How many photographs the intervals are over; None for a run without intervals."""
+    counts = [value(row, "photographs") for row in run.table("comparison")]
+    return round(counts[0]) if counts and counts[0] is not None else None
+
+
+def percents(run: RunFiles) -> list[float]:
+    """The measured percents, ascending."""
+    return sorted({number for row in run.table("masking") if (number := value(row, "percent")) is not None})
 
 
 def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:

@@ -16,10 +16,15 @@ from faig_lab.reporting.words import degraded, number, percent, removal
 BASELINE = "baseline"
 TARGET = "target"
 TRUTH = "ground truth"
+STRENGTH = "λ = "
+"""Titles of restorations at a strength start with it: `λ = 0.25`."""
 
 # Pixels of HR per side that a tile shows: more could not be told apart at a tile's size in the report.
 _WINDOW = 160
 _STRIP_WINDOW = 96
+
+Window = tuple[float, float, float, float]
+"""A part of an image as fractions of it: top, left, height, width."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,18 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The rows of one grid; all have the titles of the first."""
+    """The rows of one grid; all have the titles of the first.
+
+    `truth` is the ground truth of all rows where their tiles do not end with it.
+    """
 
     degradation: str
     rows: Sequence[PictureRow]
+    truth: NDArray[np.floating[Any]] | None = None
+
+    def truth_of(self, row: PictureRow) -> NDArray[np.floating[Any]]:
+        """The ground truth of a row: its last tile, or that of the whole grid."""
+        return list(row.tiles.values())[-1].image if self.truth is None else self.truth
 
 
 def input_title(degradation: str) -> str:
@@ -79,10 +92,10 @@ def before_after(pictures: Pictures) -> Figure:
 
 
 def _row(panels: Sequence[Axes], row: PictureRow, titles: Sequence[str]) -> None:
-    window = _detailed_window(row.tiles[titles[-1]].image)
+    window = detailed_window(row.tiles[titles[-1]].image, _WINDOW)
     for panel, title in zip(panels, titles, strict=True):
         tile = row.tiles[title]
-        panel.imshow(np.clip(_cut(tile.image, window), 0, 1))
+        panel.imshow(np.clip(cut(tile.image, window), 0, 1))
         panel.set_xticks([])
         panel.set_yticks([])
         panel.spines[:].set_visible(False)
@@ -93,13 +106,14 @@ def _row(panels: Sequence[Axes], row: PictureRow, titles: Sequence[str]) -> None
         panel.set_xlabel(_short(below), fontsize=7 if is_name else 8, color=MUTED if is_name else INK, labelpad=2)
 
 
-def strips(rows: Sequence[PictureRow], truth: NDArray[np.floating[Any]]) -> Figure:
+def strips(pictures: Pictures) -> Figure:
     """The same part of one image in every tile: a row per name, a column per title, PSNR under each tile.
 
-    The part is the window of 96 pixels of HR with the strongest edges in `truth`; PSNR is that of the whole image.
+    The part is the window of 96 pixels of HR with the strongest edges in the truth; PSNR is that of the whole image.
     """
+    rows = pictures.rows
     titles = list(rows[0].tiles)
-    window = _detailed_window(truth, _STRIP_WINDOW)
+    window = detailed_window(pictures.truth_of(rows[0]), _STRIP_WINDOW)
     with drawing():
         figure = new_figure(0.25 + len(rows) * (0.93 * WIDTH / len(titles) + 0.2))
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
@@ -107,14 +121,14 @@ def strips(rows: Sequence[PictureRow], truth: NDArray[np.floating[Any]]) -> Figu
         for row, panels in zip(rows, axes, strict=True):
             for panel, title in zip(panels, titles, strict=True):
                 _strip_tile(panel, row.tiles[title], window)
-            panels[0].set_ylabel(row.name, fontsize=8)
+            panels[0].set_ylabel(_lines(row.name), fontsize=8)
         for panel, title in zip(axes[0], titles, strict=True):
             panel.set_title(title, fontsize=8, fontweight="normal", pad=4)
     return figure
 
 
-def _strip_tile(panel: Axes, tile: Tile, window: tuple[float, float, float, float]) -> None:
-    panel.imshow(np.clip(_cut(tile.image, window), 0, 1))
+def _strip_tile(panel: Axes, tile: Tile, window: Window) -> None:
+    panel.imshow(np.clip(cut(tile.image, window), 0, 1))
     panel.set_xticks([])
     panel.set_yticks([])
     panel.spines[:].set_visible(False)
@@ -130,14 +144,19 @@ def _wrapped(title: str) -> str:
     return "\n".join(min(cuts, key=lambda lines: max(map(len, lines)))) if len(title) > 12 and cuts else title
 
 
+def _lines(name: str) -> str:
+    """A row's name beside its tiles: a word a line."""
+    return name.replace(" ", "\n")
+
+
 def _short(name: str, limit: int = 18) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-def _detailed_window(truth: NDArray[np.floating[Any]], side: int = _WINDOW) -> tuple[float, float, float, float]:
+def detailed_window(truth: NDArray[np.floating[Any]], side: int) -> Window:
     """Top, left, height and width, as fractions of the image, of the window with the strongest edges.
 
-    An image that fits is shown whole.
+    The window has `side` pixels of `truth` each way; an image that fits is shown whole.
     """
     height, width = truth.shape[:2]
     tall, wide = min(side, height), min(side, width)
@@ -154,7 +173,7 @@ def _detailed_window(truth: NDArray[np.floating[Any]], side: int = _WINDOW) -> t
     return top / height, left / width, tall / height, wide / width
 
 
-def _cut(image: NDArray[np.floating[Any]], window: tuple[float, float, float, float]) -> NDArray[np.floating[Any]]:
+def cut(image: NDArray[np.floating[Any]], window: Window) -> NDArray[np.floating[Any]]:
     """The window, given in fractions, of an image of any size."""
     height, width = image.shape[:2]
     top, left = round(window[0] * height), round(window[1] * width)

@@ -1,13 +1,18 @@
 """The report of a run: one self-contained HTML page, made from the files of the run folder alone."""
 
+import base64
+import hashlib
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from faig_lab.files import write_text
-from faig_lab.reporting import facts, findings, sentences, words
-from faig_lab.reporting.embed import Embedded, embed_all
+from faig_lab.reporting import facts, filters_map, findings, sentences, shares, standing, units, words
+from faig_lab.reporting.downloads import downloads
+from faig_lab.reporting.page_pictures import page_pictures
 from faig_lab.reporting.run_files import RunFiles, read_run, unique
 from faig_lab.reporting.sections import SECTIONS
 
@@ -17,12 +22,14 @@ _COMBINED = "+"
 def write_report(run: Path) -> Path:
     """Write `report.html` of a run folder, atomically, and return its path.
 
-    Reads config.yaml, metrics.json, status.json, tables/*.csv, attribution/*.json and figures/*.png; what is
-    not there is left out of the page. No file outside the run folder is read.
+    Reads config.yaml, metrics.json, status.json, tables/*.csv, attribution/ and figures/; what is not there
+    is left out of the page. No file outside the run folder is read. Without JavaScript the page says and shows
+    the same; with it, pictures can be wiped and dialled, values read and tables sorted. Nothing is loaded over
+    the network, which the page's own policy forbids.
     """
     files = read_run(run)
     path = run / "report.html"
-    write_text(path, _environment().get_template("template.html.j2").render(_context(files)))
+    write_text(path, units.spoken_page(_environment().get_template("template.html.j2").render(_context(files)), files))
     return path
 
 
@@ -35,13 +42,16 @@ def _environment() -> Environment:
         share=words.share, small_share=words.small_share, number=words.number, signed=words.signed,
         count=words.count, percent=words.percent, duration=words.duration, removal=words.removal,
         degraded=words.degraded, method=words.method_label, listed=words.listed,
-        sentence_case=words.sentence_case, width=_width,
+        sentence_case=words.sentence_case, width=_width, between=standing.between,
+        breakable=_breakable,
     )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return environment
 
 
 def _context(run: RunFiles) -> dict[str, Any]:
-    figures = _figures(run)
+    script = (resources("faig_lab.reporting") / "report.js").read_text(encoding="utf-8")
+    pictures = page_pictures(run)
     results = findings.method_results(run, run.headline)
     return {
         "run": run,
@@ -55,22 +65,39 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "verdict": next((sentences.verdict(run, r) for r in results if r.method == run.chosen), None),
         "against_random": sentences.against_random(run, results),
         "winner": sentences.winner(run, results),
+        "standing": standing.standing(run, results),
+        "paired": any(result.difference is not None for result in results),
+        "caution": standing.caution(run),
+        "by_construction": standing.by_construction(run, results),
+        "cancelling": sentences.cancelling(run),
         "results": results,
         "masked_count": findings.masked_count(run, run.headline),
         "held_out": findings.held_out_images(run),
         "matrices": {method: findings.matrix(run, method, run.headline) for method in run.methods},
+        "heat": {method: _heat(run, method) for method in run.methods},
         "restoration": _restoration(run),
         "where": sentences.where(run),
         "completeness": _completeness(run),
+        "shares": shares.shares(run),
+        "unit": units.meaning(run),
         "facts": facts.study(run),
         "attribution": facts.attribution(run),
         "versions": facts.versions(run),
         "seconds": facts.seconds(run),
-        "figures": figures,
+        "figures": pictures.figures,
+        "charts": pictures.charts,
+        "marks": pictures.marks,
+        "tiles": pictures.tiles,
+        "pictures": pictures.before_after,
         "sections": [section for section in SECTIONS if run.table(section.name)],
-        "strips": {section.name: [path.stem for path in _strips(run, section.name)] for section in SECTIONS},
-        "pictures": [name for name in figures if name.startswith("before_after_")],
-        "csv_names": sorted(run.tables),
+        "strips": {section.name: pictures.of_section(section.name) for section in SECTIONS},
+        "map": filters_map.filters_map(run),
+        "both": filters_map.BOTH,
+        "csv": downloads(run),
+        "csv_of": {section.name: _tables_of(run, section.name) for section in SECTIONS},
+        "style": Markup((resources("faig_lab.reporting") / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "policy": _policy(script),
     }
 
 
@@ -98,31 +125,46 @@ def _completeness(run: RunFiles) -> dict[str, Any]:
     return {"rows": rows, "gaps": {name: findings.gaps(run, name) for name in unique(rows, "degradation")}}
 
 
-def _figures(run: RunFiles) -> dict[str, Embedded]:
-    """The embedded figures by name, those before and after first and in the order of the degradations."""
-    known = ["specificity", "masking_curves", "layers", "training", *(section.name for section in SECTIONS)]
-    pictures = sorted((run.folder / "figures").glob("before_after_*.png"), key=lambda path: _place(run, path))
-    paths = [
-        *pictures,
-        *(path for name in known if (path := run.folder / "figures" / f"{name}.png").is_file()),
-        *(path for section in SECTIONS if section.strips for path in _strips(run, section.name)),
+def _heat(run: RunFiles, method: str) -> list[list[tuple[findings.Cell, str]]]:
+    """The specificity matrix, each cell with a sentence on what it says."""
+    names = run.degradations
+    cells = findings.matrix(run, method, run.headline)
+    return [
+        [(cell, _cell_words(run, method, masked, shown, cell)) for shown, cell in zip(names, row, strict=True)]
+        for masked, row in zip(names, cells, strict=True)
     ]
-    return dict(zip([path.stem for path in paths], embed_all(paths), strict=True))
 
 
-def _strips(run: RunFiles, section: str) -> list[Path]:
-    """The pictures of a section, in the order of the degradations."""
-    return [path for name in run.degradations if (path := run.folder / "figures" / f"{section}_{name}.png").is_file()]
+def _cell_words(run: RunFiles, method: str, masked: str, shown: str, cell: findings.Cell) -> str:
+    target = findings.restoration(run).get("target", {}).get(shown)
+    psnr = findings.masking(run, method, run.headline, masked, shown, "psnr").mean
+    draws = f" ± {words.number(cell.std)} over {cell.draws} draws" if cell.draws > 1 else ""
+    return (
+        f"{words.sentence_case(words.removal(masked))} filters of {words.method_label(method)} masked: "
+        f"{words.number(cell.mean)}{draws} of {words.removal(shown)} removed; {words.degraded(shown)} input from "
+        f"{words.number(target)} to {words.number(psnr)} dB"
+    )
 
 
-def _place(run: RunFiles, path: Path) -> tuple[int, str]:
-    name = path.stem.removeprefix("before_after_")
-    return (run.degradations.index(name) if name in run.degradations else len(run.degradations), name)
+def _tables_of(run: RunFiles, section: str) -> list[str]:
+    """The tables of a section's analysis."""
+    return [name for name in sorted(run.tables) if name == section or name.startswith(f"{section}_")]
+
+
+def _policy(script: str) -> str:
+    """The page's Content-Security-Policy: nothing from outside, and no script but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 def _width(share: float | None) -> str:
     """A share as the width of a bar, clipped to 0..1."""
     return f"{100 * min(max(share or 0.0, 0.0), 1.0):.1f}%"
+
+
+def _breakable(name: str) -> Markup:
+    """A file's name that a narrow column may break after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _text(path: Path) -> str:

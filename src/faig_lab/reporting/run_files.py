@@ -60,6 +60,11 @@ class RunFiles:
         """All filters of the network, None when the layout is not there."""
         return self.layout.get("filters")
 
+    @property
+    def all_ranked(self) -> bool:
+        """Whether biases and all other parameters are ranked too, or there are none."""
+        return self.layout.get("not_ranked") == []
+
 
 def read_run(folder: Path) -> RunFiles:
     """Read the files of a run folder; missing files are empty, malformed ones raise."""

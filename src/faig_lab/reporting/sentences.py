@@ -2,8 +2,9 @@
 
 from faig_lab.reporting import findings
 from faig_lab.reporting.findings import Depth, MethodResult
-from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.words import count, listed, method_label, number, percent, removal, share
+from faig_lab.reporting.run_files import RunFiles, unique
+from faig_lab.reporting.units import ranked_notes
+from faig_lab.reporting.words import count, degraded, listed, method_label, number, percent, removal, share
 
 # Below this gain of the target over the baseline a removed share is a small number divided by a small one.
 SMALL_GAIN_DB = 0.5
@@ -118,16 +119,35 @@ def winner(run: RunFiles, results: list[MethodResult]) -> str | None:
     if len(ranked) < 2:
         return None
     first, second = ranked[:2]
-    others = listed([f"{method_label(result.method)} {number(result.specificity)}" for result in ranked[1:]])
-    text = (
-        f"Of the {len(ranked)} methods compared, {method_label(first.method)} is the most specific "
-        f"on this run: {number(first.specificity)}, against {others}."
-    )
-    if (first.specificity or 0.0) - (second.specificity or 0.0) < CLOSE:
-        text += " The first two are too close to be told apart by one run."
+    text = f"Of the {len(ranked)} methods compared, {method_label(first.method)} is the most specific on this run"
+    if first.estimate is not None:
+        near = [r for r in ranked[1:] if r.estimate is not None and r.estimate.overlaps(first.estimate)]
+        level = listed([method_label(result.method) for result in near])
+        text += f", but its interval overlaps with that of {level}." if near else "."
+    else:
+        text += f": {number(first.specificity)}, against "
+        text += listed([f"{method_label(result.method)} {number(result.specificity)}" for result in ranked[1:]]) + "."
+        if (first.specificity or 0.0) - (second.specificity or 0.0) < CLOSE:
+            text += " The first two are too close to be told apart by one run."
     if (first.own or 0.0) < 0.25:
         text += f" But its sets remove only {share(first.own)} of their own function."
     return text
+
+
+def cancelling(run: RunFiles) -> str | None:
+    """Why the gap over the probe can be larger than that of any image, where it is."""
+    inputs = unique(run.table("completeness"), "degradation")
+    gaps = {name: findings.gaps(run, name) for name in inputs}
+    larger = [
+        name for name, (whole, single) in gaps.items() if whole is not None and single is not None and whole > single
+    ]
+    if not larger:
+        return None
+    return (
+        f"With {listed([degraded(name) for name in larger])} input the gap over the probe is larger than that of any "
+        "single image: the loss rises for some images and falls for others, so their changes cancel in the sum that "
+        "it is relative to."
+    )
 
 
 def small_gains(run: RunFiles) -> dict[str, float]:
@@ -138,7 +158,7 @@ def small_gains(run: RunFiles) -> dict[str, float]:
 
 def warnings(run: RunFiles) -> list[str]:
     """What a reader must know before believing a number: notes of the data, and small gains."""
-    found = [str(note) for note in run.provenance.get("notes") or []]
+    found = [str(note) for note in run.provenance.get("notes") or []] + ranked_notes(run)
     found += [
         f"The target is {_distance(gain)} in {removal(name)}: its removed shares divide by that difference "
         "and mean little."

@@ -1,14 +1,17 @@
 """How every figure looks: colours, sizes, and how it becomes a PNG."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from faig_lab.files import atomic_write
+from faig_lab.files import atomic_write, write_text
+from faig_lab.reporting.marks import marks_of
 
 WIDTH = 7.0  # inches; at 700 px of page width a point is 1.4 px, so 8 pt reads as 11 px
 DPI = 200
@@ -18,7 +21,7 @@ LINES = "#d9dde2"
 
 # Degradations in Okabe and Ito's colours, methods in other ones: both are told apart with any colour vision.
 _DEGRADATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_METHODS = ("#4b2e83", "#1b9e77", "#e6ab02", "#e7298a", "#a6761d", "#66a61e")
+_METHODS = ("#4b2e83", "#1b9e77", "#e6ab02", "#e7298a", "#a6761d", "#66a61e", "#d7301f", "#4292c6", "#252525")
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -66,12 +69,26 @@ def method_colour(index: int) -> str:
     return _METHODS[index % len(_METHODS)]
 
 
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many columns of a legend fit into the figure's width."""
+    widest = 0.5 + 0.057 * max(map(len, labels), default=1)  # inches: handle and gaps, and 8 pt letters
+    return max(1, min(len(labels), int(WIDTH / widest)))
+
+
 def new_figure(height: float) -> Figure:
     """An empty figure of the report's width; height in inches."""
     return Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, atomically; the same figure gives the same bytes."""
+    """Write a figure as PNG, atomically, and its values' places as JSON beside it, if it has any.
+
+    The same figure gives the same bytes.
+    """
     with atomic_write(path) as temporary, drawing():
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    marks, beside = marks_of(figure), path.with_suffix(".json")
+    if marks:
+        write_text(beside, json.dumps(asdict(marks), ensure_ascii=False, separators=(",", ":")))
+    else:
+        beside.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ from typing import Protocol
 from faig_lab.reporting import findings
 from faig_lab.reporting.run_files import RunFiles, read_run
 from faig_lab.reporting.sentences import warnings
+from faig_lab.reporting.standing import between
+from faig_lab.reporting.units import spoken
 from faig_lab.reporting.words import count, method_label, number, percent, removal, share, signed, small_share
 
 
@@ -27,7 +29,7 @@ def summary(run: Path, record: Record | None) -> str:
     files = read_run(run)
     notes = [f"note: {warning}" for warning in warnings(files)]
     blocks = [_found(files), _table(files), _restored(files), notes, _where(run, record)]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return "\n\n".join("\n".join(spoken(line, files) for line in block) for block in blocks if block)
 
 
 def _found(run: RunFiles) -> list[str]:
@@ -48,17 +50,20 @@ def _found(run: RunFiles) -> list[str]:
 
 
 def _table(run: RunFiles) -> list[str]:
-    """The methods compared, mean over the masked sets."""
+    """The methods compared, mean over the masked sets, with intervals where there are any."""
+    results = findings.method_results(run, run.headline)
     rows = [
         (
-            method_label(result.method),
+            spoken(method_label(result.method), run),
             share(result.own),
             share(result.other),
             number(result.specificity) + (f" ± {number(result.spread)}" if result.spread is not None else ""),
+            *([between(result.estimate)] if result.estimate is not None else []),
         )
-        for result in findings.method_results(run, run.headline)
+        for result in results
     ]
-    return _aligned([("method", "own removed", "others removed", "specificity"), *rows]) if rows else []
+    head = ("method", "own removed", "others removed", "specificity", "95 % interval")
+    return _aligned([head[: max(map(len, rows))], *rows]) if rows else []
 
 
 def _restored(run: RunFiles) -> list[str]:
@@ -79,7 +84,8 @@ def _restored(run: RunFiles) -> list[str]:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns of text: the first to the left, the others to the right."""
+    """Columns of text: the first to the left, the others to the right; a shorter row ends in empty cells."""
+    rows = [row + ("",) * (len(rows[0]) - len(row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 

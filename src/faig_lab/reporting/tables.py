@@ -38,7 +38,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def read_table(path: Path) -> list[dict[str, str | float | None]]:
-    """Rows of a table: text in the columns of names, floats in all others, None where a cell is empty."""
+    """Rows of a table: text in the columns of names, else floats where they are, None where a cell is empty."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(file)]
 
@@ -55,4 +55,9 @@ def _cell(value: object) -> str:
 def _value(column: str, cell: str | None) -> str | float | None:
     if cell is None or cell == "":
         return None
-    return cell if column in TEXT_COLUMNS else float(cell)
+    if column in TEXT_COLUMNS:
+        return cell
+    try:
+        return float(cell)
+    except ValueError:  # a name in a column that we do not know, of an analysis of the user's own
+        return cell

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from faig_lab.reporting.run_files import RunFiles, value
-from faig_lab.reporting.style import MUTED, degradation_colour, drawing, new_figure
+from faig_lab.reporting.style import MUTED, degradation_colour, drawing, legend_columns, new_figure
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import degraded
 
@@ -28,7 +28,7 @@ def training(run: RunFiles) -> Figure | None:
         figure = new_figure(3.9)
         axes = figure.subplots(2, len(trained), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 2))
         for column, (name, rows) in enumerate(trained.items()):
-            _psnr(axes[0][column], rows, kinds)
+            _psnr(axes[0][column], rows, kinds, run.degradations)
             _loss(axes[1][column], rows)
             axes[0][column].set_title(f"{name}: validation")
             axes[1][column].set_xlabel("step")
@@ -36,7 +36,7 @@ def training(run: RunFiles) -> Figure | None:
         axes[1][0].set_ylabel("training loss")
         handles, labels = axes[0][-1].get_legend_handles_labels()
         if handles:
-            figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+            figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels))
     return figure
 
 
@@ -46,10 +46,12 @@ def _order(run: RunFiles, degradation: str) -> tuple[int, str]:
     return (names.index(degradation) if degradation in names else len(names), degradation)
 
 
-def _psnr(panel: Axes, rows: Sequence[Row], kinds: Sequence[str]) -> None:
+def _psnr(panel: Axes, rows: Sequence[Row], kinds: Sequence[str], degradations: Sequence[str]) -> None:
     for index, key in enumerate(kinds):
         steps, values = _series(rows, key)
-        label = f"{degraded(key.removeprefix(_PREFIX))} input"
+        parts = key.removeprefix(_PREFIX).split("+")
+        everything = len(parts) > 2 and set(parts) == set(degradations)
+        label = "all of these together" if everything else f"{degraded('+'.join(parts))} input"
         panel.plot(steps, values, marker="o", markersize=2.5, color=degradation_colour(index), label=label)
 
 

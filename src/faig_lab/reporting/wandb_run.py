@@ -2,10 +2,11 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from faig_lab.reporting.tables import read_table
 
@@ -13,6 +14,7 @@ _log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "disabled"]
 _OFFLINE = frozenset({"offline", "dryrun"})
+_RUN_FOLDER = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(\w+)")
 
 
 class RecordSettings(Protocol):
@@ -53,8 +55,13 @@ class WandbRecord:
         self._url: str | None = run.url if run is not None else None
 
     @classmethod
-    def start(cls, settings: RecordSettings, config: Mapping[str, Any], folder: Path, name: str) -> Self:
+    def start(
+        cls, settings: RecordSettings, config: Mapping[str, Any], folder: Path, name: str, goes_on: bool = False
+    ) -> Self:
         """Start a W&B run whose files lie in `folder`/wandb.
+
+        A run that `goes_on` continues the W&B run that the interrupted attempt left in the folder: under the same id
+        where both are online; else as a new one whose config says `continues: <id>`, and so do its notes.
 
         `auto` is online when logged in and else offline; the environment's WANDB_MODE is stronger than the
         settings. Online that cannot be started is tried offline. Nothing is raised: a warning is logged.
@@ -66,7 +73,8 @@ class WandbRecord:
             return cls(None)
         for attempt in {"online": ("online", "offline"), "offline": ("offline",), "disabled": ()}[mode]:
             try:
-                return cls(_init(attempt, settings, config, folder, name))
+                before = _interrupted(folder) if goes_on else None
+                return cls(_init(attempt, settings, config, folder, name, before))
             except Exception as error:
                 _warn("recorded offline" if attempt == "online" else "not recorded in W&B", error)
         return cls(None)
@@ -89,6 +97,9 @@ class WandbRecord:
                 self._prefixes.add(prefix)
                 run.define_metric(f"{prefix}/step", hidden=True)
                 run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
+            last = run.summary.get(f"{prefix}/step") if getattr(run, "resumed", False) else None
+            if last is not None and (row.get("step") or 0) <= last:
+                return  # from before the interruption; a run that goes on is told everything again
             run.log({f"{prefix}/{key}": number for key, number in row.items() if number is not None})
 
         self._try(log)
@@ -176,7 +187,33 @@ def _logged_in() -> bool:
     return bool(wandb.login(prompt=False, verify=False))
 
 
-def _init(mode: str, settings: RecordSettings, config: Mapping[str, Any], folder: Path, name: str) -> Any:
+class _Interrupted(NamedTuple):
+    """The W&B run of the attempt before."""
+
+    mode: str
+    id: str
+
+
+def _interrupted(folder: Path) -> _Interrupted | None:
+    """The latest W&B run in a run folder, by the name that wandb gives its folder."""
+    found = [_RUN_FOLDER.fullmatch(path.name) for path in (folder / "wandb").glob("*run-*")]
+    latest = max((match for match in found if match), key=lambda match: match[2], default=None)
+    return _Interrupted("offline" if latest[1] else "online", latest[3]) if latest else None
+
+
+def _init(
+    mode: str,
+    settings: RecordSettings,
+    config: Mapping[str, Any],
+    folder: Path,
+    name: str,
+    before: _Interrupted | None = None,
+) -> Any:
+    same: dict[str, Any] = {}
+    if before is not None and mode == before.mode == "online":
+        same = {"id": before.id, "resume": "allow"}
+    elif before is not None:
+        config, same = {**config, "continues": before.id}, {"notes": f"continues {before.id}"}
     wandb = _quiet_wandb(offline=mode == "offline")
     folder.mkdir(parents=True, exist_ok=True)
     return wandb.init(
@@ -187,6 +224,7 @@ def _init(mode: str, settings: RecordSettings, config: Mapping[str, Any], folder
         settings=wandb.Settings(
             silent=True, console="off", symlink=False, disable_code=True, init_timeout=30
         ),
+        **same,
     )  # fmt: skip
 
 

@@ -1,6 +1,16 @@
 """Further sections of the report, in the order in which they are shown."""
 
-from faig_lab.reporting.sections import boundary, curves, modulation, patches, prediction, retraining, sanity, stability
+from faig_lab.reporting.sections import (
+    boundary,
+    branches,
+    curves,
+    modulation,
+    patches,
+    prediction,
+    retraining,
+    sanity,
+    stability,
+)
 from faig_lab.reporting.sections.section import Section, Strips, Table
 
 SECTIONS: tuple[Section, ...] = (
@@ -12,6 +22,7 @@ SECTIONS: tuple[Section, ...] = (
     prediction.SECTION,
     boundary.SECTION,
     retraining.SECTION,
+    branches.SECTION,
 )
 """One per analysis; a section is shown when its table is in the run folder."""
 

@@ -67,7 +67,7 @@ def _without_biases(run: RunFiles) -> str:
     """What the filters alone are worth, when it is not everything."""
     key = "restored_without_target_biases/"
     found = {name.removeprefix(key): share for name, share in run.metrics.items() if name.startswith(key)}
-    if not found:
+    if not found or run.all_ranked:
         return ""
     start = f"The baseline with all of the target's filters, but its own biases, restores {_functions(found)}"
     lost = [removal(name) for name, restored in found.items() if restored < 1 - _BIASES_MATTER]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from faig_lab.analysis import Example
 from faig_lab.reporting.examples import as_array
 from faig_lab.reporting.findings import gain, restoration
-from faig_lab.reporting.pictures import PictureRow, Tile, strips
+from faig_lab.reporting.pictures import STRENGTH, PictureRow, Pictures, Tile
 from faig_lab.reporting.run_files import RunFiles, unique, value
 from faig_lab.reporting.sections.section import Section, Strips, Table
 from faig_lab.reporting.style import MUTED, degradation_colour, drawing, new_figure
@@ -160,19 +160,24 @@ def _table(run: RunFiles) -> Table | None:
     return Table(["PSNR in dB at λ =", *(f"{strength:g}" for strength in shown)], lines)
 
 
-def _strips(examples: Sequence[Example]) -> dict[str, Figure]:
-    """A figure per degradation: a row per modulated set, a column per λ."""
-    figures = {}
+def _grids(examples: Sequence[Example]) -> list[Pictures]:
+    """A grid per degradation: a row per modulated set, a column per λ."""
+    grids = []
     for example in examples:
         rows: dict[str, dict[str, Tile]] = {}
-        for key, image in example.restored.items():
+        for key in sorted(example.restored, key=_strength):
             modulated, _, strength = key.rpartition("/")
             row = rows.setdefault(modulated, {})
-            row[f"λ = {strength}"] = Tile(as_array(image), example.psnr[key])
-        named = [PictureRow(_filters(name).replace(" ", "\n"), tiles) for name, tiles in rows.items()]
+            row[f"{STRENGTH}{strength}"] = Tile(as_array(example.restored[key]), example.psnr[key])
+        named = [PictureRow(_filters(name), tiles) for name, tiles in rows.items()]
         if named:
-            figures[example.degradation] = strips(named, as_array(example.truth))
-    return figures
+            grids.append(Pictures(example.degradation, named, as_array(example.truth)))
+    return grids
+
+
+def _strength(key: str) -> float:
+    """λ of `<modulated>/<λ>`; sorting by it keeps the order of the sets."""
+    return float(key.rpartition("/")[2])
 
 
 SECTION = Section(
@@ -195,7 +200,7 @@ SECTION = Section(
     table=_table,
     note="Each λ holds for the whole image and for all images; the best one is that of the measured strengths.",
     strips=Strips(
-        draw=_strips,
+        grids=_grids,
         alt="Pictures of one photograph with {} input, restored with growing λ: a row per modulated set of filters",
         caption=(
             "One held-out photograph with {} input, a detail of it; the rows modulate different filters. "

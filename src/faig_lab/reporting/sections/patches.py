@@ -73,7 +73,7 @@ def _biases(run: RunFiles, inputs: Sequence[str]) -> str:
         for row in run.table("patches")
         if row["biases"] == 1 and value(row, "filters") == 0
     }
-    if not whole or not alone:
+    if not whole or not alone or run.all_ranked:
         return ""
     said = listed([f"{share(whole[name])} of {removal(name)}" for name in whole])
     without = listed([f"{share(alone.get(name))} of {removal(name)}" for name in whole])

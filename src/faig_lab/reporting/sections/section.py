@@ -1,11 +1,12 @@
 """What a further section of the report consists of; one analysis, one section."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from faig_lab.analysis import Example
+from faig_lab.reporting.pictures import Pictures
 from faig_lab.reporting.run_files import RunFiles
 
 
@@ -19,15 +20,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Strips:
-    """Pictures beside the figure, drawn when the analysis ends: `figures/<section>_<name>.png`.
+    """Pictures beside the figure, drawn when the analysis ends: `figures/<section>_<degradation>.png`.
 
     Args:
-        draw: the analysis's examples → figures by name.
-        alt: what each shows; `{}` becomes its name.
-        caption: how to read each; `{}` becomes its name.
+        grids: the analysis's examples → a grid per degradation.
+        alt: what each shows; `{}` becomes its degradation.
+        caption: how to read each; `{}` becomes its degradation.
     """
 
-    draw: Callable[[Sequence[Example]], Mapping[str, Figure]]
+    grids: Callable[[Sequence[Example]], Sequence[Pictures]]
     alt: str
     caption: str
 

@@ -1,0 +1,111 @@
+"""The pictures of a page: which there are, in which order, and embedded within the budget."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faig_lab.reporting.embed import BUDGET, Embedded, embed_all, embed_charts
+from faig_lab.reporting.pictures import TARGET, masked_title
+from faig_lab.reporting.run_files import RunFiles
+from faig_lab.reporting.sections import SECTIONS
+from faig_lab.reporting.tiles import TileFile, TileRow, read_tiles
+from faig_lab.reporting.words import removal
+
+_BEFORE_AFTER = "before_after_"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pictures that can be compared; `row`, and in it the columns `left` and `right`, are what is compared first."""
+
+    titles: list[str]
+    rows: list[tuple[TileRow, list[tuple[TileFile, Embedded]]]]
+    row: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class PagePictures:
+    """Everything of figures/ that a page shows, by name.
+
+    Attributes:
+        figures: whole pictures; grids of pictures only where their tiles are not there.
+        charts: which of them are drawings.
+        marks: the places of their values, as `Marks`.
+        tiles: grids whose pictures are files of their own.
+        before_after: the names of the grids of masking, in the order of the degradations.
+    """
+
+    figures: dict[str, Embedded]
+    charts: list[str]
+    marks: dict[str, Any]
+    tiles: dict[str, Grid]
+    before_after: list[str]
+    names: list[str]
+
+    def of_section(self, section: str) -> list[str]:
+        """The names of a section's grids, in the order of the degradations."""
+        return [name for name in self.names if name.startswith(f"{section}_")]
+
+
+def page_pictures(run: RunFiles) -> PagePictures:
+    """Read and embed figures/*.png and figures/pictures/: charts first, pictures in what they leave of the budget."""
+    known = ["methods", "masking_curves", "layers", "training", *(section.name for section in SECTIONS)]
+    charts = [path for name in known if (path := _png(run, name)).is_file()]
+    drawn = dict(zip([path.stem for path in charts], embed_charts(charts), strict=True))
+    names = [
+        *sorted((path.stem for path in _drawn(run, f"{_BEFORE_AFTER}*")), key=lambda name: _place(run, name)),
+        *(f"{section.name}_{name}" for section in SECTIONS if section.strips for name in run.degradations),
+    ]
+    rows = {name: found for name in names if (found := read_tiles(run.folder, name))}
+    whole = [path for name in names if name not in rows and (path := _png(run, name)).is_file()]
+    paths = [tile.path for grid in rows.values() for row in grid for tile in row.tiles] + whole
+    left = BUDGET - sum(picture.bytes for picture in drawn.values())
+    embedded = dict(zip(paths, embed_all(paths, left), strict=True))
+    return PagePictures(
+        figures=drawn | {path.stem: embedded[path] for path in whole},
+        charts=list(drawn),
+        marks={name: found for name in drawn if (found := _marks(run, name)) is not None},
+        tiles={name: _grid(run, name, found, embedded) for name, found in rows.items()},
+        before_after=[name for name in names if name.startswith(_BEFORE_AFTER)],
+        names=[name for name in names if name in rows or _png(run, name) in embedded],
+    )
+
+
+def _grid(run: RunFiles, name: str, rows: list[TileRow], embedded: dict[Path, Embedded]) -> Grid:
+    """The grid; first compared are the target and the target without, or with some of, the input's own filters."""
+    degradation = max((d for d in run.degradations if name.endswith(f"_{d}")), key=len, default="")
+    names, titles = [row.name for row in rows], [tile.title for tile in rows[0].tiles]
+    shown = [(row, [(tile, embedded[tile.path]) for tile in row.tiles]) for row in rows]
+    return Grid(
+        titles,
+        shown,
+        row=_place_of(f"{removal(degradation)} filters", names, 0),
+        left=_place_of(TARGET, titles, 0),
+        right=_place_of(masked_title(degradation, run.headline), titles, len(titles) - 1),
+    )
+
+
+def _place_of(wanted: str, names: list[str], otherwise: int) -> int:
+    return names.index(wanted) if wanted in names else otherwise
+
+
+def _marks(run: RunFiles, name: str) -> Any:
+    path = _png(run, name).with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _drawn(run: RunFiles, pattern: str) -> Iterator[Path]:
+    return (run.folder / "figures").glob(f"{pattern}.png")
+
+
+def _png(run: RunFiles, name: str) -> Path:
+    return run.folder / "figures" / f"{name}.png"
+
+
+def _place(run: RunFiles, picture: str) -> tuple[int, str]:
+    name = picture.removeprefix(_BEFORE_AFTER)
+    return (run.degradations.index(name) if name in run.degradations else len(run.degradations), name)
