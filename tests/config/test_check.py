@@ -35,7 +35,7 @@ BAD = [
     ("analysis.percents=[1,x]", 'analysis.percents.1: expected a number, not "x"'),
     ("training.baseline=3", "training.baseline: expected a group of settings, not 3"),
     ("network.features=big", 'network.features: expected a whole number, not "big"'),
-    (f"{BLUR}.sigma=wide", f'{BLUR}.sigma: expected a number or a list such as [1, 2], not "wide"'),
+    (f"{BLUR}.sigma=wide", f'{BLUR}.sigma: expected a number or a range [low, high], not "wide"'),
     ("+trainer.gradient_clip_val=lots", 'trainer.gradient_clip_val: expected a number, not "lots"'),
     # out of range
     ("seed=-1", "seed: must be at least 0, not -1"),
@@ -121,16 +121,12 @@ def test_points_that_a_rule_cannot_have(rule: str, points: int) -> None:
     assert f"attribution.points: {rule} needs" in refusal(f"attribution.rule={rule}", f"attribution.points={points}")
 
 
-@pytest.mark.parametrize("devices", ["2", "-1", "auto", "[0,1]"])
-def test_several_devices_are_refused_in_a_multirun(devices: str) -> None:
-    message = refusal(f"trainer.devices={devices}", multirun=True)
-    assert message.startswith("trainer.devices: ")
-    assert "in a multirun" in message
-    assert "trainer.num_nodes: 2" in refusal("trainer.num_nodes=2", multirun=True)
+def test_several_machines_are_refused_in_a_multirun() -> None:
+    assert "trainer.num_nodes: 2 in a multirun" in refusal("trainer.num_nodes=2", multirun=True)
 
 
-@pytest.mark.parametrize("override", ["trainer.devices=[0]", "seed=1"])
-def test_one_device_is_welcome_in_a_multirun(override: str) -> None:
+@pytest.mark.parametrize("override", ["trainer.devices=[0]", "trainer.devices=2", "trainer.devices=-1", "seed=1"])
+def test_several_devices_are_welcome_in_a_multirun(override: str) -> None:
     check(compose([override]), multirun=True)
 
 

@@ -74,7 +74,7 @@ def test_no_arguments_and_help_are_the_same() -> None:
     for words in ("FAIG", "report.html", "--cfg job", "--config-dir", "traceback=true", str(FOLDER)):
         assert words in asked.stdout
     for group in (
-        "data: embedded, folder, paired",
+        "data: div2k, embedded, folder, paired",
         "network: srcnn_style, srcnn_style_small, srresnet, srres",
     ):
         assert f"\n{group}" in asked.stdout
@@ -118,6 +118,7 @@ def test_closed_output_is_no_traceback() -> None:
             "network: there is no 'srresnet_smal'; did you mean srresnet_small? (choices: sr",
         ),
         ("experiment=blur_nois", "did you mean blur_noise?"),
+        ("degradation=[noise,blr]", "degradation: there is no 'blr'; did you mean blur? (choices: anisotropic_blur, "),
         (
             "degradation/downsample=bicubc",
             "degradation/downsample: there is no 'bicubc'; did you mean bicubic?",

@@ -78,8 +78,11 @@ def test_severities_may_be_ranges(severity: str) -> None:
     [
         ("blur.sigma=[3,1]", "blur.sigma: must be a number or a range [low, high], not [3, 1]"),
         ("blur.sigma=[0,1]", "blur.sigma: must be > 0 HR pixels, not [0, 1]"),
-        ("blur.sigma=wide", 'blur.sigma: expected a number or a list such as [1, 2], not "wide"'),
-        ("jpeg.quality=30.5", "jpeg.quality: expected a whole number or a list such as [1, 2], not 30.5"),
+        ("blur.sigma=wide", 'blur.sigma: expected a number or a range [low, high], not "wide"'),
+        ("blur.sigma=[1]", "blur.sigma: expected a number or a range [low, high], not [1]"),
+        ("blur.sigma=[1,2,3]", "blur.sigma: expected a number or a range [low, high], not [1, 2, 3]"),
+        ("motion_blur.angle=[a,1]", 'motion_blur.angle: expected a number or a range [low, high], not ["a", 1]'),
+        ("jpeg.quality=30.5", "jpeg.quality: expected a whole number or a range [low, high], not 30.5"),
         ("jpeg.quality=101", "jpeg.quality: must lie in 1..100, not 101"),
         ("jpeg.qualty=30", "jpeg.qualty: unknown key of JPEG; did you mean quality?"),
         ("motion_blur.length=8", "motion_blur.length: must be odd and at least 3 HR pixels, not 8"),

@@ -53,8 +53,13 @@ def test_option_composes_and_passes_the_check(option: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", sorted(p.stem for p in (FOLDER / "attribution").glob("*.yaml")))
 def test_each_method_brings_the_common_ones(name: str) -> None:
     attribution = compose([f"attribution={name}"]).attribution
-    assert attribution.name == name
-    assert {name, "faig", "signed_share", "random"} == set(attribution.methods)
+    common = {"faig", "signed_share", "ig", "weight_change", "random"}
+    if name == "all":
+        assert attribution.name == "faig"
+        assert set(attribution.methods) == common | {"weight_change_absolute", "taylor", "fisher"}
+    else:
+        assert attribution.name == name
+        assert set(attribution.methods) == common | {name}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
@@ -73,7 +78,8 @@ def test_groups_folders_and_keys_are_one() -> None:
     groups = {path.name for path in FOLDER.iterdir() if path.is_dir()} - {"hydra", "experiment"}
     assert groups <= set(compose())
     assert groups == {key for key, field in Settings.model_fields.items()} - {
-        *("name", "task", "run", "export", "seed", "store", "traceback", "baseline", "target")
+        *("name", "task", "run", "runs", "resume", "compare", "prune"),
+        *("export", "seed", "store", "traceback", "baseline", "target"),
     }
 
 

@@ -45,3 +45,5 @@ def test_wheel_in_another_folder(tmp_path: Path) -> None:
     assert "name: blur_noise" in shown
     assert shown == output(python, "-m", "faig_lab", "--cfg", "job", "experiment=blur_noise", cwd=tmp_path)
     assert str(site / "faig_lab" / "conf") in output(command, "--help", cwd=tmp_path)
+    found = "from hydra.core.plugins import Plugins; print(Plugins.instance().class_name_to_class)"
+    assert "hydra_plugins.faig_lab_sweeper.FaigLabSweeper" in output(python, "-c", found, cwd=tmp_path)

@@ -1,14 +1,112 @@
-"""Command-line arguments: forms that Hydra tells apart and a user should not have to."""
+"""Command-line arguments: forms that Hydra tells apart and a user should not have to, and `sweep=FOLDER`."""
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from faig_lab.config.messages import missing_path
+from faig_lab.errors import UserError
 
 # `experiment` has its (empty) place in the defaults list, where Hydra refuses a `+`.
 _EXPERIMENT = re.compile(r"^\+{1,2}(?=experiment=)")
 # Here the names are the user's own, where Hydra insists on a `+`.
 _OWN_NAMES = re.compile(r"^\+{0,2}(?=(data\.(test_)?lr_dirs|export\.strengths)(\.\w+)?=)")
+# Files of ours, since a file cannot have the name of what a plugin brings.
+_LAUNCHER = re.compile(r"^hydra/launcher=(?=(joblib|submitit_local|submitit_slurm)$)")
+_COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
+_SWEEP = re.compile(r"^\+{0,2}sweep=")
+_NOT_RECORDED = re.compile(r"^(\+{0,2}traceback=|hydra\.(mode|sweep\.dir|sweeper\.resume)=)")
 
 
 def normalise(arguments: Sequence[str]) -> list[str]:
-    """Rewrite `+experiment=x` to `experiment=x` and `data.lr_dirs.blur=x` to `++data.lr_dirs.blur=x`."""
-    return [_OWN_NAMES.sub("++", _EXPERIMENT.sub("", argument)) for argument in arguments]
+    """Rewrite `+experiment=x` to `experiment=x` and `data.lr_dirs.blur=x` to `++data.lr_dirs.blur=x`.
+
+    Launchers are taken with our defaults: `hydra/launcher=joblib` becomes `hydra/launcher=faig_lab_joblib`.
+    A comparison gets a folder that is named so.
+    """
+    plain = [_OWN_NAMES.sub("++", _EXPERIMENT.sub("", argument)) for argument in arguments]
+    place = [] if any(argument.startswith("hydra.run.dir=") for argument in plain) else [_COMPARISON]
+    return [
+        *(_LAUNCHER.sub("hydra/launcher=faig_lab_", argument) for argument in plain),
+        *(place if "task=compare" in plain else []),
+    ]
+
+
+def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """The arguments for Hydra: flags, then settings, with `sweep=FOLDER` replaced by what it stands for.
+
+    `sweep=FOLDER` runs the unfinished jobs of the sweep in that folder, or starts one there. Alone it brings the
+    settings that the sweep was started with; beside them only Hydra's own may differ (the launcher, say).
+
+    Args:
+        flags: those of Hydra, with their values.
+        settings: normalised.
+
+    Raises:
+        UserError: there is no sweep to continue in the folder, or one of other settings.
+    """
+    given = [setting for setting in settings if not _SWEEP.match(setting)]
+    folders = [_SWEEP.sub("", setting) for setting in settings if _SWEEP.match(setting)]
+    if not folders:
+        return [*flags, *given]
+    folder = Path(folders[-1].strip("'\"")).expanduser()
+    task, hydra = _parted(given)
+    before = _recorded(folder) if (folder / "multirun.yaml").is_file() else None
+    if before is None and not task:
+        raise UserError(_no_sweep(folder))
+    if before and task and sorted(task) != sorted(before.task):
+        raise UserError(
+            f"sweep: {folder} holds another sweep ({' '.join(before.task)}); "
+            f"continue it with sweep={folder} alone, or choose another folder"
+        )
+    if before:
+        keys = {_key(setting) for setting in hydra}
+        hydra = [*hydra, *(setting for setting in before.hydra if _key(setting) not in keys)]
+        task = before.task
+        flags = [*flags, *([] if _names_config_dir(flags) else before.flags)]
+    mode = [] if {"-m", "--multirun"} & set(flags) else ["-m"]
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [*flags, *mode, *task, *hydra, f"hydra.sweep.dir='{quoted}'", "hydra.sweeper.resume=true"]
+
+
+class _Recorded(NamedTuple):
+    """What a sweep was started with."""
+
+    task: list[str]
+    hydra: list[str]
+    flags: list[str]
+
+
+def _recorded(folder: Path) -> _Recorded:
+    file = folder / "multirun.yaml"
+    try:
+        hydra = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
+        task, of_hydra = _parted([*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]])
+        own = [source["path"] for source in hydra["runtime"]["config_sources"] if source["provider"] == "command-line"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise UserError(f"sweep: {file} cannot be read ({type(error).__name__}); choose another folder") from error
+    return _Recorded(task, of_hydra, [part for path in own for part in ("--config-dir", str(path))])
+
+
+def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The settings of the jobs, and those of Hydra; not what differs each time."""
+    kept = [setting for setting in settings if not _NOT_RECORDED.match(setting)]
+    hydra = [setting for setting in kept if _key(setting).startswith(("hydra.", "hydra/"))]
+    return [setting for setting in kept if setting not in hydra], hydra
+
+
+def _key(setting: str) -> str:
+    return setting.partition("=")[0].lstrip("+~")
+
+
+def _names_config_dir(flags: Sequence[str]) -> bool:
+    return any(flag.startswith(("--config-dir", "-cd")) for flag in flags)
+
+
+def _no_sweep(folder: Path) -> str:
+    if not folder.is_dir():
+        return missing_path("sweep", folder, "folder")
+    return f"sweep: {folder} holds no sweep (multirun.yaml); beside the settings of one it is started there"

@@ -23,13 +23,16 @@ def check(cfg: DictConfig, *, multirun: bool = False) -> Settings:
 
     Args:
         cfg: the whole configuration, without Hydra's own node.
-        multirun: whether the run is one job of a sweep, which several devices exclude.
+        multirun: whether the run is one job of a sweep, which several machines exclude.
 
     Raises:
         UserError: one line that names the key or file, what is wrong, and the nearest valid choice.
     """
     tree = _resolved(cfg)
     settings = _typed(tree)
+    if settings.task in ("compare", "store"):  # nothing is computed
+        rules.check_files(settings)
+        return settings
     _check_nodes(settings)
     rules.check_values(settings)
     _check_built(settings)
@@ -98,6 +101,10 @@ def _check_built(settings: Settings) -> None:
             build(node, key)
     with torch.device("meta"):  # shapes only, no memory
         build(settings.network, "network")
+        for name, study in settings.analysis.studies.items():  # a study may train a network of its own
+            for key, node in study.items():
+                if isinstance(node, Mapping) and "_target_" in node:
+                    build(node, f"analysis.studies.{name}.{key}")
 
 
 def _check_trainer_arguments(settings: Settings) -> None:

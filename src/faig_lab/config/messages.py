@@ -28,6 +28,9 @@ _BOUNDS = {
     "less_than_equal": ("le", "at most"),
 }
 _BRANCHES = {"int", "float", "str", "bool"}
+# The branch of a union that a severity's range is, e.g. float | tuple[float, float].
+_RANGES = {"tuple[int, int]", "tuple[float, float]"}
+_RANGE = "a range [low, high]"
 # Branches of a union that no configuration file can satisfy (a tensor, say); the other branch's word counts.
 _UNREACHABLE = {"is_instance_of", "needs_python_object", "callable_type"}
 
@@ -104,7 +107,8 @@ def first_error(error: ValidationError, prefix: str, keys: Iterable[str]) -> str
     reachable = [detail for detail in found if detail["type"] not in _UNREACHABLE] or found
     place = _place(reachable[0])
     key = ".".join([prefix, *place] if prefix else place)
-    return _line(key, reachable[0], [detail for detail in reachable if _place(detail) == place], keys)
+    ranged = any(part in _RANGES for detail in reachable for part in detail["loc"])
+    return _line(key, reachable[0], [detail for detail in reachable if _place(detail) == place], keys, ranged)
 
 
 def _place(detail: ErrorDetails) -> list[str]:
@@ -114,7 +118,7 @@ def _place(detail: ErrorDetails) -> list[str]:
     return parts[:-1] if tagged else parts
 
 
-def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys: Iterable[str]) -> str:
+def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys: Iterable[str], ranged: bool) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return unknown_key(key, keys)
@@ -123,7 +127,7 @@ def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys
     if value is None:
         return f"{key}: a value is required; give {key}=..."
     if kind in _EXPECTED:
-        return f"{key}: expected {_expected(branches)}, not {show(value)}"
+        return f"{key}: expected {_expected(branches, ranged)}, not {show(value)}"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return f"{key}: must be {words} {context[name]:g}, not {show(value)}"
@@ -133,9 +137,12 @@ def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys
     return f"{key}: {detail['msg'].removeprefix('Value error, ')} (given: {show(value)})"
 
 
-def _expected(branches: Sequence[ErrorDetails]) -> str:
-    """What would do in place of the value: one word for each branch of a union."""
+def _expected(branches: Sequence[ErrorDetails], ranged: bool) -> str:
+    """What would do in place of the value: one word for each branch of a union, one of which may be a range."""
     words = dict.fromkeys(_EXPECTED[detail["type"]] for detail in branches if detail["type"] in _EXPECTED)
+    if ranged:
+        words.pop(_EXPECTED["tuple_type"], None)
+        words[_RANGE] = None
     if "a number" in words:
         words.pop("a whole number", None)
     return " or ".join(words)

@@ -14,6 +14,7 @@ from faig_lab.config.messages import keys_of, suggest, unknown_key
 _NOT_IN_CONFIG = re.compile(r"Could not (?:override|append to|delete from config\.) '([^']+)'")
 _PRESENT = re.compile(r"An item is already at '([^']+)'")
 _FULL_KEY = re.compile(r"full_key: (\S+)")
+_EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}
 _GROUP = re.compile(r"^[+~]{0,2}([\w/]+)=")
 
 
@@ -47,7 +48,10 @@ def _missing_config(error: MissingConfigException) -> str:
     group, _, option = wanted.rpartition("/")
     if not group:
         return _plain(error)
-    options = error.options if error.options is not None else []
+    if group == "hydra/launcher" and option in _EXTRAS:
+        return f'hydra/launcher: {option} is not installed; pip install "faig_lab[{_EXTRAS[option]}]"'
+    # Hydra lists no options for a name within a list, as in degradation=[noise,blr].
+    options = error.options or [path.stem for path in (FOLDER / group).glob("*.yaml")]
     return f"{group}: there is no {option!r}; {suggest(option, options)}"
 
 

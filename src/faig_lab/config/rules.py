@@ -118,13 +118,10 @@ def check_trainer(trainer: TrainerSettings, multirun: bool) -> None:
     _check_devices(trainer.devices)
     if trainer.accelerator not in ("auto", "cpu"):
         _check_accelerator(trainer)
-    single = trainer.devices in (1, "1") or (isinstance(trainer.devices, list) and len(trainer.devices) == 1)
-    if multirun and (trainer.num_nodes > 1 or not single):
-        key, value = ("num_nodes", trainer.num_nodes) if single else ("devices", trainer.devices)
-        # Lightning starts the other ranks with this command line, which would start the whole sweep again.
+    if multirun and trainer.num_nodes > 1:
         raise UserError(
-            f"trainer.{key}: {show(value)} in a multirun, which every process would start again; "
-            f"use trainer.{key}=1, or start each run without -m"
+            f"trainer.num_nodes: {trainer.num_nodes} in a multirun, whose jobs run on one machine each; "
+            "use trainer.num_nodes=1, or start each run by torchrun on every machine"
         )
 
 
@@ -157,6 +154,12 @@ def _check_accelerator(trainer: TrainerSettings) -> None:
 
 def check_files(settings: Settings) -> None:
     """Weights files and data folders must be named where they are needed, and exist where they are named."""
+    if settings.task == "store":
+        return
+    if settings.task == "compare":
+        if not settings.runs:
+            raise UserError("runs: folders are required by task=compare; give runs=outputs/<name>/multirun/<time>")
+        return
     if settings.task != "study":
         if settings.run is None:
             raise UserError(f"run: a folder is required by task={settings.task}; give run=outputs/<name>/<time>")
@@ -194,7 +197,8 @@ def _check_export(export: ExportSettings) -> None:
 
 def _check_required(data: dict[str, Any], *, trains: bool) -> None:
     """Folders without which there is nothing to load; `train_dir` only where something is trained."""
-    for name in ("hr_dir", "train_dir" if trains else "", "probe_dir", "test_dir"):
+    required = ("train_dir" if trains else "", "probe_dir", "test_dir") if "train_dir" in data else ("hr_dir",)
+    for name in required:
         if name in data and data[name] is None:
             raise UserError(f"data.{name}: a folder is required; give data.{name}=FOLDER")
     if "lr_dirs" in data and not [name for name, folder in _entries(data["lr_dirs"]) if name != "clean"]:

@@ -12,6 +12,7 @@ Node = dict[str, Any]
 
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(gt=0, le=100)]
+Granularity = Literal["weight", "filter", "output_channel", "input_channel", "layer"]
 Rule = Literal["left", "right", "midpoint", "trapezoid", "simpson", "gauss_legendre", "adaptive"]
 
 
@@ -51,6 +52,7 @@ class TrainingSettings(Group):
     patch_size: Count = Field(description="side in HR pixels, a multiple of network.scale")
     ema_decay: float = Field(ge=0, lt=1, description="of the averaged weights, per step")
     validate_every: Count = Field(description="steps")
+    checkpoint_every: Count = Field(500, description="steps; what a killed training loses at most")
     channels_last: bool = Field(description="memory format")
     workers: int = Field(ge=0, description="processes that cut patches; 0 = none beside the training")
     loss: Node
@@ -67,6 +69,8 @@ class AttributionSettings(Group):
     points: Count = Field(description="gradient evaluations per image and degradation; adaptive: at most")
     tolerance: float = Field(0.01, gt=0, lt=1, description="adaptive: relative error to settle to")
     precision: Literal["bfloat16", "float32", "float64"]
+    granularity: Granularity = Field("filter", description="what is scored and masked")
+    rank_other_parameters: bool = Field(False, description="score and mask biases and all that is no kernel, too")
     methods: dict[str, Node] = Field(min_length=1)
 
 
@@ -110,15 +114,38 @@ class ExportSettings(Group):
     percent: Percent | None = Field(default=None, description="how many; null = the run's headline percent")
 
 
+class CompareSettings(Group):
+    """What task=compare does beside tables of means."""
+
+    reference: str = Field(default="faig", description="the method that the others are compared with, run by run")
+
+
+class PruneSettings(Group):
+    """Which networks task=store removes: those for which everything given here holds; nothing given, none."""
+
+    unused: bool = Field(default=False, description="no run below `runs` holds these weights")
+    older_than: float | None = Field(default=None, ge=0, description="days since the last use")
+    damaged: bool = Field(default=False, description="cannot be read")
+    keep: list[str] = Field(default_factory=list, description="names (with * and ?) that stay; alone: all but these")
+    runs: str | None = Field(default=None, description="where runs are; null = the folder that the store lies in")
+    delete: bool = Field(default=False, description="false: only say what would be removed")
+
+
 class Settings(Group):
     """The whole configuration of a run."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", description="names the output folder")
-    task: Literal["study", "analyse", "export"] = Field(description="a whole study, or work on a finished run")
+    task: Literal["study", "analyse", "export", "compare", "store"] = Field(
+        description="a whole study, work on finished runs, or a look at the store"
+    )
     run: str | None = Field(description="task=analyse, task=export: the folder of the finished run")
     export: ExportSettings = Field(
         default_factory=ExportSettings, description="task=export; runs from before it lack it"
     )
+    runs: str | list[str] | None = Field(default=None, description="task=compare: folders of runs or sweeps, * allowed")
+    compare: CompareSettings = Field(default_factory=CompareSettings)
+    prune: PruneSettings = Field(default_factory=PruneSettings)
+    resume: str | None = Field(None, description="folder of an interrupted run that goes on")
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool

@@ -1,0 +1,95 @@
+"""task=compare: tables and a page over finished runs; nothing is computed but means, and no network is read."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from faig_lab.config import check
+from faig_lab.config.messages import suggest
+from faig_lab.errors import UserError
+from faig_lab.reporting import finished_runs
+from faig_lab.reporting.comparison import MEASURES, Comparison, Estimate
+from faig_lab.reporting.comparison_page import sentences, warnings, write_comparison
+from faig_lab.reporting.tables import write_table
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Compare the finished runs of `runs` and leave tables and compare.html in `folder`.
+
+    Raises:
+        UserError: there is no such folder, no finished run in it, or no such method as `compare.reference`.
+    """
+    settings = check(cfg)
+    assert settings.runs is not None
+    runs, left_out = finished_runs.read(finished_runs.find(settings.runs))
+    for one in left_out:
+        print(f"left out: {one.folder}: {one.reason}")
+    if not runs:
+        raise UserError(f"runs: none of {len(left_out)} folders holds a finished run")
+    comparison = Comparison(runs, settings.compare.reference)
+    if comparison.reference != settings.compare.reference:
+        hint = suggest(settings.compare.reference, comparison.methods)
+        raise UserError(f"compare.reference: no run has the method {settings.compare.reference}; {hint}")
+    write_tables(folder, comparison)
+    page = write_comparison(folder, comparison, left_out)
+    notes = [f"note: {warning}" for warning in warnings(comparison)]
+    print("\n".join([*sentences(comparison), *notes, "", f"comparison    {page}"]))
+
+
+def write_tables(folder: Path, comparison: Comparison) -> None:
+    """Write comparison.csv (tidy), means.csv, differences.csv and gains.csv."""
+    write_table(folder / "comparison.csv", list(_tidy(comparison)))
+    write_table(folder / "means.csv", list(_means(comparison)))
+    for name, rows in (("differences", _differences(comparison)), ("gains", _gains(comparison))):
+        found = list(rows)
+        if found:
+            write_table(folder / f"{name}.csv", found)
+
+
+def _tidy(comparison: Comparison) -> Iterator[Mapping[str, object]]:
+    for one in comparison.observations:
+        if one.masked != "mean":
+            yield {
+                "run": one.run.folder.as_posix(), "seed": one.run.seed, **comparison.columns[one.run],
+                "method": one.method, "percent": one.percent, "masked": one.masked,
+                "own": one.own, "other": one.other, "specificity": one.specificity,
+            }  # fmt: skip
+
+
+def _means(comparison: Comparison) -> Iterator[Mapping[str, object]]:
+    for group in comparison.groups:
+        for method in comparison.methods:
+            for percent in comparison.percents:
+                for masked in comparison.masked:
+                    found = {m: comparison.estimate(group, method, percent, m, masked) for m in MEASURES}
+                    if any(found.values()):
+                        place = {"group": group, "method": method, "percent": percent, "masked": masked}
+                        yield place | {k: v for name, one in found.items() for k, v in _cells(name, one).items()}
+
+
+def _differences(comparison: Comparison) -> Iterator[Mapping[str, object]]:
+    together = {"all": comparison.judged} if len(comparison.judged) > 1 else {}
+    for name, groups in ({group: [group] for group in comparison.groups} | together).items():
+        for method in comparison.methods:
+            for percent in comparison.percents:
+                found = comparison.difference(groups, method, percent)
+                if found is not None and method != comparison.reference:
+                    place = {"group": name, "method": method, "minus": comparison.reference}
+                    yield {**place, "percent": percent, **_cells("specificity", found)}
+
+
+def _gains(comparison: Comparison) -> Iterator[Mapping[str, object]]:
+    for group in comparison.groups:
+        for name in comparison.degradations(group):
+            gain = comparison.gain(group, name)
+            if gain is not None:
+                psnr = {n: comparison.psnr(group, n, name) for n in ("bicubic", "baseline", "target")}
+                means = {f"psnr/{n}": one.mean if one else None for n, one in psnr.items()}
+                yield {"group": group, "degradation": name, **_cells("gain", gain), **means}
+
+
+def _cells(name: str, found: Estimate | None) -> dict[str, float | int | None]:
+    if found is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_n": 0}
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_n": found.n}

@@ -1,0 +1,212 @@
+"""A sweep: which of its jobs are missing, how each ended, and what a job does before it runs.
+
+The folder of a sweep holds a numbered folder for each job, Hydra's multirun.yaml and, at the end, sweep.csv.
+"""
+
+import csv
+import io
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from faig_lab.files import write_text
+from faig_lab.run_folder import RunFolder, is_running
+
+TABLE = "sweep.csv"
+_TAG_LENGTH = 64  # W&B takes no longer ones
+_held: list[FileLock] = []
+
+
+class JobError(Exception):
+    """A job failed and has said so.
+
+    Attributes:
+        code: the exit code.
+        reason: the error in one line.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)  # both, so that it travels from a worker's process
+        self.code, self.reason = code, reason
+
+
+class SweepError(Exception):
+    """Some jobs of a sweep are not done; carries the exit code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of sweep.csv.
+
+    Attributes:
+        number: of the job, the name of its folder.
+        overrides: the settings in which the jobs differ.
+        state: done, failed, running, killed (it says running, and its process is gone) or not started.
+        seconds: from start to end, None where there is none.
+        error: why it failed, in one line.
+        report: path of its report, relative to the sweep's folder.
+    """
+
+    number: int
+    overrides: str
+    state: str
+    seconds: int | None
+    error: str
+    report: str
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """status.json of a run folder; empty if there is none or it cannot be read."""
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the job of this folder has been done."""
+    return read_status(folder).get("state") == "done"
+
+
+def jobs(folder: Path, overrides: Mapping[int, Sequence[str]], ended: Mapping[int, str | None]) -> list[Job]:
+    """How every job of a sweep stands.
+
+    Args:
+        folder: of the sweep.
+        overrides: the settings of each job.
+        ended: the jobs that came back: the error, or None for one that was done. About others their folder is asked.
+    """
+    common = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
+    return [_job(folder, number, [one for one in own if one not in common], ended) for number, own in overrides.items()]
+
+
+def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None]) -> Job:
+    folder = sweep / str(number)
+    status = read_status(folder)
+    state, error = _state(status), str(status.get("error") or "")
+    if number in ended:
+        state, error = ("done", "") if ended[number] is None else ("failed", ended[number] or "")
+    report = folder / "report.html"
+    return Job(
+        number,
+        " ".join(overrides),
+        state,
+        _seconds(status),
+        error,
+        report.relative_to(sweep).as_posix() if state == "done" and report.is_file() else "",
+    )
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    state = str(status.get("state") or "not started")
+    if state == "running" and status.get("host") == socket.gethostname() and not is_running(status):
+        return "killed"
+    return state
+
+
+def _seconds(status: Mapping[str, Any]) -> int | None:
+    try:
+        started, ended = (datetime.fromisoformat(status[name]) for name in ("started", "ended"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return round((ended - started).total_seconds())
+
+
+def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
+    """Write sweep.csv, atomically, and return its path."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Job.__annotations__)
+    writer.writerows(["" if cell is None else cell for cell in vars(row).values()] for row in rows)
+    write_text(folder / TABLE, text.getvalue())
+    return folder / TABLE
+
+
+def table(rows: Sequence[Job]) -> str:
+    """The jobs as aligned text, one line for each."""
+    cells = [("job", "overrides", "state", "seconds", "error or report")]
+    for row in rows:
+        seconds = "" if row.seconds is None else str(row.seconds)
+        cells.append((str(row.number), row.overrides, row.state, seconds, row.error or row.report))
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    return "\n".join(
+        f"{job:>{widths[0]}}  {what:<{widths[1]}}  {state:<{widths[2]}}  {seconds:>{widths[3]}}  {end}".rstrip()
+        for job, what, state, seconds, end in cells
+    )
+
+
+def leave_failure(folder: Path, reason: str) -> None:
+    """Write down in status.json that a job failed before its run took the folder; another run's is left alone."""
+    status = read_status(folder)
+    if status.get("state") == "done" or status.get("error") == reason or is_running(status):
+        return
+    ended = datetime.now().astimezone().isoformat(timespec="seconds")
+    RunFolder(folder).update(state="failed", error=reason, ended=ended)
+
+
+def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> None:
+    """Group the job's W&B run by its sweep and tag it by its overrides, beside what the settings say."""
+    logger = cfg.logger
+    logger.group = logger.group or sweep.name
+    logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in overrides)]))
+
+
+def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
+    """Let this process see one GPU only: the one with the fewest jobs of the sweep on it.
+
+    A lock file for each GPU and place on it says who is there; it is held until the process ends, however it ends.
+    Nothing happens where there are less than two GPUs, and where the settings name devices or the CPU.
+
+    Returns:
+        The GPU as CUDA_VISIBLE_DEVICES names it, None where nothing was changed.
+    """
+    if _held or OmegaConf.select(cfg, "trainer.devices") not in (1, "1"):
+        return None
+    if OmegaConf.select(cfg, "trainer.accelerator") not in ("auto", "gpu", "cuda"):
+        return None
+    visible = visible_gpus()
+    if len(visible) < 2:
+        return None
+    place, lock = _least_used(sweep / ".gpus", len(visible))
+    _held.append(lock)
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[place]
+    return visible[place]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; CUDA is not started by asking."""
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(index) for index in range(count)]
+
+
+def _least_used(folder: Path, gpus: int) -> tuple[int, FileLock]:
+    """The first free place: all GPUs with no job on them, then all with one, and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = 0
+    while True:
+        # By host, since GPU 0 of another machine is another GPU.
+        lock = FileLock(folder / f"{socket.gethostname()}-gpu{place % gpus}-{place // gpus}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            place += 1
+        else:
+            return place % gpus, lock
