@@ -1,0 +1,37 @@
+"""The library: what `import faig_lab` gives to those who do not use the command line.
+
+Attribute a pair of networks on tensors, mask or modulate the discovered filters, read and write weights, open a
+finished run. A thin layer: the work is done in `attribution`, `analysis` and `networks`.
+"""
+
+from faig_lab.analysis import removed_share
+from faig_lab.api.results import Result, Scores
+from faig_lab.api.runs import Run, open_run
+from faig_lab.api.scoring import attribute
+from faig_lab.api.weights import load_weights, mask, modulate, save_weights
+from faig_lab.attribution import Adaptive, Problem, methods, quadrature
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout, SRCNNStyle, SRResNet
+from faig_lab.training import psnr
+
+__all__ = [
+    "Adaptive",
+    "FilterLayout",
+    "Problem",
+    "Result",
+    "Run",
+    "SRCNNStyle",
+    "SRResNet",
+    "Scores",
+    "UserError",
+    "attribute",
+    "load_weights",
+    "mask",
+    "methods",
+    "modulate",
+    "open_run",
+    "psnr",
+    "quadrature",
+    "removed_share",
+    "save_weights",
+]

@@ -1,0 +1,78 @@
+"""Finished run folders."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faig_lab.api.results import Scores
+from faig_lab.api.weights import choice, load_weights
+from faig_lab.attribution import load_attribution
+from faig_lab.build import make
+from faig_lab.config.messages import missing_path
+from faig_lab.config.targets import check_node
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout
+from faig_lab.reporting.run_files import RunFiles, read_run
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run(Scores):
+    """A finished run folder.
+
+    Attributes:
+        files: its configuration, metrics, tables, provenance and status as plain data.
+    """
+
+    files: RunFiles = field(repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.files.folder
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """metrics.json: the flat headline numbers."""
+        return self.files.metrics
+
+    @property
+    def completeness_gap(self) -> dict[str, float]:
+        """Degradation → relative error of the path integral."""
+        return dict(self.files.provenance["completeness_gap"])
+
+    def table(self, name: str) -> list[dict[str, str | float | None]]:
+        """Rows of `tables/<name>.csv`: names as text, all else as numbers, None for an empty cell.
+
+        Raises:
+            UserError: the run has no such table.
+        """
+        return self.files.tables[choice(name, tuple(self.files.tables), "table")]
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder: its networks, scores, metrics and tables. Nothing is computed.
+
+    Raises:
+        UserError: there is no such folder, or it has no weights and scores (yet).
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(missing_path("run", folder, "folder"))
+    needed = ("config.yaml", "weights/baseline.pt", "weights/target.pt", "attribution/scores.npz")
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"run: {folder} has no {missing[0]}; a run folder has it once the attribution is done")
+    files = read_run(folder)
+    check_node(files.config["network"], "network")
+    network = make(files.config["network"])
+    degradations = tuple(files.provenance["degradations"])
+    scored = files.config["attribution"]
+    # Runs from before there was a choice have filters.
+    layout = FilterLayout.of(network, scored.get("granularity", "filter"), scored.get("rank_other_parameters", False))
+    return Run(
+        network=network,
+        baseline=load_weights(folder / "weights" / "baseline.pt", network),
+        target=load_weights(folder / "weights" / "target.pt", network),
+        attribution=load_attribution(folder / "attribution", scored["name"], degradations, layout),
+        method=scored["name"],
+        files=files,
+    )

@@ -1,0 +1,138 @@
+"""Attribution of a pair of networks on tensors."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+from faig_lab.api.inputs import Images, probe_of
+from faig_lab.api.results import Result
+from faig_lab.api.weights import State, Weights, choice, state_of
+from faig_lab.attribution import Adaptive, Attribution, Method, Problem, Rule, quadrature
+from faig_lab.attribution import attribute as score
+from faig_lab.attribution.methods import faig, signed_share
+from faig_lab.build import PRECISIONS
+from faig_lab.data import PairedImage
+from faig_lab.errors import UserError
+from faig_lab.networks import UNITS, Granularity, evaluate
+
+
+def attribute(
+    network: nn.Module,
+    baseline: Weights,
+    target: Weights,
+    images: Mapping[str, tuple[Images, Images]],
+    *,
+    methods: Mapping[str, Method] | None = None,
+    rule: Rule | Adaptive | None = None,
+    granularity: Granularity = "filter",
+    rank_others: bool = False,
+    precision: Literal["bfloat16", "float32", "float64"] = "float32",
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Result:
+    """Score every filter of a network by what it contributes to removing each degradation (method.md §3).
+
+    Args:
+        network: maps LR (N, 3, H, W) to SR (N, 3, sH, sW), any whole s >= 1; it is copied, put into eval mode and
+            otherwise left alone.
+        baseline: θ̄: weights that upscale and remove no degradation.
+        target: θ: the same network's weights after training on degraded input.
+        images: degradation → (LR, HR). All degradations have the same HR images in the same order. An entry
+            `clean` is no degradation; it is the start of the `ig` method's path and is made by bicubic
+            downsampling of HR where it is not given.
+        methods: name → function of a problem, e.g. `{"faig": faig_lab.methods.faig}`; the first one is the
+            result's. None: FAIG and the signed share, which come out of the same pass.
+        rule: the quadrature, e.g. `faig_lab.quadrature("midpoint", 32)` or `faig_lab.Adaptive(65, 0.01, 1.0)`;
+            None: Gauss–Legendre with 16 points.
+        granularity: what is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel" or "layer";
+            `F` below and in the result counts these.
+        rank_others: score the parameters that are no kernels (biases, say) as well.
+        precision: of the gradients; bfloat16 is autocast.
+        device: where to compute; None: where the target's weights are.
+        seed: of the methods that draw.
+        progress: called with the name of each (image, degradation) that is finished.
+
+    Returns:
+        Scores, shares, discovered filters and the completeness gap.
+
+    Raises:
+        UserError: names, shapes or values do not fit; the message says which and what would.
+
+    Example:
+        >>> import torch, faig_lab
+        >>> network = faig_lab.SRResNet(scale=2, features=4, blocks=1)
+        >>> baseline = network.state_dict()
+        >>> target = {name: 1.1 * value for name, value in baseline.items()}
+        >>> hr, blurred, noisy = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+        >>> result = faig_lab.attribute(network, baseline, target, {"blur": (blurred, hr), "noise": (noisy, hr)})
+        >>> len(result.layout), result.discovered("blur", percent=5).shape
+        (136, torch.Size([6]))
+    """
+    frozen = copy.deepcopy(network).eval()
+    states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
+    dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
+    place = torch.device(device) if device is not None else next(iter(states[1].values())).device
+    frozen.to(place, dtype)  # its buffers, which may be in no state dict
+    like = frozen.state_dict()
+    moved = [{name: value.to(like[name]) for name, value in state.items()} for state in states]
+    probe, degradations = probe_of(images)
+    _check_output(frozen, moved[1], probe[0], degradations[0])
+    problem = Problem(
+        network=frozen,
+        baseline=moved[0],
+        target=moved[1],
+        probe=probe,
+        degradations=degradations,
+        rule=rule or quadrature("gauss_legendre", 16),
+        seed=seed,
+        autocast=autocast,
+        progress=progress,
+        granularity=granularity,
+        rank_others=rank_others,
+    )
+    _check_layout(problem)
+    chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}
+    found = score(problem, chosen)
+    _check_scores(found, problem)
+    return Result(
+        network=frozen,
+        baseline={name: value.to(states[1][name].device) for name, value in states[0].items()},
+        target=states[1],
+        attribution=found,
+        method=next(iter(chosen)),
+        problem=problem,
+    )
+
+
+def _check_output(network: nn.Module, state: State, image: PairedImage, degradation: str) -> None:
+    """One forward, since a shape that is wrong could be broadcast later."""
+    like = next(iter(state.values()))
+    with torch.no_grad():
+        output = evaluate(network, state, image.lr[degradation][None].to(like))
+    if tuple(output.shape[1:]) != tuple(image.hr.shape):
+        raise UserError(
+            f"images: {type(network).__name__} makes {tuple(output.shape[1:])} of LR "
+            f"{tuple(image.lr[degradation].shape)}, but HR is {tuple(image.hr.shape)}"
+        )
+
+
+def _check_layout(problem: Problem) -> None:
+    """A network without anything to score, or a granularity that there is not."""
+    choice(problem.granularity, tuple(UNITS), "granularity")
+    try:
+        _ = problem.layout
+    except ValueError as error:
+        raise UserError(f"network: {error}") from error
+
+
+def _check_scores(found: Attribution, problem: Problem) -> None:
+    """What a method of the user's own returned."""
+    for name, scores in found.scores.items():
+        if scores.ndim != 3 or tuple(scores.shape[1:]) != problem.shape:
+            raise UserError(
+                f"methods: {name} returned {tuple(scores.shape)}, not (draws, {', '.join(map(str, problem.shape))})"
+            )

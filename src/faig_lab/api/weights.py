@@ -1,0 +1,135 @@
+"""Weights of a network: read, written, checked against a network or a layout, and intervened on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from faig_lab.analysis import interventions
+from faig_lab.config.messages import suggest
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout, export_weights
+from faig_lab.networks import load_weights as read_weights
+from faig_lab.provenance import versions
+
+State = Mapping[str, Tensor]
+"""Parameters (and buffers) of a network by name: what `state_dict()` returns."""
+
+Weights = State | nn.Module
+"""A state, or a network that holds it."""
+
+
+def mask(
+    target: Weights, baseline: Weights, layout: FilterLayout, filters: Tensor | Sequence[int]
+) -> dict[str, Tensor]:
+    """Set filters of the target back to the baseline's values; all else, biases included, stays the target's.
+
+    Args:
+        target: θ.
+        baseline: θ̄.
+        layout: `FilterLayout.of(network)`.
+        filters: flat indices.
+
+    Raises:
+        UserError: a layer is missing or has another shape, or an index is not in the layout.
+    """
+    states = _fitting(target, baseline, layout)
+    return interventions.mask(*states, layout, _indices(filters, layout))
+
+
+def modulate(
+    target: Weights, baseline: Weights, layout: FilterLayout, filters: Tensor | Sequence[int], strength: float
+) -> dict[str, Tensor]:
+    """Set filters to θ̄ + λ(θ − θ̄) with λ = `strength`: 0 is masked, 1 the target, more overdoes it.
+
+    Arguments and errors are those of `mask`; an infinite strength is refused too.
+    """
+    states = _fitting(target, baseline, layout)
+    try:
+        return interventions.modulate(*states, layout, _indices(filters, layout), strength)
+    except ValueError as error:
+        raise UserError(f"strength: {error}") from error
+
+
+def load_weights(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
+    """Read the weights of `network` from our files, a Lightning checkpoint or the authors' `.pth`.
+
+    Of the authors' dict `params_ema` is taken, else `params`. Nothing in a file is executed. The network is not
+    changed.
+
+    Raises:
+        UserError: no such file, no weights, or weights of another network.
+    """
+    return read_weights(Path(path).expanduser(), network)
+
+
+def save_weights(path: str | Path, weights: Weights, about: Mapping[str, Any] | None = None) -> None:
+    """Write weights, and a `.yaml` beside them that says what they are.
+
+    Args:
+        path: `.pt` is a flat dict of tensors; `.pth` the authors' format.
+        weights: what is written.
+        about: plain data for the `.yaml`, e.g. network and scale.
+
+    Raises:
+        UserError: another suffix.
+    """
+    export_weights(Path(path).expanduser(), _plain(weights), {**(about or {}), "versions": versions()})
+
+
+def choice(name: str, choices: Sequence[str], what: str) -> str:
+    """`name`, if it is one of the choices."""
+    if name not in choices:
+        raise UserError(f"{what}: there is no {name}; {suggest(name, choices)}")
+    return name
+
+
+def state_of(weights: Weights, network: nn.Module, what: str) -> dict[str, Tensor]:
+    """A copy of the weights in the order of the network's own, if they are its."""
+    given = _plain(weights)
+    expected = network.state_dict()
+    kind = type(network).__name__
+    for name in given:
+        if name not in expected:
+            raise UserError(f"{what}: {name} is no parameter of this {kind}; {suggest(name, expected)}")
+    for name, value in expected.items():
+        if name not in given:
+            raise UserError(f"{what}: {name} of this {kind} is missing")
+        if given[name].shape != value.shape:
+            shapes = [tuple(tensor.shape) for tensor in (given[name], value)]
+            raise UserError(f"{what}: {name} is {shapes[0]}, but {shapes[1]} in this {kind}; check its scale and size")
+        if not torch.isfinite(given[name]).all():
+            raise UserError(f"{what}: {name} has values that are not finite")
+    # Contiguous, since the memory format decides the last bits of a convolution.
+    return {n: given[n].detach().clone(memory_format=torch.contiguous_format) for n in expected}
+
+
+def _plain(weights: Weights) -> State:
+    """The state of a network, or the state that it is."""
+    return weights.state_dict() if isinstance(weights, nn.Module) else weights
+
+
+def _fitting(target: Weights, baseline: Weights, layout: FilterLayout) -> tuple[State, State]:
+    """Both states, if they have the layers of the layout."""
+    states = [_plain(weights) for weights in (target, baseline)]
+    for what, state in zip(("target", "baseline"), states, strict=True):
+        for layer in layout.layers:
+            found = tuple(state[layer.name].shape) if layer.name in state else None
+            if found != layer.shape:
+                raise UserError(f"{what}: {layer.name} is {found or 'missing'}, but {layer.shape} in the layout")
+    return states[0], states[1]
+
+
+def _indices(filters: Tensor | Sequence[int], layout: FilterLayout) -> Tensor:
+    """Flat indices as a tensor, if the layout has them all."""
+    chosen = torch.as_tensor(filters)
+    if chosen.numel() == 0:
+        return torch.empty(0, dtype=torch.long)
+    if chosen.ndim != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
+        raise UserError(f"filters: expected flat indices (n,), not {chosen.dtype} of shape {tuple(chosen.shape)}")
+    low, high = int(chosen.min()), int(chosen.max())
+    if low < 0 or high >= len(layout):
+        raise UserError(f"filters: {low if low < 0 else high} is not in the layout; it has 0..{len(layout) - 1}")
+    return chosen.long().cpu()

@@ -1,0 +1,89 @@
+"""What stands in the fenced blocks of README.md, docs/ and experiments/: commands, files, Python.
+
+```bash                     commands, one a line; `\\` continues a line
+```python                   code that runs, with one namespace for the page
+```python file=mine.py      a file, also ```yaml file=mine/attribution/x.yaml
+```text                     output, and anything else that is not checked
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS, *sorted((ROOT / "experiments").rglob("*.md"))]
+
+_BLOCK = re.compile(r"^```(\w+)([^\n`]*)\n(.*?)^```$", re.M | re.S)
+_OURS = re.compile(r"(?:^|\s)(?:[\w./]*python3? -m faig_lab|torchrun .*?-m faig_lab|faig-lab)(?=\s|$)(.*)")
+_END = {";", "|", "||", "&&", "&", ">", ">>", "2>&1"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the file that it is (if any), whether it is only an example, its text."""
+
+    language: str
+    file: str | None
+    example: bool
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """All fenced blocks of a page, in order."""
+    found = _BLOCK.findall(page.read_text(encoding="utf-8"))
+    files = [info.strip().removeprefix("file=") if "file=" in info else None for _, info, _ in found]
+    return [Block(kind, file, "example" in info, text) for (kind, info, text), file in zip(found, files, strict=True)]
+
+
+def lines(block: Block) -> list[str]:
+    """The commands of a block, without comments."""
+    joined = re.sub(r"\\\n\s*", "", block.text)
+    plain = [re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines()]
+    return [line for line in plain if line]
+
+
+def arguments(line: str) -> list[str] | None:
+    """The arguments of a command of ours, with placeholders filled in; None if it is another command."""
+    filled = re.sub(r"<[\w -]+>", "x", re.sub(r"\$\{?\w+\}?|\$\(.*?\)", "0", line))
+    found = _OURS.search(filled)
+    if found is None:
+        return None
+    lexer = shlex.shlex(found[1], posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    given = list(lexer)
+    end = next((place for place, token in enumerate(given) if token in _END), len(given))
+    return given[:end]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Settings of a command of ours, and its flags."""
+
+    settings: tuple[str, ...]
+    config_dir: str | None
+    only_shows: bool
+
+
+def commands(given: Sequence[str]) -> Iterator[Command]:
+    """The run of a command; of a sweep its first one, and one for each other value of each setting."""
+    parsed = get_args_parser().parse_args(list(given))
+    shows = bool(parsed.help or parsed.hydra_help or parsed.info or not given)
+    overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    values = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line or ""]
+        for override in overrides
+    ]
+    first = [choices[0] for choices in values]
+    yield Command(tuple(first), parsed.config_dir, shows)
+    for place, choices in enumerate(values):
+        for choice in choices[1:]:
+            yield Command((*first[:place], choice, *first[place + 1 :]), parsed.config_dir, shows)
