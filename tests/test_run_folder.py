@@ -17,7 +17,7 @@ from faig_lab import run_folder
 from faig_lab.errors import UserError
 from faig_lab.run_folder import Terminated, open_run
 
-KEYS = ["state", "stage", "stages_done", "error", "pid", "host", "started", "ended"]
+KEYS = ["state", "stage", "stages_done", "error", "pid", "pid_since", "host", "started", "ended", "attempt"]
 
 
 def status(folder):

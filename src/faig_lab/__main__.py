@@ -10,34 +10,34 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from traceback import print_exc
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.config.arguments import normalise
+from faig_lab import ranks
+from faig_lab.config.arguments import continued, normalise
 from faig_lab.config.composition import FOLDER
 from faig_lab.errors import Terminated, UserError
+from faig_lab.group import GroupError, let_the_cause_speak, own_place, run_as_group
+from faig_lab.machine import explain, explained
+from faig_lab.resume import own_settings, resumed
+from faig_lab.sweep import JobError, SweepError, leave_failure, record_as_part, take_gpu
 
 DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
+_TASKS = {"compare": "faig_lab.compare", "store": "faig_lab.upkeep"}  # all others are the pipeline's
+_CODES = (FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED)
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 log = logging.getLogger("faig_lab")
-
-
-class JobError(Exception):
-    """A job of a multirun failed and has said so; carries the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,14 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _start(given: Sequence[str], traceback: bool) -> int:
     """Hand over to Hydra; every exception but an interruption ends as one line and a code."""
     try:
-        ordered = _flags_first(given)
-        with _arguments([*normalise(ordered), *(["++traceback=true"] if traceback else [])]), _hydra_raises():
+        flags, settings = _parted(given)
+        ordered = [*continued(flags, resumed(flags, normalise(settings))), *own_place()]
+        with _arguments([*ordered, *(["++traceback=true"] if traceback else [])]), _hydra_raises():
             hydra.main(config_path=str(FOLDER), config_name="config", version_base="1.3")(job)()
         return DONE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else DONE
-    except JobError as error:
-        print("error: a job of the multirun failed; see above and its run.log", file=sys.stderr)
+    except JobError as error:  # of a sweeper that is not ours
+        return error.code
+    except SweepError as error:
+        print(f"error: {error.message}", file=sys.stderr)
         return error.code
     except BrokenPipeError:
         raise
@@ -86,26 +89,54 @@ def job(cfg: DictConfig) -> None:
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
     try:
-        with _environment(_FULL_ERROR, None):  # not for the processes that the run starts
+        if cfg.resume is not None:
+            cfg = own_settings(cfg, hydra_config.overrides.task)
+        # The variable is not for the processes that the run starts.
+        with _environment(_FULL_ERROR, None), explained(_plain(cfg), folder):
+            if multirun:
+                _choose_gpu(cfg, folder.parent)
             _check(cfg, folder, multirun)
-            from faig_lab import pipeline
-
-            pipeline.run(cfg, folder)
+            if multirun:
+                record_as_part(cfg, folder.parent, hydra_config.overrides.task)
+            count = ranks.needed(cfg, multirun)
+            if count > 1:
+                run_as_group(cfg, folder, count)
+            else:
+                import_module(_TASKS.get(cfg.task, "faig_lab.pipeline")).run(cfg, folder)
         if cfg.task != "study":  # everything went to where the finished run is, or the exported file
             _discard(folder)
     except BrokenPipeError:
         raise
+    except GroupError as error:  # its processes have said why
+        _end(error.code if error.code in _CODES else FAILED, str(error), folder, multirun)
     except UserError as error:
         _say(str(error), cfg)
-        _end(REFUSED, multirun)
+        _end(REFUSED, _one_line(error), folder, multirun)
     except Exception as error:
-        _say(f"{type(error).__name__}: {_one_line(error)} (traceback in {folder})", cfg)
-        _end(FAILED, multirun)
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        _say(f"{reason} (traceback in {folder})", cfg)
+        _end(FAILED, reason, folder, multirun)
 
 
-def _end(code: int, multirun: bool) -> NoReturn:
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    tree = OmegaConf.to_container(cfg)
+    assert isinstance(tree, dict)
+    return {str(name): value for name, value in tree.items()}
+
+
+def _choose_gpu(cfg: DictConfig, sweep: Path) -> None:
+    """Before the check, which asks CUDA for devices: what it sees then is what it will ever see."""
+    gpu = take_gpu(cfg, sweep)
+    if gpu is not None:
+        log.info("GPU %s", gpu)
+
+
+def _end(code: int, reason: str, folder: Path, multirun: bool) -> NoReturn:
     """Leave a job: a sweep goes on with the next one, a single run ends here."""
-    raise JobError(code) if multirun else SystemExit(code)
+    if not multirun:
+        raise SystemExit(code)
+    leave_failure(folder, reason)
+    raise JobError(code, reason)
 
 
 def _check(cfg: DictConfig, folder: Path, multirun: bool) -> None:
@@ -128,6 +159,7 @@ def _discard(folder: Path) -> None:
 
 def _say(message: str, cfg: DictConfig) -> None:
     """One line to the console and the log file; the traceback to the file, to both if asked for."""
+    let_the_cause_speak()
     log.error("error: %s", message)
     shown = cfg.get("traceback") is True
     log.log(logging.ERROR if shown else logging.DEBUG, "traceback:", exc_info=True)
@@ -135,10 +167,13 @@ def _say(message: str, cfg: DictConfig) -> None:
 
 def _report(error: Exception, given: Sequence[str]) -> int:
     """Print an error from outside of a job."""
-    from faig_lab.config.refusals import explain
+    from faig_lab.config import refusals
 
     if isinstance(error, HydraException | OmegaConfBaseException):
-        error = UserError(explain(error, given))
+        error = UserError(refusals.explain(error, given))
+    elif isinstance(error, OSError) and error.filename is not None:  # Hydra makes the folder of the run
+        key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(given) else "hydra.run.dir"
+        error = explain(error, {}, Path(error.filename), key=key) or error
     known = isinstance(error, UserError)
     print(f"error: {'' if known else type(error).__name__ + ': '}{_one_line(error)}", file=sys.stderr)
     return REFUSED if known else FAILED
@@ -152,8 +187,8 @@ def _asks_for_traceback(given: Sequence[str]) -> bool:
     return any(argument.lstrip("+").lower() in ("traceback=true", "traceback=yes") for argument in given)
 
 
-def _flags_first(given: Sequence[str]) -> list[str]:
-    """The arguments in the only order that Hydra reads: flags, then settings.
+def _parted(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags and the settings among the arguments; Hydra reads them in this order only.
 
     It is Hydra's own parser that is asked, except that it says what is wrong in one line, not in a page.
     """
@@ -169,7 +204,7 @@ def _flags_first(given: Sequence[str]) -> list[str]:
 
         raise UserError(missing_path("--config-dir", Path(parsed.config_dir), "folder"))
     flags = [argument for argument in given if argument not in parsed.overrides]
-    return [*flags, *parsed.overrides]
+    return flags, list(parsed.overrides)
 
 
 @contextmanager

@@ -10,10 +10,13 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from faig_lab.analysis import Analysis
-from faig_lab.attribution import Adaptive, Method, Problem, Rule, quadrature
+from faig_lab.attribution import Adaptive, Method, Problem, Rule, count_of, quadrature
 from faig_lab.attribution.probe import Progress
 from faig_lab.config import Settings
+from faig_lab.config.percents import check_percents
 from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout
 from faig_lab.training import (
     Chosen,
     Loop,
@@ -68,6 +71,29 @@ def make_rule(settings: Settings) -> Rule | Adaptive:
     return quadrature(attribution.rule, attribution.points)
 
 
+def make_layout(settings: Settings) -> FilterLayout:
+    """What is scored: the filters of the network, or its weights, channels or layers.
+
+    Raises:
+        UserError: the network has none, or its kernels are no parameters.
+    """
+    attribution = settings.attribution
+    try:
+        return FilterLayout.of(make_network(settings), attribution.granularity, attribution.rank_other_parameters)
+    except ValueError as error:
+        raise UserError(f"network: {error}") from error
+
+
+def check_selection(settings: Settings) -> None:
+    """Refuse, before anything starts, a network that cannot be attributed and percents that select nothing.
+
+    Raises:
+        UserError: one line that says what would do.
+    """
+    layout = make_layout(settings)
+    check_percents(settings, len(layout), layout.word, count_of)
+
+
 def make_problem(
     settings: Settings,
     data: StudyData,
@@ -77,8 +103,10 @@ def make_problem(
 ) -> Problem:
     """The attribution problem of two networks on a probe, on the compute device."""
     attribution = settings.attribution
+    # In evaluation mode, and with what no state holds (buffers that are not saved) on the device as well.
+    network = make_network(settings).eval().to(compute_device(settings), PRECISIONS[attribution.precision][0])
     return Problem(
-        make_network(settings),
+        network,
         cast(baseline, settings),
         cast(target, settings),
         data.probe,
@@ -87,6 +115,8 @@ def make_problem(
         settings.seed,
         PRECISIONS[attribution.precision][1],
         progress,
+        attribution.granularity,
+        attribution.rank_other_parameters,
     )
 
 
@@ -140,7 +170,12 @@ def make_loop(settings: Settings) -> Loop:
     """The training loop's settings with the precision resolved."""
     training = settings.training
     return Loop(
-        training.batch_size, training.ema_decay, training.validate_every, training.workers, trainer_arguments(settings)
+        training.batch_size,
+        training.ema_decay,
+        training.validate_every,
+        training.workers,
+        trainer_arguments(settings),
+        training.checkpoint_every,
     )
 
 
@@ -157,6 +192,23 @@ def compute_device(settings: Settings) -> torch.device:
     """
     gpu = settings.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
+
+
+def gpu_of(settings: Settings, local_rank: int) -> int | None:
+    """The GPU of a process; None where the compute device is the CPU."""
+    devices = settings.trainer.devices
+    if compute_device(settings).type == "cpu":
+        return None
+    return int(devices[local_rank]) if isinstance(devices, list) else local_rank
+
+
+def alone(settings: Settings) -> Settings:
+    """The same settings for one process, on the first device."""
+    devices = settings.trainer.devices
+    one = {"devices": devices[:1] if isinstance(devices, list) else 1, "num_nodes": 1, "strategy": "auto"}
+    if settings.trainer.num_nodes == 1 and devices in (1, "1"):
+        return settings
+    return settings.model_copy(update={"trainer": settings.trainer.model_copy(update=one)})
 
 
 def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[str, Tensor] | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A finished run, opened again for further analyses: nothing is trained or attributed anew."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from faig_lab import __version__
 from faig_lab.attribution import Attribution, Problem, load_attribution
+from faig_lab.build import check_selection
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path
 from faig_lab.errors import UserError
@@ -57,8 +61,10 @@ def reopen(settings: Settings) -> Iterator[Existing]:
     if not wanted:
         raise UserError(f"analysis: {path} has all of these already: {', '.join(settings.analysis.studies)}")
     config.analysis.studies = had | wanted
+    own = _checked(config, path)
+    check_selection(own)
     with reopen_run(path) as run:
-        yield Existing(run, check(_with_own_weights(config, path)), tuple(wanted))
+        yield Existing(run, own, tuple(wanted))
         write_text(path / "config.yaml", OmegaConf.to_yaml(config))
 
 
@@ -68,7 +74,26 @@ def settings_of(path: Path) -> Settings:
     Raises:
         UserError: there is no such folder, or it holds no finished run.
     """
-    return check(_with_own_weights(OmegaConf.create(_read_config(path)), path))
+    return _checked(OmegaConf.create(_read_config(path)), path)
+
+
+def _checked(config: DictConfig, path: Path) -> Settings:
+    """The settings with the run's own weights as given ones; what is wrong with them is said to be the run's."""
+    try:
+        return check(_with_own_weights(config, path))
+    except (UserError, OmegaConfBaseException) as error:
+        made = _version(path)
+        versions = "" if made == __version__ else f" (made with faig_lab {made or '?'}; this is {__version__})"
+        raise UserError(f"run: {path / 'config.yaml'}{versions}: {str(error).splitlines()[0]}") from error
+
+
+def _version(path: Path) -> str | None:
+    """Which faig_lab made a run; None where the run does not say."""
+    try:
+        provenance = json.loads((path / "attribution" / "provenance.json").read_text(encoding="utf-8"))
+        return str(provenance["versions"]["faig_lab"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _with_own_weights(config: DictConfig, path: Path) -> DictConfig:
@@ -86,7 +111,10 @@ def _read_config(path: Path) -> dict[str, object]:
     file = path / "config.yaml"
     if not (file.is_file() and (path / "attribution" / "scores.npz").is_file()):
         raise UserError(f"run: {path} holds no finished run; a run folder has config.yaml and attribution/scores.npz")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if not (isinstance(config, dict) and "studies" in config.get("analysis", {})):
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"run: {file} cannot be read ({' '.join(str(error).split())})") from error
+    if not (isinstance(config, dict) and "studies" in (config.get("analysis") or {})):
         raise UserError(f"run: {file} is of another version of faig_lab: it has no analysis.studies")
     return config

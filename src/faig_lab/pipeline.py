@@ -2,30 +2,37 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from faig_lab import ranks
 from faig_lab.analysis import Subject, examples, restoration, restoration_metrics
-from faig_lab.attribution import Attribution, AttributionCallback, Problem, attribute, save_attribution
+from faig_lab.analysis.kept import kept
+from faig_lab.attribution import Attribution, AttributionCallback, Kept, Problem, attribute, save_attribution
+from faig_lab.attribution.shares import share_metrics, share_rows
 from faig_lab.build import (
     PRECISIONS,
-    determinants,
+    alone,
+    check_selection,
+    gpu_of,
     make,
     make_analyses,
     make_degradation,
-    make_loop,
     make_methods,
-    make_module,
     make_network,
     make_problem,
     make_retraining,
 )
 from faig_lab.config import Settings, check
-from faig_lab.data import PatchDataset, StudyData
+from faig_lab.data import StudyData
 from faig_lab.existing import reopen
 from faig_lab.export import export
+from faig_lab.kept import kept_results
+from faig_lab.machine import explained
 from faig_lab.networks import load_weights, save_weights
 from faig_lab.progress import progress_bar
 from faig_lab.provenance import describe_scores, describe_weights
@@ -36,7 +43,8 @@ from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import write_table
 from faig_lab.reporting.wandb_run import WandbRecord
 from faig_lab.run_folder import RunFolder, open_run
-from faig_lab.training import Trained, fit, open_entry
+from faig_lab.trained import make_rivals, train_once
+from faig_lab.training import Trained
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +72,35 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 def study(settings: Settings, folder: Path, config: str) -> None:
     """Run one study and leave everything about it in `folder`; `config` is the configuration as YAML."""
+    check_selection(settings)
+    if ranks.rank() > 0:
+        _take_part(settings)
+        return
     with (
         open_run(folder, config) as run_folder,
-        WandbRecord.start(settings.logger, settings.model_dump(), folder, folder.name) as record,
+        WandbRecord.start(settings.logger, settings.model_dump(), folder, folder.name, run_folder.goes_on) as record,
+        explained(settings.model_dump(), folder, lambda: run_folder.current_stage),
     ):
         stages = Study(settings, run_folder, record)
-        stages.load_data()
-        baseline = stages.baseline()
-        target, attribution = stages.target(baseline)
+        with ranks.group(gpu_of(settings, ranks.local_rank())):
+            stages.load_data()
+            ranks.barrier()
+            baseline = stages.baseline()
+            target, attribution = stages.target(baseline)
+        stages.settings = alone(settings)
         stages.judge(baseline, target, attribution)
         stages.report()
+        stages.kept.discard()
     print(summary(folder, record))
+
+
+def _take_part(settings: Settings) -> None:
+    """What a process does whose rank is not the first: its share of training and attribution; it leaves no file."""
+    with TemporaryDirectory() as folder, ranks.group(gpu_of(settings, ranks.local_rank())):
+        stages = Study(settings, RunFolder(Path(folder)), WandbRecord(None))
+        ranks.barrier()  # the first one has prepared the data by now
+        stages.load_data()
+        stages.target(stages.baseline())
 
 
 def analyse(settings: Settings) -> None:
@@ -82,13 +108,16 @@ def analyse(settings: Settings) -> None:
     with (
         reopen(settings) as existing,
         WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
+        explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
     ):
-        stages = Study(existing.settings, existing.run, record)
+        stages = Study(alone(existing.settings), existing.run, record)
         stages.load_data()
         baseline, target = stages.baseline(), stages.given["target"].state
         stages.problem = make_problem(existing.settings, stages.data, baseline, target)
+        stages.kept = kept_results(existing.settings, stages.data, baseline, target)
         stages.judge(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
         stages.report()
+        stages.kept.discard()
     print(summary(existing.run.path, record))
 
 
@@ -103,6 +132,7 @@ class Study:
 
     problem: Problem
     data: StudyData
+    kept: Kept
 
     def __init__(self, settings: Settings, run: RunFolder, record: WandbRecord) -> None:
         self.settings, self.run, self.record = settings, run, record
@@ -157,6 +187,7 @@ class Study:
             PRECISIONS[settings.precision][1],
             progress_bar,
             make_retraining(self.settings, self.data, self.degradation),
+            make_rivals(self.settings, self.data, self.degradation),
         )
         with self.run.stage("analysis"):
             rows = restoration(subject.judge)
@@ -166,7 +197,7 @@ class Study:
                 if only is not None and name not in only:
                     continue
                 with self.run.stage(f"analysis/{name}"):
-                    findings = analysis(subject)
+                    findings = kept(self.kept, f"analysis-{name}", partial(analysis, subject))
                 for table, found in findings.tables.items():
                     write_table(self.run.path / "tables" / f"{table}.csv", found)
                 self.run.add_metrics(findings.metrics)
@@ -201,30 +232,9 @@ class Study:
         return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
 
     def _train_once(self, name: str, start: State | None, *callbacks: AttributionCallback) -> Trained:
-        """Train the network, unless the store has it."""
-        settings = self.settings
-        needs = determinants(settings, name, self.data, start)
-        with open_entry(Path(settings.store), f"{type(make_network(settings)).__name__}-{name}", needs) as entry:
-            if entry.exists:
-                log.info("%s: already trained, %s", name, entry.folder)
-                trained = entry.load(make_network(settings))
-                for row in trained.history:
-                    self.record.log_training(f"training/{name}", row)
-                return trained
-            patch_size = settings.training.patch_size
-            patches = PatchDataset(self.data.train, patch_size, self.degradation.margin, settings.seed, name)
-            module = make_module(settings, name, self.degradation, start)
-            return fit(
-                module,
-                patches,
-                self.data.probe,
-                make_loop(settings),
-                publish=lambda trained: entry.publish(
-                    trained, describe_weights(settings, name, trained) | {"determinants": needs}
-                ),
-                callbacks=callbacks,
-                on_row=lambda row: self.record.log_training(f"training/{name}", row),
-            )
+        """Train the network, unless the store has it; W&B shows the curve either way."""
+        show = partial(self.record.log_training, f"training/{name}")
+        return train_once(self.settings, name, self.data, self.degradation, start, callbacks, show)
 
     def _attribute(self, baseline: State, target: State) -> Attribution:
         """Score the filters; write scores, provenance and the completeness of the integral."""
@@ -232,11 +242,19 @@ class Study:
             total = len(self.data.probe) * len(self.data.degradations)
             with progress_bar("attribution", total) as advance:
                 self.problem = make_problem(self.settings, self.data, baseline, target, advance)
+                self.kept = kept_results(self.settings, self.data, baseline, target)
+                self.problem.kept.folder = self.kept.folder
+                self.problem.spread.over_group()
                 result = attribute(self.problem, make_methods(self.settings))
+                self.problem.spread.alone()
+            if self.problem.kept.recalled:
+                log.info("attribution: %d of its integrals were there already", self.problem.kept.recalled)
             integral = self.problem.integral
             provenance = describe_scores(self.settings, self.data, integral)
             save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
             write_table(self.run.path / "tables" / "completeness.csv", integral.rows())
+            shares = share_rows(integral, result.layout)
+            write_table(self.run.path / "tables" / "shares.csv", shares)
             gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
-            self.run.add_metrics(gaps)
+            self.run.add_metrics(gaps | share_metrics(shares))
         return result

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from faig_lab import ranks
+
 
 @contextmanager
 def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
@@ -18,7 +20,7 @@ def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
     Yields:
         A function to call after each step with what was done.
     """
-    with tqdm(total=total, desc=name, leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc=name, leave=False, disable=ranks.rank() > 0 or not sys.stderr.isatty()) as bar:
 
         def advance(what: str) -> None:
             bar.set_postfix_str(what, refresh=False)

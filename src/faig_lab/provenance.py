@@ -24,6 +24,8 @@ def describe_scores(settings: Settings, data: StudyData, integral: ProbeIntegral
         "tolerance": attribution.tolerance if attribution.rule == "adaptive" else None,
         "effort": integral.effort(),
         "precision": attribution.precision,
+        "granularity": attribution.granularity,
+        "rank_other_parameters": attribution.rank_other_parameters,
         "theta": {name: _theta(settings, name) for name in ("baseline", "target")},
         "degradations": list(data.degradations),
         "training": [photograph.name for photograph in data.train],

@@ -12,14 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from faig_lab.errors import Terminated, UserError
-from faig_lab.files import write_json, write_text
+from faig_lab.files import overwrite_json, remove_leftovers, write_json, write_text
 
 
 class RunFolder:
@@ -39,16 +39,36 @@ class RunFolder:
             "stages_done": [],
             "error": None,
             "pid": os.getpid(),
+            "pid_since": _born(os.getpid()),
             "host": socket.gethostname(),
             "started": _now(),
             "ended": None,
+            "attempt": 1,
         }
         self._inner = [0.0]
+
+    @property
+    def current_stage(self) -> str:
+        """The stage that the run is in, or ended in."""
+        return str(self._status["stage"])
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether an earlier attempt was interrupted in this folder."""
+        return int(self._status["attempt"]) > 1
 
     def update(self, **changes: object) -> None:
         """Change the status and write it."""
         self._status |= changes
         write_json(self.path / "status.json", self._status)
+
+    def fail(self, error: str) -> None:
+        """Write down how the run ended, on a full disk too; what cannot be written must not hide the error."""
+        try:
+            self.update(state="failed", error=error, ended=_now())
+        except OSError:
+            with suppress(OSError):
+                overwrite_json(self.path / "status.json", self._status)
 
     def add_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Add headline numbers and write metrics.json; what is None or not finite is left out."""
@@ -74,6 +94,8 @@ class RunFolder:
 def open_run(path: Path, config: str) -> Iterator[RunFolder]:
     """Take a folder for a run, write its configuration and keep its status up to date.
 
+    A run that was interrupted in this folder is started anew: what it had finished is found in the store.
+
     Args:
         path: the folder; it may exist.
         config: the resolved configuration as YAML.
@@ -81,9 +103,12 @@ def open_run(path: Path, config: str) -> Iterator[RunFolder]:
     Raises:
         UserError: the folder holds the result of another configuration, or a run that is still going on.
     """
-    _check_free(path, config)
-    write_text(path / "config.yaml", config)
+    before = check_free(path, config)
     run = RunFolder(path)
+    if before.get("state") in ("running", "failed"):
+        remove_leftovers(path, not_in=(".hydra", "wandb"))
+        run.update(attempt=int(before.get("attempt", 1)) + 1)
+    write_text(path / "config.yaml", config)
     run.update()
     with _closing(run):
         yield run
@@ -93,10 +118,10 @@ def open_run(path: Path, config: str) -> Iterator[RunFolder]:
 def _closing(run: RunFolder) -> Iterator[None]:
     """Write down how the run ended, whatever ended it."""
     try:
-        with _terminable():
+        with terminable():
             yield
     except BaseException as error:
-        run.update(state="failed", error=_describe(error), ended=_now())
+        run.fail(_describe(error))
         raise
     run.update(state="done", stage="end", ended=_now())
 
@@ -115,27 +140,46 @@ def reopen_run(path: Path) -> Iterator[RunFolder]:
     except (OSError, ValueError) as error:
         raise UserError(f"run: {path} holds no finished run ({error})") from error
     _check_idle(path, before)
-    run.update(started=before.get("started"), stages_done=before.get("stages_done", []))
+    kept = {"started": before.get("started"), "attempt": before.get("attempt", 1)}
+    run.update(**kept, stages_done=before.get("stages_done", []))
     with _closing(run):
         yield run
 
 
-def _check_free(path: Path, config: str) -> None:
-    """Refuse a folder that would be overwritten with something else."""
+def check_free(path: Path, config: str) -> Mapping[str, Any]:
+    """Refuse a folder that would be overwritten with something else; its status, empty if there is none."""
     try:
-        status = json.loads((path / "status.json").read_text(encoding="utf-8"))
-        before = (path / "config.yaml").read_text(encoding="utf-8")
+        status = cast(dict[str, Any], json.loads((path / "status.json").read_text(encoding="utf-8")))
+        file = path / "config.yaml"
+        before = file.read_text(encoding="utf-8") if file.is_file() else config
     except (OSError, ValueError):
-        return
+        return {}
     if status.get("state") == "done" and before != config:
         raise UserError(f"hydra.run.dir: {path} holds a finished run of another configuration; choose another folder")
     _check_idle(path, status)
+    return status
 
 
 def _check_idle(path: Path, status: Mapping[str, Any]) -> None:
     """Refuse a folder that another process is writing to."""
-    if status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(status.get("pid")):
+    if is_running(status):
         raise UserError(f"{path}: process {status['pid']} is writing to it; wait for it, or choose another folder")
+
+
+def is_running(status: Mapping[str, Any]) -> bool:
+    """Whether another process of this machine is at work on the run of this status.json."""
+    pid = status.get("pid")
+    at_work = status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(pid)
+    # The number may be another process's by now, after a restart of the machine at the latest.
+    return at_work and status.get("pid_since") in (None, _born(pid))
+
+
+def _born(pid: object) -> str | None:
+    """When a process was started, in the kernel's ticks; None where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 def _alive(pid: object) -> bool:
@@ -152,7 +196,7 @@ def _alive(pid: object) -> bool:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Turn SIGTERM into an exception (in the main thread, the only one that may)."""
     if threading.current_thread() is not threading.main_thread():
         yield

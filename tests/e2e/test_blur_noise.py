@@ -39,6 +39,7 @@ TINY = [
     "attribution.methods.random.draws=2",
 ]
 DEGRADATIONS = ("blur", "noise")
+METHODS = ("faig", "signed_share", "ig", "weight_change", "random")
 PERCENTS = ("0.1", "0.5", "1", "3", "5", "10")
 
 
@@ -73,8 +74,8 @@ def contents(folder):
 
 
 def hidden(folder):
-    """What a writer that was broken off may leave: temporary files and half-built entries; not locks."""
-    paths = [path.relative_to(folder) for path in folder.rglob(".*") if path.suffix != ".lock"]
+    """What a broken-off writer may leave: temporary files and half-built entries; not locks and checkpoints."""
+    paths = [path.relative_to(folder) for path in folder.rglob(".*") if path.suffix not in (".lock", ".partial")]
     return [path for path in paths if ".hydra" not in path.parts]
 
 
@@ -132,7 +133,7 @@ def test_the_headline_numbers_are_complete(first):
         wanted |= {
             f"{measure}/{method}/{percent}/{masked}/{degradation}"
             for measure in ("removed", "output_difference")
-            for method in ("faig", "signed_share", "random")
+            for method in METHODS
             for percent in PERCENTS
             for masked in DEGRADATIONS
         }
@@ -176,7 +177,7 @@ def test_the_description_counts_every_step(first):
 
 def test_the_scores_fit_the_layout_and_each_other(first):
     scores, layout = arrays(first), read(first / "attribution" / "layout.json")
-    others = [f"{method}/{d}" for method in ("signed_share", "random") for d in DEGRADATIONS]
+    others = [f"{method}/{d}" for method in METHODS[1:] for d in DEGRADATIONS]
     assert sorted(scores) == sorted([*DEGRADATIONS, *others])
     assert layout["filters"] == sum(row["out"] * row["in"] for row in layout["layers"]) == 136
     for name, values in scores.items():
@@ -451,5 +452,5 @@ def test_a_signal_during_training_leaves_nothing_half_written(endless, tmp_path,
     assert (status["state"], status["error"], status["stage"]) == ("failed", shown, "baseline")
     assert status["stages_done"] == ["data"]
     assert hidden(tmp_path) == []
-    assert [path for path in (tmp_path / "store").iterdir() if path.suffix != ".lock"] == []
+    assert [path for path in (tmp_path / "store").iterdir() if path.suffix not in (".lock", ".partial")] == []
     assert "Traceback" not in errors

@@ -20,6 +20,7 @@ class Tiny:
         self.steps, self.restart_every, self.batch_size, self.decay, self.validate_every = 5, 5, 2, 0.3, 2
         self.rate, self.lowest = 5e-3, 1e-4
         self.seed, self.stream, self.clean = 0, "target", False
+        self.workers, self.checkpoint_every = 0, 500
         self.precision, self.channels_last = "32-true", False
         self.loss = torch.nn.L1Loss()
         parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=5), "noise": GaussianNoise(sigma=0.1)}
@@ -52,10 +53,12 @@ class Tiny:
             self.channels_last,
         )
 
-    def fit(self, publish=lambda trained: None, callbacks=(), on_row=None):
+    def fit(self, publish=lambda trained: None, callbacks=(), on_row=None, checkpoint=None):
         trainer = {"accelerator": "cpu", "devices": 1, "precision": self.precision}
-        loop = Loop(self.batch_size, self.decay, self.validate_every, 0, trainer)
-        return fit(self.module(), self.patches(), self.validation, loop, publish, callbacks, on_row)
+        loop = Loop(self.batch_size, self.decay, self.validate_every, self.workers, trainer, self.checkpoint_every)
+        return fit(
+            self.module(), self.patches(), self.validation, loop, publish, callbacks, on_row, checkpoint=checkpoint
+        )
 
 
 @pytest.fixture

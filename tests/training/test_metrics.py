@@ -168,6 +168,18 @@ def test_images_of_several_sizes_are_restored_in_their_order(network, dtype):
         torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_no_more_pixels_are_restored_at_once_than_a_cpu_bears(network, monkeypatch):
+    images = [image(name, 6, 5) for name in "abcde"] + [image("f", 16, 16)]
+    together = restore(network, network.state_dict(), images, "noise")
+    monkeypatch.setattr("faig_lab.training.metrics._CPU_PIXELS", 2 * 12 * 10)
+    calls = []
+    network.register_forward_pre_hook(lambda module, arguments: calls.append(len(arguments[0])))
+    outputs = restore(network, network.state_dict(), images, "noise")
+    assert calls == [2, 2, 1, 1]  # one that is larger goes alone
+    for one, other in zip(outputs, together, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
 def test_restoring_leaves_the_network_alone(network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     restore(network, {name: value + 1 for name, value in before.items()}, [image("a", 4, 4)], "clean")

@@ -177,3 +177,15 @@ def test_the_same_seed_gives_the_same_bits(tiny):
         chosen = FilterLayout.of(module.network).mask(FILTERS)
         results.append(bits(run(tiny, module, chosen)[2].state))
     assert results[0] == results[1]
+
+
+def test_a_tied_weight_is_trained_under_all_its_names_and_frozen_outside_of_what_is_chosen(tiny):
+    module = tiny.module()
+    module.network.body[0].conv2.weight = module.network.body[0].conv1.weight
+    chosen = FilterLayout.of(module.network, "output_channel").mask([7])  # of the first body's convolution
+    assert chosen["body.0.conv2.weight"] is chosen["body.0.conv1.weight"]
+    for given in (chosen, {n: v for n, v in chosen.items() if n != "body.0.conv2.weight"}):
+        start, _, trained = run(tiny, module, given)
+        assert frozen_bits(trained.state, chosen) == frozen_bits(start, chosen)
+        assert torch.equal(trained.state["body.0.conv2.weight"], trained.state["body.0.conv1.weight"])
+        assert not torch.equal(trained.state["body.0.conv1.weight"], start["body.0.conv1.weight"])

@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -308,6 +309,39 @@ def test_a_damaged_entry_says_so(network, trained, tmp_path):
     (entry.folder / "weights.pt").write_bytes((entry.folder / "weights.pt").read_bytes()[:100])
     with pytest.raises(UserError, match=rf"^store: {entry.folder}/weights\.pt "):
         entry.load(network)
+
+
+def test_one_bit_of_difference_is_damage(network, trained, tmp_path):
+    """torch.load alone takes such a file for sound."""
+    entry = Entry(tmp_path / "target-0")
+    entry.publish(trained, {})
+    weights = entry.folder / "weights.pt"
+    content = bytearray(weights.read_bytes())
+    content[content.index(trained.state["conv_hr.weight"].numpy().tobytes())] ^= 1
+    weights.write_bytes(content)
+    changed = torch.load(weights, weights_only=True)
+    assert not torch.equal(changed["conv_hr.weight"], trained.state["conv_hr.weight"])
+    with pytest.raises(UserError, match=r"is damaged \(weights\.pt is not what was written\); delete the folder"):
+        entry.load(network)
+
+
+def test_an_entry_from_before_fingerprints_is_loaded(network, trained, tmp_path):
+    entry = Entry(tmp_path / "target-0")
+    entry.publish(trained, {"what": "target"})
+    (entry.folder / "weights.yaml").write_text("what: target\n")
+    assert list(entry.load(network).state) == list(trained.state)
+
+
+def test_the_time_of_the_folder_is_that_of_its_last_use(network, trained, tmp_path):
+    entry = Entry(tmp_path / "target-0")
+    entry.publish(trained, {})
+    os.utime(entry.folder, (1000, 1000))
+    before = {path: path.stat().st_mtime_ns for path in entry.folder.iterdir()}
+    entry.load(network, mark=False)
+    assert entry.folder.stat().st_mtime == 1000
+    entry.load(network)
+    assert entry.folder.stat().st_mtime > 1000
+    assert before == {path: path.stat().st_mtime_ns for path in entry.folder.iterdir()}
 
 
 def test_the_lock_is_released_when_training_fails(tmp_path):

@@ -4,9 +4,17 @@ from faig_lab.networks import state_fingerprint
 from faig_lab.training.callbacks import History, Row
 from faig_lab.training.fit import Loop, Trained, fit, resolve_precision
 from faig_lab.training.metrics import METRICS, as_image, bicubic, psnr, quality, restore
-from faig_lab.training.module import Schedule, SRModule
+from faig_lab.training.module import Predicting, Schedule, SRModule
 from faig_lab.training.partial import Chosen, Freezing, Retraining, Train, fit_chosen
-from faig_lab.training.store import Entry, fingerprint, numerics_version, open_entry
+from faig_lab.training.store import (
+    Entry,
+    content_fingerprint,
+    fingerprint,
+    lock_of,
+    numerics_version,
+    open_entry,
+)
+from faig_lab.training.timing import step_seconds
 
 __all__ = [
     "METRICS",
@@ -15,6 +23,7 @@ __all__ = [
     "Freezing",
     "History",
     "Loop",
+    "Predicting",
     "Retraining",
     "Row",
     "SRModule",
@@ -23,9 +32,11 @@ __all__ = [
     "Trained",
     "as_image",
     "bicubic",
+    "content_fingerprint",
     "fingerprint",
     "fit",
     "fit_chosen",
+    "lock_of",
     "numerics_version",
     "open_entry",
     "psnr",
@@ -33,4 +44,5 @@ __all__ = [
     "resolve_precision",
     "restore",
     "state_fingerprint",
+    "step_seconds",
 ]

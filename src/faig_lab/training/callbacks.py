@@ -92,11 +92,25 @@ class History(Callback):
         if self._losses:
             self._add(trainer, {})
 
+    def state_dict(self) -> dict[str, Any]:
+        """The record so far, for a checkpoint."""
+        return {"rows": list(self.rows), "losses": torch.stack(self._losses) if self._losses else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the record of a checkpoint; its rows are told again."""
+        losses = state_dict["losses"]
+        self.rows, self._losses = list(state_dict["rows"]), [] if losses is None else list(losses.unbind())
+        if self.on_row is not None:
+            for row in self.rows:
+                self.on_row(row)
+
     def _add(self, trainer: pl.Trainer, measured: Row) -> None:
         """One more row."""
+        device = self._losses[-1].device
+        loss = torch.stack([loss.to(device) for loss in self._losses]).mean()
         row = {
             "step": float(trainer.global_step),
-            "loss": float(torch.stack(self._losses).mean()),
+            "loss": float(trainer.strategy.reduce(loss, reduce_op="mean")),  # over all ranks
             "learning_rate": self._learning_rate,
             **measured,
         }

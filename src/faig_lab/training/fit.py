@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
 from faig_lab.networks import snapshot
 from faig_lab.training.callbacks import History, Progress, Row, StopOnDivergence, exponential_average
+from faig_lab.training.checkpoint import Checkpoints, saved_step
 from faig_lab.training.module import SRModule, ValidationItem
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ class Loop:
         validate_every: steps between validations.
         workers: processes that cut patches; 0 cuts them in this one.
         trainer: keyword arguments of Lightning's Trainer (accelerator, devices, strategy, precision …).
+        checkpoint_every: steps between checkpoints, where there is a place for them.
     """
 
     batch_size: int
@@ -41,6 +45,7 @@ class Loop:
     validate_every: int
     workers: int
     trainer: Mapping[str, Any]
+    checkpoint_every: int = 500
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     on_row: Callable[[Row], None] | None = None,
     name: str | None = None,
+    checkpoint: Path | None = None,
 ) -> Trained:
-    """Train `module` for its schedule.
+    """Train `module` for its schedule, from where a checkpoint of it stands if there is one.
 
     Args:
         module: the network with its degradation and schedule.
@@ -73,27 +79,35 @@ def fit(
         callbacks: further callbacks, e.g. the attribution.
         on_row: called with every row of the record as it is made.
         name: what log and progress bar call this training; the module's stream if None.
+        checkpoint: folder for the state of this training while it runs; what is there already must come from the
+            same one. It ends bit-identical to a training that was never interrupted. None keeps no state.
 
     Raises:
         UserError: the loss became infinite or NaN.
         KeyboardInterrupt: the user stopped it.
     """
-    history = History(name or module.stream, on_row)
+    title = name or module.stream
+    history = History(title, on_row)
     publisher = _Publisher(history, publish)
-    shown = [Progress(name or module.stream)] if sys.stderr.isatty() else []
+    shown = [Progress(title)] if sys.stderr.isatty() else []
+    kept = [Checkpoints(checkpoint, loop.checkpoint_every)] if checkpoint is not None else []
+    start = saved_step(checkpoint) if checkpoint is not None else None
     average = exponential_average(loop.ema_decay)
     with warnings.catch_warnings():
         _quiet()
         trainer = _trainer(
             loop,
             module.schedule.iterations,
-            [average, StopOnDivergence(), history, *shown, publisher, *callbacks],
+            [average, StopOnDivergence(), history, *kept, *shown, publisher, *callbacks],
         )
-        sampler = StepSampler(trainer.max_steps, loop.batch_size, rank=trainer.global_rank, world=trainer.world_size)
+        if start is not None:
+            log.info("%s: goes on from the checkpoint at step %d of %d", title, start, trainer.max_steps)
+        sampler = _From(trainer.max_steps, loop.batch_size, start or 0, trainer.global_rank, trainer.world_size)
         items = [ValidationItem(image) for image in validation]
         images: DataLoader[ValidationItem] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
         with logging_redirect_tqdm() if shown else nullcontext():  # lines of the log above the bar, not inside it
-            _run(trainer, module, patch_loader(patches, sampler, loop.workers), images)
+            loader, path = patch_loader(patches, sampler, loop.workers), kept[0].path if start is not None else None
+            _run(partial(trainer.fit, module, loader, images, ckpt_path=path, weights_only=True))
     assert publisher.result is not None
     return publisher.result
 
@@ -116,11 +130,18 @@ def _trainer(loop: Loop, steps: int, callbacks: list[pl.Callback]) -> pl.Trainer
     )
 
 
-def _run(trainer: pl.Trainer, *arguments: Any) -> None:
+class _From(StepSampler):
+    """The samples from a step on; as long as all of them, since Lightning counts the steps before as done."""
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+def _run(fit: Callable[[], None]) -> None:
     """Fit, and let Ctrl-C reach the caller: Lightning would end the process and ignore the signal from then on."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(*arguments)
+        fit()
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
     finally:
@@ -151,8 +172,13 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     # Patches are cut from photographs in memory in well under a millisecond: workers would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # The samples are numbered by the sampler itself, in any order and for any number of ranks.
+    # The samples are numbered by the sampler itself, in any order, for any number of ranks, from any step on.
     warnings.filterwarnings("ignore", message=".*DistributedSampler.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # Every rank measures all images, which are few, so that none counts twice.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # Lightning looks for other checkpoints beside ours; there is one, which is written again and again.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
 
 
 def resolve_precision(setting: str, accelerator: str) -> str:

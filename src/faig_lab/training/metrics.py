@@ -5,18 +5,21 @@ are left out on each side; PSNR is computed per image and then averaged, never p
 PSNR_CEILING instead of infinity. Y is the luma of ITU-R BT.601 in its studio range, as in MATLAB's rgb2ycbcr.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from faig_lab.data import PairedImage
+from faig_lab.networks import evaluate
 
 PSNR_CEILING = 100.0
 """dB reported for a perfect image."""
+
+_CPU_PIXELS = 2**17
+"""HR pixels restored at once on a CPU: more fall out of its caches, which is 15 % slower at 2**18."""
 
 METRICS = ("psnr", "psnr_y", "ssim")
 """What `quality` returns: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
@@ -85,7 +88,7 @@ def restore(
     degradation: str,
     autocast: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """Restore one LR of every image with given weights; images of one size go through together.
+    """Restore one LR of every image with given weights; images of one size go through together, in batches.
 
     Args:
         network: the module; its own weights do not matter.
@@ -102,13 +105,23 @@ def restore(
     for position, image in enumerate(images):
         groups.setdefault(image.lr[degradation].shape, []).append(position)
     outputs: dict[int, Tensor] = {}
-    for positions in groups.values():
+    for positions in _batches(images, groups.values(), like.device):
         batch = torch.stack([images[i].lr[degradation] for i in positions]).to(like)
         batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.autocast(like.device.type, autocast, enabled=autocast is not None):
-            result = functional_call(network, dict(state), (batch,)).to(like.dtype).cpu()
+            result = evaluate(network, state, batch).to(like.dtype).cpu()
         outputs.update(zip(positions, result, strict=True))
     return [outputs[i] for i in range(len(images))]
+
+
+def _batches(
+    images: Sequence[PairedImage], groups: Iterable[Sequence[int]], device: torch.device
+) -> Iterator[Sequence[int]]:
+    """Positions of images of one size: all of them on a GPU, as many as a CPU's caches bear on a CPU."""
+    for group in groups:
+        pixels = images[group[0]].hr[0].numel()
+        at_once = max(1, _CPU_PIXELS // pixels) if device.type == "cpu" else len(group)
+        yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
 
 
 def _inside(image: Tensor, border: int) -> Tensor:

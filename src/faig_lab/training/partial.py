@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from faig_lab.data import PatchDataset
+from faig_lab.networks import tied, under_every_name
 from faig_lab.training.fit import Loop, Trained, fit
 from faig_lab.training.module import SRModule
 
 Chosen = Mapping[str, Tensor]
-"""Parameter's name → booleans that broadcast against it, True where it is trained; the others are frozen."""
+"""Parameter's name → booleans that broadcast against it, True where it is trained; the others are frozen.
+
+Of a tied parameter any of its names will do.
+"""
 
 
 class Train(Protocol):
@@ -86,7 +90,7 @@ def fit_chosen(
     trained = fit(
         module, patches, (), quiet, lambda trained: None, callbacks=[freezing, *callbacks], name="chosen weights"
     )
-    return Trained(_put_back(trained.state, start, chosen), trained.history)
+    return Trained(_put_back(trained.state, start, under_every_name(module.network, chosen)), trained.history)
 
 
 class Freezing(pl.Callback):
@@ -104,7 +108,8 @@ class Freezing(pl.Callback):
     """
 
     def __init__(self, network: nn.Module, chosen: Chosen) -> None:
-        parameters = dict(network.named_parameters())
+        parameters, further = dict(network.named_parameters()), tied(network)
+        chosen = {further.get(name, name): mask for name, mask in chosen.items()}
         unknown = sorted(set(chosen) - set(parameters))
         if unknown:
             raise KeyError(f"the network has no parameter {', '.join(unknown)}")

@@ -12,25 +12,36 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 
 import faig_lab
+from faig_lab import ranks
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
-from faig_lab.networks import load_weights, save_weights
+from faig_lab.networks import load_weights, save_weights, state_fingerprint
 from faig_lab.training.fit import Trained
 
 log = logging.getLogger(__name__)
 
 NUMERICS = ("data", "networks", "training")
 """The rooms whose code decides what weights come out of a training."""
+
+
+CONTENT = "content"
+"""The key of weights.yaml for `content_fingerprint`; entries from before it lack it."""
+
+
+def content_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """A fingerprint of weights, whatever their order."""
+    return state_fingerprint(dict(sorted(state.items())))
 
 
 def fingerprint(determinants: Mapping[str, Any]) -> str:
@@ -40,13 +51,14 @@ def fingerprint(determinants: Mapping[str, Any]) -> str:
 
 
 @cache
-def numerics_version() -> str:
-    """A fingerprint of the code that training runs through: comments and docstrings do not count."""
+def numerics_version(rooms: tuple[str, ...] = NUMERICS) -> str:
+    """A fingerprint of the code that training (or what `rooms` do) runs through, without comments and docstrings."""
     root = Path(faig_lab.__file__).parent
     trees = {
         str(path.relative_to(root)): ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
-        for room in NUMERICS
+        for room in rooms
         for path in sorted((root / room).rglob("*.py"))
+        if path != Path(__file__)  # where weights are kept does not change them
     }
     return fingerprint({"torch": torch.__version__, **trees})
 
@@ -62,30 +74,61 @@ class Entry:
         """Whether the network is there."""
         return (self.folder / "weights.pt").is_file()
 
-    def load(self, network: nn.Module) -> Trained:
-        """Read the weights and the training record.
+    @property
+    def partial(self) -> Path:
+        """The folder beside the entry for the checkpoint of its training; it goes when the entry is there."""
+        return self.folder.with_name(f".{self.folder.name}.partial")
+
+    def load(self, network: nn.Module, *, mark: bool = True) -> Trained:
+        """Read the weights and the training record; `mark` makes it the entry's last use.
 
         Raises:
-            UserError: a file of the entry is damaged.
+            UserError: a file of the entry is damaged, be it by one bit.
         """
         state = load_weights(self.folder / "weights.pt", network, key="store")
         try:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            recorded = self.description().get(CONTENT)
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"store: {self.folder} is damaged ({error}); delete the folder") from error
+        if recorded not in (None, content_fingerprint(state)):
+            raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written); delete the folder")
+        if mark:
+            self._mark_used()
         return Trained(state, history)
 
+    def description(self) -> dict[str, Any]:
+        """What weights.yaml says of the network; a damaged file raises OSError, ValueError or YAMLError."""
+        found = yaml.safe_load((self.folder / "weights.yaml").read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("weights.yaml is no description")
+        return found
+
+    def _mark_used(self) -> None:
+        """The folder's own time is that of its last use; a store that cannot be written to has none."""
+        with suppress(OSError):
+            os.utime(self.folder)
+
     def publish(self, trained: Trained, description: Mapping[str, Any]) -> None:
-        """Write the entry beside and rename it into place."""
+        """Write the entry beside and rename it into place; of several ranks the first one does."""
+        if ranks.rank() > 0:
+            return
         building = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
         shutil.rmtree(building, ignore_errors=True)
         try:
-            save_weights(building / "weights.pt", trained.state, description)
+            content = {CONTENT: content_fingerprint(trained.state)}
+            save_weights(building / "weights.pt", trained.state, {**description, **content})
             write_json(building / "history.json", trained.history)
             building.rename(self.folder)
+            shutil.rmtree(self.partial, ignore_errors=True)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
+
+
+def lock_of(folder: Path) -> FileLock:
+    """The lock of an entry; the kernel lets go of it when its process ends, however it ends."""
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 @contextmanager
@@ -98,17 +141,30 @@ def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterat
         determinants: everything that determines its weights, as plain data.
     """
     entry = Entry(root / f"{name}-{fingerprint(determinants)}")
+    if ranks.rank() > 0:
+        ranks.barrier()  # until the first rank holds the lock: from now on the entry stays as it is
+        yield entry
+        return
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f".{entry.folder.name}.lock")
+    lock = lock_of(entry.folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         log.info("%s is being trained by another run; waiting for it", name)
         lock.acquire()
     try:
+        _remove_leftovers(entry)
+        ranks.barrier()
         yield entry
     finally:
         lock.release()
+
+
+def _remove_leftovers(entry: Entry) -> None:
+    """Remove what a killed process left of an entry; whoever holds the lock is the only one at work on it."""
+    for left in entry.folder.parent.glob(f".{entry.folder.name}.*"):
+        if left.suffix != ".lock" and (left != entry.partial or entry.exists):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

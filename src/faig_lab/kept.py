@@ -1,0 +1,43 @@
+"""What a run keeps in the store until it is done, found again by whoever runs the same study: see docs/resume.md."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from faig_lab.attribution import Kept
+from faig_lab.build import compute_device, trainer_arguments
+from faig_lab.config import Settings
+from faig_lab.data import PairedImage, StudyData
+from faig_lab.training import fingerprint, numerics_version, state_fingerprint
+
+_ROOMS = ("data", "networks", "training", "attribution", "analysis")
+_NO_MATTER = {
+    "": ("name", "task", "run", "resume", "export", "store", "traceback", "logger", "baseline", "target", "data"),
+    "training": ("workers", "validate_every", "checkpoint_every"),
+}
+"""Settings that change no number: where things go, and what counts by its weights or images instead."""
+
+
+def kept_results(
+    settings: Settings, data: StudyData, baseline: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> Kept:
+    """Where a study keeps sums of probe images and findings of analyses; the same place for the same study."""
+    plain = {name: value for name, value in settings.model_dump().items() if name not in _NO_MATTER[""]}
+    plain["training"] = {n: value for n, value in plain["training"].items() if n not in _NO_MATTER["training"]}
+    determinants = {
+        "settings": plain,
+        "code": numerics_version(_ROOMS),
+        "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
+        "weights": [state_fingerprint(baseline), state_fingerprint(target)],
+        "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
+        "probe": [_identity(image) for image in data.probe],
+        "held_out": [_identity(image) for image in data.held_out],
+        "degradations": data.degradations,
+    }
+    return Kept(Path(settings.store) / f".study-{fingerprint(determinants)}.partial")
+
+
+def _identity(image: PairedImage) -> list[Any]:
+    return [image.name, image.scene, state_fingerprint({"hr": image.hr, **image.lr})]

@@ -1,0 +1,102 @@
+"""`resume=FOLDER`: an interrupted run goes on in its folder, with the settings it was started with."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from faig_lab import ranks
+from faig_lab.config.messages import missing_path
+from faig_lab.errors import UserError
+from faig_lab.run_folder import is_running
+
+_RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
+# What changes no number: where the run is recorded, and what is shown of an error.
+_ALLOWED = re.compile(r"^\+{0,2}(logger(\.\w+)?|traceback)=")
+
+
+def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """The settings for Hydra: with `resume=FOLDER` those that let it work in that folder.
+
+    Args:
+        flags: those of Hydra.
+        settings: normalised.
+
+    Raises:
+        UserError: the folder holds no run that can go on, or other settings would change what comes out.
+    """
+    given = [_RESUME.sub("", setting) for setting in settings if _RESUME.match(setting)]
+    if not given:
+        return list(settings)
+    others = [setting for setting in settings if not _RESUME.match(setting)]
+    if len(given) > 1 or {"-m", "--multirun"} & set(flags) or any("sweep=" in setting for setting in others):
+        raise UserError("resume: one run at a time, without -m; sweep=FOLDER runs the unfinished jobs of a sweep")
+    for setting in others:
+        if not _ALLOWED.match(setting):
+            raise UserError(
+                f"{setting}: an interrupted run goes on with its own settings; beside resume only logger and "
+                "traceback may be given"
+            )
+    folder = Path(_plain(given[0])).expanduser()
+    if not ranks.launched():  # the processes of a run are started by one that has looked
+        _check(folder)
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"resume='{quoted}'", *others, f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+
+
+def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that the run in `cfg.resume` was started with.
+
+    Args:
+        cfg: the composed configuration.
+        overrides: what was given beside; it comes from `cfg`.
+
+    Raises:
+        UserError: config.yaml is no configuration.
+    """
+    file = Path(cfg.resume) / "config.yaml"
+    try:
+        own = OmegaConf.load(file)
+        assert isinstance(own, DictConfig)
+    except (OSError, YAMLError, OmegaConfBaseException, AssertionError, UnicodeDecodeError) as error:
+        raise UserError(f"resume: {file} cannot be read ({type(error).__name__})") from error
+    for key in (override.partition("=")[0].lstrip("+") for override in overrides if _ALLOWED.match(override)):
+        OmegaConf.update(own, key, OmegaConf.select(cfg, key), force_add=True)
+    return own
+
+
+def _plain(value: str) -> str:
+    """A value without Hydra's quotes; a path that Hydra would not read is taken as it is."""
+    try:
+        return str(OverridesParser.create().parse_override(f"resume={value}").value())
+    except HydraException:
+        return value
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder without a run, with one that is done, and with one that is still going on."""
+    if not folder.is_dir():
+        raise UserError(missing_path("resume", folder, "folder"))
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"resume: {folder} holds no run (config.yaml); repeat the command that started it")
+    status = _status(folder)
+    if status.get("state") == "done":
+        raise UserError(f"resume: {folder} is done; task=analyse run={folder} adds analyses to it")
+    if is_running(status):
+        raise UserError(f"resume: process {status['pid']} is still at work in {folder}; wait for it")
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    """status.json; empty where the run was killed before it wrote one."""
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}

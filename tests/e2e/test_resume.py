@@ -1,0 +1,140 @@
+"""A run that is killed goes on, from its folder or by the same command, and ends with the same bits."""
+
+import itertools
+import json
+import random
+import signal
+
+import kill_case
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.timeout(1800)  # a run takes seconds, but not on a machine that is busy
+
+TINY = [
+    "+experiment=blur_noise",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "logger=none",
+    "analysis=[masking,modulation]",
+    "network.features=4",
+    "network.blocks=1",
+    "data.probe_crop=32",
+    "data.probe_crops=2",
+    "data.test_crop=32",
+    "data.test_crops=1",
+    "training.batch_size=2",
+    "training.baseline.iterations=12",
+    "training.target.iterations=13",
+    "training.validate_every=4",
+    "training.checkpoint_every=3",
+    "attribution.points=4",
+    "attribution.methods.random.draws=2",
+]
+
+
+def arguments(folder, store):
+    return [*TINY, f"store={store}", f"hydra.run.dir={folder}"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody interrupts: its folder and its store, and where its CPU time went."""
+    root = tmp_path_factory.mktemp("whole")
+    folder, store, record = root / "run", root / "store", root / "record.json"
+    assert kill_case.start(arguments(folder, store), root / "log", record=record) == 0, (root / "log").read_text()
+    return folder, store, json.loads(record.read_text())
+
+
+def moments(record, count, seed):
+    """Random moments: two thirds spread over all stages by CPU time, one third between a write and its rename."""
+    rng, stages = random.Random(seed), record["stages"]
+    spans = {}
+    for (name, begin), (_, end) in itertools.pairwise(stages):
+        spans.setdefault(name, []).append((begin, end))
+    names = [name for name in spans if name != "end"]
+    chosen = []
+    for place in range(count):
+        if place % 3 == 2:
+            chosen.append(("rename", rng.randint(1, record["renames"])))
+        else:
+            begin, end = rng.choice(spans[names[(place * len(names) // count + seed) % len(names)]])
+            chosen.append(("cpu", rng.uniform(begin, end)))
+    return chosen
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def tensors(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(folder, store, whole):
+    """Weights in the folder and in the store, scores, tables and numbers agree bit for bit; nothing lies about."""
+    other, other_store, _ = whole
+    entries = sorted(path.name for path in other_store.iterdir())
+    assert sorted(path.name for path in store.iterdir()) == entries
+    networks = [name for name in entries if not name.startswith(".")]
+    assert len(networks) == 2
+    pairs = [(folder / "weights" / f"{name}.pt", other / "weights" / f"{name}.pt") for name in ("baseline", "target")]
+    pairs += [(store / name / "weights.pt", other_store / name / "weights.pt") for name in networks]
+    for one, two in ((tensors(a), tensors(b)) for a, b in pairs):
+        assert list(one) == list(two)
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    with np.load(folder / "attribution/scores.npz") as one, np.load(other / "attribution/scores.npz") as two:
+        assert sorted(one.files) == sorted(two.files)
+        assert all(np.array_equal(one[name], two[name]) for name in one.files)
+    for part in ("tables", "attribution"):
+        names = sorted(path.name for path in (other / part).iterdir())
+        assert sorted(path.name for path in (folder / part).iterdir()) == names
+        for name in set(names) - {"scores.npz"}:  # the date inside a zip file
+            assert (folder / part / name).read_bytes() == (other / part / name).read_bytes(), name
+    for name in networks:
+        assert (store / name / "history.json").read_bytes() == (other_store / name / "history.json").read_bytes()
+    one, two = ({k: v for k, v in read(f / "metrics.json").items() if "seconds" not in k} for f in (folder, other))
+    assert one == two
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        path.name for path in (other / "figures").iterdir()
+    }
+    status = read(folder / "status.json")
+    assert (status["state"], status["error"], status["pid"] > 0) == ("done", None, True)
+    assert [path for path in folder.rglob(".*") if path.name != ".hydra"] == []
+
+
+def kill_and_resume(root, moment, by_folder):
+    """Kill a run at a moment, let it go on, and return its folder and store."""
+    folder, store, log = root / "run", root / "store", root / "log"
+    code = kill_case.start(arguments(folder, store), log, moment)
+    assert code in (-signal.SIGKILL, 0), log.read_text()
+    if code == 0:  # the moment came after the end: nothing is left to go on
+        return folder, store
+    assert not (folder / "status.json").is_file() or read(folder / "status.json")["state"] in ("running", "done")
+    if by_folder and (folder / "config.yaml").is_file() and not is_done(folder):
+        again = [f"resume={folder}"]
+    else:
+        folder = root / "another run"
+        again = arguments(folder, store)
+    assert kill_case.start(again, log) == 0, log.read_text()
+    return folder, store
+
+
+def is_done(folder):
+    return (folder / "status.json").is_file() and read(folder / "status.json")["state"] == "done"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_three_kills(whole, tmp_path, number):
+    moment = moments(whole[2], 3, seed=7)[number]
+    folder, store = kill_and_resume(tmp_path, moment, by_folder=number != 1)
+    assert_same(folder, store, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(20))
+def test_twenty_kills(whole, tmp_path, number):
+    moment = moments(whole[2], 20, seed=11)[number]
+    folder, store = kill_and_resume(tmp_path, moment, by_folder=number % 2 == 0)
+    assert_same(folder, store, whole)

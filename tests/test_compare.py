@@ -1,0 +1,120 @@
+"""task=compare through the command line, on folders as runs leave them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import faig_lab
+from faig_lab.__main__ import main
+
+SPECIFICITY = {"faig": 0.3, "signed_share": 0.7}
+
+
+def leave_run(folder, seed, state="done"):
+    (folder / "tables").mkdir(parents=True)
+    config = {"seed": seed, "network": {"_target_": "x.SRResNet"}, "attribution": {"name": "faig"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "status.json").write_text(json.dumps({"state": state, "error": None if state == "done" else "disk full"}))
+    lines = [
+        f"{method},{percent},{masked},{own + 0.1 + seed / 10},0.1,{own + seed / 10},0.0"
+        for method, own in SPECIFICITY.items()
+        for percent in (1.0, 3.0)
+        for masked in ("blur", "noise")
+    ]
+    head = "method,percent,masked,own,other,specificity,specificity_std"
+    (folder / "tables" / "specificity.csv").write_text("\n".join([head, *lines]) + "\n")
+    psnr = [
+        f"{name},{d},a,{20 + 2 * i},0.8" for i, name in enumerate(("baseline", "target")) for d in ("blur", "noise")
+    ]
+    (folder / "tables" / "restoration.csv").write_text("\n".join(["network,degradation,image,psnr,ssim", *psnr]) + "\n")
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    for seed in range(3):
+        leave_run(tmp_path / "outputs" / "sweep" / str(seed), seed)
+    leave_run(tmp_path / "outputs" / "sweep" / "3", 3, state="failed")
+    return "outputs/sweep"
+
+
+def table(folder, name):
+    with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_page_and_words(sweep, tmp_path, capsys):
+    assert main(["task=compare", f"runs={sweep}"]) == 0
+    shown = capsys.readouterr().out
+    (folder,) = (tmp_path / "outputs" / "blur_noise").iterdir()
+    assert folder.name.startswith("compare-")
+    assert shown.splitlines()[0] == "left out: outputs/sweep/3: failed: disk full"
+    assert shown.splitlines()[-1] == f"comparison    {folder / 'compare.html'}"
+    assert "signed share is the most specific at 1 %" in shown
+
+    tidy = table(folder, "comparison")
+    assert list(tidy[0]) == ["run", "seed", "network", "method", "percent", "masked", "own", "other", "specificity"]
+    assert len(tidy) == 3 * 2 * 2 * 2
+    (means,) = [
+        row for row in table(folder, "means")
+        if (row["method"], row["percent"], row["masked"]) == ("faig", "1.0", "mean")
+    ]  # fmt: skip
+    assert float(means["specificity"]) == pytest.approx(0.4)
+    # 0.3, 0.4, 0.5: s = 0.1, t = 4.302653 for two degrees of freedom
+    assert float(means["specificity_high"]) == pytest.approx(0.4 + 4.302653 * 0.1 / 3**0.5, abs=1e-6)
+    assert means["specificity_n"] == "3"
+    differences = table(folder, "differences")
+    assert [row["percent"] for row in differences] == ["1.0", "3.0"]
+    assert all(float(row["specificity"]) == pytest.approx(0.4) for row in differences)
+    assert {row["gain"] for row in table(folder, "gains")} == {"2.0"}
+    assert 'href="../../sweep/0' not in (folder / "compare.html").read_text()  # these runs have no report
+
+
+@pytest.mark.parametrize("runs", ["outputs/sweep/*", "[outputs/sweep/0,outputs/sweep/1]", "outputs"])
+def test_runs_are_named_in_several_ways(sweep, runs, tmp_path):
+    assert main(["task=compare", f"runs={runs}", "hydra.run.dir=here", "compare.reference=signed_share"]) == 0
+    assert {row["minus"] for row in table(tmp_path / "here", "differences")} == {"signed_share"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "runs: folders are required by task=compare"),
+        (["runs=outputs/swep"], "runs: outputs/swep: no such folder; did you mean outputs/sweep?"),
+        (["runs=outputs/sweep/x*"], "runs: outputs/sweep/x* matches no folder; outputs/sweep holds no such folder"),
+        (["runs=outputs/sweep/3"], "runs: none of 1 folders holds a finished run"),
+        (
+            ["runs=outputs", "compare.reference=fiag"],
+            "compare.reference: no run has the method fiag; did you mean faig?",
+        ),
+        (["runs=3"], "runs: expected text or a list such as [1, 2], not 3"),
+    ],
+)
+def test_refusals(sweep, arguments, expected, capsys):
+    assert main(["task=compare", *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {expected}")
+
+
+def test_no_torch_is_needed(sweep, tmp_path):
+    """It reads files of finished runs, also on a machine that has nothing to compute with."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from faig_lab.__main__ import main; "
+        f"sys.exit(main(['task=compare', 'runs={sweep}', 'hydra.run.dir=here']))"
+    )
+    source = str(Path(faig_lab.__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "here" / "compare.html").is_file()
