@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
-ROOMS = ["errors", "files", "machine", "ranks", "config", "data", "networks"]
+ROOMS = ["errors", "granularity", "files", "machine", "ranks", "config", "data", "networks"]
 ROOMS += ["training", "attribution", "analysis", "reporting"]
 # Beside the pipeline, what it is put together from.
 PARTS = [

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from faig_lab.errors import UserError
+from faig_lab.granularity import UNITS
 from faig_lab.networks import (
-    UNITS,
     FilterLayout,
     apply_patches,
     evaluate,

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from faig_lab.networks import UNITS
+from faig_lab.granularity import UNITS
 from faig_lab.reporting.run_files import RunFiles
 from faig_lab.reporting.units import MEANINGS, meaning, ranked_notes, spoken, spoken_figure, spoken_page
 

@@ -16,7 +16,8 @@ from faig_lab.attribution.methods import faig, signed_share
 from faig_lab.build import PRECISIONS
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
-from faig_lab.networks import UNITS, Granularity, evaluate
+from faig_lab.granularity import UNITS, Granularity
+from faig_lab.networks import evaluate
 
 
 def attribute(

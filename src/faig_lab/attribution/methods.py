@@ -21,7 +21,8 @@ from faig_lab.attribution.quadrature import Rule, right
 from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
 from faig_lab.attribution.spread import Spread
 from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.networks import FilterLayout, Granularity, evaluate
+from faig_lab.granularity import Granularity
+from faig_lab.networks import FilterLayout, evaluate
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_npz, write_text
-from faig_lab.networks import UNITS, FilterLayout
+from faig_lab.granularity import UNITS
+from faig_lab.networks import FilterLayout
 
 log = logging.getLogger(__name__)
 

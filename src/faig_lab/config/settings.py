@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from faig_lab.granularity import Granularity
+
 Node = dict[str, Any]
 """A `_target_` with its arguments."""
 
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(gt=0, le=100)]
-Granularity = Literal["weight", "filter", "output_channel", "input_channel", "layer"]
 Rule = Literal["left", "right", "midpoint", "trapezoid", "simpson", "gauss_legendre", "adaptive"]
 
 

@@ -1,6 +1,6 @@
 """Networks, the layout of their filters, and their files."""
 
-from faig_lab.networks.layer import UNITS, Granularity, Layer
+from faig_lab.networks.layer import Layer
 from faig_lab.networks.layout import FilterLayout, UnitAddress
 from faig_lab.networks.patch import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
 from faig_lab.networks.srcnn_style import SRCNNStyle
@@ -12,9 +12,7 @@ from faig_lab.networks.weights import EXPORTS, export_weights, load_weights, sav
 __all__ = [
     "EXPORTS",
     "SECOND_BRANCH",
-    "UNITS",
     "FilterLayout",
-    "Granularity",
     "Layer",
     "Patch",
     "SRCNNStyle",

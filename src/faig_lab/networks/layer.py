@@ -3,13 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-Granularity = Literal["weight", "filter", "output_channel", "input_channel", "layer"]
-"""What one unit of a kernel is."""
+from faig_lab.granularity import Granularity
 
 # A kernel is read as (group, first channel within it, second channel within it, place in the kernel): the axes that
 # tell its units apart. Of a transposed convolution the first channel is the input's.
@@ -23,15 +22,6 @@ _AXES: dict[str, tuple[int, ...]] = {
 _TRANSPOSED = _AXES | {"output_channel": (0, 2), "input_channel": (0, 1)}
 # Any other parameter is read as (1, entries of its first axis, 1, all the rest).
 _OTHER = {"weight": (0, 1, 2, 3), "layer": ()}
-
-UNITS: dict[str, str] = {
-    "weight": "weights",
-    "filter": "filters",
-    "output_channel": "output channels",
-    "input_channel": "input channels",
-    "layer": "layers",
-}
-"""What units are called, by granularity."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import UninitializedParameter
 
-from faig_lab.networks.layer import UNITS, Granularity, Layer
+from faig_lab.granularity import UNITS, Granularity
+from faig_lab.networks.layer import Layer
 from faig_lab.networks.tied import tied
 
 _ORDER = {

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
-from faig_lab.networks.layer import UNITS, Layer
+from faig_lab.granularity import UNITS
+from faig_lab.networks.layer import Layer
 from faig_lab.networks.layout import FilterLayout
 from faig_lab.networks.weights import state_fingerprint
 

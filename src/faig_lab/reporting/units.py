@@ -5,7 +5,7 @@ import re
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from faig_lab.networks import UNITS
+from faig_lab.granularity import UNITS
 from faig_lab.reporting.run_files import RunFiles
 
 MEANINGS = {
