@@ -114,7 +114,9 @@ def retraining(
     log.info("retraining: %d networks, %d iterations each", sum(t.chosen is not None for t in trials), iterations)
     with subject.bar("retraining", len(trials)) as advance:
         for trial in trials:
-            rows += _rows(subject, trial, _state(subject, trial, iterations, rate))
+            found = list(_rows(subject, trial, _state(subject, trial, iterations, rate)))
+            rows += found
+            log.info("retraining for %s, %s: %s", trial.goal.name, trial.variant, _reached(found))
             advance(f"{trial.variant}, {trial.goal.name}")
     return Findings({"retraining": rows}, _metrics(rows))
 
@@ -240,6 +242,12 @@ def _rows(subject: Subject, trial: Trial, state: State) -> Iterator[TableRow]:
         value, gain = subject.judge.psnr(subject.judge.outputs(state, degradation)), target - baseline
         share = (value - baseline) / gain if abs(gain) > 1e-6 else None
         yield what | {"degradation": degradation, "psnr": value, "share": share}
+
+
+def _reached(rows: Sequence[TableRow]) -> str:
+    """What a trial reaches, for the log."""
+    shares = [(row["degradation"], row["share"]) for row in rows if row["share"] is not None]
+    return ", ".join(f"{share:.0%} of the target's gain on {name}" for name, share in shares) or "no gain to reach"
 
 
 def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:

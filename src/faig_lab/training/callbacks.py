@@ -116,7 +116,8 @@ class History(Callback):
         }
         self._losses.clear()
         self.rows.append(row)
-        log.info("%s", self.line(row, trainer.max_steps))
+        # A training without validation is a small part of something that reports itself.
+        log.log(logging.INFO if trainer.limit_val_batches else logging.DEBUG, "%s", self.line(row, trainer.max_steps))
         if self.on_row is not None:
             self.on_row(row)
 
