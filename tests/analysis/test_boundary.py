@@ -100,15 +100,17 @@ def test_an_image_smaller_than_the_margin_can_be_degraded(subject):
 
 
 def test_gain_and_share_by_hand():
-    psnrs = np.array([[[20.0, 21.0, 25.0, 22.0], [20.0, 23.0, 25.0, 24.0]]])
+    psnrs = np.array([[20.0, 22.0, 25.0, 23.0]])
     assert gain_and_share(psnrs) == pytest.approx(np.array([[3.0, 2 / 3]]))
-    flat = np.array([[[20.0, 25.0, 25.1, 22.0]]])
+    flat = np.array([[20.0, 25.0, 25.1, 22.0]])
     gain, share = gain_and_share(flat)[0]
     assert gain == pytest.approx(0.1)
     assert np.isnan(share)
 
 
 def test_the_tables_agree_with_each_other(subject):
+    apart = tuple(replace(image, scene=f"scene {n}") for n, image in enumerate(subject.data.held_out))
+    subject = replace(subject, data=replace(subject.data, held_out=apart))
     findings = boundary(subject, factors=[0.5, 1, 2])
     rows, gains = findings.tables["boundary"], findings.tables["boundary_gain"]
     assert len(rows) == 2 * 3 * len(NETWORKS)
@@ -123,6 +125,11 @@ def test_the_tables_agree_with_each_other(subject):
         if row["share"] is not None:
             assert row["share"] == pytest.approx((psnr["target"] - psnr["masked"]) / row["gain"])
     assert findings.metrics["boundary/gain/noise/0.05"] == gains[3]["gain"]
+
+
+def test_crops_of_one_photograph_have_no_interval(subject):
+    gains = boundary(subject, factors=[1]).tables["boundary_gain"]
+    assert {row["gain_low"] for row in gains} == {row["gain_high"] for row in gains} == {None}
 
 
 def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_not_count(subject):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.analysis.bootstrap import interval
+from faig_lab.analysis.bootstrap import interval_of_means
 from faig_lab.analysis.interventions import State, mask
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
@@ -46,7 +46,7 @@ def boundary(
     Returns:
         Table `boundary`: method, percent, degradation, parameter, severity, in_training (1 within the trained range),
         network, psnr (mean over held-out images). Table `boundary_gain`: the target's gain over the baseline in dB
-        and the share of it that masking removes, with 95 % bootstrap intervals over images. Metrics
+        and the share of it that masking removes, with 95 % bootstrap intervals over photographs. Metrics
         `boundary/gain/<D>/<severity>` and `boundary/share/<D>/<severity>`. Nothing, where no degradation of the
         data has a severity that is known.
     """
@@ -60,7 +60,7 @@ def boundary(
             images = degrade_anew(subject.data.held_out, replace(subject.degradation, parts={name: part}), name)
             values = _psnrs(subject, images, name)
             psnrs += [what | {"network": n, "psnr": float(values[:, i].mean())} for i, n in enumerate(NETWORKS)]
-            gains.append(what | _gain(values, subject.problem.seed))
+            gains.append(what | _gain(values, subject.judge.scenes, subject.problem.seed))
             advance(f"{name}, {what['parameter']} = {what['severity']}")
     tables = {"boundary": psnrs, "boundary_gain": gains} if swept else {}
     return Findings(tables, _metrics(gains))
@@ -158,10 +158,10 @@ def _psnrs(subject: Subject, images: Sequence[PairedImage], name: str) -> NDArra
     return np.stack([judge.psnrs(outputs[network]).double().numpy() for network in NETWORKS], axis=1)
 
 
-def _gain(psnrs: NDArray[np.float64], seed: int) -> TableRow:
+def _gain(psnrs: NDArray[np.float64], scenes: Sequence[str], seed: int) -> TableRow:
     """Gain and share of (images, NETWORKS), with intervals; None where the gain is too small for a share."""
-    gain, share = gain_and_share(psnrs[None])[0]
-    low, high = interval(psnrs, gain_and_share, seed)
+    gain, share = gain_and_share(psnrs.mean(0)[None])[0]
+    low, high = interval_of_means(psnrs, scenes, gain_and_share, seed)
     numbers = {
         "gain": gain, "gain_low": low[0], "gain_high": high[0],
         "share": share, "share_low": low[1], "share_high": high[1],
@@ -170,11 +170,11 @@ def _gain(psnrs: NDArray[np.float64], seed: int) -> TableRow:
 
 
 def gain_and_share(psnrs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B, images, NETWORKS) → (B, 2): the target's gain in dB, and the share of it that masking removes.
+    """Means over images (B, NETWORKS) → (B, 2): the target's gain in dB, and the share of it that masking removes.
 
-    Both of means over images. The share is NaN where the gain is below `SMALLEST_GAIN`.
+    The share is NaN where the gain is below `SMALLEST_GAIN`.
     """
-    _, baseline, target, masked = np.moveaxis(psnrs.mean(axis=1), -1, 0)
+    _, baseline, target, masked = np.moveaxis(psnrs, -1, 0)
     gain = target - baseline
     enough = gain >= SMALLEST_GAIN
     share = np.where(enough, (target - masked) / np.where(enough, gain, 1.0), np.nan)

@@ -1,4 +1,4 @@
-"""The tables of deletion and insertion curves: means over held-out images, and bootstrap intervals over them."""
+"""The tables of deletion and insertion curves: means over held-out images, bootstrap intervals over photographs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from faig_lab.analysis.areas import CURVES, SIDES, areas, linear_weights, log_weights, over_draws, restored_share
-from faig_lab.analysis.bootstrap import Floats, Interval, interval
+from faig_lab.analysis.bootstrap import Floats, Interval, interval_of_means
 from faig_lab.analysis.masking import TableRow
 
 ALL = "all"
@@ -33,6 +33,7 @@ class Measured:
         counts: how many filters these are.
         draws: method → number of draws, in the order of the rankings.
         degradations: of masked sets and inputs.
+        scenes: (images,) what each image shows: crops of one photograph are resampled together.
         psnr: (images, curves, rankings, masked, percents, inputs) dB.
         baseline: (images, inputs) dB.
         target: (images, inputs) dB.
@@ -42,6 +43,7 @@ class Measured:
     counts: tuple[int, ...]
     draws: Mapping[str, int]
     degradations: tuple[str, ...]
+    scenes: tuple[str, ...]
     psnr: Floats
     baseline: Floats
     target: Floats
@@ -53,16 +55,16 @@ class Measured:
         return replace(self, psnr=parts[0], baseline=parts[1], target=parts[2])
 
     def interval(self, statistic: Callable[["Measured"], Floats], how: Resampling) -> Interval:
-        """Over images, of a statistic of means; it must keep axes in front of those of the means."""
+        """Over photographs, of a statistic of means; it must keep axes in front of those of the means."""
         flat = np.concatenate([self.psnr.reshape(len(self.psnr), -1), self.baseline, self.target], 1)
         inputs = len(self.degradations)
 
-        def of_resamples(values: Floats) -> Floats:
-            psnr, baseline, target = np.split(values.mean(1), [-2 * inputs, -inputs], 1)
+        def of_means(means: Floats) -> Floats:
+            psnr, baseline, target = np.split(means, [-2 * inputs, -inputs], 1)
             shape = (len(psnr), *self.psnr.shape[1:])
             return statistic(replace(self, psnr=psnr.reshape(shape), baseline=baseline, target=target))
 
-        return interval(flat, of_resamples, *how)
+        return interval_of_means(flat, self.scenes, of_means, *how)
 
     def restored(self) -> Floats:
         """(…, curves, rankings, masked, percents, inputs) restored share of the target's gain over the baseline."""

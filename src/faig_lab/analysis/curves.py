@@ -61,7 +61,7 @@ def curves(
     target_biases: bool = True,
     resamples: Annotated[int, Field(ge=2)] = 1000,
 ) -> Findings:
-    """Deletion and insertion curves of every method on held-out images, with bootstrap intervals over the images.
+    """Deletion and insertion curves of every method on held-out images, with bootstrap intervals over photographs.
 
     Args:
         subject: what is analysed.
@@ -155,6 +155,7 @@ def measure(
         counts=tuple(count_of(percent, len(subject.attribution.layout)) for percent in grid),
         draws=Counter(chosen.method for chosen in rankings),
         degradations=names,
+        scenes=subject.judge.scenes,
         psnr=psnr,
         baseline=_psnrs(subject, subject.baseline),
         target=_psnrs(subject, subject.target),

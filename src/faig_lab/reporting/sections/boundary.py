@@ -191,8 +191,8 @@ SECTION = Section(
     alt="Line charts against severity, a column per degradation: above PSNR of four networks, below gain in dB",
     caption=(
         "Above: PSNR on held-out images. Below: the gain of the target over the baseline with its 95 % interval over "
-        "images, and in black what is left of it with the discovered filters masked; the numbers are the share that "
-        "they carry, where the gain is at least 0.2 dB. Dotted: the severity in training."
+        "photographs, and in black what is left of it with the discovered filters masked; the numbers are the share "
+        "that they carry, where the gain is at least 0.2 dB. Dotted: the severity in training."
     ),
     table=_table,
     note=(

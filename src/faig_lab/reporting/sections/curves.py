@@ -227,7 +227,7 @@ SECTION = Section(
     alt="Line charts of the restored share against the percent of filters deleted or inserted, a line per method",
     caption=(
         "Restored share, 1 − removed share: 100 % is the target, 0 % the baseline; cut at −50 % and 125 %. The axis of "
-        "q is logarithmic from 0.1 %. Bands: 95 % bootstrap intervals over held-out images (of one function)."
+        "q is logarithmic from 0.1 %. Bands: 95 % bootstrap intervals over held-out photographs (of one function)."
     ),
     table=_table,
     note=(
