@@ -234,7 +234,7 @@ SECTION = Section(
         "Area: mean height of the curve between its own two ends, cut to 0 and 1 and straight between the measured "
         "points; over log10 q (from the smallest q that was measured to 100 %) and over q itself, where the first "
         "percent hardly count. Arrows say which way is better. In brackets: 95 % percentile bootstrap over held-out "
-        "images, draws averaged; with few images, some from one photograph, it is a rough guide, and it says nothing "
-        "about other seeds or networks."
+        "photographs, draws averaged; with few photographs it is a rough guide, and it says nothing about other seeds "
+        "or networks."
     ),
 )
