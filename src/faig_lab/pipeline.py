@@ -215,6 +215,7 @@ class Study:
         self.record.log_metrics(self.run.metrics)
         self.record.log_tables(self.run.path)
         self.record.log_figures(self.run.path)
+        self.record.log_artifacts(self.run.path, self.settings.name)
 
     def _obtain(self, name: str, start: State | None, *callbacks: AttributionCallback) -> dict[str, Tensor]:
         """A network by name, with its weights and training record in the run folder."""

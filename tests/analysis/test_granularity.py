@@ -18,7 +18,8 @@ from faig_lab.analysis import (
     stability,
 )
 from faig_lab.attribution import attribute, count_of
-from faig_lab.networks import UNITS, under_every_name
+from faig_lab.granularity import UNITS
+from faig_lab.networks import under_every_name
 from faig_lab.training import Retraining
 
 PERCENT = 50.0

@@ -54,6 +54,10 @@ def test_an_offline_run_lies_in_the_run_folder(
     record.log_metrics({"psnr/target/blur": 31.5})
     record.log_tables(run)
     record.log_figures(run)
+    for name in ("baseline", "target"):
+        (run / "weights").mkdir(exist_ok=True)
+        (run / "weights" / f"{name}.pt").write_bytes(name.encode())
+    record.log_artifacts(run, "blur_noise")
     record.finish(0)
     record.finish(0)
     assert "".join(capfd.readouterr()) == ""
@@ -71,8 +75,31 @@ def test_an_offline_run_lies_in_the_run_folder(
         b"tables/masking",
         b"figures/specificity",
         b"psnr/target/blur",
+        b"blur_noise-scores",
     ):
         assert written in content
+
+
+def test_networks_and_scores_are_artifacts_that_say_what_they_were_made_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for place in ("weights/baseline.pt", "weights/target.pt", "attribution/scores.npz"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(place.encode())
+    logged: list[wandb.Artifact] = []
+    WandbRecord(SimpleNamespace(log_artifact=logged.append, dir=str(tmp_path / "files"), url=None)).log_artifacts(
+        tmp_path, "blur_noise"
+    )
+    baseline, target, scores = logged
+    assert [(a.name, a.type) for a in logged] == [
+        ("blur_noise-baseline", "model"),
+        ("blur_noise-target", "model"),
+        ("blur_noise-scores", "attribution"),
+    ]
+    assert baseline.metadata["from"] == {}
+    assert target.metadata["from"] == {"baseline": baseline.digest}
+    assert scores.metadata["from"] == {"baseline": baseline.digest, "target": target.digest}
+    assert set(scores.manifest.entries) == {"scores.npz"}
 
 
 def test_a_block_that_fails_lets_its_exception_through(tmp_path: Path) -> None:

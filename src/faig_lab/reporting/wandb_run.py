@@ -133,6 +133,37 @@ class WandbRecord:
 
         self._try(log)
 
+    def log_artifacts(self, run_folder: Path, name: str) -> None:
+        """Log the networks and the scores of a run folder as artifacts that say what they were made from.
+
+        `<name>-baseline` and `<name>-target` are models, `<name>-scores` is of type attribution. The lineage is in the
+        metadata, as digests (`from`), so that it is there offline too: target from baseline, scores from both. Equal
+        files make no new version.
+
+        Args:
+            run_folder: with `weights` and `attribution`.
+            name: of the experiment.
+        """
+
+        def log(run: Any) -> None:
+            import wandb
+
+            made: dict[str, str] = {}
+            for what, kind, path in (
+                ("baseline", "model", run_folder / "weights" / "baseline.pt"),
+                ("target", "model", run_folder / "weights" / "target.pt"),
+                ("scores", "attribution", run_folder / "attribution"),
+            ):
+                artifact = wandb.Artifact(f"{name}-{what}", kind, metadata={"from": dict(made)})
+                if path.is_dir():
+                    artifact.add_dir(str(path))
+                else:
+                    artifact.add_file(str(path))
+                run.log_artifact(artifact)
+                made[what] = artifact.digest
+
+        self._try(log)
+
     def finish(self, exit_code: int = 0) -> None:
         """Close the run as finished (0) or failed (anything else); a second call does nothing.
 
