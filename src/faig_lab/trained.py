@@ -87,7 +87,11 @@ def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -
         patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
         return step_seconds(makers, patches, make_loop(settings), steps)
 
-    return Rivals(train, seconds)
+    def target(baseline: Mapping[str, Tensor], seed: int) -> Mapping[str, Tensor]:
+        own = rival_settings(settings, None, seed)
+        return train_once(own, "target", data, degradation, baseline, label=f"target, seed {seed}").state
+
+    return Rivals(train, seconds, target)
 
 
 def rival_settings(settings: Settings, network: Node | None, seed: int) -> Settings:

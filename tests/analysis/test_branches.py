@@ -56,7 +56,7 @@ class Trainer:
 
 def studied(rival=None, subject=None, **parameters):
     trainer, subject = Trainer(rival), subject or subject_of()
-    subject = replace(subject, rivals=Rivals(trainer.train, trainer.seconds))
+    subject = replace(subject, rivals=Rivals(trainer.train, trainer.seconds, lambda baseline, seed: baseline))
     return subject, trainer, branches(subject, NODE, resamples=50, crop=16, **parameters)
 
 

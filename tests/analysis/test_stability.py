@@ -10,7 +10,15 @@ from scipy import stats
 from torch import nn
 
 from faig_lab.analysis import compare_scores, stability
-from faig_lab.analysis.stability import chance_jaccard, halves, precisions, rank_correlation, refinements
+from faig_lab.analysis.rivals import Rivals
+from faig_lab.analysis.stability import (
+    chance_jaccard,
+    halves,
+    precisions,
+    rank_correlation,
+    refinements,
+    trained_again,
+)
 from faig_lab.attribution import Problem, attribute, quadrature
 
 
@@ -129,3 +137,38 @@ def test_a_method_that_draws_is_left_out():
     assert stability(subject, points=[1, 2], authors_points=0, beside=()).tables == {}
     rows = stability(subject, points=[1, 2], authors_points=0, beside=["faig", "absent"]).tables["stability"]
     assert {row["method"] for row in rows} == {"faig"}
+
+
+def with_targets(subject, make):
+    return replace(subject, rivals=Rivals(None, None, make))
+
+
+def test_a_target_trained_again_starts_from_the_baseline_and_is_compared_with_the_runs_own():
+    subject, asked = subject_of(), []
+
+    def make(baseline, seed):
+        asked.append((baseline, seed))
+        return subject.target
+
+    found = stability(with_targets(subject, make), points=[2, 3], authors_points=0, targets=2)
+    rows = [row for row in found.tables["stability"] if row["kind"] == "seed"]
+    assert {(row["a"], row["b"]) for row in rows} == {("seed 3", "seed 4"), ("seed 3", "seed 5")}
+    assert [seed for _, seed in asked] == [4, 5]
+    assert all(torch.equal(value, subject.baseline[name]) for name, value in asked[0][0].items())
+    assert {row["jaccard"] for row in rows} == {1.0}  # the same weights, the same filters
+    assert found.metrics["stability/seed/faig/jaccard"] == 1.0
+
+
+def test_another_target_has_other_filters():
+    subject = subject_of()
+    torch.manual_seed(5)
+    other = {name: value + 0.05 * torch.randn_like(value) for name, value in subject.baseline.items()}
+    found = stability(with_targets(subject, lambda *_: other), points=[2, 3], authors_points=0, targets=1)
+    (worst,) = {found.metrics["stability/seed/faig/jaccard"]}
+    assert worst < 0.5
+
+
+def test_without_photographs_no_target_is_trained_and_the_log_says_so(caplog):
+    assert list(trained_again(subject_of(), 1)) == []
+    assert "no photographs to train on" in caplog.text
+    assert list(trained_again(subject_of(), 0)) == []

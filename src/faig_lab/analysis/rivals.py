@@ -41,7 +41,9 @@ class Rivals:
     Attributes:
         train: baseline and target of a network.
         step_seconds: networks (None is the run's own), steps → seconds of a training step of each.
+        target: baseline, seed → the run's network trained again from this baseline, on the samples of another seed.
     """
 
     train: TrainPair
     step_seconds: Callable[[Sequence[Node | None], int], list[float]]
+    target: Callable[[State, int], State]

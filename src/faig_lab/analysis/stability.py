@@ -1,5 +1,6 @@
-"""Stability: do other probe images, other points on the path or another precision choose the same filters?"""
+"""Stability: do another training, other probe images, other points or another precision choose the same filters?"""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, NamedTuple
@@ -13,6 +14,8 @@ from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import Problem, State, discovered, quadrature
 from faig_lab.attribution.quadrature import right
+
+log = logging.getLogger(__name__)
 
 POINTS = (4, 8, 16, 32)
 
@@ -44,21 +47,29 @@ def stability(
     points: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=2)] = POINTS,
     authors_points: Annotated[int, Field(ge=0)] = 100,
     beside: Sequence[str] = ("signed_share",),
+    targets: Annotated[int, Field(ge=0)] = 0,
 ) -> Findings:
-    """Attribute again with other images, points and precision, and compare the scores and the top sets.
+    """Attribute again with other targets, images, points and precision, and compare the scores and the top sets.
 
     Args:
         subject: what is analysed; top sets are those of its headline percent.
         points: of Gauss–Legendre, ascending; the last is what the others are compared with.
         authors_points: of the authors' one-sided sum from the target, compared with the same; 0 leaves it out.
         beside: methods that are looked at beside the run's own, if the run has them.
+        targets: how many further ones of the next seeds, trained from the same baseline on other samples, unless the
+            store has them. Filters of networks that start apart do not correspond, so the baseline stays. Left out
+            for data without photographs.
 
     Returns:
-        Table `stability`: kind ("probe", "points", "precision"), a, b, method, degradation, spearman, jaccard,
+        Table `stability`: kind ("seed", "probe", "points", "precision"), a, b, method, degradation, spearman, jaccard,
         chance (expected Jaccard index of two random sets); metrics `stability/<kind>/<method>/jaccard`, the worst.
     """
     methods = [name for name in dict.fromkeys([subject.method, *beside]) if _is_deterministic(subject, name)]
-    comparisons = [*halves(subject.problem), *refinements(subject.problem, points, authors_points)]
+    comparisons = [
+        *trained_again(subject, targets),
+        *halves(subject.problem),
+        *refinements(subject.problem, points, authors_points),
+    ]
     comparisons += precisions(subject.problem)
     solved: dict[int, dict[str, Tensor]] = {}
     rows: list[TableRow] = []
@@ -102,6 +113,19 @@ def chance_jaccard(count: int, filters: int) -> float:
     """Jaccard index of two random sets of `count` filters that overlap as much as is expected."""
     shared = count * count / filters
     return shared / (2 * count - shared) if count else 0.0
+
+
+def trained_again(subject: Subject, targets: int) -> Iterator[Comparison]:
+    """The run's target against targets of the next seeds, from the same baseline."""
+    own = replace(subject.problem, progress=None)
+    if targets and subject.rivals is None:
+        log.warning("stability: no targets of other seeds, since the data has no photographs to train on")
+        return
+    for seed in range(own.seed + 1, own.seed + 1 + targets):
+        assert subject.rivals is not None
+        trained = subject.rivals.target({name: value.cpu() for name, value in subject.baseline.items()}, seed)
+        target = {name: trained[name].to(value) for name, value in own.target.items()}
+        yield _compared("seed", (f"seed {own.seed}", own), (f"seed {seed}", replace(own, target=target)))
 
 
 def halves(problem: Problem) -> Iterator[Comparison]:

@@ -15,6 +15,7 @@ _SAME = 0.9  # Jaccard index from which two sets are called nearly the same
 _DIFFERENT = 0.5  # and below which they are called different: less than two thirds of either set are shared
 
 _KINDS = {
+    "seed": "In a target trained again on other samples",
     "probe": "With other probe images",
     "points": "With fewer points on the path",
     "precision": "In lower precision",
@@ -114,8 +115,8 @@ SECTION = Section(
     title="Would the same filters be found again?",
     link="Stability",
     method=(
-        "The attribution is computed again from parts of the probe, with other numbers of points on the path (among "
-        "them the authors' one-sided sum) and in a lower precision. Compared are the top sets at the report's percent "
+        "The attribution is computed again for a target that was trained again, from parts of the probe, with other "
+        "numbers of points on the path (among them the authors' one-sided sum) and in a lower precision. Compared are the top sets at the report's percent "
         "— the Jaccard index is the shared part of both sets together, 1 for equal sets — and the order of all "
         "filters, by Spearman's rank correlation."
     ),
@@ -125,7 +126,7 @@ SECTION = Section(
     caption="One mark per method (colour) and function (shape); dotted: the Jaccard index of two random sets.",
     table=_table,
     note=(
-        "One pair of networks: that other seeds choose filters at other places says nothing against them, since "
-        "filters of networks trained apart do not correspond."
+        "Targets of other seeds start from the same baseline: filters of networks trained apart from the start do not "
+        "correspond. Where the sets differ then, the trainings may have put the work elsewhere; no method is to blame."
     ),
 )
