@@ -116,9 +116,9 @@ SECTION = Section(
     link="Stability",
     method=(
         "The attribution is computed again for a target that was trained again, from parts of the probe, with other "
-        "numbers of points on the path (among them the authors' one-sided sum) and in a lower precision. Compared are the top sets at the report's percent "
-        "— the Jaccard index is the shared part of both sets together, 1 for equal sets — and the order of all "
-        "filters, by Spearman's rank correlation."
+        "numbers of points on the path (among them the authors' one-sided sum) and in a lower precision. Compared are "
+        "the top sets at the report's percent — the Jaccard index is the shared part of both sets together, 1 for "
+        "equal sets — and the order of all filters, by Spearman's rank correlation."
     ),
     sentences=_sentences,
     figure=_figure,
