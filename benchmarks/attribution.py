@@ -139,7 +139,6 @@ def in_turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
 def against_plain(case: Case, repeats: int) -> list[dict[str, object]]:
     """Part a: the ratios to the published algorithm."""
     reference = case.scores("midpoint", 400)
-    first = seconds(lambda: None)
     start = time.perf_counter()
     plain = compare(case.plain(), reference)
     first = time.perf_counter() - start

@@ -2,7 +2,7 @@
 
 python experiments/collect.py outputs/blur_noise/<time> … > experiments/blur_noise/results.csv
 
-One row per run, metric and value; the mean and the sample standard deviation over the runs follow as rows
+One row per run, metric and value; of several runs the mean and the sample standard deviation follow as rows
 whose run is `mean` and `std`.
 """
 
@@ -14,7 +14,11 @@ from pathlib import Path
 
 import yaml
 
-PREFIXES = ("psnr/", "removed/", "output_difference/", "completeness_gap/", "prediction/")
+PREFIXES = (
+    *("psnr/", "removed/", "output_difference/", "completeness_gap/", "share/"),
+    *("prediction/", "boundary/", "retrained/", "carried/", "best_strength/", "filters_needed/"),
+    *("area_log/", "area_linear/", "restored_without_target_biases/", "sanity/", "stability/"),
+)
 
 
 def main(folders: list[str]) -> None:
@@ -31,8 +35,8 @@ def main(folders: list[str]) -> None:
                 writer.writerow([name, metric, f"{value:.4f}"])
                 values.setdefault(metric, []).append(value)
     for metric, found in values.items():
-        writer.writerow(["mean", metric, f"{statistics.mean(found):.4f}"])
         if len(found) > 1:
+            writer.writerow(["mean", metric, f"{statistics.mean(found):.4f}"])
             writer.writerow(["std", metric, f"{statistics.stdev(found):.4f}"])
 
 
