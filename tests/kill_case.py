@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from faig_lab.__main__ import main
-from faig_lab.run_folder import RunFolder
+from faig_lab.runs.folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["faig_lab.pipeline", "matplotlib.figure", "wandb", "kill_case"])

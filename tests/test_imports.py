@@ -9,11 +9,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
 ROOMS = ["errors", "granularity", "files", "machine", "ranks", "config", "data", "networks"]
 ROOMS += ["training", "attribution", "analysis", "reporting"]
-# Beside the pipeline, what it is put together from.
-PARTS = [
-    *("progress", "run_folder", "sweep", "resume", "group", "build", "provenance", "kept", "trained"),
-    *("existing", "export", "api", "pipeline", "compare", "upkeep"),
-]
+# What a run is put together from, and the tasks of the command line.
+PARTS = ["runs", "build", "steps", "api", "pipeline", "compare", "upkeep"]
 ORDER = [*ROOMS, *PARTS, "__main__"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What takes long to import, and so must not be imported where `--help` passes by.
@@ -66,7 +63,7 @@ def test_command_line_imports_nothing_heavy(path: Path) -> None:
 
 def test_command_line_loads_only_light_rooms() -> None:
     loaded = imports(PACKAGE / "__main__.py", top_level=True)
-    light = {"config", "errors", "files", "group", "machine", "ranks", "resume", "run_folder", "sweep"}
+    light = {"config", "errors", "files", "machine", "ranks", "runs"}
     assert {m.split(".")[1] for m in loaded if m.startswith("faig_lab.")} <= light
 
 

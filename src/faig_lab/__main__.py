@@ -27,10 +27,10 @@ from faig_lab import ranks
 from faig_lab.config.arguments import continued, normalise
 from faig_lab.config.composition import FOLDER
 from faig_lab.errors import Terminated, UserError
-from faig_lab.group import GroupError, let_the_cause_speak, own_place, run_as_group
 from faig_lab.machine import explain, explained
-from faig_lab.resume import own_settings, resumed
-from faig_lab.sweep import JobError, SweepError, leave_failure, record_as_part, take_gpu
+from faig_lab.runs.group import GroupError, let_the_cause_speak, own_place, run_as_group
+from faig_lab.runs.resume import own_settings, resumed
+from faig_lab.runs.sweep import JobError, SweepError, leave_failure, record_as_part, take_gpu
 
 DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
 _TASKS = {"compare": "faig_lab.compare", "store": "faig_lab.upkeep"}  # all others are the pipeline's

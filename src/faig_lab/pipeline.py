@@ -29,21 +29,21 @@ from faig_lab.build import (
 )
 from faig_lab.config import Settings, check
 from faig_lab.data import StudyData
-from faig_lab.existing import reopen
-from faig_lab.export import export
-from faig_lab.kept import kept_results
 from faig_lab.machine import explained
 from faig_lab.networks import load_weights, save_weights
-from faig_lab.progress import progress_bar
-from faig_lab.provenance import describe_scores, describe_weights
 from faig_lab.reporting.examples import picture_grids
 from faig_lab.reporting.figures import write_figures, write_strips
 from faig_lab.reporting.report import write_report
 from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import write_table
 from faig_lab.reporting.wandb_run import WandbRecord
-from faig_lab.run_folder import RunFolder, open_run
-from faig_lab.trained import make_rivals, train_once
+from faig_lab.runs.folder import RunFolder, open_run
+from faig_lab.steps.existing import reopen
+from faig_lab.steps.export import export
+from faig_lab.steps.kept import kept_results
+from faig_lab.steps.progress import progress_bar
+from faig_lab.steps.provenance import describe_scores, describe_weights
+from faig_lab.steps.trained import make_rivals, train_once
 from faig_lab.training import Trained
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Hydra's own sweeper, and beside it: only unfinished jobs on request, and a table of how each job ended.
 
-Hydra takes sweepers from this package alone; what they work with is in `faig_lab.sweep`.
+Hydra takes sweepers from this package alone; what they work with is in `faig_lab.runs.sweep`.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class FaigLabSweeper(BasicSweeper):
         Raises:
             SweepError: not all jobs are done.
         """
-        from faig_lab import sweep
-        from faig_lab.run_folder import terminable
+        from faig_lab.runs import sweep
+        from faig_lab.runs.folder import terminable
 
         assert isinstance(self.launcher, _Numbered)
         done, folder = self.launcher, self.launcher.folder
@@ -84,7 +84,7 @@ class _Numbered(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Launch the jobs, or those that are not done."""
-        from faig_lab import sweep
+        from faig_lab.runs import sweep
 
         handed = dict(enumerate(job_overrides, start=initial_job_idx))
         self.overrides |= handed
@@ -97,7 +97,7 @@ class _Numbered(Launcher):
 
 
 def _end(job: JobReturn) -> tuple[int, str | None]:
-    from faig_lab.sweep import JobError
+    from faig_lab.runs.sweep import JobError
 
     if job.status is JobStatus.COMPLETED:
         return 0, None

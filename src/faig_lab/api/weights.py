@@ -12,7 +12,7 @@ from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout, export_weights
 from faig_lab.networks import load_weights as read_weights
-from faig_lab.provenance import versions
+from faig_lab.steps.provenance import versions
 
 State = Mapping[str, Tensor]
 """Parameters (and buffers) of a network by name: what `state_dict()` returns."""

@@ -14,9 +14,9 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 import faig_lab
-from faig_lab import sweep
 from faig_lab.config import compose
-from faig_lab.sweep import JobError, SweepError, is_done, jobs, leave_failure, record_as_part, table, write_jobs
+from faig_lab.runs import sweep
+from faig_lab.runs.sweep import JobError, SweepError, is_done, jobs, leave_failure, record_as_part, table, write_jobs
 
 NOBODY = 2**22 + 1  # above the highest process id of Linux
 
@@ -190,7 +190,7 @@ import sys, torch
 torch.cuda.device_count = lambda: 2
 from pathlib import Path
 from omegaconf import OmegaConf
-from faig_lab.sweep import take_gpu
+from faig_lab.runs.sweep import take_gpu
 cfg = OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}})
 print(take_gpu(cfg, Path(sys.argv[1])), flush=True)
 sys.stdin.readline()

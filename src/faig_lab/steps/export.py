@@ -14,9 +14,9 @@ from faig_lab.config import Settings
 from faig_lab.config.messages import suggest
 from faig_lab.config.percents import smallest_percent
 from faig_lab.errors import UserError
-from faig_lab.existing import settings_of
 from faig_lab.networks import FilterLayout, export_weights, load_weights, make_patch, save_patch
-from faig_lab.provenance import versions
+from faig_lab.steps.existing import settings_of
+from faig_lab.steps.provenance import versions
 
 
 def export(settings: Settings) -> str:

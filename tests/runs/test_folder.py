@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import faig_lab
-from faig_lab import run_folder
 from faig_lab.errors import UserError
-from faig_lab.run_folder import Terminated, open_run
+from faig_lab.runs import folder as run_folder
+from faig_lab.runs.folder import Terminated, open_run
 
 KEYS = ["state", "stage", "stages_done", "error", "pid", "pid_since", "host", "started", "ended", "attempt"]
 
@@ -94,7 +94,7 @@ def test_a_failed_run_says_where_and_why(tmp_path, error, shown):
 CHILD = """
 import sys
 from pathlib import Path
-from faig_lab.run_folder import open_run
+from faig_lab.runs.folder import open_run
 
 with open_run(Path(sys.argv[1]), "seed: 0") as run:
     with run.stage("baseline"):

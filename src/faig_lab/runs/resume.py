@@ -15,7 +15,7 @@ from yaml import YAMLError
 from faig_lab import ranks
 from faig_lab.config.messages import missing_path
 from faig_lab.errors import UserError
-from faig_lab.run_folder import is_running
+from faig_lab.runs.folder import is_running
 
 _RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
 # What changes no number: where the run is recorded, and what is shown of an error.

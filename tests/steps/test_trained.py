@@ -12,7 +12,7 @@ from faig_lab.build import make_degradation
 from faig_lab.config import check, compose
 from faig_lab.data import Photograph
 from faig_lab.networks import SRResNet, TwoBranchSRResNet
-from faig_lab.trained import make_rivals, rival_settings, train_once
+from faig_lab.steps.trained import make_rivals, rival_settings, train_once
 
 TINY = [
     *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.files import write_text
-from faig_lab.run_folder import RunFolder, is_running
+from faig_lab.runs.folder import RunFolder, is_running
 
 TABLE = "sweep.csv"
 _TAG_LENGTH = 64  # W&B takes no longer ones

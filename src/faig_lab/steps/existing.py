@@ -17,7 +17,7 @@ from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
-from faig_lab.run_folder import RunFolder, reopen_run
+from faig_lab.runs.folder import RunFolder, reopen_run
 
 
 @dataclass(frozen=True)

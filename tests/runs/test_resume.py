@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 import faig_lab
 from faig_lab.__main__ import main
-from faig_lab.run_folder import RunFolder, is_running, open_run
+from faig_lab.runs.folder import RunFolder, is_running, open_run
 
 COMMAND = ["+experiment=blur_noise", "trainer=cpu", "seed=3", "training.batch_size=2", "logger=none"]
 

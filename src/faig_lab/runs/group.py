@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from faig_lab import ranks
 from faig_lab.files import write_text
-from faig_lab.run_folder import check_free, terminable
-from faig_lab.sweep import read_status
+from faig_lab.runs.folder import check_free, terminable
+from faig_lab.runs.sweep import read_status
 
 _PATIENCE = 20  # seconds
 

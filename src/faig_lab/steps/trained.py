@@ -14,7 +14,7 @@ from faig_lab.analysis.rivals import Node, Pair, Rivals
 from faig_lab.build import determinants, make_loop, make_module, make_network
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
-from faig_lab.provenance import describe_weights
+from faig_lab.steps.provenance import describe_weights
 from faig_lab.training import Row, SRModule, Trained, fit, open_entry, step_seconds
 
 log = logging.getLogger(__name__)
