@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from faig_lab.analysis import Analysis
-from faig_lab.attribution import Adaptive, Method, Problem, Rule, count_of, quadrature
+from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, count_of, quadrature
 from faig_lab.attribution.probe import Progress
 from faig_lab.config import Settings
 from faig_lab.config.percents import check_percents
@@ -22,12 +22,13 @@ from faig_lab.training import (
     Loop,
     Retraining,
     Schedule,
-    SRModule,
-    fit_chosen,
     numerics_version,
     resolve_precision,
     state_fingerprint,
 )
+
+if TYPE_CHECKING:
+    from faig_lab.training import SRModule
 
 PRECISIONS: Mapping[str, tuple[torch.dtype, torch.dtype | None]] = {
     "float64": (torch.float64, None),
@@ -113,10 +114,21 @@ def make_problem(
         data.degradations,
         make_rule(settings),
         settings.seed,
-        PRECISIONS[attribution.precision][1],
+        make_compute(settings),
         progress,
         attribution.granularity,
         attribution.rank_other_parameters,
+    )
+
+
+def make_compute(settings: Settings) -> Compute:
+    """How attribution computes its gradients."""
+    attribution = settings.attribution
+    return Compute(
+        autocast=PRECISIONS[attribution.precision][1],
+        memory=attribution.memory,
+        together=attribution.together,
+        compile=attribution.compile,
     )
 
 
@@ -127,8 +139,10 @@ def make_analyses(settings: Settings) -> dict[str, Analysis]:
 
 def make_module(
     settings: Settings, name: str, degradation: Degradation, start: Mapping[str, Tensor] | None
-) -> SRModule:
+) -> "SRModule":
     """The LightningModule of "baseline" or "target", with given or fresh weights."""
+    from faig_lab.training import SRModule
+
     network = make_network(settings)
     if start is not None:
         network.load_state_dict(dict(start))
@@ -154,6 +168,8 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
     def train(
         start: Mapping[str, Tensor], chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
     ) -> dict[str, Tensor]:
+        from faig_lab.training import fit_chosen
+
         suffered = replace(degradation, parts={name: degradation.parts[name] for name in parts})
         module = make_module(settings, "target", suffered, start)
         highest = rate * module.schedule.learning_rate

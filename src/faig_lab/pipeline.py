@@ -1,7 +1,11 @@
-"""One run on one page: data → baseline → target (+ attribution) → analyses → report."""
+"""One run on one page: data → baseline → target (+ attribution) → analyses → report.
+
+Lightning, Matplotlib and the page's templates are imported where they are needed: until the attribution starts, a run
+whose networks are in the store does without.
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from faig_lab import ranks
-from faig_lab.analysis import Subject, examples, restoration, restoration_metrics
+from faig_lab.analysis import Subject, examples, images_to_show, restoration, restoration_metrics
 from faig_lab.analysis.kept import kept
-from faig_lab.attribution import Attribution, AttributionCallback, Kept, Problem, attribute, save_attribution
+from faig_lab.attribution import Attribution, Kept, Problem, attribute, save_attribution
 from faig_lab.attribution.shares import share_metrics, share_rows
 from faig_lab.build import (
     PRECISIONS,
@@ -31,15 +35,12 @@ from faig_lab.config import Settings, check
 from faig_lab.data import StudyData
 from faig_lab.machine import explained
 from faig_lab.networks import load_weights, save_weights
-from faig_lab.reporting.examples import picture_grids
-from faig_lab.reporting.figures import write_figures, write_strips
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import write_table
 from faig_lab.reporting.wandb_run import WandbRecord
 from faig_lab.runs.folder import RunFolder, open_run
 from faig_lab.steps.existing import reopen
 from faig_lab.steps.export import export
+from faig_lab.steps.feasible import check_compiler, check_memory
 from faig_lab.steps.kept import kept_results
 from faig_lab.steps.progress import progress_bar
 from faig_lab.steps.provenance import describe_scores, describe_weights
@@ -49,6 +50,7 @@ from faig_lab.training import Trained
 log = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]
+Scoring = Callable[[State], Attribution]
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
@@ -91,7 +93,7 @@ def study(settings: Settings, folder: Path, config: str) -> None:
         stages.judge(baseline, target, attribution)
         stages.report()
         stages.kept.discard()
-    print(summary(folder, record))
+    _sum_up(folder, record)
 
 
 def _take_part(settings: Settings) -> None:
@@ -118,7 +120,13 @@ def analyse(settings: Settings) -> None:
         stages.judge(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
         stages.report()
         stages.kept.discard()
-    print(summary(existing.run.path, record))
+    _sum_up(existing.run.path, record)
+
+
+def _sum_up(folder: Path, record: WandbRecord) -> None:
+    from faig_lab.reporting.summary import summary
+
+    print(summary(folder, record))
 
 
 class Study:
@@ -156,6 +164,8 @@ class Study:
                 len(self.data.probe),
                 len(self.data.held_out),
             )
+            check_compiler(self.settings)
+            check_memory(self.settings, self.data)
 
     def baseline(self) -> dict[str, Tensor]:
         """The baseline: read, found in the store, or trained."""
@@ -164,16 +174,23 @@ class Study:
 
     def target(self, baseline: State) -> tuple[dict[str, Tensor], Attribution]:
         """The target and its attribution: by the callback right after `fit`, or on weights that exist."""
-        callback = AttributionCallback(lambda target: self._attribute(baseline, target))
+        found: list[Attribution] = []
+
+        def attribute_now(target: State) -> Attribution:
+            found.append(self._attribute(baseline, target))
+            return found[0]
+
         with self.run.stage("target"):
-            target = self._obtain("target", baseline, callback)
-        attribution = callback.result or self._attribute(baseline, target)
-        return target, attribution
+            target = self._obtain("target", baseline, attribute_now)
+        return target, found[0] if found else self._attribute(baseline, target)
 
     def judge(
         self, baseline: State, target: State, attribution: Attribution, only: tuple[str, ...] | None = None
     ) -> None:
         """Run the analyses (all, or `only` some) on held-out images; each leaves its tables when it is done."""
+        from faig_lab.reporting.examples import picture_grids
+        from faig_lab.reporting.figures import write_strips
+
         settings = self.settings.analysis
         subject = Subject(
             self.problem,
@@ -202,13 +219,15 @@ class Study:
                     write_table(self.run.path / "tables" / f"{table}.csv", found)
                 self.run.add_metrics(findings.metrics)
                 write_strips(self.run.path, name, findings.examples)
-            shown = sorted({0, len(self.data.held_out) // 2})
             percent = subject.headline
-            pictures = examples(subject.judge, attribution, subject.method, percent, shown)
+            pictures = examples(subject.judge, attribution, subject.method, percent, images_to_show(self.data.held_out))
             self.pictures = picture_grids(pictures, percent)
 
     def report(self) -> None:
         """Draw the figures, write the report, mirror everything to W&B."""
+        from faig_lab.reporting.figures import write_figures
+        from faig_lab.reporting.report import write_report
+
         with self.run.stage("report"):
             write_figures(self.run.path, self.pictures)
             write_report(self.run.path)
@@ -217,9 +236,9 @@ class Study:
         self.record.log_figures(self.run.path)
         self.record.log_artifacts(self.run.path, self.settings.name)
 
-    def _obtain(self, name: str, start: State | None, *callbacks: AttributionCallback) -> dict[str, Tensor]:
+    def _obtain(self, name: str, start: State | None, then: Scoring | None = None) -> dict[str, Tensor]:
         """A network by name, with its weights and training record in the run folder."""
-        trained = self.given.get(name) or self._train_once(name, start, *callbacks)
+        trained = self.given.get(name) or self._train_once(name, start, then)
         if trained.history:
             write_table(self.run.path / "tables" / f"training_{name}.csv", trained.history)
         weights = self.run.path / "weights" / f"{name}.pt"
@@ -232,10 +251,10 @@ class Study:
         given = getattr(self.settings, name).weights
         return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
 
-    def _train_once(self, name: str, start: State | None, *callbacks: AttributionCallback) -> Trained:
+    def _train_once(self, name: str, start: State | None, then: Scoring | None) -> Trained:
         """Train the network, unless the store has it; W&B shows the curve either way."""
         show = partial(self.record.log_training, f"training/{name}")
-        return train_once(self.settings, name, self.data, self.degradation, start, callbacks, show)
+        return train_once(self.settings, name, self.data, self.degradation, start, then, show)
 
     def _attribute(self, baseline: State, target: State) -> Attribution:
         """Score the filters; write scores, provenance and the completeness of the integral."""

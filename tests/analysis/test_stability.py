@@ -107,7 +107,7 @@ def test_the_problems_that_are_compared():
     assert points[-1].first.rule.points.tolist() == pytest.approx([0.1 * k for k in range(1, 11)])
     assert len({id(comparison.second) for comparison in points}) == 1
     (precision,) = precisions(linear_problem())
-    assert (precision.first.autocast, precision.second.autocast) == (torch.bfloat16, None)
+    assert (precision.first.compute.autocast, precision.second.compute.autocast) == (torch.bfloat16, None)
     assert {value.dtype for value in precision.second.target.values()} == {torch.float32}
 
 

@@ -22,7 +22,7 @@ def by_filter(integrals):
 
 def step_at(place, size=1.0):
     """Jumps from 0 to `size` at `place`; a second filter that does not change."""
-    return lambda alpha: {"x": torch.tensor([size * (alpha > place), 1.0], dtype=torch.float64)}
+    return lambda alphas: [{"x": torch.tensor([size * (a > place), 1.0], dtype=torch.float64)} for a in alphas]
 
 
 LIKE = {"x": torch.zeros(2, dtype=torch.float64)}
@@ -44,9 +44,9 @@ def test_nested_integrals_are_those_of_their_rules():
     rules = Adaptive(33, 0.01, 1).rules
     seen = []
 
-    def integrand(alpha):
-        seen.append(alpha)
-        return {"x": torch.tensor([np.exp(alpha), np.sin(9 * alpha)])}
+    def integrand(alphas):
+        seen.extend(alphas)
+        return [{"x": torch.tensor([np.exp(alpha), np.sin(9 * alpha)])} for alpha in alphas]
 
     integral = NestedIntegral(integrand, LIKE, rules)
     for rule in rules:
@@ -57,7 +57,7 @@ def test_nested_integrals_are_those_of_their_rules():
 
 
 def test_an_affine_integrand_stops_at_once_with_zero_error():
-    affine = [lambda alpha: {"x": torch.tensor([1 + 4 * alpha, -2 * alpha], dtype=torch.float64)}] * 2
+    affine = [lambda alphas: [{"x": torch.tensor([1 + 4 * a, -2 * a], dtype=torch.float64)} for a in alphas]] * 2
     integrals, effort = integrate_together(affine, LIKE, Adaptive(129, 1e-9, 50), by_filter)
     assert effort.points == 5
     assert effort.error.max() < 1e-15

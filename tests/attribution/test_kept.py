@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from faig_lab.attribution import Adaptive, Kept, Problem, quadrature
+from faig_lab.attribution import Adaptive, Compute, Kept, Problem, quadrature
 from faig_lab.attribution.methods import faig, input_gradients
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet
@@ -100,7 +100,7 @@ CHANGES = {
     "rule": lambda p: {"rule": quadrature("right", 3)},
     "points": lambda p: {"rule": quadrature("left", 4)},
     "degradations": lambda p: {"degradations": ("noise", "blur")},
-    "autocast": lambda p: {"autocast": torch.bfloat16},
+    "compute": lambda p: {"compute": Compute(autocast=torch.bfloat16)},
     "precision": lambda p: {n: {k: v.double() for k, v in getattr(p, n).items()} for n in ("baseline", "target")},
 }
 

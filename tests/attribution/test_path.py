@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.attribution import completeness_gap, integrate, quadrature
+from faig_lab.attribution import Compute, completeness_gap, integrate, quadrature
 from faig_lab.networks import SRResNet
 
 
@@ -141,7 +141,7 @@ def test_bfloat16_is_close_to_float32():
     lr, hr = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 32, 32)
     rule = quadrature("gauss_legendre", 8)
     full = integrate(network, baseline, target, lr, hr, rule)
-    half = integrate(network, baseline, target, lr, hr, rule, autocast=torch.bfloat16)
+    half = integrate(network, baseline, target, lr, hr, rule, Compute(autocast=torch.bfloat16))
     assert half.attributions["conv_hr.weight"].dtype == torch.float32
     a, b = (torch.cat([x.flatten() for x in r.attributions.values()]) for r in (full, half))
     assert 0 < float((a - b).norm() / a.norm()) < 0.1

@@ -29,7 +29,6 @@ from faig_lab.attribution import Problem, Rule, discovered, integrate, quadratur
 from faig_lab.data import CLEAN
 from faig_lab.data.evaluation import paired_images
 from faig_lab.errors import UserError
-from faig_lab.networks import evaluate
 
 OVERLAP, ESTIMATOR, LINEAR = "overlap", "image_estimator", "linear_probe"
 
@@ -108,7 +107,8 @@ def prediction(
     for method, predictor in rivals.items():
         guesses += _guess(method, predictor, held_out)
     fitted = {OVERLAP: ("probe", len(probe)), ESTIMATOR: ("probe", len(probe)), LINEAR: (source, len(training))}
-    accuracy = accuracies(guesses, names, fitted, subject.problem.seed)
+    scenes = {image.name: image.scene or image.name for image in subject.data.held_out}
+    accuracy = accuracies(guesses, names, fitted, scenes, subject.problem.seed)
     tables = {"prediction": confusion(guesses, names), "prediction_overlaps": found, "prediction_accuracy": accuracy}
     limits: dict[str, float | None] = {f"prediction/threshold/{name}": value for name, value in thresholds.items()}
     return Findings(tables, guess_metrics(guesses, accuracy, names, main=OVERLAP) | limits)
@@ -128,9 +128,9 @@ def top_filters(problem: Problem, lr: Tensor, rule: Rule, percent: float) -> Ten
     """
     like = next(iter(problem.target.values()))
     batch = lr[None].to(like)
-    with torch.no_grad(), torch.autocast(like.device.type, problem.autocast, enabled=problem.autocast is not None):
-        reference = evaluate(problem.network, problem.target, batch).to(like.dtype)
-    args = (problem.network, problem.baseline, problem.target, batch, reference, rule, problem.autocast)
+    with torch.no_grad():
+        reference = problem.compute.output(problem.network, problem.target, batch).to(like.dtype)
+    args = (problem.network, problem.baseline, problem.target, batch, reference, rule, problem.compute)
     attributions = integrate(*args).attributions
     strength = problem.layout.gather({name: values.abs() for name, values in attributions.items()})
     return discovered(strength.double().cpu(), percent)

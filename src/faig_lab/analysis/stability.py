@@ -157,8 +157,9 @@ def refinements(problem: Problem, points: Sequence[int], authors_points: int) ->
 def precisions(problem: Problem) -> list[Comparison]:
     """The network's operations in bfloat16 (sums in single precision) against single precision throughout."""
     ends = _single(problem.baseline), _single(problem.target)
-    single = replace(problem, baseline=ends[0], target=ends[1], autocast=None, progress=None)
-    return [_compared("precision", ("bfloat16", replace(single, autocast=torch.bfloat16)), ("float32", single))]
+    exact, rough = (replace(problem.compute, autocast=dtype) for dtype in (None, torch.bfloat16))
+    single = replace(problem, baseline=ends[0], target=ends[1], compute=exact, progress=None)
+    return [_compared("precision", ("bfloat16", replace(single, compute=rough)), ("float32", single))]
 
 
 def _single(state: State) -> dict[str, Tensor]:

@@ -15,8 +15,7 @@ from torch import nn
 from faig_lab.analysis.examples import Example
 from faig_lab.analysis.masking import Judge, TableRow
 from faig_lab.analysis.rivals import Rivals
-from faig_lab.attribution import Attribution, Method, Problem
-from faig_lab.attribution.path import State
+from faig_lab.attribution import Attribution, Method, Problem, State
 from faig_lab.data import Degradation, StudyData
 from faig_lab.training import Retraining
 

@@ -10,7 +10,7 @@ from torch import nn
 from faig_lab.api.inputs import Images, probe_of
 from faig_lab.api.results import Result
 from faig_lab.api.weights import State, Weights, choice, state_of
-from faig_lab.attribution import Adaptive, Attribution, Method, Problem, Rule, quadrature
+from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
 from faig_lab.attribution.methods import faig, signed_share
 from faig_lab.build import PRECISIONS
@@ -31,6 +31,7 @@ def attribute(
     granularity: Granularity = "filter",
     rank_others: bool = False,
     precision: Literal["bfloat16", "float32", "float64"] = "float32",
+    memory: float | None = 3.0,
     device: torch.device | str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -53,6 +54,8 @@ def attribute(
             `F` below and in the result counts these.
         rank_others: score the parameters that are no kernels (biases, say) as well.
         precision: of the gradients; bfloat16 is autocast.
+        memory: of one gradient evaluation, in GB, about; larger images are cut into tiles that overlap by what the
+            network sees, with the same result. None: never.
         device: where to compute; None: where the target's weights are.
         seed: of the methods that draw.
         progress: called with the name of each (image, degradation) that is finished.
@@ -90,7 +93,7 @@ def attribute(
         degradations=degradations,
         rule=rule or quadrature("gauss_legendre", 16),
         seed=seed,
-        autocast=autocast,
+        compute=Compute(autocast=autocast, memory=memory),
         progress=progress,
         granularity=granularity,
         rank_others=rank_others,

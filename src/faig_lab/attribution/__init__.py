@@ -1,10 +1,10 @@
 """Which filters do which job: the path integral over weights and the scores made of it."""
 
 from faig_lab.attribution.adaptive import Adaptive
-from faig_lab.attribution.callback import AttributionCallback
+from faig_lab.attribution.compute import CompileMode, Compute, State
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.methods import Method, Problem
-from faig_lab.attribution.path import LossPath, PathIntegral, State, completeness_gap, integrate
+from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, integrate
 from faig_lab.attribution.probe import ProbeIntegral, integrate_probe
 from faig_lab.attribution.quadrature import RULES, Rule, quadrature
 from faig_lab.attribution.run import Attribution, attribute, load_attribution, save_attribution
@@ -22,7 +22,8 @@ __all__ = [
     "RULES",
     "Adaptive",
     "Attribution",
-    "AttributionCallback",
+    "CompileMode",
+    "Compute",
     "Contrast",
     "Kept",
     "LossPath",

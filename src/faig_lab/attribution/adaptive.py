@@ -1,13 +1,13 @@
 """Integrals by a fixed rule, or by nested rules of growing size until they have settled or a budget ends.
 
-Knows no network: an integrand is a function from α to tensors by name.
+Knows no network: an integrand is a function from points α to tensors by name at each of them.
 
 The nested rules are Clenshaw–Curtis with 3, 5, 9, 17, … points. On paths between real networks they are as good as
 Gauss–Legendre of the same size, and every point is used again (benchmarks/quadrature.py). Halving the worst panels
 instead gains nothing: ReLU kinks lie everywhere along the path.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,8 +19,8 @@ from faig_lab.attribution.quadrature import Rule, clenshaw_curtis
 from faig_lab.attribution.scores import discovered
 
 Tensors = Mapping[str, Tensor]
-Integrand = Callable[[float], Tensors]
-"""α → tensors by name; one gradient evaluation."""
+Integrand = Callable[[Sequence[float]], Iterable[Tensors]]
+"""Points α → tensors by name at each, in order; one gradient evaluation each."""
 
 Judge = Callable[[Sequence[Tensors]], tuple[Tensor, Tensor]]
 """Integrals so far of the K integrands → scores (K, F), and the completeness gap of each (K,)."""
@@ -94,10 +94,10 @@ class NestedIntegral:
 
     def advance(self) -> dict[str, Tensor]:
         """Evaluate the points that the next rule adds, and return its integral."""
-        for alpha in self._waiting[0][0].points.tolist():
-            if alpha not in self._known:
-                self._add(alpha, self._integrand(alpha))
-                self._known.add(alpha)
+        new = [alpha for alpha in self._waiting[0][0].points.tolist() if alpha not in self._known]
+        for alpha, values in zip(new, self._integrand(new), strict=True):
+            self._add(alpha, values)
+        self._known.update(new)
         return self._waiting.pop(0)[1]
 
     def _add(self, alpha: float, values: Tensors) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 from torch import nn
 
-from faig_lab.attribution.path import State
+from faig_lab.attribution.compute import State
 from faig_lab.attribution.run import Attribution
 from faig_lab.networks import snapshot
 

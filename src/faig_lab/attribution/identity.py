@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from faig_lab.attribution.adaptive import Adaptive
-from faig_lab.attribution.path import State
+from faig_lab.attribution.compute import Compute, State
 from faig_lab.attribution.quadrature import Rule
 from faig_lab.data import PairedImage
 from faig_lab.networks import FilterLayout, state_fingerprint
@@ -20,12 +19,14 @@ def identity(
     degradations: Sequence[str],
     layout: FilterLayout,
     rule: Rule | Adaptive,
-    autocast: torch.dtype | None,
+    compute: Compute,
 ) -> str:
     """A fingerprint of everything but the image that determines an image's sums; arguments of `integrate_probe`."""
     every_digit = rule if isinstance(rule, Adaptive) else (rule.points.tolist(), rule.weights.tolist())
     weights = [state_fingerprint(baseline), state_fingerprint(target), str(next(iter(target.values())).device.type)]
-    return fingerprint({"of": [str(network), *weights, list(degradations), repr(layout), repr(every_digit), autocast]})
+    return fingerprint(
+        {"of": [str(network), *weights, list(degradations), repr(layout), repr(every_digit), repr(compute)]}
+    )
 
 
 def of_image(image: PairedImage, same: str) -> str:

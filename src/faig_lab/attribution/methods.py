@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
+from faig_lab.attribution.compute import DEFAULT, Compute, State, in_format, memory_format
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
-from faig_lab.attribution.path import State
 from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
 from faig_lab.attribution.quadrature import Rule, right
 from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
 from faig_lab.attribution.spread import Spread
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.granularity import Granularity
-from faig_lab.networks import FilterLayout, evaluate
+from faig_lab.networks import FilterLayout
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Problem:
         degradations: the K degradations to tell apart.
         rule: the quadrature, fixed or adaptive.
         seed: of the methods that draw.
-        autocast: lower precision for the network's operations, or None.
+        compute: how gradients are computed: precision, memory, several points at once.
         progress: told after each integral.
         granularity: what is scored: a filter, or a weight, a channel, a layer.
         rank_others: score the parameters that are no kernels (biases, say) as well.
@@ -55,7 +55,7 @@ class Problem:
     degradations: tuple[str, ...]
     rule: Rule | Adaptive
     seed: int = 0
-    autocast: torch.dtype | None = None
+    compute: Compute = DEFAULT
     progress: Progress | None = field(default=None, repr=False)
     granularity: Granularity = "filter"
     rank_others: bool = False
@@ -86,7 +86,7 @@ class Problem:
             self.degradations,
             self.layout,
             rule,
-            self.autocast,
+            self.compute,
             self.progress,
             self.kept,
             self.spread,
@@ -176,7 +176,7 @@ def input_gradients(problem: Problem) -> Tensor:
 
     scores = torch.zeros(problem.shape, dtype=torch.float64)
     ends = problem.baseline, problem.target
-    same = identity(problem.network, *ends, problem.degradations, problem.layout, problem.rule, problem.autocast)
+    same = identity(problem.network, *ends, problem.degradations, problem.layout, problem.rule, problem.compute)
     for index, image in enumerate(problem.probe):
         if not problem.spread.own(index):
             continue
@@ -190,20 +190,26 @@ def input_gradients(problem: Problem) -> Tensor:
 def _input_gradients(problem: Problem, weights: State, image: PairedImage, degradation: str) -> Integrand:
     """α → ∂ΣF/∂w at clean + α (degraded − clean) for one image."""
     like = next(iter(weights.values()))
-    clean, degraded = image.lr[CLEAN][None].to(like), image.lr[degradation][None].to(like)
+    layout = memory_format(like, problem.compute.autocast)
+    clean, degraded = (image.lr[n][None].to(like).contiguous(memory_format=layout) for n in (CLEAN, degradation))
+    fixed, own = in_format(problem.target, layout), in_format(weights, layout)
+    scale = image.hr.shape[-1] // clean.shape[-1]
+    tiles = problem.compute.tiles(problem.network, fixed, clean, scale)
 
     def gradients(alpha: float) -> dict[str, Tensor]:
-        leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        with (
-            torch.enable_grad(),
-            torch.autocast(like.device.type, problem.autocast, enabled=problem.autocast is not None),
-        ):
-            output = evaluate(problem.network, {**problem.target, **leaves}, clean + alpha * (degraded - clean))
-        total = output.to(like.dtype).sum()
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return dict(zip(leaves, found, strict=True))
+        leaves = {name: weight.detach().requires_grad_() for name, weight in own.items()}
+        lr = torch.lerp(clean, degraded, alpha)
+        sums = [torch.zeros_like(weight) for weight in own.values()]
+        for tile in tiles:
+            with torch.enable_grad():
+                output = problem.compute.output(problem.network, {**fixed, **leaves}, tile.input(lr))
+                total = tile.core_of_output(output).to(like.dtype).sum()
+            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            for added, part in zip(sums, found, strict=True):
+                added += part
+        return dict(zip(leaves, sums, strict=True))
 
-    return gradients
+    return lambda alphas: map(gradients, alphas)
 
 
 def weight_change(problem: Problem) -> Tensor:

@@ -5,18 +5,20 @@ L(θ, x) = ‖F(θ, x) − x_gt‖², summed over pixels and channels (method.md
 included, the attributions add up to L(θ, x) − L(θ̄, x): completeness, whose gap is reported with every result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
+from faig_lab.attribution.compute import DEFAULT, Compute, State, in_format, memory_format
 from faig_lab.attribution.quadrature import Rule
-from faig_lab.networks import evaluate
+from faig_lab.attribution.tiles import Tile
 
-State = Mapping[str, Tensor]
-"""Parameters (and buffers) of a network by name."""
+Evaluated = tuple[list[Tensor], list[dict[str, Tensor]]]
+"""Loss, and gradients by name, at each of some points."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,13 @@ class LossPath:
         target: parameters θ; the same names and shapes. Buffers are taken from here.
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
-        autocast: run the network in this lower precision (e.g. bfloat16); the sums stay as they are.
+        compute: how: precision, memory, several points at once.
 
     Attributes:
         difference: θ − θ̄ of all parameters.
+
+    Raises:
+        UserError: the image cannot be cut into tiles that `compute.memory` is enough for.
     """
 
     def __init__(
@@ -87,23 +92,21 @@ class LossPath:
         target: State,
         lr: Tensor,
         hr: Tensor,
-        autocast: torch.dtype | None = None,
+        compute: Compute = DEFAULT,
     ) -> None:
-        self.network, self.baseline, self.target = network, baseline, target
-        self.lr, self.hr, self.autocast = lr, hr, autocast
-        self.difference = {name: target[name] - baseline[name] for name, _ in network.named_parameters()}
-        self._buffers = {name: value for name, value in target.items() if name not in self.difference}
+        layout = memory_format(lr, compute.autocast)
+        self.network, self.compute = network, compute
+        self.baseline, self.target = in_format(baseline, layout), in_format(target, layout)
+        self.lr, self.hr = lr.contiguous(memory_format=layout), hr
+        self.difference = {n: self.target[n] - self.baseline[n] for n, _ in network.named_parameters()}
+        self._buffers = {name: value for name, value in self.target.items() if name not in self.difference}
+        self._tiles = compute.tiles(network, self.target, lr, hr.shape[-1] // lr.shape[-1])
         self._ends: dict[float, Tensor] = {}
 
-    def gradients(self, alpha: float) -> dict[str, Tensor]:
-        """∂L/∂γ at γ(α) of all parameters: one forward and one backward; a loss at an end is remembered."""
-        point = {n: torch.lerp(self.baseline[n], self.target[n], alpha).requires_grad_() for n in self.difference}
-        with torch.enable_grad():
-            loss = self._loss(point)
-            gradients = torch.autograd.grad(loss, list(point.values()), allow_unused=True, materialize_grads=True)
-        if alpha in (0.0, 1.0):
-            self._ends[alpha] = loss.detach()
-        return dict(zip(point, gradients, strict=True))
+    def gradients(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
+        """∂L/∂γ of all parameters at γ(α) for each α: one forward and one backward; losses at ends are remembered."""
+        for start in range(0, len(alphas), self.compute.together):
+            yield from self._together(alphas[start : start + self.compute.together])
 
     def attribute(self, integral: State) -> PathIntegral:
         """What the integral of the gradients says: attributions and the losses at both ends.
@@ -113,14 +116,50 @@ class LossPath:
         with torch.no_grad():
             for alpha, state in ((0.0, self.baseline), (1.0, self.target)):
                 if alpha not in self._ends:
-                    self._ends[alpha] = self._loss({name: state[name] for name in self.difference})
+                    self._ends[alpha] = self._whole_loss({name: state[name] for name in self.difference})
         attributions = {name: total * self.difference[name] for name, total in integral.items()}
         return PathIntegral(attributions, float(self._ends[0.0]), float(self._ends[1.0]))
 
-    def _loss(self, parameters: State) -> Tensor:
-        with torch.autocast(self.lr.device.type, self.autocast, enabled=self.autocast is not None):
-            output = evaluate(self.network, {**self._buffers, **parameters}, self.lr)
-        return squared_error(output, self.hr)
+    def _together(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
+        """Gradients at so many points at once, tile by tile."""
+        points = [{n: torch.lerp(self.baseline[n], self.target[n], alpha) for n in self.difference} for alpha in alphas]
+        losses, found = _added(self._gradients_of_tile(points, tile) for tile in self._tiles)
+        self._ends |= {alpha: loss for alpha, loss in zip(alphas, losses, strict=True) if alpha in (0.0, 1.0)}
+        yield from found
+
+    def _gradients_of_tile(self, points: Sequence[State], tile: Tile) -> Evaluated:
+        """Losses and gradients of a tile at some points."""
+        lr, hr = tile.input(self.lr), tile.core_of_image(self.hr)
+        if len(points) == 1:
+            leaves = {name: value.requires_grad_() for name, value in points[0].items()}
+            with torch.enable_grad():
+                loss = self._loss(leaves, lr, hr, tile)
+                gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            return [loss.detach()], [dict(zip(leaves, gradients, strict=True))]
+        stacked = {name: torch.stack([point[name] for point in points]) for name in self.difference}
+        evaluate_all = vmap(grad_and_value(self._loss), in_dims=(0, None, None, None))
+        together, losses = evaluate_all(stacked, lr, hr, tile)
+        return list(losses), [{name: value[k] for name, value in together.items()} for k in range(len(points))]
+
+    def _whole_loss(self, parameters: State) -> Tensor:
+        losses = [self._loss(parameters, t.input(self.lr), t.core_of_image(self.hr), t) for t in self._tiles]
+        return torch.stack(losses).sum()
+
+    def _loss(self, parameters: State, lr: Tensor, hr: Tensor, tile: Tile) -> Tensor:
+        output = self.compute.output(self.network, {**self._buffers, **parameters}, lr)
+        return squared_error(tile.core_of_output(output), hr)
+
+
+def _added(tiles: Iterable[Evaluated]) -> Evaluated:
+    """The sums over the tiles of what is found in each of them."""
+    pieces = iter(tiles)
+    losses, gradients = next(pieces)
+    for more, further in pieces:
+        losses = [a + b for a, b in zip(losses, more, strict=True)]
+        for total, values in zip(gradients, further, strict=True):
+            for name, value in values.items():
+                total[name] += value
+    return losses, gradients
 
 
 def integrate(
@@ -130,7 +169,7 @@ def integrate(
     lr: Tensor,
     hr: Tensor,
     rule: Rule,
-    autocast: torch.dtype | None = None,
+    compute: Compute = DEFAULT,
 ) -> PathIntegral:
     """Integrate the loss gradient along the straight line from `baseline` to `target` by a fixed rule.
 
@@ -144,10 +183,10 @@ def integrate(
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
         rule: the quadrature.
-        autocast: run the network in this lower precision (e.g. bfloat16); the sums stay as they are.
+        compute: how: precision, memory, several points at once.
 
     Returns:
         Attributions of all floating parameters, and the two losses.
     """
-    path = LossPath(network, baseline, target, lr, hr, autocast)
+    path = LossPath(network, baseline, target, lr, hr, compute)
     return path.attribute(NestedIntegral(path.gradients, path.difference, [rule]).advance())

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Effort, Judge, integrate_together
+from faig_lab.attribution.compute import DEFAULT, Compute, State
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
-from faig_lab.attribution.path import LossPath, PathIntegral, State, completeness_gap
+from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap
 from faig_lab.attribution.quadrature import Rule
 from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.spread import Spread
@@ -111,7 +112,7 @@ def integrate_probe(
     degradations: Sequence[str],
     layout: FilterLayout,
     rule: Rule | Adaptive,
-    autocast: torch.dtype | None = None,
+    compute: Compute = DEFAULT,
     progress: Progress | None = None,
     kept: Kept | None = None,
     spread: Spread | None = None,
@@ -127,7 +128,7 @@ def integrate_probe(
         layout: the filters.
         rule: the quadrature. An adaptive one adds points image by image, to all degradations of an image alike,
             until the image's discriminative scores (against the mean of the others) have settled.
-        autocast: lower precision for the network's operations.
+        compute: how gradients are computed: precision, memory, several points at once.
         progress: told after each integral.
         kept: where each image's sums are kept, and are not computed if they are there.
         spread: over which processes the images are spread; each of them gets the whole result.
@@ -135,12 +136,12 @@ def integrate_probe(
     like = next(iter(target.values()))
     rows: dict[int, dict[str, Tensor]] = {}
     keep, spread = kept or Kept(), spread or Spread()
-    same = identity(network, baseline, target, degradations, layout, rule, autocast)
+    same = identity(network, baseline, target, degradations, layout, rule, compute)
 
     def integrate(image: PairedImage) -> dict[str, Tensor]:
         hr = image.hr[None].to(like)
         inputs = [image.lr[degradation][None].to(like) for degradation in degradations]
-        paths = [LossPath(network, baseline, target, lr, hr, autocast) for lr in inputs]
+        paths = [LossPath(network, baseline, target, lr, hr, compute) for lr in inputs]
         integrals, effort = integrate_together(
             [path.gradients for path in paths], paths[0].difference, rule, _judge(paths, layout)
         )

@@ -70,6 +70,11 @@ class AttributionSettings(Group):
     points: Count = Field(description="gradient evaluations per image and degradation; adaptive: at most")
     tolerance: float = Field(0.01, gt=0, lt=1, description="adaptive: relative error to settle to")
     precision: Literal["bfloat16", "float32", "float64"]
+    memory: float | None = Field(3.0, gt=0, description="GB of a gradient evaluation; larger images are cut into tiles")
+    together: Count = Field(1, description="points evaluated at once; pays for tiny images and networks")
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
+        None, description="mode of torch.compile; null: not compiled"
+    )
     granularity: Granularity = Field("filter", description="what is scored and masked")
     rank_other_parameters: bool = Field(False, description="score and mask biases and all that is no kernel, too")
     methods: dict[str, Node] = Field(min_length=1)
