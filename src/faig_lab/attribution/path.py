@@ -43,7 +43,7 @@ class PathIntegral:
     @property
     def total(self) -> float:
         """Σ_j a_j over all parameters, added in double precision."""
-        return sum(float(a.double().sum()) for a in self.attributions.values())
+        return float(torch.stack([a.double().sum() for a in self.attributions.values()]).sum())
 
     @property
     def gap(self) -> float:

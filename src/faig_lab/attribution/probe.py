@@ -182,7 +182,7 @@ def _reduce(results: Sequence[PathIntegral], effort: Effort, layout: FilterLayou
         "magnitude": torch.stack([_per_filter(result, layout, torch.abs) for result in results]),
         "signed": torch.stack([_per_filter(result, layout) for result in results]),
         "squared": torch.stack([_per_filter(result, layout, torch.square) for result in results]),
-        "others": torch.stack([numbers([_total(r.attributions[x.name]) for x in layout.others]) for r in results]),
+        "others": torch.stack([_others(result, layout) for result in results]),
         "total": numbers([result.total for result in results]),
         "loss_baseline": numbers([result.loss_baseline for result in results]),
         "loss_target": numbers([result.loss_target for result in results]),
@@ -214,8 +214,10 @@ def _per_filter(
     return layout.gather({name: of(result.attributions[name]) for name in names}).double().cpu()
 
 
-def _total(attributions: Tensor) -> float:
-    return float(attributions.double().sum())
+def _others(result: PathIntegral, layout: FilterLayout) -> Tensor:
+    """(P,) Σ a_j of each parameter that is not ranked, in float64 on the CPU."""
+    sums = [result.attributions[other.name].double().sum() for other in layout.others]
+    return torch.stack(sums).cpu() if sums else torch.zeros(0, dtype=torch.float64)
 
 
 def _report(result: ProbeIntegral, rule: Adaptive) -> None:
