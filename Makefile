@@ -1,6 +1,6 @@
 # make run    the whole study at laptop scale       make run ARGS="seed=1 attribution=signed_share"
 # make test   lint, types and tests                  make slow   real runs and builds
-# make bench  speed, as ratios measured in one run
+# make bench  speed, as ratios measured in one run   make study STUDY=blur_noise   one of experiments/, anew
 # Every target sets up what it needs in .venv; `make help` lists them.
 
 VENV := .venv
@@ -15,14 +15,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 && command -v $$p && break; done)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help run test slow bench clean
+.PHONY: help run test slow bench bench-gpu study clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make run     the whole study (experiment $(EXPERIMENT)); more settings: make run ARGS="seed=1 trainer=cpu"'
 	@echo 'make test    ruff, mypy and the quick tests; fails if any of them does'
 	@echo 'make slow    the slow tests: real runs, building the wheel'
-	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s floor (half an hour)'
+	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s floor (half an hour);'
+	@echo '             make bench-gpu on a GPU; some parts: make bench ARGS="--parts ab"'
+	@echo 'make study   a study of experiments/ from its commands: make study STUDY=blur_noise (minutes to hours)'
 	@echo 'make clean   remove .venv and what the tools left (not outputs/)'
 	@echo 'make help    this'
 
@@ -38,15 +40,24 @@ test: $(VENV)/.stamp-dev
 slow: $(VENV)/.stamp-dev
 	$(BIN)/pytest -m slow
 
-# The full network, trained just long enough to differ from its baseline, is what attribution is measured on.
-BENCH := outputs/bench
+# Results go to benchmarks/results. make bench ARGS="--parts ab --quick": some parts, on a smaller network.
+DEVICE ?= cpu
 bench: $(VENV)/.stamp-dev
 	$(PIP) opencv-python-headless
-	$(BIN)/python -m faig_lab experiment=blur_noise network=srresnet training.baseline.iterations=300 \
-		training.target.iterations=300 training.validate_every=300 logger=none hydra.run.dir=$(BENCH)
-	$(BIN)/python benchmarks/quadrature.py $(BENCH) --images 1 --csv $(BENCH)/quadrature.csv
-	$(BIN)/python benchmarks/attribution.py $(BENCH) --csv $(BENCH)/attribution.csv
-	$(BIN)/python benchmarks/training.py --csv $(BENCH)/training.csv
+	$(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
+
+bench-gpu:
+	@$(MAKE) --no-print-directory bench DEVICE=cuda
+
+# The commands of a study, into outputs/studies, and its tables and figures into experiments/. What is trained stays.
+STUDY ?=
+DATA ?=
+STUDIES := $(patsubst experiments/%/run.sh,%,$(sort $(wildcard experiments/*/run.sh)))
+study: $(VENV)/.stamp-run
+	@test -n "$(filter $(STUDY),$(STUDIES))" || { echo 'error: STUDY=$(STUDY): no such study; one of: $(STUDIES)' >&2; exit 1; }
+	@test -d "$(DATA)/train" || ! grep -q DATA experiments/$(STUDY)/run.sh || { \
+		echo 'error: DATA=$(DATA): the study $(STUDY) needs a folder with train/, probe/ and test/ in it' >&2; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" DATA="$(DATA)" sh -ex experiments/$(STUDY)/run.sh
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist build

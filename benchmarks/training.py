@@ -1,66 +1,30 @@
-"""Training steps a second against a plain loop, and what bfloat16 does to the quality.
+"""Part c: training steps a second against a plain loop, and what bfloat16 does to the quality.
 
-    pip install opencv-python-headless        # only the plain loop needs it
-    python benchmarks/training.py --csv training.csv
-
-The plain loop is written as super-resolution trainers commonly are: the dataset degrades the whole photograph with
-OpenCV and crops afterwards, the network computes in float32 and NCHW. Ours is the study's own training: crops first,
-degraded as a batch with real pixels around them. Both train the full SRResNet on the embedded photographs with the
-same batch and patch, in turns of some steps each, the first of which are not counted; data loading is part of a step.
-`--quality N` also trains the small network for N steps in float32 and in bfloat16 and compares their PSNR.
+Both train the full network on the same photographs with the same batch and patch, in turns; data loading and
+degradation are part of a step. Ours is the study's own training with everything that happens in every step.
 """
 
-import argparse
-import csv
+import importlib.util
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from faig_lab.build import make, make_degradation, make_loop, make_module, make_network
-from faig_lab.config import Settings, check, compose
+from benchmarks import plain
+from benchmarks.case import data_of, settings_of
+from benchmarks.measuring import Table, cores, settle
+from benchmarks.plan import Plan
+from faig_lab.build import make_degradation, make_loop, make_module, make_network, trainer_arguments
+from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, StudyData
 from faig_lab.training import Trained, fit
 
-SETTINGS = ("experiment=blur_noise", "training.batch_size=16", "training.patch_size=64")
 WARM_UP = 3
-
-
-class WholeImages(Dataset[tuple[Tensor, Tensor]]):
-    """Degrade a whole photograph with OpenCV, then crop: the common way."""
-
-    def __init__(self, photographs: list[NDArray[np.uint8]], patch: int, length: int) -> None:
-        self.photographs, self.patch, self.length = photographs, patch, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        import cv2
-
-        random = np.random.default_rng(index)
-        hr = self.photographs[random.integers(len(self.photographs))].astype(np.float32) / 255
-        hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
-        lr = cv2.GaussianBlur(hr, (21, 21), 2.0) if random.random() < 0.5 else hr
-        lr = cv2.resize(lr, (hr.shape[1] // 2, hr.shape[0] // 2), interpolation=cv2.INTER_CUBIC)
-        if random.random() < 0.5:
-            lr = lr + random.normal(0, 0.1, lr.shape).astype(np.float32)
-        lr = np.round(np.clip(lr, 0, 1) * 255) / 255
-        small = self.patch // 2
-        top, left = (int(random.integers(side - small + 1)) for side in lr.shape[:2])
-        hr = hr[2 * top : 2 * top + self.patch, 2 * left : 2 * left + self.patch]
-        return _tensor(lr[top : top + small, left : left + small]), _tensor(hr)
-
-
-def _tensor(pixels: NDArray[np.floating]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+COLUMNS = ("what", "precision", "seconds_per_step", "steps_per_second", "times_as_fast")
+QUALITY_COLUMNS = ("precision", "steps", "input", "psnr", "difference_to_float32")
 
 
 class Clock(pl.Callback):
@@ -70,44 +34,73 @@ class Clock(pl.Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, *arguments: object, **more: object) -> None:
+        settle()
         self.ends.append(time.perf_counter())
 
 
-def plain(settings: Settings, data: StudyData, steps: int, workers: int) -> list[float]:
-    """Seconds of each step of the plain loop."""
-    network = make_network(settings)
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.9, 0.99))
-    average = {name: value.detach().clone() for name, value in network.named_parameters()}
-    size, patch = settings.training.batch_size, settings.training.patch_size
-    images = WholeImages([photograph.pixels for photograph in data.train], patch, size * (steps + WARM_UP))
-    ends = []
-    for lr, hr in DataLoader(images, batch_size=size, num_workers=workers):
-        optimizer.zero_grad()
-        loss = (network(lr) - hr).abs().mean()
-        loss.backward()
-        optimizer.step()
-        for name, value in network.named_parameters():
-            average[name].mul_(0.999).add_(value.detach(), alpha=0.001)
-        loss.item()
-        ends.append(time.perf_counter())
-    return _differences(ends)
+def measure(plan: Plan, device: str, folder: Path) -> None:
+    """Write training.csv and quality.csv."""
+    speed(plan, device, Table(folder / "training.csv", COLUMNS))
+    quality(plan, device, Table(folder / "quality.csv", QUALITY_COLUMNS))
 
 
-def ours(settings: Settings, data: StudyData, steps: int) -> list[float]:
-    """Seconds of each step of the study's own training."""
+def speed(plan: Plan, device: str, table: Table) -> None:
+    """Seconds of a step of each, in turns; the ratio is to the faster plain loop."""
+    sizes = (f"training.batch_size={plan.batch}", f"training.patch_size={plan.patch}")
+    mixed = settings_of(device, *plan.network, *sizes)
+    single = settings_of(device, *plan.network, *sizes, "trainer.precision=32-true")
+    data = data_of(mixed)
+    plain_ways: dict[tuple[str, str], Callable[[], list[float]]] = {}
+    our_ways = {
+        ("ours, float32", "32-true"): partial(_ours, single, data, plan),
+        ("ours", trainer_arguments(mixed)["precision"]): partial(_ours, mixed, data, plan),
+    }
+    if importlib.util.find_spec("cv2"):
+        for workers in sorted({0, min(2, cores())}):
+            name = f"plain loop, {workers or 'no'} worker{'s' * (workers != 1)}"
+            plain_ways[name, "32-true"] = partial(_plain, mixed, data, plan, workers, device)
+    else:
+        print("  OpenCV is missing, so there is no plain loop to compare with: pip install opencv-python-headless")
+    ways = plain_ways | our_ways
+    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    for _ in range(plan.turns):
+        for way, run in ways.items():
+            taken[way] += run()
+    medians = {way: statistics.median(values) for way, values in taken.items()}
+    fastest = min((value for (name, _), value in medians.items() if name.startswith("plain")), default=None)
+    for (name, precision), value in medians.items():
+        table.add(
+            what=name,
+            precision=precision,
+            seconds_per_step=value,
+            steps_per_second=1 / value,
+            times_as_fast=fastest / value if fastest else None,
+        )
+
+
+def _plain(settings: Settings, data: StudyData, plan: Plan, workers: int, device: str) -> list[float]:
+    pixels = [photograph.pixels for photograph in data.train]
+    images = plain.WholeImages(pixels, plan.patch, plan.batch * (plan.steps + WARM_UP))
+    return _differences(plain.train(make_network(settings).to(device), images, plan.batch, workers))
+
+
+def _ours(settings: Settings, data: StudyData, plan: Plan) -> list[float]:
     clock = Clock()
-    _train(settings, data, steps + WARM_UP, clock)
+    _train(settings, data, plan.steps + WARM_UP, clock)
     return _differences(clock.ends)
 
 
-def _train(settings: Settings, data: StudyData, steps: int, *callbacks: pl.Callback) -> Trained:
+def _train(settings: Settings, data: StudyData, steps: int, clock: Clock | None = None) -> Trained:
+    """A target's training of so many steps; validated at its end, but for a training that is timed."""
     degradation = make_degradation(settings)
     phase = settings.training.target.model_copy(update={"iterations": steps, "restart_every": steps})
     training = settings.training.model_copy(update={"target": phase, "validate_every": steps})
-    settings = settings.model_copy(update={"training": training})
+    trainer = settings.trainer.model_copy(update={} if clock is None else {"limit_val_batches": 0})
+    settings = settings.model_copy(update={"training": training, "trainer": trainer})
     patches = PatchDataset(data.train, training.patch_size, degradation.margin, settings.seed, "target")
     module = make_module(settings, "target", degradation, None)
-    validation = data.probe if not callbacks else data.probe[:1]
+    validation = data.probe if clock is None else ()
+    callbacks = [clock] if clock is not None else []
     return fit(module, patches, validation, make_loop(settings), publish=lambda trained: None, callbacks=callbacks)
 
 
@@ -115,51 +108,20 @@ def _differences(ends: list[float]) -> list[float]:
     return [b - a for a, b in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]
 
 
-def speed(steps: int, repeats: int, workers: int) -> Iterator[dict[str, object]]:
-    """Steps a second of both, in turns."""
-    settings = check(compose([*SETTINGS, "network=srresnet"]))
-    single = check(compose([*SETTINGS, "network=srresnet", "trainer.precision=32-true"]))
-    data = make(settings.data).load(make_degradation(settings), settings.seed)
-    taken: dict[str, list[float]] = {"plain": [], "ours, float32": [], "ours": []}
-    for _ in range(repeats):
-        taken["plain"] += plain(settings, data, steps, workers)
-        taken["ours, float32"] += ours(single, data, steps)
-        taken["ours"] += ours(settings, data, steps)
-    medians = {name: statistics.median(values) for name, values in taken.items()}
-    for name, value in medians.items():
-        ratio = medians["plain"] / value
-        yield {"what": name, "seconds a step": f"{value:.4f}", "ratio": f"{ratio:.2f}"}
-
-
-def quality(steps: int) -> Iterator[dict[str, object]]:
-    """Validation PSNR after equal steps in both precisions."""
-    for precision in ("32-true", "auto"):
-        settings = check(compose([*SETTINGS, f"trainer.precision={precision}"]))
-        data = make(settings.data).load(make_degradation(settings), settings.seed)
-        last = _train(settings, data, steps).history[-1]
-        yield {"what": f"PSNR after {steps} steps, {precision}"} | {
-            name: f"{value:.3f}" for name, value in last.items() if name.startswith("psnr/")
-        }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10, help="counted steps of a turn")
-    parser.add_argument("--repeats", type=int, default=3, help="turns")
-    parser.add_argument("--workers", type=int, default=0, help="of the plain loop's loader")
-    parser.add_argument("--quality", type=int, default=0, metavar="N", help="compare PSNR after N steps")
-    parser.add_argument("--csv", type=Path)
-    given = parser.parse_args()
-    rows = []
-    for row in [*speed(given.steps, given.repeats, given.workers), *(quality(given.quality) if given.quality else ())]:
-        rows.append(row)
-        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    if given.csv is not None:
-        with given.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-if __name__ == "__main__":
-    main()
+def quality(plan: Plan, device: str, table: Table) -> None:
+    """PSNR after equal steps on the same samples, in float32 and in the precision that training takes."""
+    sizes = (f"training.batch_size={plan.batch}", f"training.patch_size={plan.patch}")
+    reference: dict[str, float] = {}
+    for precision in ("32-true", "bf16-mixed"):
+        settings = settings_of(device, *plan.small, *sizes, f"trainer.precision={precision}")
+        last = _train(settings, data_of(settings), plan.quality_steps).history[-1]
+        found = {key.removeprefix("psnr/"): float(value) for key, value in last.items() if key.startswith("psnr/")}
+        reference = reference or found
+        for name, value in found.items():
+            table.add(
+                precision=precision,
+                steps=plan.quality_steps,
+                input=name,
+                psnr=f"{value:.3f}",
+                difference_to_float32=f"{value - reference[name]:+.3f}",
+            )

@@ -29,6 +29,10 @@ def leave_run(folder, seed, state="done"):
     ]
     head = "method,percent,masked,own,other,specificity,specificity_std"
     (folder / "tables" / "specificity.csv").write_text("\n".join([head, *lines]) + "\n")
+    metrics = {"psnr/target/blur": 22.0 + seed, "prediction/accuracy": 0.9}
+    if seed == 2:
+        metrics["only/last"] = 1 / 3
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     psnr = [
         f"{name},{d},a,{20 + 2 * i},0.8" for i, name in enumerate(("baseline", "target")) for d in ("blur", "noise")
     ]
@@ -73,6 +77,26 @@ def test_tables_page_and_words(sweep, tmp_path, capsys):
     assert all(float(row["specificity"]) == pytest.approx(0.4) for row in differences)
     assert {row["gain"] for row in table(folder, "gains")} == {"2.0"}
     assert 'href="../../sweep/0' not in (folder / "compare.html").read_text()  # these runs have no report
+
+
+def test_every_metric_over_the_seeds(sweep, tmp_path):
+    """Mean, t-interval and the value of each seed; an experiment of another network has rows of its own."""
+    leave_run(tmp_path / "outputs" / "other", 7)
+    config = tmp_path / "outputs" / "other" / "config.yaml"
+    config.write_text(config.read_text().replace("x.SRResNet", "x.SRCNNStyle"))
+    assert main(["task=compare", f"runs=[{sweep},outputs/other]", "hydra.run.dir=here"]) == 0
+    rows = {(row["group"], row["metric"]): row for row in table(tmp_path / "here", "metrics")}
+    assert len(rows) == 3 + 2
+    row = rows["SRResNet", "psnr/target/blur"]
+    assert (row["n"], row["mean"]) == ("3", "23.0")
+    half = 4.302653 / 3**0.5  # as above, with s = 1
+    assert (float(row["low"]), float(row["high"])) == pytest.approx((23 - half, 23 + half), abs=1e-4)
+    assert [row[f"seed {seed}"] for seed in (0, 1, 2, 7)] == ["22.0", "23.0", "24.0", ""]
+    exact = rows["SRResNet", "prediction/accuracy"]
+    assert (exact["low"], exact["mean"], exact["high"]) == ("0.9", "0.9", "0.9")
+    alone = rows["SRResNet", "only/last"]
+    assert (alone["n"], alone["low"], alone["seed 2"], alone["seed 1"]) == ("1", "", "0.333333", "")
+    assert rows["SRCNNStyle", "psnr/target/blur"]["seed 7"] == "29.0"
 
 
 @pytest.mark.parametrize("runs", ["outputs/sweep/*", "[outputs/sweep/0,outputs/sweep/1]", "outputs"])

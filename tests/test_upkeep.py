@@ -11,7 +11,7 @@ from faig_lab.__main__ import main
 from faig_lab.config.settings import PruneSettings
 from faig_lab.networks import SRResNet, save_weights
 from faig_lab.training import Entry, lock_of
-from faig_lab.training.fit import Trained
+from faig_lab.training.plan import Trained
 from faig_lab.upkeep import PARTIAL, SOUND, Found, remove, survey, to_remove
 
 DAY = 86400

@@ -9,7 +9,7 @@ from faig_lab.config import check
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
 from faig_lab.reporting import finished_runs
-from faig_lab.reporting.comparison import MEASURES, Comparison, Estimate
+from faig_lab.reporting.comparison import MEASURES, Comparison, Estimate, estimate
 from faig_lab.reporting.comparison_page import sentences, warnings, write_comparison
 from faig_lab.reporting.tables import write_table
 
@@ -38,11 +38,12 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def write_tables(folder: Path, comparison: Comparison) -> None:
-    """Write comparison.csv (tidy), means.csv, differences.csv and gains.csv."""
+    """Write comparison.csv (tidy), means.csv, differences.csv, gains.csv and metrics.csv."""
     write_table(folder / "comparison.csv", list(_tidy(comparison)))
     write_table(folder / "means.csv", list(_means(comparison)))
-    for name, rows in (("differences", _differences(comparison)), ("gains", _gains(comparison))):
-        found = list(rows)
+    others = {"differences": _differences, "gains": _gains, "metrics": _metrics}
+    for name, rows in others.items():
+        found = list(rows(comparison))
         if found:
             write_table(folder / f"{name}.csv", found)
 
@@ -86,10 +87,29 @@ def _gains(comparison: Comparison) -> Iterator[Mapping[str, object]]:
             if gain is not None:
                 psnr = {n: comparison.psnr(group, n, name) for n in ("bicubic", "baseline", "target")}
                 means = {f"psnr/{n}": one.mean if one else None for n, one in psnr.items()}
-                yield {"group": group, "degradation": name, **_cells("gain", gain), **means}
+                yield {"group": group, "degradation": name, **_cells("gain", gain), **_rounded(means)}
 
 
-def _cells(name: str, found: Estimate | None) -> dict[str, float | int | None]:
+def _metrics(comparison: Comparison) -> Iterator[Mapping[str, object]]:
+    """Every number of metrics.json: its mean over the seeds of a group, the interval, and the value of each seed."""
+    for group in comparison.groups:
+        by_seed = comparison.metrics(group)
+        for metric in dict.fromkeys(name for values in by_seed.values() for name in values):
+            values = {seed: found.get(metric) for seed, found in by_seed.items()}
+            one = estimate(values.values())
+            if one is not None:
+                numbers = {"mean": one.mean, "low": one.low, "high": one.high}
+                numbers |= {f"seed {seed}": value for seed, value in values.items()}
+                yield {"group": group, "metric": metric, "n": one.n, **_rounded(numbers)}
+
+
+def _cells(name: str, found: Estimate | None) -> Mapping[str, float | int | None]:
     if found is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_n": 0}
-    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_n": found.n}
+    ends = {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {**_rounded(ends), f"{name}_n": found.n}
+
+
+def _rounded(numbers: Mapping[str, float | None]) -> Mapping[str, float | None]:
+    """Six digits: more than another processor repeats, and a table that people can read."""
+    return {name: None if number is None else float(f"{number:.6g}") for name, number in numbers.items()}

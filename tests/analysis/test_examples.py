@@ -4,8 +4,10 @@ import pytest
 import reference
 import torch
 
-from faig_lab.analysis import examples, mask
+from faig_lab.analysis import examples, images_to_show, mask
+from faig_lab.analysis.examples import colourfulness
 from faig_lab.attribution import discovered
+from faig_lab.data import PairedImage
 
 
 def test_examples_are_the_outputs_of_the_networks_they_name(network, make_judge, make_attribution):
@@ -32,3 +34,22 @@ def test_examples_are_the_outputs_of_the_networks_they_name(network, make_judge,
 
 def test_no_positions_are_no_examples(network, make_judge, make_attribution):
     assert examples(make_judge(network), make_attribution(network), "faig", 10, []) == []
+
+
+def test_colourfulness_of_grey_and_of_two_halves():
+    grey = torch.rand(1, 4, 6, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1)
+    assert colourfulness(grey) == 0
+    halves = torch.zeros(3, 4, 6)
+    halves[0, :, :3] = 1  # red beside black: red − green is 1 and 0, (red + green) / 2 − blue half of that
+    assert colourfulness(halves) == pytest.approx((0.5**2 + 0.25**2) ** 0.5 * (1 + 0.3))
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"), [([0, 4], [0, 2]), ([1, 3], [1, 0]), ([2], [2, 0]), ([4], [4, 0]), ([], [0, 2])]
+)
+def test_the_first_colour_photograph_is_shown_first(colour, expected):
+    images = [PairedImage(str(k), torch.full((3, 4, 4), 0.5), {"clean": torch.zeros(3, 2, 2)}) for k in range(5)]
+    for position in colour:
+        images[position].hr[0, :2] = 1
+    assert images_to_show(images) == expected
+    assert images_to_show(images[:1]) == [0]

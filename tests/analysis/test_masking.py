@@ -74,8 +74,11 @@ def test_the_bounds_are_computed_once(network, make_judge):
     calls = []
     network.register_forward_pre_hook(lambda *arguments: calls.append(1))
     for _ in range(3):
-        judge.judge(judge.target, "blur")
+        judge.judge(dict(judge.target), "blur")
     one_pass = 2  # images of two sizes
+    assert len(calls) == one_pass * (2 + 3)
+    assert judge.judge(judge.target, "blur").output_difference == 0
+    assert judge.outputs(judge.target, "blur") is judge.ends("blur").outputs
     assert len(calls) == one_pass * (2 + 3)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import mask, modulate, modulation
+from faig_lab.analysis import images_to_show, mask, modulate, modulation
 from faig_lab.networks import FilterLayout, SRResNet
 
 
@@ -101,6 +101,13 @@ def test_the_sweep(degradations):
         target = subject.judge.outputs(subject.target, example.degradation)[1]
         assert torch.equal(example.restored[f"{names[0]}/1"], target)
     assert set(found.metrics) == {f"best_strength/{name}/{shown}" for name in names for shown in degradations}
+
+
+def test_without_a_choice_a_colour_photograph_is_pictured():
+    subject = subject_of(("blur", "noise"))
+    found = modulation(subject, strengths=[0, 1], pictured=[1], percent=10)
+    first = images_to_show(subject.data.held_out)[0]
+    assert {example.image for example in found.examples} == {subject.data.held_out[first].name}
 
 
 def test_all_filters_at_zero_are_the_baseline_but_for_its_biases():

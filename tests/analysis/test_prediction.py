@@ -151,8 +151,11 @@ def test_confusion_counts_every_answer():
     assert counts["blur+noise", "noise"] == counts["blur+noise", "blur"] == 1
 
 
+APART = {"one": "one", "two": "two"}
+
+
 def test_accuracies_by_hand():
-    with_clean, forced = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, seed=0)
+    with_clean, forced = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, APART, seed=0)
     assert with_clean["value"] == pytest.approx((0.5 + 0.5 + 1) / 3)
     assert (with_clean["low"], with_clean["high"]) == pytest.approx((1 / 3, 1))  # either image alone
     assert (with_clean["images"], with_clean["inputs"], with_clean["fitted_crops"]) == (2, 6, 4)
@@ -160,12 +163,40 @@ def test_accuracies_by_hand():
 
 
 def test_one_image_has_no_interval():
-    (row,) = accuracies(SAID[:2], ("blur",), {"overlap": ("probe", 4)}, seed=0)
+    (row,) = accuracies(SAID[:2], ("blur",), {"overlap": ("probe", 4)}, APART, seed=0)
     assert (row["value"], row["low"], row["high"]) == (1, None, None)
 
 
+def test_whole_photographs_are_resampled():
+    """Two crops of one photograph, one right and one wrong, say nothing about how much photographs differ."""
+    halves = [
+        Guess("overlap", image, "blur", said, said)
+        for image, said in (("a_left", "blur"), ("a_right", "clean"), ("b_left", "blur"), ("b_right", "clean"))
+    ]
+    fitted = {"overlap": ("probe", 4)}
+    (apart,) = accuracies([*halves, *CLEANS], ("blur",), fitted, {name: name for name in ALIKE}, seed=0)
+    (alike,) = accuracies([*halves, *CLEANS], ("blur",), fitted, ALIKE, seed=0)
+    assert (apart["photographs"], alike["photographs"], alike["images"], alike["inputs"]) == (4, 2, 4, 8)
+    assert apart["value"] == alike["value"] == 0.75
+    assert apart["low"] < 0.75 < apart["high"]
+    assert (alike["low"], alike["high"]) == (0.75, 0.75)  # both photographs are as hard
+
+
+ALIKE = {f"{scene}_{side}": scene for scene in "ab" for side in ("left", "right")}
+CLEANS = [Guess("overlap", image, "clean", "clean", "blur") for image in ALIKE]
+
+
+def test_the_photographs_are_those_of_the_held_out_images():
+    subject = subject_of()
+    images = tuple(replace(image, scene="one") for image in subject.data.held_out)
+    for held_out, photographs in ((subject.data.held_out, 2), (images, 1)):
+        found = run(replace(subject, data=replace(subject.data, held_out=held_out)))
+        assert {row["photographs"] for row in found.tables["prediction_accuracy"]} == {photographs}
+        assert (found.metrics["prediction/accuracy_low"] is None) == (photographs == 1)
+
+
 def test_metrics_of_the_main_method_and_the_mix():
-    rows = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, seed=0)
+    rows = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, APART, seed=0)
     metrics = guess_metrics(SAID, rows, NAMES, main="overlap")
     assert metrics["prediction/balanced_accuracy"] == 1
     assert metrics["prediction/accuracy_low"] == pytest.approx(1 / 3)

@@ -46,5 +46,6 @@ def test_the_window_holds_the_edges() -> None:
 
 
 def test_titles_wrap_without_parting_number_and_percent_sign() -> None:
-    assert _wrapped("1 % deblurring filters masked") == "1 % deblurring\nfilters masked"
-    assert _wrapped("target") == "target"
+    assert _wrapped("1 % deblurring filters masked", 6) == "1\N{NO-BREAK SPACE}% deblurring\nfilters masked"
+    assert _wrapped("1 % of all", 30) == "1\N{NO-BREAK SPACE}% of all"
+    assert _wrapped("target", 6) == "target"

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from faig_lab.reporting.figures import masking_curves, specificity
+from faig_lab.reporting.pictures import TRUTH, PictureRow, Pictures, Tile, before_after, input_title, masked_title
 from faig_lab.reporting.run_files import read_run
 from faig_lab.reporting.style import drawing, legend_columns
 from faig_lab.reporting.tables import read_table, write_table
@@ -59,9 +61,20 @@ def test_legends_are_within_the_figure(make_run: MakeRun, degradations: Sequence
     assert ("all of these together" in labels) == (len(degradations) > 2)
 
 
+@pytest.mark.parametrize("degradations", [("blur", "noise"), SHORT, LONG])
+def test_titles_above_pictures_do_not_overlap(degradations: Sequence[str]) -> None:
+    black = Tile(np.zeros((8, 8, 3)), 20.0)
+    titles = [input_title(degradations[0]), "baseline", "target", *(masked_title(d, 0.5) for d in degradations), TRUTH]
+    figure = drawn(before_after(Pictures(degradations[0], [PictureRow("a", dict.fromkeys(titles, black))])))
+    boxes = [panel.title.get_window_extent() for panel in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(box.y1 < figure.bbox.height + 1 for box in boxes)
+
+
 def test_a_legend_of_short_names_is_one_row() -> None:
     assert legend_columns(["FAIG", "signed share", "random"]) == 3
     assert legend_columns([]) == 1
+    assert legend_columns(["x" * 22] * 5) == 3  # three and two, not four and one
     assert legend_columns(["x" * 200, "y"]) == 1
 
 

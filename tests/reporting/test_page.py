@@ -106,6 +106,28 @@ def test_nothing_is_wider_than_the_window(page, run, size):
     assert page.js(loose) == 0
 
 
+@pytest.mark.parametrize("degradations", [("blur", "noise"), ("blur", "noise", "jpeg")])
+def test_no_matrix_is_cut_and_no_name_is_broken(chromium, make_run, degradations):
+    folder = make_run(degradations)
+    write_report(folder)
+    chromium.scheme("light")
+    chromium.open(folder / "report.html", *DESKTOP)
+    boxes = "[...document.querySelectorAll('.matrices .scroll')]"
+    assert chromium.js(f"{boxes}.length") == 3
+    assert chromium.js(f"{boxes}.filter(box => box.scrollWidth > box.clientWidth).length") == 0
+    # The longest word of a row's name stands on one line.
+    words = "[...document.querySelectorAll('.heat tbody th')].map(head => head.scrollWidth - head.clientWidth)"
+    assert max(chromium.js(words)) == 0
+
+
+def test_a_number_keeps_its_unit(page, run):
+    parted = (
+        r"[...document.querySelectorAll('main p, figcaption')].filter(e => /\d (%|dB|kB)(?!\w)/.test(e.textContent))"
+    )
+    assert page.js(f"{parted}.map(e => e.textContent)") == []
+    assert "\N{NO-BREAK SPACE}" not in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_wipe_follows_keys_pointer_and_finger(page):
     edge = "document.querySelector('figure[data-view=wipe] .stage').style.getPropertyValue('--edge')"
     left, top, width, height = box(page, "figure[data-view=wipe] .stage")

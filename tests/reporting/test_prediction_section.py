@@ -31,7 +31,7 @@ def make(make_run):
         accuracy = [
             {
                 "method": method, "measure": measure, "fitted_on": "probe", "fitted_crops": 16, "images": 6,
-                "inputs": 60, "value": value, "low": value - 0.1 if interval else None,
+                "photographs": 3, "inputs": 60, "value": value, "low": value - 0.1 if interval else None,
                 "high": min(1, value + 0.1) if interval else None,
             }
             for method, (balanced, with_clean) in right.items()
@@ -58,10 +58,18 @@ def said(folder):
 def test_the_aim_is_reached_or_not(make):
     text = said(make())
     assert "Asked whether an input is blurred or noisy, top-k overlap is right for 100 % (90 to 100 %)" in text
+    assert "of 60 inputs, cut from 3 held-out photographs (balanced accuracy, 95 % interval over photographs)" in text
     assert "at least the 95 % that were the aim. Since every input was named rightly" in text
     text = said(make(right=RIGHT | {"overlap": (0.9, 0.8)}))
     assert "less than the 95 % that were the aim." in text
     assert "Since every input" not in text
+
+
+def test_an_older_run_resampled_images(make):
+    folder = make()
+    table = folder / "tables" / "prediction_accuracy.csv"
+    table.write_text(table.read_text().replace("photographs", "unknown"))
+    assert "cut from 6 held-out images (balanced accuracy, 95 % interval over images)" in said(folder)
 
 
 def test_the_most_frequent_error_is_named(make):

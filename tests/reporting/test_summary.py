@@ -14,7 +14,7 @@ def test_numbers_report_and_commands(make_run: MakeRun) -> None:
     run = make_run()
     (run / "report.html").touch()
     text = summary(run, SimpleNamespace(folder=Path("a run/wandb/offline-run-1"), url=None))
-    assert "(122 of 12,240)" in text
+    assert text.startswith("\nMasking 1 % of the filters (122 of 12,240) found by FAIG")
     assert "deblurring filters remove   85 % of deblurring    22 % of denoising" in text
     assert "FAIG" in text
     assert "+4.50" in text

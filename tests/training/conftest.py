@@ -22,7 +22,7 @@ class Tiny:
         self.seed, self.stream, self.clean = 0, "target", False
         self.workers, self.checkpoint_every = 0, 500
         self.precision, self.channels_last = "32-true", False
-        self.loss = torch.nn.L1Loss()
+        self.loss, self.adam, self.trainer = torch.nn.L1Loss(), {}, {}
         parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=5), "noise": GaussianNoise(sigma=0.1)}
         self.degradation = Degradation(parts, Downsample(), scale=2)
         pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
@@ -40,7 +40,7 @@ class Tiny:
 
     def module(self):
         schedule = Schedule(self.steps, self.rate, self.restart_every, self.lowest)
-        optimizer = partial(torch.optim.Adam, betas=BETAS)
+        optimizer = partial(torch.optim.Adam, betas=BETAS, **self.adam)
         return SRModule(
             self.network(),
             self.degradation,
@@ -54,7 +54,7 @@ class Tiny:
         )
 
     def fit(self, publish=lambda trained: None, callbacks=(), on_row=None, checkpoint=None):
-        trainer = {"accelerator": "cpu", "devices": 1, "precision": self.precision}
+        trainer = {"accelerator": "cpu", "devices": 1, "precision": self.precision} | self.trainer
         loop = Loop(self.batch_size, self.decay, self.validate_every, self.workers, trainer, self.checkpoint_every)
         return fit(
             self.module(), self.patches(), self.validation, loop, publish, callbacks, on_row, checkpoint=checkpoint

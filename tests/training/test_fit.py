@@ -1,6 +1,6 @@
 """A handful of real training steps: reproducible, done again by a plain loop, and safe to break off."""
 
-import importlib
+import copy
 import logging
 import math
 import signal
@@ -10,15 +10,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from faig_lab.attribution import AttributionCallback
+from faig_lab.attribution.callback import AttributionCallback
 from faig_lab.data import degrade
 from faig_lab.data.patches import collate
 from faig_lab.errors import UserError
 from faig_lab.networks import load_weights
 from faig_lab.training import METRICS, quality, resolve_precision
-
-FIT = importlib.import_module("faig_lab.training.fit")  # the module, which the function of its name hides
 
 
 def same(some, other):
@@ -139,6 +139,60 @@ def test_every_precision_that_can_be_set_trains(tiny, precision):
     trained = tiny.fit()
     assert all(torch.isfinite(value).all() for value in trained.state.values())
     assert all(math.isfinite(value) for row in trained.history for value in row.values())
+
+
+def test_the_average_is_that_of_torch_up_to_rounding_with_buffers_as_they_are_last(tiny):
+    """Against torch's AveragedModel, which Lightning's callback would use; a layer with buffers is put in front."""
+    networks, means = [], []
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer, module):
+            self.expected = AveragedModel(
+                module, avg_fn=lambda mean, value, n: mean.lerp(value, float(1 - min(tiny.decay, (1 + n) / (10 + n))))
+            )
+
+        def on_train_batch_end(self, trainer, module, *arguments):
+            self.expected.update_parameters(module)
+            networks.append(copy.deepcopy(self.expected.module.network.state_dict()))
+            means.append(copy.deepcopy(trainer.callbacks[0]._average_model.module.network.state_dict()))
+
+    tiny.decay = 0.9
+    plain = tiny.network
+    tiny.network = lambda: nn.Sequential(nn.BatchNorm2d(3), plain())
+    trained = tiny.fit(callbacks=[Watch()])
+    assert len(means) == tiny.steps
+    for expected, found in zip(networks, means, strict=True):
+        assert list(expected) == list(found)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-7)
+    assert same(means[-1], trained.state)
+    assert trained.state["0.num_batches_tracked"] == tiny.steps
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_can_be_clipped(tiny, precision):
+    tiny.precision, norms = precision, []
+
+    class Watch(pl.Callback):
+        def on_before_zero_grad(self, trainer, module, optimizer):
+            gradients = [p.grad.norm() for p in module.parameters() if p.grad is not None]
+            if gradients:
+                norms.append(float(torch.stack(gradients).norm()))
+
+    tiny.trainer = {"gradient_clip_val": 1e-3}
+    tiny.fit(callbacks=[Watch()])
+    assert norms
+    assert max(norms) <= 1.01e-3
+
+
+@pytest.mark.parametrize("given", [{"fused": False}, {"foreach": True}, {"differentiable": True}])
+def test_how_adam_steps_can_be_chosen(tiny, given):
+    tiny.adam = given
+    (group,) = tiny.module().configure_optimizers()["optimizer"].param_groups
+    assert group["fused"] is (False if given == {"fused": False} else None)
+    tiny.adam = {}
+    (group,) = tiny.module().configure_optimizers()["optimizer"].param_groups
+    assert group["fused"]
 
 
 def test_a_lightning_checkpoint_is_read_as_the_averaged_weights(tiny, tmp_path):
@@ -289,7 +343,7 @@ def test_precision(setting, accelerator, gpu, cpu, expected, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: gpu)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    monkeypatch.setattr(FIT, "_cpu_has_bfloat16", lambda: cpu)
+    monkeypatch.setattr("faig_lab.training.plan._cpu_has_bfloat16", lambda: cpu)
     assert resolve_precision(setting, accelerator) == expected
 
 
@@ -299,5 +353,5 @@ def test_an_old_gpu_and_apples_train_in_single_precision(monkeypatch):
     assert resolve_precision("auto", "auto") == "32-true"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    monkeypatch.setattr(FIT, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("faig_lab.training.plan._cpu_has_bfloat16", lambda: True)
     assert resolve_precision("auto", "auto") == "32-true"

@@ -18,7 +18,7 @@ from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError
 from faig_lab.networks import SRResNet
 from faig_lab.training import Entry, fingerprint, numerics_version, open_entry, state_fingerprint
-from faig_lab.training.fit import Trained
+from faig_lab.training.plan import Trained
 from faig_lab.training.store import _without_docstrings
 
 NEEDS = {"seed": 0, "network": {"features": 4}}
@@ -358,7 +358,7 @@ import sys, torch
 from pathlib import Path
 from faig_lab.networks import SRResNet
 from faig_lab.training import open_entry
-from faig_lab.training.fit import Trained
+from faig_lab.training.plan import Trained
 
 with open_entry(Path(sys.argv[1]), "target", {"seed": 0, "network": {"features": 4}}) as entry:
     print("locked", entry.exists, flush=True)

@@ -5,7 +5,7 @@ from faig_lab.analysis.branches import branches
 from faig_lab.analysis.comparison import compare, specificity
 from faig_lab.analysis.curves import curves
 from faig_lab.analysis.distribution import distribution
-from faig_lab.analysis.examples import Example, examples
+from faig_lab.analysis.examples import Example, examples, images_to_show
 from faig_lab.analysis.headline import comparison_metrics, masking_metrics, restoration_metrics
 from faig_lab.analysis.interventions import mask, modulate, removed_share
 from faig_lab.analysis.masking import (
@@ -39,6 +39,7 @@ __all__ = [
     "distribution",
     "examples",
     "gradient_map",
+    "images_to_show",
     "mask",
     "masked_networks",
     "masking",

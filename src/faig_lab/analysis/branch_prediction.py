@@ -13,7 +13,7 @@ from faig_lab.analysis.crops import cut_crops
 from faig_lab.analysis.masking import TableRow
 from faig_lab.attribution import State
 from faig_lab.data import PairedImage
-from faig_lab.training import Predicting
+from faig_lab.networks.predicting import Predicting
 
 EVERYTHING = "everything"
 """All degradations of an input named rightly, none too many."""

@@ -89,7 +89,7 @@ def curves(
         "curves_areas": rows,
         "curves_compared": compared_rows(measured, subject.method, how),
     }
-    return Findings(tables, area_metrics(rows) | _without_target_biases(subject))
+    return Findings(tables, area_metrics(rows) | _without_target_biases(subject, measured))
 
 
 def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generator) -> Tensor:
@@ -122,16 +122,20 @@ def curve_state(subject: Subject, curve: str, filters: Tensor, target_biases: bo
     layout = subject.attribution.layout
     if curve == INSERTION and not target_biases:
         return mask(subject.baseline, subject.target, layout, filters)
-    chosen = torch.zeros(len(layout), dtype=torch.bool)
+    return mask(subject.target, subject.baseline, layout, _absent(curve, filters, len(layout)))
+
+
+def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
+    """The filters, ascending, that have the baseline's values where a curve has come to `filters`."""
+    chosen = torch.zeros(count, dtype=torch.bool)
     chosen[filters] = True
-    absent = chosen if curve == DELETION else ~chosen
-    return mask(subject.target, subject.baseline, layout, absent.nonzero().flatten())
+    return (chosen if curve == DELETION else ~chosen).nonzero().flatten()
 
 
 def measure(
     subject: Subject, grid: Sequence[float], rankings: Sequence[Ranking], target_biases: bool = True
 ) -> Measured:
-    """Judge every network of every curve on every held-out image; a set that comes twice is judged once.
+    """Judge every network of every curve on every held-out image; one that comes twice is judged once.
 
     Args:
         subject: what is analysed.
@@ -141,11 +145,15 @@ def measure(
     """
     names = subject.attribution.degradations
     psnr = np.empty((len(subject.data.held_out), len(CURVES), len(rankings), len(names), len(grid), len(names)))
-    judged: dict[tuple[str, bytes], Floats] = {}
+    ends = [subject.judge.ends(name) for name in names]
+    target = _by_input([end.target for end in ends])
+    judged: dict[tuple[bool, bytes], Floats] = {(False, b""): target}
     with subject.bar("curves", psnr[0, ..., 0].size) as advance:
         for c, r, m, q in np.ndindex(psnr.shape[1:-1]):
-            filters = rankings[r].sets[m][q].sort().values
-            key = (CURVES[c], filters.numpy().tobytes())
+            filters = rankings[r].sets[m][q]
+            absent = _absent(CURVES[c], filters, len(subject.attribution.layout))
+            # By what is absent: the two curves run between the same two networks, unless insertion has other biases.
+            key = (CURVES[c] == INSERTION and not target_biases, absent.numpy().tobytes())
             if key not in judged:
                 judged[key] = _psnrs(subject, curve_state(subject, CURVES[c], filters, target_biases))
             psnr[:, c, r, m, q] = judged[key]
@@ -157,8 +165,8 @@ def measure(
         degradations=names,
         scenes=subject.judge.scenes,
         psnr=psnr,
-        baseline=_psnrs(subject, subject.baseline),
-        target=_psnrs(subject, subject.target),
+        baseline=_by_input([end.baseline for end in ends]),
+        target=target,
     )
 
 
@@ -202,15 +210,19 @@ def _grid(percents: Sequence[float]) -> tuple[float, ...]:
 def _psnrs(subject: Subject, state: State) -> Floats:
     """(images, inputs) dB."""
     judge, names = subject.judge, subject.attribution.degradations
-    return np.stack([judge.psnrs(judge.outputs(state, name)).double().numpy() for name in names], 1)
+    return _by_input([judge.psnrs(judge.outputs(state, name)) for name in names])
 
 
-def _without_target_biases(subject: Subject) -> dict[str, float | None]:
+def _by_input(psnrs: Sequence[Tensor]) -> Floats:
+    """(images,) of each input → (images, inputs)."""
+    return np.stack([values.double().numpy() for values in psnrs], 1)
+
+
+def _without_target_biases(subject: Subject, measured: Measured) -> dict[str, float | None]:
     """What all filters of the target restore in the baseline, whose biases and other weights stay."""
     every = torch.arange(len(subject.attribution.layout))
     psnr = _psnrs(subject, curve_state(subject, INSERTION, every, target_biases=False)).mean(0)
-    ends = (_psnrs(subject, state).mean(0) for state in (subject.baseline, subject.target))
-    shares = restored_share(psnr, *ends)
+    shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
     return {
         f"restored_without_target_biases/{name}": number(share)
         for name, share in zip(subject.attribution.degradations, shares, strict=True)

@@ -1,14 +1,18 @@
-"""Pictures of what masking does: the same held-out image, restored by every network of the study."""
+"""Pictures of what masking does: a held-out image, restored by every network of the study; and of which image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from faig_lab.analysis.interventions import mask
 from faig_lab.analysis.masking import Judge
 from faig_lab.attribution import Attribution, discovered
+from faig_lab.data import PairedImage
 from faig_lab.training import psnr
+
+_COLOUR = 15 / 255  # “slightly colourful” to the viewers whom Hasler and Süsstrunk asked
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,35 @@ class Example:
     psnr: dict[str, float]
 
 
+def images_to_show(images: Sequence[PairedImage]) -> list[int]:
+    """Which images a report shows: the first colour photograph, and another one, the first or the middle one of all.
+
+    The choice looks at the ground truth alone, never at what a network makes of it.
+
+    Args:
+        images: the held-out images, at least one.
+
+    Returns:
+        One or two positions, that of the colour photograph first; the first image stands in for it where all are grey.
+    """
+    first = next((k for k, image in enumerate(images) if colourfulness(image.hr) >= _COLOUR), 0)
+    others = [position for position in (0, len(images) // 2) if position != first]
+    return [first, *others[:1]]
+
+
+def colourfulness(image: Tensor) -> float:
+    """How much colour a picture has: 0 for grey, about 0.4 for what viewers call extremely colourful.
+
+    Hasler and Süsstrunk, *Measuring colourfulness in natural images*, 2003, equation 6, over 255.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+    """
+    red, green, blue = image.double()
+    opponents = torch.stack([(red - green).flatten(), ((red + green) / 2 - blue).flatten()])
+    return float(opponents.std(dim=1, correction=0).norm() + 0.3 * opponents.mean(dim=1).norm())
+
+
 def examples(
     judge: Judge, attribution: Attribution, method: str, percent: float, positions: Sequence[int]
 ) -> list[Example]:
@@ -48,11 +81,11 @@ def examples(
     for name, scores in zip(attribution.degradations, attribution.scores[method][0], strict=True):
         filters = discovered(scores, percent)
         states[name] = mask(judge.target, judge.baseline, attribution.layout, filters)
+    shown = replace(judge, images=tuple(judge.images[position] for position in positions))
     found = []
     for degradation in attribution.degradations:
-        outputs = {name: judge.outputs(state, degradation) for name, state in states.items()}
-        for position in positions:
-            image = judge.images[position]
+        outputs = {name: shown.outputs(state, degradation) for name, state in states.items()}
+        for position, image in enumerate(shown.images):
             restored = {name: images[position] for name, images in outputs.items()}
             values = {n: float(psnr(o[None], image.hr[None], judge.scale)) for n, o in restored.items()}
             found.append(Example(image.name, degradation, image.lr[degradation], image.hr, restored, values))

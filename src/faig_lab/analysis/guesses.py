@@ -46,19 +46,26 @@ def confusion(guesses: Sequence[Guess], names: Sequence[str]) -> list[TableRow]:
 
 
 def accuracies(
-    guesses: Sequence[Guess], names: Sequence[str], fitted: Mapping[str, tuple[str, int]], seed: int
+    guesses: Sequence[Guess],
+    names: Sequence[str],
+    fitted: Mapping[str, tuple[str, int]],
+    scenes: Mapping[str, str],
+    seed: int,
 ) -> list[TableRow]:
-    """Accuracy of each method with its 95 % bootstrap interval over images; a mix has no right answer and is left out.
+    """Accuracy of each method with its 95 % bootstrap interval over photographs.
+
+    A mix has no right answer and is left out. Whole photographs are drawn, with all of their crops.
 
     Args:
         guesses: of all methods.
         names: the degradations; with one there is nothing to tell apart, and no balanced accuracy.
         fitted: method → which crops it was calibrated or trained on, and how many.
+        scenes: image → what it shows; images of one scene are not independent.
         seed: of the bootstrap.
 
     Returns:
-        Rows of method, measure, fitted_on, fitted_crops, images, inputs, value, low, high. Both measures are means
-        over the true classes of the share that is right (balanced).
+        Rows of method, measure, fitted_on, fitted_crops, images, photographs, inputs, value, low, high. Both
+        measures are means over the true classes of the share that is right (balanced).
     """
     rows: list[TableRow] = []
     for method, (source, crops) in fitted.items():
@@ -66,7 +73,8 @@ def accuracies(
         for measure, classes in ((ACCURACY, (CLEAN, *names)), (BALANCED, tuple(names))):
             if len(classes) > 1:
                 what: TableRow = {"method": method, "measure": measure, "fitted_on": source, "fitted_crops": crops}
-                rows.append(what | _accuracy(_hits(own, classes, measure), seed))
+                counts: TableRow = {"images": len({guess.image for guess in own})}
+                rows.append(what | counts | _accuracy(_hits(own, classes, measure, scenes), seed))
     return rows
 
 
@@ -89,14 +97,16 @@ def guess_metrics(
     return metrics
 
 
-def _hits(guesses: Sequence[Guess], classes: Sequence[str], measure: str) -> NDArray[np.float64]:
-    """(images, classes, 2): how many inputs of a class were named rightly, and how many there are."""
-    images = list(dict.fromkeys(guess.image for guess in guesses))
-    hits = np.zeros((len(images), len(classes), 2))
+def _hits(
+    guesses: Sequence[Guess], classes: Sequence[str], measure: str, scenes: Mapping[str, str]
+) -> NDArray[np.float64]:
+    """(photographs, classes, 2): how many inputs of a class were named rightly, and how many there are."""
+    shown = list(dict.fromkeys(scenes[guess.image] for guess in guesses))
+    hits = np.zeros((len(shown), len(classes), 2))
     for guess in guesses:
         if guess.truth in classes:
             said = guess.forced if measure == BALANCED else guess.predicted
-            hits[images.index(guess.image), classes.index(guess.truth)] += (said == guess.truth, 1)
+            hits[shown.index(scenes[guess.image]), classes.index(guess.truth)] += (said == guess.truth, 1)
     return hits
 
 
@@ -107,5 +117,5 @@ def _accuracy(hits: NDArray[np.float64], seed: int) -> TableRow:
 
     ends = [float(end) for end in interval(hits, mean_recall, seed)]
     low, high = (None if np.isnan(end) else end for end in ends)
-    counts: TableRow = {"images": len(hits), "inputs": int(hits[..., 1].sum())}
+    counts: TableRow = {"photographs": len(hits), "inputs": int(hits[..., 1].sum())}
     return counts | {"value": float(mean_recall(hits[None])[0]), "low": low, "high": high}

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.analysis.examples import Example
+from faig_lab.analysis.examples import Example, images_to_show
 from faig_lab.analysis.interventions import modulate, removed_share
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
@@ -26,7 +26,7 @@ def modulation(
     pictured: Sequence[float] = STRENGTHS,
     method: str | None = None,
     percent: Annotated[float, Field(gt=0, le=100)] | None = None,
-    image: Annotated[int, Field(ge=0)] = 0,
+    image: Annotated[int, Field(ge=0)] | None = None,
 ) -> Findings:
     """Sweep λ on the discovered filters of each degradation, and on all of them at once.
 
@@ -36,7 +36,8 @@ def modulation(
         pictured: of which of them pictures are kept.
         method: whose filters; None is the run's own.
         percent: how many filters; None is the headline percent.
-        image: which held-out image is pictured, counted from 0; beyond the last one it starts again.
+        image: which held-out image is pictured, counted from 0; beyond the last one it starts again. None is the first
+            colour photograph.
 
     Returns:
         Table `modulation`: method, percent, filters, modulated, strength, degradation, psnr, removed; metrics
@@ -70,7 +71,9 @@ def _restored(subject: Subject, filters: Tensor, strength: float) -> Iterator[tu
     """Every degradation, and the held-out images that the modulated network restores from it."""
     state = modulate(subject.target, subject.baseline, subject.attribution.layout, filters, strength)
     for degradation in subject.attribution.degradations:
-        yield degradation, subject.judge.outputs(state, degradation)
+        known = strength == 1  # then it is the target, whatever the filters are
+        judge = subject.judge
+        yield degradation, judge.ends(degradation).outputs if known else judge.outputs(state, degradation)
 
 
 def _judged(subject: Subject, degradation: str, outputs: Sequence[Tensor]) -> TableRow:
@@ -89,14 +92,15 @@ def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
     return {key: float(str(row["strength"])) for key, row in best.items()}
 
 
-def _examples(subject: Subject, kept: Restored, position: int) -> tuple[Example, ...]:
+def _examples(subject: Subject, kept: Restored, chosen: int | None) -> tuple[Example, ...]:
     """One held-out image with each degradation, restored at every pictured λ."""
     images = subject.data.held_out
-    image = images[position % len(images)]
+    position = images_to_show(images)[0] if chosen is None else chosen % len(images)
+    image = images[position]
     found = []
     for degradation in subject.attribution.degradations:
         restored = {
-            f"{name}/{strength:g}": outputs[position % len(images)]
+            f"{name}/{strength:g}": outputs[position]
             for (name, strength, shown), outputs in kept.items()
             if shown == degradation
         }

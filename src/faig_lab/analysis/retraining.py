@@ -247,7 +247,8 @@ def _rows(subject: Subject, trial: Trial, state: State) -> Iterator[TableRow]:
 def _reached(rows: Sequence[TableRow]) -> str:
     """What a trial reaches, for the log."""
     shares = [(row["degradation"], row["share"]) for row in rows if row["share"] is not None]
-    return ", ".join(f"{share:.0%} of the target's gain on {name}" for name, share in shares) or "no gain to reach"
+    reached = ", ".join(f"{round(100 * float(str(share)))} % on {name}" for name, share in shares)
+    return f"of the target's gain {reached}" if reached else "no gain to reach"
 
 
 def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 Knows no network: an integrand is a function from points α to tensors by name at each of them.
 
 The nested rules are Clenshaw–Curtis with 3, 5, 9, 17, … points. On paths between real networks they are as good as
-Gauss–Legendre of the same size, and every point is used again (benchmarks/quadrature.py). Halving the worst panels
+Gauss–Legendre of the same size, and every point is used again (benchmarks, part a). Halving the worst panels
 instead gains nothing: ReLU kinks lie everywhere along the path.
 """
 

@@ -42,12 +42,12 @@ class SRCNNStyle(nn.Module):
         layers: list[nn.Module] = []
         channels = 3
         for width in widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(SLOPE)]
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(SLOPE, inplace=True)]
             channels = width
         for factor in upsampling_factors(scale):
             layers += [nn.Conv2d(channels, channels * factor**2, 3, padding=1)]
-            layers += [nn.PixelShuffle(factor), nn.LeakyReLU(SLOPE)]
-        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(SLOPE)]
+            layers += [nn.PixelShuffle(factor), nn.LeakyReLU(SLOPE, inplace=True)]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(SLOPE, inplace=True)]
         layers += [nn.Conv2d(channels, 3, 3, padding=1)]
         self.features = nn.Sequential(*layers)
         for module in self.features:

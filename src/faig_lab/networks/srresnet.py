@@ -1,4 +1,8 @@
-"""SRResNet without batch normalisation, as in ESRGAN's and FAIG's experiments (Ledig et al., 2017)."""
+"""SRResNet without batch normalisation, as in ESRGAN's and FAIG's experiments (Ledig et al., 2017).
+
+Activations and additions overwrite the output of the convolution before them, which nothing else reads: the same bits
+with fewer trips to memory.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,8 +28,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
-        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
-        return x + residual
+        residual: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
+        residual += x
+        return residual
 
 
 class SRResNet(nn.Module):
@@ -64,12 +69,12 @@ class SRResNet(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) → (N, 3, sH, sW)."""
-        return self.upscale(self.body(F.leaky_relu(self.conv_first(lr), SLOPE)), lr)
+        return self.upscale(self.body(F.leaky_relu(self.conv_first(lr), SLOPE, inplace=True)), lr)
 
     def upscale(self, x: Tensor, lr: Tensor) -> Tensor:
         """Features after the blocks (N, C, H, W) and LR → SR."""
-        x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factors[0]), SLOPE)
+        x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factors[0]), SLOPE, inplace=True)
         if len(self.factors) == 2:
-            x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), self.factors[1]), SLOPE)
-        correction: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(x), SLOPE))
+            x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), self.factors[1]), SLOPE, inplace=True)
+        correction: Tensor = self.conv_last(F.leaky_relu(self.conv_hr(x), SLOPE, inplace=True))
         return correction + F.interpolate(lr, scale_factor=float(self.scale), mode="bilinear", align_corners=False)

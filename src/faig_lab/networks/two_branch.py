@@ -26,8 +26,9 @@ class ModulatedBlock(ResidualBlock):
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:  # type: ignore[override]
         """(N, C, H, W) and modulation (N, 2·C): scales, then shifts → (N, C, H, W)."""
         scale, shift = modulation[..., None, None].chunk(2, dim=1)
-        residual: Tensor = self.conv2(F.relu((1 + scale) * self.conv1(x) + shift))
-        return x + residual
+        residual: Tensor = self.conv2(F.relu((1 + scale) * self.conv1(x) + shift, inplace=True))
+        residual += x
+        return residual
 
 
 class Predictor(nn.Module):
@@ -57,7 +58,7 @@ class Predictor(nn.Module):
         x = lr - lr.mean(dim=(2, 3), keepdim=True)
         x = x / (x.square().mean(dim=(1, 2, 3), keepdim=True) + FLOOR).sqrt()
         for convolution in (self.conv1, self.conv2, self.conv3):
-            x = F.leaky_relu(convolution(x), SLOPE)
+            x = F.leaky_relu(convolution(x), SLOPE, inplace=True)
         embedding = (x.square().mean(dim=(2, 3)) + FLOOR).log()
         # Divided by its width, or one step of Adam would move a modulation by as many steps as there are channels.
         condition = embedding / embedding.shape[1]
@@ -111,7 +112,7 @@ class TwoBranchSRResNet(SRResNet):
     def predict(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) → SR (N, 3, sH, sW), and a logit per degradation (N, K): above 0 it is seen in the input."""
         logits, modulations = self.predictor(lr)
-        x = F.leaky_relu(self.conv_first(lr), SLOPE)
+        x = F.leaky_relu(self.conv_first(lr), SLOPE, inplace=True)
         for block, modulation in zip(self.body, modulations, strict=True):
             x = block(x, modulation)
         return self.upscale(x, lr), logits

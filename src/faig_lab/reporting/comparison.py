@@ -146,6 +146,14 @@ class Comparison:
         """The seeds of a group's runs."""
         return sorted({run.seed for run in self.runs if self.label[run] == group})
 
+    def metrics(self, group: str) -> dict[int, dict[str, float]]:
+        """Seed → the numbers of metrics.json of a group's runs; of runs with the same seed the first that has one."""
+        found: dict[int, dict[str, float]] = {}
+        for run, label in self.label.items():
+            if label == group:
+                found[run.seed] = run.files.metrics | found.get(run.seed, {})
+        return dict(sorted(found.items()))
+
     def _observed(self, runs: Sequence[FinishedRun]) -> list[Observation]:
         found: dict[tuple[object, ...], Observation] = {}
         for run in runs:

@@ -35,7 +35,7 @@ class FinishedRun:
 
     Attributes:
         folder: as it was named.
-        files: its config, status and the tables `specificity` and `restoration`.
+        files: its config, status, metrics and the tables `specificity` and `restoration`.
     """
 
     folder: Path
@@ -176,7 +176,9 @@ def _read(folder: Path) -> FinishedRun:
         raise _UnfitError("tables/specificity.csv is empty or of another version")
     if not all(isinstance(row["percent"], float) and all(_is_number(row[name]) for name in _NUMBERS) for row in rows):
         raise _UnfitError("tables/specificity.csv is damaged")
-    run = FinishedRun(folder, RunFiles(folder, config, {}, status, {}, {}, tables))
+    metrics = folder / "metrics.json"
+    numbers = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+    run = FinishedRun(folder, RunFiles(folder, config, numbers, status, {}, {}, tables))
     _ = run.seed, run.settings  # now, where a broken config names its folder
     return run
 

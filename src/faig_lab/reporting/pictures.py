@@ -1,5 +1,6 @@
 """Before and after: a grid of pictures for one degradation, and the arrays that it is made from."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ STRENGTH = "λ = "
 # Pixels of HR per side that a tile shows: more could not be told apart at a tile's size in the report.
 _WINDOW = 160
 _STRIP_WINDOW = 96
+_LETTER = 0.062  # inches, the widest that a letter of a title is on average
 
 Window = tuple[float, float, float, float]
 """A part of an image as fractions of it: top, left, height, width."""
@@ -80,14 +82,17 @@ def before_after(pictures: Pictures) -> Figure:
     """
     titles = list(pictures.rows[0].tiles)
     side = WIDTH / len(titles)
+    heads = [_wrapped(title, len(titles)) for title in titles]
     with drawing():
-        figure = new_figure(0.42 + len(pictures.rows) * (side * 0.97 + 0.2))
+        figure = new_figure(
+            0.18 + 0.12 * max(head.count("\n") + 1 for head in heads) + len(pictures.rows) * (side * 0.97 + 0.2)
+        )
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
         axes = figure.subplots(len(pictures.rows), len(titles), squeeze=False)
         for row, panels in zip(pictures.rows, axes, strict=True):
             _row(panels, row, titles)
-        for panel, title in zip(axes[0], titles, strict=True):
-            panel.set_title(_wrapped(title), fontsize=8 if len(titles) < 7 else 7, fontweight="normal", pad=4)
+        for panel, head in zip(axes[0], heads, strict=True):
+            panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
     return figure
 
 
@@ -135,13 +140,13 @@ def _strip_tile(panel: Axes, tile: Tile, window: Window) -> None:
     panel.set_xlabel(f"{number(tile.psnr)} dB", fontsize=8, color=INK, labelpad=2)
 
 
-def _wrapped(title: str) -> str:
-    """A title on two lines of about the same length."""
-    words = title.split(" ")
-    cuts = [(" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words))]
-    # "1 %" stays together: a line never starts with the percent sign.
-    cuts = [lines for lines in cuts if not lines[1].startswith("%")]
-    return "\n".join(min(cuts, key=lambda lines: max(map(len, lines)))) if len(title) > 12 and cuts else title
+def _wrapped(title: str, columns: int) -> str:
+    """A title above one of so many tiles, on few lines of about the same length."""
+    glued = title.replace(" %", "\N{NO-BREAK SPACE}%")  # no line starts with the sign
+    room = max(12, int(WIDTH / columns / _LETTER))
+    lines = textwrap.wrap(glued, room, break_long_words=False)
+    narrower = (textwrap.wrap(glued, width, break_long_words=False) for width in range(8, room))
+    return "\n".join(next((found for found in narrower if len(found) == len(lines)), lines))
 
 
 def _lines(name: str) -> str:

@@ -12,6 +12,15 @@
   const view = (name) => document.getElementById(`view-${name}`).content.firstElementChild.cloneNode(true);
   const decibels = (value) => `${value.toFixed(2)} dB`;
 
+  // A number keeps its unit, a sign both its sides: no line ends between them.
+  all("main p, figcaption").forEach((element) => {
+    const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode;
+      node.data = node.data.replace(/(\d) (?=(?:%|dB|kB)(?!\w))/g, "$1\u00a0").replace(/ = (?=[\d−])/g, "\u00a0=\u00a0");
+    }
+  });
+
   // The tip: one for the page, beside what is pointed at or focused, and read aloud.
   const tip = make("div", "tip");
   tip.setAttribute("role", "status");

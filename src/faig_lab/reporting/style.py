@@ -1,6 +1,7 @@
 """How every figure looks: colours, sizes, and how it becomes a PNG."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -70,9 +71,10 @@ def method_colour(index: int) -> str:
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """How many columns of a legend fit into the figure's width."""
+    """How many columns of a legend fit into the figure's width, its rows about equally long."""
     widest = 0.5 + 0.057 * max(map(len, labels), default=1)  # inches: handle and gaps, and 8 pt letters
-    return max(1, min(len(labels), int(WIDTH / widest)))
+    fit = max(1, int(WIDTH / widest))
+    return max(1, math.ceil(len(labels) / math.ceil(len(labels) / fit))) if labels else 1
 
 
 def new_figure(height: float) -> Figure:

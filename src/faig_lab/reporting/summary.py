@@ -25,11 +25,12 @@ class Record(Protocol):
 
 
 def summary(run: Path, record: Record | None) -> str:
-    """The closing lines of a run: numbers from its files, then paths and commands, ready to be printed."""
+    """The closing lines of a run after an empty one: numbers from its files, then paths and commands."""
     files = read_run(run)
     notes = [f"note: {warning}" for warning in warnings(files)]
     blocks = [_found(files), _table(files), _restored(files), notes, _where(run, record)]
-    return "\n\n".join("\n".join(spoken(line, files) for line in block) for block in blocks if block)
+    found = "\n\n".join("\n".join(spoken(line, files) for line in block) for block in blocks if block)
+    return f"\n{found}"
 
 
 def _found(run: RunFiles) -> list[str]:

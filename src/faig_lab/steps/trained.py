@@ -5,17 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 from torch import Tensor
 
 from faig_lab.analysis.rivals import Node, Pair, Rivals
+from faig_lab.attribution import Attribution
 from faig_lab.build import determinants, make_loop, make_module, make_network
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.steps.provenance import describe_weights
-from faig_lab.training import Row, SRModule, Trained, fit, open_entry, step_seconds
+from faig_lab.training import Row, Trained, open_entry
+
+if TYPE_CHECKING:
+    from faig_lab.training import SRModule
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ def train_once(
     data: StudyData,
     degradation: Degradation,
     start: Mapping[str, Tensor] | None,
-    callbacks: Sequence[pl.Callback] = (),
+    then: Callable[[Mapping[str, Tensor]], Attribution] | None = None,
     on_row: Callable[[Row], None] | None = None,
     label: str | None = None,
 ) -> Trained:
@@ -38,7 +41,7 @@ def train_once(
         data: photographs to train on; the record is measured on its probe.
         degradation: what the target's samples suffer.
         start: weights that training starts from, None for fresh ones.
-        callbacks: of a training that is done.
+        then: called with the weights at the end of a training, if there is one.
         on_row: told every row of the record, also of one that is found.
         label: what the log calls the training; `name` if None.
     """
@@ -52,6 +55,10 @@ def train_once(
                 for row in trained.history:
                     on_row(row)
             return trained
+        # Here, since Lightning takes over a second to import, and a network of the store needs none.
+        from faig_lab.attribution.callback import AttributionCallback
+        from faig_lab.training import fit
+
         patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
         return fit(
             make_module(settings, name, degradation, start),
@@ -61,7 +68,7 @@ def train_once(
             publish=lambda trained: entry.publish(
                 trained, describe_weights(settings, name, trained) | {"determinants": needs}
             ),
-            callbacks=callbacks,
+            callbacks=[AttributionCallback(then)] if then is not None else (),
             on_row=on_row,
             name=label,
             checkpoint=entry.partial,
@@ -82,6 +89,8 @@ def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -
         return Pair(module, baseline, target)
 
     def seconds(networks: Sequence[Node | None], steps: int) -> list[float]:
+        from faig_lab.training import step_seconds
+
         makers = [partial(_timed, rival_settings(settings, node, settings.seed), degradation) for node in networks]
         size = settings.training.patch_size
         patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
@@ -104,7 +113,7 @@ def rival_settings(settings: Settings, network: Node | None, seed: int) -> Setti
     return settings.model_copy(update=changes | untrained)
 
 
-def _timed(settings: Settings, degradation: Degradation, steps: int) -> SRModule:
+def _timed(settings: Settings, degradation: Degradation, steps: int) -> "SRModule":
     """A target that is trained for a few steps only."""
     module = make_module(settings, "target", degradation, None)
     module.schedule = replace(module.schedule, iterations=steps, restart_every=steps)

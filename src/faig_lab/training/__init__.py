@@ -1,11 +1,15 @@
-"""Baseline and target: trained by Lightning, measured by torchmetrics, kept in a store."""
+"""Baseline and target: trained by Lightning, measured by torchmetrics, kept in a store.
+
+What needs Lightning is imported when it is first used: a run whose networks are in the store does without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from faig_lab.networks import state_fingerprint
-from faig_lab.training.callbacks import History, Row
-from faig_lab.training.fit import Loop, Trained, fit, resolve_precision
+from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import METRICS, as_image, bicubic, psnr, quality, restore
-from faig_lab.training.module import Predicting, Schedule, SRModule
-from faig_lab.training.partial import Chosen, Freezing, Retraining, Train, fit_chosen
+from faig_lab.training.plan import Chosen, Loop, Retraining, Row, Schedule, Train, Trained, resolve_precision
 from faig_lab.training.store import (
     Entry,
     content_fingerprint,
@@ -14,7 +18,6 @@ from faig_lab.training.store import (
     numerics_version,
     open_entry,
 )
-from faig_lab.training.timing import step_seconds
 
 __all__ = [
     "METRICS",
@@ -46,3 +49,27 @@ __all__ = [
     "state_fingerprint",
     "step_seconds",
 ]
+
+if TYPE_CHECKING:
+    from faig_lab.training.callbacks import History
+    from faig_lab.training.fitting import fit
+    from faig_lab.training.module import SRModule
+    from faig_lab.training.partial import Freezing, fit_chosen
+    from faig_lab.training.timing import step_seconds
+else:  # a type checker would take any name for one that this function knows
+    _NEED_LIGHTNING = {
+        "Freezing": "partial",
+        "History": "callbacks",
+        "SRModule": "module",
+        "fit": "fitting",
+        "fit_chosen": "partial",
+        "step_seconds": "timing",
+    }
+
+    def __getattr__(name: str) -> object:
+        """A name that needs Lightning, imported now (PEP 562)."""
+        if name not in _NEED_LIGHTNING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_NEED_LIGHTNING[name]}"), name)
+        globals()[name] = value
+        return value

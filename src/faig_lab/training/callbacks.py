@@ -11,28 +11,58 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from faig_lab.errors import UserError
+from faig_lab.training.plan import Row
 
 log = logging.getLogger(__name__)
 
-Row = dict[str, float]
 CHECK_EVERY = 50
 """Steps between checks of the loss: reading it on the host every step would stall a GPU."""
 
 
-def exponential_average(decay: float) -> WeightAveraging:
-    """Lightning's weight averaging as an EMA with warm-up: at step n the decay is min(decay, (1 + n)/(10 + n)).
+class ExponentialAverage(WeightAveraging):
+    """Lightning's weight averaging as an EMA with warm-up: after n steps the decay is min(decay, (1 + n)/(10 + n)).
 
     Without the warm-up the random initial weights would still hold e⁻³ of the average after 3/(1 − decay) steps.
-    Lightning puts the average into the module at the end of training and during validation.
+    Lightning puts the average into the module at the end of training and during validation. The update is our own,
+    all weights at once: that of torch's AveragedModel asks the device for its count in every step, which a GPU would
+    have to stop for, and walks through the modules twice.
+
+    Args:
+        decay: of the average, per step.
     """
 
-    def update(averages: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
-        count = torch.as_tensor(steps, dtype=torch.float32)
-        weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
-        for average, value in zip(averages, current, strict=True):
-            average.lerp_(value.to(average.dtype), weight.to(average))
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=False)
+        self.decay = decay
+        self._averages: list[Tensor] = []
+        self._current: list[Tensor] = []
+        self._has_buffers = False
 
-    return WeightAveraging(use_buffers=False, multi_avg_fn=torch.no_grad()(update))
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the weights: by now they are where they stay."""
+        assert self._average_model is not None
+        self._averages = list(self._average_model.module.parameters())
+        self._current = list(pl_module.parameters())
+        self._has_buffers = next(pl_module.buffers(), None) is not None
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the average towards the weights, if an optimizer step was taken."""
+        steps, average = trainer.global_step, self._average_model
+        if steps <= self._latest_update_step:
+            return
+        assert average is not None
+        weight = 1 - min(self.decay, steps / (9 + steps)) if steps > 1 else 1.0
+        # Of a network in bfloat16 the average is in float32.
+        current = [value.to(own) for own, value in zip(self._averages, self._current, strict=True)]
+        torch._foreach_lerp_(self._averages, current, weight)
+        if self._has_buffers:
+            for kept, buffer in zip(average.module.buffers(), pl_module.buffers(), strict=True):
+                kept.copy_(buffer)
+        average.n_averaged += 1  # for the checkpoint
+        self._latest_update_step = steps
 
 
 class StopOnDivergence(Callback):
@@ -135,6 +165,7 @@ class Progress(TQDMProgressBar):
     def __init__(self, name: str) -> None:
         super().__init__(refresh_rate=10)
         self.name = name
+        self._loss: Tensor | None = None
 
     def init_train_tqdm(self) -> Any:
         """The bar, named after the network."""
@@ -151,10 +182,17 @@ class Progress(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.set_description(self.name)
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the loss on the device; it is read when the bar is drawn, every tenth step."""
+        self._loss = outputs["loss"].detach()
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Loss, and PSNR of the last validation."""
         metrics = trainer.callback_metrics
-        shown = {"loss": f"{float(metrics['loss']):.4f}"} if "loss" in metrics else {}
+        shown = {"loss": f"{float(self._loss):.4f}"} if self._loss is not None else {}
         for name, value in metrics.items():
             if name.startswith("psnr/"):
                 shown[name.removeprefix("psnr/")] = f"{float(value):.1f} dB"

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from faig_lab.data import PairedImage
 from faig_lab.networks import evaluate
@@ -47,6 +46,8 @@ def psnr(image: Tensor, hr: Tensor, border: int = 0) -> Tensor:
     Returns:
         (N,), at most PSNR_CEILING.
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # a second to import, with SciPy and all
+
     values = peak_signal_noise_ratio(
         _inside(image, border), _inside(hr, border), data_range=1.0, dim=(1, 2, 3), reduction="none"
     )
@@ -64,6 +65,8 @@ def quality(output: Tensor, hr: Tensor, border: int) -> dict[str, Tensor]:
     Returns:
         Each metric's name → (N,).
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     image = as_image(output)
     y, y_hr = _inside(luma(image), border), _inside(luma(hr), border)
     ssim = structural_similarity_index_measure(y, y_hr, data_range=1.0, reduction="none")

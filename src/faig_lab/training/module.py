@@ -1,8 +1,7 @@
 """The LightningModule that trains a baseline or a target."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -11,35 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from faig_lab.data import Batch, Degradation, PairedImage, degrade, suffered
+from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import as_image, bicubic, psnr, quality
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: cosine annealing with restarts.
-
-    Attributes:
-        iterations: optimizer steps.
-        learning_rate: at the start of each period.
-        restart_every: steps of a period.
-        minimum_learning_rate: at its end.
-    """
-
-    iterations: int
-    learning_rate: float
-    restart_every: int
-    minimum_learning_rate: float = 1e-7
-
-
-@runtime_checkable
-class Predicting(Protocol):
-    """A network that also predicts what its input suffered, and learns that by a loss of its own."""
-
-    def predict(self, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """LR (N, 3, H, W) → SR (N, 3, sH, sW) and logits (N, K)."""
-
-    def prediction_loss(self, logits: Tensor, suffered: Sequence[frozenset[str]]) -> Tensor:
-        """What is added to the loss of the restoration, from logits and what each sample suffered."""
+from faig_lab.training.plan import Schedule
 
 
 class ValidationItem:
@@ -99,12 +72,11 @@ class SRModule(pl.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
         loss: Tensor = self._with_prediction(batch, lr, hr) if self.predicts else self.loss(self(lr).float(), hr)
-        self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
     def _with_prediction(self, batch: Batch, lr: Tensor, hr: Tensor) -> Tensor:
         """The losses of restoration and prediction, from one forward pass."""
-        network = cast("Predicting", self.network)
+        network = cast(Predicting, self.network)
         sr, logits = network.predict(self._input(lr))
         names = suffered(batch, self.degradation, self.seed, self.stream, self.clean)
         restoration: Tensor = self.loss(sr.float(), hr)
@@ -130,6 +102,11 @@ class SRModule(pl.LightningModule):
         """The optimizer with cosine annealing and restarts, stepped every iteration."""
         parameters: Iterable[nn.Parameter] = self.network.parameters()
         optimizer = self.make_optimizer(parameters, lr=self.schedule.learning_rate)
+        if isinstance(optimizer, torch.optim.Adam):
+            for group in optimizer.param_groups:
+                if group["fused"] is None and group["foreach"] is None and not group["differentiable"]:
+                    # One pass over all weights. Not as an argument: Adam would then refuse to have gradients clipped.
+                    group["fused"] = True
         scheduler = CosineAnnealingWarmRestarts(
             optimizer, T_0=self.schedule.restart_every, eta_min=self.schedule.minimum_learning_rate
         )

@@ -6,9 +6,9 @@ is put back, since weight decay, momentum or noise may move what has no gradient
 back at the end: an average of equal numbers need not have their bits (−0 becomes +0).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,44 +17,9 @@ from torch.optim import Optimizer
 
 from faig_lab.data import PatchDataset
 from faig_lab.networks import tied, under_every_name
-from faig_lab.training.fit import Loop, Trained, fit
+from faig_lab.training.fitting import fit
 from faig_lab.training.module import SRModule
-
-Chosen = Mapping[str, Tensor]
-"""Parameter's name → booleans that broadcast against it, True where it is trained; the others are frozen.
-
-Of a tied parameter any of its names will do.
-"""
-
-
-class Train(Protocol):
-    """Train chosen weights the way a run trains its target."""
-
-    def __call__(
-        self, start: Mapping[str, Tensor], chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
-    ) -> dict[str, Tensor]:
-        """Averaged weights after training.
-
-        Args:
-            start: weights to begin with.
-            chosen: which of them are trained.
-            parts: the degradations that training samples suffer, each with its own probability.
-            iterations: optimizer steps, > 0; the learning rate falls once from its start to the target's minimum.
-            rate: the learning rate at the start, in times the target's, > 0.
-        """
-
-
-@dataclass(frozen=True)
-class Retraining:
-    """What it takes to train a run's network again.
-
-    Attributes:
-        train: chosen weights, with the data, loss and optimizer of the run's target.
-        fresh: seed → the weights of a network that was never trained.
-    """
-
-    train: Train
-    fresh: Callable[[int], dict[str, Tensor]]
+from faig_lab.training.plan import Chosen, Loop, Trained
 
 
 def fit_chosen(

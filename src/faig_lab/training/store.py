@@ -27,7 +27,7 @@ from faig_lab import ranks
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
 from faig_lab.networks import load_weights, save_weights, state_fingerprint
-from faig_lab.training.fit import Trained
+from faig_lab.training.plan import Trained
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytorch_lightning as pl
 
 from faig_lab.data import PatchDataset
-from faig_lab.training.fit import Loop, fit
+from faig_lab.training.fitting import fit
 from faig_lab.training.module import SRModule
+from faig_lab.training.plan import Loop
 
 ROUNDS = 3
 _WARM_UP = 3  # steps of each round that do not count: memory is allocated, kernels are chosen

@@ -14,16 +14,19 @@ from faig_lab.reporting.sections import (
 from faig_lab.reporting.sections.section import Section, Strips, Table
 
 SECTIONS: tuple[Section, ...] = (
+    modulation.SECTION,
+    patches.SECTION,
+    retraining.SECTION,
+    prediction.SECTION,
+    boundary.SECTION,
+    branches.SECTION,
     curves.SECTION,
     sanity.SECTION,
     stability.SECTION,
-    modulation.SECTION,
-    patches.SECTION,
-    prediction.SECTION,
-    boundary.SECTION,
-    retraining.SECTION,
-    branches.SECTION,
 )
-"""One per analysis; a section is shown when its table is in the run folder."""
+"""One per analysis; a section is shown when its table is in the run folder.
+
+First what the filters do and can be used for, then whether the rankings can be trusted.
+"""
 
 __all__ = ["SECTIONS", "Section", "Strips", "Table"]

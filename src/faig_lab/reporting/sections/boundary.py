@@ -11,7 +11,7 @@ from faig_lab.reporting.run_files import RunFiles, unique, value
 from faig_lab.reporting.sections.section import Section, Table
 from faig_lab.reporting.style import INK, LINES, MUTED, degradation_colour, drawing, new_figure
 from faig_lab.reporting.tables import Row
-from faig_lab.reporting.words import degraded, listed, method_label, percent, share, signed
+from faig_lab.reporting.words import degraded, listed, method_label, number, percent, share, signed
 
 _LOOK = {
     "target": ("target", "-", 2.0),
@@ -169,7 +169,7 @@ def _table(run: RunFiles) -> Table | None:
     for name in unique(run.table("boundary_gain"), "degradation"):
         for row in _gains(run, name):
             low, high = value(row, "share_low"), value(row, "share_high")
-            interval = "" if low is None or high is None else f" ({round(100 * low)} to {share(high)})"
+            interval = "" if low is None or high is None else f" ({number(100 * low, 0)} to {share(high)})"
             gains = [signed(value(row, key)) for key in ("gain", "gain_low", "gain_high")]
             gain = gains[0] if value(row, "gain_low") is None else f"{gains[0]} ({gains[1]} to {gains[2]})"
             where = f"{degraded(name)}, {_at(row)}{' (trained)' if value(row, 'in_training') else ''}"

@@ -33,9 +33,9 @@ def _with_interval(row: Row, column: str, to: str = " to ") -> str:
 
 
 def _sentences(run: RunFiles) -> list[str]:
-    paragraphs = [[_ends(run), _without_biases(run)]]
-    paragraphs += [[_needed(run, method)] for method in dict.fromkeys([run.chosen, "signed_share"])]
+    paragraphs = [[_needed(run, method)] for method in dict.fromkeys([run.chosen, "signed_share"])]
     paragraphs += [[_own(run, curve), _apart(run, curve), _harm(run, curve)] for curve in CURVES]
+    paragraphs += [[_ends(run), _without_biases(run)]]
     joined = [" ".join(sentence for sentence in said if sentence) for said in paragraphs]
     return [paragraph for paragraph in joined if paragraph]
 
@@ -237,4 +237,5 @@ SECTION = Section(
         "photographs, draws averaged; with few photographs it is a rough guide, and it says nothing about other seeds "
         "or networks."
     ),
+    shown=2,
 )

@@ -177,4 +177,5 @@ SECTION = Section(
         "need not be retrained, and only hints at where a network could be thinner. Pruned networks keep the target's "
         "biases, and nothing is retrained afterwards."
     ),
+    shown=3,
 )

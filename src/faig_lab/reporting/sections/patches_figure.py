@@ -116,7 +116,7 @@ def _pruning_panel(panel: Axes, run: RunFiles) -> None:
     panel.set_title("target, the rest set back")
     panel.set_xlabel("filters that stay the target's")
     panel.set_ylabel("share of the gain lost, worst input")
-    panel.legend(loc="upper right", fontsize=7)
+    panel.legend(loc="lower left", fontsize=7)
     _percent_axes(panel)
 
 

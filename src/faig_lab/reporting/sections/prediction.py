@@ -69,10 +69,11 @@ def _between(run: RunFiles) -> str:
     accuracy = value(row, "value") or 0.0
     verdict = f"{'at least' if accuracy >= _WANTED else 'less than'} the {share(_WANTED)} that were the aim."
     exact = " Since every input was named rightly, resampling gives the interval no width; other images could."
+    unit = "images" if value(row, "photographs") is None else "photographs"  # older runs resampled crops
     return (
         f"Asked whether an input is {_either(names)}, top-k overlap is right for {_with_interval(row)} of "
-        f"{count(value(row, 'inputs'))} inputs, cut from {count(value(row, 'images'))} held-out images "
-        f"(balanced accuracy, 95 % interval over images); {verdict}{exact if accuracy == 1 else ''}"
+        f"{count(value(row, 'inputs'))} inputs, cut from {count(value(row, unit))} held-out {unit} "
+        f"(balanced accuracy, 95 % interval over {unit}); {verdict}{exact if accuracy == 1 else ''}"
     )
 
 
@@ -240,6 +241,6 @@ SECTION = Section(
     note=(
         "No predictor is without a teacher: the discovered filters, too, were found on probe images whose degradations "
         "are known. Every degradation has the severity of the training here; weaker ones are harder to tell from "
-        "clean. Intervals resample the held-out images, of which there are few."
+        "clean. Intervals resample what is held out: with few photographs they are coarse."
     ),
 )

@@ -24,13 +24,13 @@ CLOSE = 0.03
 
 def _sentences(run: RunFiles) -> list[str]:
     goals, q = unique(rows_of(run), "trained"), shown_percent(run)
-    told = [_setting(run, goals, q), *(_ranking(run, goal, q) for goal in goals)]
-    pairs = [
+    claims = [
         _claim(run, "Locations", run.chosen, MOVED, "as many filters at other locations of the same layers reach", q),
         _claim(run, "Weights", run.chosen, REDRAWN, "the same filters from re-drawn weights reach", q),
         _claim(run, "Connections", COPIED, COPIED_MOVED, "moved to other locations of their layers they reach", q),
     ]
-    return [text for text in [*told, *pairs] if text]
+    told = [_setting(run, goals, q), *claims, *(_ranking(run, goal, q) for goal in goals)]
+    return [text for text in told if text]
 
 
 def _setting(run: RunFiles, goals: Sequence[str], q: float) -> str:

@@ -27,10 +27,44 @@ def _rows(run: RunFiles, check: str, method: str) -> list[Row]:
 
 
 def _sentences(run: RunFiles) -> list[str]:
-    said = []
-    for method in unique(run.table("sanity"), "method"):
-        said += [_randomised(run, method), _swapped(run, method)]
+    methods = unique(run.table("sanity"), "method")
+    said = [_verdicts(run, methods), *(check(run, method) for method in methods for check in (_randomised, _swapped))]
     return [sentence for sentence in said if sentence]
+
+
+def _verdicts(run: RunFiles, methods: Sequence[str]) -> str:
+    """Say which methods pass and fail which check: `Target randomised: FAIG passes; input gradients fails`."""
+    verdicts = {"randomised": _passes_randomised, "swapped": _passes_swapped}
+    said = []
+    for check, passes in verdicts.items():
+        found = {method: passed for method in methods if (passed := passes(run, method)) is not None}
+        groups = [
+            (words, [method_label(method) for method, passed in found.items() if passed is wanted])
+            for words, wanted in ((("passes", "pass"), True), (("fails", "fail"), False))
+        ]
+        parts = [f"{listed(group)} {words[len(group) > 1]}" for words, group in groups if group]
+        if parts:
+            said.append(f"{sentence_case(_CHECKS[check])}: {'; '.join(parts)}.")
+    return " ".join(said)
+
+
+def _passes_randomised(run: RunFiles, method: str) -> bool | None:
+    """Whether little of the sets and of their specificity stays; None where that was not checked."""
+    overlap, layers = (_mean(run, "randomised", method, column) for column in ("overlap", "chance_in_layers"))
+    if overlap is None or layers is None:
+        return None
+    before, after = (_mean(run, check, method, "specificity") for check in ("original", "randomised"))
+    return overlap <= layers + _KEPT and _lost(before, after)
+
+
+def _passes_swapped(run: RunFiles, method: str) -> bool | None:
+    """Whether sets and specificity follow the labels; None where there was no specificity to follow."""
+    overlap, after = (_mean(run, "swapped", method, column) for column in ("overlap", "specificity"))
+    if overlap is None or after is None:
+        return None
+    if overlap < 1 - 1e-9:
+        return False
+    return None if (_mean(run, "original", method, "specificity") or 0.0) <= _LITTLE else after < 0
 
 
 def _randomised(run: RunFiles, method: str) -> str:
@@ -47,7 +81,7 @@ def _randomised(run: RunFiles, method: str) -> str:
     )
     if after is not None:
         text += f". Masking them has a specificity of {number(after)} instead of {number(before)}"
-    if overlap > layers + _KEPT or not _lost(before, after):
+    if not _passes_randomised(run, method):
         return f"{text}: the check is failed, not all of this comes from the learnt weights."
     return f"{text}: the check is passed{_rest(overlap, layers, correlation)}."
 
@@ -78,11 +112,12 @@ def _swapped(run: RunFiles, method: str) -> str:
         f"the degradation that now bears it, and the specificity by label goes from {number(before)} to "
         f"{number(after)}"
     )
+    passed = _passes_swapped(run, method)
     if overlap < 1 - 1e-9:
         return f"{text}: the check is failed, since the sets do not follow the labels."
-    if (before or 0.0) <= _LITTLE:
+    if passed is None:
         return f"{text}: the sets follow the labels, but there was hardly a specificity to lose."
-    return f"{text}: the check is {'passed' if after < 0 else 'failed: it does not turn negative'}."
+    return f"{text}: the check is {'passed' if passed else 'failed: it does not turn negative'}."
 
 
 def _figure(run: RunFiles) -> Figure | None:
@@ -170,4 +205,5 @@ SECTION = Section(
         "degradation's own inputs: that check is of the code and of the measure, more than of the method. Methods that "
         "draw are left out."
     ),
+    shown=1,
 )

@@ -49,6 +49,7 @@ class Section:
         table: run → a small table, None where the figure says it all.
         note: a closing remark, e.g. what this does not show; may be empty.
         strips: pictures from the analysis's examples, if it hands any over.
+        shown: how many of the sentences are read at once; the others unfold.
     """
 
     name: str
@@ -62,3 +63,4 @@ class Section:
     table: Callable[[RunFiles], Table | None] = lambda run: None
     note: str = ""
     strips: Strips | None = None
+    shown: int = 4

@@ -5,55 +5,23 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
 from faig_lab.networks import snapshot
-from faig_lab.training.callbacks import History, Progress, Row, StopOnDivergence, exponential_average
+from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence
 from faig_lab.training.checkpoint import Checkpoints, saved_step
 from faig_lab.training.module import SRModule, ValidationItem
+from faig_lab.training.plan import Loop, Row, Trained
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Loop:
-    """What the training loop needs beside module and data.
-
-    Attributes:
-        batch_size: patches per step, over all ranks.
-        ema_decay: of the averaged weights.
-        validate_every: steps between validations.
-        workers: processes that cut patches; 0 cuts them in this one.
-        trainer: keyword arguments of Lightning's Trainer (accelerator, devices, strategy, precision …).
-        checkpoint_every: steps between checkpoints, where there is a place for them.
-    """
-
-    batch_size: int
-    ema_decay: float
-    validate_every: int
-    workers: int
-    trainer: Mapping[str, Any]
-    checkpoint_every: int = 500
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training yields: the averaged weights on the CPU, and the training record."""
-
-    state: dict[str, Tensor]
-    history: list[Row]
 
 
 def fit(
@@ -92,7 +60,7 @@ def fit(
     shown = [Progress(title)] if sys.stderr.isatty() else []
     kept = [Checkpoints(checkpoint, loop.checkpoint_every)] if checkpoint is not None else []
     start = saved_step(checkpoint) if checkpoint is not None else None
-    average = exponential_average(loop.ema_decay)
+    average = ExponentialAverage(loop.ema_decay)
     with warnings.catch_warnings():
         _quiet()
         trainer = _trainer(
@@ -179,24 +147,3 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     # Lightning looks for other checkpoints beside ours; there is one, which is written again and again.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-
-
-def resolve_precision(setting: str, accelerator: str) -> str:
-    """`auto` → bf16-mixed where the device has bfloat16 arithmetic of its own, else 32-true.
-
-    Args:
-        setting: `trainer.precision`.
-        accelerator: `trainer.accelerator`; auto means a GPU where there is one.
-    """
-    if setting != "auto":
-        return setting
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available())
-    return "bf16-mixed" if on_cpu and _cpu_has_bfloat16() else "32-true"
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere it is emulated, and slower than float32."""
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())

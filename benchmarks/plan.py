@@ -1,0 +1,126 @@
+"""How much is measured: everything, a quick look, or a test."""
+
+from dataclasses import dataclass
+
+FULL_NETWORK = ("network=srresnet",)
+SMALL_NETWORK = ("network=srresnet_small",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and repeats of every part. Sizes are LR pixels, unless they are called patches.
+
+    Attributes:
+        network: settings of the network that most of it is measured on, the paper's.
+        small: settings of the small default network.
+        iterations: training steps of baseline and of target of the pair that is attributed.
+        image: height and width of the image in part a.
+        reference: midpoints of the reference in part a.
+        plain_points: of the published algorithm.
+        points: of the rules that are compared with it.
+        repeats: rounds of part a.
+        floor_image: side in part b, of the full network; half of it for the small one.
+        product: side of the matrices whose product is timed.
+        floor_repeats: rounds of part b.
+        patch: HR pixels of a training patch.
+        batch: patches.
+        steps: training steps of a turn that count.
+        turns: of part c.
+        quality_steps: of the small network, in each precision.
+        memory_images: sides in part d.
+        memory_points: points in part d.
+        tiled_image: side of an image that is computed whole and in tiles.
+        tiled_memory: attribution.memory for it, in GB.
+        large_image: height and width of the image that only fits in tiles.
+        large_memory: attribution.memory for it, in GB.
+        growth_image: side in part e.
+        growth_widths: features of the network in part e.
+        growth_repeats: rounds of part e.
+    """
+
+    network: tuple[str, ...] = FULL_NETWORK
+    small: tuple[str, ...] = SMALL_NETWORK
+    iterations: int = 300
+    image: tuple[int, int] = (78, 66)
+    reference: int = 400
+    plain_points: int = 100
+    points: tuple[int, ...] = (4, 6, 8, 10, 12, 14, 16, 24)
+    repeats: int = 3
+    floor_image: int = 128
+    product: int = 2048
+    floor_repeats: int = 15
+    patch: int = 64
+    batch: int = 16
+    steps: int = 10
+    turns: int = 3
+    quality_steps: int = 1500
+    memory_images: tuple[int, ...] = (64, 128, 192, 256, 384)
+    memory_points: tuple[int, ...] = (1, 4, 16, 64)
+    tiled_image: int = 192
+    tiled_memory: float = 0.25
+    large_image: tuple[int, int] = (678, 1020)
+    large_memory: float = 3.0
+    growth_image: int = 32
+    growth_widths: tuple[int, ...] = (16, 32, 64)
+    growth_repeats: int = 5
+
+
+FULL = Plan()
+
+QUICK = Plan(
+    network=("network=srresnet", "network.features=32", "network.blocks=4"),
+    iterations=20,
+    image=(24, 20),
+    reference=40,
+    plain_points=20,
+    points=(2, 4, 8),
+    repeats=1,
+    floor_image=32,
+    product=512,
+    floor_repeats=3,
+    patch=32,
+    batch=4,
+    steps=3,
+    turns=1,
+    quality_steps=20,
+    memory_images=(32, 64, 128),
+    memory_points=(1, 8),
+    tiled_image=96,
+    tiled_memory=0.02,
+    large_image=(170, 256),
+    large_memory=0.06,
+    growth_image=16,
+    growth_repeats=1,
+)
+"""Everything once, on a smaller network: does it run, and roughly what comes out?"""
+
+TINY = Plan(
+    network=("network=srresnet_small", "network.features=4", "network.blocks=1"),
+    small=("network=srresnet_small", "network.features=4", "network.blocks=1"),
+    iterations=4,
+    image=(12, 10),
+    reference=8,
+    plain_points=4,
+    points=(2, 4),
+    repeats=1,
+    floor_image=16,
+    product=64,
+    floor_repeats=1,
+    patch=16,
+    batch=2,
+    steps=1,
+    turns=1,
+    quality_steps=4,
+    memory_images=(16, 32),
+    memory_points=(1, 2),
+    tiled_image=80,
+    tiled_memory=0.001,
+    large_image=(80, 96),
+    large_memory=0.001,
+    growth_image=8,
+    growth_widths=(4, 8),
+    growth_repeats=1,
+)
+"""What the tests run."""
+
+PLANS = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -1,0 +1,51 @@
+"""One of the processes that share an attribution: called by `growth`."""
+
+import json
+import sys
+
+import torch
+
+from benchmarks.case import random_case, settings_of
+from benchmarks.measuring import in_turns
+from faig_lab import ranks
+from faig_lab.attribution import Compute, integrate_probe, quadrature
+from faig_lab.attribution.spread import Spread
+from faig_lab.build import gpu_of
+from faig_lab.config import Settings
+
+IMAGES, POINTS = 4, 4
+
+
+def main() -> None:
+    """Print what `share` says of the first argument."""
+    asked = json.loads(sys.argv[1])
+    torch.set_num_threads(asked["threads"])
+    settings = settings_of(asked["device"], *asked["network"])
+    with ranks.group(gpu_of(settings, ranks.local_rank())):
+        print(share(settings, asked["side"], asked["repeats"]))
+
+
+def share(settings: Settings, side: int, repeats: int) -> float:
+    """Median seconds that this process needs for its share of the images, and for the others' sums."""
+    case = random_case(settings, [(side, side)] * IMAGES)
+    spread, rule = Spread(), quadrature("midpoint", POINTS)
+    spread.over_group()
+
+    def run() -> None:
+        integrate_probe(
+            case.network,
+            case.baseline,
+            case.target,
+            case.probe,
+            case.degradations,
+            case.layout,
+            rule,
+            Compute(),
+            spread=spread,
+        )
+
+    return in_turns({"share": run}, repeats)["share"]
+
+
+if __name__ == "__main__":
+    main()

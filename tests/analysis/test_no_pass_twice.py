@@ -1,0 +1,56 @@
+"""Analyses restore the held-out images by no network twice."""
+
+from collections import Counter
+
+import pytest
+from analysis_case import subject_of
+
+from faig_lab.analysis import Judge, curves, examples, masking, modulation
+from faig_lab.training import state_fingerprint
+
+
+@pytest.fixture
+def restored(monkeypatch):
+    """How often each network restored each images from each degradation."""
+    seen = Counter()
+
+    own = Judge.restore
+
+    def watched(judge, state, degradation):
+        seen[state_fingerprint(state), degradation, tuple(image.name for image in judge.images)] += 1
+        return own(judge, state, degradation)
+
+    monkeypatch.setattr(Judge, "restore", watched)
+    return seen
+
+
+def test_masking(restored):
+    subject = subject_of()
+    masking(subject.judge, subject.attribution, (1.0, 10.0))
+    assert set(restored.values()) == {1}
+
+
+@pytest.mark.parametrize("target_biases", [True, False])
+def test_curves(restored, target_biases):
+    subject = subject_of()
+    curves(subject, percents=(10.0,), draws=1, target_biases=target_biases, resamples=2)
+    twice = [key for key, count in restored.items() if count > 1]
+    # With the baseline's biases insertion starts at the baseline, and ends where the metric without biases looks.
+    assert len(twice) == (0 if target_biases else 4)
+    assert max(restored.values()) <= 2
+
+
+def test_modulation(restored):
+    subject = subject_of()
+    subject.judge.ends("blur"), subject.judge.ends("noise")
+    before = restored.copy()
+    modulation(subject, strengths=(0.5, 1.0, 1.5), pictured=(1.0,))
+    assert set(restored.values()) == {1}
+    assert len(restored - before) == 3 * 2 * 2  # sets, strengths other than 1, degradations
+
+
+def test_pictures_restore_only_the_images_they_show(restored):
+    subject = subject_of()
+    examples(subject.judge, subject.attribution, "faig", 10.0, [1])
+    assert {names for _, _, names in restored} == {(subject.data.held_out[1].name,)}
+    assert set(restored.values()) == {1}

@@ -1,0 +1,169 @@
+"""The studies: the README shows the commands that `make study` runs, they compose, and the figures' script draws."""
+
+import csv
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from docs_pages import ROOT, arguments, blocks, commands, lines
+
+from faig_lab.config import check, compose, rules
+from faig_lab.config.arguments import normalise
+from faig_lab.files import write_json
+from faig_lab.reporting.tables import write_table
+
+STUDIES = sorted(path.parent for path in (ROOT / "experiments").glob("*/run.sh"))
+LARGEST = 150_000  # bytes of a picture: a visitor loads all of them
+
+study = pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+
+
+def shown(folder):
+    """The first commands that the README shows."""
+    return next(block for block in blocks(folder / "README.md") if block.language == "bash")
+
+
+def test_every_folder_is_a_study_and_the_page_of_studies_links_it():
+    folders = {path.name for path in (ROOT / "experiments").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == {folder.name for folder in STUDIES}
+    page = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    assert folders <= set(re.findall(r"\]\((\w+)/README\.md\)", page))
+
+
+@study
+def test_the_readme_shows_what_make_study_runs(folder):
+    assert shown(folder).text == (folder / "run.sh").read_text(encoding="utf-8")
+
+
+@study
+def test_the_runs_of_a_study_compose_and_pass_the_check(folder, monkeypatch):
+    """With all the settings of a sweep, which is only a folder's name to the test of all pages."""
+    monkeypatch.setattr(rules, "check_files", lambda settings: None)
+    runs = 0
+    for line in lines(shown(folder)):
+        for command in commands(given) if (given := arguments(line)) is not None else ():
+            settings = [s for s in normalise(command.settings) if not s.startswith(("sweep=", "-", "hydra."))]
+            if not any(s.startswith("task=") for s in settings):
+                check(compose(settings))
+                runs += 1
+    assert runs
+
+
+@study
+def test_its_files_are_there_and_small(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    if not (folder / "results.csv").is_file():
+        assert "**Not recorded yet.**" in text
+        return
+    made = {Path(word).name for word in re.findall(r"\S+\.(?:csv|png)\b", (folder / "run.sh").read_text())}
+    made -= {"metrics.csv", "branches*.csv"}
+    made |= {f"{name}{kind}" for name in drawn(folder) for kind in (".csv", ".png")}
+    assert made
+    assert made <= {path.name for path in folder.iterdir()}
+    pictures = {path.name: path.stat().st_size for path in folder.glob("*.png")}
+    assert all(size < LARGEST for size in pictures.values()), pictures
+    assert set(pictures) <= set(re.findall(r"\]\((\w+\.png)\)", text))
+
+
+def drawn(folder):
+    """The figures that the study draws."""
+    return re.findall(r"figures\.py (\w+)", (folder / "run.sh").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["STUDY=blur_nois"], r"^error: STUDY=blur_nois: no such study; one of: blur_noise "),
+        ([], r"^error: STUDY=: no such study"),
+        (["STUDY=larger", "DATA=nowhere"], r"^error: DATA=nowhere: the study larger needs a folder with train/"),
+    ],
+)
+def test_make_study_says_what_is_wrong(arguments, said):
+    """The virtual environment counts as made: nothing is to be installed here."""
+    command = ["make", "-s", "-o", ".venv/.stamp-run", "study", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert re.search(said, done.stderr), done.stderr
+
+
+# The script that draws
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import figures
+
+    return figures
+
+
+def leave_run(folder, seed, table, rows):
+    (folder / "tables").mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed": seed, "network": {"_target_": "x.SRResNet"}}))
+    write_json(folder / "status.json", {"state": "done"})
+    masked = {"method": "faig", "percent": 1.0, "masked": "blur", "own": 0.5, "other": 0.1, "specificity": 0.4}
+    write_table(folder / "tables" / "specificity.csv", [masked])
+    write_table(folder / "tables" / f"{table}.csv", rows)
+
+
+def written(folder, name):
+    with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_figure_of_lines_and_its_numbers(figures, tmp_path):
+    for seed in range(3):
+        rows = [
+            {"modulated": "blur", "strength": s, "degradation": d, "psnr": 20.0 + seed, "removed": 1 - s}
+            for s in (0.0, 0.5, 1.0)
+            for d in ("blur", "noise")
+        ]
+        leave_run(tmp_path / "runs" / str(seed), seed, "modulation", rows)
+    figures.main("modulation", str(tmp_path / "runs"), str(tmp_path))
+    rows = written(tmp_path, "modulation")
+    assert len(rows) == 3 * 2 * 2
+    (psnr,) = [r for r in rows if (r["value"], r["strength"], r["degradation"]) == ("psnr", "0.5", "blur")]
+    half = 4.302653 / 3**0.5  # Student's t for two degrees of freedom, s = 1
+    assert float(psnr["mean"]) == 21
+    assert (float(psnr["low"]), float(psnr["high"])) == pytest.approx((21 - half, 21 + half), abs=1e-3)
+    assert [psnr[f"seed {seed}"] for seed in range(3)] == ["20.0", "21.0", "22.0"]
+    assert (tmp_path / "modulation.png").stat().st_size > 1000
+
+
+def test_draws_are_averaged_within_a_seed_and_other_rows_left_out(figures, tmp_path):
+    for seed in (4, 7):
+        rows = [
+            {"variant": "random", "draw": i, "trained": "blur", "degradation": d, "psnr": 25.0, "share": 0.1 * i + seed}
+            for i in (1, 2)
+            for d in ("blur", "noise")
+        ]
+        leave_run(tmp_path / "runs" / str(seed), seed, "retraining", rows)
+    figures.main("retraining", str(tmp_path / "runs"), str(tmp_path))
+    share, psnr = written(tmp_path, "retraining")
+    assert (share["variant"], share["degradation"], share["n"]) == ("random", "blur", "2")
+    assert (float(share["seed 4"]), float(share["seed 7"])) == pytest.approx((4.15, 7.15))
+    assert (psnr["mean"], psnr["low"], psnr["high"]) == ("25.0", "25.0", "25.0")
+
+
+def test_seeds_within_a_table_are_seeds(figures, tmp_path):
+    rows = [
+        {"seed": seed, "network": network, "degradation": "blur", "image": image, "psnr": psnr, "ssim": 0.9}
+        for seed in (0, 1)
+        for network, psnr in (("one_branch", 20.0 + seed), ("two_branch", 19.0 - seed))
+        for image in ("a", "b")
+    ]
+    leave_run(tmp_path / "runs", 0, "branches_images", rows)
+    figures.main("one_minus_two", str(tmp_path / "runs"), str(tmp_path))
+    one, two, difference, *_ = written(tmp_path, "one_minus_two")
+    assert (one["seed 0"], one["seed 1"], one["n"]) == ("20.0", "21.0", "2")
+    assert (two["seed 0"], two["seed 1"]) == ("19.0", "18.0")
+    assert (difference["seed 0"], difference["seed 1"], difference["mean"]) == ("1.0", "3.0", "2.0")
+
+
+def test_the_tables_of_the_figures_are_tables_of_runs(figures):
+    """Each is described in docs/run_folder.md."""
+    text = (ROOT / "docs" / "run_folder.md").read_text(encoding="utf-8")
+    assert all(f"`{plot.table}`" in text for plot in figures.PLOTS.values())
+    assert {name for folder in STUDIES for name in drawn(folder)} == set(figures.PLOTS)

@@ -1,0 +1,67 @@
+"""What a run has not imported by the time its attribution starts: seconds that only a training or a report needs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import faig_lab
+from faig_lab.build import make, make_degradation
+from faig_lab.config import check, compose
+from faig_lab.steps.trained import train_once
+
+TINY = [
+    *("data.probe_crop=32", "data.probe_crops=1", "data.test_crop=32", "data.test_crops=1", "logger=none"),
+    *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
+    *("trainer.precision=32-true", "training.baseline.iterations=1", "training.target.iterations=1"),
+]
+LATER = {"pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "matplotlib", "jinja2", "scipy", "rich"}
+LATER |= {"skimage", "sklearn", "torch._dynamo", "sympy"}
+UNTIL_ATTRIBUTION = """
+import sys
+from faig_lab.__main__ import main
+from faig_lab.runs.folder import RunFolder
+stage = RunFolder.stage
+def watched(self, name):
+    if name == "attribution":
+        print(*sys.modules)
+        sys.stdout.flush()
+        raise SystemExit(7)
+    return stage(self, name)
+RunFolder.stage = watched
+sys.exit(main())
+"""
+
+
+def modules_of(code: str, *arguments: str) -> tuple[int, set[str], str]:
+    """Exit code, the modules that a process of its own printed, and its standard error."""
+    environment = os.environ | {"PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    return done.returncode, set(done.stdout.split()), done.stderr
+
+
+def test_a_run_on_networks_of_the_store_reaches_its_attribution_without_what_it_does_not_use(tmp_path):
+    arguments = [*TINY, f"store={tmp_path / 'store'}"]
+    settings = check(compose(arguments))
+    degradation = make_degradation(settings)
+    data = make(settings.data).load(degradation, settings.seed)
+    baseline = train_once(settings, "baseline", data, degradation, None).state
+    train_once(settings, "target", data, degradation, baseline)
+
+    code, loaded, said = modules_of(UNTIL_ATTRIBUTION, *arguments, f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 7, said
+    assert said.count("already trained") == 2
+    assert "torch" in loaded
+    assert not loaded & LATER
+
+
+def test_the_training_room_offers_what_needs_lightning_without_importing_it():
+    code, loaded, said = modules_of("import faig_lab.training, sys; print(*sys.modules)")
+    assert code == 0, said
+    assert not loaded & LATER
+    names = "fit, fit_chosen, step_seconds, SRModule, History, Freezing"
+    code, loaded, said = modules_of(f"import sys; from faig_lab.training import {names}; print(*sys.modules)")
+    assert code == 0, said
+    assert "pytorch_lightning" in loaded
