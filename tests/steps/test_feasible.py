@@ -48,7 +48,5 @@ def test_a_network_that_cannot_be_cut_is_refused():
 def test_a_missing_compiler_is_named(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     check_compiler(settings(3))
-    with pytest.raises(
-        UserError, match=r"^attribution\.compile: .*no no-such-compiler here; .*compile=null$"
-    ):
+    with pytest.raises(UserError, match=r"^attribution\.compile: .*no no-such-compiler here; .*compile=null$"):
         check_compiler(settings(3, "attribution.compile=default", "trainer=cpu"))

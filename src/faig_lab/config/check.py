@@ -99,7 +99,7 @@ def _check_built(settings: Settings) -> None:
     for key, node in _nodes(settings).items():
         if key.startswith("degradation.") or key in ("data", "training.loss"):
             build(node, key)
-    # On the processor: random weights on the device "meta" would cost nothing, but import torch's compiler for a second.
+    # On the processor: on the device "meta" it would cost no memory, but a second to import torch's compiler.
     with torch.random.fork_rng(devices=[]):
         build(settings.network, "network")
         for name, study in settings.analysis.studies.items():  # a study may train a network of its own
