@@ -77,7 +77,8 @@ def _attribution(axes: Axes, rows: list[Row]) -> None:
 
 def _training(axes: Axes, rows: list[Row]) -> None:
     """Steps a second."""
-    _bars(axes, [row["what"] for row in rows], [float(row["steps_per_second"]) for row in rows], "{:.2f}")
+    names = [f"{row['what']}, photographs of {row['photographs']}" for row in rows]
+    _bars(axes, names, [float(row["steps_per_second"]) for row in rows], "{:.2f}")
     axes.set(title="Training the full network", xlabel="steps a second")
 
 

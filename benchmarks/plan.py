@@ -26,6 +26,7 @@ class Plan:
         batch: patches.
         steps: training steps of a turn that count.
         turns: of part c.
+        large_photograph: height and width of the larger photographs in part c; DIV2K's.
         quality_steps: of the small network, in each precision.
         memory_images: sides in part d.
         memory_points: points in part d.
@@ -53,6 +54,7 @@ class Plan:
     batch: int = 16
     steps: int = 10
     turns: int = 3
+    large_photograph: tuple[int, int] = (1356, 2040)
     quality_steps: int = 1500
     memory_images: tuple[int, ...] = (64, 128, 192, 256, 384)
     memory_points: tuple[int, ...] = (1, 4, 16, 64)
@@ -82,6 +84,7 @@ QUICK = Plan(
     batch=4,
     steps=3,
     turns=1,
+    large_photograph=(678, 1020),
     quality_steps=20,
     memory_images=(32, 64, 128),
     memory_points=(1, 8),
@@ -110,6 +113,7 @@ TINY = Plan(
     batch=2,
     steps=1,
     turns=1,
+    large_photograph=(520, 700),
     quality_steps=4,
     memory_images=(16, 32),
     memory_points=(1, 2),

@@ -1,17 +1,22 @@
 """Part c: training steps a second against a plain loop, and what bfloat16 does to the quality.
 
 Both train the full network on the same photographs with the same batch and patch, in turns; data loading and
-degradation are part of a step. Ours is the study's own training with everything that happens in every step.
+degradation are part of a step. Ours is the study's own training with everything that happens in every step. The plain
+loop degrades whole photographs, so it is measured on two sizes of them: those of the study, and DIV2K's.
 """
 
 import importlib.util
+import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 
 from benchmarks import plain
 from benchmarks.case import data_of, settings_of
@@ -22,8 +27,14 @@ from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, StudyData
 from faig_lab.training import Trained, fit
 
+Way = tuple[str, str]
+"""What is timed, and its precision."""
+
+Run = Callable[[], list[float]]
+"""Seconds of its steps."""
+
 WARM_UP = 3
-COLUMNS = ("what", "precision", "seconds_per_step", "steps_per_second", "times_as_fast")
+COLUMNS = ("what", "photographs", "precision", "seconds_per_step", "steps_per_second", "times_as_fast")
 QUALITY_COLUMNS = ("precision", "steps", "input", "psnr", "difference_to_float32")
 
 
@@ -49,21 +60,43 @@ def speed(plan: Plan, device: str, table: Table) -> None:
     sizes = (f"training.batch_size={plan.batch}", f"training.patch_size={plan.patch}")
     mixed = settings_of(device, *plan.network, *sizes)
     single = settings_of(device, *plan.network, *sizes, "trainer.precision=32-true")
-    data = data_of(mixed)
-    plain_ways: dict[tuple[str, str], Callable[[], list[float]]] = {}
-    our_ways = {
-        ("ours, float32", "32-true"): partial(_ours, single, data, plan),
-        ("ours", trainer_arguments(mixed)["precision"]): partial(_ours, mixed, data, plan),
-    }
-    if importlib.util.find_spec("cv2"):
-        for workers in sorted({0, min(2, cores())}):
-            name = f"plain loop, {workers or 'no'} worker{'s' * (workers != 1)}"
-            plain_ways[name, "32-true"] = partial(_plain, mixed, data, plan, workers, device)
-    else:
+    for name, data in _photographs(data_of(mixed), plan).items():
+        our_ways = {
+            ("ours, float32", "32-true"): partial(_ours, single, data, plan),
+            ("ours", trainer_arguments(mixed)["precision"]): partial(_ours, mixed, data, plan),
+        }
+        _compare(name, _plain_ways(mixed, data, plan, device) | our_ways, plan.turns, table)
+
+
+def _photographs(data: StudyData, plan: Plan) -> dict[str, StudyData]:
+    """The study's photographs, and the same ones repeated to a larger size."""
+    height, width = plan.large_photograph
+    large = [replace(p, pixels=_repeated(p.pixels, height, width)) for p in data.train]
+    sides = [max(p.pixels.shape[:2]) for p in data.train]
+    return {f"{min(sides)} to {max(sides)} px": data, f"{width}×{height} px": replace(data, train=large)}
+
+
+def _repeated(pixels: NDArray[np.integer], height: int, width: int) -> NDArray[np.integer]:
+    down, across = math.ceil(height / pixels.shape[0]), math.ceil(width / pixels.shape[1])
+    return np.ascontiguousarray(np.tile(pixels, (down, across, 1))[:height, :width])
+
+
+def _plain_ways(settings: Settings, data: StudyData, plan: Plan, device: str) -> dict[Way, Run]:
+    if not importlib.util.find_spec("cv2"):
         print("  OpenCV is missing, so there is no plain loop to compare with: pip install opencv-python-headless")
-    ways = plain_ways | our_ways
-    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
-    for _ in range(plan.turns):
+        return {}
+    return {
+        (f"plain loop, {workers or 'no'} worker{'s' * (workers != 1)}", "32-true"): partial(
+            _plain, settings, data, plan, workers, device
+        )
+        for workers in sorted({0, min(2, cores())})
+    }
+
+
+def _compare(photographs: str, ways: dict[Way, Run], turns: int, table: Table) -> None:
+    """Median steps of each, measured in turns; the ratio is to the faster plain loop."""
+    taken: dict[Way, list[float]] = {way: [] for way in ways}
+    for _ in range(turns):
         for way, run in ways.items():
             taken[way] += run()
     medians = {way: statistics.median(values) for way, values in taken.items()}
@@ -71,6 +104,7 @@ def speed(plan: Plan, device: str, table: Table) -> None:
     for (name, precision), value in medians.items():
         table.add(
             what=name,
+            photographs=photographs,
             precision=precision,
             seconds_per_step=value,
             steps_per_second=1 / value,
