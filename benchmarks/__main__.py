@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attribution, floor, growth, memory, training
+from benchmarks import attribution, floor, growth, knobs, memory, training
 from benchmarks.case import trained_case
 from benchmarks.figure import draw
 from benchmarks.measuring import machine
@@ -29,6 +29,7 @@ PARTS = {
     "c": "training against a plain loop",
     "d": "memory",
     "e": "growth",
+    "f": "knobs of attribution",
 }
 
 
@@ -36,7 +37,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """What is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and memory, as ratios.")
     what = ", ".join(f"{key} {name}" for key, name in PARTS.items())
-    parser.add_argument("--parts", default="abcde", help=f"{what} (default: all)")
+    parser.add_argument("--parts", default="".join(PARTS), help=f"{what} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smaller network, everything once: minutes")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -81,6 +82,7 @@ def measure(asked: argparse.Namespace, plan_name: str, folder: Path) -> list[str
         "c": lambda: training.measure(plan, asked.device, folder),
         "d": lambda: memory.measure(plan, asked.device, folder),
         "e": lambda: growth.measure(plan, asked.device, folder),
+        "f": lambda: knobs.measure(plan, asked.device, folder),
     }
     failed = []
     for part in sorted(set(asked.parts)):

@@ -37,6 +37,9 @@ class Plan:
         growth_image: side in part e.
         growth_widths: features of the network in part e.
         growth_repeats: rounds of part e.
+        knob_images: sides in part f.
+        knob_tiny_image: a side at which the small network does not fill the machine.
+        knob_repeats: rounds of part f.
     """
 
     network: tuple[str, ...] = FULL_NETWORK
@@ -65,6 +68,9 @@ class Plan:
     growth_image: int = 32
     growth_widths: tuple[int, ...] = (16, 32, 64)
     growth_repeats: int = 5
+    knob_images: tuple[int, ...] = (64,)
+    knob_tiny_image: int = 16
+    knob_repeats: int = 9
 
 
 FULL = Plan()
@@ -94,6 +100,9 @@ QUICK = Plan(
     large_memory=0.06,
     growth_image=16,
     growth_repeats=1,
+    knob_images=(16,),
+    knob_tiny_image=8,
+    knob_repeats=1,
 )
 """Everything once, on a smaller network: does it run, and roughly what comes out?"""
 
@@ -124,6 +133,9 @@ TINY = Plan(
     growth_image=8,
     growth_widths=(4, 8),
     growth_repeats=1,
+    knob_images=(16,),
+    knob_tiny_image=8,
+    knob_repeats=1,
 )
 """What the tests run."""
 

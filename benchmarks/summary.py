@@ -17,6 +17,7 @@ SECTIONS = {
     "memory": ("d", "Peak memory of an attribution"),
     "tiles": ("d", "The same image whole and in tiles"),
     "growth": ("e", "Growth: ratios to the first row"),
+    "knobs": ("f", "Knobs of attribution: ratios to the first row of each group"),
 }
 """File → part, and the title of its table."""
 
@@ -36,6 +37,7 @@ HEADS = {
     "peak_gb": "peak, GB",
     "whole_process_gb": "whole process, GB",
     "seconds": "seconds",
+    "first_seconds": "the first time, s",
     "axis": "of",
     "ratio": "ratio of time",
     "expected": "ratio of operations",
@@ -48,6 +50,7 @@ FORMATS = {
     "agreement": "{:.3f}",
     "times_as_fast": "{:.1f}×",
     "seconds": "{:.3g}",
+    "first_seconds": "{:.3g}",
     "floor_seconds": "{:.3g}",
     "share_of_floor": "{:.0%}",
     "share": "{:.0%}",

@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from benchmarks import attribution, floor, growth, memory, peak, plain, ranks, training
+from benchmarks import attribution, floor, growth, knobs, memory, peak, plain, ranks, training
 from benchmarks.__main__ import main
 from benchmarks.case import operations, random_case, settings_of
 from benchmarks.measuring import Table, in_turns, read_rows
 from benchmarks.plan import TINY
-from faig_lab.attribution import faig_scores, quadrature
+from faig_lab.attribution import Compute, faig_scores, quadrature
 from faig_lab.networks import SRResNet
 
 
@@ -136,6 +136,34 @@ def test_part_e(tmp_path, monkeypatch):
     assert list(dict.fromkeys(axes)) == ["images", "points", "degradations", "pixels", "features", "processes"]
     images = [row for row in rows if row["axis"] == "images"]
     assert numbers(images, "expected") == [1, 2, 4]
+
+
+def test_part_f(tmp_path, monkeypatch):
+    monkeypatch.setattr(knobs, "_compiled", lambda *_: None)  # a compiler takes a minute
+    knobs.measure(TINY, "cpu", tmp_path)
+    rows = read_rows(tmp_path / "knobs.csv")
+    assert tuple(rows[0]) == knobs.COLUMNS
+    assert [row["knob"] for row in rows[:4]] == [
+        f"{layout}, {precision}" for precision in ("float32", "bfloat16") for layout in ("NCHW", "channels last")
+    ]
+    assert [row["knob"] for row in rows[-2:]] == ["1 points at once", "8 points at once"]
+    assert rows[0]["times_as_fast"] == "1"
+
+
+def test_a_forced_memory_format_is_that_of_the_weights(case):
+    from unittest.mock import patch
+
+    seen = []
+
+    def output(self, network, state, lr):
+        seen.append(lr.is_contiguous(memory_format=torch.channels_last) and lr.shape[1] > 1)
+        return network(lr)
+
+    for layout in (torch.contiguous_format, torch.channels_last):
+        run = knobs._evaluations(case, Compute(), 1, layout)
+        with patch.object(Compute, "output", output):
+            run()
+    assert seen == [False, True]
 
 
 # What they share
