@@ -394,7 +394,7 @@ def test_a_crash_in_the_report_keeps_everything_before_it(given, root, monkeypat
     def crash(*arguments):
         raise RuntimeError("no space\nleft")
 
-    monkeypatch.setattr("faig_lab.pipeline.write_report", crash)
+    monkeypatch.setattr("faig_lab.reporting.report.write_report", crash)
     folder = root / "crashed"
     assert main([*TINY, *given, f"hydra.run.dir={folder}"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"error: RuntimeError: no space left (traceback in {folder})"
