@@ -220,4 +220,4 @@ def test_unknown_parts_are_refused(capsys):
 @pytest.mark.slow
 def test_all_of_it(tmp_path, monkeypatch):
     assert main(["--tiny", "--out", str(tmp_path)]) == 0
-    assert set(json.loads((tmp_path / "machine.json").read_text())) == set("abcde")
+    assert set(json.loads((tmp_path / "machine.json").read_text())) == set("abcdef")
