@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from benchmarks.plan import Plan
-from faig_lab.attribution import Adaptive, Compute, ProbeIntegral, Rule, integrate_probe
+from faig_lab.attribution import Adaptive, Compute, ProbeIntegral, Problem, Rule
 from faig_lab.build import compute_device, make, make_degradation, make_network
 from faig_lab.config import Settings, check, compose
 from faig_lab.data import PairedImage, StudyData
@@ -72,16 +72,9 @@ class Case:
 
     def integral(self, rule: Rule | Adaptive, compute: Compute | None = None) -> ProbeIntegral:
         """The path integral by ours."""
-        return integrate_probe(
-            self.network,
-            self.baseline,
-            self.target,
-            self.probe,
-            self.degradations,
-            self.layout,
-            rule,
-            compute or Compute(),
-        )
+        ends = self.baseline, self.target
+        how = compute or Compute()
+        return Problem(self.network, *ends, self.probe, self.degradations, rule, compute=how).integral
 
 
 def trained_case(plan: Plan, device: str, run: Path | None = None) -> Case:

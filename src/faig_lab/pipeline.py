@@ -5,7 +5,7 @@ whose networks are in the store does without.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from torch import Tensor
 from faig_lab import ranks
 from faig_lab.analysis import Subject, examples, images_to_show, restoration, restoration_metrics
 from faig_lab.analysis.kept import kept
-from faig_lab.attribution import Attribution, Kept, Problem, attribute, save_attribution
+from faig_lab.attribution import Attribution, Kept, Problem, State, attribute, save_attribution
 from faig_lab.attribution.shares import share_metrics, share_rows
 from faig_lab.build import (
     PRECISIONS,
@@ -49,7 +49,6 @@ from faig_lab.training import Trained
 
 log = logging.getLogger(__name__)
 
-State = Mapping[str, Tensor]
 Scoring = Callable[[State], Attribution]
 
 

@@ -194,16 +194,9 @@ def test_a_folder_that_cannot_be_written_to(key, below, capsys, tmp_path, photog
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def photographs(folders):
     """Settings for folders of photographs, 68×60."""
-    rng = np.random.default_rng(0)
-    for side in ("train", "probe", "test"):
-        for name in ("a", "b"):
-            path = tmp_path / side / f"{side}_{name}.png"
-            path.parent.mkdir(exist_ok=True)
-            coarse = rng.integers(0, 256, (15, 17, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize((68, 60), Image.Resampling.BICUBIC).save(path)
-    return ["data=folder", *(f"data.{side}_dir={tmp_path / side}" for side in ("train", "probe", "test"))]
+    return ["data=folder", *(f"data.{side}_dir={folders / side}" for side in ("train", "probe", "test"))]
 
 
 @pytest.mark.parametrize("prepared", [False, True])

@@ -345,18 +345,6 @@ def test_paired_images_give_the_authors_scores(tmp_path):
 # Folders of photographs
 
 
-@pytest.fixture
-def folders(tmp_path):
-    rng = np.random.default_rng(0)
-    for side in ("train", "probe", "test"):
-        for name in ("a", "b"):
-            path = tmp_path / side / f"{side}_{name}.png"
-            path.parent.mkdir(exist_ok=True)
-            coarse = rng.integers(0, 256, (15, 17, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize((68, 60), Image.Resampling.BICUBIC).save(path)
-    return tmp_path
-
-
 def folder_settings(folders):
     return ["data=folder", *(f"data.{side}_dir={folders / side}" for side in ("train", "probe", "test"))]
 

@@ -50,7 +50,7 @@ class Compute:
             what the network sees, and their gradients added up. About that much: what a forward saves is measured,
             the rest estimated. None: no bound.
         together: points of a path evaluated at once (`torch.func.vmap`). It pays where the device is not filled: tiny
-            images or networks. Takes so many times the memory.
+            images or networks. Takes so many times the memory. The input gradients are evaluated one by one.
         compile: compile the network by `torch.compile` in this mode. It pays for many passes over images of one
             size. None: no.
     """
@@ -110,6 +110,7 @@ class Compute:
         storages: dict[int, int] = {}
 
         def note(tensor: Tensor) -> Tensor:
+            """Count a tensor's memory once, however many views of it are saved."""
             storage = tensor.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
             return tensor

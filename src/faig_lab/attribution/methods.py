@@ -166,10 +166,12 @@ def input_gradients(problem: Problem) -> Tensor:
     weights = {layer.name: problem.target[layer.name] for layer in problem.layout.layers}
 
     def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:
+        """Σ|·| per filter; there is no completeness to judge by."""
         sizes = [problem.layout.gather({n: total.abs() for n, total in integral.items()}) for integral in integrals]
         return torch.stack(sizes).double().cpu(), torch.zeros(len(sizes))
 
     def integrate(image: PairedImage) -> Tensor:
+        """(K, F) of one image."""
         integrands = [_input_gradients(problem, weights, image, degradation) for degradation in problem.degradations]
         integrals, _ = integrate_together(integrands, weights, problem.rule, judge)
         return judge(integrals)[0]
