@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.quadrature import Rule, clenshaw_curtis
+from faig_lab.attribution.quadrature import Rule, clenshaw_curtis, over_pieces
 from faig_lab.attribution.scores import discovered
 
 Tensors = Mapping[str, Tensor]
@@ -43,21 +43,26 @@ class Adaptive:
         tolerance: bound of the estimated relative error of the scores, of the estimated share of the top set that
             is wrong, and of the completeness gap.
         percent: which top set, in percent of all filters.
+        pieces: smooth pieces of the path; each gets an equal part of the budget.
     """
 
     budget: int
     tolerance: float
     percent: float
+    pieces: int = 1
 
     def __post_init__(self) -> None:
-        if self.budget < 5:
-            raise ValueError(f"points must be at least 5 for adaptive quadrature, not {self.budget}")
+        if self.budget < 5 * self.pieces:
+            raise ValueError(
+                f"points must be at least {5 * self.pieces} for adaptive quadrature"
+                f"{f' on a path of {self.pieces} pieces' * (self.pieces > 1)}, not {self.budget}"
+            )
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """Nested rules of 3, 5, 9, … points within the budget."""
-        levels = int(np.log2(self.budget - 1))
-        return tuple(clenshaw_curtis(2**level + 1) for level in range(1, levels + 1))
+        """Nested rules of 3, 5, 9, … points for each piece, within the budget."""
+        levels = int(np.log2(self.budget // self.pieces - 1))
+        return tuple(over_pieces(clenshaw_curtis(2**level + 1), self.pieces) for level in range(1, levels + 1))
 
 
 @dataclass(frozen=True)

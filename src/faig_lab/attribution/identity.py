@@ -7,6 +7,7 @@ from torch import nn
 from faig_lab.attribution.adaptive import Adaptive
 from faig_lab.attribution.compute import Compute, State
 from faig_lab.attribution.quadrature import Rule
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
 from faig_lab.networks import FilterLayout, state_fingerprint
 from faig_lab.training import fingerprint
@@ -20,12 +21,14 @@ def identity(
     layout: FilterLayout,
     rule: Rule | Adaptive,
     compute: Compute,
+    path: PathSpec = STRAIGHT,
 ) -> str:
     """A fingerprint of everything but the image that determines an image's sums; arguments of `integrate_probe`."""
     every_digit = rule if isinstance(rule, Adaptive) else (rule.points.tolist(), rule.weights.tolist())
     weights = [state_fingerprint(baseline), state_fingerprint(target), str(next(iter(target.values())).device.type)]
+    bent = [path.kind, *map(state_fingerprint, path.inner)]
     return fingerprint(
-        {"of": [str(network), *weights, list(degradations), repr(layout), repr(every_digit), repr(compute)]}
+        {"of": [str(network), *weights, list(degradations), repr(layout), repr(every_digit), repr(compute), *bent]}
     )
 
 

@@ -5,8 +5,9 @@ methods have one draw. A higher score means more responsible for that degradatio
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
 from faig_lab.attribution.quadrature import Rule, right
 from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
 from faig_lab.attribution.spread import Spread
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.granularity import Granularity
 from faig_lab.networks import FilterLayout
@@ -41,6 +43,7 @@ class Problem:
         progress: told after each integral.
         granularity: what is scored: a filter, or a weight, a channel, a layer.
         rank_others: score the parameters that are no kernels (biases, say) as well.
+        path: which path the loss gradient is integrated along.
 
     Attributes:
         kept: keeps the sums of each image for a run that is killed, once it is told where.
@@ -59,6 +62,7 @@ class Problem:
     progress: Progress | None = field(default=None, repr=False)
     granularity: Granularity = "filter"
     rank_others: bool = False
+    path: PathSpec = STRAIGHT
     kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
     spread: Spread = field(default_factory=Spread, init=False, repr=False, compare=False)
 
@@ -70,14 +74,18 @@ class Problem:
     @cached_property
     def integral(self) -> ProbeIntegral:
         """The signed path integrals, computed once, by whichever method asks first."""
-        return self._integrate(self.rule)
+        return self._integrate(self.rule, self.path)
 
     @cached_property
     def at_target(self) -> ProbeIntegral:
         """The path integrals with the gradient at the target for all of the path: (θ_j − θ̄_j) ∂L(θ, x)/∂θ_j."""
-        return self._integrate(right(1))
+        return self._integrate(right(1), STRAIGHT)
 
-    def _integrate(self, rule: Rule | Adaptive) -> ProbeIntegral:
+    def straight(self, **changes: Any) -> "Problem":
+        """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
+        return replace(self, path=STRAIGHT, progress=None, **changes)
+
+    def _integrate(self, rule: Rule | Adaptive, path: PathSpec) -> ProbeIntegral:
         return integrate_probe(
             self.network,
             self.baseline,
@@ -90,6 +98,7 @@ class Problem:
             self.progress,
             self.kept,
             self.spread,
+            path,
         )
 
     @property

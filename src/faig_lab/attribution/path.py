@@ -1,11 +1,11 @@
 """The signed path integral: what each weight contributed to the change of the loss between two networks.
 
-a_j(x) = (θ_j − θ̄_j) ∫₀¹ ∂L(γ(α), x)/∂γ_j dα on the path γ(α) = θ̄ + α (θ − θ̄), with
-L(θ, x) = ‖F(θ, x) − x_gt‖², summed over pixels and channels (method.md §3). Over all parameters, biases
-included, the attributions add up to L(θ, x) − L(θ̄, x): completeness, whose gap is reported with every result.
+a_j(x) = ∫₀¹ ∂L(γ(α), x)/∂γ_j γ'_j(α) dα on a path γ from θ̄ to θ, with L(θ, x) = ‖F(θ, x) − x_gt‖², summed over
+pixels and channels (method.md §3 and §10). On the straight line γ' = θ − θ̄. Over all parameters, biases included, the
+attributions add up to L(θ, x) − L(θ̄, x): completeness, whose gap is reported with every result.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,9 @@ from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
 from faig_lab.attribution.compute import DEFAULT, Compute, State, in_format, memory_format
-from faig_lab.attribution.quadrature import Rule
+from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, path_through
 
 Evaluated = tuple[list[Tensor], list[dict[str, Tensor]]]
 """Loss, and gradients by name, at each of some points."""
@@ -27,13 +28,21 @@ class PathIntegral:
 
     Attributes:
         attributions: per parameter, shaped like it: its signed share of the loss change.
-        loss_baseline: L(θ̄, x).
-        loss_target: L(θ, x).
+        losses: α → L(γ(α), x), at both ends and at every point where a gradient was taken.
     """
 
     attributions: dict[str, Tensor]
-    loss_baseline: float
-    loss_target: float
+    losses: Mapping[float, float]
+
+    @property
+    def loss_baseline(self) -> float:
+        """L(θ̄, x)."""
+        return self.losses[0.0]
+
+    @property
+    def loss_target(self) -> float:
+        """L(θ, x)."""
+        return self.losses[1.0]
 
     @property
     def loss_change(self) -> float:
@@ -65,7 +74,7 @@ def squared_error(output: Tensor, hr: Tensor) -> Tensor:
 
 
 class LossPath:
-    """The loss of one input along the straight line γ from a baseline to a target, and its gradients.
+    """The loss of one input along a path γ from a baseline to a target, and its gradients.
 
     The network itself is never changed: weights enter by `evaluate`, so there is nothing to restore, also when a
     forward raises. Of a tied parameter the value under the name that counts is used.
@@ -77,6 +86,7 @@ class LossPath:
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
         compute: how: precision, memory, several points at once.
+        path: which path.
 
     Attributes:
         difference: θ − θ̄ of all parameters.
@@ -93,6 +103,7 @@ class LossPath:
         lr: Tensor,
         hr: Tensor,
         compute: Compute = DEFAULT,
+        path: PathSpec = STRAIGHT,
     ) -> None:
         layout = memory_format(lr, compute.autocast)
         self.network, self.compute = network, compute
@@ -101,31 +112,40 @@ class LossPath:
         self.difference = {n: self.target[n] - self.baseline[n] for n, _ in network.named_parameters()}
         self._buffers = {name: value for name, value in self.target.items() if name not in self.difference}
         self._tiles = compute.tiles(network, self.target, lr, hr.shape[-1] // lr.shape[-1])
-        self._ends: dict[float, Tensor] = {}
+        ends = ({name: state[name] for name in self.difference} for state in (self.baseline, self.target))
+        between = [in_format({name: state[name] for name in self.difference}, layout) for state in path.inner]
+        self.path = path_through(between, path.kind, *ends)
+        self._losses: dict[float, Tensor] = {}
 
     def gradients(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
-        """∂L/∂γ of all parameters at γ(α) for each α: one forward and one backward; losses at ends are remembered."""
+        """∂L/∂γ γ'(α) of all parameters at each α: one forward and one backward; the losses are remembered."""
         for start in range(0, len(alphas), self.compute.together):
             yield from self._together(alphas[start : start + self.compute.together])
 
     def attribute(self, integral: State) -> PathIntegral:
-        """What the integral of the gradients says: attributions and the losses at both ends.
+        """What the integral of the gradients says: attributions and the losses along the path.
 
         One forward for each end where no gradient was taken.
         """
+        self.evaluate((0.0, 1.0))
+        return PathIntegral(dict(integral), {alpha: float(loss) for alpha, loss in sorted(self._losses.items())})
+
+    def evaluate(self, alphas: Sequence[float]) -> dict[float, float]:
+        """α → L(γ(α), x), by one forward at each α where the loss is not known yet."""
         with torch.no_grad():
-            for alpha, state in ((0.0, self.baseline), (1.0, self.target)):
-                if alpha not in self._ends:
-                    self._ends[alpha] = self._whole_loss({name: state[name] for name in self.difference})
-        attributions = {name: total * self.difference[name] for name, total in integral.items()}
-        return PathIntegral(attributions, float(self._ends[0.0]), float(self._ends[1.0]))
+            for alpha in alphas:
+                if alpha not in self._losses:
+                    self._losses[alpha] = self._whole_loss(self.path.at(alpha))
+        return {alpha: float(self._losses[alpha]) for alpha in alphas}
 
     def _together(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
         """Gradients at so many points at once, tile by tile."""
-        points = [{n: torch.lerp(self.baseline[n], self.target[n], alpha) for n in self.difference} for alpha in alphas]
+        points = [self.path.at(alpha) for alpha in alphas]
         losses, found = _added(self._gradients_of_tile(points, tile) for tile in self._tiles)
-        self._ends |= {alpha: loss for alpha, loss in zip(alphas, losses, strict=True) if alpha in (0.0, 1.0)}
-        yield from found
+        self._losses |= dict(zip(alphas, losses, strict=True))
+        for alpha, gradients in zip(alphas, found, strict=True):
+            velocity = self.path.velocity(alpha)
+            yield {name: gradient * velocity[name] for name, gradient in gradients.items()}
 
     def _gradients_of_tile(self, points: Sequence[State], tile: Tile) -> Evaluated:
         """Losses and gradients of a tile at some points."""
@@ -170,8 +190,9 @@ def integrate(
     hr: Tensor,
     rule: Rule,
     compute: Compute = DEFAULT,
+    path: PathSpec = STRAIGHT,
 ) -> PathIntegral:
-    """Integrate the loss gradient along the straight line from `baseline` to `target` by a fixed rule.
+    """Integrate the loss gradient along a path from `baseline` to `target` by a fixed rule.
 
     One forward and one backward at each point of the rule, and a forward at each end that the rule does not
     visit.
@@ -182,11 +203,12 @@ def integrate(
         target: parameters θ; the same names and shapes. Buffers are taken from here.
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
-        rule: the quadrature.
+        rule: the quadrature; of a path of several pieces it is applied to each piece.
         compute: how: precision, memory, several points at once.
+        path: which path; its own rule plays no part.
 
     Returns:
-        Attributions of all floating parameters, and the two losses.
+        Attributions of all floating parameters, and the losses along the path.
     """
-    path = LossPath(network, baseline, target, lr, hr, compute)
-    return path.attribute(NestedIntegral(path.gradients, path.difference, [rule]).advance())
+    line = LossPath(network, baseline, target, lr, hr, compute, path)
+    return line.attribute(NestedIntegral(line.gradients, line.difference, [over_pieces(rule, path.pieces)]).advance())

@@ -20,9 +20,10 @@ from faig_lab.attribution.compute import DEFAULT, Compute, State
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap
-from faig_lab.attribution.quadrature import Rule
+from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.spread import Spread
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
 from faig_lab.networks import FilterLayout
 
@@ -44,8 +45,8 @@ class ProbeIntegral:
         squared: (I, K, F) Σ_{j∈f} a_j².
         others: (I, K, P) Σ a_j of each parameter that is not ranked (the layout's `others`), biases above all.
         total: (I, K) Σ a_j over all parameters: `signed` and `others` added up.
-        loss_baseline: (I, K) L(θ̄, x).
-        loss_target: (I, K) L(θ, x).
+        alphas: (P,) the points where losses are known, ascending, with 0 and 1.
+        losses: (I, K, P) L(γ(α), x); NaN where adaptive quadrature took no gradient.
         points: (I, K) gradient evaluations.
         error: (I, K) estimated relative error of an image's discriminative FAIG scores, by adaptive quadrature
             (`adaptive.ERROR_PER_CHANGE`); NaN with a fixed rule.
@@ -59,11 +60,21 @@ class ProbeIntegral:
     squared: Tensor
     others: Tensor
     total: Tensor
-    loss_baseline: Tensor
-    loss_target: Tensor
+    alphas: Tensor
+    losses: Tensor
     points: Tensor
     error: Tensor
     settled: Tensor
+
+    @property
+    def loss_baseline(self) -> Tensor:
+        """(I, K) L(θ̄, x)."""
+        return self.losses[..., 0]
+
+    @property
+    def loss_target(self) -> Tensor:
+        """(I, K) L(θ, x)."""
+        return self.losses[..., -1]
 
     @property
     def loss_change(self) -> Tensor:
@@ -116,6 +127,7 @@ def integrate_probe(
     progress: Progress | None = None,
     kept: Kept | None = None,
     spread: Spread | None = None,
+    path: PathSpec = STRAIGHT,
 ) -> ProbeIntegral:
     """Integrate every probe image with every degradation: each pass over the path is computed once.
 
@@ -132,20 +144,24 @@ def integrate_probe(
         progress: told after each integral.
         kept: where each image's sums are kept, and are not computed if they are there.
         spread: over which processes the images are spread; each of them gets the whole result.
+        path: which path; where it has a rule of its own, that rule counts.
     """
+    rule = path.rule or rule
     like = next(iter(target.values()))
     rows: dict[int, dict[str, Tensor]] = {}
     keep, spread = kept or Kept(), spread or Spread()
-    same = identity(network, baseline, target, degradations, layout, rule, compute)
+    same = identity(network, baseline, target, degradations, layout, rule, compute, path)
+    steps = rule if isinstance(rule, Adaptive) else over_pieces(rule, path.pieces)
+    alphas = _alphas(steps)
 
     def integrate(image: PairedImage) -> dict[str, Tensor]:
         hr = image.hr[None].to(like)
         inputs = [image.lr[degradation][None].to(like) for degradation in degradations]
-        paths = [LossPath(network, baseline, target, lr, hr, compute) for lr in inputs]
+        paths = [LossPath(network, baseline, target, lr, hr, compute, path) for lr in inputs]
         integrals, effort = integrate_together(
-            [path.gradients for path in paths], paths[0].difference, rule, _judge(paths, layout)
+            [line.gradients for line in paths], paths[0].difference, steps, _judge(paths, layout)
         )
-        return _reduce([p.attribute(i) for p, i in zip(paths, integrals, strict=True)], effort, layout)
+        return _reduce([p.attribute(i) for p, i in zip(paths, integrals, strict=True)], effort, layout, alphas)
 
     for index, image in enumerate(probe):
         if not spread.own(index):
@@ -154,8 +170,9 @@ def integrate_probe(
         if progress is not None:
             for degradation in degradations:
                 progress(f"{image.name}, {degradation}")
-    stacked = spread.stacked(rows, _blank(len(degradations), layout), len(probe))
-    result = ProbeIntegral(tuple(image.name for image in probe), tuple(degradations), **stacked)
+    stacked = spread.stacked(rows, _blank(len(degradations), layout, len(alphas)), len(probe))
+    places = torch.tensor(alphas, dtype=torch.float64)
+    result = ProbeIntegral(tuple(image.name for image in probe), tuple(degradations), alphas=places, **stacked)
     if isinstance(rule, Adaptive):
         _report(result, rule)
     return result
@@ -172,7 +189,15 @@ def _judge(paths: Sequence[LossPath], layout: FilterLayout) -> Judge:
     return judge
 
 
-def _reduce(results: Sequence[PathIntegral], effort: Effort, layout: FilterLayout) -> dict[str, Tensor]:
+def _alphas(rule: Rule | Adaptive) -> list[float]:
+    """Every α where a loss may be known: both ends and the points of the (finest) rule."""
+    finest = rule.rules[-1] if isinstance(rule, Adaptive) else rule
+    return sorted({0.0, 1.0, *finest.points.tolist()})
+
+
+def _reduce(
+    results: Sequence[PathIntegral], effort: Effort, layout: FilterLayout, alphas: Sequence[float]
+) -> dict[str, Tensor]:
     """One image's row of each tensor of a `ProbeIntegral`."""
 
     def numbers(values: Sequence[float]) -> Tensor:
@@ -184,22 +209,22 @@ def _reduce(results: Sequence[PathIntegral], effort: Effort, layout: FilterLayou
         "squared": torch.stack([_per_filter(result, layout, torch.square) for result in results]),
         "others": torch.stack([_others(result, layout) for result in results]),
         "total": numbers([result.total for result in results]),
-        "loss_baseline": numbers([result.loss_baseline for result in results]),
-        "loss_target": numbers([result.loss_target for result in results]),
+        "losses": torch.stack([numbers([r.losses.get(alpha, math.nan) for alpha in alphas]) for r in results]),
         "points": torch.full((len(results),), effort.points),
         "error": effort.error,
         "settled": effort.settled,
     }
 
 
-def _blank(degradations: int, layout: FilterLayout) -> dict[str, Tensor]:
+def _blank(degradations: int, layout: FilterLayout, points: int) -> dict[str, Tensor]:
     """What `_reduce` returns, in shape and type."""
     sums = torch.zeros(degradations, len(layout), dtype=torch.float64)
     number, none = torch.zeros(degradations, dtype=torch.float64), torch.zeros(degradations, dtype=torch.bool)
     return {
         **dict.fromkeys(("magnitude", "signed", "squared"), sums),
         "others": torch.zeros(degradations, len(layout.others), dtype=torch.float64),
-        **dict.fromkeys(("total", "loss_baseline", "loss_target"), number),
+        "total": number,
+        "losses": torch.zeros(degradations, points, dtype=torch.float64),
         "points": number.long(),
         "error": number,
         "settled": none,

@@ -87,6 +87,26 @@ def clenshaw_curtis(points: int) -> Rule:
     return Rule(np.sin(np.pi / 2 * share) ** 2, weights)
 
 
+def over_pieces(rule: Rule, pieces: int) -> Rule:
+    """Return a rule for a path of several smooth pieces, so that no sum runs across a joint.
+
+    Args:
+        rule: a rule on [0, 1], applied to each piece.
+        pieces: number of pieces, ≥ 1.
+
+    Returns:
+        The points of all pieces, in order. Equal points at a joint stay apart by the smallest possible number, since
+        the derivative of the path differs between the two sides.
+    """
+    if pieces == 1:
+        return rule
+    points = np.concatenate([(rule.points + piece) / pieces for piece in range(pieces)])
+    last = np.arange(len(rule), len(points), len(rule)) - 1  # the last point of every piece but the last piece
+    joints = np.arange(1, pieces) / pieces
+    points[last] = np.where(points[last] >= joints, np.nextafter(joints, 0), points[last])
+    return Rule(points, np.tile(rule.weights, pieces) / pieces)
+
+
 RULES: dict[str, Callable[[int], Rule]] = {
     rule.__name__: rule for rule in (left, right, midpoint, trapezoid, simpson, gauss_legendre)
 }

@@ -1,0 +1,134 @@
+"""Paths in weight space from a baseline to a target: what the gradient is integrated along (method.md §10).
+
+The integral is complete along any piecewise smooth path γ: Σ_j ∫ ∂L/∂γ_j γ'_j dα = L(θ) − L(θ̄). A path is data: its
+states, and where its pieces meet.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from faig_lab.attribution.adaptive import Adaptive
+from faig_lab.attribution.quadrature import Rule
+
+State = Mapping[str, Tensor]
+
+PathName = Literal["straight", "trajectory", "curve"]
+"""What `attribution.path` accepts."""
+
+
+class WeightPath(Protocol):
+    """γ from α = 0 (the baseline) to α = 1 (the target), for all parameters by name."""
+
+    def at(self, alpha: float) -> dict[str, Tensor]:
+        """Return γ(α); the ends are the baseline and the target to the last bit."""
+
+    def velocity(self, alpha: float) -> dict[str, Tensor]:
+        """Return γ'(α)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Polyline:
+    """Straight pieces through n ≥ 2 states, each walked in the same time: α = k/(n − 1) is state k.
+
+    Two states are the straight line of the authors' code. Averaged weights saved during the target's training make
+    the line that the training took (cf. Loss Change Allocation, Lan et al., NeurIPS 2019).
+
+    Args:
+        states: parameters by name; all have the same names and shapes.
+    """
+
+    states: tuple[State, ...]
+
+    def at(self, alpha: float) -> dict[str, Tensor]:
+        """Return γ(α)."""
+        piece, place = self._place(alpha)
+        first, second = self.states[piece], self.states[piece + 1]
+        return {name: torch.lerp(value, second[name], place) for name, value in first.items()}
+
+    def velocity(self, alpha: float) -> dict[str, Tensor]:
+        """Return γ'(α): constant on each piece; at a joint the one of the later piece."""
+        piece, _ = self._place(alpha)
+        first, second = self.states[piece], self.states[piece + 1]
+        return {name: (len(self.states) - 1) * (second[name] - value) for name, value in first.items()}
+
+    def _place(self, alpha: float) -> tuple[int, float]:
+        """Return the piece that α lies on, and the share of the piece that lies before α."""
+        pieces = len(self.states) - 1
+        piece = min(int(alpha * pieces), pieces - 1)
+        return piece, alpha * pieces - piece
+
+
+@dataclass(frozen=True, eq=False)
+class Bezier:
+    """The quadratic Bézier curve (1 − α)² θ̄ + 2α(1 − α) m + α² θ (Garipov et al., NeurIPS 2018).
+
+    Args:
+        baseline: θ̄, parameters by name.
+        middle: m, the point that bends the curve; the curve does not pass through m.
+        target: θ.
+    """
+
+    baseline: State
+    middle: State
+    target: State
+
+    def at(self, alpha: float) -> dict[str, Tensor]:
+        """Return γ(α)."""
+        return {
+            name: torch.lerp(torch.lerp(start, self.middle[name], alpha), self._later(name, alpha), alpha)
+            for name, start in self.baseline.items()
+        }
+
+    def velocity(self, alpha: float) -> dict[str, Tensor]:
+        """Return γ'(α) = 2(1 − α)(m − θ̄) + 2α(θ − m)."""
+        return {
+            name: 2 * (self._later(name, alpha) - torch.lerp(start, self.middle[name], alpha))
+            for name, start in self.baseline.items()
+        }
+
+    def _later(self, name: str, alpha: float) -> Tensor:
+        """Return the point of the second half of the control polygon (de Casteljau)."""
+        return torch.lerp(self.middle[name], self.target[name], alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class PathSpec:
+    """Which path a problem is integrated along.
+
+    Args:
+        kind: straight, trajectory or curve.
+        inner: the states that bend the path, see `path_through`.
+        rule: the quadrature of each smooth piece; None: the rule of the problem.
+    """
+
+    kind: PathName = "straight"
+    inner: tuple[State, ...] = ()
+    rule: Rule | Adaptive | None = None
+
+    @property
+    def pieces(self) -> int:
+        """Number of smooth pieces."""
+        return 1 if self.kind == "curve" else len(self.inner) + 1
+
+
+STRAIGHT = PathSpec()
+"""The straight line of the authors' code."""
+
+
+def path_through(inner: Sequence[State], kind: PathName, baseline: State, target: State) -> WeightPath:
+    """Return the path of a kind from its inner states.
+
+    Args:
+        inner: nothing for the straight line, the saved states for a trajectory, the middle point for a curve.
+        kind: straight, trajectory or curve.
+        baseline: θ̄.
+        target: θ.
+    """
+    if kind == "curve":
+        (middle,) = inner
+        return Bezier(baseline, middle, target)
+    return Polyline((baseline, *inner, target))
