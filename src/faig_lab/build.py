@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from faig_lab.analysis import Analysis
 from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, count_of, quadrature
 from faig_lab.attribution.probe import Progress
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.config import Settings
 from faig_lab.config.percents import check_percents
 from faig_lab.data import Degradation, PatchDataset, StudyData
@@ -64,12 +65,31 @@ def make_methods(settings: Settings) -> dict[str, Method]:
     return {name: make(node) for name, node in settings.attribution.methods.items()}
 
 
-def make_rule(settings: Settings) -> Rule | Adaptive:
-    """The quadrature; an adaptive one looks at the top set of the headline."""
+def make_rule(settings: Settings, pieces: int = 1) -> Rule | Adaptive:
+    """The quadrature; an adaptive one looks at the top set of the headline.
+
+    Args:
+        settings: the run's.
+        pieces: smooth pieces of the path; a fixed rule is that of one piece.
+    """
     attribution = settings.attribution
     if attribution.rule == "adaptive":
-        return Adaptive(attribution.points, attribution.tolerance, settings.analysis.headline_percent)
-    return quadrature(attribution.rule, attribution.points)
+        return Adaptive(attribution.points, attribution.tolerance, settings.analysis.headline_percent, pieces)
+    return quadrature(attribution.rule, max(1, attribution.points // pieces))
+
+
+def snapshots(settings: Settings, name: str) -> int:
+    """How many averaged states the training of "baseline" or "target" saves on the way."""
+    wanted = name == "target" and settings.attribution.path == "trajectory"
+    return settings.attribution.path_states if wanted else 0
+
+
+def make_path(settings: Settings, inner: Sequence[Mapping[str, Tensor]]) -> PathSpec:
+    """The path of the attribution from its inner states, on the compute device."""
+    if settings.attribution.path == "straight":
+        return STRAIGHT
+    spec = PathSpec(settings.attribution.path, tuple(cast(state, settings) for state in inner))
+    return replace(spec, rule=make_rule(settings, spec.pieces))
 
 
 def make_layout(settings: Settings) -> FilterLayout:
@@ -101,6 +121,7 @@ def make_problem(
     baseline: Mapping[str, Tensor],
     target: Mapping[str, Tensor],
     progress: Progress | None = None,
+    path: PathSpec = STRAIGHT,
 ) -> Problem:
     """The attribution problem of two networks on a probe, on the compute device."""
     attribution = settings.attribution
@@ -118,6 +139,7 @@ def make_problem(
         progress,
         attribution.granularity,
         attribution.rank_other_parameters,
+        path,
     )
 
 
@@ -251,7 +273,7 @@ def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[
         "training": {key: training.model_dump()[key] for key in shared},
         "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
         "start": None if start is None else state_fingerprint(start),
-    }
+    } | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
 
 
 def cast(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:

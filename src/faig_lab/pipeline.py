@@ -17,7 +17,10 @@ from faig_lab import ranks
 from faig_lab.analysis import Subject, examples, images_to_show, restoration, restoration_metrics
 from faig_lab.analysis.kept import kept
 from faig_lab.attribution import Attribution, Kept, Problem, State, attribute, save_attribution
+from faig_lab.attribution.barrier import profile
+from faig_lab.attribution.curve import train_middle
 from faig_lab.attribution.shares import share_metrics, share_rows
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.build import (
     PRECISIONS,
     alone,
@@ -28,13 +31,15 @@ from faig_lab.build import (
     make_degradation,
     make_methods,
     make_network,
+    make_path,
     make_problem,
     make_retraining,
 )
 from faig_lab.config import Settings, check
+from faig_lab.config.rules import check_path
 from faig_lab.data import StudyData
 from faig_lab.machine import explained
-from faig_lab.networks import load_weights, save_weights
+from faig_lab.networks import load_weights, save_weights, write_states
 from faig_lab.reporting.tables import write_table
 from faig_lab.reporting.wandb_run import WandbRecord
 from faig_lab.runs.folder import RunFolder, open_run
@@ -74,6 +79,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
 def study(settings: Settings, folder: Path, config: str) -> None:
     """Run one study and leave everything about it in `folder`; `config` is the configuration as YAML."""
     check_selection(settings)
+    check_path(settings)
     if ranks.rank() > 0:
         _take_part(settings)
         return
@@ -114,7 +120,8 @@ def analyse(settings: Settings) -> None:
         stages = Study(alone(existing.settings), existing.run, record)
         stages.load_data()
         baseline, target = stages.baseline(), stages.given["target"].state
-        stages.problem = make_problem(existing.settings, stages.data, baseline, target)
+        path = make_path(existing.settings, existing.path_states())
+        stages.problem = make_problem(existing.settings, stages.data, baseline, target, path=path)
         stages.kept = kept_results(existing.settings, stages.data, baseline, target)
         stages.judge(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
         stages.report()
@@ -145,6 +152,7 @@ class Study:
         self.settings, self.run, self.record = settings, run, record
         self.degradation = make_degradation(settings)
         self.given: dict[str, Trained] = {}
+        self.trajectory: tuple[State, ...] = ()
 
     def load_data(self) -> None:
         """Read every file that the run needs, before anything starts; degrade probe and held-out."""
@@ -180,7 +188,9 @@ class Study:
             return found[0]
 
         with self.run.stage("target"):
-            target = self._obtain("target", baseline, attribute_now)
+            # The trajectory is known when the training has ended, so it cannot be attributed by the callback.
+            now = attribute_now if self.settings.attribution.path != "trajectory" else None
+            target = self._obtain("target", baseline, now)
         return target, found[0] if found else self._attribute(baseline, target)
 
     def judge(
@@ -238,6 +248,7 @@ class Study:
     def _obtain(self, name: str, start: State | None, then: Scoring | None = None) -> dict[str, Tensor]:
         """A network by name, with its weights and training record in the run folder."""
         trained = self.given.get(name) or self._train_once(name, start, then)
+        self.trajectory = trained.trajectory
         if trained.history:
             write_table(self.run.path / "tables" / f"training_{name}.csv", trained.history)
         weights = self.run.path / "weights" / f"{name}.pt"
@@ -260,7 +271,8 @@ class Study:
         with self.run.stage("attribution"):
             total = len(self.data.probe) * len(self.data.degradations)
             with progress_bar("attribution", total) as advance:
-                self.problem = make_problem(self.settings, self.data, baseline, target, advance)
+                path = self._path(baseline, target)
+                self.problem = make_problem(self.settings, self.data, baseline, target, advance, path)
                 self.kept = kept_results(self.settings, self.data, baseline, target)
                 self.problem.kept.folder = self.kept.folder
                 self.problem.spread.over_group()
@@ -276,4 +288,27 @@ class Study:
             write_table(self.run.path / "tables" / "shares.csv", shares)
             gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
             self.run.add_metrics(gaps | share_metrics(shares))
+            self._write_profile()
         return result
+
+    def _path(self, baseline: State, target: State) -> PathSpec:
+        """The path of the attribution; what bends the path is kept in the run folder."""
+        kind = self.settings.attribution.path
+        inner: tuple[State, ...] = self.trajectory
+        if kind == "straight":
+            return STRAIGHT
+        if kind == "curve":
+            steps = self.settings.attribution.curve_steps
+            with progress_bar("curve", steps) as advance:
+                line = make_problem(self.settings, self.data, baseline, target)
+                inner = (train_middle(line, steps, advance),)
+        write_states(self.run.path / "attribution" / "path.pt", inner)
+        return make_path(self.settings, inner)
+
+    def _write_profile(self) -> None:
+        """Write the PSNR along the path, its barriers, and a warning where a barrier is high."""
+        found = profile(self.problem)
+        write_table(self.run.path / "tables" / "path.csv", found.rows())
+        self.run.add_metrics({f"barrier/{name}": value for name, value in found.barriers.items()})
+        for line in found.warnings():
+            self.run.warn(line)

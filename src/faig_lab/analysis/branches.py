@@ -158,7 +158,7 @@ def _study(subject: Subject, pair: Pair, methods: Sequence[str]) -> Subject:
         {n: v.to(like) if v.is_floating_point() else v.to(like.device) for n, v in state.items()}
         for state in (pair.baseline, pair.target)
     )
-    problem = replace(subject.problem, network=pair.network, baseline=baseline, target=target, progress=None)
+    problem = subject.problem.straight(network=pair.network, baseline=baseline, target=target)
     scores = {name: subject.methods[name](problem) for name in methods}
     return replace(subject, problem=problem, attribution=restoring(scores, problem))
 

@@ -108,7 +108,7 @@ def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: Filt
 
 def _scored(subject: Subject, draws: int) -> Iterator[Scored]:
     """Every check's scores by every method."""
-    methods, problem = deterministic(subject), replace(subject.problem, progress=None)
+    methods, problem = deterministic(subject), subject.problem.straight()
     originals = {method: subject.attribution.scores[method][0] for method in methods}
     for method, scores in originals.items():
         yield Scored(ORIGINAL, 0, method, scores, scores)

@@ -117,7 +117,7 @@ def chance_jaccard(count: int, filters: int) -> float:
 
 def trained_again(subject: Subject, targets: int) -> Iterator[Comparison]:
     """The run's target against targets of the next seeds, from the same baseline."""
-    own = replace(subject.problem, progress=None)
+    own = subject.problem.straight()
     if targets and subject.rivals is None:
         log.warning("stability: no targets of other seeds, since the data has no photographs to train on")
         return
@@ -147,9 +147,11 @@ def _compared(kind: str, first: tuple[str, Problem], second: tuple[str, Problem]
 def refinements(problem: Problem, points: Sequence[int], authors_points: int) -> Iterator[Comparison]:
     """Fewer points, and the authors' sum, against the most points."""
     rules = {f"Gauss–Legendre {count}": quadrature("gauss_legendre", count) for count in points}
-    *fewer, most = ((name, replace(problem, rule=rule, progress=None)) for name, rule in rules.items())
+    path = replace(problem.path, rule=None)  # the rule of the problem counts
+    *fewer, most = ((name, replace(problem, rule=rule, path=path, progress=None)) for name, rule in rules.items())
     if authors_points:
-        fewer.append((f"right sum {authors_points}", replace(problem, rule=right(authors_points), progress=None)))
+        authors = replace(problem, rule=right(authors_points), path=path, progress=None)
+        fewer.append((f"right sum {authors_points}", authors))
     for name, other in fewer:
         yield _compared("points", (name, other), most)
 
@@ -158,7 +160,7 @@ def precisions(problem: Problem) -> list[Comparison]:
     """The network's operations in bfloat16 (sums in single precision) against single precision throughout."""
     ends = _single(problem.baseline), _single(problem.target)
     exact, rough = (replace(problem.compute, autocast=dtype) for dtype in (None, torch.bfloat16))
-    single = replace(problem, baseline=ends[0], target=ends[1], compute=exact, progress=None)
+    single = problem.straight(baseline=ends[0], target=ends[1], compute=exact)
     return [_compared("precision", ("bfloat16", replace(single, compute=rough)), ("float32", single))]
 
 

@@ -76,6 +76,9 @@ def _check_attribution(attribution: AttributionSettings) -> None:
     if attribution.name not in attribution.methods:
         known = suggest(attribution.name, attribution.methods)
         raise UserError(f"attribution.name: {attribution.name} is not in attribution.methods; {known}")
+    if attribution.path == "trajectory":
+        _check_trajectory(attribution)
+        return
     points = attribution.points
     if attribution.rule == "simpson" and (points < 3 or points % 2 == 0):
         raise UserError(
@@ -86,6 +89,20 @@ def _check_attribution(attribution: AttributionSettings) -> None:
         raise UserError(f"attribution.points: trapezoid needs at least 2, not {points}")
     if attribution.rule == "adaptive" and points < 5:
         raise UserError(f"attribution.points: adaptive needs at least 5 as its budget, not {points}")
+
+
+def _check_trajectory(attribution: AttributionSettings) -> None:
+    """Every piece of the trajectory gets an equal part of the points, which must suit the rule."""
+    pieces = attribution.path_states + 1
+    least = {"simpson": 3, "trapezoid": 2, "adaptive": 5}.get(attribution.rule, 1)
+    each = attribution.points // pieces
+    if each < least or (attribution.rule == "simpson" and each % 2 == 0):
+        near = pieces * max(least, each + 1)
+        raise UserError(
+            f"attribution.points: {attribution.points} are {each} for each of the {pieces} pieces of "
+            f"attribution.path=trajectory; {attribution.rule} needs {least} for each"
+            f"{', an odd number' if attribution.rule == 'simpson' else ''}; nearest: {near}"
+        )
 
 
 def _check_percents(analysis: AnalysisSettings) -> None:
@@ -108,6 +125,19 @@ def _check_studies(settings: Settings) -> None:
                 f"analysis.studies.{name}.method: {show(method)} is not in attribution.methods; "
                 f"{suggest(str(method), methods)}"
             )
+
+
+def check_path(settings: Settings) -> None:
+    """A trajectory is saved by a training, so given weights have none.
+
+    Raises:
+        UserError: it is asked for all the same.
+    """
+    if settings.attribution.path == "trajectory" and settings.target.weights is not None:
+        raise UserError(
+            "attribution.path: trajectory needs a target that is trained here, and target.weights is given; "
+            "nearest: curve"
+        )
 
 
 def check_trainer(trainer: TrainerSettings, multirun: bool) -> None:

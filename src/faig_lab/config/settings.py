@@ -69,6 +69,11 @@ class AttributionSettings(Group):
     rule: Rule
     points: Count = Field(description="gradient evaluations per image and degradation; adaptive: at most")
     tolerance: float = Field(0.01, gt=0, lt=1, description="adaptive: relative error to settle to")
+    path: Literal["straight", "trajectory", "curve"] = Field(
+        "straight", description="path in weight space that the loss gradient is integrated along"
+    )
+    path_states: Count = Field(7, description="path=trajectory: averaged weights saved during the target's training")
+    curve_steps: Count = Field(300, description="path=curve: optimizer steps for the middle point, on the probe")
     precision: Literal["bfloat16", "float32", "float64"]
     memory: float | None = Field(3.0, gt=0, description="GB of a gradient evaluation; larger images are cut into tiles")
     together: Count = Field(1, description="points evaluated at once; pays for tiny images and networks")

@@ -3,6 +3,7 @@
 from faig_lab.networks.layer import Layer
 from faig_lab.networks.layout import FilterLayout, UnitAddress
 from faig_lab.networks.patch import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
+from faig_lab.networks.sequences import read_states, write_states
 from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
 from faig_lab.networks.tied import evaluate, tied, under_every_name
@@ -26,10 +27,12 @@ __all__ = [
     "load_weights",
     "make_patch",
     "patch_bytes",
+    "read_states",
     "save_patch",
     "save_weights",
     "snapshot",
     "state_fingerprint",
     "tied",
     "under_every_name",
+    "write_states",
 ]

@@ -6,6 +6,7 @@ to nobody.
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ from typing import Any, NoReturn, cast
 
 from faig_lab.errors import Terminated, UserError
 from faig_lab.files import overwrite_json, remove_leftovers, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -38,6 +41,7 @@ class RunFolder:
             "stage": "start",
             "stages_done": [],
             "error": None,
+            "warnings": [],
             "pid": os.getpid(),
             "pid_since": _born(os.getpid()),
             "host": socket.gethostname(),
@@ -61,6 +65,11 @@ class RunFolder:
         """Change the status and write it."""
         self._status |= changes
         write_json(self.path / "status.json", self._status)
+
+    def warn(self, line: str) -> None:
+        """Log a warning about the run's numbers and keep it in the status, where the report finds it."""
+        log.warning("%s", line)
+        self.update(warnings=[*self._status["warnings"], line])
 
     def fail(self, error: str) -> None:
         """Write down how the run ended, on a full disk too; what cannot be written must not hide the error."""
@@ -141,7 +150,7 @@ def reopen_run(path: Path) -> Iterator[RunFolder]:
         raise UserError(f"run: {path} holds no finished run ({error})") from error
     _check_idle(path, before)
     kept = {"started": before.get("started"), "attempt": before.get("attempt", 1)}
-    run.update(**kept, stages_done=before.get("stages_done", []))
+    run.update(**kept, stages_done=before.get("stages_done", []), warnings=before.get("warnings", []))
     with _closing(run):
         yield run
 

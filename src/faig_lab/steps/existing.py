@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 
 from faig_lab import __version__
 from faig_lab.attribution import Attribution, Problem, load_attribution
@@ -17,6 +18,7 @@ from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
+from faig_lab.networks import read_states
 from faig_lab.runs.folder import RunFolder, reopen_run
 
 
@@ -38,6 +40,12 @@ class Existing:
     def name(self) -> str:
         """The folder's name."""
         return self.run.path.name
+
+    def path_states(self) -> tuple[dict[str, Tensor], ...]:
+        """The inner states of the run's path; none for the straight line."""
+        if self.settings.attribution.path == "straight":
+            return ()
+        return read_states(self.run.path / "attribution" / "path.pt", "run")
 
     def attribution(self, problem: Problem) -> Attribution:
         """The run's scores, from its file."""

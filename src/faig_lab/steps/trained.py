@@ -11,7 +11,7 @@ from torch import Tensor
 
 from faig_lab.analysis.rivals import Node, Pair, Rivals
 from faig_lab.attribution import Attribution
-from faig_lab.build import determinants, make_loop, make_module, make_network
+from faig_lab.build import determinants, make_loop, make_module, make_network, snapshots
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.steps.provenance import describe_weights
@@ -72,6 +72,7 @@ def train_once(
             on_row=on_row,
             name=label,
             checkpoint=entry.partial,
+            snapshots=snapshots(settings, name),
         )
 
 

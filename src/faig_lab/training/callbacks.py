@@ -38,6 +38,12 @@ class ExponentialAverage(WeightAveraging):
         self._current: list[Tensor] = []
         self._has_buffers = False
 
+    def parameters_of(self, part: str) -> dict[str, Tensor]:
+        """Return a copy of the averaged parameters of one part of the module, by name, on the CPU."""
+        assert self._average_model is not None
+        module = self._average_model.module.get_submodule(part)
+        return {name: value.detach().cpu().clone() for name, value in module.named_parameters()}
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the weights: by now they are where they stay."""
         assert self._average_model is not None
@@ -63,6 +69,42 @@ class ExponentialAverage(WeightAveraging):
                 kept.copy_(buffer)
         average.n_averaged += 1  # for the checkpoint
         self._latest_update_step = steps
+
+
+class Trajectory(Callback):
+    """Save the averaged parameters on the way from the start of a training to its end.
+
+    State k of n is saved at step N (k / (n + 1))² of N, since weights move most at the start. Put the callback after
+    the average.
+
+    Args:
+        average: the averaging callback.
+        count: number of states, ≥ 0.
+
+    Attributes:
+        states: parameters of the network by name, on the CPU, in order.
+    """
+
+    def __init__(self, average: ExponentialAverage, count: int) -> None:
+        self.average, self.count = average, count
+        self.states: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save a state if one is due."""
+        done, step = len(self.states), trainer.global_step
+        while done < self.count and step >= trainer.max_steps * ((done + 1) / (self.count + 1)) ** 2:
+            self.states.append(self.average.parameters_of("network"))
+            done += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states so far, for a checkpoint."""
+        return {"states": list(self.states)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the states of a checkpoint."""
+        self.states = list(state_dict["states"])
 
 
 class StopOnDivergence(Callback):

@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
 from faig_lab.networks import snapshot
-from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence
+from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence, Trajectory
 from faig_lab.training.checkpoint import Checkpoints, saved_step
 from faig_lab.training.module import SRModule, ValidationItem
 from faig_lab.training.plan import Loop, Row, Trained
@@ -34,6 +34,7 @@ def fit(
     on_row: Callable[[Row], None] | None = None,
     name: str | None = None,
     checkpoint: Path | None = None,
+    snapshots: int = 0,
 ) -> Trained:
     """Train `module` for its schedule, from where a checkpoint of it stands if there is one.
 
@@ -49,6 +50,7 @@ def fit(
         name: what log and progress bar call this training; the module's stream if None.
         checkpoint: folder for the state of this training while it runs; what is there already must come from the
             same one. It ends bit-identical to a training that was never interrupted. None keeps no state.
+        snapshots: number of states to save on the way, see `Trajectory`.
 
     Raises:
         UserError: the loss became infinite or NaN.
@@ -56,17 +58,19 @@ def fit(
     """
     title = name or module.stream
     history = History(title, on_row)
-    publisher = _Publisher(history, publish)
     shown = [Progress(title)] if sys.stderr.isatty() else []
     kept = [Checkpoints(checkpoint, loop.checkpoint_every)] if checkpoint is not None else []
     start = saved_step(checkpoint) if checkpoint is not None else None
     average = ExponentialAverage(loop.ema_decay)
+    trajectory = Trajectory(average, snapshots)
+    publisher = _Publisher(history, trajectory, publish)
+    saved = [trajectory] if snapshots else []
     with warnings.catch_warnings():
         _quiet()
         trainer = _trainer(
             loop,
             module.schedule.iterations,
-            [average, StopOnDivergence(), history, *kept, *shown, publisher, *callbacks],
+            [average, StopOnDivergence(), history, *saved, *kept, *shown, publisher, *callbacks],
         )
         if start is not None:
             log.info("%s: goes on from the checkpoint at step %d of %d", title, start, trainer.max_steps)
@@ -120,15 +124,15 @@ def _run(fit: Callable[[], None]) -> None:
 class _Publisher(pl.Callback):
     """Hand the averaged weights over as soon as training has ended."""
 
-    def __init__(self, history: History, publish: Callable[[Trained], None]) -> None:
-        self.history, self.publish = history, publish
+    def __init__(self, history: History, trajectory: Trajectory, publish: Callable[[Trained], None]) -> None:
+        self.history, self.trajectory, self.publish = history, trajectory, publish
         self.result: Trained | None = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The averaging callback comes first in the list, so the module holds the averaged weights by now."""
         assert isinstance(pl_module, SRModule)
         state = {name: value.cpu() for name, value in snapshot(pl_module.network).items()}
-        self.result = Trained(state, self.history.rows)
+        self.result = Trained(state, self.history.rows, tuple(self.trajectory.states))
         self.publish(self.result)
 
 

@@ -57,10 +57,17 @@ class Loop:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training yields: the averaged weights on the CPU, and the training record."""
+    """What a training yields, on the CPU.
+
+    Attributes:
+        state: the averaged weights.
+        history: the training record.
+        trajectory: averaged parameters saved on the way, in order; none unless they were asked for.
+    """
 
     state: dict[str, Tensor]
     history: list[Row]
+    trajectory: tuple[dict[str, Tensor], ...] = ()
 
 
 class Train(Protocol):

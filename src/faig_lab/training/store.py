@@ -26,7 +26,7 @@ import faig_lab
 from faig_lab import ranks
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
-from faig_lab.networks import load_weights, save_weights, state_fingerprint
+from faig_lab.networks import load_weights, read_states, save_weights, state_fingerprint, write_states
 from faig_lab.training.plan import Trained
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,12 @@ class Entry:
             raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written); delete the folder")
         if mark:
             self._mark_used()
-        return Trained(state, history)
+        return Trained(state, history, self._trajectory())
+
+    def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
+        """The states saved on the way; none where the training saved none."""
+        path = self.folder / "trajectory.pt"
+        return read_states(path, "store") if path.is_file() else ()
 
     def description(self) -> dict[str, Any]:
         """What weights.yaml says of the network; a damaged file raises OSError, ValueError or YAMLError."""
@@ -119,6 +124,8 @@ class Entry:
             content = {CONTENT: content_fingerprint(trained.state)}
             save_weights(building / "weights.pt", trained.state, {**description, **content})
             write_json(building / "history.json", trained.history)
+            if trained.trajectory:
+                write_states(building / "trajectory.pt", trained.trajectory)
             building.rename(self.folder)
             shutil.rmtree(self.partial, ignore_errors=True)
         except BaseException:

@@ -1,0 +1,86 @@
+"""The middle point of a curve between two networks, trained to keep the loss low on the way (method.md §10)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from faig_lab.attribution.compute import Compute, in_format, memory_format
+from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.path import squared_error
+from faig_lab.attribution.weight_paths import Bezier
+from faig_lab.data import CLEAN, sample_rng
+
+CROP = 64
+"""Side of the training crops in LR pixels, at most."""
+
+_RATE = 0.1
+"""Adam's learning rate in units of each tensor's root mean square change between the networks."""
+
+
+def train_middle(problem: Problem, steps: int, progress: Callable[[str], None] | None = None) -> dict[str, Tensor]:
+    """Train the middle point m of the quadratic Bézier curve from the baseline to the target on the probe.
+
+    Garipov et al. (NeurIPS 2018) minimise the expected loss at α uniform in [0, 1]. Here the mean over the inputs
+    (degradations and clean) of the logarithm of the squared error is minimised, since a barrier is measured in dB.
+    The points α are a seeded low-discrepancy sequence; the learning rate falls to 0 with a cosine.
+
+    Args:
+        problem: two networks and a probe; its seed is used, its path is not.
+        steps: optimizer steps, > 0; each sees all inputs of a crop of one probe image.
+        progress: told after each step.
+
+    Returns:
+        m: parameters by name, detached; the same for the same arguments.
+
+    Raises:
+        ValueError: `steps` is below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be > 0, not {steps}")
+    names = [name for name, _ in problem.network.named_parameters()]
+    layout = memory_format(problem.target[names[0]], problem.compute.autocast)
+    ends = [in_format({n: state[n] for n in names}, layout) for state in (problem.baseline, problem.target)]
+    buffers = {name: value for name, value in problem.target.items() if name not in set(names)}
+    middle = {n: torch.lerp(ends[0][n], ends[1][n], 0.5).requires_grad_() for n in names}
+    groups = [{"params": [middle[n]], "lr": _scale(ends[1][n] - ends[0][n])} for n in names]
+    optimizer = torch.optim.Adam(groups)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    compute = Compute(autocast=problem.compute.autocast)
+    shift = sample_rng(problem.seed, "curve").random()
+    for step in range(steps):
+        alpha = (shift + (step + 1) * (math.sqrt(5) - 1) / 2) % 1
+        lr, hr = _crop(problem, step)
+        state = {**buffers, **Bezier(ends[0], middle, ends[1]).at(alpha)}
+        with torch.enable_grad():
+            output = compute.output(problem.network, state, lr.contiguous(memory_format=layout))
+            errors = [squared_error(one, hr) for one in output]
+            loss = torch.stack(errors).clamp_min(1e-12).log().mean()
+            gradients = torch.autograd.grad(loss, list(middle.values()), allow_unused=True, materialize_grads=True)
+        for value, gradient in zip(middle.values(), gradients, strict=True):
+            value.grad = gradient
+        optimizer.step()
+        annealing.step()
+        if progress is not None:
+            progress(f"step {step + 1}")
+    return {name: value.detach() for name, value in middle.items()}
+
+
+def _scale(difference: Tensor) -> float:
+    """Return the learning rate of a tensor; 0 where the networks agree."""
+    return _RATE * float(difference.double().square().mean().sqrt())
+
+
+def _crop(problem: Problem, step: int) -> tuple[Tensor, Tensor]:
+    """Return all inputs (N, 3, h, w) of a crop of one probe image, and its ground truth (3, s·h, s·w)."""
+    image = problem.probe[step % len(problem.probe)]
+    inputs = [*problem.degradations, *([CLEAN] if CLEAN in image.lr and CLEAN not in problem.degradations else [])]
+    like = next(value for value in problem.target.values() if value.is_floating_point())
+    height, width = image.lr[inputs[0]].shape[-2:]
+    scale = image.hr.shape[-1] // width
+    rng = sample_rng(problem.seed, "curve/crop", step)
+    top, left = (int(rng.integers(0, max(side - CROP, 0) + 1)) for side in (height, width))
+    lr = torch.stack([image.lr[name][:, top : top + CROP, left : left + CROP] for name in inputs])
+    hr = image.hr[:, scale * top : scale * (top + CROP), scale * left : scale * (left + CROP)]
+    return lr.to(like), hr.to(like)
