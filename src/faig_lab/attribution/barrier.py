@@ -13,6 +13,7 @@ from torch import Tensor
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import LossPath
 from faig_lab.data import CLEAN
+from faig_lab.training.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5
 """Barriers above this many dB are warned about. Pairs where the target was trained from the baseline have 0."""
@@ -25,9 +26,10 @@ class PathProfile:
     """PSNR along the path for every input.
 
     Attributes:
-        inputs: the degradations, and clean input where the probe has it.
+        inputs: the degradations and clean input.
         alphas: (P,) ascending, from 0 to 1.
-        psnr: (inputs, P) dB on RGB, mean over the probe images; outputs neither clipped nor rounded.
+        psnr: (inputs, P) dB on RGB, mean over the probe images, at most PSNR_CEILING each; outputs neither clipped nor
+            rounded.
     """
 
     inputs: tuple[str, ...]
@@ -73,12 +75,9 @@ def profile(problem: Problem) -> PathProfile:
     alphas = integral.alphas[known]
     pixels = torch.tensor([image.hr.numel() for image in problem.probe], dtype=torch.float64)
     losses = integral.losses[..., known]
-    inputs = problem.degradations
-    if all(CLEAN in image.lr for image in problem.probe) and CLEAN not in inputs:
-        losses = torch.cat([losses, _clean_losses(problem, alphas.tolist())[:, None]], 1)
-        inputs = (*inputs, CLEAN)
-    error = (losses / pixels[:, None, None]).clamp_min(torch.finfo(torch.float64).tiny)
-    return PathProfile(inputs, alphas, (-10 * error.log10()).mean(0))
+    losses = torch.cat([losses, _clean_losses(problem, alphas.tolist())[:, None]], 1)
+    error = (losses / pixels[:, None, None]).clamp_min(10 ** (-PSNR_CEILING / 10))
+    return PathProfile((*problem.degradations, CLEAN), alphas, (-10 * error.log10()).mean(0))
 
 
 def _clean_losses(problem: Problem, alphas: list[float]) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.compute import Compute, in_format, memory_format
+from faig_lab.attribution.compute import Compute, State, in_format, memory_format
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import squared_error
 from faig_lab.attribution.weight_paths import Bezier
@@ -14,6 +14,9 @@ from faig_lab.data import CLEAN, sample_rng
 
 CROP = 64
 """Side of the training crops in LR pixels, at most."""
+
+_FLOOR = 1e-4
+"""Squared error per value that is added to the loss of a perfect end: 40 dB."""
 
 _RATE = 0.1
 """Adam's learning rate in units of each tensor's root mean square change between the networks."""
@@ -23,8 +26,9 @@ def train_middle(problem: Problem, steps: int, progress: Callable[[str], None] |
     """Train the middle point m of the quadratic Bézier curve from the baseline to the target on the probe.
 
     Garipov et al. (NeurIPS 2018) minimise the expected loss at α uniform in [0, 1]. Here the mean over the inputs
-    (degradations and clean) of the logarithm of the squared error is minimised, since a barrier is measured in dB.
-    The points α are a seeded low-discrepancy sequence; the learning rate falls to 0 with a cosine.
+    (degradations and clean) of log(1 + L / L_end) is minimised, where L_end is the larger loss of the two networks on
+    the same crop: a barrier is measured in dB below the worse end, and each input counts alike. The points α are a
+    seeded low-discrepancy sequence; the learning rate falls to 0 with a cosine.
 
     Args:
         problem: two networks and a probe; its seed is used, its path is not.
@@ -52,11 +56,16 @@ def train_middle(problem: Problem, steps: int, progress: Callable[[str], None] |
     for step in range(steps):
         alpha = (shift + (step + 1) * (math.sqrt(5) - 1) / 2) % 1
         lr, hr = _crop(problem, step)
-        state = {**buffers, **Bezier(ends[0], middle, ends[1]).at(alpha)}
+        lr = lr.contiguous(memory_format=layout)
+
+        def losses(parameters: State, lr: Tensor = lr, hr: Tensor = hr) -> Tensor:
+            output = compute.output(problem.network, {**buffers, **parameters}, lr)
+            return torch.stack([squared_error(one, hr) for one in output])
+
+        with torch.no_grad():
+            worse_end = torch.maximum(losses(ends[0]), losses(ends[1])) + _FLOOR * hr.numel()
         with torch.enable_grad():
-            output = compute.output(problem.network, state, lr.contiguous(memory_format=layout))
-            errors = [squared_error(one, hr) for one in output]
-            loss = torch.stack(errors).clamp_min(1e-12).log().mean()
+            loss = (losses(Bezier(ends[0], middle, ends[1]).at(alpha)) / worse_end).log1p().mean()
             gradients = torch.autograd.grad(loss, list(middle.values()), allow_unused=True, materialize_grads=True)
         for value, gradient in zip(middle.values(), gradients, strict=True):
             value.grad = gradient
@@ -75,7 +84,7 @@ def _scale(difference: Tensor) -> float:
 def _crop(problem: Problem, step: int) -> tuple[Tensor, Tensor]:
     """Return all inputs (N, 3, h, w) of a crop of one probe image, and its ground truth (3, s·h, s·w)."""
     image = problem.probe[step % len(problem.probe)]
-    inputs = [*problem.degradations, *([CLEAN] if CLEAN in image.lr and CLEAN not in problem.degradations else [])]
+    inputs = (*problem.degradations, CLEAN)
     like = next(value for value in problem.target.values() if value.is_floating_point())
     height, width = image.lr[inputs[0]].shape[-2:]
     scale = image.hr.shape[-1] // width
