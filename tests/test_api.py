@@ -350,3 +350,23 @@ def test_a_run_that_is_not_there_or_not_finished(tmp_path, result):
     refused(f"did you mean {folder}?", lambda: faig_lab.open_run(tmp_path / "rum"))
     (folder / "attribution" / "scores.npz").unlink()
     refused("has no attribution/scores.npz", lambda: faig_lab.open_run(folder))
+
+
+def test_a_curve_and_given_states_are_paths_too():
+    network, baseline, target = pair()
+    middle = {name: torch.lerp(value, target[name], 0.5) for name, value in baseline.items()}
+    straight, through = (
+        faig_lab.attribute(network, baseline, target, images(), precision="float64", path=path)
+        for path in ("straight", [middle])
+    )
+    # The middle of the straight line bends nothing.
+    for name in straight.degradations:
+        difference = torch.linalg.vector_norm(through.scores[name] - straight.scores[name])
+        assert difference < 0.05 * torch.linalg.vector_norm(straight.scores[name])
+    assert set(straight.barriers) == {"blur", "noise", "clean"}
+    bent = faig_lab.attribute(network, baseline, target, images(), path="curve")
+    assert not torch.equal(bent.scores["blur"], straight.scores["blur"].to(bent.scores["blur"]))
+    with pytest.raises(UserError, match="path"):
+        faig_lab.attribute(network, baseline, target, images(), path="curved")
+    with pytest.raises(UserError, match=r"path\[0\]"):
+        faig_lab.attribute(network, baseline, target, images(), path=[{"no": middle["conv_first.weight"]}])

@@ -155,3 +155,32 @@ def test_no_checkpoint_of_a_loss_that_is_not_finite(tiny, tmp_path):
     with pytest.raises(UserError, match="loss became nan"):
         tiny.fit(checkpoint=tmp_path)
     assert saved_step(tmp_path) == 2
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 5])
+def test_the_states_saved_on_the_way_survive_a_kill_bit_for_bit(tiny, tmp_path, killed_at):
+    tiny.steps, tiny.checkpoint_every = 6, 1
+    whole = tiny.fit(snapshots=3)
+    trained = resumed(tiny, tmp_path, killed_at, snapshots=3)
+    assert same(trained.state, whole.state)
+    assert len(whole.trajectory) == 3
+    assert all(same(a, b) for a, b in zip(trained.trajectory, whole.trajectory, strict=True))
+
+
+def test_saving_states_changes_no_bit_of_the_training(tiny):
+    assert same(tiny.fit(snapshots=2).state, tiny.fit().state)
+    assert tiny.fit().trajectory == ()
+
+
+def test_the_states_are_averages_at_the_square_of_their_share_of_the_steps(tiny):
+    averages = {}
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            (average,) = (c for c in trainer.callbacks if hasattr(c, "parameters_of"))
+            averages[trainer.global_step] = average.parameters_of("network")
+
+    tiny.steps = 8
+    trained = tiny.fit(snapshots=3, callbacks=[Watch()])
+    due = [1, 2, 5]  # 8 · (k/4)² = 0.5, 2, 4.5, at the next whole step
+    assert all(same(state, averages[step]) for step, state in zip(due, trained.trajectory, strict=True))

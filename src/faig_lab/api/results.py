@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from faig_lab.api.weights import State, choice, mask, modulate
 from faig_lab.attribution import Attribution, Problem, discovered, signed_share_scores
+from faig_lab.attribution.barrier import profile
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout
 
@@ -106,6 +107,11 @@ class Result(Scores):
         return dict(zip(self.degradations, rows, strict=True))
 
     @cached_property
+    def barriers(self) -> dict[str, float]:
+        """Input → how far the PSNR falls below its worse end along the path, in dB on the images; `clean` too."""
+        return profile(self.problem).barriers
+
+    @property
     def completeness_gap(self) -> dict[str, float]:
         """Degradation → relative error of the path integral: |Σ attributions − loss change| / |loss change|."""
         return {name: self.problem.integral.gap(name) for name in self.degradations}

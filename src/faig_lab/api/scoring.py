@@ -1,7 +1,8 @@
 """Attribution of a pair of networks on tensors."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,7 +13,9 @@ from faig_lab.api.results import Result
 from faig_lab.api.weights import State, Weights, choice, state_of
 from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
+from faig_lab.attribution.curve import train_middle
 from faig_lab.attribution.methods import faig, signed_share
+from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.build import PRECISIONS
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
@@ -30,6 +33,7 @@ def attribute(
     rule: Rule | Adaptive | None = None,
     granularity: Granularity = "filter",
     rank_others: bool = False,
+    path: Literal["straight", "curve"] | Sequence[Weights] = "straight",
     precision: Literal["bfloat16", "float32", "float64"] = "float32",
     memory: float | None = 3.0,
     device: torch.device | str | None = None,
@@ -53,6 +57,9 @@ def attribute(
         granularity: what is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel" or "layer";
             `F` below and in the result counts these.
         rank_others: score the parameters that are no kernels (biases, say) as well.
+        path: which path in weight space the loss gradient is integrated along (method.md §10): the straight line, a
+            curve whose middle point is trained on the images to keep the loss low, or straight pieces through the given
+            states in order, e.g. weights saved during the training of the target. The rule is that of each piece.
         precision: of the gradients; bfloat16 is autocast.
         memory: of one gradient evaluation, in GB, about; larger images are cut into tiles that overlap by what the
             network sees, with the same result. None: never.
@@ -99,6 +106,7 @@ def attribute(
         rank_others=rank_others,
     )
     _check_layout(problem)
+    problem = _along(problem, path)
     chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}
     found = score(problem, chosen)
     _check_scores(found, problem)
@@ -110,6 +118,17 @@ def attribute(
         method=next(iter(chosen)),
         problem=problem,
     )
+
+
+def _along(problem: Problem, path: str | Sequence[Weights]) -> Problem:
+    """The problem on the path that was asked for."""
+    if isinstance(path, str):
+        if choice(path, ("straight", "curve"), "path") == "straight":
+            return problem
+        return replace(problem, path=PathSpec("curve", (train_middle(problem),)))
+    states = [state_of(weights, problem.network, f"path[{k}]") for k, weights in enumerate(path)]
+    inner = tuple({n: value.to(problem.target[n]) for n, value in state.items()} for state in states)
+    return replace(problem, path=PathSpec("trajectory", inner))
 
 
 def _check_output(network: nn.Module, state: State, image: PairedImage, degradation: str) -> None:

@@ -22,7 +22,9 @@ _RATE = 0.1
 """Adam's learning rate in units of each tensor's root mean square change between the networks."""
 
 
-def train_middle(problem: Problem, steps: int, progress: Callable[[str], None] | None = None) -> dict[str, Tensor]:
+def train_middle(
+    problem: Problem, steps: int = 300, progress: Callable[[str], None] | None = None
+) -> dict[str, Tensor]:
     """Train the middle point m of the quadratic Bézier curve from the baseline to the target on the probe.
 
     Garipov et al. (NeurIPS 2018) minimise the expected loss at α uniform in [0, 1]. Here the mean over the inputs

@@ -158,7 +158,8 @@ def small_gains(run: RunFiles) -> dict[str, float]:
 
 def warnings(run: RunFiles) -> list[str]:
     """What a reader must know before believing a number: notes of the data, and small gains."""
-    found = [str(note) for note in run.provenance.get("notes") or []] + ranked_notes(run)
+    found = [str(line) for line in run.status.get("warnings") or []]
+    found += [str(note) for note in run.provenance.get("notes") or []] + ranked_notes(run)
     found += [
         f"The target is {_distance(gain)} in {removal(name)}: its removed shares divide by that difference "
         "and mean little."

@@ -6,6 +6,7 @@ from faig_lab.reporting.sections import (
     curves,
     modulation,
     patches,
+    path,
     prediction,
     retraining,
     sanity,
@@ -23,6 +24,7 @@ SECTIONS: tuple[Section, ...] = (
     curves.SECTION,
     sanity.SECTION,
     stability.SECTION,
+    path.SECTION,
 )
 """One per analysis; a section is shown when its table is in the run folder.
 

@@ -1,0 +1,97 @@
+"""attribution.path through the command line: what a run on a bent path leaves, and how it is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from faig_lab.__main__ import main
+
+TINY = [
+    "+experiment=blur_noise",
+    "logger=none",
+    "trainer=cpu",
+    "network.features=4",
+    "network.blocks=1",
+    "data.probe_crop=32",
+    "data.probe_crops=1",
+    "data.test_crop=32",
+    "data.test_crops=1",
+    "training.batch_size=2",
+    "training.patch_size=16",
+    "training.baseline.iterations=3",
+    "training.target.iterations=6",
+    "attribution.points=8",
+    "attribution.methods.random.draws=1",
+    "analysis.percents=[1]",
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("paths")
+    settings = {
+        "straight": [],
+        "curve": ["attribution.path=curve", "attribution.curve_steps=3"],
+        "trajectory": ["attribution.path=trajectory", "attribution.path_states=3"],
+    }
+    for name, more in settings.items():
+        assert main([*TINY, f"store={root}/store", f"hydra.run.dir={root}/{name}", *more]) == 0
+    return root
+
+
+def scores(folder):
+    with np.load(folder / "attribution" / "scores.npz", allow_pickle=False) as stored:
+        return stored["blur"]
+
+
+@pytest.mark.parametrize("name", ["straight", "curve", "trajectory"])
+def test_every_path_leaves_its_profile_and_its_barriers(runs, name):
+    folder = runs / name
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert all(metrics[f"barrier/{entry}"] >= 0 for entry in ("blur", "noise", "clean"))
+    assert all(metrics[f"completeness_gap/{entry}"] < 0.02 for entry in ("blur", "noise"))
+    with (folder / "tables" / "path.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["input"] for row in rows} == {"blur", "noise", "clean"}
+    assert next(row["alpha"] for row in rows if row["input"] == "blur") == "0.0"
+    assert (folder / "figures" / "path.png").is_file()
+    assert 'id="path"' in (folder / "report.html").read_text()
+    assert (folder / "attribution" / "path.pt").is_file() is (name != "straight")
+
+
+def test_the_same_networks_are_attributed_on_every_path(runs):
+    targets = {(runs / name / "weights" / "target.pt").read_bytes() for name in ("straight", "curve", "trajectory")}
+    assert len(targets) == 1
+    straight, curve, trajectory = (scores(runs / name) for name in ("straight", "curve", "trajectory"))
+    assert not np.array_equal(straight, curve)
+    assert not np.array_equal(straight, trajectory)
+
+
+@pytest.mark.parametrize("name", ["curve", "trajectory"])
+def test_a_finished_run_is_analysed_on_its_own_path(runs, name, capsys):
+    before = scores(runs / name)
+    more = ["analysis=sanity", "analysis.studies.sanity.draws=1"]
+    assert main(["task=analyse", f"run={runs / name}", "logger=none", *more]) == 0
+    assert np.array_equal(scores(runs / name), before)
+
+
+def test_given_weights_have_no_trajectory(runs, tmp_path, capsys):
+    given = [f"{name}.weights={runs}/straight/weights/{name}.pt" for name in ("baseline", "target")]
+    folder = f"hydra.run.dir={tmp_path}/run"
+    assert main([*TINY, *given, folder, "attribution.path=trajectory"]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(error) == 1
+    assert error[0].startswith("error: attribution.path: trajectory")
+    assert "curve" in error[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "points", "near"),
+    [("gauss_legendre", 3, 4), ("simpson", 8, 12), ("trapezoid", 7, 8), ("adaptive", 16, 20)],
+)
+def test_points_must_suffice_for_every_piece(tmp_path, capsys, rule, points, near):
+    settings = ["attribution.path=trajectory", "attribution.path_states=3", f"attribution.rule={rule}"]
+    assert main([*TINY, *settings, f"attribution.points={points}", f"hydra.run.dir={tmp_path}/run"]) == 2
+    assert f"nearest: {near}" in capsys.readouterr().err
