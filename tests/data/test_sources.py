@@ -1,5 +1,7 @@
 """The sources: what they hand over, and what they refuse before any work is done."""
 
+import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from faig_lab.data import (
     PairedImage,
     StudyData,
 )
+from faig_lab.data.photographs import FILES, SIDES, Side
 from faig_lab.errors import UserError
 
 SaveImage = Callable[..., Path]
@@ -48,6 +51,38 @@ def test_embedded() -> None:
     for image in data.held_out:  # Blur must matter on what it is judged on.
         assert (image.lr["blur"] - image.lr["clean"]).abs().mean() > 0.01
     assert_identical(data, source.load(degradation, seed=1))
+
+
+def test_held_out_photographs_of_a_folder_replace_the_embedded_ones(
+    tmp_path: Path, degradation: Degradation, save_image: SaveImage
+) -> None:
+    for name in ("one", "two"):
+        save_image(tmp_path / "held" / f"{name}.png", 64, 64)
+    source = EmbeddedPhotographs(test_dir=tmp_path / "held", probe_crop=32, test_crop=48, test_crops=1)
+    data = source.load(degradation, seed=0)
+    own = EmbeddedPhotographs(probe_crop=32, test_crop=48).load(degradation, seed=0)
+    assert {image.scene for image in data.held_out} == {"one", "two"}
+    assert [photo.sha256 for photo in data.train] == [photo.sha256 for photo in own.train]
+    assert all(torch.equal(a.hr, b.hr) for a, b in zip(data.probe, own.probe, strict=True))
+
+
+@pytest.mark.parametrize("side", ["train", "probe"])
+def test_a_photograph_that_is_trained_or_attributed_on_is_not_held_out(
+    tmp_path: Path, degradation: Degradation, side: Side
+) -> None:
+    file = next(file for file in FILES if SIDES[file.scene] == side)
+    shutil.copy(Path(importlib.import_module(file.module).__file__ or "").parent / file.path, tmp_path)
+    with pytest.raises(UserError, match="the same image as"):
+        EmbeddedPhotographs(test_dir=tmp_path).load(degradation, seed=0)
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty"])
+def test_a_folder_without_held_out_photographs_is_refused(
+    tmp_path: Path, degradation: Degradation, folder: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"data\.test_dir"):
+        EmbeddedPhotographs(test_dir=tmp_path / folder).load(degradation, seed=0)
 
 
 def test_the_default_crops_of_the_embedded_photographs_all_fit() -> None:

@@ -30,6 +30,7 @@ class EmbeddedPhotographs:
     """The photographs that ship with scikit-image and scikit-learn; the split is `photographs.SIDES`.
 
     Args:
+        test_dir: a folder of held-out images in place of the embedded ones.
         probe_crop: side of the probe crops in HR pixels, cut to a multiple of the scale; None: all of it.
         probe_crops: how many per photograph; fewer where no more fit without overlap.
         test_crop: the same for held-out images.
@@ -39,6 +40,7 @@ class EmbeddedPhotographs:
         UserError: a crop is smaller than 16 pixels, or fewer than one per photograph is asked for.
     """
 
+    test_dir: str | Path | None = None
     probe_crop: int | None = 128
     probe_crops: int = 2
     test_crop: int | None = 192
@@ -52,15 +54,24 @@ class EmbeddedPhotographs:
         """Read, check and degrade the photographs; the same for every `seed`.
 
         Raises:
-            UserError: a photograph is missing from its package, or is another one.
+            UserError: a photograph is missing from its package, or is another one; or `test_dir` cannot be read, or
+                holds an embedded photograph that the networks are trained or attributed on.
         """
-        probe, held_out = embedded_photographs("probe"), embedded_photographs("held_out")
+        train, probe = embedded_photographs("train"), embedded_photographs("probe")
+        held_out = self._held_out((*train, *probe)) if self.test_dir is not None else embedded_photographs("held_out")
         return StudyData(
-            train=embedded_photographs("train"),
+            train=train,
             probe=paired_images(probe, degradation, self.probe_crop, self.probe_crops),
             held_out=paired_images(held_out, degradation, self.test_crop, self.test_crops),
             degradations=tuple(degradation.parts),
         )
+
+    def _held_out(self, used: Sequence[Photograph]) -> tuple[Photograph, ...]:
+        """The photographs of `test_dir`."""
+        folder = required_folder(self.test_dir, "data.test_dir")
+        found = read_photographs(list_images(folder, "data.test_dir"))
+        check_disjoint({Path(photograph.name): photograph for photograph in used}, found)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True)
