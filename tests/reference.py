@@ -88,3 +88,35 @@ def conv_weights(network):
     """Names of convolution weights in the order of the state dict."""
     modules = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
     return [name for name in network.state_dict() if name in modules]
+
+
+def edit(masked, baseline, target, own, others, clean=None):
+    """Isolation and its parts by the definition of method.md §9, with explicit loops over pixels.
+
+    Args:
+        masked, baseline, target: input's name → list of (C, H, W) outputs, not clipped.
+        own: the masked degradation; others: the other degradations; clean: the clean input's name, or None.
+
+    Returns:
+        isolation, {input: back}, {input: off}, {input: side}.
+    """
+
+    def pixels(outputs, name):
+        return [min(max(float(v), 0.0), 1.0) for image in outputs[name] for v in np.asarray(image).ravel()]
+
+    def total(a, b):
+        return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+    energy, back, off, side = {}, {}, {}, {}
+    names = [own, *others] + ([clean] if clean else [])
+    for name in names:
+        m, b, t = (pixels(outputs, name) for outputs in (masked, baseline, target))
+        energy[name] = total(t, b)
+        back[name] = sum((x - z) * (y - z) for x, y, z in zip(m, b, t, strict=True)) / energy[name]
+        residual = sum(((x - z) - back[name] * (y - z)) ** 2 for x, y, z in zip(m, b, t, strict=True))
+        off[name] = residual / energy[name]
+    for name in names:
+        side[name] = total(pixels(masked, name), pixels(target, name)) / energy[own]
+    left = total(pixels(masked, own), pixels(baseline, own)) / energy[own]
+    effects = sum(side[name] for name in others) / max(1, len(others)) + (side[clean] if clean else 0)
+    return 1 - (left + effects), back, off, side

@@ -8,7 +8,8 @@ import pytest
 from faig_lab.analysis import compare, comparison_metrics, specificity
 from faig_lab.analysis.bootstrap import resamples
 from faig_lab.analysis.curve_tables import Resampling
-from faig_lab.analysis.masking import Masked
+from faig_lab.analysis.masking import Edits, Masked
+from faig_lab.attribution.isolation import EditSums
 
 HOW = Resampling(0, 1000)
 ENDS = ("own_low", "own_high", "other_low", "other_high", "specificity_low", "specificity_high")
@@ -20,7 +21,13 @@ def planted(removed, scenes, degradations=("blur", "noise"), gain=10.0, percents
     psnr = 30 - gain * np.concatenate(list(arrays.values()), 1)
     ends = np.full((len(scenes), len(degradations)), 30.0)
     draws = {method: shares.shape[1] for method, shares in arrays.items()}
-    return Masked([], draws, percents, degradations, tuple(scenes), psnr, ends - gain, ends)
+    return Masked([], draws, percents, degradations, tuple(scenes), psnr, ends - gain, ends, no_edits(psnr, ends))
+
+
+def no_edits(psnr, target):
+    """Masked networks whose outputs did not move."""
+    zero = np.zeros_like(psnr)
+    return Edits(("blur", "noise"), EditSums(zero + 1, zero, zero), psnr, target)
 
 
 def sets(own, other):
@@ -39,7 +46,7 @@ def the_row(rows, **wanted):
 def test_own_other_and_specificity_of_one_set():
     masked = planted({"faig": [[[[[0.8, 0.3]], [[0.1, 0.6]]]]]}, ["a"])
     blur, noise = specificity(masked)
-    assert list(blur) == ["method", "percent", "masked", "own", "other", "specificity", "specificity_std"]
+    assert list(blur) == ["method", "percent", "masked", "own", "other", "specificity", "harm", "specificity_std"]
     assert (blur["method"], blur["percent"], blur["masked"], noise["masked"]) == ("faig", 1, "blur", "noise")
     assert [blur[side] for side in ("own", "other", "specificity")] == pytest.approx([0.8, 0.3, 0.5])
     assert [noise[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.1, 0.5])
@@ -103,11 +110,38 @@ def test_the_order_of_the_tables():
     assert [row["masked"] for row in tables.paired] == ["blur", "blur", "noise", "noise", "all", "all"]
 
 
+def test_shares_are_clipped_before_every_mean_and_the_excess_is_harm():
+    """Draws with own shares of 3 and 0.5: 1 and 0.5 count. The other's −0.4 and 1.5 count as 0 and 1."""
+    draws = [sets(3.0, -0.4)[0], sets(0.5, 1.5)[0]]
+    tables = compare(planted({"random": [draws]}, ["a"]), "random", HOW)
+    for row in (*tables.sets, *tables.methods):
+        assert (row["own"], row["other"], row["specificity"]) == pytest.approx((0.75, 0.5, 0.25))
+        assert row["harm"] == pytest.approx((2 + 0) / 2)
+
+
+def test_what_one_set_removes_too_much_does_not_make_up_for_another():
+    """Own shares 2.57 and 0.14, as once measured: the mean is 0.57 and not 1.36."""
+    tables = compare(planted({"ours": [[[[[2.57, 0.0]], [[0.0, 0.14]]]]]}, ["a"]), "ours", HOW)
+    assert tables.methods[0]["own"] == pytest.approx((1 + 0.14) / 2)
+    assert tables.methods[0]["specificity"] == pytest.approx(0.57)
+    assert tables.methods[0]["harm"] == pytest.approx(1.57 / 2)
+
+
 # Intervals
 
 
+def test_below_ten_photographs_it_is_a_range_and_called_one():
+    shares = [sets(own, 0.0) for own in np.linspace(0.1, 0.9, 9)]
+    tables = compare(planted({"faig": shares, "ig": shares}, "abcdefghi"), "faig", HOW)
+    assert (tables.methods[0]["own_low"], tables.methods[0]["own_high"]) == pytest.approx((0.1, 0.9))
+    assert {row["interval"] for rows in tables for row in rows} == {"range"}
+    shares = [sets(own, 0.0) for own in np.linspace(0.1, 0.9, 10)]
+    tables = compare(planted({"faig": shares, "ig": shares}, "abcdefghij"), "faig", HOW)
+    assert 0.1 < tables.methods[0]["own_low"] < tables.methods[0]["own_high"] < 0.9
+    assert {row["interval"] for rows in tables for row in rows} == {"bootstrap"}
+
+
 def test_of_two_photographs_the_interval_runs_from_the_one_to_the_other():
-    """A resample is both, or twice the same with probability 1/4: the quantiles are the single photographs."""
     tables = compare(planted({"faig": [sets(0.8, 0.1), sets(0.6, 0.2)]}, ["a", "b"]), "faig", HOW)
     for row in (*tables.sets, *tables.methods):
         assert (row["own"], row["other"], row["specificity"]) == pytest.approx((0.7, 0.15, 0.55))
@@ -146,31 +180,33 @@ def test_differences_are_paired_by_photograph():
 
 def test_draws_are_averaged_before_photographs_are_drawn():
     """Ten draws that are far apart, but alike on every photograph: no uncertainty over photographs."""
-    draws = [sets(own, 0.0)[0] for own in np.linspace(-0.5, 0.5, 10)]
+    draws = [sets(own, 0.0)[0] for own in np.linspace(0, 1, 10)]
     (row,) = compare(planted({"random": [draws] * 3}, "abc"), "random", HOW).methods
-    assert (row["specificity"], row["specificity_low"], row["specificity_high"]) == pytest.approx((0, 0, 0), abs=1e-12)
+    assert (row["specificity"], row["specificity_low"], row["specificity_high"]) == pytest.approx((0.5, 0.5, 0.5))
     assert row["specificity_std"] > 0.3
 
 
 def test_it_agrees_with_a_plain_bootstrap():
     """Three degradations, unequal gains, photographs with different numbers of crops: everything by hand, in loops."""
     rng = np.random.default_rng(0)
-    scenes, names = ("a", "b", "b", "c", "d"), ("blur", "noise", "jpeg")
-    psnr = rng.uniform(22, 30, (5, 1 + 2, 3, 2, 3))
-    baseline, target = rng.uniform(18, 22, (5, 3)), rng.uniform(30, 34, (5, 3))
-    masked = Masked([], {"faig": 1, "random": 2}, (1.0, 5.0), names, scenes, psnr, baseline, target)
+    scenes, names = tuple("abbcdefghijk"), ("blur", "noise", "jpeg")
+    psnr = rng.uniform(18, 34, (12, 1 + 2, 3, 2, 3))
+    baseline, target = rng.uniform(20, 24, (12, 3)), rng.uniform(26, 32, (12, 3))
+    edits = no_edits(psnr, target)
+    masked = Masked([], {"faig": 1, "random": 2}, (1.0, 5.0), names, scenes, psnr, baseline, target, edits)
     found = compare(masked, "faig", Resampling(7, 300))
 
     def specific(images, rankings, m, q):
         def removed(k):
             worst, best = baseline[images, k].mean(), target[images, k].mean()
-            return np.mean([(best - psnr[images, r, m, q, k].mean()) / (best - worst) for r in rankings])
+            shares = [(best - psnr[images, r, m, q, k].mean()) / (best - worst) for r in rankings]
+            return np.mean([min(max(share, 0), 1) for share in shares])
 
         return removed(m) - np.mean([removed(k) for k in range(3) if k != m])
 
     drawn = [
-        [i for photograph in chosen for i in range(5) if scenes[i] == "abcd"[photograph]]
-        for chosen in resamples(4, 7, 300)
+        [i for photograph in chosen for i in range(12) if scenes[i] == "abcdefghijk"[photograph]]
+        for chosen in resamples(11, 7, 300)
     ]
     for q, percent in enumerate((1.0, 5.0)):
         means = [[np.mean([specific(images, rankings, m, q) for m in range(3)]) for images in drawn]

@@ -22,7 +22,8 @@ def masked(removed, draw=0, percent=1, method="faig", difference=2.0, own="blur"
 )
 def test_keys_of_the_masking_study(percent, shown):
     found = masking_metrics([masked(0.25, percent=percent)])
-    assert found == {f"removed/faig/{shown}/blur/noise": 0.25, f"output_difference/faig/{shown}/blur/noise": 2.0}
+    expected = {"removed": 0.25, "harm": 0.0, "output_difference": 2.0}
+    assert found == {f"{name}/faig/{shown}/blur/noise": value for name, value in expected.items()}
 
 
 def test_draws_are_averaged():
@@ -36,7 +37,15 @@ def test_draws_are_averaged():
 
 def test_a_share_that_is_not_defined_stays_so():
     found = masking_metrics([masked(0.1), masked(None, draw=1)])
-    assert found == {"removed/faig/1/blur/noise": None, "output_difference/faig/1/blur/noise": 2.0}
+    expected = {"removed": None, "harm": None, "output_difference": 2.0}
+    assert found == {f"{name}/faig/1/blur/noise": value for name, value in expected.items()}
+
+
+def test_shares_are_clipped_in_the_mean_and_the_excess_is_harm():
+    rows = [masked(removed, draw, method="random") for draw, removed in enumerate((3.0, 0.5, -0.4, 1.2))]
+    found = masking_metrics(rows)
+    assert found["removed/random/1/blur/noise"] == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert found["harm/random/1/blur/noise"] == pytest.approx((2 + 0 + 0 + 0.2) / 4)
 
 
 def test_keys_of_the_restoration():

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from analysis_case import subject_of
 
-from faig_lab.analysis import Judge, curves, examples, masking, modulation
+from faig_lab.analysis import Judge, curves, examples, masking, modulation, restoration
 from faig_lab.training import state_fingerprint
 
 
@@ -26,7 +26,8 @@ def restored(monkeypatch):
 
 def test_masking(restored):
     subject = subject_of()
-    masking(subject.judge, subject.attribution, (1.0, 10.0))
+    restoration(subject.judge)
+    masking(subject.judge, subject.attribution, (1.0, 10.0), mixed_at=(10.0,))
     assert set(restored.values()) == {1}
 
 

@@ -8,16 +8,13 @@ from faig_lab.analysis.distribution import distribution
 from faig_lab.analysis.examples import Example, examples, images_to_show
 from faig_lab.analysis.headline import comparison_metrics, masking_metrics, restoration_metrics
 from faig_lab.analysis.interventions import mask, modulate, removed_share
-from faig_lab.analysis.masking import (
-    Judge,
-    masked_networks,
-    masking,
-    restoration,
-)
+from faig_lab.analysis.judge import Judge
+from faig_lab.analysis.masking import masked_networks, masking
 from faig_lab.analysis.modulation import modulation
 from faig_lab.analysis.output_difference import gradient_map, output_difference
 from faig_lab.analysis.patches import patches
 from faig_lab.analysis.prediction import prediction
+from faig_lab.analysis.restoration import restoration
 from faig_lab.analysis.retraining import retraining
 from faig_lab.analysis.sanity import sanity
 from faig_lab.analysis.stability import compare_scores, stability

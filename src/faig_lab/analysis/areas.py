@@ -103,3 +103,10 @@ def over_draws(values: Floats, draws: Mapping[str, int], axis: int, reduce: Call
     """
     parts = np.split(values, np.cumsum(list(draws.values()))[:-1], axis)
     return np.stack([reduce(part, axis=axis) for part in parts], axis if axis >= 0 else values.ndim + axis)
+
+
+def sample_std(values: Floats, axis: int) -> Floats:
+    """The sample standard deviation along an axis; 0 for one value."""
+    if values.shape[axis] == 1:
+        return np.where(np.isnan(values.sum(axis)), np.nan, 0.0)
+    return np.asarray(values.std(axis, ddof=1))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from faig_lab.analysis.interventions import State, mask, removed_share
+from faig_lab.analysis.interventions import State, clipped, mask, removed_share
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Subject
 from faig_lab.attribution import Attribution, Problem, discovered
@@ -22,14 +22,14 @@ def restoring(scores: Mapping[str, Tensor], problem: Problem) -> Attribution:
 
 
 def discriminative(study: Subject) -> Iterator[TableRow]:
-    """Own and other removed share of the discovered filters at the headline percent."""
+    """Own and other removed share (clipped) of the discovered filters at the headline percent."""
     attribution, judge = study.attribution, study.judge
     for method, scores in attribution.scores.items():
         for masked, values in zip(attribution.degradations, scores[0], strict=True):
             filters = discovered(values, study.headline)
             removed = _removed(study, mask(judge.target, judge.baseline, attribution.layout, filters))
-            others = [share for name, share in removed.items() if name != masked]
-            own, other = removed[masked], _mean(others)
+            others = [clipped(share) for name, share in removed.items() if name != masked]
+            own, other = clipped(removed[masked]), _mean(others)
             yield {
                 "method": method,
                 "percent": study.headline,

@@ -1,8 +1,9 @@
-"""The methods held against each other: own and other removed share, their difference, and bootstrap intervals.
+"""The methods held against each other by the removed share, the paper's reading: own, other and their difference.
 
-Intervals are over the photographs that the held-out images show. Every resample draws the same photographs for all
-methods, percents and degradations, so that a difference of two methods is paired. Random draws are averaged first;
-how far they are apart is another question, and a column of its own.
+A removed share is clipped to [0, 1] in every mean; the excess of the own share over 1 is harm, a column of its own.
+Intervals are over the scenes that the held-out images show. Every resample draws the same scenes for all methods,
+percents and degradations, so that a difference of two methods is paired. Random draws are averaged; how far they are
+apart is another question, and a column of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,15 +12,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faig_lab.analysis.areas import over_draws, restored_share
-from faig_lab.analysis.bootstrap import Floats, Interval, interval_of_means
+from faig_lab.analysis.areas import over_draws, restored_share, sample_std
+from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.curve_tables import ALL, Resampling, number
+from faig_lab.analysis.intervals import SceneInterval, scene_interval
 from faig_lab.analysis.masking import Masked, TableRow
 
 SIDES = ("own", "other", "specificity")
 """Removed share of the masked set's own function, mean of that of the others, and how far they are apart."""
 
+MEASURES = (*SIDES, "harm")
+"""The sides, and by how much the own removed share is above 1."""
+
 _SPECIFICITY = SIDES.index("specificity")
+_RANKINGS = -4  # axis of (…, rankings, masked + 1, percents, MEASURES)
 
 Place = tuple[int, ...]
 """Which method, masked set (the last one stands for the mean over the sets) and percent."""
@@ -29,11 +35,11 @@ class Comparison(NamedTuple):
     """Tables of the methods compared; None where a value is not defined, and for ends where there is one photograph.
 
     Attributes:
-        sets: method, percent, masked, own, other, specificity, specificity_std (over draws), and `<side>_low` and
-            `<side>_high` for each of `SIDES`.
+        sets: method, percent, masked, own, other, specificity, harm, specificity_std (over draws), `<side>_low` and
+            `<side>_high` for each of `SIDES`, and interval ("bootstrap" or "range").
         methods: the same without `masked`, means over the masked sets; then the numbers of draws and of photographs.
-        paired: method, against, percent, masked ("all": mean over the sets), difference, low, high: the method's
-            specificity minus that of `against`.
+        paired: method, against, percent, masked ("all": mean over the sets), difference, low, high, interval:
+            the method's specificity minus that of `against`.
     """
 
     sets: list[TableRow]
@@ -42,7 +48,7 @@ class Comparison(NamedTuple):
 
 
 def sides(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
-    """Removed shares and specificity of masked sets, NaN where they are not defined.
+    """Removed shares, clipped to [0, 1], specificity and harm of masked sets; NaN where they are not defined.
 
     Args:
         psnr: (…, rankings, masked, percents, inputs) dB; masked and inputs are the same degradations.
@@ -50,15 +56,16 @@ def sides(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
         target: (…, inputs) dB.
 
     Returns:
-        (…, rankings, masked + 1, percents, SIDES); the last masked is the mean over all of them.
+        (…, rankings, masked + 1, percents, MEASURES); the last masked is the mean over all of them.
     """
     ends = (end[..., None, None, None, :] for end in (baseline, target))
-    removed = 1 - restored_share(psnr, *ends)
+    raw = 1 - restored_share(psnr, *ends)
+    removed = raw.clip(0, 1)
     count = removed.shape[-1]
-    own = np.moveaxis(np.diagonal(removed, axis1=-3, axis2=-1), -1, -2)
+    own, excess = (np.moveaxis(np.diagonal(a, axis1=-3, axis2=-1), -1, -2) for a in (removed, raw - 1))
     is_own = np.eye(count, dtype=bool)[:, None, :]
     other = np.where(is_own, 0, removed).sum(-1) / (count - 1) if count > 1 else np.full_like(own, np.nan)
-    found = np.stack([own, other, own - other], -1)
+    found = np.stack([own, other, own - other, excess.clip(0)], -1)
     return np.concatenate([found, found.mean(-3, keepdims=True)], -3)
 
 
@@ -79,18 +86,19 @@ def compare(masked: Masked, against: str, how: Resampling) -> Comparison:
     reference = list(masked.draws).index(against)
 
     def with_differences(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
-        found = sides(psnr, baseline, target)
+        found = over_draws(sides(psnr, baseline, target), masked.draws, _RANKINGS, np.mean)
         specific = found[..., _SPECIFICITY, None]
         return np.concatenate([found, specific - specific[..., reference, None, :, :, :]], -1)
 
     found = _Found.of(masked)
     difference = with_differences(*masked.means())[..., -1]
-    low, high = _interval(masked, with_differences, how)
+    low, high, kind = _interval(masked, with_differences, how)
     tables = Comparison([], [], [])
     for place in found.places():
         labels, values = found.labels(place), found.values_at(place)
         for i, side in enumerate(SIDES):
             values |= {f"{side}_low": number(low[*place, i]), f"{side}_high": number(high[*place, i])}
+        values["interval"] = kind
         if found.is_mean(place):
             method = {key: labels[key] for key in ("method", "percent")}
             counts = {"draws": masked.draws[str(labels["method"])], "photographs": len(set(masked.scenes))}
@@ -98,7 +106,7 @@ def compare(masked: Masked, against: str, how: Resampling) -> Comparison:
         else:
             tables.sets.append(labels | values)
         if place[0] != reference:
-            ends = {"low": number(low[*place, -1]), "high": number(high[*place, -1])}
+            ends = {"low": number(low[*place, -1]), "high": number(high[*place, -1]), "interval": kind}
             tables.paired.append(labels | {"against": against, "difference": number(difference[place])} | ends)
     return tables
 
@@ -113,8 +121,9 @@ class _Found:
 
     @staticmethod
     def of(masked: Masked) -> "_Found":
-        by_draw = sides(masked.psnr.mean(0), masked.baseline.mean(0), masked.target.mean(0))[..., _SPECIFICITY]
-        return _Found(masked, sides(*masked.means()), over_draws(by_draw, masked.draws, 0, _spread))
+        by_draw = sides(*masked.means())
+        values = over_draws(by_draw, masked.draws, _RANKINGS, np.mean)
+        return _Found(masked, values, over_draws(by_draw[..., _SPECIFICITY], masked.draws, 0, sample_std))
 
     def places(self) -> Iterator[Place]:
         """In the order of the tables."""
@@ -135,14 +144,14 @@ class _Found:
         }
 
     def values_at(self, place: Place) -> TableRow:
-        """The sides, and the spread of the specificity over draws."""
-        row: TableRow = {side: number(self.values[*place, i]) for i, side in enumerate(SIDES)}
+        """The measures, and the spread of the specificity over draws."""
+        row: TableRow = {name: number(self.values[*place, i]) for i, name in enumerate(MEASURES)}
         return row | {"specificity_std": number(self.spread[place])}
 
 
-def _interval(masked: Masked, statistic: Callable[[Floats, Floats, Floats], Floats], how: Resampling) -> Interval:
-    """Over photographs, of a statistic of means over images: PSNR by method, of the baseline and of the target."""
-    psnr = masked.over_draws()
+def _interval(masked: Masked, statistic: Callable[[Floats, Floats, Floats], Floats], how: Resampling) -> SceneInterval:
+    """Over scenes, of a statistic of means over images: PSNR by ranking, of the baseline and of the target."""
+    psnr = masked.psnr
     flat = np.concatenate([psnr.reshape(len(psnr), -1), masked.baseline, masked.target], 1)
     inputs = len(masked.degradations)
 
@@ -150,11 +159,4 @@ def _interval(masked: Masked, statistic: Callable[[Floats, Floats, Floats], Floa
         first, baseline, target = np.split(means, [-2 * inputs, -inputs], 1)
         return statistic(first.reshape(-1, *psnr.shape[1:]), baseline, target)
 
-    return interval_of_means(flat, masked.scenes, of_means, *how)
-
-
-def _spread(values: Floats, axis: int) -> Floats:
-    """The sample standard deviation along an axis; 0 for one value."""
-    if values.shape[axis] == 1:
-        return np.where(np.isnan(values.sum(axis)), np.nan, 0.0)
-    return np.asarray(values.std(axis, ddof=1))
+    return scene_interval(flat, masked.scenes, of_means, seed=how.seed, number=how.number)

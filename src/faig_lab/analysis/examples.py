@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from faig_lab.analysis.interventions import mask
-from faig_lab.analysis.masking import Judge
+from faig_lab.analysis.judge import Judge
 from faig_lab.attribution import Attribution, discovered
 from faig_lab.data import PairedImage
 from faig_lab.training import psnr

@@ -1,7 +1,9 @@
 """The flat headline numbers of a run: what metrics.json and W&B hold."""
 
 from collections.abc import Sequence
+from typing import cast
 
+from faig_lab.analysis.interventions import clipped, harm
 from faig_lab.analysis.masking import TableRow
 from faig_lab.training import METRICS
 
@@ -19,16 +21,20 @@ def restoration_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
 
 
 def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """`removed/<method>/<percent>/<masked>/<degradation>` and `output_difference/…`: means over draws.
+    """`removed/<method>/<percent>/<masked>/<degradation>`, `harm/…` and `output_difference/…`: means over draws.
 
     Args:
-        rows: of `masking`.
+        rows: of `masking`, whose removed shares are not clipped.
 
     Returns:
-        None where a removed share is not defined.
+        The removed share of each draw is clipped to [0, 1], and its excess over 1 is harm. None where it is not
+        defined.
     """
     keys = ("method", "percent", "masked", "degradation")
-    return means(rows, "removed", keys) | means(rows, "output_difference", keys)
+    raw = cast("list[float | None]", [row["removed"] for row in rows])
+    shares = [row | {"removed": clipped(s), "harm": harm(s)} for row, s in zip(rows, raw, strict=True)]
+    removed, excess = means(shares, "removed", keys), means(shares, "harm", keys)
+    return removed | excess | means(rows, "output_difference", keys)
 
 
 def comparison_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:

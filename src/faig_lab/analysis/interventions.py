@@ -85,3 +85,13 @@ def removed_share(target: float, masked: float, baseline: float) -> float | None
     """
     gain = target - baseline
     return (target - masked) / gain if abs(gain) > 1e-6 else None
+
+
+def clipped(share: float | None) -> float | None:
+    """A removed share as it enters a mean: clipped to [0, 1]; None where it is not defined."""
+    return None if share is None else min(max(share, 0.0), 1.0)
+
+
+def harm(share: float | None) -> float | None:
+    """By how much a removed share is above 1, ≥ 0: there the masked network is worse than the baseline."""
+    return None if share is None else max(share - 1.0, 0.0)

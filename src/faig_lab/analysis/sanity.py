@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.analysis.interventions import mask, removed_share
+from faig_lab.analysis.interventions import clipped, mask, removed_share
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.stability import deterministic, rank_correlation, scores_of
 from faig_lab.analysis.subject import Findings, Subject
@@ -139,13 +139,13 @@ def _rows(subject: Subject, one: Scored) -> Iterator[TableRow]:
 
 
 def _judged(subject: Subject, filters: Tensor, label: str) -> TableRow:
-    """Own and other removed share of masking the filters in the true target, and their difference."""
+    """Own and other removed share (clipped) of masking the filters in the true target, and their difference."""
     judge = subject.judge
     state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
     removed: dict[str, float | None] = {}
     for name in subject.problem.degradations:
         baseline, target, _ = judge.bounds(name)
-        removed[name] = removed_share(target, judge.psnr(judge.outputs(state, name)), baseline)
+        removed[name] = clipped(removed_share(target, judge.psnr(judge.outputs(state, name)), baseline))
     own, others = removed[label], [share for name, share in removed.items() if name != label]
     known = [share for share in others if share is not None]
     other = sum(known) / len(known) if known and len(known) == len(others) else None

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from faig_lab.analysis.examples import Example
-from faig_lab.analysis.masking import Judge, TableRow
+from faig_lab.analysis.judge import Judge
+from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.rivals import Rivals
 from faig_lab.attribution import Attribution, Method, Problem, State
 from faig_lab.data import Degradation, StudyData

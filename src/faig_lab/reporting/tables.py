@@ -12,6 +12,7 @@ Row = Mapping[str, str | float | None]
 # Names stay text even when they look like a number: DIV2K calls its images 0801, 0802, ...
 TEXT_COLUMNS = frozenset(
     {"truth", "predicted", "measure", "fitted_on", "parameter"}  # of prediction and boundary
+    | {"input", "interval"}  # of isolation
     | {"variant", "trained"}  # of retraining
     | {"curve", "side", "against", "check", "kind", "a", "b"}  # of curves, sanity and stability
     | {"modulated", "patched", "order", "method", "network", "masked", "degradation", "image", "layer"}
