@@ -56,6 +56,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         images: int = 5,
         intervals: float | None = None,
         photographs: int = 3,
+        isolated: dict[str, float] | None = None,
     ) -> Path:
         run = tmp_path / "run"
         _documents(run, degradations, methods, trained, notes)
@@ -63,6 +64,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         _masking(run, degradations, methods, own, other)
         if intervals is not None:
             _comparison(run, methods, own, other, intervals, photographs)
+        if isolated is not None:
+            _isolation(run, degradations, isolated, photographs)
         _distribution(run, degradations, methods)
         _completeness(run, degradations)
         if trained:
@@ -236,6 +239,33 @@ def _comparison(
     write_table(run / "tables" / "comparison.csv", rows)
     if paired:
         write_table(run / "tables" / "comparison_paired.csv", paired)
+
+
+def _isolation(run: Path, degradations: Sequence[str], isolated: dict[str, float], photographs: int) -> None:
+    """Isolation by method at 1 %, less at other percents; half of what is missing to 1 is own, the rest elsewhere."""
+    known = photographs > 1
+    sets, methods = [], []
+    for method, best in isolated.items():
+        for percent in PERCENTS:
+            found = best - 0.05 * abs(math.log(percent))
+            missing = 1 - found
+            row: dict[str, object] = {"method": method, "percent": percent, "filters": round(FILTERS * percent / 100)}
+            values = {
+                "isolation": found,
+                "isolation_low": found - 0.1 if known else None,
+                "isolation_high": found + 0.1 if known else None,
+                "interval": "bootstrap" if photographs >= 10 else "range",
+                "own_left": missing / 2,
+                "side": missing / 4,
+                "side_clean": missing / 4,
+                "clean_change": -missing / 3,
+                "harm": 0.0,
+            }
+            sets += [row | {"masked": name} | values for name in degradations]
+            draws = 10 if method == "random" else 1
+            methods.append(row | values | {"isolation_std": 0.02, "draws": draws, "scenes": photographs})
+    write_table(run / "tables" / "isolation.csv", sets)
+    write_table(run / "tables" / "isolation_methods.csv", methods)
 
 
 def _specificity(method: str, percent: float, masked: str, shares: dict[str, list[float]]) -> dict[str, object]:

@@ -12,9 +12,11 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from faig_lab.analysis import Example
 from faig_lab.reporting import findings
+from faig_lab.reporting.isolation import HARM
+from faig_lab.reporting.isolation_figure import isolation
 from faig_lab.reporting.methods_figure import methods
 from faig_lab.reporting.pictures import Pictures, before_after, strips
-from faig_lab.reporting.run_files import RunFiles, at, read_run, unique, value
+from faig_lab.reporting.run_files import RunFiles, at, mean, read_run, unique, value
 from faig_lab.reporting.sections import SECTIONS
 from faig_lab.reporting.style import (
     INK,
@@ -43,6 +45,7 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
     files = read_run(run)
     drawn: list[tuple[str, Figure | None]] = [
         *((f"before_after_{shown.degradation}", before_after(shown)) for shown in pictures if shown.rows),
+        ("isolation", isolation(files)),
         ("specificity", specificity(files)),
         ("methods", methods(files)),
         ("masking_curves", masking_curves(files)),
@@ -74,7 +77,7 @@ def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
 def specificity(run: RunFiles) -> Figure | None:
     """Specificity matrices at the headline percent, a panel per method: rows = masked set, columns = input.
 
-    Colour is the removed share clipped to 0..1; the printed number is not clipped.
+    Removed shares are clipped to 0..1 in the mean over draws; the excess is printed as harm.
     """
     names = run.degradations
     if not names or not run.methods:
@@ -92,7 +95,7 @@ def specificity(run: RunFiles) -> Figure | None:
             else:
                 panel.set_axis_off()
         figure.supxlabel(
-            "removed share: 0 = untouched, 1 = gone; colour from 0 (white) to 1 (dark), clipped beyond",
+            "removed share, clipped to 0..1: 0 = untouched (white), 1 = gone (dark); the excess over 1 is harm",
             fontsize=7.5, color=MUTED,
         )  # fmt: skip
     return figure
@@ -124,6 +127,7 @@ def _matrix_panel(panel: Axes, run: RunFiles, method: str, inputs: Sequence[str]
     for (row, column), shown in np.ndenumerate(shares):
         cell = cells[row][column]
         spread = f"\n± {number(cell.std)}" if cell.draws > 1 else ""
+        spread += f"\nharm {number(cell.harm)}" if cell.harm >= HARM else ""
         panel.text(
             column, row, f"{number(cell.mean)}{spread}", ha="center", va="center", linespacing=1.3,
             fontsize=10 if not spread else 8.5, color="white" if shown > 0.6 else INK,
@@ -182,10 +186,10 @@ def _curve(run: RunFiles, method: str, masked: str, shown: Sequence[str]) -> Ite
     for level in sorted({number for row in rows if (number := value(row, "percent")) is not None}):
         here = [row for row in rows if at(level, row)]
         by_draw = [
-            findings.over_draws([row for row in here if row["draw"] == draw]).mean
+            mean([findings.removed(row) for row in here if row["draw"] == draw])
             for draw in dict.fromkeys(row["draw"] for row in here)
         ]
-        cell = findings.over_draws([{"removed": mean} for mean in by_draw])
+        cell = findings.over_draws([{"removed": share} for share in by_draw])
         if cell.mean is not None:
             yield level, cell.mean, cell.std
 

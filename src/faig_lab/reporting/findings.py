@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from faig_lab.analysis.interventions import clipped, harm
 from faig_lab.reporting.run_files import RunFiles, at, mean, unique, value
 from faig_lab.reporting.tables import Row
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over draws, its standard deviation over draws (0 for one draw), and how many draws there are."""
+    """A mean over draws, its standard deviation over draws (0 for one draw), and how many draws there are.
+
+    A removed share is clipped to [0, 1] in the mean; `harm` is the mean excess over 1.
+    """
 
     mean: float | None
     std: float
     draws: int
+    harm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,15 @@ def masking(run: RunFiles, method: str, percent: float, masked: str, degradation
     """One number of the masking table, over draws."""
     wanted = {"method": method, "masked": masked, "degradation": degradation}
     rows = [row for row in run.table("masking") if at(percent, row) and wanted.items() <= row.items()]
-    return over_draws(rows, column)
+    if column != "removed":
+        return over_draws(rows, column)
+    shares = [{"removed": removed(row), "harm": harm(value(row, "removed"))} for row in rows]
+    return replace(over_draws(shares), harm=mean([row["harm"] for row in shares]) or 0.0)
+
+
+def removed(row: Row) -> float | None:
+    """The removed share of a row as it enters a mean: clipped to [0, 1]."""
+    return clipped(value(row, "removed"))
 
 
 def matrix(run: RunFiles, method: str, percent: float) -> list[list[Cell]]:
@@ -103,17 +116,18 @@ def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
 
 def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
     rows = [row for row in run.table("specificity") if row["method"] == method and at(percent, row)]
+    # Clipped again, for tables of runs from before removed shares were clipped in every mean.
+    sides = [(str(row["masked"]), clipped(value(row, "own")), clipped(value(row, "other"))) for row in rows]
+    specific = [(m, None if own is None or other is None else own - other) for m, own, other in sides]
     specificities = _per_draw(run, method, percent)
     return MethodResult(
         method=method,
-        own=mean([value(row, "own") for row in rows]),
-        other=mean([value(row, "other") for row in rows]),
-        specificity=mean([value(row, "specificity") for row in rows]),
+        own=mean([own for _, own, _ in sides]),
+        other=mean([other for _, _, other in sides]),
+        specificity=mean([difference for _, difference in specific]),
         spread=over_draws([{"removed": number} for number in specificities]).std if len(specificities) > 1 else None,
         draws=len(specificities),
-        unspecific=tuple(
-            str(row["masked"]) for row in rows if (s := value(row, "specificity")) is not None and s < 0.1
-        ),
+        unspecific=tuple(masked for masked, difference in specific if difference is not None and difference < 0.1),
         estimate=specificity(run, method, percent),
         difference=_difference(run, method, percent),
     )
@@ -155,8 +169,8 @@ def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
     found = []
     for draw in dict.fromkeys(row["draw"] for row in rows):
         shares = [row for row in rows if row["draw"] == draw and row["degradation"] in run.degradations]
-        own = mean([value(row, "removed") for row in shares if row["degradation"] == row["masked"]])
-        other = mean([value(row, "removed") for row in shares if row["degradation"] != row["masked"]])
+        own = mean([removed(row) for row in shares if row["degradation"] == row["masked"]])
+        other = mean([removed(row) for row in shares if row["degradation"] != row["masked"]])
         if own is not None and other is not None:
             found.append(own - other)
     return found

@@ -53,7 +53,7 @@ class PagePictures:
 
 def page_pictures(run: RunFiles) -> PagePictures:
     """Read and embed figures/*.png and figures/pictures/: charts first, pictures in what they leave of the budget."""
-    known = ["methods", "masking_curves", "layers", "training", *(section.name for section in SECTIONS)]
+    known = ["isolation", "methods", "masking_curves", "layers", "training", *(section.name for section in SECTIONS)]
     charts = [path for name in known if (path := _png(run, name)).is_file()]
     drawn = dict(zip([path.stem for path in charts], embed_charts(charts), strict=True))
     names = [

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from faig_lab.files import write_text
-from faig_lab.reporting import facts, filters_map, findings, sentences, shares, standing, units, words
+from faig_lab.reporting import facts, filters_map, findings, isolation, sentences, shares, standing, units, words
 from faig_lab.reporting.downloads import downloads
 from faig_lab.reporting.page_pictures import page_pictures
 from faig_lab.reporting.run_files import RunFiles, read_run, unique
@@ -61,6 +61,11 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "config": _text(run.folder / "config.yaml"),
         "question": sentences.question(run),
         "warnings": sentences.warnings(run),
+        "isolated": [(found, isolation.set_sentence(run, found)) for found in isolation.of_sets(run)],
+        "isolation_of": isolation.of_methods(run, run.headline),
+        "isolation_ends": isolation.ends_are(run),
+        "clean_cost": isolation.clean_cost(run),
+        "harm": isolation.harm_sentence(run),
         "masked_sets": sentences.masked_sets(run),
         "verdict": next((sentences.verdict(run, r) for r in results if r.method == run.chosen), None),
         "against_random": sentences.against_random(run, results),
@@ -139,6 +144,7 @@ def _cell_words(run: RunFiles, method: str, masked: str, shown: str, cell: findi
     target = findings.restoration(run).get("target", {}).get(shown)
     psnr = findings.masking(run, method, run.headline, masked, shown, "psnr").mean
     draws = f" ± {words.number(cell.std)} over {cell.draws} draws" if cell.draws > 1 else ""
+    draws += f", harm {words.number(cell.harm)}" if cell.harm >= isolation.HARM else ""
     return (
         f"{words.sentence_case(words.removal(masked))} filters of {words.method_label(method)} masked: "
         f"{words.number(cell.mean)}{draws} of {words.removal(shown)} removed; {words.degraded(shown)} input from "

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Protocol
 
-from faig_lab.reporting import findings
+from faig_lab.reporting import findings, isolation
 from faig_lab.reporting.run_files import RunFiles, read_run
 from faig_lab.reporting.sentences import warnings
 from faig_lab.reporting.standing import between
@@ -28,13 +28,43 @@ def summary(run: Path, record: Record | None) -> str:
     """The closing lines of a run after an empty one: numbers from its files, then paths and commands."""
     files = read_run(run)
     notes = [f"note: {warning}" for warning in warnings(files)]
-    blocks = [_found(files), _table(files), _restored(files), notes, _where(run, record)]
+    blocks = [_isolation(files), _found(files), _table(files), _restored(files), notes, _where(run, record)]
     found = "\n\n".join("\n".join(spoken(line, files) for line in block) for block in blocks if block)
     return f"\n{found}"
 
 
+def _isolation(run: RunFiles) -> list[str]:
+    """Isolation of every method with its parts: mean over the masked sets, then each set of the run's method."""
+    results = isolation.of_methods(run, run.headline)
+    if not results:
+        return []
+    size, ends = findings.masked_count(run, run.headline), isolation.ends_are(run)
+    lines = [
+        f"Isolation after masking {percent(run.headline)} of the filters ({count(size)} of {count(run.filters)}), "
+        f"{findings.held_out_images(run)} images:",
+        "1 = the ideal edit, 0 = as without masking, below 0 = harm; what is missing to 1 is in the columns.",
+    ]
+    parts = ["own left", *(["others"] if len(run.degradations) > 1 else []), "clean", "clean, dB"]
+    head = ("method or set", "isolation", *([ends] if ends else []), *parts)
+    rows = [(spoken(method_label(method), run), result) for method, result in results.items()]
+    rows += [(f"{removal(found.masked or '')} ({method_label(run.chosen)})", found) for found in isolation.of_sets(run)]
+    cells = [
+        (
+            name,
+            number(found.isolation) + (f" ± {number(found.std)}" if found.std is not None else ""),
+            *([found.ends] if ends else []),
+            number(found.own_left),
+            *([number(found.side)] if len(run.degradations) > 1 else []),
+            number(found.side_clean),
+            signed(found.clean_change),
+        )
+        for name, found in rows
+    ]
+    return lines + _aligned([head, *cells])
+
+
 def _found(run: RunFiles) -> list[str]:
-    """One line for each discovered set of the run's method."""
+    """Removed shares, the paper's reading: one line for each discovered set of the run's method."""
     if not run.degradations or not run.methods:
         return []
     size, held_out = findings.masked_count(run, run.headline), findings.held_out_images(run)
@@ -47,7 +77,8 @@ def _found(run: RunFiles) -> list[str]:
         removed = {d: findings.masking(run, run.chosen, run.headline, masked, d).mean for d in run.degradations}
         cells = [f"{share(number):>6} of {removal(shown)}" for shown, number in removed.items()]
         lines.append(f"  {removal(masked):<{width}} filters remove {'  '.join(cells)}")
-    return lines
+    harm = isolation.harm_sentence(run)
+    return [*lines, f"  {harm}"] if harm else lines
 
 
 def _table(run: RunFiles) -> list[str]:
@@ -68,7 +99,7 @@ def _table(run: RunFiles) -> list[str]:
 
 
 def _restored(run: RunFiles) -> list[str]:
-    """Gain of the target over the baseline and completeness gap, per degradation."""
+    """Gain of the target over the baseline, on clean input too, and the completeness gap of each degradation."""
     means = findings.restoration(run)
     rows = [
         (
@@ -76,9 +107,10 @@ def _restored(run: RunFiles) -> list[str]:
             number(means.get("baseline", {}).get(name)),
             number(means.get("target", {}).get(name)),
             signed(findings.gain(run, name)),
-            small_share(findings.gaps(run, name)[0]),
+            small_share(findings.gaps(run, name)[0]) if name in run.degradations else "",
         )
-        for name in run.degradations
+        for name in [*run.degradations, *(["clean"] if "clean" in means.get("target", {}) else [])]
+        if run.degradations
     ]
     head = ("input", "baseline, dB", "target, dB", "gain, dB", "completeness gap")
     return _aligned([head, *rows]) if rows else []

@@ -14,7 +14,7 @@ TEXT_COLUMNS = frozenset(
     {"truth", "predicted", "measure", "fitted_on", "parameter"}  # of prediction and boundary
     | {"input", "interval"}  # of isolation
     | {"variant", "trained"}  # of retraining
-    | {"curve", "side", "against", "check", "kind", "a", "b"}  # of curves, sanity and stability
+    | {"curve", "against", "check", "kind", "a", "b"}  # of curves, sanity and stability
     | {"modulated", "patched", "order", "method", "network", "masked", "degradation", "image", "layer"}
 )
 
