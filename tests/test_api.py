@@ -9,9 +9,11 @@ from pathlib import Path
 
 import golden_case
 import pytest
+import reference
 import torch
 import yaml
 from torch import nn
+from torch.func import functional_call
 
 import faig_lab
 from faig_lab import api
@@ -370,3 +372,75 @@ def test_a_curve_and_given_states_are_paths_too():
         faig_lab.attribute(network, baseline, target, images(), path="curved")
     with pytest.raises(UserError, match=r"path\[0\]"):
         faig_lab.attribute(network, baseline, target, images(), path=[{"no": middle["conv_first.weight"]}])
+
+
+# Isolation
+
+
+def inputs(count=2, size=8, names=("blur", "noise", "clean")):
+    generator = torch.Generator().manual_seed(9)
+    return {name: torch.rand(count, 3, size, size, generator=generator) for name in names}
+
+
+@pytest.mark.parametrize("names", [("blur", "clean"), ("blur", "noise"), ("blur", "noise", "jpeg", "clean")])
+def test_isolation_is_the_definition(result, names):
+    def outputs(state):
+        with torch.no_grad():
+            return {n: list(functional_call(result.network, dict(state), (x,))) for n, x in inputs(names=names).items()}
+
+    found = result.isolation("blur", percent=10, images=inputs(names=names))
+    ends = outputs(result.mask("blur", 10)), outputs(result.baseline), outputs(result.target)
+    others, clean = [n for n in names[1:] if n != "clean"], "clean" if "clean" in names else None
+    expected, back, off, side = reference.edit(*ends, "blur", others, clean)
+    assert found.isolation == pytest.approx(expected, rel=1e-4)
+    assert set(found.back) == set(found.off) == set(names)
+    assert set(found.side_effects) == set(names) - {"blur"}
+    for name in names:
+        assert (found.back[name], found.off[name]) == pytest.approx((back[name], off[name]), rel=1e-3, abs=1e-6)
+    for name, value in found.side_effects.items():
+        assert value == pytest.approx(side[name], rel=1e-3)
+    effects = [found.side_effects[n] for n in others]
+    missing = found.own_left + (sum(effects) / len(effects) if effects else 0) + found.side_effects.get("clean", 0)
+    assert found.isolation == pytest.approx(1 - missing, rel=1e-9)
+
+
+def test_isolation_of_any_weights(result):
+    nothing = result.isolation("noise", images=inputs(), weights=result.target)
+    assert (nothing.isolation, nothing.own_left) == (0, 1)
+    assert set(nothing.side_effects.values()) == {0}
+    back = result.isolation("noise", images={"noise": inputs()["noise"]}, weights=result.baseline)
+    assert (back.isolation, back.own_left, back.back["noise"]) == pytest.approx((1, 0, 1))
+
+
+def test_mixed_input_is_told_and_does_not_count(result):
+    mixed = inputs() | {"blur+noise": inputs()["clean"]}
+    with_it, without = (result.isolation("blur", 10, images=given) for given in (mixed, inputs()))
+    assert with_it.isolation == without.isolation
+    assert with_it.side_effects["blur+noise"] == without.side_effects["clean"]
+
+
+def test_images_of_several_sizes_are_pooled(result):
+    first, second = inputs(1), {n: x[:, :, :6] for n, x in inputs(2).items()}
+    found = result.isolation("blur", 10, images={n: [first[n][0], second[n][1]] for n in first})
+    assert -10 < found.isolation < 1
+
+
+@pytest.mark.parametrize(
+    ("degradation", "given", "message"),
+    [
+        ("jpeg", inputs(), "degradation: there is no jpeg"),
+        ("clean", inputs(), "degradation: there is no clean"),
+        ("blur", {"blur": torch.rand(3, 8)}, r"images\['blur'\]: expected"),
+        ("blur", {"blur": 255 * torch.rand(1, 3, 8, 8)}, r"images\['blur'\]: expected floating values"),
+    ],
+)
+def test_what_does_not_fit_is_said(result, degradation, given, message):
+    with pytest.raises(UserError, match=message):
+        result.isolation(degradation, images=given, weights=result.target)
+
+
+def test_equal_networks_have_nothing_to_remove():
+    network, baseline, _ = pair()
+    same = faig_lab.attribute(network, baseline, baseline, images())
+    with pytest.raises(UserError, match="nothing can be removed"):
+        same.isolation("blur", images=inputs())

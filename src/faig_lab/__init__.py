@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "FilterLayout",
+    "Isolation",
     "Problem",
     "Result",
     "Run",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from faig_lab.api import (
         Adaptive,
         FilterLayout,
+        Isolation,
         Problem,
         Result,
         Run,

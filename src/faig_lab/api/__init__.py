@@ -5,6 +5,7 @@ finished run. A thin layer: the work is done in `attribution`, `analysis` and `n
 """
 
 from faig_lab.analysis import removed_share
+from faig_lab.api.isolation import Isolation
 from faig_lab.api.results import Result, Scores
 from faig_lab.api.runs import Run, open_run
 from faig_lab.api.scoring import attribute
@@ -17,6 +18,7 @@ from faig_lab.training import psnr
 __all__ = [
     "Adaptive",
     "FilterLayout",
+    "Isolation",
     "Problem",
     "Result",
     "Run",

@@ -19,7 +19,7 @@ def probe_of(images: Mapping[str, tuple[Images, Images]]) -> tuple[tuple[PairedI
     degradations = tuple(name for name in images if name != CLEAN)
     if not degradations:
         raise UserError('images: no degradation given; expected e.g. {"blur": (lr, hr), "noise": (lr, hr)}')
-    pairs = {name: [_images(part, f"images[{name!r}]") for part in pair] for name, pair in images.items()}
+    pairs = {name: [checked_images(part, f"images[{name!r}]") for part in pair] for name, pair in images.items()}
     truth = pairs[degradations[0]][1]
     for name, (lr, hr) in pairs.items():
         if len(hr) != len(truth) or not all(map(torch.equal, hr, truth)):
@@ -44,8 +44,16 @@ def _downsampled(hr: Tensor, scale: int) -> Tensor:
     return Downsample().apply(hr[None], scale)[0] if scale >= 1 else hr
 
 
-def _images(given: Images, what: str) -> list[Tensor]:
-    """(3, H, W) float32 images in [0, 1]."""
+def checked_images(given: Images, what: str) -> list[Tensor]:
+    """Check images and return them as (3, H, W) float32 on the CPU.
+
+    Args:
+        given: (N, 3, H, W), (3, H, W) or a list of (3, H, W) in [0, 1].
+        what: where they stand, for messages.
+
+    Raises:
+        UserError: there is none, or one has another shape, type or range.
+    """
     images = list(given if not isinstance(given, Tensor) or given.ndim == 4 else given[None])
     if not images:
         raise UserError(f"{what}: there is no image")

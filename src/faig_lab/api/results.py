@@ -1,12 +1,15 @@
 """Scores of filters, and what can be done with them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
 from torch import Tensor, nn
 
-from faig_lab.api.weights import State, choice, mask, modulate
+from faig_lab.api.inputs import Images
+from faig_lab.api.isolation import Isolation, isolation_of
+from faig_lab.api.weights import State, Weights, choice, mask, modulate, state_of
 from faig_lab.attribution import Attribution, Problem, discovered, signed_share_scores
 from faig_lab.attribution.barrier import profile
 from faig_lab.errors import UserError
@@ -80,6 +83,36 @@ class Scores:
     def modulate(self, degradation: str, strength: float, percent: float = 1.0) -> dict[str, Tensor]:
         """The target with these filters at θ̄ + λ(θ − θ̄); λ = `strength`, 0 is masked, 1 the target."""
         return modulate(self.target, self.baseline, self.layout, self.discovered(degradation, percent), strength)
+
+    def isolation(
+        self,
+        degradation: str,
+        percent: float = 1.0,
+        *,
+        images: Mapping[str, Images],
+        weights: Weights | None = None,
+    ) -> Isolation:
+        """How near masking comes to the ideal edit: own function back at the baseline, everything else untouched.
+
+        Args:
+            degradation: the masked one, a key of `images`.
+            percent: of the filters that are masked.
+            images: input → LR images in [0, 1], e.g. `{"blur": blurred, "noise": noisy, "clean": clean}`; ground truth
+                is not needed. Use images that the attribution has not seen.
+            weights: judge these in place of the masked ones, e.g. those of `faig_lab.mask` or of another method.
+
+        Raises:
+            UserError: a name or an image does not fit, or baseline and target agree on the degradation.
+        """
+        masked = self.mask(degradation, percent) if weights is None else state_of(weights, self.network, "weights")
+        return isolation_of(
+            self.network,
+            baseline=self.baseline,
+            target=self.target,
+            masked=masked,
+            degradation=degradation,
+            images=images,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
