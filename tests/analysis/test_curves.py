@@ -9,6 +9,7 @@ from analysis_case import subject_of
 
 from faig_lab.analysis import curves, mask
 from faig_lab.analysis.areas import CURVES, DELETION, INSERTION, areas, linear_weights, log_weights, way
+from faig_lab.analysis.curve_tables import Measured, Resampling, curve_rows
 from faig_lab.analysis.curves import LAYER_MATCHED, curve_state, layer_matched
 from faig_lab.attribution import Attribution
 from faig_lab.data import sample_rng
@@ -217,3 +218,22 @@ def test_all_filters_are_matched_by_all_filters_and_none_by_none():
     every = torch.arange(len(layout))
     assert torch.equal(layer_matched(every, layout, sample_rng(0, "test")).sort().values, every)
     assert len(layer_matched(every[:0], layout, sample_rng(0, "test"))) == 0
+
+
+def test_shares_are_clipped_in_the_mean_over_draws_and_what_is_below_the_baseline_is_harm():
+    """Restored shares of two draws at 1 %: −2 and 0.5 by deletion, 1.5 and 0.5 by insertion."""
+    shares = np.zeros((2, 2, 2, 1, 3, 1))  # images, curves, rankings, masked, percents, inputs
+    shares[:, 0, :, 0, :, 0] = [[1, -2, 0], [1, 0.5, 0]]
+    shares[:, 1, :, 0, :, 0] = [[0, 1.5, 1], [0, 0.5, 1]]
+    ends = np.full((2, 1), 20.0)
+    measured = Measured(
+        percents=(0, 1, 100), counts=(0, 1, 100), draws={"random": 2}, degradations=("blur",), scenes=("a", "b"),
+        psnr=20 + 10 * shares, baseline=ends, target=ends + 10,
+    )  # fmt: skip
+    rows = curve_rows(measured, Resampling(0, 10))
+    deleted, inserted = only(rows, curve=DELETION, percent=1)[0], only(rows, curve=INSERTION, percent=1)[0]
+    assert (deleted["restored"], deleted["harm"], deleted["low"], deleted["high"]) == pytest.approx(
+        (0.25, 1, 0.25, 0.25)
+    )
+    assert (inserted["restored"], inserted["harm"]) == (0.75, 0)
+    assert deleted["psnr"] == pytest.approx(20 + 10 * (-2 + 0.5) / 2)

@@ -71,6 +71,10 @@ class Measured:
         ends = (end[..., None, None, None, None, :] for end in (self.baseline, self.target))
         return restored_share(self.psnr, *ends)
 
+    def clipped(self) -> Floats:
+        """`restored` as it enters a mean: clipped to 0..1."""
+        return self.restored().clip(0, 1)
+
     def areas(self, weights: Floats) -> Floats:
         """(…, curves, methods, masked + 1, SIDES), means over draws."""
         return self.methods(areas(self.psnr, weights), _RANKINGS_OF_AREAS)
@@ -85,11 +89,16 @@ class Measured:
 
 
 def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
-    """Every point of every curve: PSNR and restored share, means over images and draws."""
-    low, high = measured.interval(lambda of: of.methods(of.restored(), _RANKINGS_OF_POINTS), how)
+    """Every point of every curve: PSNR and restored share, means over images and draws.
+
+    Restored shares are clipped to 0..1 in the mean over draws; what is below 0, worse than the baseline, is harm.
+    """
+    low, high = measured.interval(lambda of: of.methods(of.clipped(), _RANKINGS_OF_POINTS), how)
     mean = measured.mean
-    psnr, restored = (mean.methods(values, _RANKINGS_OF_POINTS) for values in (mean.psnr, mean.restored()))
-    spread = mean.spread(mean.restored(), _RANKINGS_OF_POINTS)
+    harmful = (-mean.restored()).clip(0)
+    arrays = (mean.psnr, mean.clipped(), harmful)
+    psnr, restored, harm = (mean.methods(values, _RANKINGS_OF_POINTS) for values in arrays)
+    spread = mean.spread(mean.clipped(), _RANKINGS_OF_POINTS)
     methods = list(measured.draws.items())
     return [
         {
@@ -105,6 +114,7 @@ def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
             "low": number(low[c, r, m, q, d]),
             "high": number(high[c, r, m, q, d]),
             "spread": number(spread[c, r, m, q, d]),
+            "harm": number(harm[c, r, m, q, d]),
         }
         for c, r, m, q, d in np.ndindex(psnr.shape)
     ]

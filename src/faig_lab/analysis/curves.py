@@ -72,7 +72,7 @@ def curves(
 
     Returns:
         Tables `curves` (curve, method, percent, filters, masked, degradation, psnr, restored, low, high, draws,
-        spread over draws), `curves_areas` (curve, method, masked, side, then area and interval for both axes) and
+        spread over draws, harm), `curves_areas` (curve, method, masked, side, then area and interval for both axes) and
         `curves_compared` (curve, method, against, difference, low, high: logarithmic areas of the side `difference`,
         paired); metrics `area_log/<curve>/<method>/<side>` and `area_linear/…`, means over the degradations, and
         `restored_without_target_biases/<degradation>`.
