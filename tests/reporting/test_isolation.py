@@ -92,7 +92,7 @@ def test_the_report_leads_with_isolation(make_run: MakeRun) -> None:
     cards = re.findall(r"<span>(.*?)</span> <strong>(.*?)</strong>", finding)
     assert cards[:4] == [
         ("isolation", "0.66"),
-        ("− deblurring left", "0.17"),
+        ("− distance to the baseline on blurred input", "0.17"),
         ("− side effect on noisy input", "0.08"),
         ("− side effect on clean input (−0.11 dB)", "0.08"),
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from faig_lab.reporting import findings
 from faig_lab.reporting.run_files import RunFiles, at, value
 from faig_lab.reporting.tables import Row
-from faig_lab.reporting.words import count, degraded, listed, number, percent, removal, signed
+from faig_lab.reporting.words import count, listed, number, percent, removal
 
 HARM = 0.005
 """A smaller excess rounds to 0.00."""
@@ -22,7 +22,8 @@ class IsolationResult:
         low: end over scenes; None with a single scene.
         high: the same.
         interval: "bootstrap" (a 95 % interval) or "range" (the lowest and the highest scene).
-        own_left: squared distance to the baseline on the masked degradation, over the energy of its function.
+        own_left: squared distance to the baseline on the masked degradation, over the energy of its function; 1 as
+            without masking, above 1 is damage.
         side: side effect on the other degradations, the same unit.
         side_clean: on clean input.
         clean_change: PSNR on clean input minus the target's, dB.
@@ -93,18 +94,6 @@ def set_sentence(run: RunFiles, found: IsolationResult) -> str:
     return (
         f"Masking {percent(run.headline)}{of} {removal(found.masked)} filters: isolation {number(found.isolation)}"
         f"{between}."
-    )
-
-
-def parts_sentence(run: RunFiles, found: IsolationResult) -> str:
-    """What is subtracted from 1, in the order of the formula."""
-    assert found.masked is not None
-    others = [degraded(name) for name in run.degradations if name != found.masked]
-    side = f", {number(found.side)} on {listed(others)} input" if others else ""
-    return (
-        f"Missing to 1: {number(found.own_left)} on {degraded(found.masked)} input, where the output is not yet the "
-        f"baseline's{side}, and {number(found.side_clean)} on clean input, whose PSNR changes by "
-        f"{signed(found.clean_change)} dB."
     )
 
 

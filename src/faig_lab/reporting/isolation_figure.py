@@ -15,8 +15,11 @@ from faig_lab.reporting.style import INK, MUTED, drawing, new_figure
 from faig_lab.reporting.words import method_label, percent, removal
 
 _LOWEST = -0.5
-_PARTS = {"own_left": ("own function left", "#9db7d5"), "side": ("side effect on other degradations", "#e8b07a"),
-          "side_clean": ("side effect on clean input", "#d98b8b")}  # fmt: skip
+_PARTS = {
+    "own_left": ("distance to the baseline, own input", "#9db7d5"),
+    "side": ("side effect, other degradations", "#e8b07a"),
+    "side_clean": ("side effect, clean input", "#d98b8b"),
+}
 """Column → its name and its colour."""
 
 

@@ -42,9 +42,9 @@ def _isolation(run: RunFiles) -> list[str]:
     lines = [
         f"Isolation after masking {percent(run.headline)} of the filters ({count(size)} of {count(run.filters)}), "
         f"{findings.held_out_images(run)} images:",
-        "1 = the ideal edit, 0 = as without masking, below 0 = harm; what is missing to 1 is in the columns.",
+        "1 = the ideal edit, 0 = as without masking, below 0 = harm; what is missing to 1, by input:",
     ]
-    parts = ["own left", *(["others"] if len(run.degradations) > 1 else []), "clean", "clean, dB"]
+    parts = ["own input", *(["others"] if len(run.degradations) > 1 else []), "clean", "clean, dB"]
     head = ("method or set", "isolation", *([ends] if ends else []), *parts)
     rows = [(spoken(method_label(method), run), result) for method, result in results.items()]
     rows += [(f"{removal(found.masked or '')} ({method_label(run.chosen)})", found) for found in isolation.of_sets(run)]
@@ -120,7 +120,8 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     """Columns of text: the first to the left, the others to the right; a shorter row ends in empty cells."""
     rows = [row + ("",) * (len(rows[0]) - len(row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    lines = ["  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return [line.rstrip() for line in lines]
 
 
 def _where(run: Path, record: Record | None) -> list[str]:
