@@ -186,7 +186,8 @@ def test_draws_are_averaged_before_photographs_are_drawn():
     assert row["specificity_std"] > 0.3
 
 
-def test_it_agrees_with_a_plain_bootstrap():
+@pytest.mark.parametrize("kind", ["bootstrap", "range"])
+def test_it_agrees_with_a_plain_one(kind, monkeypatch):
     """Three degradations, unequal gains, photographs with different numbers of crops: everything by hand, in loops."""
     rng = np.random.default_rng(0)
     scenes, names = tuple("abbcdefghijk"), ("blur", "noise", "jpeg")
@@ -194,7 +195,9 @@ def test_it_agrees_with_a_plain_bootstrap():
     baseline, target = rng.uniform(20, 24, (12, 3)), rng.uniform(26, 32, (12, 3))
     edits = no_edits(psnr, target)
     masked = Masked([], {"faig": 1, "random": 2}, (1.0, 5.0), names, scenes, psnr, baseline, target, edits)
+    monkeypatch.setattr("faig_lab.analysis.intervals.FEWEST_SCENES", 11 if kind == "bootstrap" else 12)
     found = compare(masked, "faig", Resampling(7, 300))
+    assert {row["interval"] for table in found for row in table} == {kind}
 
     def specific(images, rankings, m, q):
         def removed(k):
@@ -206,22 +209,21 @@ def test_it_agrees_with_a_plain_bootstrap():
 
     drawn = [
         [i for photograph in chosen for i in range(12) if scenes[i] == "abcdefghijk"[photograph]]
-        for chosen in resamples(11, 7, 300)
+        for chosen in (resamples(11, 7, 300) if kind == "bootstrap" else [[place] for place in range(11)])
     ]
+    ends = [0.025, 0.975] if kind == "bootstrap" else [0, 1]
     for q, percent in enumerate((1.0, 5.0)):
         means = [[np.mean([specific(images, rankings, m, q) for m in range(3)]) for images in drawn]
                  for rankings in ([0], [1, 2])]  # fmt: skip
         for method, expected in zip(("faig", "random"), means, strict=True):
             row = the_row(found.methods, method=method, percent=percent)
-            assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(
-                np.quantile(expected, [0.025, 0.975])
-            )
+            assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(np.quantile(expected, ends))
         row = the_row(found.paired, masked="all", percent=percent)
-        expected = np.quantile(np.subtract(means[1], means[0]), [0.025, 0.975])
+        expected = np.quantile(np.subtract(means[1], means[0]), ends)
         assert (row["low"], row["high"]) == pytest.approx(expected)
         one = [specific(images, [0], 2, q) for images in drawn]
         row = the_row(found.sets, method="faig", masked="jpeg", percent=percent)
-        assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(np.quantile(one, [0.025, 0.975]))
+        assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(np.quantile(one, ends))
 
 
 def test_headline_numbers_are_of_one_percent():

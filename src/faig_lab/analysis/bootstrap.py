@@ -35,7 +35,7 @@ def interval(
     """The percentile bootstrap interval of a statistic (Efron and Tibshirani 1993, §13.3).
 
     Intervals of the same seed and count share their resamples: a difference of two statistics is to be given as one
-    statistic, which is then paired.
+    statistic, which is then paired. Of few units the interval is too narrow: analyses call `intervals.scene_interval`.
 
     Args:
         values: (N, …) one entry per independent unit, e.g. per image.

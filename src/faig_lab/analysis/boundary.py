@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.analysis.bootstrap import interval_of_means
+from faig_lab.analysis.intervals import scene_interval
 from faig_lab.analysis.interventions import State, mask
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
@@ -46,7 +46,7 @@ def boundary(
     Returns:
         Table `boundary`: method, percent, degradation, parameter, severity, in_training (1 within the trained range),
         network, psnr (mean over held-out images). Table `boundary_gain`: the target's gain over the baseline in dB
-        and the share of it that masking removes, with 95 % bootstrap intervals over photographs. Metrics
+        and the share of it that masking removes, with intervals over photographs. Metrics
         `boundary/gain/<D>/<severity>` and `boundary/share/<D>/<severity>`. Nothing, where no degradation of the
         data has a severity that is known.
     """
@@ -161,12 +161,13 @@ def _psnrs(subject: Subject, images: Sequence[PairedImage], name: str) -> NDArra
 def _gain(psnrs: NDArray[np.float64], scenes: Sequence[str], seed: int) -> TableRow:
     """Gain and share of (images, NETWORKS), with intervals; None where the gain is too small for a share."""
     gain, share = gain_and_share(psnrs.mean(0)[None])[0]
-    low, high = interval_of_means(psnrs, scenes, gain_and_share, seed)
+    low, high, kind = scene_interval(psnrs, scenes, gain_and_share, seed=seed)
     numbers = {
         "gain": gain, "gain_low": low[0], "gain_high": high[0],
         "share": share, "share_low": low[1], "share_high": high[1],
     }  # fmt: skip
-    return {key: None if np.isnan(value) else float(value) for key, value in numbers.items()}
+    row: TableRow = {key: None if np.isnan(value) else float(value) for key, value in numbers.items()}
+    return row | {"interval": kind}
 
 
 def gain_and_share(psnrs: NDArray[np.float64]) -> NDArray[np.float64]:

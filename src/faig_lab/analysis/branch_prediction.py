@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from faig_lab.analysis.bootstrap import Floats, Interval, interval_of_means
+from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.crops import cut_crops
+from faig_lab.analysis.intervals import SceneInterval, scene_interval
 from faig_lab.analysis.masking import TableRow
 from faig_lab.attribution import State
 from faig_lab.data import PairedImage
@@ -78,12 +79,12 @@ def answers(
 
 
 def accuracy_rows(found: Sequence[Answer], seed: int, resamples: int) -> list[TableRow]:
-    """Balanced accuracy per degradation and for everything at once, with 95 % intervals over photographs.
+    """Balanced accuracy per degradation and for everything at once, with intervals over photographs.
 
     Returns:
-        Rows of predicted (a degradation, or EVERYTHING), value, low, high, inputs. A degradation's value is the mean
-        of how often it is seen where it is and not seen where it is not; that of EVERYTHING the mean over the inputs
-        of how often all is right.
+        Rows of predicted (a degradation, or EVERYTHING), value, low, high, interval, inputs. A degradation's value is
+        the mean of how often it is seen where it is and not seen where it is not; that of EVERYTHING the mean over the
+        inputs of how often all is right.
     """
     rows = []
     for name in (*found[0].suffered, EVERYTHING) if found else ():
@@ -111,11 +112,18 @@ def _accuracy(
         return np.asarray((correct / asked).mean(axis=-1))
 
     scenes = [answer.scene for answer in found]
-    low, high = ends(interval_of_means(hits, scenes, balanced, seed, resamples))
-    return {"value": float(balanced(hits.mean(0))), "low": low, "high": high, "inputs": len(found)}
+    interval = scene_interval(hits, scenes, balanced, seed=seed, number=resamples)
+    low, high = ends(interval)
+    return {
+        "value": float(balanced(hits.mean(0))),
+        "low": low,
+        "high": high,
+        "interval": interval.kind,
+        "inputs": len(found),
+    }
 
 
-def ends(found: Interval) -> tuple[float | None, float | None]:
+def ends(found: SceneInterval) -> tuple[float | None, float | None]:
     """Low and high end of an interval of one number; None where there is none."""
-    low, high = (float(end) for end in found)
+    low, high = float(found.low), float(found.high)
     return None if np.isnan(low) else low, None if np.isnan(high) else high

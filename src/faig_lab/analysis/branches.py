@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from faig_lab.analysis.bootstrap import interval_of_means
 from faig_lab.analysis.branch_filters import discriminative, restoring, without_predictor
 from faig_lab.analysis.branch_prediction import Answer, accuracy_rows, answers, ends
 from faig_lab.analysis.headline import means
+from faig_lab.analysis.intervals import scene_interval
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.rivals import Pair
 from faig_lab.analysis.subject import Findings, Subject
@@ -49,7 +49,7 @@ def branches(
         timed_steps: training steps of each network whose time is taken, in each round; 0 takes none.
 
     Returns:
-        Tables `branches` (measure, degradation, one_branch, two_branch, difference = one − two, its 95 % interval
+        Tables `branches` (measure, degradation, one_branch, two_branch, difference = one − two, its interval
         low … high over photographs, lowest and highest difference of a seed, seeds, photographs, images),
         `branches_images` (seed, network, degradation, image, PSNR, …), `branches_filters` (seed, network, method,
         percent, filters, masked, own, other, specificity; of the filters outside of the predictor), and for a rival
@@ -123,13 +123,15 @@ def _row(
 ) -> TableRow:
     """(images, seeds) of both networks → one row."""
     difference = one - two
-    low, high = ends(interval_of_means(difference.mean(1), scenes, lambda means: means, seed, resamples))
+    found = scene_interval(difference.mean(1), scenes, lambda means: means, seed=seed, number=resamples)
+    low, high = ends(found)
     return {
         ONE: float(one.mean()),
         TWO: float(two.mean()),
         "difference": float(difference.mean()),
         "low": low,
         "high": high,
+        "interval": found.kind,
         "lowest_seed": float(difference.mean(0).min()),
         "highest_seed": float(difference.mean(0).max()),
         "seeds": one.shape[1],

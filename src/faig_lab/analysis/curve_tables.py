@@ -1,4 +1,4 @@
-"""The tables of deletion and insertion curves: means over held-out images, bootstrap intervals over photographs."""
+"""The tables of deletion and insertion curves: means over held-out images, intervals over photographs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from faig_lab.analysis.areas import CURVES, SIDES, areas, linear_weights, log_weights, over_draws, restored_share
-from faig_lab.analysis.bootstrap import Floats, Interval, interval_of_means
+from faig_lab.analysis.bootstrap import Floats
+from faig_lab.analysis.intervals import SceneInterval, scene_interval
 from faig_lab.analysis.masking import TableRow
 
 ALL = "all"
@@ -54,7 +55,7 @@ class Measured:
         parts = (self.psnr.mean(0), self.baseline.mean(0), self.target.mean(0))
         return replace(self, psnr=parts[0], baseline=parts[1], target=parts[2])
 
-    def interval(self, statistic: Callable[["Measured"], Floats], how: Resampling) -> Interval:
+    def interval(self, statistic: Callable[["Measured"], Floats], how: Resampling) -> SceneInterval:
         """Over photographs, of a statistic of means; it must keep axes in front of those of the means."""
         flat = np.concatenate([self.psnr.reshape(len(self.psnr), -1), self.baseline, self.target], 1)
         inputs = len(self.degradations)
@@ -64,7 +65,7 @@ class Measured:
             shape = (len(psnr), *self.psnr.shape[1:])
             return statistic(replace(self, psnr=psnr.reshape(shape), baseline=baseline, target=target))
 
-        return interval_of_means(flat, self.scenes, of_means, *how)
+        return scene_interval(flat, self.scenes, of_means, seed=how.seed, number=how.number)
 
     def restored(self) -> Floats:
         """(…, curves, rankings, masked, percents, inputs) restored share of the target's gain over the baseline."""
@@ -93,7 +94,7 @@ def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
 
     Restored shares are clipped to 0..1 in the mean over draws; what is below 0, worse than the baseline, is harm.
     """
-    low, high = measured.interval(lambda of: of.methods(of.clipped(), _RANKINGS_OF_POINTS), how)
+    low, high, kind = measured.interval(lambda of: of.methods(of.clipped(), _RANKINGS_OF_POINTS), how)
     mean = measured.mean
     harmful = (-mean.restored()).clip(0)
     arrays = (mean.psnr, mean.clipped(), harmful)
@@ -113,6 +114,7 @@ def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
             "restored": number(restored[c, r, m, q, d]),
             "low": number(low[c, r, m, q, d]),
             "high": number(high[c, r, m, q, d]),
+            "interval": kind,
             "spread": number(spread[c, r, m, q, d]),
             "harm": number(harm[c, r, m, q, d]),
         }
@@ -122,7 +124,8 @@ def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
 
 def area_rows(measured: Measured, how: Resampling) -> list[TableRow]:
     """Every area with its interval, for each masked degradation and the mean over them."""
-    found = {axis: _with_interval(measured, weights, how) for axis, weights in _axes(measured).items()}
+    every = {axis: _with_interval(measured, weights, how) for axis, weights in _axes(measured).items()}
+    kind, found = every["area_log"][1].kind, {axis: (area, *ends[:2]) for axis, (area, ends) in every.items()}
     methods, masked = list(measured.draws), [*measured.degradations, ALL]
     columns = {
         f"{axis}{suffix}": values
@@ -132,7 +135,7 @@ def area_rows(measured: Measured, how: Resampling) -> list[TableRow]:
     rows: list[TableRow] = []
     for c, r, m, s in np.ndindex(columns["area_log"].shape):
         row: TableRow = {"curve": CURVES[c], "method": methods[r], "masked": masked[m], "side": SIDES[s]}
-        rows.append(row | {name: number(values[c, r, m, s]) for name, values in columns.items()})
+        rows.append(row | {name: number(values[c, r, m, s]) for name, values in columns.items()} | {"interval": kind})
     return rows
 
 
@@ -159,7 +162,7 @@ def compared_rows(measured: Measured, against: str, how: Resampling) -> list[Tab
         found = of.areas(weights)[..., -1, SIDES.index("difference")]
         return found - found[..., methods.index(against), None]
 
-    mean, (low, high) = differences(measured.mean), measured.interval(differences, how)
+    mean, (low, high, kind) = differences(measured.mean), measured.interval(differences, how)
     return [
         {
             "curve": CURVES[c],
@@ -168,6 +171,7 @@ def compared_rows(measured: Measured, against: str, how: Resampling) -> list[Tab
             "difference": number(mean[c, r]),
             "low": number(low[c, r]),
             "high": number(high[c, r]),
+            "interval": kind,
         }
         for c, r in np.ndindex(mean.shape)
         if methods[r] != against
@@ -185,5 +189,5 @@ def _axes(measured: Measured) -> dict[str, Floats]:
     return {"area_log": log_weights(percents), "area_linear": linear_weights(percents)}
 
 
-def _with_interval(measured: Measured, weights: Floats, how: Resampling) -> tuple[Floats, Floats, Floats]:
-    return measured.mean.areas(weights), *measured.interval(lambda of: of.areas(weights), how)
+def _with_interval(measured: Measured, weights: Floats, how: Resampling) -> tuple[Floats, SceneInterval]:
+    return measured.mean.areas(weights), measured.interval(lambda of: of.areas(weights), how)

@@ -61,7 +61,7 @@ def curves(
     target_biases: bool = True,
     resamples: Annotated[int, Field(ge=2)] = 1000,
 ) -> Findings:
-    """Deletion and insertion curves of every method on held-out images, with bootstrap intervals over photographs.
+    """Deletion and insertion curves of every method on held-out images, with intervals over photographs.
 
     Args:
         subject: what is analysed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from faig_lab.analysis.bootstrap import interval
+from faig_lab.analysis.intervals import scene_interval
 from faig_lab.analysis.masking import TableRow
 from faig_lab.data import CLEAN
 
@@ -52,7 +52,7 @@ def accuracies(
     scenes: Mapping[str, str],
     seed: int,
 ) -> list[TableRow]:
-    """Accuracy of each method with its 95 % bootstrap interval over photographs.
+    """Accuracy of each method with its interval over photographs.
 
     A mix has no right answer and is left out. Whole photographs are drawn, with all of their crops.
 
@@ -64,8 +64,9 @@ def accuracies(
         seed: of the bootstrap.
 
     Returns:
-        Rows of method, measure, fitted_on, fitted_crops, images, photographs, inputs, value, low, high. Both
-        measures are means over the true classes of the share that is right (balanced).
+        Rows of method, measure, fitted_on, fitted_crops, images, photographs, inputs, value, low, high,
+        interval (what low and high are the ends of). Both measures
+        are means over the true classes of the share that is right (balanced).
     """
     rows: list[TableRow] = []
     for method, (source, crops) in fitted.items():
@@ -112,10 +113,10 @@ def _hits(
 
 def _accuracy(hits: NDArray[np.float64], seed: int) -> TableRow:
     def mean_recall(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        right, asked = np.moveaxis(drawn.sum(axis=1), -1, 0)
+        right, asked = np.moveaxis(drawn, -1, 0)
         return np.asarray((right / asked).mean(axis=-1))
 
-    ends = [float(end) for end in interval(hits, mean_recall, seed)]
-    low, high = (None if np.isnan(end) else end for end in ends)
+    low, high, kind = scene_interval(hits, [*map(str, range(len(hits)))], mean_recall, seed=seed)
     counts: TableRow = {"photographs": len(hits), "inputs": int(hits[..., 1].sum())}
-    return counts | {"value": float(mean_recall(hits[None])[0]), "low": low, "high": high}
+    ends: TableRow = {name: None if np.isnan(end) else float(end) for name, end in (("low", low), ("high", high))}
+    return counts | {"value": float(mean_recall(hits.mean(0)))} | ends | {"interval": kind}

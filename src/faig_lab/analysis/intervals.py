@@ -54,7 +54,7 @@ def scene_interval(
 
     Returns:
         The bootstrap of `interval_of_means` for at least `FEWEST_SCENES` scenes; else the range of the statistic over
-        single scenes.
+        single scenes. A statistic that is no mean (a difference of ratios, say) may lie outside of that range.
 
     Raises:
         ValueError: there is no image.
