@@ -59,10 +59,15 @@ def test_tables_page_and_words(sweep, tmp_path, capsys):
     assert folder.name.startswith("compare-")
     assert shown.splitlines()[0] == "left out: outputs/sweep/3: failed: disk full"
     assert shown.splitlines()[-1] == f"comparison    {folder / 'compare.html'}"
-    assert "signed share is the most specific at 1 %" in shown
+    assert (
+        "SRResNet, 1 % of the filters, specificity over 3 runs: FAIG 0.40 (0.15 to 0.65) and signed share 0.80" in shown
+    )
+    assert "note: These runs hold no isolation" in shown
+    assert "No order of the methods follows from these runs: the number of scenes is not known." in shown
 
     tidy = table(folder, "comparison")
-    assert list(tidy[0]) == ["run", "seed", "network", "method", "percent", "masked", "own", "other", "specificity"]
+    measures = ["isolation", "clean_change", "own", "other", "specificity", "harm"]
+    assert list(tidy[0]) == ["run", "seed", "network", "method", "percent", "masked", *measures]
     assert len(tidy) == 3 * 2 * 2 * 2
     (means,) = [
         row for row in table(folder, "means")
@@ -71,12 +76,56 @@ def test_tables_page_and_words(sweep, tmp_path, capsys):
     assert float(means["specificity"]) == pytest.approx(0.4)
     # 0.3, 0.4, 0.5: s = 0.1, t = 4.302653 for two degrees of freedom
     assert float(means["specificity_high"]) == pytest.approx(0.4 + 4.302653 * 0.1 / 3**0.5, abs=1e-6)
-    assert means["specificity_n"] == "3"
+    assert (means["specificity_n"], means["interval"]) == ("3", "t")
+    assert (means["isolation"], means["isolation_n"]) == ("", "0")
+    assert not (folder / "distances.csv").exists()
     differences = table(folder, "differences")
     assert [row["percent"] for row in differences] == ["1.0", "3.0"]
     assert all(float(row["specificity"]) == pytest.approx(0.4) for row in differences)
     assert {row["gain"] for row in table(folder, "gains")} == {"2.0"}
     assert 'href="../../sweep/0' not in (folder / "compare.html").read_text()  # these runs have no report
+
+
+def test_isolation_is_compared_where_it_was_measured(sweep, tmp_path, capsys):
+    """Three runs with isolation, 12 scenes and a learned mask: tables, words and distances follow it."""
+    for seed in range(3):
+        tables = tmp_path / "outputs" / "sweep" / str(seed) / "tables"
+        shift = seed / 100
+        rows = [
+            f"{method},{q},{masked},{isolation + shift},-0.25"
+            for method, isolation in {"faig": 0.5, "signed_share": 0.75, "learned_mask": 1.0}.items()
+            for q in (1.0, 3.0)
+            for masked in ("blur", "noise")
+        ]
+        (tables / "isolation.csv").write_text("\n".join(["method,percent,masked,isolation,clean_change", *rows]) + "\n")
+        (tables / "comparison.csv").write_text("method,percent,photographs\nfaig,1.0,12\n")
+        with (tables / "specificity.csv").open("a") as file:
+            file.writelines(f"learned_mask,{q},{m},0.9,0.1,0.8,0.0\n" for q in (1.0, 3.0) for m in ("blur", "noise"))
+    assert main(["task=compare", f"runs={sweep}", "hydra.run.dir=here"]) == 0
+    shown = capsys.readouterr().out
+    assert "isolation over 3 runs: FAIG 0.51 (0.49 to 0.53), signed share 0.76" in shown
+    assert "Above FAIG: signed share by 0.25 (0.25 to 0.25) and learned mask by 0.50" in shown
+    assert "note:" not in shown
+    rows = {(row["method"], row["percent"]): row for row in table(tmp_path / "here", "distances")}
+    assert set(rows) == {(method, percent) for method in ("faig", "signed_share") for percent in ("1.0", "3.0")}
+    assert float(rows["faig", "1.0"]["isolation"]) == pytest.approx(-0.5)
+    assert rows["faig", "1.0"]["minus"] == "learned_mask"
+    (means,) = [
+        row for row in table(tmp_path / "here", "means")
+        if (row["method"], row["percent"], row["masked"]) == ("faig", "1.0", "mean")
+    ]  # fmt: skip
+    assert float(means["isolation_high"]) == pytest.approx(0.51 + 4.302653 * 0.01 / 3**0.5, abs=1e-5)
+    assert float(means["clean_change"]) == -0.25
+
+
+def test_a_damaged_isolation_leaves_the_run_out(sweep, tmp_path, capsys):
+    tables = tmp_path / "outputs" / "sweep" / "0" / "tables"
+    (tables / "isolation.csv").write_text("method,percent,masked,isolation,clean_change\nfaig,1.0,blur,what?,0\n")
+    (tmp_path / "outputs" / "sweep" / "1" / "tables" / "isolation.csv").write_text("method,percent\nfaig,1.0\n")
+    assert main(["task=compare", f"runs={sweep}", "hydra.run.dir=here"]) == 0
+    shown = capsys.readouterr().out
+    assert "left out: outputs/sweep/0: tables/isolation.csv is damaged" in shown
+    assert "left out: outputs/sweep/1: tables/isolation.csv is empty or of another version" in shown
 
 
 def test_every_metric_over_the_seeds(sweep, tmp_path):

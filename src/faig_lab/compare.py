@@ -1,6 +1,6 @@
 """task=compare: tables and a page over finished runs; nothing is computed but means, and no network is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -9,7 +9,7 @@ from faig_lab.config import check
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
 from faig_lab.reporting import finished_runs
-from faig_lab.reporting.comparison import MEASURES, Comparison, Estimate, estimate
+from faig_lab.reporting.comparison import LEARNED, MEAN, MEASURES, Comparison, Estimate, estimate
 from faig_lab.reporting.comparison_page import sentences, warnings, write_comparison
 from faig_lab.reporting.tables import write_table
 
@@ -38,23 +38,31 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def write_tables(folder: Path, comparison: Comparison) -> None:
-    """Write comparison.csv (tidy), means.csv, differences.csv, gains.csv and metrics.csv."""
-    write_table(folder / "comparison.csv", list(_tidy(comparison)))
-    write_table(folder / "means.csv", list(_means(comparison)))
-    others = {"differences": _differences, "gains": _gains, "metrics": _metrics}
-    for name, rows in others.items():
-        found = list(rows(comparison))
+    """Write comparison.csv (tidy), means.csv, differences.csv, distances.csv, gains.csv and metrics.csv.
+
+    distances.csv holds the differences to the learned mask, where there is one. A table without rows is not written.
+    """
+    tables = {
+        "comparison": _tidy(comparison),
+        "means": _means(comparison),
+        "differences": _differences(comparison, comparison.reference),
+        "distances": _differences(comparison, LEARNED),
+        "gains": _gains(comparison),
+        "metrics": _metrics(comparison),
+    }
+    for name, rows in tables.items():
+        found = list(rows)
         if found:
             write_table(folder / f"{name}.csv", found)
 
 
 def _tidy(comparison: Comparison) -> Iterator[Mapping[str, object]]:
     for one in comparison.observations:
-        if one.masked != "mean":
+        if one.masked != MEAN:
             yield {
                 "run": one.run.folder.as_posix(), "seed": one.run.seed, **comparison.columns[one.run],
                 "method": one.method, "percent": one.percent, "masked": one.masked,
-                "own": one.own, "other": one.other, "specificity": one.specificity,
+                **{measure: getattr(one, measure) for measure in MEASURES},
             }  # fmt: skip
 
 
@@ -66,28 +74,31 @@ def _means(comparison: Comparison) -> Iterator[Mapping[str, object]]:
                     found = {m: comparison.estimate(group, method, percent, m, masked) for m in MEASURES}
                     if any(found.values()):
                         place = {"group": group, "method": method, "percent": percent, "masked": masked}
-                        yield place | {k: v for name, one in found.items() for k, v in _cells(name, one).items()}
+                        yield {**place, **_estimates(found)}
 
 
-def _differences(comparison: Comparison) -> Iterator[Mapping[str, object]]:
+def _differences(comparison: Comparison, minus: str) -> Iterator[Mapping[str, object]]:
     together = {"all": comparison.judged} if len(comparison.judged) > 1 else {}
     for name, groups in ({group: [group] for group in comparison.groups} | together).items():
         for method in comparison.methods:
             for percent in comparison.percents:
-                found = comparison.difference(groups, method, percent)
-                if found is not None and method != comparison.reference:
-                    place = {"group": name, "method": method, "minus": comparison.reference}
-                    yield {**place, "percent": percent, **_cells("specificity", found)}
+                found = {
+                    measure: comparison.difference(groups, method, percent, minus=minus, measure=measure)
+                    for measure in ("isolation", "specificity")
+                }
+                if any(found.values()) and method != minus:
+                    place = {"group": name, "method": method, "minus": minus, "percent": percent}
+                    yield {**place, **_estimates(found)}
 
 
 def _gains(comparison: Comparison) -> Iterator[Mapping[str, object]]:
     for group in comparison.groups:
-        for name in comparison.degradations(group):
+        for name in comparison.inputs(group):
             gain = comparison.gain(group, name)
             if gain is not None:
                 psnr = {n: comparison.psnr(group, n, name) for n in ("bicubic", "baseline", "target")}
                 means = {f"psnr/{n}": one.mean if one else None for n, one in psnr.items()}
-                yield {"group": group, "degradation": name, **_cells("gain", gain), **_rounded(means)}
+                yield {"group": group, "degradation": name, **_estimates({"gain": gain}), **_rounded(means)}
 
 
 def _metrics(comparison: Comparison) -> Iterator[Mapping[str, object]]:
@@ -100,7 +111,18 @@ def _metrics(comparison: Comparison) -> Iterator[Mapping[str, object]]:
             if one is not None:
                 numbers = {"mean": one.mean, "low": one.low, "high": one.high}
                 numbers |= {f"seed {seed}": value for seed, value in values.items()}
-                yield {"group": group, "metric": metric, "n": one.n, **_rounded(numbers)}
+                yield {"group": group, "metric": metric, "n": one.n, "interval": _kind([one]), **_rounded(numbers)}
+
+
+def _estimates(found: Mapping[str, Estimate | None]) -> Mapping[str, object]:
+    """Mean, ends of the interval and number of runs of each measure, and what the ends are of."""
+    cells = {key: cell for name, one in found.items() for key, cell in _cells(name, one).items()}
+    return {**cells, "interval": _kind(found.values())}
+
+
+def _kind(found: Iterable[Estimate | None]) -> str | None:
+    """`t` for Student's interval over trainings; None where a single run leaves none."""
+    return "t" if any(one is not None and one.low is not None for one in found) else None
 
 
 def _cells(name: str, found: Estimate | None) -> Mapping[str, float | int | None]:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from faig_lab.reporting.comparison import Comparison, estimate
-from faig_lab.reporting.comparison_figure import specificity_figure
+from faig_lab.reporting.comparison_figure import comparison_figure
 from faig_lab.reporting.comparison_page import interval, sentences, warnings, write_comparison
 from faig_lab.reporting.finished_runs import FinishedRun, LeftOut
 from faig_lab.reporting.run_files import RunFiles
@@ -18,25 +18,29 @@ NETWORKS = {
     "SRCNNStyle": {"_target_": "faig_lab.networks.SRCNNStyle", "scale": 2},
 }
 # Specificity of a method's blur set; the noise set has 0.2 more.
-SHARES = {"faig": 0.3, "signed_share": 0.7, "random": 0.0}
+SHARES = {"faig": 0.3, "signed_share": 0.6, "random": 0.0, "learned_mask": 0.65}
+# Isolation of both sets; it turns the order of FAIG and the signed share.
+ISOLATION = {"faig": 0.5, "signed_share": -0.2, "random": 0.1, "learned_mask": 0.9}
 NOISE = {0: 0.00, 1: 0.04, 2: -0.07}
 
 
 def make(
     seed=0, network="SRResNet", methods=("faig", "signed_share", "random"), shift=0.0, gain=3.0, chosen="faig",
-    percents=(0.5, 1.0), degradations=("blur", "noise"), folder=None,
+    percents=(0.5, 1.0), degradations=("blur", "noise"), folder=None, isolated=False, photographs=10,
 ):  # fmt: skip
-    rows = []
+    rows, isolation = [], []
     for method in methods:
         for percent in percents:
             for index, masked in enumerate(degradations):
-                own = SHARES[method] + 0.2 * index + (NOISE[seed] if method != "random" else 0) + shift
+                moved = (NOISE[seed] if method != "random" else 0) + shift
+                own = SHARES[method] + 0.2 * index + moved
                 other = 0.1 if len(degradations) > 1 else None
+                place = {"method": method, "percent": percent, "masked": masked}
                 rows.append(
-                    {
-                        "method": method, "percent": percent, "masked": masked, "own": own + (other or 0),
-                        "other": other, "specificity": own if len(degradations) > 1 else None,
-                    }
+                    place | {"own": own + (other or 0), "other": other, "specificity": own if other else None}
+                )  # fmt: skip
+                isolation.append(
+                    place | {"isolation": ISOLATION[method] + 0.1 * index + moved, "clean_change": -0.3 + moved}
                 )  # fmt: skip
     restoration = [
         {"network": name, "degradation": degradation, "image": image, "psnr": psnr + seed, "ssim": 0.8}
@@ -45,7 +49,8 @@ def make(
         for image in ("a", "b")
     ]
     config = {"seed": seed, "network": NETWORKS[network], "attribution": {"name": chosen}}
-    tables = {"specificity": rows, "restoration": restoration}
+    tables = {"specificity": rows, "restoration": restoration, "comparison": [{"photographs": float(photographs)}]}
+    tables |= {"isolation": isolation} if isolated else {}
     folder = folder or Path(f"runs/{network}-{seed}-{chosen}")
     return FinishedRun(folder, RunFiles(folder, config, {}, {"state": "done"}, {}, {}, tables))
 
@@ -53,6 +58,12 @@ def make(
 @pytest.fixture
 def three():
     return Comparison([make(seed) for seed in range(3)], "faig")
+
+
+@pytest.fixture
+def isolated():
+    methods = ("faig", "signed_share", "random", "learned_mask")
+    return Comparison([make(seed, methods=methods, isolated=True) for seed in range(3)], "faig")
 
 
 # Estimates
@@ -93,9 +104,9 @@ def test_means_are_over_masked_sets_and_then_over_seeds(three):
 def test_differences_are_paired(three):
     """Seeds shift both methods alike: the difference has no spread although each method has."""
     found = three.difference(["SRResNet"], "signed_share", 1.0)
-    assert (found.mean, found.n) == (pytest.approx(0.4), 3)
+    assert (found.mean, found.n) == (pytest.approx(0.3), 3)
     assert found.high - found.low == pytest.approx(0, abs=1e-9)
-    assert three.estimate("SRResNet", "signed_share", 1.0).high - three.estimate("SRResNet", "faig", 1.0).low > 0.4
+    assert three.estimate("SRResNet", "signed_share", 1.0).high - three.estimate("SRResNet", "faig", 1.0).low > 0.3
 
 
 def test_a_sweep_over_methods_counts_each_training_once():
@@ -113,7 +124,7 @@ def test_methods_of_different_runs_come_together():
     )
     assert comparison.methods == ["faig", "signed_share"]
     assert comparison.repeated == []
-    assert comparison.difference(["SRResNet"], "signed_share", 1.0).mean == pytest.approx(0.4)
+    assert comparison.difference(["SRResNet"], "signed_share", 1.0).mean == pytest.approx(0.3)
 
 
 def test_networks_are_groups_and_runs_may_have_other_percents():
@@ -126,12 +137,6 @@ def test_networks_are_groups_and_runs_may_have_other_percents():
     assert comparison.difference(comparison.judged, "signed_share", 10.0).n == 1
 
 
-def test_the_best_is_of_a_column(three):
-    assert three.best("SRResNet", 1.0) == "signed_share"
-    assert three.best("SRResNet", 7.0) is None
-    assert Comparison([make(methods=("faig",))], "faig").best("SRResNet", 1.0) is None
-
-
 def test_the_reference_is_there_or_the_first_method_is():
     assert Comparison([make(methods=("signed_share", "random"))], "faig").reference == "signed_share"
 
@@ -141,37 +146,122 @@ def test_gains_are_those_of_the_targets(three):
     assert three.psnr("SRResNet", "baseline", "noise").mean == pytest.approx(22.0)
 
 
-def test_what_restores_too_little_is_not_summed_up():
-    comparison = Comparison([*(make(seed) for seed in range(3)), make(0, "SRCNNStyle", gain=0.2, shift=9)], "faig")
-    assert comparison.judged == ["SRResNet"]
-    (warning,) = {text.partition(" in ")[0] for text in warnings(comparison)}
-    assert warning == "SRCNNStyle: the target is only 0.20 dB above the baseline"
-    assert not any("SRCNNStyle" in sentence for sentence in sentences(comparison))
+# Isolation
+
+
+def test_isolation_is_the_headline_where_runs_hold_it(three, isolated):
+    assert (three.measure, isolated.measure) == ("specificity", "isolation")
+    shifts = np.array(list(NOISE.values()))
+    found = isolated.estimate("SRResNet", "faig", 1.0)
+    assert found.mean == pytest.approx(0.55 + shifts.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(shifts))
+    assert isolated.estimate("SRResNet", "faig", 1.0, "clean_change").mean == pytest.approx(-0.3 + shifts.mean())
+    assert isolated.difference(["SRResNet"], "signed_share", 1.0).mean == pytest.approx(-0.7)
+    assert isolated.difference(["SRResNet"], "signed_share", 1.0, measure="specificity").mean == pytest.approx(0.3)
+
+
+def test_the_distance_to_the_learned_mask_is_paired_and_at_equal_percent(isolated):
+    found = isolated.difference(["SRResNet"], "faig", 0.5, minus="learned_mask")
+    assert (found.mean, found.low, found.high) == pytest.approx((-0.4, -0.4, -0.4))
+    assert isolated.difference(["SRResNet"], "faig", 3.0, minus="learned_mask") is None
+
+
+def test_a_run_without_isolation_is_compared_by_what_it_has():
+    runs = [make(0, isolated=True), make(1, folder=Path("old/1"))]
+    comparison = Comparison(runs, "faig")
+    assert comparison.estimate("SRResNet", "faig", 1.0).n == 1
+    assert comparison.estimate("SRResNet", "faig", 1.0, "own").n == 2
+    (note,) = warnings(comparison)
+    assert note == "old/1 holds no isolation (tables/isolation.csv), only removed shares."
+
+
+def test_runs_without_isolation_are_compared_by_specificity_and_the_reason_is_given(three):
+    (note,) = warnings(three)
+    assert note.startswith("These runs hold no isolation (tables/isolation.csv)")
+    assert "compared by specificity" in note
+
+
+def test_removed_shares_are_clipped_and_the_excess_is_harm():
+    """The noise set removes 0.3 + 0.2 + 0.1 + 1 = 1.6 of its function, the blur set 1.4: shares of 1, harm of 0.5."""
+    comparison = Comparison([make(0, shift=1.0)], "faig")
+    found = {m: comparison.estimate("SRResNet", "faig", 1.0, m).mean for m in ("own", "other", "specificity", "harm")}
+    assert found == pytest.approx({"own": 1.0, "other": 0.1, "specificity": 0.9, "harm": 0.5})
+    negative = Comparison([make(0, shift=-0.9)], "faig")
+    assert negative.estimate("SRResNet", "faig", 1.0, "own").mean == 0
+    assert negative.estimate("SRResNet", "faig", 1.0, "harm").mean == 0
+
+
+def test_harm_of_the_table_comes_before_what_the_share_says():
+    run = make(0, isolated=True)
+    for row in run.files.tables["isolation"]:
+        row["harm"] = 0.25
+    assert Comparison([run], "faig").estimate("SRResNet", "faig", 1.0, "harm").mean == 0.25
 
 
 # Words
 
 
-def test_sentences_follow_the_numbers():
-    runs = [make(seed, network) for network in NETWORKS for seed in range(3)]
-    first, second, together = sentences(Comparison(runs, "faig"))
-    assert first.startswith("SRResNet: signed share is the most specific at 1 %, with 0.79 (")
-    assert "Signed share minus FAIG in the same run: +0.40 (0.40 to 0.40) over 3 runs: more specific." in first
-    assert second.startswith("SRCNNStyle: ")
-    assert together.startswith("In all of them together signed share minus FAIG in the same run: +0.40 ")
-    assert "over 6 runs" in together
+def test_a_single_run_of_small_gain_is_not_hidden_by_the_mean():
+    """Gains of 3, 3 and 0.2 dB: 2.07 on average, and yet the group is not summed up."""
+    comparison = Comparison([make(0), make(1), make(2, gain=0.2)], "faig")
+    assert comparison.gain("SRResNet", "blur").mean == pytest.approx(6.2 / 3)
+    assert comparison.judged == []
+    assert sentences(comparison) == []
+    notes = [note for note in warnings(comparison) if "seed" in note]
+    assert [note.partition(", which")[0] for note in notes] == [
+        f"SRResNet, seed 2: the target is only 0.20 dB above the baseline in {removal}"
+        for removal in ("deblurring", "denoising")
+    ]
+    found = comparison.difference(["SRResNet"], "signed_share", 1.0)
+    assert found.low > 0
+    assert not comparison.may_claim(["SRResNet"], found)
 
 
-def test_a_difference_that_may_be_none_is_called_so():
-    runs = [make(0), make(1, methods=("faig", "random"))]
-    rival = make(1, methods=("signed_share",), shift=-0.3, chosen="signed_share")
-    (text,) = sentences(Comparison([*runs, rival], "faig"))
-    assert text.endswith("over 2 runs: the interval holds zero, so these runs do not tell them apart.")
+def test_what_restores_too_little_is_left_out_of_the_sentences():
+    comparison = Comparison([*(make(seed) for seed in range(3)), make(0, "SRCNNStyle", gain=-0.2, shift=9)], "faig")
+    assert comparison.judged == ["SRResNet"]
+    assert "SRCNNStyle, seed 0: the target is 0.20 dB below it in deblurring" in " ".join(warnings(comparison))
+    assert not any("SRCNNStyle" in sentence for sentence in sentences(comparison))
 
 
-def test_one_run_claims_nothing_about_runs():
-    (text,) = sentences(Comparison([make(0)], "faig"))
-    assert text.endswith("over 1 run; one run says nothing about how much runs differ.")
+def test_sentences_are_numbers_and_the_differences_that_may_be_said(isolated):
+    means, differences = sentences(isolated)
+    assert means.startswith("SRResNet, 1 % of the filters, isolation over 3 runs: FAIG 0.54 (0.40 to 0.68), signed")
+    assert differences == (
+        "Above FAIG: learned mask by 0.40 (0.40 to 0.40); below FAIG: signed share by 0.70 (0.70 to 0.70) and random "
+        "filters by 0.39 (0.25 to 0.53) (in the same run)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("photographs", "seeds", "reason"),
+    [(3, 3, "3 scenes"), (9, 3, "9 scenes"), (10, 2, "2 trainings"), (24, 1, "1 training")],
+)
+def test_too_few_scenes_or_trainings_name_no_order(photographs, seeds, reason):
+    comparison = Comparison([make(seed, isolated=True, photographs=photographs) for seed in range(seeds)], "faig")
+    _, why = sentences(comparison)
+    assert why.startswith(f"No order of the methods follows from these runs: {reason} (at least ")
+    assert "bove" not in " ".join(sentences(comparison))
+
+
+def test_a_difference_whose_interval_holds_zero_is_not_put_into_words():
+    runs = [make(seed, methods=("faig",)) for seed in range(3)]
+    runs += [
+        make(seed, methods=("signed_share",), shift=shift, chosen="signed_share")
+        for seed, shift in enumerate((-0.5, -0.3, 0.2))
+    ]
+    comparison = Comparison(runs, "faig")
+    found = comparison.difference(["SRResNet"], "signed_share", 1.0)
+    assert found.low < 0 < found.high
+    assert not comparison.may_claim(["SRResNet"], found)
+    assert len(sentences(comparison)) == 1
+
+
+def test_trainings_of_several_groups_count_as_those_of_the_smallest():
+    runs = [make(seed) for seed in range(3)] + [make(0, "SRCNNStyle")]
+    comparison = Comparison(runs, "faig")
+    assert comparison.evidence(["SRResNet"]).trainings == 3
+    assert comparison.evidence(comparison.judged).trainings == 1
 
 
 # The page
@@ -179,13 +269,21 @@ def test_one_run_claims_nothing_about_runs():
 
 def test_the_page_shows_and_links_everything(three, tmp_path):
     sweep, place = tmp_path / "my sweep", tmp_path / "outputs" / "compare"
-    runs = [make(seed, network, folder=sweep / f"{network} {seed}") for network in NETWORKS for seed in range(3)]
+    methods = ("faig", "signed_share", "learned_mask")
+    runs = [
+        make(seed, network, methods, isolated=True, folder=sweep / f"{network} {seed}")
+        for network in NETWORKS
+        for seed in range(3)
+    ]
     for run in runs[:-1]:
         run.folder.mkdir(parents=True)
         (run.folder / "report.html").touch()
     page = write_comparison(place, Comparison(runs, "faig"), [LeftOut(sweep / "7", "failed: <disk> full")])
     text = page.read_text(encoding="utf-8")
-    assert text.count('class="best"') == 4
+    assert "Distance to the learned mask" in text
+    assert "Change on clean input" in text
+    # Both percents of both networks, and both together; of two other methods, and against the learned mask again.
+    assert text.count('class="clear"') == 2 * 2 * 3 * 2
     links = re.findall(r'<a href="(\.\.[^"]+)"', text)
     assert links[0] == "../../my%20sweep/SRResNet%200/report.html"
     assert len(links) == 5
@@ -194,21 +292,49 @@ def test_the_page_shows_and_links_everything(three, tmp_path):
     assert "all runs together" in text
     assert "<script" not in text
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#|data:|\.\./|\w+\.csv)""", text)
-    assert (place / "specificity.png").is_file()
+    assert (place / "isolation.png").is_file()
 
 
 def test_a_single_degradation_has_a_page_without_specificity(tmp_path):
     comparison = Comparison([make(degradations=("blur",))], "faig")
-    assert specificity_figure(comparison) is None
+    assert comparison_figure(comparison) is None
     text = write_comparison(tmp_path, comparison, []).read_text(encoding="utf-8")
     assert "There is nothing to sum up" in text
     assert not (tmp_path / "specificity.png").exists()
 
 
+def test_bold_needs_what_words_need(tmp_path):
+    """The same differences over 3 scenes, and over two trainings: nothing is marked."""
+    for photographs, seeds in ((3, 3), (10, 2)):
+        runs = [make(seed, isolated=True, photographs=photographs) for seed in range(seeds)]
+        text = write_comparison(tmp_path, Comparison(runs, "faig"), []).read_text(encoding="utf-8")
+        assert 'class="clear"' not in text
+
+
+def test_old_runs_have_no_column_of_what_they_lack(three, tmp_path):
+    text = write_comparison(tmp_path, three, []).read_text(encoding="utf-8")
+    assert "compared by specificity" in text
+    assert "Change on clean input" not in text
+    assert "earned mask" not in text
+    assert (tmp_path / "specificity.png").is_file()
+
+
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_figure_has_a_panel_for_each_group_and_a_line_for_each_method(groups):
-    runs = [make(seed, network) for network in list(NETWORKS)[:groups] for seed in range(3)]
-    figure = specificity_figure(Comparison(runs, "faig"))
-    panels = [axes for axes in figure.axes if axes.axison]
-    assert len(panels) == groups
-    assert all(len(panel.containers) == 3 for panel in panels)
+def test_the_figure_has_lines_without_bars_and_a_row_per_method(groups):
+    runs = [make(seed, network, isolated=True) for network in list(NETWORKS)[:groups] for seed in range(3)]
+    figure = comparison_figure(Comparison(runs, "faig"))
+    assert len(figure.axes) == 2 * groups
+    for lines, dots in zip(figure.axes[::2], figure.axes[1::2], strict=True):
+        assert lines.containers == []
+        assert [line.get_label() for line in lines.lines[:3]] == ["FAIG", "signed share", "random filters"]
+        assert [text.get_text() for text in dots.get_yticklabels()] == ["FAIG", "signed share", "random filters"]
+        runs_of_faig = next(line for line in dots.lines if len(line.get_xdata()) == 3)
+        assert sorted(runs_of_faig.get_xdata()) == pytest.approx(sorted(0.55 + shift for shift in NOISE.values()))
+
+
+def test_what_lies_below_the_figure_is_drawn_at_its_edge():
+    runs = [make(seed, isolated=True, shift=-3.0) for seed in range(3)]
+    figure = comparison_figure(Comparison(runs, "faig"))
+    lines, dots = figure.axes
+    assert lines.get_ylim()[0] == dots.get_xlim()[0] == -1.05
+    assert min(lines.lines[0].get_ydata()) == -1.0

@@ -8,14 +8,16 @@ from functools import cached_property
 from scipy.special import stdtrit
 
 from faig_lab.reporting import findings
+from faig_lab.reporting.claims import SMALL_GAIN_DB, Evidence, may_claim
 from faig_lab.reporting.finished_runs import FinishedRun, group
-from faig_lab.reporting.run_files import mean, unique, value
-from faig_lab.reporting.sentences import SMALL_GAIN_DB
+from faig_lab.reporting.observations import MEAN, MEASURES, Observation, observations
+from faig_lab.reporting.run_files import mean
+
+__all__ = ["LEARNED", "LEVEL", "MEAN", "MEASURES", "Comparison", "Estimate", "estimate"]
 
 LEVEL = 0.95
-MEAN = "mean"
-MEASURES = ("specificity", "own", "other")
-"""Of the removed shares: own minus others', own, the others'; in the order of the tables."""
+LEARNED = "learned_mask"
+"""The method that all others are held against where it is there: what so many filters can do."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,6 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One row of comparison.csv: a method's masked set in one run; `masked` = "mean" is the mean over the sets."""
-
-    run: FinishedRun
-    group: str
-    method: str
-    percent: float
-    masked: str
-    own: float | None
-    other: float | None
-    specificity: float | None
 
 
 def estimate(numbers: Iterable[float | None]) -> Estimate | None:
@@ -93,40 +81,83 @@ class Comparison:
         return min(self.percents, key=lambda percent: abs(percent - wanted))
 
     @cached_property
+    def measure(self) -> str:
+        """The measure that methods are compared by: isolation, or specificity where no run has an isolation."""
+        return "isolation" if any(one.isolation is not None for one in self.observations) else "specificity"
+
+    @cached_property
+    def without_isolation(self) -> list[FinishedRun]:
+        """The runs that hold no isolation: runs of an older version, or without clean input."""
+        have = {one.run for one in self.observations if one.isolation is not None}
+        return [run for run in self.runs if run not in have]
+
+    @cached_property
     def masked(self) -> list[str]:
         """The masked sets, and "mean" over them last."""
         return sorted(dict.fromkeys(one.masked for one in self.observations), key=lambda masked: masked == MEAN)
 
     def estimate(
-        self, group: str, method: str, percent: float, measure: str = "specificity", masked: str = MEAN
+        self, group: str, method: str, percent: float, measure: str | None = None, masked: str = MEAN
     ) -> Estimate | None:
         """A measure of a method in a group, over its runs."""
-        return estimate(
-            getattr(one, measure)
-            for one in self._of.get((method, percent, masked), ())
-            if one.group == group
-        )  # fmt: skip
+        return estimate(self.values(group, method, percent, measure, masked).values())
 
-    def best(self, group: str, percent: float) -> str | None:
-        """The method with the highest mean specificity in a group; None where fewer than two have one."""
-        means = {m: found.mean for m in self.methods if (found := self.estimate(group, m, percent)) is not None}
-        return max(means, key=lambda method: means[method]) if len(means) > 1 else None
+    def values(
+        self, group: str, method: str, percent: float, measure: str | None = None, masked: str = MEAN
+    ) -> dict[int, float]:
+        """Seed → a measure of a method in a group."""
+        by_run = self._by_run(method, percent, [group], measure or self.measure, masked)
+        return {seed: value for (_, seed), value in by_run.items()}
+
+    def difference(
+        self,
+        groups: Sequence[str],
+        method: str,
+        percent: float,
+        *,
+        minus: str | None = None,
+        measure: str | None = None,
+    ) -> Estimate | None:
+        """A measure of a method minus that of another, run by run, over the runs of one or more groups.
+
+        Args:
+            groups: labels of groups.
+            method: the one method.
+            percent: of the filters; both methods have the same number of filters masked.
+            minus: the other method; the reference by default.
+            measure: of `MEASURES`; the one that methods are compared by by default.
+        """
+        wanted = measure or self.measure
+        other, one = (self._by_run(name, percent, groups, wanted) for name in (minus or self.reference, method))
+        return estimate(one[key] - other[key] for key in one if key in other)
+
+    def evidence(self, groups: Sequence[str]) -> Evidence:
+        """What words about groups may rest on; the trainings are those of the group that has fewest."""
+        runs = [run for run in self.runs if self.label[run] in groups]
+        return Evidence(
+            scenes=[findings.photographs(run.files) for run in runs],
+            trainings=min(len(self.seeds(group)) for group in groups),
+            gains=[gain for run in runs for gain in self._gains(run).values()],
+        )
+
+    def may_claim(self, groups: Sequence[str], difference: Estimate | None) -> bool:
+        """Whether words may say that a paired difference over groups is one."""
+        return difference is not None and may_claim(self.evidence(groups), (difference.low, difference.high))
 
     @cached_property
     def judged(self) -> list[str]:
-        """The groups whose targets restore enough for removed shares to mean something."""
+        """The groups of which every single run's target restores enough for measures to mean something."""
         return [group for group in self.groups if not self.small_gains(group)]
 
-    def small_gains(self, group: str) -> dict[str, Estimate]:
-        """Degradations in which a group's targets hardly beat their baselines, with the gain in dB."""
-        gains = {name: self.gain(group, name) for name in self.degradations(group)}
-        return {name: gain for name, gain in gains.items() if gain is not None and gain.mean < SMALL_GAIN_DB}
-
-    def difference(self, groups: Sequence[str], method: str, percent: float) -> Estimate | None:
-        """Specificity of a method minus that of the reference, run by run, over the runs of one or more groups."""
-        reference = self._by_run(self.reference, percent, groups)
-        other = self._by_run(method, percent, groups)
-        return estimate(other[key] - reference[key] for key in other if key in reference)
+    def small_gains(self, group: str) -> dict[tuple[int, str], float]:
+        """(seed, degradation) → gain in dB, where the target of a single run hardly beats its baseline."""
+        return {
+            (run.seed, name): gain
+            for run in self.runs
+            if self.label[run] == group
+            for name, gain in self._gains(run).items()
+            if gain is not None and gain < SMALL_GAIN_DB
+        }
 
     def gain(self, group: str, degradation: str) -> Estimate | None:
         """PSNR of the target above the baseline in dB."""
@@ -137,6 +168,15 @@ class Comparison:
         return self._over_trainings(
             group, lambda run: findings.restoration(run.files).get(network, {}).get(degradation)
         )
+
+    def inputs(self, group: str) -> list[str]:
+        """The degradations that a group's sets are of, and clean input where it was restored."""
+        clean = any(
+            "clean" in findings.restoration(run.files).get("target", {})
+            for run in self.runs
+            if self.label[run] == group
+        )
+        return self.degradations(group) + ["clean"] * clean
 
     def degradations(self, group: str) -> list[str]:
         """What the sets of a group's runs are of."""
@@ -157,7 +197,7 @@ class Comparison:
     def _observed(self, runs: Sequence[FinishedRun]) -> list[Observation]:
         found: dict[tuple[object, ...], Observation] = {}
         for run in runs:
-            for one in _observations(run, self.label[run]):
+            for one in observations(run, self.label[run]):
                 found.setdefault((one.group, run.seed, one.method, one.percent, one.masked), one)
         return list(found.values())
 
@@ -168,34 +208,19 @@ class Comparison:
             found.setdefault((one.method, one.percent, one.masked), []).append(one)
         return found
 
-    def _by_run(self, method: str, percent: float, groups: Sequence[str]) -> dict[tuple[str, int], float]:
+    def _by_run(
+        self, method: str, percent: float, groups: Sequence[str], measure: str, masked: str = MEAN
+    ) -> dict[tuple[str, int], float]:
         return {
-            (one.group, one.run.seed): one.specificity
-            for one in self._of.get((method, percent, MEAN), ())
-            if one.group in groups and one.specificity is not None
+            (one.group, one.run.seed): value
+            for one in self._of.get((method, percent, masked), ())
+            if one.group in groups and (value := getattr(one, measure)) is not None
         }
+
+    def _gains(self, run: FinishedRun) -> dict[str, float | None]:
+        return {name: findings.gain(run.files, name) for name in self.degradations(self.label[run])}
 
     def _over_trainings(self, group: str, measure: Callable[[FinishedRun], float | None]) -> Estimate | None:
         """One run for each seed: runs of one group and seed have the same networks."""
         by_seed = {run.seed: run for run in reversed(self.runs) if self.label[run] == group}
         return estimate(measure(by_seed[seed]) for seed in sorted(by_seed))
-
-
-def _observations(run: FinishedRun, group: str) -> list[Observation]:
-    """The rows of a run's specificity table, and their means over the masked sets."""
-    rows = run.files.table("specificity")
-    found = []
-    for method in unique(rows, "method"):
-        of_method = [row for row in rows if row["method"] == method]
-        for percent in sorted({number for row in of_method if (number := value(row, "percent")) is not None}):
-            here = [row for row in of_method if row["percent"] == percent]
-            found += [
-                Observation(run, group, method, percent, str(row["masked"]), *(value(row, name) for name in _ORDER))
-                for row in here
-            ]
-            means = (mean([value(row, name) for row in here]) for name in _ORDER)
-            found.append(Observation(run, group, method, percent, MEAN, *means))
-    return found
-
-
-_ORDER = ("own", "other", "specificity")

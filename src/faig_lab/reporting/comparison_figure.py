@@ -1,61 +1,90 @@
-"""Specificity against the percent of masked filters, for every method and group, with intervals."""
-
-import math
+"""The methods over several runs: means against the percent masked, and at one percent every run with its interval."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from faig_lab.reporting.comparison import Comparison
-from faig_lab.reporting.style import MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.comparison import LEARNED, Comparison
+from faig_lab.reporting.style import INK, MUTED, drawing, method_colour, new_figure
 from faig_lab.reporting.words import method_label, percent
 
-_APART = 1.035  # neighbouring methods stand side by side, so that their intervals can be told apart
+_LOWEST, _HIGHEST = -1.0, 1.05  # of the axes; what lies beyond is drawn at the edge
+_LINES = ("-", "--", "-.")
+_COLOURS = 9  # of the methods' colours; further methods repeat them with another line
 
 
-def specificity_figure(comparison: Comparison) -> Figure | None:
-    """A panel per group; None where no method has a specificity (a single degradation)."""
-    if all(one.specificity is None for one in comparison.observations):
+def comparison_figure(comparison: Comparison) -> Figure | None:
+    """A row per group; None where no method has the measure (specificity with a single degradation)."""
+    if all(getattr(one, comparison.measure) is None for one in comparison.observations):
         return None
-    columns = min(2, len(comparison.groups))
-    rows = math.ceil(len(comparison.groups) / columns)
+    rows = len(comparison.groups)
     with drawing():
-        figure = new_figure(0.75 + 2.6 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for index, panel in enumerate(axes.flat):
-            if index < len(comparison.groups):
-                _panel(panel, comparison, comparison.groups[index])
-            else:
-                panel.set_axis_off()
-        for panel in axes[:, 0]:
-            panel.set_ylabel("specificity")
-        for panel in axes.flat[max(len(comparison.groups) - columns, 0) : len(comparison.groups)]:
-            panel.tick_params(labelbottom=True)  # also where the row below has no panel
-            panel.set_xlabel("filters masked")
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+        figure = new_figure(0.3 + rows * max(2.4, 0.7 + 0.19 * len(comparison.methods)))
+        axes = figure.subplots(rows, 2, squeeze=False, width_ratios=(3, 2))
+        for (left, right), group in zip(axes, comparison.groups, strict=True):
+            _lines(left, comparison, group)
+            _dots(right, comparison, group)
+            count = len(comparison.seeds(group))
+            left.set_title(f"{group} ({count} {'run' if count == 1 else 'runs'})", loc="left")
+            right.set_title(f"at {percent(comparison.headline)}")
+        axes[-1][0].set_xlabel("filters masked")
+        axes[-1][1].set_xlabel(comparison.measure)
     return figure
 
 
-def _panel(panel: Axes, comparison: Comparison, group: str) -> None:
+def _lines(panel: Axes, comparison: Comparison, group: str) -> None:
+    """Means only: intervals of many methods would cover each other."""
     for index, method in enumerate(comparison.methods):
-        points = [(p, e) for p in comparison.percents if (e := comparison.estimate(group, method, p)) is not None]
-        shift = _APART ** (index - (len(comparison.methods) - 1) / 2)
-        random = method == "random"
-        panel.errorbar(
-            [p * shift for p, _ in points],
-            [e.mean for _, e in points],
-            yerr=[[e.mean - (e.low if e.low is not None else e.mean) for _, e in points],
-                  [(e.high if e.high is not None else e.mean) - e.mean for _, e in points]],
-            color=MUTED if random else method_colour(index), linestyle="--" if random else "-",
-            linewidth=1.3, elinewidth=0.8, capsize=1.5, marker="o", markersize=3, label=method_label(method),
+        points = [(p, e.mean) for p in comparison.percents if (e := comparison.estimate(group, method, p)) is not None]
+        panel.plot(
+            [p for p, _ in points], [_inside(mean) for _, mean in points], color=_colour(method, index),
+            linestyle=_line(method, index), linewidth=2.0 if method == LEARNED else 1.3, marker="o", markersize=2.5,
+            label=method_label(method),
         )  # fmt: skip
-    seeds = comparison.seeds(group)
-    panel.set_title(f"{group} ({len(seeds)} {'run' if len(seeds) == 1 else 'runs'})")
     for level in (0, 1):
         panel.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
+    panel.axvline(comparison.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
     panel.set_xscale("log")
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xticks(comparison.percents, [percent(level) for level in comparison.percents])
+    panel.tick_params(axis="x", labelsize=6.5)
+    panel.set_ylabel(comparison.measure)
     low, high = panel.get_ylim()
-    panel.set_ylim(max(low, -1.0), min(max(high, 1.05), 2.5))
+    panel.set_ylim(max(min(low, -0.05), _LOWEST - 0.05), max(high, _HIGHEST))
+
+
+def _dots(panel: Axes, comparison: Comparison, group: str) -> None:
+    """A row per method, which has its name: the runs as dots, their mean and its interval."""
+    for index, method in enumerate(comparison.methods):
+        colour = _colour(method, index)
+        values = comparison.values(group, method, comparison.headline).values()
+        found = comparison.estimate(group, method, comparison.headline)
+        if found is None:
+            continue
+        if found.low is not None and found.high is not None:
+            ends = [_inside(found.low), _inside(found.high)]
+            panel.plot(ends, [index, index], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="butt")
+        panel.plot([_inside(value) for value in values], [index] * len(values), "o", color=colour, markersize=2.5)
+        panel.plot([_inside(found.mean)], [index], "|", color=INK, markersize=9, markeredgewidth=1.6)
+    for level in (0, 1):
+        panel.axvline(level, color=MUTED, linewidth=0.8, zorder=1)
+    panel.set_yticks(range(len(comparison.methods)), [method_label(method) for method in comparison.methods])
+    for index, (method, label) in enumerate(zip(comparison.methods, panel.get_yticklabels(), strict=True)):
+        label.set_color(_colour(method, index))
+    panel.set_ylim(len(comparison.methods) - 0.5, -0.5)
+    low, high = panel.get_xlim()
+    panel.set_xlim(max(min(low, -0.05), _LOWEST - 0.05), max(high, _HIGHEST))
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+
+
+def _inside(value: float) -> float:
+    return max(value, _LOWEST)
+
+
+def _colour(method: str, index: int) -> str:
+    return MUTED if method == "random" else INK if method == LEARNED else method_colour(index)
+
+
+def _line(method: str, index: int) -> str:
+    return ":" if method == "random" else _LINES[index // _COLOURS % len(_LINES)]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import date
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,23 +12,29 @@ from markupsafe import Markup
 
 from faig_lab.files import write_text
 from faig_lab.reporting import words
-from faig_lab.reporting.comparison import Comparison, Estimate
-from faig_lab.reporting.comparison_figure import specificity_figure
+from faig_lab.reporting.claims import obstacles
+from faig_lab.reporting.comparison import LEARNED, Comparison, Estimate
+from faig_lab.reporting.comparison_figure import comparison_figure
 from faig_lab.reporting.embed import embed_all
 from faig_lab.reporting.finished_runs import LeftOut
 from faig_lab.reporting.style import write_figure
 
 _NETWORKS = ("bicubic", "baseline", "target")
-_MEASURES = {"own": "own function removed", "other": "others removed"}
+_SHARES = {
+    "own": "own function removed",
+    "other": "others removed",
+    "specificity": "specificity",
+    "harm": "harm: what the own removed share has above 1",
+}
 
 
 def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[LeftOut]) -> Path:
-    """Write `compare.html` and its figure to a folder, and return the page's path.
+    """Write `compare.html` and its figure `<measure>.png` to a folder, and return the page's path.
 
     Reports of runs are linked relative to the folder, so that both can be moved together.
     """
-    figure = specificity_figure(comparison)
-    picture = folder / "specificity.png"
+    figure = comparison_figure(comparison)
+    picture = folder / f"{comparison.measure}.png"
     if figure is not None:
         write_figure(picture, figure)
     environment = Environment(
@@ -39,7 +44,6 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
     environment.filters.update(
         number=words.number, signed=words.signed, percent=words.percent, method=words.method_label,
         degraded=words.degraded, removal=words.removal, sentence_case=words.sentence_case, interval=interval,
-        clear=is_clear,
     )  # fmt: skip
     page = environment.get_template("comparison.html.j2").render(
         style=Markup((resources("faig_lab.reporting") / "report.css").read_text(encoding="utf-8")),  # our own file
@@ -47,7 +51,7 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
         made=date.today().isoformat(),
         sentences=sentences(comparison), warnings=warnings(comparison),
         links={run: _link(run.folder / "report.html", folder) for run in comparison.runs},
-        c=comparison, left_out=left_out, networks=_NETWORKS, measures=_MEASURES,
+        c=comparison, left_out=left_out, networks=_NETWORKS, shares=_SHARES, learned=LEARNED,
     )  # fmt: skip
     path = folder / "compare.html"
     write_text(path, page)
@@ -55,53 +59,85 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """What came out at the headline percent: each experiment's most specific method, and how sure that is."""
-    headline = comparison.headline
-    found = []
-    for group in comparison.groups:
-        best = comparison.best(group, headline)
-        top = comparison.estimate(group, best, headline) if best else None
-        if best is None or top is None or group not in comparison.judged:
-            continue
-        text = f"{group}: {words.method_label(best)} is the most specific at {words.percent(headline)}"
-        found.append(f"{text}, with {_with_interval(top)} over {_runs(top.n)}. {_against(comparison, [group], best)}")
-    if len(comparison.judged) > 1:
-        found += [
-            _against(comparison, comparison.judged, method, "In all of them together ")
-            for method in _rivals(comparison)
-        ]
-    return [text.strip() for text in found if text]
-
-
-def warnings(comparison: Comparison) -> list[str]:
-    """Experiments whose removed shares mean little."""
+    """The means of every group at the headline percent, and the differences that may be put into words."""
     return [
-        f"{group}: the target is only {words.number(gain.mean)} dB above the baseline in {words.removal(name)}, which "
-        "its removed shares and specificities divide by; they mean little, and the summary leaves this experiment out."
-        for group in comparison.groups
-        for name, gain in comparison.small_gains(group).items()
+        text
+        for group in comparison.judged
+        if _means(comparison, group)
+        for text in (_means(comparison, group), _differences(comparison, group), _reason(comparison, group))
+        if text
     ]
 
 
-def _rivals(comparison: Comparison) -> list[str]:
-    """The methods that are the most specific of an experiment, without the reference."""
-    best = dict.fromkeys(comparison.best(group, comparison.headline) for group in comparison.judged)
-    return [method for method in best if method not in (None, comparison.reference)]
+def warnings(comparison: Comparison) -> list[str]:
+    """Runs that hold no isolation, and runs whose measures mean little."""
+    return [*_without_isolation(comparison), *_small_gains(comparison)]
 
 
-def _against(comparison: Comparison, groups: Sequence[str], method: str, start: str = "") -> str:
-    """A method against the reference, run by run."""
-    difference = comparison.difference(groups, method, comparison.headline)
-    if method == comparison.reference or difference is None:
+def _means(comparison: Comparison, group: str) -> str:
+    headline = comparison.headline
+    found = {name: one for name in comparison.methods if (one := comparison.estimate(group, name, headline))}
+    if not found:
         return ""
-    text = f"{start}{words.method_label(method)} minus {words.method_label(comparison.reference)} in the same run: "
-    shown = _with_interval(difference, signed=True)
-    return f"{words.sentence_case(text)}{shown} over {_runs(difference.n)}{_verdict(difference)}"
+    shown = [f"{words.method_label(name)} {_with_interval(one)}" for name, one in found.items()]
+    runs = {one.n for one in found.values()}
+    over = f"{min(runs)} to {max(runs)} runs" if len(runs) > 1 else _runs(runs.pop())
+    return (
+        f"{group}, {words.percent(headline)} of the filters, {comparison.measure} over {over}: {words.listed(shown)}."
+    )
 
 
-def is_clear(difference: Estimate) -> bool:
-    """Whether an interval leaves zero out."""
-    return difference.low is not None and difference.high is not None and difference.low * difference.high > 0
+def _differences(comparison: Comparison, group: str) -> str:
+    """The methods that are above or below the reference, where words may say so."""
+    differences = {
+        name: found
+        for name in comparison.methods
+        if name != comparison.reference
+        and (found := comparison.difference([group], name, comparison.headline)) is not None
+        and comparison.may_claim([group], found)
+    }
+    parts = [
+        f"{side} {words.method_label(comparison.reference)}: {words.listed(names)}"
+        for side, sign in (("above", 1), ("below", -1))
+        if (names := [
+            f"{words.method_label(name)} by {_with_interval(found, sign)}"
+            for name, found in differences.items() if sign * found.mean > 0
+        ])
+    ]  # fmt: skip
+    return words.sentence_case(f"{'; '.join(parts)} (in the same run).") if parts else ""
+
+
+def _reason(comparison: Comparison, group: str) -> str:
+    """Why no word puts one method above another."""
+    found = obstacles(comparison.evidence([group])) if len(comparison.methods) > 1 else []
+    return f"No order of the methods follows from these runs: {words.listed(found)}." if found else ""
+
+
+def _without_isolation(comparison: Comparison) -> list[str]:
+    missing = [run.folder.as_posix() for run in comparison.without_isolation]
+    if not missing:
+        return []
+    if comparison.measure != "isolation":
+        return [
+            "These runs hold no isolation (tables/isolation.csv), as runs of an earlier version do not. The methods "
+            "are compared by specificity, which counts every loss as function removed."
+        ]
+    named = words.listed(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    verb = "holds" if len(missing) == 1 else "hold"
+    return [f"{named} {verb} no isolation (tables/isolation.csv), only removed shares."]
+
+
+def _small_gains(comparison: Comparison) -> list[str]:
+    return [
+        f"{group}, seed {seed}: the target is {_distance(gain)} in {words.removal(name)}, which the measures divide "
+        "by. They mean little, and no sentence is made from this experiment."
+        for group in comparison.groups
+        for (seed, name), gain in comparison.small_gains(group).items()
+    ]
+
+
+def _distance(gain: float) -> str:
+    return f"only {words.number(gain)} dB above the baseline" if gain > 0 else f"{words.number(-gain)} dB below it"
 
 
 def interval(found: Estimate, digits: int = 2) -> str:
@@ -111,18 +147,12 @@ def interval(found: Estimate, digits: int = 2) -> str:
     return f"{words.number(found.low, digits)} to {words.number(found.high, digits)}"
 
 
-def _with_interval(found: Estimate, signed: bool = False) -> str:
-    shown: Any = words.signed if signed else words.number
-    between = interval(found)
-    return f"{shown(found.mean)} ({between})" if between else str(shown(found.mean))
-
-
-def _verdict(difference: Estimate) -> str:
-    if difference.low is None:
-        return "; one run says nothing about how much runs differ."
-    if not is_clear(difference):
-        return ": the interval holds zero, so these runs do not tell them apart."
-    return ": more specific." if difference.mean > 0 else ": less specific."
+def _with_interval(found: Estimate, sign: int = 1) -> str:
+    """`0.72 (0.61 to 0.83)`, of the negative number for sign −1."""
+    ends = [None if end is None else sign * end for end in (found.low, found.high)[::sign]]
+    between = interval(Estimate(sign * found.mean, ends[0], ends[1], found.n))
+    shown = words.number(sign * found.mean)
+    return f"{shown} ({between})" if between else shown
 
 
 def _runs(count: int) -> str:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from faig_lab.analysis.interventions import clipped, harm
-from faig_lab.reporting.run_files import RunFiles, at, mean, unique, value
+from faig_lab.reporting.run_files import RunFiles, at, clipped, harm, mean, unique, value
 from faig_lab.reporting.tables import Row
 
 
@@ -24,23 +23,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and the ends of its 95 % interval over photographs."""
+    """A number and the ends of its interval over photographs, or of the range over them."""
 
     value: float
     low: float
     high: float
-
-    def overlaps(self, other: "Estimate") -> bool:
-        """Whether the two intervals have a point in common."""
-        return max(self.low, other.low) <= min(self.high, other.high)
 
 
 @dataclass(frozen=True)
 class MethodResult:
     """One method at one percent, mean over the masked sets; shares are removed shares, 0 untouched, 1 gone.
 
-    `spread` is the standard deviation of the specificity over random draws, None for a method without draws;
-    `unspecific` holds the masked sets that remove at least as much of the others as of their own, less 0.1.
+    `spread` is the standard deviation of the specificity over random draws, None for a method without draws.
     `estimate` is the specificity with its interval, `difference` its paired difference from the run's method;
     both None where there is no interval.
     """
@@ -51,7 +45,6 @@ class MethodResult:
     specificity: float | None
     spread: float | None
     draws: int
-    unspecific: tuple[str, ...]
     estimate: Estimate | None
     difference: Estimate | None
 
@@ -117,17 +110,15 @@ def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
 def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
     rows = [row for row in run.table("specificity") if row["method"] == method and at(percent, row)]
     # Clipped again, for tables of runs from before removed shares were clipped in every mean.
-    sides = [(str(row["masked"]), clipped(value(row, "own")), clipped(value(row, "other"))) for row in rows]
-    specific = [(m, None if own is None or other is None else own - other) for m, own, other in sides]
+    sides = [(clipped(value(row, "own")), clipped(value(row, "other"))) for row in rows]
     specificities = _per_draw(run, method, percent)
     return MethodResult(
         method=method,
-        own=mean([own for _, own, _ in sides]),
-        other=mean([other for _, _, other in sides]),
-        specificity=mean([difference for _, difference in specific]),
+        own=mean([own for own, _ in sides]),
+        other=mean([other for _, other in sides]),
+        specificity=mean([None if own is None or other is None else own - other for own, other in sides]),
         spread=over_draws([{"removed": number} for number in specificities]).std if len(specificities) > 1 else None,
         draws=len(specificities),
-        unspecific=tuple(masked for masked, difference in specific if difference is not None and difference < 0.1),
         estimate=specificity(run, method, percent),
         difference=_difference(run, method, percent),
     )
@@ -174,12 +165,6 @@ def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
         if own is not None and other is not None:
             found.append(own - other)
     return found
-
-
-def best(results: Sequence[MethodResult]) -> list[MethodResult]:
-    """Methods that have a specificity, the most specific first."""
-    ranked = [result for result in results if result.specificity is not None]
-    return sorted(ranked, key=lambda result: -(result.specificity or 0.0))
 
 
 def restoration(run: RunFiles, measure: str = "psnr") -> dict[str, dict[str, float | None]]:

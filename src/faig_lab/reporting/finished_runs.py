@@ -16,7 +16,7 @@ import yaml
 from faig_lab.config.messages import missing_path
 from faig_lab.errors import UserError
 from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.tables import read_table
+from faig_lab.reporting.tables import Row, read_table
 
 # Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
 _IRRELEVANT = re.compile(
@@ -27,6 +27,7 @@ _IRRELEVANT = re.compile(
 _UNITS = ("network", "degradation.parts")
 _NUMBERS = ("own", "other", "specificity")
 _COLUMNS = {"method", "percent", "masked", *_NUMBERS}
+_ISOLATION = {"method", "percent", "masked", "isolation", "clean_change"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class FinishedRun:
 
     Attributes:
         folder: as it was named.
-        files: its config, status, metrics and the tables `specificity` and `restoration`.
+        files: its config, status, metrics and the tables `specificity`, `isolation`, `comparison` and `restoration`.
     """
 
     folder: Path
@@ -168,7 +169,7 @@ def _read(folder: Path) -> FinishedRun:
         raise _UnfitError("has no tables/specificity.csv (its analyses are without masking)")
     tables = {
         name: read_table(folder / "tables" / f"{name}.csv")
-        for name in ("specificity", "restoration")
+        for name in ("specificity", "isolation", "comparison", "restoration")
         if (folder / "tables" / f"{name}.csv").is_file()
     }
     rows = tables["specificity"]
@@ -176,11 +177,22 @@ def _read(folder: Path) -> FinishedRun:
         raise _UnfitError("tables/specificity.csv is empty or of another version")
     if not all(isinstance(row["percent"], float) and all(_is_number(row[name]) for name in _NUMBERS) for row in rows):
         raise _UnfitError("tables/specificity.csv is damaged")
+    _check_isolation(tables.get("isolation"))
     metrics = folder / "metrics.json"
     numbers = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
     run = FinishedRun(folder, RunFiles(folder, config, numbers, status, {}, {}, tables))
     _ = run.seed, run.settings  # now, where a broken config names its folder
     return run
+
+
+def _check_isolation(rows: Sequence[Row] | None) -> None:
+    """Refuse a table that is there, but cannot be read; a run without it (of an older version) is compared too."""
+    if rows is None:
+        return
+    if not rows or not set(rows[0]) >= _ISOLATION:
+        raise _UnfitError("tables/isolation.csv is empty or of another version")
+    if not all(_is_number(row["isolation"]) and _is_number(row["clean_change"]) for row in rows):
+        raise _UnfitError("tables/isolation.csv is damaged")
 
 
 def _is_number(cell: object) -> bool:

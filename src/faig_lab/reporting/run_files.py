@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,10 +98,29 @@ def mean(values: list[float | None]) -> float | None:
     return math.fsum(there) / len(there) if there else None
 
 
+def clipped(share: float | None) -> float | None:
+    """A removed share as it enters a mean: clipped to [0, 1] (as in the analyses, whose packages need torch)."""
+    return None if share is None else min(max(share, 0.0), 1.0)
+
+
+def harm(share: float | None) -> float | None:
+    """By how much a removed share is above 1, ≥ 0: there the masked network is worse than the baseline."""
+    return None if share is None else max(share - 1.0, 0.0)
+
+
 def at(percent: float, row: Row) -> bool:
     """Whether a row belongs to a percent."""
     found = row.get("percent")
     return isinstance(found, float) and math.isclose(found, percent, rel_tol=1e-9)
+
+
+def over_photographs(rows: Sequence[Row]) -> str:
+    """What `low` and `high` of these rows are: a 95 % interval, or the range over few photographs.
+
+    Rows without the column `interval` are of an earlier version, which had bootstrap intervals only.
+    """
+    kinds = {str(row["interval"]) for row in rows if row.get("interval") is not None}
+    return "range over photographs" if "range" in kinds else "95 % interval over photographs"
 
 
 def _json(path: Path) -> dict[str, Any]:

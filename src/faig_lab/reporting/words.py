@@ -33,6 +33,7 @@ _METHOD = {
     "fisher": "Fisher information",
     "weight_change": "weight change",
     "weight_change_absolute": "weight change (abs.)",
+    "learned_mask": "learned mask",
     "random": "random filters",
     "layer_matched": "random, layer-matched",
 }
