@@ -225,15 +225,22 @@ def _comparison(
         known = photographs > 1
         return {f"{name}low": middle - half if known else None, f"{name}high": middle + half if known else None}
 
+    kind = "range" if photographs < 10 else "bootstrap"
     rows, paired = [], []
     for method in methods:
         for percent in PERCENTS:
             specific = own[method] - other[method]
             row = {"method": method, "percent": percent, "own": own[method], "other": other[method]}
-            row |= {"specificity": specific, "specificity_std": 0.0, "draws": 1, "photographs": photographs}
+            row |= {
+                "specificity": specific,
+                "specificity_std": 0.0,
+                "draws": 1,
+                "photographs": photographs,
+                "interval": kind,
+            }
             rows.append(row | ends("specificity_", specific))
             difference = specific - (own[methods[0]] - other[methods[0]])
-            row = {"method": method, "against": methods[0], "percent": percent, "masked": "all"}
+            row = {"method": method, "against": methods[0], "percent": percent, "masked": "all", "interval": kind}
             if method != methods[0]:
                 paired.append(row | {"difference": difference} | ends("", difference))
     write_table(run / "tables" / "comparison.csv", rows)

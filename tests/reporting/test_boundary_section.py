@@ -46,13 +46,12 @@ def test_where_the_gain_is_and_where_it_ends(make):
     assert "Where it was trained, on blurred input, the target gains +3.00 dB at sigma = 2" in text
     assert "which is the most of all measured" in text
     assert "at the ends of the sweep it gains −1.00 dB at sigma = 0.5 and +0.50 dB at sigma = 4" in text
-    assert "worse than the baseline at sigma = 0.5; the interval of the gain includes zero at sigma = 1." in text
+    assert not any(word in text for word in ("worse", "beats"))
 
 
-def test_a_gain_that_is_largest_elsewhere_and_never_ends(make):
+def test_a_gain_that_is_largest_elsewhere(make):
     text = said(make(gains=(1.0, 2.0, 3.0, 4.5), shares=(0.1, 0.3, 0.6, 0.7)))
     assert "most at sigma = 4 (+4.50 dB)" in text
-    assert "It beats the baseline at every measured severity." in text
 
 
 def test_what_carries_the_gain(make):

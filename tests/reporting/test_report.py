@@ -84,7 +84,7 @@ def test_tells_the_finding_in_the_numbers_of_the_tables(make_run: MakeRun) -> No
         if row["percent"] == 1 and row["method"] == "faig":
             assert f"{row['own']:.2f}" in text
             assert f"{row['other']:.2f}" in text
-    assert "signed share is the most specific on this run: 0.88, against FAIG 0.63" in text
+    assert "Mean over the masked sets: FAIG removes 86 % of the own function and 22 % of the other, specificity" in text
     assert "by construction" in text
     assert "target: EMA weights (decay 0.999) after training" in text
 

@@ -50,38 +50,20 @@ def test_the_numbers_of_the_table_in_words(make):
     assert f"Trained are 1 % of the filters ({sizes})" in text
     assert "the whole network reaches 70 % in deblurring alone, 70 % in denoising alone and 70 % in the mix" in text
     assert (
-        "Deblurring alone: signed share learns most, 50 %, then FAIG 40 %, FAIG's for another degradation 20 %, "
-        "weight change 10 % and random filters 5 %."
+        "Deblurring alone: FAIG 40 %, signed share 50 %, weight change 10 %, random filters 5 % and FAIG's for another "
+        "degradation 20 %."
     ) in text
-    assert "The mix: signed share learns most, 50 %, then FAIG 40 %, weight change 10 %" in text
-    assert "too close" not in text
+    assert "The mix: FAIG 40 %, signed share 50 %, weight change 10 % and random filters 5 %." in text
 
 
-def test_the_three_claims_hold_where_the_numbers_say_so(make):
+def test_the_three_claims_have_their_numbers_and_no_verdict(make):
     text = said(make())
-    assert "other locations of the same layers reach 8 % instead of 40 % in deblurring alone" in text
-    assert "Locations matter here." in text
-    assert "Weights matter here." in text
+    for goal in ("deblurring alone", "denoising alone", "the mix"):
+        assert f"8 % instead of 40 % in {goal}" in text
+    assert "Locations: as many filters at other locations of the same layers reach 8 % instead of 40 %" in text
+    assert "Weights: the same filters from re-drawn weights reach 10 % instead of 40 %" in text
     assert "they reach −200 % instead of 60 % in deblurring alone" in text
-    assert "Connections matter here." in text
-
-
-def test_claims_that_fail_are_said_to_fail(make):
-    text = said(make(other_locations=0.41, redrawn_weights=0.6, target_values_moved=0.6))
-    assert "That locations matter cannot be seen here." in text
-    assert "The change even helps for deblurring alone, denoising alone and the mix." in text
-    assert "That connections matter cannot be seen here." in text
-
-
-def test_a_near_tie_is_not_decided(make):
-    text = said(make(faig=0.49))
-    assert "signed share learns most, 50 %" in text
-    assert "FAIG is too close to the first to call." in text
-
-
-def test_random_filters_may_win(make):
-    assert "Denoising alone: random filters learns most" not in said(make(random=0.9))
-    assert "Denoising alone: random filters learn most, 90 %" in said(make(random=0.9))
+    assert not any(word in text for word in ("matter here", "cannot be seen", "learns most", "too close", "helps"))
 
 
 def test_draws_are_averaged(make):
@@ -120,5 +102,5 @@ def test_every_percent_has_its_row_and_the_headline_is_spoken_of(make):
 
 def test_a_share_that_is_not_defined_is_a_dash(make):
     folder = make(**dict.fromkeys(SHARES, None))
-    assert "learns most" not in said(folder)
+    assert "Deblurring alone:" not in said(folder)
     assert SECTION.figure(read_run(folder)) is not None

@@ -1,4 +1,4 @@
-"""The section on sanity checks gives the verdict that the numbers give."""
+"""The section on sanity checks gives the numbers of both checks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,46 +35,24 @@ def write(
     return read_run(run)
 
 
-def test_both_checks_passed(make_run: MakeRun) -> None:
-    verdicts, randomised, swapped = SECTION.sentences(write(make_run()))
-    assert verdicts == "Target randomised: FAIG passes. Labels exchanged: FAIG passes."
+def test_both_checks_are_told_in_numbers(make_run: MakeRun) -> None:
+    randomised, swapped = SECTION.sentences(write(make_run()))
     assert "keep 3 % of their filters (chance: 1 %; with the layers given: 2 %)" in randomised
-    assert "specificity of 0.02 instead of 0.60: the check is passed." in randomised
+    assert "the rank correlation of all filters is 0.10" in randomised
+    assert randomised.endswith("Masking them has a specificity of 0.02 instead of 0.60.")
     assert "each label gets 100 % of the filters" in swapped
-    assert "from 0.60 to −0.60: the check is passed." in swapped
+    assert swapped.endswith("from 0.60 to −0.60.")
 
 
-def test_what_is_left_is_told(make_run: MakeRun) -> None:
-    _, randomised, _ = SECTION.sentences(write(make_run(), overlap=0.11, spearman=0.4))
-    assert "is passed, although more filters stay than the layers explain and the order of all" in randomised
-
-
-@pytest.mark.parametrize(("overlap", "after"), [(0.9, 0.02), (0.05, 0.55)])
-def test_what_survives_random_weights_fails(make_run: MakeRun, overlap: float, after: float) -> None:
-    verdicts, randomised, _ = SECTION.sentences(write(make_run(), overlap=overlap, after=after))
-    assert verdicts.startswith("Target randomised: FAIG fails.")
-    assert "the check is failed" in randomised
-
-
-@pytest.mark.parametrize(
-    ("changes", "verdict", "expected"),
-    [
-        ({"kept": 0.4}, " Labels exchanged: FAIG fails.", "the sets do not follow the labels"),
-        ({"swapped": 0.2}, " Labels exchanged: FAIG fails.", "it does not turn negative"),
-        ({"before": 0.05, "swapped": -0.05}, "", "hardly a specificity to lose"),
-    ],
-)
-def test_labels_that_do_not_matter_fail(
-    make_run: MakeRun, changes: dict[str, float], verdict: str, expected: str
-) -> None:
-    verdicts, _, swapped = SECTION.sentences(write(make_run(), **changes))
-    assert verdicts == f"Target randomised: FAIG passes.{verdict}"
-    assert expected in swapped
+@pytest.mark.parametrize("changes", [{"overlap": 0.9}, {"after": 0.55}, {"kept": 0.4}, {"swapped": 0.2}])
+def test_no_verdict_is_computed(make_run: MakeRun, changes: dict[str, float]) -> None:
+    text = " ".join(SECTION.sentences(write(make_run(), **changes)))
+    assert not any(word in text for word in ("pass", "fail", "although"))
 
 
 def test_without_labels_to_exchange(make_run: MakeRun) -> None:
     files = write(make_run(), swapped=None)
-    assert len(SECTION.sentences(files)) == 2
+    assert len(SECTION.sentences(files)) == 1
     figure = SECTION.figure(files)
     assert figure is not None
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["as it is", "target randomised"]
@@ -92,6 +70,4 @@ def test_figure_table_and_page(make_run: MakeRun) -> None:
     assert {len(row) for row in table.rows} == {len(table.head)}
     page = write_report(run).read_text()
     assert 'id="sanity"' in page
-    verdicts, folded = page.split("<summary>The rest in words</summary>")
-    assert "Target randomised: FAIG passes." in verdicts
-    assert "the check is passed." in folded
+    assert "Masking them has a specificity of 0.02 instead of 0.60." in page

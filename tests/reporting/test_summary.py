@@ -26,9 +26,11 @@ def test_numbers_report_and_commands(make_run: MakeRun) -> None:
 
 def test_intervals_are_a_column_where_there_are_any(make_run: MakeRun) -> None:
     assert "95 % interval" not in summary(make_run(), None)
-    text = summary(make_run(intervals=0.1), None)
+    assert "range over photographs" in summary(make_run(intervals=0.1, photographs=9), None)
+    text = summary(make_run(intervals=0.1, photographs=10), None)
     (line,) = [line for line in text.splitlines() if line.startswith("  signed share")]
-    assert "95 % interval" in text
+    assert "95 % interval over photographs" in text
+    assert "range" not in text
     assert line.endswith("0.78 to 0.98")
 
 

@@ -13,7 +13,7 @@ from faig_lab.files import write_text
 from faig_lab.reporting import facts, filters_map, findings, isolation, sentences, shares, standing, units, words
 from faig_lab.reporting.downloads import downloads
 from faig_lab.reporting.page_pictures import page_pictures
-from faig_lab.reporting.run_files import RunFiles, read_run, unique
+from faig_lab.reporting.run_files import RunFiles, over_photographs, read_run, unique
 from faig_lab.reporting.sections import SECTIONS
 
 _COMBINED = "+"
@@ -67,10 +67,8 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "clean_cost": isolation.clean_cost(run),
         "harm": isolation.harm_sentence(run),
         "masked_sets": sentences.masked_sets(run),
-        "verdict": next((sentences.verdict(run, r) for r in results if r.method == run.chosen), None),
-        "against_random": sentences.against_random(run, results),
-        "winner": sentences.winner(run, results),
-        "standing": standing.standing(run, results),
+        "means": sentences.means(run, results),
+        "interval_kind": over_photographs(run.table("comparison")),
         "paired": any(result.difference is not None for result in results),
         "caution": standing.caution(run),
         "by_construction": standing.by_construction(run, results),

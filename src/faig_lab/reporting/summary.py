@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from faig_lab.reporting import findings, isolation
-from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.reporting.run_files import RunFiles, over_photographs, read_run
 from faig_lab.reporting.sentences import warnings
 from faig_lab.reporting.standing import between
 from faig_lab.reporting.units import spoken
@@ -94,7 +94,7 @@ def _table(run: RunFiles) -> list[str]:
         )
         for result in results
     ]
-    head = ("method", "own removed", "others removed", "specificity", "95 % interval")
+    head = ("method", "own removed", "others removed", "specificity", over_photographs(run.table("comparison")))
     return _aligned([head[: max(map(len, rows))], *rows]) if rows else []
 
 

@@ -10,9 +10,6 @@ from faig_lab.reporting.style import INK, MUTED, degradation_colour, drawing, ne
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import degraded, method_label, removal
 
-NEGLIGIBLE = {"psnr": 0.01, "ssim": 0.001}
-"""Differences (of PSNR in dB) that are smaller decide nothing, however narrow their interval."""
-
 _LOW, _HIGH = -0.25, 1.5  # of the shares; what lies beyond is drawn at the edge
 LABELS = {ONE: "one branch", TWO: "two branches"}
 
@@ -20,14 +17,6 @@ LABELS = {ONE: "one branch", TWO: "two branches"}
 def compared(run: RunFiles, measure: str) -> list[Row]:
     """The rows of one measure, one per input."""
     return [row for row in run.table("branches") if row["measure"] == measure]
-
-
-def winner(row: Row, measure: str) -> str:
-    """ONE or TWO where the interval of a difference that counts lies on one side of zero, else neither."""
-    low, high, difference = (value(row, key) for key in ("low", "high", "difference"))
-    if low is None or high is None or low <= 0 <= high or abs(difference or 0.0) < NEGLIGIBLE[measure]:
-        return ""
-    return ONE if low > 0 else TWO
 
 
 def shares_of(run: RunFiles, network: str, method: str, masked: str) -> dict[str, float | None]:
@@ -69,7 +58,7 @@ def _difference_panel(panel: Axes, run: RunFiles) -> None:
     panel.margins(x=0.12)
     panel.tick_params(axis="y", length=0)
     panel.set_title("PSNR, one branch − two")
-    panel.set_xlabel("dB; left: two branches better, right: one")
+    panel.set_xlabel("dB; left: two branches have more, right: one")
 
 
 def _filters_panel(panel: Axes, run: RunFiles) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from faig_lab.reporting.run_files import RunFiles, at, mean, unique, value
-from faig_lab.reporting.sections.curves_figure import CURVES, MATCHED, curves_figure, methods_of
+from faig_lab.reporting.run_files import RunFiles, at, mean, over_photographs, unique, value
+from faig_lab.reporting.sections.curves_figure import CURVES, curves_figure, methods_of
 from faig_lab.reporting.sections.section import Section, Table
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import count, listed, method_label, number, percent, removal, sentence_case, share
@@ -16,8 +16,6 @@ _HEADS = {
     ("insertion", "other"): "others ↓",
 }
 _HARM = 0.25  # of the target's gain, below the baseline
-_MOST = 0.5  # of a function; less is not called needed, or enough
-_BIASES_MATTER = 0.1  # of the target's gain, lost with the baseline's biases
 
 
 def _area(run: RunFiles, curve: str, method: str, side: str) -> Row:
@@ -34,7 +32,7 @@ def _with_interval(row: Row, column: str, to: str = " to ") -> str:
 
 def _sentences(run: RunFiles) -> list[str]:
     paragraphs = [[_needed(run, method)] for method in dict.fromkeys([run.chosen, "signed_share"])]
-    paragraphs += [[_own(run, curve), _apart(run, curve), _harm(run, curve)] for curve in CURVES]
+    paragraphs += [[_apart(run, curve), _harm(run, curve)] for curve in CURVES]
     paragraphs += [[_ends(run), _without_biases(run)]]
     joined = [" ".join(sentence for sentence in said if sentence) for said in paragraphs]
     return [paragraph for paragraph in joined if paragraph]
@@ -69,12 +67,7 @@ def _without_biases(run: RunFiles) -> str:
     found = {name.removeprefix(key): share for name, share in run.metrics.items() if name.startswith(key)}
     if not found or run.all_ranked:
         return ""
-    start = f"The baseline with all of the target's filters, but its own biases, restores {_functions(found)}"
-    lost = [removal(name) for name, restored in found.items() if restored < 1 - _BIASES_MATTER]
-    if not lost:
-        return f"{start}: nearly everything is in the filters."
-    verb = "is" if len(lost) == 1 else "are"
-    return f"{start}: {listed(lost)} {verb} not in the filters alone, the biases are part of it."
+    return f"The baseline with all of the target's filters, but its own biases, restores {_functions(found)}."
 
 
 def _needed(run: RunFiles, method: str) -> str:
@@ -86,16 +79,9 @@ def _needed(run: RunFiles, method: str) -> str:
     left, given = (mean(list(found[curve].values())) for curve in CURVES)
     if left is None or given is None:
         return ""
-    verdict = {
-        (True, True): "the sets are needed, and restore most by themselves",
-        (True, False): "the sets are needed, but far from enough by themselves",
-        (False, True): "the sets restore most by themselves, but others can stand in for them",
-        (False, False): "the sets are neither needed nor enough",
-    }[1 - left >= _MOST, given >= _MOST]
     return (
         f"{sentence_case(method_label(method))} at {percent(run.headline)}: deleting its sets leaves "
-        f"{_functions(found[CURVES[0]])}; inserting nothing but them restores {_functions(found[CURVES[1]])}: "
-        f"{verdict}."
+        f"{_functions(found[CURVES[0]])}; inserting nothing but them restores {_functions(found[CURVES[1]])}."
     )
 
 
@@ -104,69 +90,21 @@ def _functions(restored: Mapping[str, float | None]) -> str:
     return listed([f"{share(part)} of {removal(name)}" for name, part in restored.items()])
 
 
-def _own(run: RunFiles, curve: str) -> str:
-    """Which method's own curve is the best, by both axes, and the run's method beside it."""
-    key = 1 if curve == "deletion" else -1
-    best = {
-        axis: min(
-            (method for method in methods_of(run) if value(_area(run, curve, method, "own"), axis) is not None),
-            key=lambda method: key * (value(_area(run, curve, method, "own"), axis) or 0.0),
-            default=None,
-        )
-        for axis in ("area_log", "area_linear")
-    }
-    if best["area_log"] is None:
-        return ""
-    first = best["area_log"]
-    aim = "smallest" if curve == "deletion" else "largest"
-    text = (
-        f"{sentence_case(curve)}, own function: the {aim} area over log q, which looks at the first few percent, is "
-        f"that of {_shown(run, curve, first)}"
-    )
-    others = [method for method in dict.fromkeys([run.chosen, "random", MATCHED]) if method != first]
-    beside = [_shown(run, curve, method) for method in others if _area(run, curve, method, "own")]
-    text += f", beside {listed(beside)}." if beside else "."
-    if close := [method for method in methods_of(run) if method != first and _overlap(run, curve, first, method)]:
-        text += f" Its interval overlaps with that of {listed([method_label(method) for method in close])}."
-    if best["area_linear"] != first:
-        text += f" Over linear q it is that of {method_label(best['area_linear'] or '')}."
-    return text
-
-
-def _overlap(run: RunFiles, curve: str, first: str, second: str) -> bool:
-    """Whether the intervals of two methods' own areas over log q overlap."""
-    rows = [_area(run, curve, method, "own") for method in (first, second)]
-    lows, highs = ([value(row, f"area_log_{end}") for row in rows] for end in ("low", "high"))
-    known = [end for end in (*lows, *highs) if end is not None]
-    return len(known) == 4 and max(known[:2]) <= min(known[2:])
-
-
-def _shown(run: RunFiles, curve: str, method: str) -> str:
-    return f"{method_label(method)}, {_with_interval(_area(run, curve, method, 'own'), 'area_log')}"
-
-
 def _apart(run: RunFiles, curve: str) -> str:
-    """Who tells the functions apart better or worse than the run's method, beyond chance."""
-    rows = [row for row in run.table("curves_compared") if row["curve"] == curve]
+    """How far own and other functions are apart by the run's method, and the paired differences of the others."""
+    rows = [row for row in run.table("curves_compared") if row["curve"] == curve and value(row, "low") is not None]
     own = _area(run, curve, run.chosen, "difference")
     if value(own, "area_log") is None or not rows:
         return ""
-    worse = [row for row in rows if (high := value(row, "high")) is not None and high < 0]
-    better = [row for row in rows if (low := value(row, "low")) is not None and low > 0]
-    open_ = [row for row in rows if row not in worse and row not in better]
-    parts = [
-        f"{listed([_difference(row) for row in group])} {'is' if len(group) == 1 else 'are'} {verdict}"
-        for group, verdict in ((better, "better"), (worse, "worse"), (open_, "not told apart from it by these images"))
-        if group
-    ]
     return (
-        f"{sentence_case(curve)}, own against other functions: the two areas of {method_label(run.chosen)} are "
-        f"{_with_interval(own, 'area_log')} apart. Compared image by image with it, {'; '.join(parts)}."
+        f"{sentence_case(curve)}, own against other functions: the two areas over log q of {method_label(run.chosen)} "
+        f"are {_with_interval(own, 'area_log')} apart. Minus that, paired by photograph ({over_photographs(rows)}): "
+        f"{listed([_difference(row) for row in rows])}."
     )
 
 
 def _harm(run: RunFiles, curve: str) -> str:
-    """Which methods' own curves go far below the baseline, which the areas do not show."""
+    """The lowest points of own curves that go below the baseline, which the areas do not show."""
     lowest: dict[str, tuple[float, Row]] = {}
     for row in run.table("curves"):
         restored = _below(row)
@@ -179,9 +117,7 @@ def _harm(run: RunFiles, curve: str) -> str:
         f"{percent(value(row, 'percent') or 0)})"
         for method, (restored, row) in lowest.items()
     ]
-    return (
-        f"{sentence_case(curve)} goes far below the baseline with {listed(parts)}: what is left harms." if parts else ""
-    )
+    return f"{sentence_case(curve)}, lowest points below {share(-_HARM)}: {listed(parts)}." if parts else ""
 
 
 def _below(row: Row) -> float | None:
@@ -233,15 +169,16 @@ SECTION = Section(
     alt="Line charts of the restored share against the percent of filters deleted or inserted, a line per method",
     caption=(
         "Restored share, 1 − removed share, clipped: 100 % is the target, 0 % the baseline or worse. The axis of "
-        "q is logarithmic from 0.1 %. Bands: 95 % bootstrap intervals over held-out photographs (of one function)."
+        "q is logarithmic from 0.1 %. Bands (of one function): 95 % bootstrap intervals over held-out "
+        "photographs, and of fewer than 10 photographs the range over them."
     ),
     table=_table,
     note=(
         "Area: mean height of the curve between its own two ends, cut to 0 and 1 and straight between the measured "
         "points; over log10 q (from the smallest q that was measured to 100 %) and over q itself, where the first "
         "percent hardly count. Arrows say which way is better. In brackets: 95 % percentile bootstrap over held-out "
-        "photographs, draws averaged; with few photographs it is a rough guide, and it says nothing about other seeds "
-        "or networks."
+        "photographs, draws averaged; of fewer than 10 photographs the range over them. It says nothing about other "
+        "seeds or networks."
     ),
     shown=2,
 )

@@ -27,7 +27,7 @@ def _sentences(run: RunFiles) -> list[str]:
 
 
 def _insertion(run: RunFiles, name: str) -> str:
-    """What the patches of one degradation bring, and whether its filters are needed, enough, or both."""
+    """What the patches of one degradation bring, and what masking the same filters removes."""
     plain, full = rows_of(run, name, name, False), rows_of(run, name, name, True)
     small = [row for row in plain if run.headline <= (value(row, "percent") or 0) < 100]
     if not small:
@@ -42,26 +42,20 @@ def _insertion(run: RunFiles, name: str) -> str:
     return (
         f"Put onto the baseline, the {removal(name)} patch carries {listed(parts)} of what the target gains on "
         f"{degraded(name)} input; with the target's biases at most {share(best)} at these sizes. "
-        + _necessary_or_enough(run, name, plain)
+        + _masked_and_inserted(run, name, plain)
     )
 
 
-def _necessary_or_enough(run: RunFiles, name: str, plain: Sequence[Row]) -> str:
+def _masked_and_inserted(run: RunFiles, name: str, plain: Sequence[Row]) -> str:
     """The same set masked in the target, against the same set put onto the baseline."""
     here = [row for row in plain if at(run.headline, row)]
     removed = masking(run, str(plain[0]["method"]), run.headline, name, name).mean
     carried = value(here[0], "carried") if here else None
     if removed is None or carried is None:
         return ""
-    verdict = {
-        (True, True): "these filters are needed and almost enough by themselves",
-        (True, False): "these filters are needed, but by themselves they are not the function",
-        (False, True): "these filters are enough, but others can stand in for them",
-        (False, False): "these filters are neither indispensable nor enough",
-    }[removed >= 0.5, carried >= 0.5]
     return (
         f"Masking the same {percent(run.headline)} in the target removes {share(removed)}; put onto the baseline it "
-        f"brings {share(carried)}: {verdict}."
+        f"brings {share(carried)}."
     )
 
 
@@ -113,11 +107,10 @@ def _against_insertion(run: RunFiles) -> str:
     near = min((value(row, "percent") or 0.0 for row in rows), key=lambda kept: abs(kept - changed))
     kept = 1 - max(value(row, "lost") or 0.0 for row in rows if at(near, row))
     carried = min(value(row, "carried") or 0.0 for row in largest)
-    verdict = "what tells degradations apart is not all that restoring them takes" if kept > carried + 0.05 else ""
     return (
         f"The largest patches of all degradations together ({share(changed / 100)} of the filters, with biases) carry "
         f"{share(carried)} of the worst input's gain; with {percent(near)} of the filters the target's, chosen by FAIG "
-        f"without contrast, the worst input keeps {share(kept)}{': ' if verdict else ''}{verdict}."
+        f"without contrast, the worst input keeps {share(kept)}."
     )
 
 
@@ -126,14 +119,11 @@ def _places(run: RunFiles) -> str:
     order = best_order(run)
     rows = [row for row in run.table("pruning_layers") if row["order"] == order]
     if not rows:
-        return "So nothing here says that the network could be thinner: no measured part of the filters is idle."
+        return ""
     ranked = sorted(rows, key=lambda row: value(row, "share") or 0.0)
     idle, busy = ranked[:3], ranked[-3:][::-1]
     few, most = (listed([f"{row['layer']} ({share(value(row, 'share'))})" for row in group]) for group in (idle, busy))
-    return (
-        f"Where they can go (by {ORDERS[str(order)]}): {few} keep the fewest of their filters, {most} the most. "
-        "If the network could be thinner anywhere, it is in the former."
-    )
+    return f"Where they can go (by {ORDERS[str(order)]}): {few} keep the fewest of their filters, {most} the most."
 
 
 def _table(run: RunFiles) -> Table | None:

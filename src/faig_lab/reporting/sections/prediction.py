@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from faig_lab.reporting.run_files import RunFiles, unique, value
+from faig_lab.reporting.run_files import RunFiles, over_photographs, unique, value
 from faig_lab.reporting.sections.section import Section, Table
 from faig_lab.reporting.style import INK, MUTED, degradation_colour, drawing, new_figure
 from faig_lab.reporting.tables import Row
@@ -19,7 +19,6 @@ _METHOD = {
     "linear_probe": "linear probe on features",
 }
 _CLEAN = "clean"
-_WANTED = 0.95  # Balanced accuracy between the degradations that the project set out to reach.
 _UPRIGHT = 3  # As many answers have room for their names side by side.
 
 
@@ -67,13 +66,14 @@ def _between(run: RunFiles) -> str:
     if row is None:
         return "There is one degradation, so there is nothing to tell it from."
     accuracy = value(row, "value") or 0.0
-    verdict = f"{'at least' if accuracy >= _WANTED else 'less than'} the {share(_WANTED)} that were the aim."
-    exact = " Since every input was named rightly, resampling gives the interval no width; other images could."
+    exact = " Every input was named rightly, so that interval has no width; that of other images could have one."
+    kind = over_photographs([row])
     unit = "images" if value(row, "photographs") is None else "photographs"  # older runs resampled crops
+    kind = kind.replace("photographs", unit)
     return (
         f"Asked whether an input is {_either(names)}, top-k overlap is right for {_with_interval(row)} of "
         f"{count(value(row, 'inputs'))} inputs, cut from {count(value(row, unit))} held-out {unit} "
-        f"(balanced accuracy, 95 % interval over {unit}); {verdict}{exact if accuracy == 1 else ''}"
+        f"(balanced accuracy, {kind}).{exact if accuracy == 1 else ''}"
     )
 
 
@@ -103,7 +103,7 @@ def _third_answer(run: RunFiles) -> str:
 
 
 def _rivals(run: RunFiles) -> str:
-    """Who wins, whoever it is."""
+    """The accuracy of every predictor."""
     parts = []
     for name, what in (("balanced_accuracy", f"between {_either(_names(run))}"), ("accuracy", "with clean")):
         rows = {
@@ -113,18 +113,8 @@ def _rivals(run: RunFiles) -> str:
         }
         known = {method: number for method, number in rows.items() if number is not None}
         if known:
-            parts.append(f"{what} {_ranked(known)}")
-    return f"Against the rivals: {'; '.join(parts)}."
-
-
-def _ranked(values: dict[str, float]) -> str:
-    """`… is best (100 %), before … (86 %)`; methods with the same value share a place."""
-    best = max(values.values())
-    winners = [_method(method) for method, found in values.items() if found == best]
-    rest = sorted((-found, method) for method, found in values.items() if found != best)
-    verb = "is best" if len(winners) == 1 else "share the first place"
-    after = f", before {listed([f'{_method(method)} ({share(-found)})' for found, method in rest])}" if rest else ""
-    return f"{listed(winners)} {verb} ({share(best)}){after}"
+            parts.append(f"{what} {listed([f'{_method(method)} {share(found)}' for method, found in known.items()])}")
+    return f"All predictors: {'; '.join(parts)}."
 
 
 def _mixed(run: RunFiles, mix: str) -> str:
@@ -241,6 +231,6 @@ SECTION = Section(
     note=(
         "No predictor is without a teacher: the discovered filters, too, were found on probe images whose degradations "
         "are known. Every degradation has the severity of the training here; weaker ones are harder to tell from "
-        "clean. Intervals resample what is held out: with few photographs they are coarse."
+        "clean. Intervals resample held-out photographs; of fewer than 10 the range over them is given."
     ),
 )

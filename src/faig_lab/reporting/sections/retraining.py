@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from faig_lab.analysis.retraining import COPIED, COPIED_MOVED, MIX, MOVED, RANDOM, REDRAWN, UNTRAINED, WHOLE
+from faig_lab.analysis.retraining import COPIED, COPIED_MOVED, MIX, MOVED, REDRAWN, UNTRAINED, WHOLE
 from faig_lab.reporting.run_files import RunFiles, unique, value
 from faig_lab.reporting.sections.retraining_figure import (
     goal_label,
@@ -18,9 +18,6 @@ from faig_lab.reporting.sections.retraining_figure import (
 from faig_lab.reporting.sections.section import Section, Table
 from faig_lab.reporting.words import ABSENT, count, degraded, listed, percent, sentence_case, share
 
-CLOSE = 0.03
-"""Shares that differ by less are not told apart: each training is done once."""
-
 
 def _sentences(run: RunFiles) -> list[str]:
     goals, q = unique(rows_of(run), "trained"), shown_percent(run)
@@ -29,7 +26,7 @@ def _sentences(run: RunFiles) -> list[str]:
         _claim(run, "Weights", run.chosen, REDRAWN, "the same filters from re-drawn weights reach", q),
         _claim(run, "Connections", COPIED, COPIED_MOVED, "moved to other locations of their layers they reach", q),
     ]
-    told = [_setting(run, goals, q), *claims, *(_ranking(run, goal, q) for goal in goals)]
+    told = [_setting(run, goals, q), *claims, *(_sets(run, goal, q) for goal in goals)]
     return [text for text in told if text]
 
 
@@ -55,25 +52,16 @@ def _setting(run: RunFiles, goals: Sequence[str], q: float) -> str:
     )
 
 
-def _ranking(run: RunFiles, goal: str, q: float) -> str:
-    """The equally large sets from the best to the worst."""
+def _sets(run: RunFiles, goal: str, q: float) -> str:
+    """What the equally large sets reach, in the order of the table."""
     sets = [variant for variant in variants_of(run) if variant not in (*UNTRAINED, WHOLE, REDRAWN, MOVED)]
-    found = [(number, v) for v in sets if (number := result(run, v, goal, own(run, goal), q)) is not None]
-    if not found:
-        return ""
-    ranked = sorted(found, key=lambda pair: -pair[0])
-    (best, first), rest = ranked[0], ranked[1:]
-    learn = "learn" if first == RANDOM else "learns"
-    text = f"{sentence_case(goal_label(goal))}: {variant_label(run, first)} {learn} most, {share(best)}"
-    text += f", then {listed([f'{variant_label(run, v)} {share(number)}' for number, v in rest])}." if rest else "."
-    close = [variant_label(run, v) for number, v in rest if best - number < CLOSE]
-    if close:
-        text += f" {sentence_case(listed(close))} {'is' if len(close) == 1 else 'are'} too close to the first to call."
-    return text
+    found = [(v, number) for v in sets if (number := result(run, v, goal, own(run, goal), q)) is not None]
+    shown = listed([f"{variant_label(run, v)} {share(number)}" for v, number in found])
+    return f"{sentence_case(goal_label(goal))}: {shown}." if found else ""
 
 
 def _claim(run: RunFiles, what: str, first: str, second: str, words: str, q: float) -> str:
-    """One of “weights, locations and connections all matter”, goal by goal, with the verdict that the numbers give."""
+    """One of “weights, locations and connections all matter”, goal by goal: the numbers that it rests on."""
     pairs = {}
     for goal in unique(rows_of(run), "trained"):
         a, b = (result(run, variant, goal, own(run, goal), q) for variant in (first, second))
@@ -82,25 +70,8 @@ def _claim(run: RunFiles, what: str, first: str, second: str, words: str, q: flo
     if not pairs:
         return ""
     shown = [f"{share(b)} instead of {share(a)} in {goal_label(goal)}" for goal, (a, b) in pairs.items()]
-    idle = [goal_label(goal) for goal, pair in pairs.items() if max(pair) < CLOSE]
-    better = [goal_label(goal) for goal, (a, b) in pairs.items() if a - b >= CLOSE <= a]
-    worse = [goal_label(goal) for goal, (a, b) in pairs.items() if b - a >= CLOSE <= b]
     start = "The target's values alone, without training: " if first == COPIED else ""
-    return f"{what}: {start}{words} {listed(shown)}. {_verdict(what, better, worse, idle, len(pairs))}"
-
-
-def _verdict(what: str, better: Sequence[str], worse: Sequence[str], idle: Sequence[str], goals: int) -> str:
-    """What the numbers say of one claim; goals where neither side gains anything decide nothing."""
-    nothing = f" For {listed(idle)} neither gains anything, which decides nothing." if idle else ""
-    if len(better) == goals:
-        return f"{what} matter here."
-    if not better and not worse:
-        return f"That {what.lower()} matter cannot be seen here.{nothing}"
-    parts = [f"{what} matter for {listed(better)}"] if better else []
-    parts += [f"{'the' if better else 'The'} change even helps for {listed(worse)}"] if worse else []
-    close = goals - len(better) - len(worse) - len(idle)
-    rest = f"; {'the other is' if close == 1 else 'the others are'} too close to call." if close else "."
-    return " but ".join(parts) + rest + nothing
+    return f"{what}: {start}{words} {listed(shown)}."
 
 
 def _table(run: RunFiles) -> Table | None:

@@ -11,9 +11,6 @@ from faig_lab.reporting.style import MUTED, drawing, method_colour, new_figure
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import listed, method_label, number, removal
 
-_SAME = 0.9  # Jaccard index from which two sets are called nearly the same
-_DIFFERENT = 0.5  # and below which they are called different: less than two thirds of either set are shared
-
 _KINDS = {
     "seed": "In a target trained again on other samples",
     "probe": "With other probe images",
@@ -44,14 +41,11 @@ def _kind(rows: Sequence[Row], kind: str, method: str) -> str:
     found = _of(rows, kind, method)
     worst = min(found, key=lambda row: value(row, "jaccard") or 0.0)
     jaccard = value(worst, "jaccard") or 0.0
-    verdict = (
-        "stay nearly the same" if jaccard >= _SAME else "differ a lot" if jaccard < _DIFFERENT else "change in part"
-    )
     where = f"{removal(str(worst['degradation']))}, {worst['a']} against {worst['b']}"
-    least = "Jaccard index at least" if len(found) > 1 else "Jaccard index"
+    least = "Jaccard index of at least" if len(found) > 1 else "Jaccard index of"
     return (
-        f"the top sets of {method_label(method)} {verdict} ({least} {number(jaccard)}: {where}; rank correlation of "
-        f"all filters there {number(value(worst, 'spearman'))})"
+        f"{method_label(method)} has a {least} {number(jaccard)} for its top sets ({where}; rank correlation of all "
+        f"filters there {number(value(worst, 'spearman'))})"
     )
 
 
