@@ -3,7 +3,8 @@
 python experiments/figures.py modulation outputs/studies/analyses experiments/modulation
 
 Reads one table of every finished run below the first folder; writes <figure>.png (the mean, and each seed) and
-<figure>.csv (mean, 95 % t-interval over the seeds, value of each seed) into the second.
+<figure>.csv (mean, 95 % t-interval over the seeds, value of each seed) into the second. Rows of dots show the interval
+as a bar, cut to the axis; lines show each seed, since bands of several lines would cover each other.
 """
 
 import sys
@@ -178,12 +179,14 @@ def rows(plot: Plot, found: dict[str, dict[Key, dict[int, float]]]) -> Iterator[
         for key, seeds in of_name.items():
             one = estimate(seeds.values())
             assert one is not None
-            numbers = {"mean": one.mean, "low": one.low, "high": one.high} | {f"seed {s}": v for s, v in seeds.items()}
+            numbers = {"mean": one.mean, "low": one.low, "high": one.high}
+            numbers |= {f"seed {s}": v for s, v in seeds.items()}
             rounded = {k: None if v is None else float(f"{v:.6g}") for k, v in numbers.items()}
             yield {
                 **{c: k for c, k in zip(columns, key, strict=True) if c != "all"},
                 "value": name,
                 "n": one.n,
+                "interval": None if one.low is None else "t",
                 **rounded,
             }
 
@@ -239,6 +242,10 @@ def _dots(axes: Axes, plot: Plot, found: Any, colours: Sequence[str], places: Se
         height = places.index(place) + apart * (index - (len(colours) - 1) / 2)
         values = list(seeds.values())
         axes.plot(values, [height] * len(values), ".", color=_colour(plot, index), alpha=0.5, markersize=6)
+        one = estimate(values)
+        if one is not None and one.low is not None and one.high is not None:
+            ends = np.clip([one.low, one.high], *(plot.span or (-np.inf, np.inf)))
+            axes.plot(ends, [height] * 2, color=_colour(plot, index), alpha=0.3, linewidth=2.2, solid_capstyle="butt")
         axes.plot([np.mean(values)], [height], "|", color=_colour(plot, index), markersize=9, markeredgewidth=2)
     axes.set_ylim(len(places) - 0.5, -0.5)
     if plot.span is not None:

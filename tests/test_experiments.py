@@ -128,6 +128,7 @@ def test_a_figure_of_lines_and_its_numbers(figures, tmp_path):
     half = 4.302653 / 3**0.5  # Student's t for two degrees of freedom, s = 1
     assert float(psnr["mean"]) == 21
     assert (float(psnr["low"]), float(psnr["high"])) == pytest.approx((21 - half, 21 + half), abs=1e-3)
+    assert (psnr["n"], psnr["interval"]) == ("3", "t")
     assert [psnr[f"seed {seed}"] for seed in range(3)] == ["20.0", "21.0", "22.0"]
     assert (tmp_path / "modulation.png").stat().st_size > 1000
 
@@ -160,6 +161,21 @@ def test_seeds_within_a_table_are_seeds(figures, tmp_path):
     assert (one["seed 0"], one["seed 1"], one["n"]) == ("20.0", "21.0", "2")
     assert (two["seed 0"], two["seed 1"]) == ("19.0", "18.0")
     assert (difference["seed 0"], difference["seed 1"], difference["mean"]) == ("1.0", "3.0", "2.0")
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_dots_have_a_bar_of_the_t_interval_cut_to_the_axis(figures, seeds):
+    """0.4, 0.5 and 0.6 with s = 0.1; 0.8, 0.9 and 1.0 reach beyond the end of the axis, 1.02. One seed: no bar."""
+    plot, half = figures.PLOTS["prediction"], 4.302653 * 0.1 / 3**0.5
+    found = {
+        ("accuracy", "", method): {seed: start + seed / 10 for seed in range(seeds)}
+        for method, start in (("overlap", 0.4), ("linear_probe", 0.8))
+    }
+    (axes,) = figures.draw(plot, found).axes
+    bars = [line.get_xdata().tolist() for line in axes.lines if line.get_linewidth() == 2.2]
+    expected = [[0.5 - half, 0.5 + half], [0.9 - half, 1.02]] if seeds == 3 else []
+    assert bars == [pytest.approx(ends, abs=1e-6) for ends in expected]
+    assert {row["interval"] for row in figures.rows(plot, {"value": found})} == {"t" if seeds == 3 else None}
 
 
 def test_the_tables_of_the_figures_are_tables_of_runs(figures):
