@@ -66,7 +66,7 @@ def test_a_single_integral_computes_without_it(seen):
 
 @pytest.mark.usefixtures("tf32")
 def test_the_choice_of_the_caller_is_back_also_after_an_error():
-    with pytest.raises(ZeroDivisionError), full_precision():
+    with pytest.raises(ZeroDivisionError), full_precision():  # noqa: PT012
         assert allowed() == (False, False)
         _ = 1 / 0
     assert allowed() == (True, True)
