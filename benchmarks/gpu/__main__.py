@@ -153,15 +153,17 @@ def one_part(asked: argparse.Namespace) -> int:
         speed.run(sizes, asked.device, asked.data, results)
     else:
         own = study.Study(asked.work, asked.out, asked.device, asked.data, sizes)
-        study.run(own, results, rate(results), asked.seconds)
+        study.run(own, results, rate(results, sizes.workers), asked.seconds)
     return 0
 
 
-def rate(results: Results) -> float:
-    """Steps a second that the part speed has measured; a careful guess where it has not."""
+def rate(results: Results, workers: int) -> tuple[float, int]:
+    """Steps a second that the part speed has measured, with or without workers; a careful guess where it has not."""
     rows = results.read()["parts"].get("speed", {"rows": []})["rows"]
-    found = [row["value"] for row in rows if row["what"] == "training, ours: steps a second"]
-    return float(found[0]) if found else 40.0
+    known = {row["what"]: row["value"] for row in rows}
+    names = {"training, ours: steps a second": 0, f"training, ours, {workers} workers: steps a second": workers}
+    found = [(float(known[name]), count) for name, count in names.items() if name in known]
+    return max(found, default=(40.0, 0))
 
 
 if __name__ == "__main__":

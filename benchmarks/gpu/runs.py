@@ -133,9 +133,8 @@ def killed(place: Place, results: Results) -> None:
     complete(place, "killed", DETERMINISTIC)
     log = (place.run("killed") / "run.log").read_text(encoding="utf-8")
     lines = [line for line in log.splitlines() if "goes on from the checkpoint" in line]
-    results.add(
-        "a killed training goes on", lines[-1][-60:] if lines else "it began again", "", OK if lines else FAILED
-    )
+    said = lines[-1].partition(": ")[2] if lines else "it began again"
+    results.add("a killed training", said, "goes on", OK if lines else FAILED)
     same_bits(results, "a killed training to a whole one", place, "killed")
 
 

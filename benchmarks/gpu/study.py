@@ -4,6 +4,7 @@ The command is read from the study's run.sh. Weights are copied out as soon as t
 cut short leaves networks that everything else can be done with on a processor.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -55,14 +56,14 @@ class Study:
         """The run folder."""
         return self.folder / "run"
 
-    def arguments(self, iterations: tuple[int, int]) -> list[str]:
+    def arguments(self, iterations: tuple[int, int], workers: int = 0) -> list[str]:
         """Those of run.sh, and what the time and the machine decide."""
         own = command({**os.environ, "DATA": str(self.data)})
         if self.data is None:
             own = [one for one in own if not one.startswith("data")] + ["data=embedded", "data.test_crops=1"]
         for phase, count in zip(("baseline", "target"), iterations, strict=True):
             own += [f"training.{phase}.{name}={count}" for name in ("iterations", "restart_every")]
-        own += [f"training.validate_every={max(iterations)}", *self.sizes.study]
+        own += [f"training.validate_every={max(iterations)}", f"training.workers={workers}", *self.sizes.study]
         return [
             *own,
             f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
@@ -88,15 +89,14 @@ def plan(rate: float, seconds: float) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def run(study: Study, results: Results, rate: float, seconds: float) -> None:
-    """The study, until it is done or the time is over."""
+def run(study: Study, results: Results, rate: tuple[float, int], seconds: float) -> None:
+    """The study, until it is done or the time is over; `rate` is steps a second and with how many workers."""
     end = time.monotonic() + seconds
-    iterations = plan(rate, seconds)
+    iterations = plan(rate[0], seconds)
     results.add("iterations of baseline and target", f"{iterations[0]} + {iterations[1]}")
-    results.add("chosen for a rate of steps a second", rate)
-    results.add("and for seconds", seconds)
+    results.add("chosen for steps a second", f"{rate[0]:.1f}, with {rate[1]} workers, {seconds:.0f} s in all")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations)]
+    arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations, rate[1])]
     print("  " + shlex.join(arguments[1:]), flush=True)
     process = subprocess.Popen(arguments, env=environment, cwd=ROOT)
     while process.poll() is None and time.monotonic() < end:
@@ -152,8 +152,6 @@ def archive(path: Path, files: Sequence[Path], root: Path) -> int:
 
 def headlines(study: Study, results: Results) -> None:
     """The metrics that the study's page speaks of."""
-    import json
-
     path = study.run / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for key, value in metrics.items():
@@ -163,8 +161,6 @@ def headlines(study: Study, results: Results) -> None:
 
 def stage(study: Study) -> str:
     """What the run is doing."""
-    import json
-
     try:
         found = json.loads((study.run / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
