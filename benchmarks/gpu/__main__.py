@@ -11,15 +11,17 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from benchmarks.gpu import missing
 from benchmarks.gpu.results import Results, failures, table
 
 PARTS = ("correct", "runs", "speed", "study")
-SHARES = {"correct": 0.18, "runs": 0.2, "speed": 0.22}
+SHARES = {"correct": 0.18, "runs": 0.16, "speed": 0.2}
 """Of the time, at most; the study has what is left."""
 LAST = 10.0
-"""Seconds before the end in which nothing is started."""
+"""Seconds before the end in which nothing runs."""
+GRACE = 5.0
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -72,7 +74,7 @@ def main(given: list[str] | None = None) -> int:
             limit = min(left, SHARES.get(part, 1.0) * 60 * asked.minutes)
             started, state = time.monotonic(), "out of time"
             if limit > 0:
-                state = in_process(asked, part, limit, Path(work), log)
+                state = in_process(command(asked, part, limit, Path(work)), limit, log)
             Results(results.path, part).note(state=state, seconds=round(time.monotonic() - started, 1))
             text = table(results.read())
             (asked.out / "table.md").write_text(text, encoding="utf-8")
@@ -98,38 +100,44 @@ def about(asked: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def in_process(asked: argparse.Namespace, part: str, limit: float, work: Path, log: object) -> str:
-    """Run a part in a process group of its own, its output to the console and to the log; how it ended."""
-    command = [sys.executable, "-u", "-m", "benchmarks.gpu", "--part", part, "--seconds", f"{limit:.1f}"]
-    command += ["--device", asked.device, "--out", str(asked.out), "--work", str(work / part)]
-    command += (["--data", str(asked.data)] if asked.data else []) + (["--quick"] if asked.quick else [])
+def command(asked: argparse.Namespace, part: str, limit: float, work: Path) -> list[str]:
+    """Of a part in a process of its own."""
+    found = [sys.executable, "-u", "-m", "benchmarks.gpu", "--part", part, "--seconds", f"{limit:.1f}"]
+    found += ["--device", asked.device, "--out", str(asked.out), "--work", str(work / part)]
+    return found + (["--data", str(asked.data)] if asked.data else []) + (["--quick"] if asked.quick else [])
+
+
+def in_process(command: list[str], limit: float, log: BinaryIO) -> str:
+    """Run a command in a process group of its own, its output to the console and to the log; how it ended.
+
+    After so many seconds, and a few more for a part that looks at the clock itself, it is killed with all that it has
+    started.
+    """
     paths = [str(missing.ROOT / "src"), str(missing.ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    process = subprocess.Popen(
-        command, cwd=missing.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
+    how = {"cwd": missing.ROOT, "env": environment, "start_new_session": True}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
     reader = threading.Thread(target=copy, args=(process.stdout, log), daemon=True)
     reader.start()
     try:
-        process.wait(limit + 5)  # a part that looks at the clock itself may end by itself
+        process.wait(limit + GRACE)
     except subprocess.TimeoutExpired:
         return "out of time"
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # also what the part has started
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(5)
     return "done" if process.returncode == 0 else "crashed"
 
 
-def copy(source: object, log: object) -> None:
+def copy(source: BinaryIO, log: BinaryIO) -> None:
     """Every line, as soon as it is there."""
-    for line in source:  # type: ignore[attr-defined]
+    for line in source:
         sys.stdout.write(line.decode(errors="replace"))
         sys.stdout.flush()
-        log.write(line)  # type: ignore[attr-defined]
-        log.flush()  # type: ignore[attr-defined]
+        log.write(line)
+        log.flush()
 
 
 def one_part(asked: argparse.Namespace) -> int:
@@ -153,17 +161,19 @@ def one_part(asked: argparse.Namespace) -> int:
         speed.run(sizes, asked.device, asked.data, results)
     else:
         own = study.Study(asked.work, asked.out, asked.device, asked.data, sizes)
-        study.run(own, results, rate(results, sizes.workers), asked.seconds)
+        start = time.monotonic()
+        known = rate(results, sizes.workers) or (speed.steps_a_second(asked.device, sizes, asked.data), 0)
+        study.run(own, results, known, asked.seconds - (time.monotonic() - start))
     return 0
 
 
-def rate(results: Results, workers: int) -> tuple[float, int]:
-    """Steps a second that the part speed has measured, with or without workers; a careful guess where it has not."""
+def rate(results: Results, workers: int) -> tuple[float, int] | None:
+    """Steps a second that the part speed has measured, the better of without and with workers; None if it has not."""
     rows = results.read()["parts"].get("speed", {"rows": []})["rows"]
     known = {row["what"]: row["value"] for row in rows}
     names = {"training, ours: steps a second": 0, f"training, ours, {workers} workers: steps a second": workers}
     found = [(float(known[name]), count) for name, count in names.items() if name in known]
-    return max(found, default=(40.0, 0))
+    return max(found, default=None)
 
 
 if __name__ == "__main__":

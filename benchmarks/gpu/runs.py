@@ -3,6 +3,7 @@
 The runs are tiny: what is looked at is whether they end, and whether the bits are the same.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -140,7 +141,8 @@ def killed(place: Place, results: Results) -> None:
 
 def complete(place: Place, name: str, *more: str) -> None:
     """Run the command line in this process; RuntimeError if it fails or leaves a file out."""
-    code = main(place.arguments(name, *more))
+    with (place.folder / f"{name}.txt").open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        code = main(place.arguments(name, *more))
     lacking = [file for file in FILES if not (place.run(name) / file).is_file()]
     if code or lacking:
         raise RuntimeError(f"the run {name} ended with {code}" + (f" and without {lacking}" if lacking else ""))

@@ -39,8 +39,8 @@ class Sizes:
     image: tuple[int, int] = (64, 60)
     points: int = 8
     tiled: int = 192
-    memory: float = 0.25
-    compiled: tuple[str, ...] = ("default", "reduce-overhead")
+    memory: float = 0.4
+    compiled: tuple[str, ...] = ("reduce-overhead",)
     iterations: tuple[int, int] = (300, 100)
     checkpoint: int = 25
     run_network: tuple[str, ...] = ("network=srresnet_small",)
@@ -72,7 +72,6 @@ QUICK = Sizes(
     points=3,
     tiled=80,
     memory=0.001,
-    compiled=("reduce-overhead",),
     iterations=(40, 12),
     checkpoint=5,
     run_network=_TINY,

@@ -1,9 +1,10 @@
 """Part speed: training and attribution of the full network, against plain ways and against the device's own rate."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -23,7 +24,7 @@ from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.config import Settings
 
 
-def run(sizes: Sizes, device: str, data: object, results: Results) -> None:
+def run(sizes: Sizes, device: str, data: Path | None, results: Results) -> None:
     """All measurements; the training rate first, since the study asks for it."""
     shape = f"training.batch_size={sizes.batch}", f"training.patch_size={sizes.patch}"
     settings = partial(settings_of, device, *sizes.network, *photographs(data), *shape)
@@ -31,6 +32,16 @@ def run(sizes: Sizes, device: str, data: object, results: Results) -> None:
     results.attempt("the device's rate", lambda: rates(sizes, device, results))
     results.attempt("attribution", lambda: attribution(sizes, device, results))
     results.attempt("memory", lambda: memory(sizes, device, results))
+    results.attempt("compiled", lambda: compiled(sizes, device, results))
+
+
+def steps_a_second(device: str, sizes: Sizes, data: Path | None) -> float:
+    """The rate of a training of ours alone, for a study that runs without the other measurements."""
+    shape = f"training.batch_size={sizes.batch}", f"training.patch_size={sizes.patch}"
+    own = settings_of(device, *sizes.network, *photographs(data), *shape)
+    clock = Rate(sizes.warm_up)
+    training._train(own, data_of(own), sizes.steps + sizes.warm_up, clock)
+    return 1 / clock.seconds
 
 
 def training_rate(settings: Callable[..., Settings], sizes: Sizes, device: str, results: Results) -> None:
@@ -106,26 +117,16 @@ def attribution(sizes: Sizes, device: str, results: Results) -> None:
         taken = on_host(partial(_scores, case, rule, compute), sizes.repeats, warm_up=1)
         results.add(f"{what}: seconds", taken)
         results.add(f"{what}: times as fast as the published algorithm", plain_seconds / taken)
-    evaluations(case, sizes, device, results)
+    evaluations(case, PLAIN, sizes, results)
 
 
-def evaluations(case: Case, sizes: Sizes, device: str, results: Results) -> None:
-    """One gradient evaluation: its rate in each precision, and what the knobs do to it."""
+def evaluations(case: Case, ways: Mapping[str, Compute], sizes: Sizes, results: Results) -> None:
+    """One gradient evaluation in several ways: its milliseconds and its rate."""
     image = case.probe[0]
     like = next(iter(case.target.values()))
     lr, hr = image.lr[case.degradations[0]][None].to(like), image.hr[None].to(like)
     work = operations(lambda: list(LossPath(case.network, case.baseline, case.target, lr, hr).gradients([0.5])))
-    ways = {
-        "float32": Compute(),
-        "bfloat16": Compute(torch.bfloat16),
-        "float32, 4 points together": Compute(together=4),
-        "bfloat16, 4 points together": Compute(torch.bfloat16, together=4),
-        **{f"float32, compiled, {mode}": Compute(compile=mode) for mode in sizes.compiled},
-        **{f"bfloat16, compiled, {mode}": Compute(torch.bfloat16, compile=mode) for mode in sizes.compiled},
-    }
     alphas = [k / 10 for k in range(1, 9)]
-    for name, compute in ways.items():
-        results.attempt(f"gradient evaluation, {name}", lambda n=name, c=compute: measure(n, c))
 
     def measure(name: str, compute: Compute) -> None:
         path = LossPath(case.network, case.baseline, case.target, lr, hr, compute)
@@ -133,6 +134,29 @@ def evaluations(case: Case, sizes: Sizes, device: str, results: Results) -> None
             taken = on_host(lambda: [None for _ in path.gradients(alphas)], max(2, sizes.repeats)) / len(alphas)
         results.add(f"gradient evaluation, {name}: ms", 1000 * taken)
         results.add(f"gradient evaluation, {name}: TFLOP/s", work / taken / 1e12)
+
+    for name, compute in ways.items():
+        results.attempt(f"gradient evaluation, {name}", partial(measure, name, compute))
+
+
+PLAIN = {
+    "float32": Compute(),
+    "bfloat16": Compute(torch.bfloat16),
+    "float32, 4 points together": Compute(together=4),
+    "bfloat16, 4 points together": Compute(torch.bfloat16, together=4),
+}
+
+
+def compiled(sizes: Sizes, device: str, results: Results) -> None:
+    """The same with a compiled network; last, since compiling takes the longest."""
+    case = random_case(settings_of(device, *sizes.network), [sizes.timed_image])
+    kinds = {"bfloat16": torch.bfloat16, "float32": None}
+    ways = {
+        f"{name}, compiled, {mode}": Compute(autocast, compile=mode)
+        for mode in sizes.compiled
+        for name, autocast in kinds.items()
+    }
+    evaluations(case, ways, sizes, results)
 
 
 def memory(sizes: Sizes, device: str, results: Results) -> None:
