@@ -128,6 +128,8 @@ def in_process(command: list[str], limit: float, log: BinaryIO) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(5)
+        if process.stdout is not None and not reader.is_alive():
+            process.stdout.close()
     return "done" if process.returncode == 0 else "crashed"
 
 

@@ -9,8 +9,8 @@ from shutil import which
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("train", "probe", "test")
-NOT_NEEDED = ("wandb", "imagecodecs")
-"""Dependencies that nothing here imports: there is no W&B and no 16-bit PNG."""
+NOT_NEEDED = ("wandb",)
+"""Dependencies that nothing here imports."""
 
 
 def missing(device: str, data: Path | None) -> list[str]:
