@@ -25,6 +25,7 @@ from benchmarks.gpu.timing import on_device, on_host
 from benchmarks.measuring import ROOT
 from faig_lab.attribution import full_precision
 from faig_lab.config import check, compose, rules
+from faig_lab.config.arguments import normalise
 
 CHECKS = [name for name in correct.CHECKS if name != "compiled"]  # a compiler takes half a minute
 
@@ -201,17 +202,15 @@ def test_tf32_is_allowed_only_where_it_is_asked_for():
 # The command line
 
 
-def test_its_runs_compose_and_pass_the_check(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("device", "accelerator"), [("cpu", "cpu"), ("cuda", "gpu")])
+def test_its_runs_compose_and_pass_the_check(device, accelerator, tmp_path, monkeypatch):
     monkeypatch.setattr(rules, "check_files", lambda settings: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for device in ("cpu", "cuda"):
-        for data in (None, tmp_path):
-            place = runs.Place(tmp_path, device, data, FULL)
-            given = [one for one in place.arguments("first", runs.DETERMINISTIC) if not one.startswith("hydra.")]
-            settings = check(compose([one.removeprefix("+experiment").replace("=", "experiment=", 1)
-                                      if one.startswith("+experiment") else one for one in given]))  # fmt: skip
-            assert settings.trainer.accelerator == ("gpu" if device == "cuda" else "cpu")
-            assert settings.trainer.deterministic is True
+    place = runs.Place(tmp_path, device, tmp_path if device == "cuda" else None, FULL)
+    given = normalise(place.arguments("first", runs.DETERMINISTIC))
+    settings = check(compose([one for one in given if not one.startswith("hydra.")]))
+    assert settings.trainer.accelerator == accelerator
+    assert settings.trainer.deterministic is True
 
 
 def test_differences_of_runs_are_found(tmp_path):
@@ -265,8 +264,7 @@ def test_the_study_is_the_command_of_its_page(tmp_path, monkeypatch):
     own = study.Study(tmp_path / "work", tmp_path / "out", "cpu", tmp_path / "my photos", FULL)
     given = own.arguments((700, 400), 3)
     assert given[0] == "+experiment=blur_noise_paper"
-    last = {one.partition("=")[0].lstrip("+"): one.partition("=")[2] for one in given if not one.startswith("hydra")}
-    settings = check(compose([f"{n}={v!r}" if " " in v else f"{n}={v}" for n, v in last.items()]))
+    settings = check(compose([one for one in normalise(given) if not one.startswith("hydra.")]))
     assert settings.data["train_dir"] == str(tmp_path / "my photos" / "train")
     assert (settings.training.baseline.iterations, settings.training.target.restart_every) == (700, 400)
     assert settings.network == {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 64, "blocks": 16}
