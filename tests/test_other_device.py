@@ -15,6 +15,8 @@ import faig_lab
 from faig_lab import build
 from faig_lab.__main__ import main
 from faig_lab.attribution import Adaptive, Compute, Problem, methods, quadrature
+from faig_lab.attribution.barrier import profile
+from faig_lab.attribution.curve import train_middle
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet, TwoBranchSRResNet, apply_patches, make_patch
 from faig_lab.steps import feasible, kept, provenance
@@ -106,6 +108,19 @@ def test_every_method_gives_the_scores_of_the_processor(kind, rule, compute):
             found = getattr(methods, name)(own)
             assert not isinstance(found, OnDevice)
             torch.testing.assert_close(found, scores, rtol=1e-3, atol=1e-5 * float(scores.abs().max()))
+
+
+def test_the_curve_and_the_barrier_there():
+    network, baseline, target, probe = pair()
+    rule = quadrature("trapezoid", 3)
+    expected = Problem(network, baseline, target, probe, ("blur", "noise"), rule)
+    middle, along = train_middle(expected, 2), profile(expected)
+    with device():
+        own = Problem(network.to(DEVICE), there(baseline), there(target), probe, ("blur", "noise"), rule)
+        for name, value in train_middle(own, 2).items():
+            assert isinstance(value, OnDevice)
+            torch.testing.assert_close(value.cpu(), middle[name], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(profile(own).psnr, along.psnr, rtol=1e-5, atol=1e-5)
 
 
 def test_the_library_on_a_device():
