@@ -69,7 +69,8 @@ def training_rate(settings: Callable[..., Settings], sizes: Sizes, device: str, 
     parts_of_step(own, data, found["ours"], sizes, device, results)
     if importlib.util.find_spec("cv2"):
         for workers in (0, min(sizes.workers * 2, cores())):
-            images = plain.WholeImages([p.pixels for p in data.train], sizes.patch, plan.batch * sizes.plain_steps)
+            some = [p.pixels for p in data.train[:100]]  # each worker gets a copy of its own
+            images = plain.WholeImages(some, sizes.patch, plan.batch * sizes.plain_steps)
             network = random_case(own, [(8, 8)]).build().to(device)
             ends = plain.train(network, images, plan.batch, workers)
             taken = (ends[-1] - ends[len(ends) // 2 - 1]) / (len(ends) - len(ends) // 2)
