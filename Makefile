@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 && command -v $$p && break; done)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help run test slow bench bench-gpu study clean
+.PHONY: help run test slow bench bench-gpu gpu test-gpu study clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,8 @@ help:
 	@echo 'make slow    the slow tests: real runs, building the wheel'
 	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s floor (half an hour);'
 	@echo '             make bench-gpu on a GPU; some parts: make bench ARGS="--parts ab"'
+	@echo 'make gpu     prove, measure and use a GPU in ten minutes: make gpu ARGS="--minutes 9 --data DIR --out DIR";'
+	@echo '             make test-gpu the tests that need one'
 	@echo 'make study   a study of experiments/ from its commands: make study STUDY=blur_noise (minutes to hours)'
 	@echo 'make clean   remove .venv and what the tools left (not outputs/)'
 	@echo 'make help    this'
@@ -48,6 +50,15 @@ bench: $(VENV)/.stamp-dev
 
 bench-gpu:
 	@$(MAKE) --no-print-directory bench DEVICE=cuda
+
+# What a GPU is wanted for, in the minutes that it is there; nothing is installed. With the packages of .venv where it
+# is there, else with those of the machine's own Python.
+HERE = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu:
+	@$(HERE) -m benchmarks.gpu $(ARGS)
+
+test-gpu:
+	PYTHONPATH=src $(HERE) -m pytest -m gpu
 
 # The commands of a study, into outputs/studies, and its tables and figures into experiments/. What is trained stays.
 STUDY ?=

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -279,5 +278,5 @@ def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[
 def cast(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
     """Weights on the compute device in the precision of `attribution.precision`."""
     dtype, _ = PRECISIONS[settings.attribution.precision]
-    move = partial(torch.Tensor.to, device=compute_device(settings), dtype=dtype)
-    return {name: move(value) if value.is_floating_point() else value for name, value in state.items()}
+    device = compute_device(settings)
+    return {n: v.to(device, dtype if v.is_floating_point() else v.dtype) for n, v in state.items()}

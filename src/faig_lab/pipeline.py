@@ -16,7 +16,7 @@ from torch import Tensor
 from faig_lab import ranks
 from faig_lab.analysis import Subject, examples, images_to_show, restoration, restoration_metrics
 from faig_lab.analysis.kept import kept
-from faig_lab.attribution import Attribution, Kept, Problem, State, attribute, save_attribution
+from faig_lab.attribution import Attribution, Kept, Problem, State, attribute, full_precision, save_attribution
 from faig_lab.attribution.barrier import profile
 from faig_lab.attribution.curve import train_middle
 from faig_lab.attribution.shares import share_metrics, share_rows
@@ -57,8 +57,11 @@ log = logging.getLogger(__name__)
 Scoring = Callable[[State], Attribution]
 
 
+@full_precision()
 def run(cfg: DictConfig, folder: Path) -> None:
     """Run what `task` says: a whole study in `folder`, or further analyses or an export of the finished run `run`.
+
+    float32 is float32 throughout, on GPUs too: in training, attribution and judging.
 
     Args:
         cfg: the composed configuration.

@@ -8,7 +8,7 @@ from skimage.color import rgb2ycbcr
 
 from faig_lab.data import PairedImage
 from faig_lab.networks import SRResNet
-from faig_lab.training import METRICS, as_image, bicubic, psnr, quality, restore
+from faig_lab.training import METRICS, as_image, bicubic, metrics, psnr, quality, restore
 from faig_lab.training.metrics import PSNR_CEILING, luma
 
 
@@ -185,3 +185,12 @@ def test_restoring_leaves_the_network_alone(network):
     restore(network, {name: value + 1 for name, value in before.items()}, [image("a", 4, 4)], "clean")
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_no_more_pixels_are_restored_at_once_than_a_gpu_bears():
+    images = [image(name, 6, 5) for name in "abc"]
+    groups = [[0, 1, 2]]
+    found = [list(metrics._batches(images, groups, torch.device(name))) for name in ("cpu", "cuda")]
+    assert found == [[[0, 1, 2]]] * 2
+    large = [image(name, 600, 600) for name in "abcd"]
+    assert [len(b) for b in metrics._batches(large, [range(4)], torch.device("cuda"))] == [2, 2]

@@ -160,7 +160,8 @@ def _study(subject: Subject, pair: Pair, methods: Sequence[str]) -> Subject:
         {n: v.to(like) if v.is_floating_point() else v.to(like.device) for n, v in state.items()}
         for state in (pair.baseline, pair.target)
     )
-    problem = subject.problem.straight(network=pair.network, baseline=baseline, target=target)
+    network = pair.network.to(like.device)  # with what no state holds, buffers that are not saved
+    problem = subject.problem.straight(network=network, baseline=baseline, target=target)
     scores = {name: subject.methods[name](problem) for name in methods}
     return replace(subject, problem=problem, attribution=restoring(scores, problem))
 

@@ -1,7 +1,7 @@
 """Which filters do which job: the path integral over weights and the scores made of it."""
 
 from faig_lab.attribution.adaptive import Adaptive
-from faig_lab.attribution.compute import CompileMode, Compute, State
+from faig_lab.attribution.compute import CompileMode, Compute, State, full_precision
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, integrate
@@ -39,6 +39,7 @@ __all__ = [
     "count_of",
     "discovered",
     "faig_scores",
+    "full_precision",
     "integrate",
     "integrate_probe",
     "load_attribution",

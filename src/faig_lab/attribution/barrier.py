@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from faig_lab.attribution.compute import full_precision
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import LossPath
 from faig_lab.data import CLEAN
@@ -62,6 +63,7 @@ class PathProfile:
         ]
 
 
+@full_precision()
 def profile(problem: Problem) -> PathProfile:
     """Return the PSNR along the problem's path.
 

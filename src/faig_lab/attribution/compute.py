@@ -4,10 +4,11 @@ None of it changes what is computed but for rounding.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -122,6 +123,26 @@ class Compute:
             kept = Compute(self.autocast).output(network, leaves, lr.to(memory_format=memory_format(lr, self.autocast)))
         del kept
         return sum(storages.values())
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Let GPUs compute what is in float32 in float32; also a decorator.
+
+    PyTorch lets cuDNN convolve float32 in TF32, with 10 bits of mantissa in place of 23. Autocast is not affected. A
+    precision that the caller has chosen by PyTorch's newer interface (`fp32_precision`) stays.
+    """
+    before: list[tuple[Any, bool]] = []
+    places: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
+    for flags in places:
+        with suppress(RuntimeError):  # raised where the newer interface was used
+            before.append((flags, flags.allow_tf32))
+            flags.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for flags, allowed in before:
+            flags.allow_tf32 = allowed
 
 
 DEFAULT = Compute()

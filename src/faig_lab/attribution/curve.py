@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.compute import Compute, State, in_format, memory_format
+from faig_lab.attribution.compute import Compute, State, full_precision, in_format, memory_format
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import squared_error
 from faig_lab.attribution.weight_paths import Bezier
@@ -22,6 +22,7 @@ _RATE = 0.1
 """Adam's learning rate in units of each tensor's root mean square change between the networks."""
 
 
+@full_precision()
 def train_middle(
     problem: Problem, steps: int = 300, progress: Callable[[str], None] | None = None
 ) -> dict[str, Tensor]:

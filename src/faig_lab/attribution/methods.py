@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
-from faig_lab.attribution.compute import DEFAULT, Compute, State, in_format, memory_format
+from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
@@ -166,6 +166,7 @@ def fisher(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     return faig_scores(problem.at_target.squared / 2, contrast)[None]
 
 
+@full_precision()
 def input_gradients(problem: Problem) -> Tensor:
     """Input-space integrated gradients read on the weights (the authors' IG rival, §4).
 

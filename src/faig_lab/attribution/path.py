@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
-from faig_lab.attribution.compute import DEFAULT, Compute, State, in_format, memory_format
+from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
 from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, path_through
@@ -155,6 +155,9 @@ class LossPath:
             with torch.enable_grad():
                 loss = self._loss(leaves, lr, hr, tile)
                 gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            if self.compute.compile is not None and len(self._tiles) > 1:
+                # The next tile may replay the same CUDA graph, which writes its gradients into the same memory.
+                gradients = tuple(gradient.clone() for gradient in gradients)
             return [loss.detach()], [dict(zip(leaves, gradients, strict=True))]
         stacked = {name: torch.stack([point[name] for point in points]) for name in self.difference}
         evaluate_all = vmap(grad_and_value(self._loss), in_dims=(0, None, None, None))
@@ -182,6 +185,7 @@ def _added(tiles: Iterable[Evaluated]) -> Evaluated:
     return losses, gradients
 
 
+@full_precision()
 def integrate(
     network: nn.Module,
     baseline: State,

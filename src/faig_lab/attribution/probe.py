@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Effort, Judge, integrate_together
-from faig_lab.attribution.compute import DEFAULT, Compute, State
+from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap
@@ -115,6 +115,7 @@ class ProbeIntegral:
         ]
 
 
+@full_precision()
 def integrate_probe(
     network: nn.Module,
     baseline: State,

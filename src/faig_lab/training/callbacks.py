@@ -47,6 +47,8 @@ class ExponentialAverage(WeightAveraging):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the weights: by now they are where they stay."""
         assert self._average_model is not None
+        # Lightning made the average before the module went to its device.
+        self._average_model.to(pl_module.device)
         self._averages = list(self._average_model.module.parameters())
         self._current = list(pl_module.parameters())
         self._has_buffers = next(pl_module.buffers(), None) is not None
@@ -166,7 +168,7 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The record so far, for a checkpoint."""
-        return {"rows": list(self.rows), "losses": torch.stack(self._losses) if self._losses else None}
+        return {"rows": list(self.rows), "losses": self._stacked() if self._losses else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the record of a checkpoint; its rows are told again."""
@@ -176,10 +178,14 @@ class History(Callback):
             for row in self.rows:
                 self.on_row(row)
 
+    def _stacked(self) -> Tensor:
+        """The losses since the last row, on the device; those of a checkpoint were read to the CPU."""
+        device = self._losses[-1].device
+        return torch.stack([loss.to(device) for loss in self._losses])
+
     def _add(self, trainer: pl.Trainer, measured: Row) -> None:
         """One more row."""
-        device = self._losses[-1].device
-        loss = torch.stack([loss.to(device) for loss in self._losses]).mean()
+        loss = self._stacked().mean()
         row = {
             "step": float(trainer.global_step),
             "loss": float(trainer.strategy.reduce(loss, reduce_op="mean")),  # over all ranks

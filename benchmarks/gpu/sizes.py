@@ -1,0 +1,106 @@
+"""How large everything is: on a GPU, and for a look whether it runs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of images are LR pixels.
+
+    Attributes:
+        network: settings of the network.
+        image: height and width of what is attributed.
+        points: of its path.
+        tiled: side of the image that is cut into tiles.
+        memory: attribution.memory for it, in GB.
+        compiled: modes of torch.compile.
+        iterations: of baseline and target in the runs of the command line.
+        checkpoint: steps between their checkpoints.
+        run_network: settings of their network.
+        workers: processes that cut patches.
+        product: side of the matrices that are multiplied.
+        patch: HR pixels of a training patch.
+        batch: patches.
+        steps: training steps that are timed.
+        plain_steps: of the plain loop.
+        warm_up: steps before them.
+        pair: steps of baseline and target of the networks whose attribution is timed.
+        timed_image: height and width of what they are attributed on.
+        reference: midpoints of the reference.
+        authors: points of the published algorithm.
+        timed_points: of these, so many are timed.
+        tried: points of Gauss–Legendre.
+        repeats: of a timing.
+        memory_images: sides of the images whose memory is measured.
+        study: settings of the study beside its own; {} for the study itself.
+    """
+
+    network: tuple[str, ...] = ("network=srresnet",)
+    image: tuple[int, int] = (64, 60)
+    points: int = 8
+    tiled: int = 192
+    memory: float = 0.4
+    compiled: tuple[str, ...] = ("reduce-overhead",)
+    iterations: tuple[int, int] = (300, 100)
+    checkpoint: int = 25
+    run_network: tuple[str, ...] = ("network=srresnet_small",)
+    workers: int = 4
+    product: int = 8192
+    patch: int = 64
+    batch: int = 16
+    steps: int = 200
+    plain_steps: int = 15
+    warm_up: int = 20
+    pair: int = 300
+    timed_image: tuple[int, int] = (78, 66)
+    reference: int = 200
+    authors: int = 100
+    timed_points: int = 10
+    tried: tuple[int, ...] = (4, 6, 8, 12, 16)
+    repeats: int = 5
+    memory_images: tuple[int, ...] = (64, 128, 256)
+    study: tuple[str, ...] = ()
+
+
+FULL = Sizes()
+
+_TINY = ("network=srresnet_small", "network.features=4", "network.blocks=1")
+
+QUICK = Sizes(
+    network=_TINY,
+    image=(14, 12),
+    points=3,
+    tiled=80,
+    memory=0.001,
+    iterations=(40, 12),
+    checkpoint=5,
+    run_network=_TINY,
+    workers=2,
+    product=128,
+    patch=16,
+    batch=2,
+    steps=8,
+    plain_steps=2,
+    warm_up=2,
+    pair=8,
+    timed_image=(12, 10),
+    reference=24,
+    authors=12,
+    timed_points=2,
+    tried=(2, 4),
+    repeats=1,
+    memory_images=(16, 32),
+    study=(
+        *_TINY,
+        "training.batch_size=2",
+        "training.patch_size=32",
+        "data.probe_crop=32",
+        "data.probe_crops=1",
+        "data.test_crop=32",
+        "data.test_crops=1",
+        "attribution.points=3",
+        "attribution.methods.random.draws=2",
+        "analysis.studies.masking.resamples=20",
+        "analysis.percents=[1,10]",
+    ),
+)

@@ -1,0 +1,168 @@
+"""Part study: experiments/full_size by its own command, with as many iterations as the time allows.
+
+The command is read from the study's run.sh. Weights are copied out as soon as they are there, so that a study that is
+cut short leaves networks that everything else can be done with on a processor.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.gpu.results import FAILED, OK, Results
+from benchmarks.gpu.sizes import Sizes
+from benchmarks.measuring import ROOT
+
+SCRIPT = ROOT / "experiments" / "full_size" / "run.sh"
+BASELINE = 0.6
+"""Share of the iterations that the baseline gets."""
+TRAINING = 0.62
+"""Share of the time that is left for training; the rest is for starting, attribution, judging and the report."""
+CARE = 0.9
+"""Of the measured rate: validations and checkpoints are not in it."""
+KEYS = ("psnr/", "removed/", "specificity/", "isolation/", "completeness_gap/")
+LARGEST = 15 * 2**20
+"""Bytes of a file that comes back from a machine that is lent."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where the study runs.
+
+    Args:
+        folder: for the run and its store.
+        out: for what is kept.
+        device: "cpu" or "cuda".
+        data: photographs, or None for the embedded ones.
+        sizes: how large.
+    """
+
+    folder: Path
+    out: Path
+    device: str
+    data: Path | None
+    sizes: Sizes
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.folder / "run"
+
+    def arguments(self, iterations: tuple[int, int], workers: int = 0) -> list[str]:
+        """Those of run.sh, and what the time and the machine decide."""
+        own = command({**os.environ, "DATA": str(self.data)})
+        if self.data is None:
+            own = [one for one in own if not one.startswith("data")] + ["data=embedded", "data.test_crops=1"]
+        for phase, count in zip(("baseline", "target"), iterations, strict=True):
+            own += [f"training.{phase}.{name}={count}" for name in ("iterations", "restart_every")]
+        own += [f"training.validate_every={max(iterations)}", f"training.workers={workers}", *self.sizes.study]
+        return [
+            *own,
+            f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
+            f"store={self.folder / 'store'}",
+            f"hydra.run.dir={self.run}",
+        ]
+
+
+def command(environment: Mapping[str, str]) -> list[str]:
+    """The arguments of the study's first run, as `make study` would give them."""
+    text = SCRIPT.read_text(encoding="utf-8").replace("\\\n", " ")
+    line = next(line for line in text.splitlines() if line.startswith("python -m faig_lab "))
+    for name, value in environment.items():
+        line = line.replace(f"${name}/", f"{shlex.quote(value)}/")
+    return shlex.split(line)[3:]
+
+
+def plan(rate: float, seconds: float) -> tuple[int, int]:
+    """Iterations of baseline and target in so many seconds, at a rate of so many a second; hundreds where there are."""
+    total = max(8.0, rate * CARE * TRAINING * seconds)
+    unit = 100 if total >= 1000 else 1
+    found = [max(1, int(total * share) // unit) * unit for share in (BASELINE, 1 - BASELINE)]
+    return found[0], found[1]
+
+
+def run(study: Study, results: Results, rate: tuple[float, int], seconds: float) -> None:
+    """The study, until it is done or the time is over; `rate` is steps a second and with how many workers."""
+    end = time.monotonic() + seconds
+    iterations = plan(rate[0], seconds)
+    results.add("iterations of baseline and target", f"{iterations[0]} + {iterations[1]}")
+    results.add("chosen for steps a second", f"{rate[0]:.1f}, with {rate[1]} workers, {seconds:.0f} s in all")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+    arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations, rate[1])]
+    print("  " + shlex.join(arguments[1:]), flush=True)
+    process = subprocess.Popen(arguments, env=environment, cwd=ROOT)
+    while process.poll() is None and time.monotonic() < end:
+        keep_weights(study)
+        time.sleep(0.2)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        results.add("the study ended in time", f"stopped in stage {stage(study)}", "done", FAILED)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    else:
+        state = OK if process.returncode == 0 else FAILED
+        results.add("the study ended in time", f"exit code {process.returncode}", "0", state)
+    keep_weights(study)
+    keep_tables(study, results)
+    headlines(study, results)
+
+
+def keep_weights(study: Study) -> None:
+    """Copy weights that are there; each is written at once, so that none is half there."""
+    for name in ("baseline", "target"):
+        for suffix in (".pt", ".yaml"):
+            path, copy = study.run / "weights" / f"{name}{suffix}", study.folder / f"full_size_{name}{suffix}"
+            copy = study.out / copy.name if suffix == ".pt" else copy
+            if path.is_file() and not copy.is_file():
+                shutil.copyfile(path, copy)
+                print(f"  kept {copy.name}", flush=True)
+
+
+def keep_tables(study: Study, results: Results) -> None:
+    """What the run left, as one archive without weights and scores, and the scores in another one if not too large."""
+    files = sorted(path for path in study.run.rglob("*") if path.is_file() and ".hydra" not in path.parts)
+    scores = [path for path in files if path.name == "scores.npz"]
+    others = [path for path in files if path.suffix != ".pt" and path not in scores]
+    for name, chosen in (("full_size.zip", others), ("full_size_scores.zip", scores)):
+        if chosen:
+            size = archive(study.out / name, chosen, study.run)
+            state = "kept" if size <= LARGEST else "too large, left out"
+            results.add(f"{name}: MB", f"{size / 1e6:.1f}, {state}")
+            if size > LARGEST:
+                (study.out / name).unlink()
+
+
+def archive(path: Path, files: Sequence[Path], root: Path) -> int:
+    """Write a zip file and return its size in bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for one in files:
+            file.write(one, one.relative_to(root))
+    return path.stat().st_size
+
+
+def headlines(study: Study, results: Results) -> None:
+    """The metrics that the study's page speaks of."""
+    path = study.run / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for key, value in metrics.items():
+        if key.startswith(KEYS):
+            results.add(key, value)
+
+
+def stage(study: Study) -> str:
+    """What the run is doing."""
+    try:
+        found = json.loads((study.run / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "start"
+    return str(found.get("stage", "start"))

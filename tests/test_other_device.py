@@ -1,0 +1,188 @@
+"""A whole run with attribution and all analyses on a device that is not the processor: nothing is mixed.
+
+No machine with a GPU is needed: see pretend_device. Training is Lightning's, on the processor; what it yields goes to
+the device as it would to a GPU.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pretend_device import DEVICE, OnDevice, device
+
+import faig_lab
+from faig_lab import build
+from faig_lab.__main__ import main
+from faig_lab.attribution import Adaptive, Compute, Problem, methods, quadrature
+from faig_lab.attribution.barrier import profile
+from faig_lab.attribution.curve import train_middle
+from faig_lab.data import CLEAN, PairedImage
+from faig_lab.networks import SRResNet, TwoBranchSRResNet, apply_patches, make_patch
+from faig_lab.steps import feasible, kept, provenance
+
+TINY = [
+    "+experiment=blur_noise",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "logger=none",
+    "network.features=3",
+    "network.blocks=1",
+    "data.probe_crop=32",
+    "data.probe_crops=2",
+    "data.test_crop=32",
+    "data.test_crops=1",
+    "training.batch_size=2",
+    "training.baseline.iterations=2",
+    "training.target.iterations=2",
+    "attribution=all",
+    "attribution.points=2",
+    "attribution.methods.random.draws=2",
+    "analysis.percents=[5,10]",
+    "analysis.headline_percent=5",
+    "analysis.studies.masking.resamples=10",
+]
+FEW = {
+    "curves": ["analysis.studies.curves.percents=[5]", "analysis.studies.curves.draws=1"],
+    "sanity": ["analysis.studies.sanity.draws=1"],
+    "stability": ["analysis.studies.stability.targets=1", "analysis.studies.stability.points=[2,3]"],
+    "modulation": ["analysis.studies.modulation.strengths=[0,0.5,1]"],
+    "patches": [],
+    "prediction": ["analysis.studies.prediction.points=2", "analysis.studies.prediction.most=2"],
+    "boundary": ["analysis.studies.boundary.factors=[0.5,1]"],
+    "retraining": ["analysis.studies.retraining.iterations=2", "analysis.studies.retraining.percents=[10]"],
+    "branches": ["analysis.studies.branches.timed_steps=0"],
+}
+
+
+def test_the_device_refuses_to_be_mixed():
+    with device():
+        one = torch.ones(2, 2).to(DEVICE)
+        assert isinstance(one, OnDevice)
+        assert one.device == DEVICE
+        assert isinstance(one + 1, OnDevice)
+        assert not isinstance(one.cpu(), OnDevice)
+        assert float(one.sum()) == 4
+        with pytest.raises(RuntimeError, match="two devices"):
+            torch.where(torch.ones(2, 2, dtype=torch.bool), one, one)
+        with pytest.raises(RuntimeError, match="numpy"):
+            one.numpy()
+
+
+def pair(kind=SRResNet):
+    """A network, two states and a probe."""
+    torch.manual_seed(0)
+    network = kind(features=3, blocks=1).eval()
+    baseline = {n: v.detach().clone() for n, v in network.state_dict().items()}
+    target = {n: v + 0.1 * torch.randn_like(v) for n, v in baseline.items()}
+    lr = {n: torch.rand(3, 8, 8) for n in (CLEAN, "blur", "noise")}
+    return network, baseline, target, (PairedImage("a", torch.rand(3, 16, 16), lr),)
+
+
+def there(state):
+    return {name: value.to(DEVICE) for name, value in state.items()}
+
+
+METHODS = ("faig", "signed_share", "taylor", "fisher", "input_gradients", "weight_change")
+
+
+@pytest.mark.parametrize("kind", [SRResNet, TwoBranchSRResNet])
+@pytest.mark.parametrize(
+    ("rule", "compute"),
+    [
+        (quadrature("gauss_legendre", 3), Compute()),
+        (quadrature("trapezoid", 4), Compute(together=3)),
+        (Adaptive(9, 1e-3, 10.0), Compute(memory=1)),
+    ],
+    ids=["plain", "together", "adaptive"],
+)
+def test_every_method_gives_the_scores_of_the_processor(kind, rule, compute):
+    network, baseline, target, probe = pair(kind)
+    here = Problem(network, baseline, target, probe, ("blur", "noise"), rule, compute=compute)
+    expected = {name: getattr(methods, name)(here) for name in METHODS}
+    with device():
+        own = Problem(
+            network.to(DEVICE), there(baseline), there(target), probe, ("blur", "noise"), rule, compute=compute
+        )
+        for name, scores in expected.items():
+            found = getattr(methods, name)(own)
+            assert not isinstance(found, OnDevice)
+            torch.testing.assert_close(found, scores, rtol=1e-3, atol=1e-5 * float(scores.abs().max()))
+
+
+def test_the_curve_and_the_barrier_there():
+    network, baseline, target, probe = pair()
+    rule = quadrature("trapezoid", 3)
+    expected = Problem(network, baseline, target, probe, ("blur", "noise"), rule)
+    middle, along = train_middle(expected, 2), profile(expected)
+    with device():
+        own = Problem(network.to(DEVICE), there(baseline), there(target), probe, ("blur", "noise"), rule)
+        for name, value in train_middle(own, 2).items():
+            assert isinstance(value, OnDevice)
+            torch.testing.assert_close(value.cpu(), middle[name], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(profile(own).psnr, along.psnr, rtol=1e-5, atol=1e-5)
+
+
+def test_the_library_on_a_device():
+    network, baseline, target, (image,) = pair()
+    images = {name: (image.lr[name][None], image.hr[None]) for name in ("blur", "noise")}
+    expected = faig_lab.attribute(network, baseline, target, images)
+    with device():
+        found = faig_lab.attribute(network, there(baseline), there(target), images)
+        assert found.discovered("blur", 10).tolist() == expected.discovered("blur", 10).tolist()
+        for state, other in (
+            (found.mask("blur", 10), expected.mask("blur", 10)),
+            (found.modulate("noise", 0.5, 10), expected.modulate("noise", 0.5, 10)),
+        ):
+            for name, value in state.items():
+                assert isinstance(value, OnDevice)
+                torch.testing.assert_close(value.cpu(), other[name], rtol=1e-5, atol=1e-7)
+
+
+def test_patches_on_a_device():
+    network, baseline, target, _ = pair()
+    layout, filters = faig_lab.FilterLayout.of(network), torch.tensor([1, 5, 30])
+    with device():
+        states = there(baseline), there(target)
+        patch = make_patch(states[1], states[0], layout, filters, rest=True)
+        assert not isinstance(patch.values, OnDevice)
+        state = apply_patches(states[0], patch)
+        assert all(isinstance(value, OnDevice) for value in state.values())
+
+
+def test_whole_numbers_of_a_state_go_to_the_device_as_they_are(monkeypatch):
+    monkeypatch.setattr(build, "compute_device", lambda settings: DEVICE)
+    settings = type("S", (), {"attribution": type("A", (), {"precision": "float64"})})
+    with device():
+        moved = build.cast({"index": torch.arange(3), "weight": torch.ones(2)}, settings)
+        assert all(isinstance(value, OnDevice) for value in moved.values())
+    assert (moved["index"].dtype, moved["weight"].dtype) == (torch.int64, torch.float64)
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Runs whose attribution and analyses are on the device."""
+    for module in (build, feasible, kept, provenance):
+        monkeypatch.setattr(module, "compute_device", lambda settings: DEVICE)
+    with device():
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_device")
+@pytest.mark.parametrize("analysis", list(FEW))
+def test_every_analysis_runs_there(analysis, tmp_path):
+    run = tmp_path / "run"
+    assert main([*TINY, f"analysis=[masking,{analysis}]", *FEW[analysis], f"hydra.run.dir={run}"]) == 0
+    assert json.loads((run / "status.json").read_text())["state"] == "done"
+    assert json.loads((run / "attribution" / "provenance.json").read_text())["device"] == "meta"
+
+
+@pytest.mark.usefixtures("on_device")
+def test_a_run_is_scored_there_and_judged(tmp_path):
+    """Masking alone, which every run has; the same scores as on the processor."""
+    run = tmp_path / "run"
+    assert main([*TINY, f"hydra.run.dir={run}"]) == 0
+    assert json.loads((run / "attribution" / "provenance.json").read_text())["device"] == "meta"
+    with np.load(run / "attribution" / "scores.npz") as scores:
+        assert all(np.isfinite(scores[name]).all() for name in scores.files)
