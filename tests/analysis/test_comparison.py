@@ -46,7 +46,7 @@ def the_row(rows, **wanted):
 def test_own_other_and_specificity_of_one_set():
     masked = planted({"faig": [[[[[0.8, 0.3]], [[0.1, 0.6]]]]]}, ["a"])
     blur, noise = specificity(masked)
-    assert list(blur) == ["method", "percent", "masked", "own", "other", "specificity", "harm", "specificity_std"]
+    assert list(blur) == ["method", "percent", "masked", "own", "other", "specificity", "specificity_std", "harm"]
     assert (blur["method"], blur["percent"], blur["masked"], noise["masked"]) == ("faig", 1, "blur", "noise")
     assert [blur[side] for side in ("own", "other", "specificity")] == pytest.approx([0.8, 0.3, 0.5])
     assert [noise[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.1, 0.5])

@@ -150,7 +150,14 @@ def test_metrics_are_the_means_of_the_tables(first):
     rows = [r for r in table(first, "masking") if (r["method"], float(r["percent"])) == ("random", 10)]
     rows = [r for r in rows if (r["masked"], r["degradation"]) == ("blur", "noise")]
     assert len(rows) == 2
-    assert metrics["removed/random/10/blur/noise"] == pytest.approx(np.mean([float(r["removed"]) for r in rows]))
+    assert metrics["removed/random/10/blur/noise"] == pytest.approx(
+        np.mean([min(max(float(r["removed"]), 0), 1) for r in rows])
+    )
+    rows = [r for r in table(first, "isolation") if (r["method"], float(r["percent"])) == ("faig", 10)]
+    assert {f"isolation/faig/10/{r['masked']}": float(r["isolation"]) for r in rows}.items() <= metrics.items()
+    assert metrics["isolation/faig/10"] == pytest.approx(np.mean([float(r["isolation"]) for r in rows]))
+    assert "side/faig/10/blur/clean" in metrics
+    assert metrics["isolation/faig/0.1"] == 0  # no filter is masked
 
 
 def test_the_weights_are_tensors_with_their_description(first):
@@ -206,6 +213,9 @@ def test_the_tables_have_their_columns(first):
     starts = {
         "restoration": "network,degradation,image,psnr,psnr_y,ssim",
         "masking": "method,draw,percent,filters,masked,degradation,psnr,removed,output_difference",
+        "isolation": "method,percent,filters,masked,isolation,isolation_low,isolation_high,interval,own_left,side",
+        "isolation_methods": "method,percent,filters,isolation,isolation_low,isolation_high,interval,own_left,side",
+        "side_effects": "method,percent,masked,input,back,off,side,psnr,psnr_change",
         "specificity": "method,percent,masked,own,other,specificity,specificity_std",
         "distribution": "method,degradation,percent,layer,depth,filters,discovered,share",
         "completeness": "image,degradation,loss_baseline,loss_target,loss_change,attribution_sum,gap",

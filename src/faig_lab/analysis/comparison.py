@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
     """Tables of the methods compared; None where a value is not defined, and for ends where there is one photograph.
 
     Attributes:
-        sets: method, percent, masked, own, other, specificity, harm, specificity_std (over draws), `<side>_low` and
+        sets: method, percent, masked, own, other, specificity, specificity_std (over draws), harm, `<side>_low` and
             `<side>_high` for each of `SIDES`, and interval ("bootstrap" or "range").
         methods: the same without `masked`, means over the masked sets; then the numbers of draws and of photographs.
         paired: method, against, percent, masked ("all": mean over the sets), difference, low, high, interval:
@@ -145,8 +145,9 @@ class _Found:
 
     def values_at(self, place: Place) -> TableRow:
         """The measures, and the spread of the specificity over draws."""
-        row: TableRow = {name: number(self.values[*place, i]) for i, name in enumerate(MEASURES)}
-        return row | {"specificity_std": number(self.spread[place])}
+        *sides, harm = (number(value) for value in self.values[place])
+        row: TableRow = dict(zip(SIDES, sides, strict=True))
+        return row | {"specificity_std": number(self.spread[place]), "harm": harm}
 
 
 def _interval(masked: Masked, statistic: Callable[[Floats, Floats, Floats], Floats], how: Resampling) -> SceneInterval:
