@@ -153,6 +153,7 @@ def one_part(asked: argparse.Namespace) -> int:
     sizes = QUICK if asked.quick else FULL
     results = Results(asked.out / "results.json", asked.part)
     asked.work.mkdir(parents=True, exist_ok=True)
+    name_device(Results(results.path), asked.device)
     print(f"\n{asked.part}: at most {asked.seconds:.0f} seconds", flush=True)
     os.chdir(asked.work)  # stores and whatever else is written by a relative path
     if asked.part == "correct":
@@ -167,6 +168,21 @@ def one_part(asked: argparse.Namespace) -> int:
         known = rate(results, sizes.workers) or (speed.steps_a_second(asked.device, sizes, asked.data), 0)
         study.run(own, results, known, asked.seconds - (time.monotonic() - start))
     return 0
+
+
+def name_device(results: Results, device: str) -> None:
+    """Add to what is known of the machine what only a process that uses the device is told."""
+    import torch
+
+    from benchmarks.measuring import processor
+
+    known = results.read().get("machine", {})
+    if device == "cuda":
+        card = {"device": torch.cuda.get_device_name(), "CUDA": torch.version.cuda}
+        known |= {**card, "cuDNN": torch.backends.cudnn.version()}
+    else:
+        known |= {"device": processor()}
+    results.note(machine=known)
 
 
 def rate(results: Results, workers: int) -> tuple[float, int] | None:

@@ -67,6 +67,7 @@ class Results:
 
     def attempt(self, what: str, run: Callable[[], object]) -> None:
         """Run it; if it raises, that is a row, and the next one has its turn."""
+        self.note(now=what)
         try:
             run()
         except Exception as error:
@@ -88,7 +89,9 @@ def table(content: Mapping[str, Any]) -> str:
     lines = ["# A GPU in ten minutes", "", ", ".join(f"{name} {value}" for name, value in about.items()), ""]
     for part, found in content["parts"].items():
         seconds = found.get("seconds")
-        spent = f" ({found.get('state', 'running')}{'' if seconds is None else f', {seconds:.0f} s'})"
+        state = found.get("state", "running")
+        where = f" in {found['now']}" if state in UNDONE and "now" in found else ""
+        spent = f" ({state}{where}{'' if seconds is None else f', {seconds:.0f} s'})"
         lines += [f"**{TITLES.get(part, part)}**{spent}", ""]
         if found["rows"]:
             lines += ["| | value | wanted | |", "| --- | --- | --- | --- |"]

@@ -1,5 +1,6 @@
 """How large everything is: on a GPU, and for a look whether it runs."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -13,7 +14,8 @@ class Sizes:
         points: of its path.
         tiled: side of the image that is cut into tiles.
         memory: attribution.memory for it, in GB.
-        compiled: modes of torch.compile.
+        compiled: modes of torch.compile that are checked.
+        timed_compiled: those that are timed.
         iterations: of baseline and target in the runs of the command line.
         checkpoint: steps between their checkpoints.
         run_network: settings of their network.
@@ -32,7 +34,8 @@ class Sizes:
         tried: points of Gauss–Legendre.
         repeats: of a timing.
         memory_images: sides of the images whose memory is measured.
-        study: settings of the study beside its own; {} for the study itself.
+        study: settings of the study beside its own; none for the study itself.
+        study_seconds: that its iterations are chosen for, at most.
     """
 
     network: tuple[str, ...] = ("network=srresnet",)
@@ -41,6 +44,7 @@ class Sizes:
     tiled: int = 192
     memory: float = 0.4
     compiled: tuple[str, ...] = ("reduce-overhead",)
+    timed_compiled: tuple[str, ...] = ("reduce-overhead",)
     iterations: tuple[int, int] = (300, 100)
     checkpoint: int = 25
     run_network: tuple[str, ...] = ("network=srresnet_small",)
@@ -60,6 +64,7 @@ class Sizes:
     repeats: int = 5
     memory_images: tuple[int, ...] = (64, 128, 256)
     study: tuple[str, ...] = ()
+    study_seconds: float = math.inf
 
 
 FULL = Sizes()
@@ -72,6 +77,7 @@ QUICK = Sizes(
     points=3,
     tiled=80,
     memory=0.001,
+    timed_compiled=(),
     iterations=(40, 12),
     checkpoint=5,
     run_network=_TINY,
@@ -90,6 +96,7 @@ QUICK = Sizes(
     tried=(2, 4),
     repeats=1,
     memory_images=(16, 32),
+    study_seconds=2.0,
     study=(
         *_TINY,
         "training.batch_size=2",

@@ -154,7 +154,7 @@ def compiled(sizes: Sizes, device: str, results: Results) -> None:
     kinds = {"bfloat16": torch.bfloat16, "float32": None}
     ways = {
         f"{name}, compiled, {mode}": Compute(autocast, compile=mode)
-        for mode in sizes.compiled
+        for mode in sizes.timed_compiled
         for name, autocast in kinds.items()
     }
     evaluations(case, ways, sizes, results)
