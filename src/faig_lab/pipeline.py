@@ -284,7 +284,7 @@ class Study:
             if self.problem.kept.recalled:
                 log.info("attribution: %d of its integrals were there already", self.problem.kept.recalled)
             integral = self.problem.integral
-            provenance = describe_scores(self.settings, self.data, integral)
+            provenance = describe_scores(self.settings, self.data, integral, self.problem.costs)
             save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
             write_table(self.run.path / "tables" / "completeness.csv", integral.rows())
             shares = share_rows(integral, result.layout)

@@ -201,6 +201,7 @@ def test_the_scores_fit_the_layout_and_each_other(first):
 def test_the_provenance_says_what_was_done(first):
     provenance = read(first / "attribution" / "provenance.json")
     assert (provenance["rule"], provenance["points"], provenance["precision"]) == ("gauss_legendre", 2, "float32")
+    assert provenance["cost"]["path_integral"]["passes"] == provenance["effort"]["evaluations"] > 0
     assert "EMA" in provenance["theta"]["target"]
     assert provenance["versions"]["torch"] == torch.__version__
     assert not set(provenance["probe"]) & set(provenance["held_out"])

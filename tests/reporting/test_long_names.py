@@ -17,7 +17,17 @@ from faig_lab.reporting.tables import read_table, write_table
 from faig_lab.reporting.training_figure import training
 
 MakeRun = Callable[..., Path]
-METHODS = ("faig", "signed_share", "ig", "weight_change", "weight_change_absolute", "taylor", "fisher", "random")
+METHODS = (
+    "faig",
+    "signed_share",
+    "ig",
+    "weight_change",
+    "weight_change_absolute",
+    "taylor",
+    "fisher",
+    "learned_mask",
+    "random",
+)
 SHARES = dict.fromkeys(METHODS, 0.5)
 SHORT, LONG = ("blur", "noise", "jpeg"), ("anisotropic_blur", "poisson_noise", "jpeg")
 

@@ -2,6 +2,7 @@
 
 from faig_lab.attribution.adaptive import Adaptive
 from faig_lab.attribution.compute import CompileMode, Compute, State, full_precision
+from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, integrate
@@ -25,6 +26,7 @@ __all__ = [
     "CompileMode",
     "Compute",
     "Contrast",
+    "Cost",
     "Kept",
     "LossPath",
     "Method",

@@ -4,6 +4,7 @@ Adding a method is one function here (or anywhere importable) and one file in co
 methods have one draw. A higher score means more responsible for that degradation.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
 from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
+from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
@@ -49,6 +51,8 @@ class Problem:
         kept: keeps the sums of each image for a run that is killed, once it is told where.
         spread: over which processes the images are spread; this one alone, unless it is told otherwise.
             A problem that is made of another one by `replace` keeps nothing and is this process's alone.
+        costs: what has been computed → what it took: `path_integral`, which `faig` and `signed_share` share,
+            `gradient_at_target` and `learned_mask`.
     """
 
     network: nn.Module
@@ -65,6 +69,7 @@ class Problem:
     path: PathSpec = STRAIGHT
     kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
     spread: Spread = field(default_factory=Spread, init=False, repr=False, compare=False)
+    costs: dict[str, Cost] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def layout(self) -> FilterLayout:
@@ -74,19 +79,20 @@ class Problem:
     @cached_property
     def integral(self) -> ProbeIntegral:
         """The signed path integrals, computed once, by whichever method asks first."""
-        return self._integrate(self.rule, self.path)
+        return self._integrate("path_integral", self.rule, self.path)
 
     @cached_property
     def at_target(self) -> ProbeIntegral:
         """The path integrals with the gradient at the target for all of the path: (θ_j − θ̄_j) ∂L(θ, x)/∂θ_j."""
-        return self._integrate(right(1), STRAIGHT)
+        return self._integrate("gradient_at_target", right(1), STRAIGHT)
 
     def straight(self, **changes: Any) -> "Problem":
         """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
         return replace(self, path=STRAIGHT, progress=None, **changes)
 
-    def _integrate(self, rule: Rule | Adaptive, path: PathSpec) -> ProbeIntegral:
-        return integrate_probe(
+    def _integrate(self, what: str, rule: Rule | Adaptive, path: PathSpec) -> ProbeIntegral:
+        start = time.perf_counter()
+        integral = integrate_probe(
             self.network,
             self.baseline,
             self.target,
@@ -100,6 +106,10 @@ class Problem:
             self.spread,
             path,
         )
+        pixels = torch.tensor([image.lr[CLEAN][0].numel() for image in self.probe])
+        seen = int((integral.points.sum(1) * pixels).sum())
+        self.costs[what] = Cost(int(integral.points.sum()), seen, time.perf_counter() - start)
+        return integral
 
     @property
     def shape(self) -> tuple[int, int]:

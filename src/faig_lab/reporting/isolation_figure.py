@@ -10,9 +10,10 @@ from matplotlib.ticker import NullLocator
 
 from faig_lab.reporting import findings
 from faig_lab.reporting.isolation import IsolationResult, of_set
+from faig_lab.reporting.reference import line
 from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.style import INK, MUTED, drawing, new_figure
-from faig_lab.reporting.words import method_label, percent, removal
+from faig_lab.reporting.style import INK, MUTED, drawing, method_look, new_figure
+from faig_lab.reporting.words import REFERENCE, line_label, method_label, percent, removal
 
 _LOWEST = -0.5
 _PARTS = {
@@ -62,6 +63,9 @@ def _panel(panel: Axes, run: RunFiles, method: str, masked: str, parts: list[str
         ends = [(result.low, result.high) for _, result in found]
         if all(low is not None and high is not None for low, high in ends):
             panel.vlines(q, *np.array(ends, dtype=float).T, color=INK, linewidth=0.9, zorder=3)
+    best = line(run, masked)
+    if best and method != REFERENCE:
+        panel.plot(*zip(*best, strict=True), linewidth=1, label=line_label(REFERENCE), **method_look(0, REFERENCE))
     panel.axhline(0, color=MUTED, linewidth=0.8, zorder=2)
     panel.axvline(run.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=2)
     panel.set_xscale("log")

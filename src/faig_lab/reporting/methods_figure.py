@@ -11,8 +11,8 @@ from matplotlib.ticker import NullLocator
 
 from faig_lab.reporting import findings
 from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.style import LINES, MUTED, drawing, method_colour, new_figure
-from faig_lab.reporting.words import method_label, percent
+from faig_lab.reporting.style import LINES, MUTED, drawing, method_look, new_figure
+from faig_lab.reporting.words import REFERENCE, line_label, method_label, percent
 
 _PANELS_PER_ROW = 4
 _LOWEST, _HIGHEST = -0.5, 1.5
@@ -21,6 +21,8 @@ _ROOM = 0.4  # decades between two named percents
 
 def methods(run: RunFiles) -> Figure | None:
     """A panel per other method: it and the run's method with their intervals, all others as thin lines.
+
+    A learned mask is a dash-dotted reference line in every panel.
 
     None where the tables hold no interval, or a single method.
     """
@@ -45,8 +47,8 @@ def methods(run: RunFiles) -> Figure | None:
         for panel in axes[:, 0]:
             panel.set_ylabel("specificity")
         drawn = dict(zip(*reversed(axes[0][0].get_legend_handles_labels()), strict=True))
-        chosen = method_label(run.chosen)
-        figure.legend([drawn[chosen]], [chosen], loc="outside upper center")
+        named = [line_label(method) for method in dict.fromkeys((run.chosen, REFERENCE)) if method in known]
+        figure.legend([drawn[name] for name in named], named, loc="outside upper center", ncols=2)
         low, high = axes[0][0].get_ylim()
         axes[0][0].set_ylim(max(min(low, -0.05), _LOWEST), min(max(high, 1.05), _HIGHEST))
     return figure
@@ -60,9 +62,11 @@ def _panel(panel: Axes, run: RunFiles, rival: str, known: Sequence[str]) -> None
         if method in (run.chosen, rival):
             panel.fill_between(q, low, high, color=look["color"], alpha=0.22, linewidth=0, zorder=2)
             look |= {"marker": "o", "markersize": 3, "zorder": 3}
+        elif method == REFERENCE:
+            look |= {"linewidth": 1.1, "zorder": 2}
         else:
             look |= {"linewidth": 0.9, "color": LINES, "zorder": 1}
-        panel.plot(q, middle, label=method_label(method), **look)
+        panel.plot(q, middle, label=line_label(method), **look)
     for level in (0, 1):
         panel.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
     panel.axvline(run.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
@@ -75,9 +79,7 @@ def _panel(panel: Axes, run: RunFiles, rival: str, known: Sequence[str]) -> None
 
 def _look(run: RunFiles, method: str) -> dict[str, Any]:
     """As in the other figures."""
-    if method == "random":
-        return {"color": MUTED, "linestyle": "--"}
-    return {"color": method_colour(run.methods.index(method)), "linestyle": "-"}
+    return dict(method_look(run.methods.index(method), method))
 
 
 def _named(levels: Sequence[float], headline: float) -> list[float]:

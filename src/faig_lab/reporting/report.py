@@ -10,7 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from faig_lab.files import write_text
-from faig_lab.reporting import facts, filters_map, findings, isolation, sentences, shares, standing, units, words
+from faig_lab.reporting import (
+    facts,
+    filters_map,
+    findings,
+    isolation,
+    reference,
+    sentences,
+    shares,
+    standing,
+    units,
+    words,
+)
 from faig_lab.reporting.downloads import downloads
 from faig_lab.reporting.page_pictures import page_pictures
 from faig_lab.reporting.run_files import RunFiles, over_photographs, read_run, unique
@@ -66,6 +77,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "isolation_ends": isolation.ends_are(run),
         "clean_cost": isolation.clean_cost(run),
         "harm": isolation.harm_sentence(run),
+        "reference": reference.sentence(run),
         "masked_sets": sentences.masked_sets(run),
         "means": sentences.means(run, results),
         "interval_kind": over_photographs(run.table("comparison")),

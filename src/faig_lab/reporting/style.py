@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from faig_lab.files import atomic_write, write_text
 from faig_lab.reporting.marks import marks_of
+from faig_lab.reporting.words import REFERENCE
 
 WIDTH = 7.0  # inches; at 700 px of page width a point is 1.4 px, so 8 pt reads as 11 px
 DPI = 200
@@ -68,6 +69,15 @@ def degradation_colour(index: int) -> str:
 def method_colour(index: int) -> str:
     """The colour of the index-th method of a run."""
     return _METHODS[index % len(_METHODS)]
+
+
+def method_look(index: int, method: str) -> dict[str, str]:
+    """Colour and line style of the index-th method of a run; random filters and the reference have their own."""
+    if method == "random":
+        return {"color": MUTED, "linestyle": "--"}
+    if method == REFERENCE:
+        return {"color": INK, "linestyle": "-."}
+    return {"color": method_colour(index), "linestyle": "-"}
 
 
 def legend_columns(labels: Sequence[str]) -> int:

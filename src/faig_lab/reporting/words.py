@@ -6,6 +6,9 @@ from collections.abc import Sequence
 ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
+REFERENCE = "learned_mask"
+"""The method that shows what a set of so many filters can do: figures draw it as a reference line."""
+
 # What a network does against a degradation, and what its input is called.
 _REMOVAL = {
     "blur": "deblurring",
@@ -57,6 +60,11 @@ def sentence_case(text: str) -> str:
 def method_label(method: str) -> str:
     """The name of an attribution method for readers: `faig` -> `FAIG`."""
     return _METHOD.get(method, method.replace("_", " "))
+
+
+def line_label(method: str) -> str:
+    """The name of a method's line in a figure: as `method_label`, and the reference is called one."""
+    return f"{method_label(method)} (reference)" if method == REFERENCE else method_label(method)
 
 
 def listed(items: Sequence[str]) -> str:

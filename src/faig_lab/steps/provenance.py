@@ -1,20 +1,23 @@
 """Where results come from, as plain data beside them."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import torch
 
 import faig_lab
-from faig_lab.attribution import ProbeIntegral
+from faig_lab.attribution import Cost, ProbeIntegral
 from faig_lab.build import compute_device, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import StudyData
 from faig_lab.training import Trained
 
 
-def describe_scores(settings: Settings, data: StudyData, integral: ProbeIntegral) -> dict[str, object]:
-    """What attribution/provenance.json holds: method, quadrature, probe, θ, gaps, versions."""
+def describe_scores(
+    settings: Settings, data: StudyData, integral: ProbeIntegral, costs: Mapping[str, Cost]
+) -> dict[str, object]:
+    """What attribution/provenance.json holds: method, quadrature, costs, probe, θ, gaps, versions."""
     attribution = settings.attribution
     return {
         "method": attribution.name,
@@ -23,6 +26,7 @@ def describe_scores(settings: Settings, data: StudyData, integral: ProbeIntegral
         "points": attribution.points,
         "tolerance": attribution.tolerance if attribution.rule == "adaptive" else None,
         "effort": integral.effort(),
+        "cost": {what: cost._asdict() for what, cost in costs.items()},
         "precision": attribution.precision,
         "granularity": attribution.granularity,
         "rank_other_parameters": attribution.rank_other_parameters,

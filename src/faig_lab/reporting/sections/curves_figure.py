@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from faig_lab.reporting.run_files import RunFiles, mean, unique, value
-from faig_lab.reporting.style import INK, MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.style import INK, MUTED, drawing, method_look, new_figure
 from faig_lab.reporting.tables import Row
-from faig_lab.reporting.words import method_label, percent, removal
+from faig_lab.reporting.words import line_label, percent, removal
 
 MATCHED = "layer_matched"
 CURVES = ("deletion", "insertion")
@@ -54,7 +54,7 @@ def _panel(panel: Axes, run: RunFiles, curve: str, masked: str, inputs: Sequence
         points = _points(run, curve, method, masked, inputs)
         colour, line = _look(run, method)
         q, middle, low, high = (np.array(numbers, dtype=float) for numbers in zip(*points, strict=True))
-        panel.plot(q, middle, color=colour, linestyle=line, marker="o", markersize=2.5, label=method_label(method))
+        panel.plot(q, middle, color=colour, linestyle=line, marker="o", markersize=2.5, label=line_label(method))
         if len(inputs) == 1:  # of a mean over inputs there is no interval in the table
             panel.fill_between(q, low, high, color=colour, alpha=0.14, linewidth=0)
     for level in (0, 1):
@@ -69,9 +69,10 @@ def _panel(panel: Axes, run: RunFiles, curve: str, masked: str, inputs: Sequence
 
 def _look(run: RunFiles, method: str) -> tuple[str, str]:
     """Colour as in the other figures, and line style."""
-    if method in ("random", MATCHED):
-        return (MUTED, "--") if method == "random" else (INK, ":")
-    return method_colour(run.methods.index(method) if method in run.methods else len(run.methods)), "-"
+    if method == MATCHED:
+        return INK, ":"
+    look = method_look(run.methods.index(method) if method in run.methods else len(run.methods), method)
+    return look["color"], look["linestyle"]
 
 
 def _points(

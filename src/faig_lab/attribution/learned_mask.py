@@ -1,0 +1,231 @@
+"""A learned mask: one gate for each filter, trained on the probe towards the ideal edit (method.md §9).
+
+"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+
+For each degradation, gates g ∈ [0, 1] are trained in the network with the weights θ̄ + g (θ − θ̄). They minimise
+
+    1 − isolation on the probe + λ · mean(1 − g)
+
+The price λ rises during the training, so that the masked filters become fewer: every step masks Σ (1 − g) = n filters,
+and n falls geometrically. λ is the Lagrange multiplier of this count. A filter scores by the smallest masks that it is
+part of, so that one training ranks the filters for all counts.
+
+The other methods rank filters one by one. The learned mask searches for sets, so its result shows what a set of so many
+filters can do.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from faig_lab.attribution.compute import full_precision, memory_format
+from faig_lab.attribution.costs import Cost
+from faig_lab.attribution.gates import along_the_count, gated, masked_parts
+from faig_lab.attribution.identity import identity, of_image
+from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
+from faig_lab.attribution.methods import Problem
+from faig_lab.data import CLEAN, PairedImage, sample_rng
+from faig_lab.training import fingerprint
+
+POOL = 64
+"""Crops of the probe that the training draws from. The outputs of baseline and target are computed once for each."""
+
+COLDEST = 0.3
+"""Temperature of the gates at the end, where they are nearly 0 or 1. It is 1 at the start and falls geometrically."""
+
+MANY, FEW = 10, 0.5
+"""The counts of a small layout: at least so many masked filters at the start (or half of all), and at the end."""
+
+
+class Crop(NamedTuple):
+    """The same place of one probe image in all inputs: the K degradations, then clean.
+
+    Attributes:
+        lr: (K + 1, 3, h, w).
+        baseline: (K + 1, 3, sh, sw) output of the baseline.
+        target: (K + 1, 3, sh, sw) output of the target.
+    """
+
+    lr: Tensor
+    baseline: Tensor
+    target: Tensor
+
+
+@full_precision()
+def learned_mask(
+    problem: Problem,
+    steps: Annotated[int, Field(ge=1)] = 300,
+    seconds: Annotated[float, Field(gt=0)] | None = None,
+    most: Annotated[float, Field(gt=0, le=50)] = 10.0,
+    fewest: Annotated[float, Field(gt=0, le=50)] = 0.1,
+    crop: Annotated[int, Field(ge=16)] = 64,
+    crops: Annotated[int, Field(ge=1)] = 2,
+    rate: Annotated[float, Field(gt=0)] = 0.1,
+) -> Tensor:
+    """Train a gate for each filter and degradation; filters score by the smallest masks that they are part of.
+
+    Crops are drawn by the problem's seed, so the same problem gives the same scores. With `seconds` the number of
+    steps depends on the machine, and so do the scores.
+
+    Args:
+        problem: two networks and a probe; its rule plays no part.
+        steps: at most so many for each degradation.
+        seconds: at most about so many for all degradations together; the training goes through all counts in this
+            time. None: no bound.
+        most: percent of all filters that are masked at the start.
+        fewest: percent at the end.
+        crop: side of the probe's crops in HR pixels; smaller images are used whole.
+        crops: how many a step takes. Memory grows with it.
+        rate: learning rate of the gates' logits (Adam).
+
+    Returns:
+        (1, K, F) weighted mean of 1 − g over the steps, 0 to 1. A step that masks n filters weighs 1 / n.
+
+    Raises:
+        ValueError: `fewest` is above `most`.
+    """
+    if fewest > most:
+        raise ValueError(f"fewest must be at most most = {most:g}, not {fewest:g}")
+    training = _Training(problem, steps, seconds, most, fewest, crop, crops, rate)
+    scores, costs = torch.zeros(problem.shape, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for k in range(len(problem.degradations)):
+        if problem.spread.own(k):
+            scores[k], cost = problem.kept(training.name(k), partial(training.run, k))
+            costs += cost
+    passes, pixels, taken = problem.spread.total(costs).tolist()
+    problem.costs["learned_mask"] = Cost(int(passes), int(pixels), taken)
+    return problem.spread.total(scores)[None]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training of the gates; arguments as in `learned_mask`."""
+
+    problem: Problem
+    steps: int
+    seconds: float | None
+    most: float
+    fewest: float
+    crop: int
+    crops: int
+    rate: float
+
+    def name(self, k: int) -> str:
+        """The name that the result for a degradation is kept under."""
+        p = self.problem
+        same = identity(p.network, p.baseline, p.target, p.degradations, p.layout, p.rule, p.compute)
+        arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, p.seed]
+        images = [of_image(image, same) for image in p.probe]
+        return f"learned-mask-{fingerprint({'of': [k, arguments, images]})}"
+
+    def run(self, k: int) -> tuple[Tensor, Tensor]:
+        """Scores (F,) for a degradation and their cost (3,): passes, LR pixels, seconds; float64 on the CPU."""
+        start, step, weights = time.perf_counter(), 0, 0.0
+        device = next(iter(self.problem.target.values())).device
+        logits = torch.zeros(len(self.problem.layout), device=device, dtype=torch.float64)
+        scores = torch.zeros_like(logits)
+        adam = torch.optim.Adam([logits], lr=self.rate)
+        passes = pixels = 0
+        # Without energy the two networks agree on this input: there is no function that a set could hold.
+        while self._energy[k] > 0 and (progress := self._progress(step, time.perf_counter() - start)) < 1:
+            count, temperature = self.count(progress), COLDEST**progress
+            masked = masked_parts(logits, temperature, count)
+            gates = (1 - masked).requires_grad_()
+            batch = self._batch(k, step)
+            # On GPUs cuDNN's fastest backward adds in an order that changes from run to run.
+            with torch.enable_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
+                (gradient,) = torch.autograd.grad(-self._isolation(gates, k, batch), [gates])
+            logits.grad = along_the_count(gradient, masked, temperature)
+            adam.step()
+            scores += masked / count
+            weights += 1 / count
+            step += 1
+            passes += sum(len(crop.lr) for crop in batch)
+            pixels += sum(crop.lr[:, 0].numel() for crop in batch)
+            if self.problem.progress is not None:
+                name = self.problem.degradations[k]
+                self.problem.progress(f"learned mask, {name}: step {step} of {self.steps}")
+        taken = time.perf_counter() - start
+        return scores.cpu() / max(weights, 1e-300), torch.tensor([passes, pixels, taken], dtype=torch.float64)
+
+    def count(self, progress: float) -> float:
+        """How many filters are masked at a progress from 0 to 1."""
+        filters = len(self.problem.layout)
+        first = max(filters * self.most / 100, min(MANY, filters / 2))
+        last = min(first, max(filters * self.fewest / 100, FEW))
+        return float(first * (last / first) ** progress)
+
+    def _progress(self, step: int, seconds: float) -> float:
+        """The larger of the parts of the budget that are spent: steps, and this degradation's seconds."""
+        budget = None if self.seconds is None else self.seconds / len(self.problem.degradations)
+        return max(step / self.steps, 0.0 if budget is None else seconds / budget)
+
+    def _isolation(self, gates: Tensor, k: int, batch: Sequence[Crop]) -> Tensor:
+        """Isolation on some crops, in units of the pool's energies, so that the mean over all batches is the pool's."""
+        state = gated(self.problem, gates)
+        parts = [self._sums(state, group) for group in _by_size(batch)]
+        along, moved = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
+        sums = [EditSums(*terms) for terms in zip(self._energy * len(batch), along, moved, strict=True)]
+        degradations = range(len(self.problem.degradations))
+        result: Tensor = isolation(sums[k], [sums[i] for i in degradations if i != k], sums[-1])
+        return result
+
+    def _sums(self, state: dict[str, Tensor], crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
+        """(K + 1,) `along` and (K + 1,) `moved` of crops of one size, by one forward for all of them."""
+        lr, baseline, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
+        output = self.problem.compute.output(self.problem.network, state, _formatted(lr, self.problem))
+        sums = edit_sums(output, baseline, target)
+        along, moved = (part.reshape(len(crops), -1).sum(0) for part in (sums.along, sums.moved))
+        return along, moved
+
+    def _batch(self, k: int, step: int) -> list[Crop]:
+        rng = sample_rng(self.problem.seed, f"learned-mask/{self.problem.degradations[k]}", step)
+        return [self._pool[i] for i in rng.choice(len(self._pool), self.crops, replace=False)]
+
+    @cached_property
+    def _pool(self) -> list[Crop]:
+        """The crops, at seeded places; images are drawn in proportion to their pixels."""
+        areas = np.array([image.lr[CLEAN][0].numel() for image in self.problem.probe], dtype=np.float64)
+        pool = []
+        for number in range(max(POOL, self.crops)):
+            rng = sample_rng(self.problem.seed, "learned-mask/crop", number)
+            pool.append(self._cut(self.problem.probe[int(rng.choice(len(areas), p=areas / areas.sum()))], rng))
+        return pool
+
+    def _cut(self, image: PairedImage, rng: np.random.Generator) -> Crop:
+        """A crop of an image, and what both networks make of it."""
+        inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
+        height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
+        top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
+        like = next(iter(self.problem.target.values()))
+        lr = inputs[..., top : top + height, left : left + width].to(like)
+        with torch.no_grad():
+            ends = [
+                self.problem.compute.output(self.problem.network, dict(state), _formatted(lr, self.problem))
+                for state in (self.problem.baseline, self.problem.target)
+            ]
+        return Crop(lr, *ends)
+
+    @cached_property
+    def _energy(self) -> Tensor:
+        """(K + 1,) mean energy of the pool's crops for each input."""
+        return torch.stack([edit_sums(crop.target, crop.baseline, crop.target).energy for crop in self._pool]).mean(0)
+
+
+def _by_size(crops: Sequence[Crop]) -> list[list[Crop]]:
+    """Crops grouped by size, in the order of the first of each size."""
+    groups: dict[torch.Size, list[Crop]] = {}
+    for crop in crops:
+        groups.setdefault(crop.lr.shape, []).append(crop)
+    return list(groups.values())
+
+
+def _formatted(lr: Tensor, problem: Problem) -> Tensor:
+    return lr.contiguous(memory_format=memory_format(lr, problem.compute.autocast))

@@ -1,0 +1,313 @@
+"""The learned mask: planted answers are found, its ends are the two networks, budgets hold, results repeat."""
+
+import copy
+import dataclasses
+import time
+from functools import partial
+
+import pytest
+import torch
+from odd_networks import SmallUNet, Tied
+from torch import nn
+
+from faig_lab.analysis import mask
+from faig_lab.attribution import Compute, Problem, attribute, discovered, quadrature, ranking
+from faig_lab.attribution.gates import along_the_count, gated, masked_parts
+from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
+from faig_lab.attribution.learned_mask import learned_mask
+from faig_lab.attribution.methods import faig
+from faig_lab.data import CLEAN, PairedImage
+from faig_lab.networks import SRResNet, evaluate, under_every_name
+
+short = partial(learned_mask, steps=8, crops=2, crop=16)
+long = partial(learned_mask, steps=200, crops=1, crop=16)
+
+
+def image(seed, kinds=("blur", "noise"), size=(8, 8)):
+    generator = torch.Generator().manual_seed(seed)
+    lr = {name: torch.rand(3, *size, generator=generator) for name in (CLEAN, *kinds)}
+    return PairedImage(f"image{seed}", torch.rand(3, 2 * size[0], 2 * size[1], generator=generator), lr)
+
+
+def random_pair(network, scale=0.1, kinds=("blur", "noise"), probe=None, **changes):
+    """A problem whose target is its baseline with every parameter moved at random."""
+    baseline = {n: v.clone() for n, v in network.state_dict().items()}
+    moved = {n: baseline[n] + scale * torch.randn_like(baseline[n]) for n, _ in network.named_parameters()}
+    target = baseline | under_every_name(network, moved)
+    probe = probe or (image(1, kinds), image(2, kinds))
+    return Problem(network, baseline, target, probe, kinds, quadrature("midpoint", 2), seed=3, **changes)
+
+
+@pytest.fixture(params=[("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")], ids=len)
+def problem(request):
+    torch.manual_seed(0)
+    return random_pair(SRResNet(features=4, blocks=1), kinds=request.param)
+
+
+def isolation_of(problem, filters, k):
+    """Isolation of a set on the whole probe images."""
+    masked = mask(problem.target, problem.baseline, problem.layout, filters)
+    sums = {}
+    for name in (*problem.degradations, CLEAN):
+        found = []
+        for probe in problem.probe:
+            outputs = [
+                evaluate(problem.network, state, probe.lr[name][None]).detach()
+                for state in (masked, problem.baseline, problem.target)
+            ]
+            found.append(edit_sums(*outputs))
+        sums[name] = EditSums(*(torch.cat(parts).sum() for parts in zip(*found, strict=True)))
+    own = problem.degradations[k]
+    others = [sums[name] for name in problem.degradations if name != own]
+    return float(isolation(sums[own], others, sums[CLEAN]))
+
+
+def test_contract(problem):
+    before = copy.deepcopy(problem.network.state_dict())
+    scores = short(problem)
+    assert scores.shape == (1, *problem.shape)
+    assert scores.dtype == torch.float64
+    assert torch.isfinite(scores).all()
+    assert ((scores > 0) & (scores < 1)).all()
+    assert torch.equal(scores, short(problem))
+    assert all(torch.equal(before[n], v) for n, v in problem.network.state_dict().items())
+    assert not any(v.requires_grad for v in (*problem.target.values(), *problem.network.buffers()))
+    assert all(p.grad is None for p in problem.network.parameters())
+    other = dataclasses.replace(problem, seed=4)
+    assert not torch.equal(scores, short(other))
+
+
+class Columns(nn.Module):
+    """A convolution that sees each colour twice; pixels are doubled before."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(6, 3, 1)
+
+    def forward(self, lr):
+        return self.conv(nn.functional.interpolate(lr.repeat_interleave(2, dim=1), scale_factor=2))
+
+
+def planted(**changes):
+    """Clean input is red, blurred input also green, noisy input also blue. All filters change, red ones in vain.
+
+    The pair of red filters of each output moves in opposite directions, so that its sum stays as it was. Whatever the
+    target does otherwise on blurred input is done by the 6 filters of green, and on noisy input by those of blue.
+    """
+    torch.manual_seed(0)
+    baseline = {"conv.weight": 0.1 + 0.1 * torch.rand(3, 6, 1, 1), "conv.bias": torch.zeros(3)}
+    change = 0.05 + 0.05 * torch.rand(3, 3, 1, 1)
+    moved = torch.stack([3 * change, change], 2)
+    moved[:, 0] = torch.stack([2 * change[:, 0], -2 * change[:, 0]], 1)
+    target = {"conv.weight": baseline["conv.weight"] + moved.reshape(3, 6, 1, 1), "conv.bias": torch.zeros(3)}
+    colour = torch.rand(3, 8, 8)
+    seen = {CLEAN: (1, 0, 0), "blur": (1, 1, 0), "noise": (1, 0, 1)}
+    lr = {name: colour * torch.tensor(shown)[:, None, None] for name, shown in seen.items()}
+    images = (PairedImage("planted", torch.rand(3, 16, 16), lr),)
+    return Problem(Columns(), baseline, target, images, ("blur", "noise"), quadrature("left", 1), **changes)
+
+
+def test_a_planted_set_is_found():
+    """One filter of each output holds 3/4 of its function's amplitude, the other 1/4: they come first and second."""
+    problem = planted()
+    scores = long(problem)[0]
+    for k, first in enumerate((2, 4)):
+        answer = [{problem.layout.index("conv.weight", out, first + more) for out in range(3)} for more in (0, 1)]
+        found = ranking(scores[k])[:6]
+        assert [set(found[:3].tolist()), set(found[3:].tolist())] == answer
+        assert isolation_of(problem, found, k) == pytest.approx(1, abs=1e-6)
+        assert isolation_of(problem, found[:3], k) == pytest.approx(15 / 16, abs=0.01)
+
+
+def test_its_sets_isolate_better_than_faigs_at_equal_count():
+    torch.manual_seed(1)
+    problem = random_pair(SRResNet(features=6, blocks=2))
+    trained, ranked = long(problem)[0], faig(problem)[0]
+    for k in range(2):
+        for percent in (1, 2):
+            own, rival = (isolation_of(problem, discovered(scores[k], percent), k) for scores in (trained, ranked))
+            assert own > rival + 0.02, (k, percent)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@pytest.mark.parametrize("count", [0.5, 3, 30])
+def test_gates_mask_as_many_as_they_are_told(count, temperature):
+    logits = 20 * torch.randn(100, generator=torch.Generator().manual_seed(0)).double()
+    masked = masked_parts(logits, temperature, count)
+    assert float(masked.sum()) == pytest.approx(count, rel=1e-9)
+    steps = masked[logits.argsort(descending=True)].diff()
+    assert (steps[masked[logits.argsort(descending=True)][1:] < 0.5] > 0).all()  # also where g rounds to 1
+    assert (steps >= 0).all()
+    torch.testing.assert_close(masked_parts(logits + 5, temperature, count), masked)
+
+
+def test_the_gradient_along_the_count_is_that_of_finite_differences():
+    generator = torch.Generator().manual_seed(0)
+    logits, weights = (torch.randn(20, generator=generator).double() for _ in range(2))
+
+    def loss(values):
+        return float((weights * (1 - masked_parts(values, 0.5, 4)).square()).sum())
+
+    masked = masked_parts(logits, 0.5, 4)
+    found = along_the_count(2 * weights * (1 - masked), masked, 0.5)
+    steps = 1e-5 * torch.eye(20, dtype=torch.float64)
+    expected = torch.tensor([(loss(logits + step) - loss(logits - step)) / 2e-5 for step in steps])
+    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "filter", "output_channel", "input_channel", "layer"])
+@pytest.mark.parametrize("network", [SmallUNet, Tied, lambda: SRResNet(features=4, blocks=1)])
+def test_gates_of_one_are_the_target_and_of_zero_the_baseline(network, granularity):
+    torch.manual_seed(0)
+    problem = random_pair(network().eval(), granularity=granularity)
+    target, baseline = gated(problem, torch.ones(len(problem.layout))), gated(problem, torch.zeros(len(problem.layout)))
+    ranked = {name for layer in problem.layout.layers for name in layer.names}
+    assert all(torch.equal(target[n], v) for n, v in problem.target.items())
+    assert all(torch.equal(baseline[n], (problem.baseline if n in ranked else problem.target)[n]) for n in baseline)
+    whole = dataclasses.replace(problem, rank_others=True)
+    none = gated(whole, torch.zeros(len(whole.layout)))
+    weights = {name for name, _ in problem.network.named_parameters()}
+    assert all(torch.equal(none[n], whole.baseline[n]) for n in weights)
+
+
+def test_half_open_gates_lie_between():
+    problem = planted()
+    gates = torch.linspace(0, 1, len(problem.layout))
+    ends = problem.baseline["conv.weight"], problem.target["conv.weight"]
+    expected = ends[0] + gates.reshape(3, 6, 1, 1) * (ends[1] - ends[0])
+    torch.testing.assert_close(gated(problem, gates)["conv.weight"], expected)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "output_channel", "layer"])
+def test_any_granularity_and_other_parameters(granularity):
+    torch.manual_seed(0)
+    problem = random_pair(SRResNet(features=4, blocks=1), granularity=granularity, rank_others=True)
+    scores = short(problem)
+    assert scores.shape == (1, 2, len(problem.layout))
+    assert len(scores.unique()) > len(problem.layout) / 2
+
+
+def test_a_bias_that_all_inputs_need_is_left_alone():
+    problem = planted(rank_others=True)
+    problem.target["conv.weight"].copy_(problem.baseline["conv.weight"])
+    problem.target["conv.weight"][:, 2] += 0.2
+    problem.target["conv.bias"] += torch.tensor([0.0, 0.05, 0.0])
+    ranks = ranking(long(problem)[0, 0]).tolist()
+    green = {problem.layout.index("conv.weight", out, 2) for out in range(3)}
+    assert set(ranks[:3]) == green
+
+
+def test_images_of_any_size():
+    torch.manual_seed(0)
+    probe = image(1, size=(8, 8)), image(2, size=(5, 21)), image(3, size=(40, 9))
+    problem = random_pair(SRResNet(features=4, blocks=1), probe=probe)
+    assert torch.isfinite(short(problem)).all()
+    large = learned_mask(problem, steps=4, crop=1000)
+    assert torch.isfinite(large).all()
+
+
+def test_other_precisions_and_networks():
+    torch.manual_seed(0)
+    network = SRResNet(features=4, blocks=1)
+    problem = random_pair(network)
+    half = dataclasses.replace(problem, compute=Compute(autocast=torch.bfloat16))
+    torch.testing.assert_close(short(half), short(problem), atol=0.1, rtol=0)
+    double = {n: v.double() for n, v in problem.baseline.items()}, {n: v.double() for n, v in problem.target.items()}
+    fine = dataclasses.replace(problem, network=network.double(), baseline=double[0], target=double[1])
+    torch.testing.assert_close(short(fine), short(problem), atol=0.01, rtol=0)
+    for odd in (SmallUNet, Tied):
+        assert torch.isfinite(short(random_pair(odd().eval()))).all()
+
+
+def test_equal_networks_cost_nothing_and_rank_nothing():
+    problem = planted()
+    same = dataclasses.replace(problem, target=problem.baseline)
+    assert len(short(same).unique()) == 1
+    assert same.costs["learned_mask"].passes == 0
+
+
+def test_cost_and_progress_count_every_pass(problem):
+    told = []
+    counted = dataclasses.replace(problem, progress=told.append)
+    short(counted)
+    inputs, degradations = len(problem.degradations) + 1, len(problem.degradations)
+    cost = counted.costs["learned_mask"]
+    assert cost.passes == 8 * 2 * inputs * degradations
+    assert cost.lr_pixels == cost.passes * 64
+    assert cost.seconds > 0
+    assert len(told) == 8 * degradations
+    assert told[-1] == f"learned mask, {problem.degradations[-1]}: step 8 of 8"
+
+
+def test_the_cost_of_faig_stands_beside_it(problem):
+    attribute(problem, {"faig": faig, "learned_mask": short})
+    assert problem.costs["path_integral"].passes == 2 * 2 * len(problem.degradations)
+    assert problem.costs["path_integral"].lr_pixels == 64 * problem.costs["path_integral"].passes
+    assert list(problem.costs) == ["path_integral", "learned_mask"]
+
+
+def test_a_budget_of_seconds_is_kept_and_still_goes_through_all_counts(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    told = []
+
+    def a_second_later(what):
+        now[0] += 1
+        told.append(what)
+
+    problem = dataclasses.replace(planted(), progress=a_second_later)
+    scores = long(problem, steps=1000, seconds=100)[0, 0]
+    assert len(told) == 2 * 50
+    assert problem.costs["learned_mask"].passes == 2 * 50 * 3
+    assert problem.costs["learned_mask"].seconds == pytest.approx(100)
+    assert {i % 6 for i in ranking(scores)[:3].tolist()} == {2}
+
+
+def test_a_range_of_counts_is_checked():
+    with pytest.raises(ValueError, match="fewest must be at most most = 1, not 2"):
+        long(planted(), most=1, fewest=2)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_keeps_the_masks_that_are_done(tmp_path):
+    torch.manual_seed(0)
+    problem = random_pair(SRResNet(features=4, blocks=1))
+    whole, cost = short(problem), problem.costs["learned_mask"]
+
+    def killed(what):
+        if "noise" in what:
+            raise Killed
+
+    first = dataclasses.replace(problem, progress=killed)
+    first.kept.folder = tmp_path
+    with pytest.raises(Killed):
+        short(first)
+    assert len(list(tmp_path.iterdir())) == 1
+    second = dataclasses.replace(problem)
+    second.kept.folder = tmp_path
+    assert torch.equal(short(second), whole)
+    assert second.kept.recalled == 1
+    assert second.costs["learned_mask"][:2] == cost[:2]
+    assert not torch.equal(learned_mask(second, steps=9, crops=2, crop=16), whole)
+
+
+def test_processes_share_the_degradations():
+    torch.manual_seed(0)
+    problem = random_pair(SRResNet(features=4, blocks=1))
+    parts = []
+    for rank in range(2):
+        one = dataclasses.replace(problem)
+        one.spread.rank, one.spread.world = rank, 2
+        one.spread.total = lambda values: values
+        parts.append(short(one))
+    assert torch.equal(parts[0] + parts[1], short(problem))
+    assert (parts[0][:, 1] == 0).all()
+
+
+def test_saturated_gates_are_told_apart():
+    """A filter whose gate has hardly moved keeps a score that no other one has by accident."""
+    scores = long(planted())[0, 0]
+    assert len(scores.unique()) == len(scores)
