@@ -333,6 +333,8 @@ def test_paired_images_give_the_authors_scores(tmp_path):
     for degradation in DEGRADATIONS:
         expected = golden_case.golden(f"faig_{degradation}_10").sum(0)
         assert np.abs(scores[degradation] - expected).max() <= 1e-10 * np.abs(expected).max()
+        ig = golden_case.golden(f"ig_{degradation}_10").sum(0)
+        assert np.abs(4 * scores[f"ig/{degradation}"] - ig).max() <= 1e-10 * np.abs(ig).max()
         order = np.loadtxt(folder / "attribution" / f"{degradation}_index.txt", dtype=int)
         count = len(expected) // 100
         assert set(order[:count]) == set(np.argsort(-expected, kind="stable")[:count])

@@ -146,10 +146,7 @@ def test_ssim_of_stripes_and_their_negative():
     variance = 0.25 * odd * (1 - odd)
     c1, c2 = 0.01**2, 0.03**2
     expected = np.mean(
-        [
-            (2 * m * (1 - m) + c1) / (m**2 + (1 - m) ** 2 + c1) * (c2 - 2 * variance) / (c2 + 2 * variance)
-            for m in means
-        ]
+        [(2 * m * (1 - m) + c1) / (m**2 + (1 - m) ** 2 + c1) * (c2 - 2 * variance) / (c2 + 2 * variance) for m in means]
     )
     assert float(ssim(stripes, inverted)) == pytest.approx(expected, abs=1e-12)
 
