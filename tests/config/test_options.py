@@ -56,7 +56,13 @@ def test_each_method_brings_the_common_ones(name: str) -> None:
     common = {"faig", "signed_share", "ig", "weight_change", "random"}
     if name == "all":
         assert attribution.name == "faig"
-        assert set(attribution.methods) == common | {"weight_change_absolute", "taylor", "fisher"}
+        assert set(attribution.methods) == common | {
+            "weight_change_absolute",
+            "taylor",
+            "fisher",
+            "faig_shares",
+            "signed_sum",
+        }
     else:
         assert attribution.name == name
         assert set(attribution.methods) == common | {name}

@@ -182,8 +182,8 @@ def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
     """
     quadrature_rule = problem.rule
     if rule is not None:
-        adaptive = isinstance(quadrature_rule, Adaptive)
-        quadrature_rule = quadrature(rule, quadrature_rule.budget if adaptive else len(quadrature_rule))
+        points = problem.rule.budget if isinstance(problem.rule, Adaptive) else len(problem.rule)
+        quadrature_rule = quadrature(rule, points)
     weights = {layer.name: problem.target[layer.name] for layer in problem.layout.layers}
 
     def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,10 @@ _INPUT = {
 _METHOD = {
     "faig": "FAIG",
     "faig_reference": "FAIG (authors' settings)",
+    "faig_shares": "FAIG in shares",
     "signed_share": "signed share",
+    "signed_sum": "signed sum",
+    "one_unit": "one-unit ablation",
     "ig": "input gradients",
     "taylor": "Taylor expansion",
     "fisher": "Fisher information",
