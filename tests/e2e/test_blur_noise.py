@@ -137,6 +137,7 @@ def test_the_headline_numbers_are_complete(first):
             for percent in PERCENTS
             for masked in DEGRADATIONS
         }
+    wanted |= {f"depth/{method}/10/{name}/entropy" for method in METHODS for name in DEGRADATIONS}
     assert wanted <= set(metrics)
     for degradation in DEGRADATIONS:
         assert metrics[f"removed/faig/0.1/{degradation}/{degradation}"] == 0  # 0.1 % of 136 filters are none
@@ -208,6 +209,7 @@ def test_the_tables_have_their_columns(first):
         "masking": "method,draw,percent,filters,masked,degradation,psnr,removed,output_difference",
         "specificity": "method,percent,masked,own,other,specificity,specificity_std",
         "distribution": "method,degradation,percent,layer,depth,filters,discovered,share",
+        "depth": "method,degradation,percent,first_third,middle_third,last_third,last_convolution,entropy",
         "completeness": "image,degradation,loss_baseline,loss_target,loss_change,attribution_sum,gap",
         "training_baseline": "step,loss,learning_rate,psnr/",
         "training_target": "step,loss,learning_rate,psnr/",

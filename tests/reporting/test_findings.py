@@ -6,57 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from faig_lab.files import write_text
 from faig_lab.reporting import findings, sentences
-from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.reporting.run_files import read_run
 from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import write_table
 
 MakeRun = Callable[..., Path]
-
-
-def _distribution(tmp_path: Path, discovered: dict[str, list[int]]) -> RunFiles:
-    rows = [
-        {
-            "method": "faig",
-            "degradation": name,
-            "percent": 1,
-            "layer": f"l{depth}.weight",
-            "depth": depth,
-            "filters": 10,
-            "discovered": number,
-            "share": number / 10,
-        }
-        for name, numbers in discovered.items()
-        for depth, number in enumerate(numbers)
-    ]
-    write_table(tmp_path / "tables" / "distribution.csv", rows)
-    write_text(tmp_path / "config.yaml", "attribution: {name: faig}")
-    return read_run(tmp_path)
-
-
-def test_depth_of_filters_in_the_last_layer_and_of_evenly_spread_ones(tmp_path: Path) -> None:
-    run = _distribution(tmp_path, {"blur": [0, 0, 0, 0, 4], "noise": [1, 1, 1, 1, 1], "jpeg": [0, 0, 0, 0, 0]})
-    blur, noise = findings.depths(run, "faig", 1)
-    assert (blur.depth, blur.layers, blur.everywhere, blur.total_layers) == (1.0, 1.0, 0.5, 5)
-    assert noise.depth == pytest.approx(0.5)
-    assert noise.layers == pytest.approx(5)
-
-
-@pytest.mark.parametrize(
-    ("blur", "noise", "expected"),
-    [
-        ([0, 0, 1, 2, 5], [2, 2, 2, 2, 2], "confirmed on this run."),
-        ([5, 2, 1, 0, 0], [0, 0, 1, 2, 5], "not confirmed on this run, neither"),
-        ([0, 0, 1, 2, 5], [5, 0, 0, 0, 0], "the first is confirmed, the second is not"),
-        ([0, 0, 1, 2, 5], [0, 0, 0, 0, 8], "second is not. The denoising filters sit at least as far back."),
-        ([5, 2, 1, 0, 0], [2, 2, 2, 2, 2], "the second is confirmed, the first is not"),
-    ],
-)
-def test_the_papers_finding_is_held_against_the_numbers(
-    tmp_path: Path, blur: list[int], noise: list[int], expected: str
-) -> None:
-    assert expected in sentences.where(_distribution(tmp_path, {"blur": blur, "noise": noise}))[-1]
 
 
 def test_random_draws_become_a_mean_and_a_spread(make_run: MakeRun) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from faig_lab.analysis.comparison import compare
 from faig_lab.analysis.curve_tables import Resampling
+from faig_lab.analysis.depth import depth, depth_metrics
 from faig_lab.analysis.distribution import distribution
 from faig_lab.analysis.headline import comparison_metrics, masking_metrics
 from faig_lab.analysis.masking import masked_networks, masking
@@ -21,7 +22,8 @@ def masking_study(subject: Subject, resamples: Annotated[int, Field(ge=2)] = 100
 
     Returns:
         Tables `masking`, `specificity`, `comparison` (means over the masked sets), `comparison_paired` (against the
-        run's method; none with a single method) and `distribution`; removed shares and specificities as metrics.
+        run's method; none with a single method), `distribution` and `depth`; removed shares, specificities and depths
+        as metrics.
     """
     percents, attribution = subject.percents, subject.attribution
     with subject.bar("masking", masked_networks(attribution, percents)) as advance:
@@ -32,8 +34,10 @@ def masking_study(subject: Subject, resamples: Annotated[int, Field(ge=2)] = 100
         "specificity": compared.sets,
         "comparison": compared.methods,
         "distribution": distribution(attribution, percents),
+        "depth": depth(attribution, percents),
     }
     if compared.paired:
         tables["comparison_paired"] = compared.paired
     metrics = masking_metrics(masked.rows) | comparison_metrics(compared.methods, subject.headline)
+    metrics |= depth_metrics(tables["depth"], subject.headline)
     return Findings(tables, metrics)

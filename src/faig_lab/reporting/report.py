@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from faig_lab.files import write_text
-from faig_lab.reporting import facts, filters_map, findings, sentences, shares, standing, units, words
+from faig_lab.reporting import depth, facts, filters_map, findings, sentences, shares, standing, units, words
 from faig_lab.reporting.downloads import downloads
 from faig_lab.reporting.page_pictures import page_pictures
 from faig_lab.reporting.run_files import RunFiles, read_run, unique
@@ -76,7 +76,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "matrices": {method: findings.matrix(run, method, run.headline) for method in run.methods},
         "heat": {method: _heat(run, method) for method in run.methods},
         "restoration": _restoration(run),
-        "where": sentences.where(run),
+        "where": depth.where(run),
         "completeness": _completeness(run),
         "shares": shares.shares(run),
         "unit": units.meaning(run),

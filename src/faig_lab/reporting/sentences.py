@@ -1,7 +1,7 @@
 """What a run shows, in sentences whose wording is chosen by its numbers."""
 
 from faig_lab.reporting import findings
-from faig_lab.reporting.findings import Depth, MethodResult
+from faig_lab.reporting.findings import MethodResult
 from faig_lab.reporting.run_files import RunFiles, unique
 from faig_lab.reporting.units import ranked_notes
 from faig_lab.reporting.words import count, degraded, listed, method_label, number, percent, removal, share
@@ -173,32 +173,3 @@ def warnings(run: RunFiles) -> list[str]:
 def _distance(gain: float) -> str:
     """A small or negative gain against the baseline in words."""
     return f"only {number(gain)} dB above the baseline" if gain > 0 else f"{number(-gain)} dB below the baseline"
-
-
-def where(run: RunFiles) -> list[str]:
-    """Where the discovered filters of the run's method sit, and whether the paper's finding holds here."""
-    found = findings.depths(run, run.chosen, run.headline)
-    texts = [
-        f"The {removal(depth.degradation)} filters sit at a mean relative depth of {number(depth.depth)} "
-        f"(0 = first layer, 1 = last layer; all filters: {number(depth.everywhere)}), spread as evenly as "
-        f"over {number(depth.layers, 1)} of {depth.total_layers} layers."
-        for depth in found
-    ]
-    by_name = {depth.degradation: depth for depth in found}
-    if {"blur", "noise"} <= by_name.keys():
-        texts.append(_papers_finding(by_name["blur"], by_name["noise"]))
-    return texts
-
-
-def _papers_finding(blur: Depth, noise: Depth) -> str:
-    """The paper's “deblurring in the back, denoising more uniform”, held against two depths."""
-    back, even = blur.depth > blur.everywhere + 0.03, noise.layers > 1.05 * blur.layers
-    says = "The paper finds deblurring filters in the back and denoising filters spread more uniformly: "
-    verdicts = {
-        (True, True): "confirmed on this run.",
-        (True, False): "on this run the first is confirmed, the second is not.",
-        (False, True): "on this run the second is confirmed, the first is not.",
-        (False, False): "not confirmed on this run, neither the one nor the other.",
-    }
-    also = " The denoising filters sit at least as far back." if back and noise.depth >= blur.depth else ""
-    return f"{says}{verdicts[back, even]}{also}"
