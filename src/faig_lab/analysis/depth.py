@@ -78,7 +78,7 @@ def _parts(counts: Tensor) -> list[float | None]:
     thirds = [0.0, 0.0, 0.0]
     for layer, share in enumerate(shares):
         thirds[(6 * layer + 3) // (2 * layers)] += share
-    nats = -math.fsum(share * math.log(share) for share in shares if share)
+    nats = math.fsum(share * math.log(1 / share) for share in shares if share)
     return [*thirds, shares[-1], nats / math.log(layers) if layers > 1 else None]
 
 
