@@ -63,6 +63,9 @@ def test_each_method_brings_the_common_ones(name: str) -> None:
             "faig_shares",
             "signed_sum",
         }
+    elif name == "ideas":
+        ideas = {"isolation_integral", "iterated_isolation", "share_given_clean", "share_per_change"}
+        assert (attribution.name, set(attribution.methods)) == ("faig", common | ideas)
     else:
         assert attribution.name == name
         assert set(attribution.methods) == common | {name}

@@ -8,9 +8,10 @@ another question, which a learned mask answers.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.func import vmap
 
@@ -45,7 +46,7 @@ class OneUnit:
     """
 
     measure: Measure = "isolation"
-    budget: int = 2000
+    budget: Annotated[int, Field(ge=1)] = 2000
     contrast: Contrast = "mean"
 
     def __post_init__(self) -> None:
