@@ -7,7 +7,8 @@ baseline and y_t of the target in the place of the ground truth:
 
     1 − [ Σ ‖F(w, x^D) − y_b‖² + mean_{D'} Σ ‖F(w, x^D') − y_t‖² + Σ ‖F(w, x^clean) − y_t‖² ] / E_D
 
-Outputs are not clipped here. Each method names its cost in units of FAIG's path integral.
+Outputs are not clipped here, and the path of these integrals is the straight line. Each method names its cost in units
+of FAIG's path integral.
 """
 
 import math
