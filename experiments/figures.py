@@ -39,7 +39,6 @@ class Plot:
         where: which rows.
         log: a logarithmic x axis.
         span: ends of the x axis, where there are dots.
-        weight: column that weighs the rows of a mean, "" for all alike.
         difference: two colours; what is drawn is the first minus the second, seed by seed.
     """
 
@@ -54,7 +53,6 @@ class Plot:
     log: bool = False
     height: str = ""
     span: tuple[float, float] | None = None
-    weight: str = ""
     difference: tuple[str, str] | None = None
 
 
@@ -107,8 +105,10 @@ PLOTS = {
         title=lambda name: "PSNR on held-out photographs", difference=("one_branch", "two_branch"),
     ),
     "depth": Plot(
-        "distribution", "network", "method", "degradation", ("depth",), "mean layer of the top 1 %",
-        where=lambda row: row["method"] in ("faig", "signed_share") and row["percent"] == 1, weight="discovered",
+        "depth", "network", "method", "degradation",
+        ("first_third", "middle_third", "last_third", "last_convolution", "entropy"),
+        "share of the top 1 % in the first third of the layers",
+        where=lambda row: row["method"] in ("faig", "signed_share", "random") and row["percent"] == 1,
     ),
 }  # fmt: skip
 
@@ -119,20 +119,20 @@ DIFFERENCE = "difference"
 
 def points(plot: Plot, folder: str) -> dict[str, dict[Key, dict[int, float]]]:
     """Value → point → seed → mean over the rows of that seed (draws, images, layers)."""
-    found: dict[str, dict[Key, dict[int, list[tuple[float, float]]]]] = {name: {} for name in plot.values}
+    found: dict[str, dict[Key, dict[int, list[float]]]] = {name: {} for name in plot.values}
     runs, left_out = finished_runs.read(finished_runs.find(folder))
     for one in left_out:
         print(f"left out: {one.folder}: {one.reason}", file=sys.stderr)
     for run in runs:
         for row in read_table(run.folder / "tables" / f"{plot.table}.csv"):
             if plot.where(row):
-                seed, weight = int(row.get("seed", run.seed)), float(row[plot.weight] if plot.weight else 1)
+                seed = int(row.get("seed", run.seed))
                 for name in plot.values:
                     if row[name] is not None:
                         by_seed = found[name].setdefault(_key(plot, row | {"network": _network(run, row)}), {})
-                        by_seed.setdefault(seed, []).append((float(row[name]), weight))
+                        by_seed.setdefault(seed, []).append(float(row[name]))
     means = {
-        name: {key: {seed: _mean(v) for seed, v in sorted(seeds.items())} for key, seeds in of_name.items()}
+        name: {key: {seed: float(np.mean(v)) for seed, v in sorted(seeds.items())} for key, seeds in of_name.items()}
         for name, of_name in found.items()
     }
     return {name: of_name | _differences(plot, of_name) for name, of_name in means.items()}
@@ -141,11 +141,6 @@ def points(plot: Plot, folder: str) -> dict[str, dict[Key, dict[int, float]]]:
 def _network(run: finished_runs.FinishedRun, row: Row) -> str:
     """The row's, else the class of the run's."""
     return str(row.get("network") or run.files.config["network"]["_target_"].rpartition(".")[2])
-
-
-def _mean(weighted: Sequence[tuple[float, float]]) -> float:
-    values, weights = zip(*weighted, strict=True)
-    return float(np.average(values, weights=weights))
 
 
 def _differences(plot: Plot, found: dict[Key, dict[int, float]]) -> dict[Key, dict[int, float]]:

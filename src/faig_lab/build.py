@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from faig_lab.analysis import Analysis
 from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, count_of, quadrature
+from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.attribution.probe import Progress
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.config import Settings
@@ -105,12 +106,17 @@ def make_layout(settings: Settings) -> FilterLayout:
 
 
 def check_selection(settings: Settings) -> None:
-    """Refuse, before anything starts, a network that cannot be attributed and percents that select nothing.
+    """Refuse, before anything starts, what cannot be attributed.
+
+    That is a network without filters, percents that select nothing, and more units than a method's budget.
 
     Raises:
         UserError: one line that says what would do.
     """
     layout = make_layout(settings)
+    for name, method in make_methods(settings).items():
+        if isinstance(method, OneUnit):
+            method.check(layout, name)
     check_percents(settings, len(layout), layout.word, count_of)
 
 

@@ -19,7 +19,7 @@ def state_of(network, seed=None, size=0.05):
     return {n: v + (0 if seed is None else noise[n]) for n, v in network.state_dict().items()}
 
 
-def image(name, size=(8, 7), kinds=("blur", "noise"), seed=0):
+def image(name, size=(8, 8), kinds=("blur", "noise"), seed=0):
     generator = torch.Generator().manual_seed(seed)
     lr = {kind: torch.rand(3, *size, generator=generator) for kind in ("clean", *kinds)}
     return PairedImage(name, torch.rand(3, 2 * size[0], 2 * size[1], generator=generator), lr)
@@ -53,7 +53,7 @@ def plain():
 @pytest.fixture
 def make_judge():
     def make(network, images=None, **changes):
-        images = images or (image("a"), image("b", (6, 9), seed=1), image("c", seed=2))
+        images = images or (image("a"), image("b", (9, 8), seed=1), image("c", seed=2))
         given = {"baseline": state_of(network), "target": state_of(network, 1)} | changes
         return Judge(network, given["baseline"], given["target"], tuple(images), scale=2)
 

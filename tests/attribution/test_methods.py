@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.attribution import Adaptive, Problem, attribute, discovered, quadrature
+from faig_lab.attribution import Adaptive, Problem, attribute, discovered, ingredients, quadrature
 from faig_lab.attribution import methods as methods_module
+from faig_lab.attribution.ingredients import faig_shares, signed_sum
 from faig_lab.attribution.methods import (
     faig,
     faig_reference,
@@ -27,6 +28,8 @@ METHODS = [
     faig,
     faig_reference,
     signed_share,
+    faig_shares,
+    signed_sum,
     taylor,
     fisher,
     input_gradients,
@@ -73,7 +76,7 @@ def test_adaptive_quadrature_serves_every_method(problem, method):
     assert float((found - expected).norm()) <= 0.05 * float(expected.norm())
 
 
-@pytest.mark.parametrize("method", [faig, signed_share, taylor, fisher])
+@pytest.mark.parametrize("method", [faig, signed_share, faig_shares, signed_sum, taylor, fisher])
 def test_contrast_with_the_mean_or_the_maximum_of_the_others(problem, method):
     mean, largest = (method(problem, contrast=over) for over in ("mean", "max"))
     assert torch.equal(mean, method(problem))
@@ -110,12 +113,13 @@ def test_taylor_and_fisher_of_one_convolution_by_hand():
     torch.testing.assert_close(fisher(p)[0], second - second.flip(0))
 
 
-def test_every_method_of_the_module_is_in_the_contract():
+def test_every_method_of_the_modules_is_in_the_contract():
     public = {
         name
-        for name, value in vars(methods_module).items()
+        for module in (methods_module, ingredients)
+        for name, value in vars(module).items()
         if callable(value)
-        and getattr(value, "__module__", "") == methods_module.__name__
+        and getattr(value, "__module__", "") == module.__name__
         and name[0].islower()
         and name[0] != "_"
     }
@@ -125,7 +129,7 @@ def test_every_method_of_the_module_is_in_the_contract():
 def test_the_path_is_walked_once_for_all_methods(problem):
     steps = []
     counted = dataclasses.replace(problem, progress=steps.append)
-    attribute(counted, {"faig": faig, "signed_share": signed_share, "faig_reference": faig_reference})
+    attribute(counted, {m.__name__: m for m in (faig, signed_share, faig_shares, signed_sum, faig_reference)})
     assert len(steps) == len(problem.probe) * len(problem.degradations)
 
 
@@ -152,7 +156,7 @@ def planted_problem():
     return Problem(Planted(), baseline, target, (image,), ("dim", "rough"), quadrature("gauss_legendre", 4))
 
 
-@pytest.mark.parametrize("method", [faig, faig_reference, signed_share])
+@pytest.mark.parametrize("method", [faig, faig_reference, signed_share, faig_shares, signed_sum])
 def test_a_planted_filter_is_found(method):
     """Only "rough" input excites filter (1, 1), whose removal is all that reduces its loss there."""
     scores = method(planted_problem())[0]

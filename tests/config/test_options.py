@@ -56,7 +56,17 @@ def test_each_method_brings_the_common_ones(name: str) -> None:
     common = {"faig", "signed_share", "ig", "weight_change", "random"}
     if name == "all":
         assert attribution.name == "faig"
-        assert set(attribution.methods) == common | {"weight_change_absolute", "taylor", "fisher", "learned_mask"}
+        assert set(attribution.methods) == common | {
+            "weight_change_absolute",
+            "taylor",
+            "fisher",
+            "faig_shares",
+            "signed_sum",
+            "learned_mask",
+        }
+    elif name == "ideas":
+        ideas = {"isolation_integral", "iterated_isolation", "share_given_clean", "share_per_change"}
+        assert (attribution.name, set(attribution.methods)) == ("faig", common | ideas)
     else:
         assert attribution.name == name
         assert set(attribution.methods) == common | {name}

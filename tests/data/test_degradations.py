@@ -120,6 +120,24 @@ def test_antialiased_downsampling_is_pillows(mode, kernel, scale, rng):
     np.testing.assert_allclose(ours[:, 3:-3, 3:-3], expected[:, 3:-3, 3:-3], rtol=0, atol=1e-5)
 
 
+def cubic(distance, a):
+    """Keys' kernel of cubic convolution."""
+    x = abs(distance)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
+
+
+@pytest.mark.parametrize(("antialias", "a", "widened"), [(True, -0.5, 2), (False, -0.75, 1)])
+def test_bicubic_halving_has_the_kernel_that_is_documented(antialias, a, widened, rng):
+    row = rng.random(24)
+    image = torch.from_numpy(row).expand(1, 3, 24, 24)
+    ours = Downsample("bicubic", antialias).apply(image, 2)[0, 0, 6].numpy()
+    for place in range(2, 10):  # away from the border
+        weights = np.array([cubic((2 * place + 0.5 - i) / widened, a) for i in range(24)])
+        assert ours[place] == pytest.approx((weights * row).sum() / weights.sum(), abs=1e-12)
+
+
 def test_plain_bilinear_halving_is_the_mean_of_four(rng):
     image = rng.random((2, 3, 12, 10))
     ours = Downsample("bilinear", antialias=False).apply(torch.from_numpy(image), 2).numpy()

@@ -137,6 +137,7 @@ def test_the_headline_numbers_are_complete(first):
             for percent in PERCENTS
             for masked in DEGRADATIONS
         }
+    wanted |= {f"depth/{method}/1/{name}/entropy" for method in METHODS for name in DEGRADATIONS}
     assert wanted <= set(metrics)
     for degradation in DEGRADATIONS:
         assert metrics[f"removed/faig/0.1/{degradation}/{degradation}"] == 0  # 0.1 % of 136 filters are none
@@ -219,6 +220,7 @@ def test_the_tables_have_their_columns(first):
         "side_effects": "method,percent,masked,input,back,off,side,psnr,psnr_change",
         "specificity": "method,percent,masked,own,other,specificity,specificity_std",
         "distribution": "method,degradation,percent,layer,depth,filters,discovered,share",
+        "depth": "method,degradation,percent,first_third,middle_third,last_third,last_convolution,entropy",
         "completeness": "image,degradation,loss_baseline,loss_target,loss_change,attribution_sum,gap",
         "training_baseline": "step,loss,learning_rate,psnr/",
         "training_target": "step,loss,learning_rate,psnr/",
@@ -344,6 +346,8 @@ def test_paired_images_give_the_authors_scores(tmp_path):
     for degradation in DEGRADATIONS:
         expected = golden_case.golden(f"faig_{degradation}_10").sum(0)
         assert np.abs(scores[degradation] - expected).max() <= 1e-10 * np.abs(expected).max()
+        ig = golden_case.golden(f"ig_{degradation}_10").sum(0)
+        assert np.abs(4 * scores[f"ig/{degradation}"] - ig).max() <= 1e-10 * np.abs(ig).max()
         order = np.loadtxt(folder / "attribution" / f"{degradation}_index.txt", dtype=int)
         count = len(expected) // 100
         assert set(order[:count]) == set(np.argsort(-expected, kind="stable")[:count])

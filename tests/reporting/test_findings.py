@@ -7,50 +7,14 @@ from pathlib import Path
 import pytest
 
 from faig_lab.analysis import interventions
-from faig_lab.files import write_text
 from faig_lab.reporting import findings, run_files, sentences
 from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.reporting.run_files import read_run
 from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import write_table
 
 MakeRun = Callable[..., Path]
 OWN = ("faig", "signed_share", "random")
-
-
-def _distribution(tmp_path: Path, discovered: dict[str, list[int]]) -> RunFiles:
-    rows = [
-        {
-            "method": "faig",
-            "degradation": name,
-            "percent": 1,
-            "layer": f"l{depth}.weight",
-            "depth": depth,
-            "filters": 10,
-            "discovered": number,
-            "share": number / 10,
-        }
-        for name, numbers in discovered.items()
-        for depth, number in enumerate(numbers)
-    ]
-    write_table(tmp_path / "tables" / "distribution.csv", rows)
-    write_text(tmp_path / "config.yaml", "attribution: {name: faig}")
-    return read_run(tmp_path)
-
-
-def test_depth_of_filters_in_the_last_layer_and_of_evenly_spread_ones(tmp_path: Path) -> None:
-    run = _distribution(tmp_path, {"blur": [0, 0, 0, 0, 4], "noise": [1, 1, 1, 1, 1], "jpeg": [0, 0, 0, 0, 0]})
-    blur, noise = findings.depths(run, "faig", 1)
-    assert (blur.depth, blur.layers, blur.everywhere, blur.total_layers) == (1.0, 1.0, 0.5, 5)
-    assert noise.depth == pytest.approx(0.5)
-    assert noise.layers == pytest.approx(5)
-
-
-def test_the_papers_finding_stands_beside_the_numbers_without_a_verdict(tmp_path: Path) -> None:
-    said = sentences.where(_distribution(tmp_path, {"blur": [5, 2, 1, 0, 0], "noise": [2, 2, 2, 2, 2]}))
-    assert "deblurring filters sit at a mean relative depth of 0.12" in said[0]
-    assert said[-1] == "The paper finds deblurring filters in the back and denoising filters spread more uniformly."
-    assert len(sentences.where(_distribution(tmp_path, {"blur": [1, 0, 0, 0, 0]}))) == 1
 
 
 def test_random_draws_become_a_mean_and_a_spread(make_run: MakeRun) -> None:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import reference
 import torch
+from PIL import Image
 from skimage.color import rgb2ycbcr
+from skimage.metrics import structural_similarity
 
 from faig_lab.data import PairedImage
 from faig_lab.networks import SRResNet
 from faig_lab.training import METRICS, as_image, bicubic, metrics, psnr, quality, restore
-from faig_lab.training.metrics import PSNR_CEILING, luma
+from faig_lab.training.metrics import PSNR_CEILING, luma, ssim
 
 
 def pair(count=3, size=(20, 24), dtype=torch.float64, noise=0.1):
@@ -86,14 +88,13 @@ def test_quality_has_all_measures_of_every_image():
 
 
 def plain_ssim(image, truth):
-    """SSIM of two (H, W) images by the definition: an 11×11 Gaussian window of σ = 1.5 around every pixel."""
+    """SSIM of two (H, W) images by the definition: an 11×11 Gaussian window of σ = 1.5 wherever it lies inside."""
     places = np.arange(-5, 6)
     window = np.exp(-(places[:, None] ** 2 + places**2) / (2 * 1.5**2))
     window /= window.sum()
 
     def local_mean(values):
-        views = np.lib.stride_tricks.sliding_window_view(np.pad(values, 5, mode="reflect"), (11, 11))
-        return (views * window).sum(axis=(-2, -1))
+        return (np.lib.stride_tricks.sliding_window_view(values, (11, 11)) * window).sum(axis=(-2, -1))
 
     a, b = local_mean(image), local_mean(truth)
     var_a, var_b = local_mean(image**2) - a**2, local_mean(truth**2) - b**2
@@ -102,12 +103,58 @@ def plain_ssim(image, truth):
     return np.mean((2 * a * b + c1) * (2 * covariance + c2) / ((a**2 + b**2 + c1) * (var_a + var_b + c2)))
 
 
-def test_ssim_is_the_definition():
+def scikit_images_ssim(image, truth):
+    """SSIM of two (H, W) images by scikit-image, averaged over the places where the window lies inside."""
+    _, values = structural_similarity(
+        image, truth, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    return values[5:-5, 5:-5].mean()
+
+
+@pytest.mark.parametrize("size", [(11, 11), (11, 30), (20, 26)])
+@pytest.mark.parametrize("other", [plain_ssim, scikit_images_ssim])
+def test_ssim_is_the_definition_and_scikit_images(other, size):
+    images, hr = pair(2, size)
+    y, y_hr = luma(images), luma(hr)
+    expected = [other(a[0].numpy(), b[0].numpy()) for a, b in zip(y, y_hr, strict=True)]
+    np.testing.assert_allclose(ssim(y, y_hr).numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_quality_has_the_ssim_of_the_inside():
     images, hr = pair(2, (20, 26), torch.float32)
     values = quality(images, hr, border=2)["ssim"]
+    assert values.dtype == torch.float32
     for value, image, truth in zip(values, as_image(images), hr, strict=True):
-        y, y_hr = (luma(x[None].double())[0, 0, 2:-2, 2:-2].numpy() for x in (image, truth))
-        assert float(value) == pytest.approx(plain_ssim(y, y_hr), abs=1e-4)
+        y, y_hr = (luma(x[None])[0, 0, 2:-2, 2:-2].double().numpy() for x in (image, truth))
+        assert float(value) == pytest.approx(scikit_images_ssim(y, y_hr), abs=1e-7)
+
+
+def test_ssim_of_flat_images_compares_their_brightness():
+    a, b = 0.2, 0.7
+    flat = torch.ones(1, 1, 15, 13, dtype=torch.float64)
+    expected = (2 * a * b + 0.01**2) / (a**2 + b**2 + 0.01**2)
+    assert float(ssim(a * flat, b * flat)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ssim_of_stripes_and_their_negative():
+    """Stripes of one pixel: there are two kinds of windows, and the moments of both are known."""
+    stripes = torch.tensor([0.25, 0.75], dtype=torch.float64).repeat(10).expand(1, 1, 20, 20)
+    inverted = 1 - stripes
+    window = torch.softmax(-torch.arange(-5, 6, dtype=torch.float64).square() / 4.5, 0)
+    odd = float(window[::2].sum())  # the part of a window on stripes of one kind
+    means = [0.25 + 0.5 * share for share in (odd, 1 - odd)]
+    variance = 0.25 * odd * (1 - odd)
+    c1, c2 = 0.01**2, 0.03**2
+    expected = np.mean(
+        [(2 * m * (1 - m) + c1) / (m**2 + (1 - m) ** 2 + c1) * (c2 - 2 * variance) / (c2 + 2 * variance) for m in means]
+    )
+    assert float(ssim(stripes, inverted)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ssim_needs_one_whole_window():
+    small = torch.zeros(1, 1, 10, 40)
+    with pytest.raises(ValueError, match="SSIM needs at least 11×11 pixels, not 10×40"):
+        ssim(small, small)
 
 
 def test_equal_images_have_an_ssim_of_one():
@@ -132,6 +179,48 @@ def test_bicubic_upscaling_keeps_what_is_flat_and_follows_what_is_smooth(scale):
     wave = torch.sin(torch.arange(20, dtype=torch.float64) / 3).expand(1, 3, 20, 20)
     error = bicubic(wave, scale)[0, 0, 0] - torch.sin(places / 3)
     assert float(error[2 * scale : -2 * scale].abs().max()) < 0.03
+
+
+def keys(distance, a):
+    """The cubic convolution kernel (Keys, IEEE Trans. Acoustics, Speech, and Signal Processing 1981)."""
+    x = abs(distance)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
+
+
+def upscaled(values, scale, a=-0.5):
+    """Cubic convolution of a row by the formula; the kernel's part inside the row is normalised."""
+    result = []
+    for place in (np.arange(len(values) * scale) + 0.5) / scale - 0.5:
+        weights = np.array([keys(place - i, a) for i in range(len(values))])
+        result.append((weights * values).sum() / weights.sum())
+    return np.array(result)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_upscaling_is_cubic_convolution_with_a_half(scale):
+    row, column = np.random.default_rng(1).random((2, 9))
+    image = torch.from_numpy(np.outer(column, row)).expand(1, 3, 9, 9)
+    expected = np.outer(upscaled(column, scale), upscaled(row, scale))
+    np.testing.assert_allclose(bicubic(image, scale)[0, 1].numpy(), expected, rtol=0, atol=1e-12)
+    other = np.outer(upscaled(column, scale, -0.75), upscaled(row, scale, -0.75))
+    assert np.abs(bicubic(image, scale)[0, 1].numpy() - other).max() > 0.01
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_upscaling_is_pillows(scale):
+    image = np.random.default_rng(0).random((7, 10)).astype(np.float32)
+    expected = Image.fromarray(image).resize((10 * scale, 7 * scale), Image.Resampling.BICUBIC)
+    ours = bicubic(torch.from_numpy(image).expand(2, 3, 7, 10), scale)
+    assert ours.shape == (2, 3, 7 * scale, 10 * scale)
+    np.testing.assert_allclose(ours[1, 2].numpy(), np.asarray(expected), rtol=0, atol=1e-6)
+
+
+def test_bicubic_upscaling_of_a_ramp_is_the_ramp_away_from_the_border():
+    ramp = torch.arange(12, dtype=torch.float64).expand(1, 3, 12, 12) / 12
+    places = (torch.arange(24, dtype=torch.float64) + 0.5) / 2 - 0.5
+    torch.testing.assert_close(bicubic(ramp, 2)[0, 0, 5, 4:-4], places[4:-4] / 12, rtol=0, atol=1e-12)
 
 
 # Restoring

@@ -4,6 +4,7 @@ from faig_lab.analysis.boundary import boundary
 from faig_lab.analysis.branches import branches
 from faig_lab.analysis.comparison import compare, specificity
 from faig_lab.analysis.curves import curves
+from faig_lab.analysis.depth import depth, depth_metrics
 from faig_lab.analysis.distribution import distribution
 from faig_lab.analysis.examples import Example, examples, images_to_show
 from faig_lab.analysis.headline import comparison_metrics, masking_metrics, restoration_metrics
@@ -33,6 +34,8 @@ __all__ = [
     "compare_scores",
     "comparison_metrics",
     "curves",
+    "depth",
+    "depth_metrics",
     "distribution",
     "examples",
     "gradient_map",

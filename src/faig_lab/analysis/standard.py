@@ -6,6 +6,7 @@ from pydantic import Field
 
 from faig_lab.analysis.comparison import compare
 from faig_lab.analysis.curve_tables import Resampling
+from faig_lab.analysis.depth import depth, depth_metrics
 from faig_lab.analysis.distribution import distribution
 from faig_lab.analysis.headline import comparison_metrics, masking_metrics
 from faig_lab.analysis.isolation import Isolation, isolation_metrics
@@ -23,7 +24,8 @@ def masking_study(subject: Subject, resamples: Annotated[int, Field(ge=2)] = 100
     Returns:
         Tables `isolation`, `isolation_methods` (means over the masked sets), `side_effects`, `masking`, `specificity`,
         `comparison` (means over the masked sets), `comparison_paired` (against the run's method; none with a single
-        method) and `distribution`; isolation with its parts, removed shares, harm and specificities as metrics.
+        method), `distribution` and `depth`; isolation with its parts, removed shares, harm, specificities and depths as
+        metrics.
     """
     percents, attribution = subject.percents, subject.attribution
     with subject.bar("masking", masked_networks(attribution, percents)) as advance:
@@ -38,9 +40,11 @@ def masking_study(subject: Subject, resamples: Annotated[int, Field(ge=2)] = 100
         "specificity": compared.sets,
         "comparison": compared.methods,
         "distribution": distribution(attribution, percents),
+        "depth": depth(attribution, percents),
     }
     if compared.paired:
         tables["comparison_paired"] = compared.paired
     metrics = isolation_metrics(tables["isolation"], tables["side_effects"]) | masking_metrics(masked.rows)
     metrics |= comparison_metrics(compared.methods, subject.headline)
+    metrics |= depth_metrics(tables["depth"], subject.headline)
     return Findings(tables, metrics)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
-from faig_lab.attribution.quadrature import Rule, right
+from faig_lab.attribution.quadrature import Rule, quadrature, right
 from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
 from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
@@ -119,6 +119,9 @@ class Problem:
 
 Method = Callable[[Problem], Tensor]
 
+LineRule = Literal["left", "right", "midpoint", "gauss_legendre"]
+"""Rules that exist for every number of points."""
+
 
 def faig(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     """FAIG: Σ|a_j| per filter, contrasted with the other degradations, mean over the probe (method.md §3).
@@ -177,12 +180,21 @@ def fisher(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 
 
 @full_precision()
-def input_gradients(problem: Problem) -> Tensor:
+def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
     """Input-space integrated gradients read on the weights (the authors' IG rival, §4).
 
     Gradients of Σ F(θ, x) with respect to the weights, averaged along the straight line from the clean to the
     degraded LR; then Σ|·| per filter and the mean over the probe. There is no contrast between degradations.
+
+    Args:
+        problem: two networks and a probe.
+        rule: a rule of its own for this line, with as many points as the problem's rule (at most) has; None: the
+            problem's rule. The authors' points here begin at the clean input, which is the left rule.
     """
+    quadrature_rule = problem.rule
+    if rule is not None:
+        points = problem.rule.budget if isinstance(problem.rule, Adaptive) else len(problem.rule)
+        quadrature_rule = quadrature(rule, points)
     weights = {layer.name: problem.target[layer.name] for layer in problem.layout.layers}
 
     def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:
@@ -193,12 +205,12 @@ def input_gradients(problem: Problem) -> Tensor:
     def integrate(image: PairedImage) -> Tensor:
         """(K, F) of one image."""
         integrands = [_input_gradients(problem, weights, image, degradation) for degradation in problem.degradations]
-        integrals, _ = integrate_together(integrands, weights, problem.rule, judge)
+        integrals, _ = integrate_together(integrands, weights, quadrature_rule, judge)
         return judge(integrals)[0]
 
     scores = torch.zeros(problem.shape, dtype=torch.float64)
     ends = problem.baseline, problem.target
-    same = identity(problem.network, *ends, problem.degradations, problem.layout, problem.rule, problem.compute)
+    same = identity(problem.network, *ends, problem.degradations, problem.layout, quadrature_rule, problem.compute)
     for index, image in enumerate(problem.probe):
         if not problem.spread.own(index):
             continue

@@ -63,6 +63,20 @@ def faig_scores(magnitude: Tensor, over: Contrast = "mean") -> Tensor:
     return contrast(magnitude, over).mean(0)
 
 
+def shares(values: Tensor, loss_change: Tensor) -> Tensor:
+    """Σ_x values / ΔL^D, with ΔL^D = Σ_x [L(θ, x^D) − L(θ̄, x^D)] (method.md §4).
+
+    Args:
+        values: (I, K, F) for each probe image.
+        loss_change: (I, K) L(θ, x^D) − L(θ̄, x^D).
+
+    Returns:
+        (K, F); 0 for a degradation whose loss does not change at all.
+    """
+    change = loss_change.sum(0)[:, None]
+    return torch.where(change == 0, 0.0, values.sum(0) / torch.where(change == 0, 1.0, change))
+
+
 def signed_share_scores(signed: Tensor, loss_change: Tensor, over: Contrast = "mean") -> Tensor:
     """share_f^D − mean_{D'≠D} |share_f^{D'}|, or − max, with share_f^D = Σ_x Σ_{j∈f} a_j(x^D) / ΔL^D (method.md §4).
 
@@ -75,8 +89,7 @@ def signed_share_scores(signed: Tensor, loss_change: Tensor, over: Contrast = "m
         (K, F). All filters and all other parameters have shares that add up to 1 for each degradation.
         A degradation whose loss does not change at all has shares of 0.
     """
-    change = loss_change.sum(0)[:, None]
-    share = torch.where(change == 0, 0.0, signed.sum(0) / torch.where(change == 0, 1.0, change))
+    share = shares(signed, loss_change)
     return share - others(share.abs(), over)
 
 

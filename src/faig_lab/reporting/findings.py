@@ -49,22 +49,6 @@ class MethodResult:
     difference: Estimate | None
 
 
-@dataclass(frozen=True)
-class Depth:
-    """Where discovered filters sit.
-
-    `depth` is their mean relative depth (0 first layer, 1 last layer), `everywhere` that of all filters.
-    `layers` is the number of equally rich layers that would be as spread out: the exponential of the entropy
-    of the layers' shares.
-    """
-
-    degradation: str
-    depth: float
-    layers: float
-    everywhere: float
-    total_layers: int
-
-
 def over_draws(rows: Sequence[Row], column: str = "removed") -> Cell:
     """Mean and spread (population standard deviation) over draws of a column of the masking table."""
     numbers = [number for row in rows if (number := value(row, column)) is not None]
@@ -202,32 +186,3 @@ def gaps(run: RunFiles, degradation: str) -> tuple[float | None, float | None]:
 def held_out_images(run: RunFiles) -> int:
     """How many images the interventions are judged on."""
     return len(unique(run.table("restoration"), "image"))
-
-
-def depths(run: RunFiles, method: str, percent: float) -> list[Depth]:
-    """Where the discovered filters of each degradation sit; a degradation without any is left out."""
-    rows = [row for row in run.table("distribution") if row["method"] == method and at(percent, row)]
-    found = [_depth(name, [row for row in rows if row["degradation"] == name]) for name in unique(rows, "degradation")]
-    return [depth for depth in found if depth is not None]
-
-
-def _depth(degradation: str, rows: Sequence[Row]) -> Depth | None:
-    levels = [value(row, "depth") or 0.0 for row in rows]
-    deepest = max(levels, default=0.0) or 1.0
-    discovered = [value(row, "discovered") or 0.0 for row in rows]
-    filters = [value(row, "filters") or 0.0 for row in rows]
-    shares = [number / size if size else 0.0 for number, size in zip(discovered, filters, strict=True)]
-    if not sum(discovered):
-        return None
-    parts = [share / sum(shares) for share in shares if share > 0]
-    return Depth(
-        degradation=degradation,
-        depth=_weighted(levels, discovered) / deepest,
-        layers=math.exp(-math.fsum(part * math.log(part) for part in parts)),
-        everywhere=_weighted(levels, filters) / deepest,
-        total_layers=len(rows),
-    )
-
-
-def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
-    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / math.fsum(weights)

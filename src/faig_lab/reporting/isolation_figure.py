@@ -65,7 +65,9 @@ def _panel(panel: Axes, run: RunFiles, method: str, masked: str, parts: list[str
             panel.vlines(q, *np.array(ends, dtype=float).T, color=INK, linewidth=0.9, zorder=3)
     best = line(run, masked)
     if best and method != REFERENCE:
-        panel.plot(*zip(*best, strict=True), linewidth=1, label=line_label(REFERENCE), **method_look(0, REFERENCE))
+        x, y = np.array(best, dtype=float).T
+        look = method_look(0, REFERENCE)
+        panel.plot(x, y, linewidth=1, label=line_label(REFERENCE), color=look["color"], linestyle=look["linestyle"])
     panel.axhline(0, color=MUTED, linewidth=0.8, zorder=2)
     panel.axvline(run.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=2)
     panel.set_xscale("log")

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from faig_lab.files import write_text
 from faig_lab.reporting import (
+    depth,
     facts,
     filters_map,
     findings,
@@ -91,7 +92,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "matrices": {method: findings.matrix(run, method, run.headline) for method in run.methods},
         "heat": {method: _heat(run, method) for method in run.methods},
         "restoration": _restoration(run),
-        "where": sentences.where(run),
+        "where": depth.where(run),
         "completeness": _completeness(run),
         "shares": shares.shares(run),
         "unit": units.meaning(run),

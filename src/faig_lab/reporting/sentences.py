@@ -94,17 +94,3 @@ def warnings(run: RunFiles) -> list[str]:
 def _distance(gain: float) -> str:
     """A small or negative gain against the baseline in words."""
     return f"only {number(gain)} dB above the baseline" if gain > 0 else f"{number(-gain)} dB below the baseline"
-
-
-def where(run: RunFiles) -> list[str]:
-    """Where the discovered filters of the run's method sit, and what the paper finds."""
-    found = findings.depths(run, run.chosen, run.headline)
-    texts = [
-        f"The {removal(depth.degradation)} filters sit at a mean relative depth of {number(depth.depth)} "
-        f"(0 = first layer, 1 = last layer; all filters: {number(depth.everywhere)}), spread as evenly as "
-        f"over {number(depth.layers, 1)} of {depth.total_layers} layers."
-        for depth in found
-    ]
-    if {"blur", "noise"} <= {depth.degradation for depth in found}:
-        texts.append("The paper finds deblurring filters in the back and denoising filters spread more uniformly.")
-    return texts

@@ -18,7 +18,9 @@ class Downsample:
             the one below and to the right of it where the factor is even; torch's `nearest-exact`).
         antialias: widen the kernel by the factor, as MATLAB's imresize and Pillow do; for bicubic and bilinear.
             Antialiased bicubic is the field's convention; bilinear without antialiasing is what the authors'
-            training code does (it passes cv2.INTER_CUBIC as `dst`; method.md §8).
+            training code does (it passes cv2.INTER_CUBIC as `dst`; method.md §8). Torch's cubic kernel has a = −0.5
+            with antialiasing, as MATLAB and Pillow, and a = −0.75 without, as OpenCV. At the border the kernel's part
+            inside the image is normalised, as in Pillow; MATLAB mirrors the image there.
     """
 
     mode: Literal["bicubic", "bilinear", "area", "nearest"] = "bicubic"

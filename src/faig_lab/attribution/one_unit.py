@@ -1,0 +1,185 @@
+"""One-unit ablation: every unit is set back to the baseline alone, and what that does is measured on the probe.
+
+This is the exact answer to the question that rankings approximate for one unit at a time. It takes a pass through the
+network for each unit, image and input, so it is made for layers and channels. What several units do together is
+another question, which a learned mask answers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.func import vmap
+
+from faig_lab.attribution.compute import State, in_format, memory_format
+from faig_lab.attribution.identity import identity, of_image
+from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
+from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.scores import Contrast, others
+from faig_lab.data import CLEAN, PairedImage
+from faig_lab.errors import UserError
+from faig_lab.granularity import UNITS
+from faig_lab.networks import FilterLayout
+
+Measure = Literal["isolation", "loss"]
+"""What is measured when a unit is back at the baseline's values."""
+
+_SUMS = 4
+"""Sums that are taken for each network and input: the loss, and the three of `EditSums`."""
+
+
+@dataclass(frozen=True)
+class OneUnit:
+    """Score each unit by what happens when this unit alone is set back to the baseline's values.
+
+    Args:
+        measure: "isolation": of the network with this unit set back, on the probe (method.md §9); 0 is no effect, and a
+            unit that does harm is below 0. "loss": the unit's exact share of the loss change,
+            [L(θ with the unit set back, x^D) − L(θ, x^D)] / [L(θ̄, x^D) − L(θ, x^D)], minus the absolute share of the
+            other degradations, as the signed share has it.
+        budget: at most so many units, > 0; each takes a pass for every probe image and input.
+        contrast: with "loss" minus the mean or the maximum over the other degradations.
+    """
+
+    measure: Measure = "isolation"
+    budget: Annotated[int, Field(ge=1)] = 2000
+    contrast: Contrast = "mean"
+
+    def __post_init__(self) -> None:
+        if self.measure not in ("isolation", "loss"):
+            raise ValueError(f"measure must be isolation or loss, not {self.measure}")
+        if self.budget < 1:
+            raise ValueError(f"budget must be > 0, not {self.budget}")
+
+    def check(self, layout: FilterLayout, name: str = "one_unit") -> None:
+        """Refuse a layout with more units than the budget.
+
+        Args:
+            layout: what would be scored.
+            name: the method's name in `attribution.methods`.
+
+        Raises:
+            UserError: too many units.
+        """
+        if len(layout) > self.budget:
+            few = " or ".join(UNITS[kind] for kind in ("layer", "output_channel") if kind != layout.granularity)
+            raise UserError(
+                f"attribution.methods.{name}.budget: {len(layout):,} {layout.word} would take {len(layout):,} passes "
+                f"for each probe image and input, and the budget is {self.budget:,}; score {few} "
+                "(attribution.granularity) or raise the budget"
+            )
+
+    def __call__(self, problem: Problem) -> Tensor:
+        """Measure every unit; a function of the problem like every method.
+
+        Returns:
+            (1, K, F) float64.
+
+        Raises:
+            UserError: more units than the budget.
+        """
+        self.check(problem.layout)
+        sums = _probe_sums(problem)
+        return (_isolations(sums) if self.measure == "isolation" else _losses(sums, self.contrast))[None]
+
+
+def _isolations(sums: Tensor) -> Tensor:
+    """Sums (F + 2, 1 + K, 4) of the probe → (K, F) isolation of each unit; 0 where the function has no energy."""
+    inputs = [EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(sums.shape[1])]
+    clean, degraded = inputs[0], inputs[1:]
+    rows = [isolation(own, [other for other in degraded if other is not own], clean) for own in degraded]
+    return torch.stack([torch.where(own.energy == 0, 0.0, row) for own, row in zip(degraded, rows, strict=True)])
+
+
+def _losses(sums: Tensor, contrast: Contrast) -> Tensor:
+    """Sums (F + 2, 1 + K, 4) of the probe → (K, F) contrasted shares of the loss change; 0 where there is none."""
+    loss = sums[:, 1:, 0].T
+    units, target, baseline = loss[:, :-2], loss[:, -2:-1], loss[:, -1:]
+    change = baseline - target
+    share = torch.where(change == 0, 0.0, (units - target) / torch.where(change == 0, 1.0, change))
+    return share - others(share.abs(), contrast)
+
+
+def _probe_sums(problem: Problem) -> Tensor:
+    """(F + 2, 1 + K, 4): the loss and the three sums of an edit, added up over the probe.
+
+    Of the target with each unit set back, of the target and of the baseline; on clean input and on each degradation.
+    """
+    kinds = (CLEAN, *problem.degradations)
+    total = torch.zeros(len(problem.layout) + 2, len(kinds), _SUMS, dtype=torch.float64)
+    ends = problem.baseline, problem.target
+    same = identity(problem.network, *ends, problem.degradations, problem.layout, problem.rule, problem.compute)
+    for index, image in enumerate(problem.probe):
+        if problem.spread.own(index):
+            total += problem.kept(f"one-unit-{of_image(image, same)}", partial(_image_sums, problem, image, kinds))
+    return problem.spread.total(total)
+
+
+def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> Tensor:
+    """(F + 2, inputs, 4) of one image; the progress is told after each input."""
+    columns = []
+    for kind in kinds:
+        columns.append(_input_sums(problem, image, kind))
+        if problem.progress is not None:
+            problem.progress(f"{image.name}, {kind}, {len(problem.layout)} {problem.layout.word} one by one")
+    return torch.stack(columns, 1)
+
+
+@torch.no_grad()
+def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
+    """(F + 2, 4) of one input: loss, energy, along, moved; tile by tile."""
+    like = next(iter(problem.target.values()))
+    form = memory_format(like, problem.compute.autocast)
+    baseline, target = in_format(problem.baseline, form), in_format(problem.target, form)
+    # Buffers are no weights: they are the target's in the baseline as well.
+    own = {name for name, _ in problem.network.named_parameters()}
+    baseline = {name: baseline[name] if name in own else value for name, value in target.items()}
+    whole = image.lr[kind][None].to(like).contiguous(memory_format=form)
+    total = torch.zeros(len(problem.layout) + 2, _SUMS, dtype=torch.float64, device=like.device)
+    for tile in problem.compute.tiles(problem.network, target, whole, image.hr.shape[-1] // whole.shape[-1]):
+        lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(like))
+
+        def output(state: State, lr: Tensor = lr) -> Tensor:
+            """The network's output with some weights."""
+            return problem.compute.output(problem.network, state, lr)
+
+        y_t, y_b = (tile.core_of_output(output(state)) for state in (target, baseline))
+        start = 0
+        for results in _in_batches(problem, baseline, target, output):
+            results = [tile.core_of_output(result) for result in results]
+            total[start : start + len(results)] += torch.stack([_sums(result, y_t, y_b, hr) for result in results])
+            start += len(results)
+        total[-2:] += torch.stack([_sums(end, y_t, y_b, hr) for end in (y_t, y_b)])
+    return total.cpu()
+
+
+def _sums(masked: Tensor, target: Tensor, baseline: Tensor, hr: Tensor) -> Tensor:
+    """(4,) loss, energy, along, moved of one output (1, 3, sH, sW)."""
+    loss = (masked.double() - hr.double()).square().sum()
+    return torch.stack([loss, *(value[0] for value in edit_sums(masked, baseline, target))])
+
+
+def _in_batches(
+    problem: Problem, baseline: State, target: State, output: Callable[[State], Tensor]
+) -> Iterator[Sequence[Tensor]]:
+    """Outputs of the target with each unit set back, in order; as many at once as `compute.together` says."""
+    names = {name for name, _ in problem.network.named_parameters()}
+    buffers = {name: value for name, value in target.items() if name not in names}
+    units, at_once = range(len(problem.layout)), problem.compute.together
+    for batch in (units[start : start + at_once] for start in range(0, len(units), at_once)):
+        states = [_set_back(problem.layout, unit, baseline, target) for unit in batch]
+        if len(states) == 1:
+            yield [output(states[0])]
+            continue
+        stacked = {name: torch.stack([state[name] for state in states]) for name in names if name in target}
+        yield list(vmap(lambda weights: output({**buffers, **weights}))(stacked))
+
+
+def _set_back(layout: FilterLayout, unit: int, baseline: State, target: State) -> State:
+    """The target with one unit at the baseline's values."""
+    chosen = {name: places.to(target[name].device) for name, places in layout.mask([unit]).items() if places.any()}
+    return {**target, **{n: torch.where(places, baseline[n], target[n]) for n, places in chosen.items()}}

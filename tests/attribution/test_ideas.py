@@ -1,0 +1,165 @@
+"""Rankings that aim at isolation, against plain sums and closed forms."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from faig_lab.attribution import Problem, integrate, quadrature
+from faig_lab.attribution.ideas import isolation_integral, iterated_isolation, share_given_clean, share_per_change
+from faig_lab.attribution.methods import signed_share
+from faig_lab.data import PairedImage
+from faig_lab.networks import SRResNet
+
+KINDS = ("blur", "noise", "jpeg")
+IDEAS = [isolation_integral, iterated_isolation, share_given_clean, share_per_change]
+
+
+def image(seed, kinds, size=(6, 5)):
+    generator = torch.Generator().manual_seed(seed)
+    lr = {name: torch.rand(3, *size, generator=generator, dtype=torch.float64) for name in ("clean", *kinds)}
+    hr = torch.rand(3, 2 * size[0], 2 * size[1], generator=generator, dtype=torch.float64)
+    return PairedImage(f"image{seed}", hr, lr)
+
+
+def make(kinds=KINDS, points=16, **changes):
+    torch.manual_seed(0)
+    network = SRResNet(features=3, blocks=1).double()
+    baseline = {n: v.clone() for n, v in network.state_dict().items()}
+    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
+    probe = (image(1, kinds), image(2, kinds, (4, 7)))
+    return Problem(network, baseline, target, probe, kinds, quadrature("gauss_legendre", points), **changes)
+
+
+def energy(problem, kind):
+    """Σ ‖y_t − y_b‖² over the probe, not clipped."""
+    ends = problem.target, problem.baseline
+    pairs = [[output(problem, state, x.lr[kind]) for state in ends] for x in problem.probe]
+    return sum(float((y_t - y_b).square().sum()) for y_t, y_b in pairs)
+
+
+def output(problem, state, lr):
+    net = copy.deepcopy(problem.network)
+    net.load_state_dict(state)
+    with torch.no_grad():
+        return net(lr[None])
+
+
+@pytest.mark.parametrize("method", IDEAS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("kinds", [("blur",), ("blur", "noise"), KINDS], ids=len)
+def test_contract(method, kinds):
+    problem = make(kinds, 2)
+    before = copy.deepcopy(problem.network.state_dict())
+    scores = method(problem)
+    assert scores.shape == (1, *problem.shape)
+    assert scores.dtype == torch.float64
+    assert torch.isfinite(scores).all()
+    assert torch.equal(scores, method(problem))
+    assert all(torch.equal(before[n], v) for n, v in problem.network.state_dict().items())
+    same = dataclasses.replace(problem, target=dict(problem.baseline))
+    assert torch.isfinite(method(same)).all()
+
+
+@pytest.mark.parametrize("kinds", [("blur",), KINDS], ids=len)
+def test_the_parts_of_isolation_are_the_attributions_of_its_distances(kinds):
+    problem = make(kinds)
+    scores = isolation_integral(problem)[0]
+    layout = problem.layout
+
+    def parts(kind, end):
+        total = 0
+        for x in problem.probe:
+            y = output(problem, getattr(problem, end), x.lr[kind])
+            ends = problem.baseline, problem.target
+            total = total + layout.gather(
+                integrate(problem.network, *ends, x.lr[kind][None], y, problem.rule).attributions
+            )
+        return total
+
+    for k, own in enumerate(kinds):
+        rest = [kind for kind in kinds if kind != own]
+        expected = parts(own, "baseline") + parts("clean", "target")
+        expected = expected + sum(parts(kind, "target") for kind in rest) / max(len(rest), 1)
+        torch.testing.assert_close(scores[k], expected / energy(problem, own), rtol=1e-6, atol=1e-9)
+
+
+def test_the_parts_of_isolation_add_up_to_the_isolation_of_the_baseline():
+    """With every parameter ranked the sum is complete: 1 − mean E_D' / E_D − E_clean / E_D."""
+    problem = make(points=64, rank_others=True)
+    energies = {kind: energy(problem, kind) for kind in ("clean", *KINDS)}
+    sums = isolation_integral(problem)[0].sum(1).tolist()
+    for value, own in zip(sums, KINDS, strict=True):
+        rest = [energies[kind] for kind in KINDS if kind != own]
+        assert value == pytest.approx(1 - (sum(rest) / 2 + energies["clean"]) / energies[own], abs=1e-3)
+
+
+def test_one_round_of_the_iterated_ranking_is_the_ranking_of_the_integral():
+    problem = make(("blur", "noise"), 4)
+    order = torch.argsort(isolation_integral(problem), descending=True, stable=True)
+    once = iterated_isolation(problem, rounds=1, percent=5)
+    assert torch.equal(once.argsort(-1, descending=True), order)
+
+
+def test_the_second_round_starts_from_the_masked_network():
+    problem = make(("blur", "noise"), 4)
+    count = len(problem.layout)
+    first, half = isolation_integral(problem)[0], round(count * 0.1 / 2)
+    scores = iterated_isolation(problem, rounds=2, percent=10)[0]
+    for k, own in enumerate(problem.degradations):
+        ranked, order = scores[k].argsort(descending=True).tolist(), first[k].argsort(descending=True).tolist()
+        assert ranked[:half] == order[:half]
+        assert sorted(ranked) == list(range(count))
+        masked = dict(problem.target)
+        for name, places in problem.layout.mask(order[:half]).items():
+            masked[name] = torch.where(places, problem.baseline[name], masked[name])
+        again = torch.zeros(count, dtype=torch.float64)
+        other = "noise" if own == "blur" else "blur"
+        for kind, end in ((own, "baseline"), (other, "target"), ("clean", "target")):
+            for x in problem.probe:
+                y = output(problem, getattr(problem, end), x.lr[kind])
+                ends = problem.baseline, masked
+                integral = integrate(problem.network, *ends, x.lr[kind][None], y, problem.rule)
+                again += problem.layout.gather(integral.attributions)
+        again[order[:half]] = -torch.inf
+        rest = again.argsort(descending=True).tolist()[: count - half]
+        assert ranked[half:] == rest
+    assert scores.argsort(-1, descending=True).tolist() != first.argsort(-1, descending=True).tolist()
+
+
+def test_the_share_given_clean_takes_the_part_on_clean_input_off():
+    problem = make()
+    clean = sum(
+        problem.layout.gather(
+            integrate(
+                problem.network, problem.baseline, problem.target, x.lr["clean"][None], x.hr[None], problem.rule
+            ).attributions
+        )
+        for x in problem.probe
+    )
+    change = problem.integral.loss_change.sum(0).abs()[:, None]
+    torch.testing.assert_close(signed_share(problem)[0] - share_given_clean(problem)[0], clean.abs() / change)
+
+
+def test_the_share_per_change_is_divided_by_the_norm_of_the_change():
+    problem = make()
+    difference = {n: (problem.target[n] - problem.baseline[n]) ** 2 for n in problem.target}
+    norm = problem.layout.gather(difference).sqrt()
+    torch.testing.assert_close(share_per_change(problem)[0] * norm, signed_share(problem)[0])
+    kept = dataclasses.replace(problem, target=dict(problem.target))
+    first = problem.layout.layers[0]
+    kept.target[first.name] = problem.baseline[first.name]
+    assert share_per_change(kept)[0, :, : first.units].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"rounds": 0}, "rounds must be > 0, not 0"),
+        ({"percent": 0}, r"percent must be in \(0, 100\], not 0"),
+        ({"percent": 101}, r"percent must be in \(0, 100\], not 101"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        iterated_isolation(make(), **arguments)
