@@ -1,5 +1,10 @@
 """Tiles, several points at once and compiled networks give what the plain way gives."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +14,7 @@ from torch import nn
 from faig_lab.attribution import Compute, Problem, integrate, integrate_probe, quadrature
 from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.attribution.methods import input_gradients
+from faig_lab.attribution.path import LossPath
 from faig_lab.attribution.tiles import cut, whole
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
@@ -122,6 +128,79 @@ def test_points_together_in_tiles_and_low_precision(monkeypatch):
     total = sum(float(a.abs().sum()) for a in plain.attributions.values())
     off = sum(float((a - all_at_once.attributions[n]).abs().sum()) for n, a in plain.attributions.items())
     assert off < 0.05 * total
+
+
+def apart(one, other):
+    total = sum(float(a.abs().sum()) for a in one.attributions.values())
+    return sum(float((a - other.attributions[n]).abs().sum()) for n, a in one.attributions.items()) / total
+
+
+def wrong_at_once(monkeypatch, factor):
+    """A processor on which the gradients at several points at once are so many times the right ones."""
+    right, calls = LossPath._at_once, []
+
+    def wrong(self, points, tile):
+        calls.append(len(points))
+        losses, found = right(self, points, tile)
+        return losses, [{n: factor * v for n, v in one.items()} for one in found]
+
+    monkeypatch.setattr(LossPath, "_at_once", wrong)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "factor"),
+    [(torch.float64, None, 1.002), (torch.float32, None, 1.002), (torch.float32, torch.bfloat16, 1.1)],
+)
+def test_points_together_are_not_used_where_they_are_wrong(monkeypatch, caplog, dtype, autocast, factor):
+    calls = wrong_at_once(monkeypatch, factor)
+    network = SRResNet(features=3, blocks=1)
+    arguments = network, *ends(network, dtype), *image(12, 12, dtype), quadrature("midpoint", 6)
+    one, many = integrate(*arguments, Compute(autocast)), integrate(*arguments, Compute(autocast, together=3))
+    assert calls == [3]  # once for a network and a size
+    assert "attribution.together: gradients at 3 points at once are wrong by" in caplog.text
+    assert all(torch.equal(a, many.attributions[n]) for n, a in one.attributions.items())
+
+
+def test_rounding_does_not_keep_points_from_being_together(monkeypatch, caplog):
+    calls = wrong_at_once(monkeypatch, 1 + 1e-6)
+    network = SRResNet(features=3, blocks=1)
+    integrate(network, *ends(network), *image(12, 12), quadrature("midpoint", 6), Compute(together=3))
+    assert calls == [3, 3, 3]
+    assert not caplog.text
+
+
+def test_points_that_a_network_cannot_take_at_once_are_taken_one_by_one(caplog):
+    class Choosy(SRResNet):
+        def forward(self, lr):
+            return super().forward(lr) * (2 if self.conv_first.weight.sum() > 0 else 1)
+
+    network = Choosy(features=3, blocks=1)
+    arguments = network, *ends(network), *image(8, 8), RULE
+    assert apart(integrate(*arguments), integrate(*arguments, Compute(together=3))) == 0
+    assert "3 points cannot be evaluated at once" in caplog.text
+
+
+WITHOUT_LOWER_PRECISION = """
+import torch
+from test_compute import RULE, Compute, SRResNet, apart, ends, image, integrate
+
+network = SRResNet(features=8, blocks=1)
+arguments = network, *ends(network, torch.float32), *image(16, 16, torch.float32), RULE
+for dtype in (torch.bfloat16, torch.float16):
+    print(apart(*(integrate(*arguments, Compute(dtype, together=count)) for count in (1, 3))))
+"""
+
+
+def test_points_together_are_right_on_processors_without_lower_precision():
+    """oneDNN is told which instructions not to use, which it reads once: a process of its own."""
+    folder = Path(__file__).parent
+    paths = os.pathsep.join([str(folder), str(folder.parent), *sys.path])
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": paths}
+    command = [sys.executable, "-c", WITHOUT_LOWER_PRECISION]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    bfloat16, float16 = map(float, done.stdout.split())
+    assert max(bfloat16, float16) < 0.02
 
 
 @pytest.mark.slow

@@ -51,7 +51,9 @@ class Compute:
             what the network sees, and their gradients added up. About that much: what a forward saves is measured,
             the rest estimated. None: no bound.
         together: points of a path evaluated at once (`torch.func.vmap`). It pays where the device is not filled: tiny
-            images or networks. Takes so many times the memory. The input gradients are evaluated one by one.
+            images or networks. Takes so many times the memory. The first gradients of every size are compared with
+            those of one point after the other, which is used, with a warning, where they differ. The input gradients
+            are evaluated one by one.
         compile: compile the network by `torch.compile` in this mode. It pays for many passes over images of one
             size. None: no.
     """

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
+from faig_lab.attribution.agreement import LOWER, SINGLE, points_agree, remembered
 from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
 from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
@@ -148,20 +149,39 @@ class LossPath:
             yield {name: gradient * velocity[name] for name, gradient in gradients.items()}
 
     def _gradients_of_tile(self, points: Sequence[State], tile: Tile) -> Evaluated:
-        """Losses and gradients of a tile at some points."""
-        lr, hr = tile.input(self.lr), tile.core_of_image(self.hr)
+        """Losses and gradients of a tile at some points: at once, where that gives what one by one gives."""
         if len(points) == 1:
-            leaves = {name: value.requires_grad_() for name, value in points[0].items()}
+            return self._one_by_one(points, tile)
+        lr = tile.input(self.lr)
+        key = f"{len(points)} points {tuple(lr.shape)} {lr.dtype} {lr.device.type} {self.compute}"
+        if not remembered(self.network, key, lambda: self._agree(points, tile)):
+            return self._one_by_one(points, tile)
+        return self._at_once(points, tile)
+
+    def _agree(self, points: Sequence[State], tile: Tile) -> bool:
+        bound = SINGLE if self.compute.autocast is None and self.lr.dtype.itemsize >= 4 else LOWER
+        _, one_by_one = self._one_by_one(points, tile)
+        return points_agree(lambda: self._at_once(points, tile)[1], one_by_one, self.difference, bound)
+
+    def _one_by_one(self, points: Sequence[State], tile: Tile) -> Evaluated:
+        losses: list[Tensor] = []
+        found: list[dict[str, Tensor]] = []
+        for point in points:
+            leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
             with torch.enable_grad():
-                loss = self._loss(leaves, lr, hr, tile)
+                loss = self._loss(leaves, tile.input(self.lr), tile.core_of_image(self.hr), tile)
                 gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            if self.compute.compile is not None and len(self._tiles) > 1:
-                # The next tile may replay the same CUDA graph, which writes its gradients into the same memory.
-                gradients = tuple(gradient.clone() for gradient in gradients)
-            return [loss.detach()], [dict(zip(leaves, gradients, strict=True))]
+            if self.compute.compile is not None and len(points) * len(self._tiles) > 1:
+                # The next pass may replay the same CUDA graph, which writes its results into the same memory.
+                loss, gradients = loss.clone(), tuple(gradient.clone() for gradient in gradients)
+            losses.append(loss.detach())
+            found.append(dict(zip(leaves, gradients, strict=True)))
+        return losses, found
+
+    def _at_once(self, points: Sequence[State], tile: Tile) -> Evaluated:
         stacked = {name: torch.stack([point[name] for point in points]) for name in self.difference}
         evaluate_all = vmap(grad_and_value(self._loss), in_dims=(0, None, None, None))
-        together, losses = evaluate_all(stacked, lr, hr, tile)
+        together, losses = evaluate_all(stacked, tile.input(self.lr), tile.core_of_image(self.hr), tile)
         return list(losses), [{name: value[k] for name, value in together.items()} for k in range(len(points))]
 
     def _whole_loss(self, parameters: State) -> Tensor:
