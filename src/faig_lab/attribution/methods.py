@@ -24,7 +24,7 @@ from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.granularity import Granularity
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, first_floating
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def input_gradients(problem: Problem) -> Tensor:
 
 def _input_gradients(problem: Problem, weights: State, image: PairedImage, degradation: str) -> Integrand:
     """α → ∂ΣF/∂w at clean + α (degraded − clean) for one image."""
-    like = next(iter(weights.values()))
+    like = first_floating(weights.values())
     layout = memory_format(like, problem.compute.autocast)
     clean, degraded = (image.lr[n][None].to(like).contiguous(memory_format=layout) for n in (CLEAN, degradation))
     fixed, own = in_format(problem.target, layout), in_format(weights, layout)

@@ -110,7 +110,8 @@ class LossPath:
         self.network, self.compute = network, compute
         self.baseline, self.target = in_format(baseline, layout), in_format(target, layout)
         self.lr, self.hr = lr.contiguous(memory_format=layout), hr
-        self.difference = {n: self.target[n] - self.baseline[n] for n, _ in network.named_parameters()}
+        weights = [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
+        self.difference = {name: self.target[name] - self.baseline[name] for name in weights}
         self._buffers = {name: value for name, value in self.target.items() if name not in self.difference}
         self._tiles = compute.tiles(network, self.target, lr, hr.shape[-1] // lr.shape[-1])
         ends = ({name: state[name] for name in self.difference} for state in (self.baseline, self.target))

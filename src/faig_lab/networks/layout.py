@@ -173,7 +173,7 @@ class FilterLayout:
 
 
 def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
-    """Every parameter once, cut into units, in the order of the state dict."""
+    """Every floating parameter once, cut into units, in the order of the state dict."""
     modules = _modules(network)
     order = {name: position for position, name in enumerate(network.state_dict())}
     further: dict[str, list[str]] = {}
@@ -181,7 +181,7 @@ def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
         further.setdefault(owner, []).append(name)
     found = []
     for name, parameter in sorted(network.named_parameters(), key=lambda item: order.get(item[0], len(order))):
-        if not parameter.numel():
+        if not parameter.numel() or not parameter.is_floating_point():
             continue
         layer = Layer((name, *further.get(name, ())), tuple(parameter.shape), granularity, kernel=False)
         module = modules.get(id(parameter))

@@ -8,6 +8,7 @@ from faig_lab.build import PRECISIONS, compute_device, make_compute, make_networ
 from faig_lab.config import Settings
 from faig_lab.data import StudyData
 from faig_lab.errors import UserError
+from faig_lab.networks import first_floating
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def check_memory(settings: Settings, data: StudyData) -> None:
     network, compute = make_network(settings).eval(), make_compute(settings)
     state = network.to(PRECISIONS[settings.attribution.precision][0]).state_dict()
     for image in {image.hr.shape: image for image in data.probe}.values():
-        lr = next(iter(image.lr.values()))[None].to(next(iter(state.values())))
+        lr = next(iter(image.lr.values()))[None].to(first_floating(state.values()))
         tiles = compute.tiles(network, state, lr, image.hr.shape[-1] // lr.shape[-1])
         if len(tiles) > 1:
             size = "×".join(str(side) for side in image.hr.shape[-2:])

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faig_lab.data import PairedImage
-from faig_lab.networks import evaluate
+from faig_lab.networks import evaluate, first_floating
 
 PSNR_CEILING = 100.0
 """dB reported for a perfect image."""
@@ -106,7 +106,7 @@ def restore(
     Returns:
         Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
     """
-    like = next(iter(state.values()))
+    like = first_floating(state.values())
     groups: dict[torch.Size, list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(image.lr[degradation].shape, []).append(position)
