@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import odd_networks as odd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -246,6 +247,43 @@ def test_a_network_that_cannot_be_cut_is_named_with_what_would_do():
 def test_memory_for_not_even_one_tile_says_how_much_would_do():
     with pytest.raises(UserError, match=r"^attribution\.memory: too little .* 21×21 LR pixels .*: 4\.5 times"):
         cut(100, 100, 2, Reach(10, 1), 100)
+
+
+WRAPPED = [odd.Circular, odd.Rolled, odd.Coordinates, odd.CornersAligned, odd.Compares]
+
+
+@pytest.mark.parametrize("make", WRAPPED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_whose_tiles_differ_from_the_image_are_not_cut(make, dtype):
+    torch.manual_seed(0)
+    network = make().eval().to(dtype)
+    state, (lr, _) = network.state_dict(), image(160, 200, dtype)
+    whole_image = Compute(memory=4).tiles(network, state, lr, 2)
+    assert len(whole_image) == 1
+    message = rf"^attribution\.memory: 0\.001 GB .* {make.__name__} cannot be cut into tiles: .* GB$"
+    for _ in range(2):  # also when it is remembered
+        with pytest.raises(UserError, match=message):
+            Compute(memory=0.001).tiles(network, state, lr, 2)
+
+
+@pytest.mark.parametrize("make", [odd.Small, lambda: SRResNet(features=6, blocks=2), Strided, odd.IndexFirst])
+@pytest.mark.parametrize("compute", [Compute(memory=0.001), Compute(torch.bfloat16, memory=0.001)], ids=str)
+def test_networks_whose_tiles_are_the_image_are_cut(make, compute):
+    network = make().eval()
+    lr, _ = image(160, 200, torch.float32)
+    assert len(compute.tiles(network, network.state_dict(), lr, 2)) > 1
+
+
+@pytest.mark.parametrize("size", [(24, 400), (400, 24), (97, 203)])
+def test_tiles_are_compared_at_any_shape(size):
+    lr, _ = image(*size, torch.float32)
+    for make, cut_up in ((odd.Small, True), (odd.Circular, False)):
+        network = make().eval()
+        if cut_up:
+            assert len(Compute(memory=0.001).tiles(network, network.state_dict(), lr, 2)) > 1
+        else:
+            with pytest.raises(UserError, match="cannot be cut into tiles"):
+                Compute(memory=0.001).tiles(network, network.state_dict(), lr, 2)
 
 
 def test_a_network_that_refuses_small_images_is_not_cut():

@@ -46,7 +46,7 @@ def train_middle(
     """
     if steps < 1:
         raise ValueError(f"steps must be > 0, not {steps}")
-    names = [name for name, _ in problem.network.named_parameters()]
+    names = [name for name, value in problem.network.named_parameters() if value.is_floating_point()]
     layout = memory_format(problem.target[names[0]], problem.compute.autocast)
     ends = [in_format({n: state[n] for n in names}, layout) for state in (problem.baseline, problem.target)]
     buffers = {name: value for name, value in problem.target.items() if name not in set(names)}

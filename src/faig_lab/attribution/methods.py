@@ -85,6 +85,11 @@ class Problem:
         """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
         return replace(self, path=STRAIGHT, progress=None, **changes)
 
+    @property
+    def is_integrated(self) -> bool:
+        """Whether the path integrals have been computed."""
+        return "integral" in vars(self)
+
     def _integrate(self, rule: Rule | Adaptive, path: PathSpec) -> ProbeIntegral:
         return integrate_probe(
             self.network,

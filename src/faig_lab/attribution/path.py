@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
-from faig_lab.attribution.agreement import LOWER, SINGLE, points_agree, remembered
+from faig_lab.attribution.agreement import AGREES, LOWER, SINGLE, points_agree, remembered
 from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
 from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, path_through
+from faig_lab.errors import UserError
 
 Evaluated = tuple[list[Tensor], list[dict[str, Tensor]]]
 """Loss, and gradients by name, at each of some points."""
@@ -93,7 +94,8 @@ class LossPath:
         difference: θ − θ̄ of all parameters.
 
     Raises:
-        UserError: the image cannot be cut into tiles that `compute.memory` is enough for.
+        UserError: the image cannot be cut into tiles that `compute.memory` is enough for; or, when gradients are taken,
+            the network's output has none.
     """
 
     def __init__(
@@ -155,7 +157,7 @@ class LossPath:
             return self._one_by_one(points, tile)
         lr = tile.input(self.lr)
         key = f"{len(points)} points {tuple(lr.shape)} {lr.dtype} {lr.device.type} {self.compute}"
-        if not remembered(self.network, key, lambda: self._agree(points, tile)):
+        if not remembered(AGREES, self.network, key, lambda: self._agree(points, tile)):
             return self._one_by_one(points, tile)
         return self._at_once(points, tile)
 
@@ -171,6 +173,8 @@ class LossPath:
             leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
             with torch.enable_grad():
                 loss = self._loss(leaves, tile.input(self.lr), tile.core_of_image(self.hr), tile)
+                if not loss.requires_grad:
+                    raise UserError(f"network: the output of {type(self.network).__name__} has no gradient")
                 gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             if self.compute.compile is not None and len(points) * len(self._tiles) > 1:
                 # The next pass may replay the same CUDA graph, which writes its results into the same memory.

@@ -7,6 +7,7 @@ from faig_lab.networks.sequences import read_states, write_states
 from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
 from faig_lab.networks.tied import evaluate, first_floating, tied, under_every_name
+from faig_lab.networks.trial import try_gradient, try_output
 from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
 from faig_lab.networks.weights import EXPORTS, export_weights, load_weights, save_weights, snapshot, state_fingerprint
 
@@ -34,6 +35,8 @@ __all__ = [
     "snapshot",
     "state_fingerprint",
     "tied",
+    "try_gradient",
+    "try_output",
     "under_every_name",
     "write_states",
 ]
