@@ -58,8 +58,8 @@ class IndexFirst(SRResNet):
 
     dtype = torch.int64
 
-    def __init__(self, features=4, blocks=1):
-        super().__init__(features=features, blocks=blocks)
+    def __init__(self, scale=2, features=4, blocks=1):
+        super().__init__(scale, features, blocks)
         self.register_buffer("a_table", torch.tensor([0, 1, 1, 0], dtype=self.dtype))
 
     def upscale(self, x, lr):
@@ -83,7 +83,7 @@ class TwoBranchesIndexFirst(TwoBranchSRResNet):
 class Small(nn.Module):
     """Two convolutions, ×2, smooth; what the networks below do differently is in `between` or `forward`."""
 
-    def __init__(self):
+    def __init__(self, scale=2):
         super().__init__()
         self.first = nn.Conv2d(3, 6, 3, padding=1)
         self.last = nn.Conv2d(6, 12, 3, padding=1)
@@ -176,8 +176,8 @@ class ForInference(Small):
 class PartlyInPlace(Small):
     """Overwrites some channels in evaluation mode, as PLKSR does."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, scale=2):
+        super().__init__(scale)
         self.part = nn.Conv2d(2, 2, 3, padding=1)
 
     def between(self, x):
@@ -197,6 +197,28 @@ class Returning(Small):
 
     def forward(self, lr):
         return self.wrap(super().forward(lr))
+
+
+class ReturningTuple(Small):
+    """Returns its features as well."""
+
+    def forward(self, lr):
+        x = self.first(lr)
+        return F.pixel_shuffle(self.last(x), 2), x
+
+
+class Grey(Small):
+    """Returns one channel."""
+
+    def forward(self, lr):
+        return super().forward(lr).mean(1, keepdim=True)
+
+
+class OfAnotherScale(Small):
+    """Returns ×4, whatever it is told."""
+
+    def forward(self, lr):
+        return F.interpolate(super().forward(lr), scale_factor=2.0)
 
 
 class Circular(Small):

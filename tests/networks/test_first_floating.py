@@ -13,9 +13,11 @@ from faig_lab.analysis import boundary, mask, prediction
 from faig_lab.analysis.branch_prediction import answers
 from faig_lab.analysis.branches import _study
 from faig_lab.analysis.estimators import features
+from faig_lab.analysis.patches import idle_orders
 from faig_lab.analysis.rivals import Pair
-from faig_lab.attribution import Compute, attribute
-from faig_lab.attribution.methods import input_gradients
+from faig_lab.analysis.sanity import randomised
+from faig_lab.attribution import Compute, attribute, quadrature
+from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise, Photograph
 from faig_lab.data.evaluation import paired_images
 from faig_lab.networks import SRResNet, first_floating
@@ -44,7 +46,8 @@ def test_nothing_but_whole_numbers_is_an_error():
 
 def test_attribution_is_complete(subject):
     assert subject.attribution.scores["faig"].count_nonzero() > 200
-    assert all(row["gap"] < 0.02 for row in subject.problem.integral.rows())
+    finer = replace(subject.problem, rule=quadrature("gauss_legendre", 16))
+    assert all(row["gap"] < 0.02 for row in finer.integral.rows())
 
 
 @pytest.mark.parametrize("compute", [Compute(torch.bfloat16), Compute(together=2), Compute(memory=0.5)], ids=str)
@@ -76,6 +79,19 @@ def test_masked_networks_restore_images(subject, autocast):
             expected = torch.func.functional_call(problem.network, dict(state), (lr,))[0]
             torch.testing.assert_close(output, expected.detach(), rtol=0.05, atol=0.05)
             assert output.unique().numel() > 100  # whole numbers would have left few values
+
+
+@pytest.mark.parametrize("method", [weight_change, weight_change_absolute, taylor, fisher])
+def test_other_methods(subject, method):
+    assert method(subject.problem).count_nonzero() > 100
+
+
+def test_randomised_targets_and_idle_filters(subject):
+    problem = subject.problem
+    shuffled = randomised(problem.baseline, problem.target, 0)
+    assert torch.equal(shuffled["a_table"], problem.target["a_table"])
+    assert not torch.equal(shuffled["conv_hr.weight"], problem.target["conv_hr.weight"])
+    assert all(len(order.unique()) == len(problem.layout) for order in idle_orders(subject).values())
 
 
 def test_boundary(subject):

@@ -141,7 +141,10 @@ class Compute:
             return tensor
 
         parameters = {name for name, _ in network.named_parameters()}
-        leaves = {name: value.detach().requires_grad_(name in parameters) for name, value in state.items()}
+        leaves = {
+            name: value.detach().requires_grad_(name in parameters and value.is_floating_point())
+            for name, value in state.items()
+        }
         # `kept` holds what was saved until all is counted: an address that is freed would be used again.
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             kept = Compute(self.autocast).output(network, leaves, lr.to(memory_format=memory_format(lr, self.autocast)))

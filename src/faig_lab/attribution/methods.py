@@ -231,7 +231,7 @@ def _input_gradients(problem: Problem, weights: State, image: PairedImage, degra
 
 def weight_change(problem: Problem) -> Tensor:
     """Σ|θ − θ̄| / Σ|θ̄| per filter: the authors' relative form. It knows no degradation."""
-    size = problem.layout.gather({name: value.abs() for name, value in problem.baseline.items()})
+    size = problem.layout.gather({layer.name: problem.baseline[layer.name].abs() for layer in problem.layout.layers})
     # A filter that is all zero in the baseline and was changed has an infinite relative change: largest, finite.
     relative = _change(problem) / size.clamp_min(torch.finfo(size.dtype).tiny)
     return _same_for_all(problem, relative.clamp_max(torch.finfo(size.dtype).max))
