@@ -1,6 +1,5 @@
 """What must not pass without a word: gaps, parameters without gradients, scores that are no numbers."""
 
-import logging
 import math
 from dataclasses import replace
 
@@ -77,7 +76,7 @@ def integrate_first(problem, compute):
 
 
 @pytest.mark.parametrize("make", [odd.Checkpointed, odd.Noisy])
-def test_a_large_gap_is_a_warning(make, caplog):
+def test_a_large_gap_is_a_warning(make):
     torch.manual_seed(0)
     problem = problem_of(make(), size=0.5)
     problem.network.load_state_dict({n: v + 0.5 for n, v in problem.baseline.items()})  # what is computed again
@@ -85,12 +84,10 @@ def test_a_large_gap_is_a_warning(make, caplog):
     gaps = {name: problem.integral.gap(name) for name in problem.degradations}
     assert max(gaps.values()) > LARGEST_GAP
     assert found.warnings == gap_warnings(gaps)
-    assert "do not add up to the change of the loss" in caplog.text
 
 
-def test_a_small_gap_is_none(caplog):
+def test_a_small_gap_is_none():
     assert attribute(problem_of(odd.Small()), METHODS).warnings == ()
-    assert not caplog.records
 
 
 def test_gaps_at_the_bound_and_those_that_are_no_numbers():
@@ -176,15 +173,13 @@ def test_the_projections_of_an_attention_are_ranked(kdim):
     assert torch.count_nonzero(scores[first : first + 16]) > 8
 
 
-def test_other_parameters_with_several_axes_are_named_with_their_share(caplog):
+def test_other_parameters_with_several_axes_are_named_with_their_share():
     problem = problem_of(odd.Attention(), 1)
     (sentence,) = attribute(problem, METHODS).warnings
     assert sentence.startswith("Not ranked, since they belong to no convolution and no linear layer: table (")
     k = [other.name for other in problem.layout.others].index("table")
     share = (problem.integral.others[:, :, k].sum(0) / problem.integral.loss_change.sum(0)).abs().max()
     assert f"table ({100 * float(share):.2g} %)" in sentence
-    with caplog.at_level(logging.WARNING):
-        caplog.clear()
-        assert attribute(replace(problem, rank_others=True), METHODS).warnings == ()
-        assert attribute(replace(problem, target={**problem.target, "table": problem.baseline["table"]}), METHODS)
-    assert not caplog.records
+    assert attribute(replace(problem, rank_others=True), METHODS).warnings == ()
+    fixed = {**problem.target, "table": problem.baseline["table"]}
+    assert attribute(replace(problem, target=fixed), METHODS).warnings == ()
