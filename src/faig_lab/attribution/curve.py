@@ -11,6 +11,7 @@ from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import squared_error
 from faig_lab.attribution.weight_paths import Bezier
 from faig_lab.data import CLEAN, sample_rng
+from faig_lab.networks import first_floating
 
 CROP = 64
 """Side of the training crops in LR pixels, at most."""
@@ -88,7 +89,7 @@ def _crop(problem: Problem, step: int) -> tuple[Tensor, Tensor]:
     """Return all inputs (N, 3, h, w) of a crop of one probe image, and its ground truth (3, s·h, s·w)."""
     image = problem.probe[step % len(problem.probe)]
     inputs = (*problem.degradations, CLEAN)
-    like = next(value for value in problem.target.values() if value.is_floating_point())
+    like = first_floating(problem.target.values())
     height, width = image.lr[inputs[0]].shape[-2:]
     scale = image.hr.shape[-1] // width
     rng = sample_rng(problem.seed, "curve/crop", step)

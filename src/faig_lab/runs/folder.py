@@ -41,12 +41,12 @@ class RunFolder:
             "stage": "start",
             "stages_done": [],
             "error": None,
+            "warnings": [],
             "pid": os.getpid(),
             "pid_since": _born(os.getpid()),
             "host": socket.gethostname(),
             "started": _now(),
             "ended": None,
-            "warnings": [],
             "attempt": 1,
         }
         self._inner = [0.0]
