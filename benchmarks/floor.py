@@ -20,6 +20,7 @@ from benchmarks.case import Case, operations, random_case, settings_of
 from benchmarks.measuring import Table, in_turns
 from benchmarks.plan import Plan
 from faig_lab.attribution import Compute, LossPath
+from faig_lab.networks import first_floating
 
 Operation = tuple[Callable[[], object], float]
 """What to run, and its floating-point operations."""
@@ -88,7 +89,7 @@ def measure(plan: Plan, device: str, folder: Path) -> None:
 
 def _evaluation(name: str, case: Case, precision: str) -> Subject:
     """One gradient evaluation of an attribution."""
-    image, like = case.probe[0], next(iter(case.target.values()))
+    image, like = case.probe[0], first_floating(case.target.values())
     lr, hr = image.lr[case.degradations[0]][None].to(like), image.hr[None].to(like)
     path = LossPath(case.network, case.baseline, case.target, lr, hr, Compute(DTYPES[precision]))
     size = f"{lr.shape[-2]}×{lr.shape[-1]}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, first_floating
 
 State = dict[str, Tensor]
 
@@ -31,7 +31,7 @@ def scores(
 
     Each takes the images with its own degradation and with the others, so every integral is computed by each of them.
     """
-    device = next(iter(target.values())).device
+    device = first_floating(target.values()).device
     found = []
     for own in degradations:
         total = torch.zeros(len(layout), dtype=torch.float64)

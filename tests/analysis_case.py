@@ -17,12 +17,12 @@ def image(seed, degradations):
     return PairedImage(f"image{seed}", torch.rand(3, 16, 16, generator=generator), lr)
 
 
-def subject_of(degradations=("blur", "noise"), method="faig"):
+def subject_of(degradations=("blur", "noise"), method="faig", make=lambda: SRResNet(features=4, blocks=1)):
     """A subject whose target is the baseline with noise on every weight."""
     torch.manual_seed(0)
-    network = SRResNet(features=4, blocks=1)
+    network = make()
     baseline = {n: v.clone() for n, v in network.state_dict().items()}
-    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
+    target = {n: v + 0.05 * torch.randn_like(v) if v.is_floating_point() else v for n, v in baseline.items()}
     probe = tuple(image(seed, degradations) for seed in (1, 2))
     held_out = tuple(image(seed, degradations) for seed in (3, 4))
     problem = Problem(network, baseline, target, probe, degradations, quadrature("midpoint", 2), seed=3)

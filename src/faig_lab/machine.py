@@ -82,9 +82,14 @@ def explain(
     if _WORKER in text and isinstance(error, RuntimeError):
         workers = _value(settings, "training.workers")
         return UserError(f"training.workers: a process that cuts patches was ended; lower it (now {workers}): {text}")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(text)):
+    if lacks_memory(error):
         return UserError(_memory(text, settings, stage))
     return None
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an exception says that there is not enough memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
 
 
 def require_space(folder: Path, needed: int, key: str, what: str) -> None:

@@ -16,7 +16,16 @@ from torch import Tensor
 from faig_lab import ranks
 from faig_lab.analysis import Subject, examples, images_to_show, restoration, restoration_metrics
 from faig_lab.analysis.kept import kept
-from faig_lab.attribution import Attribution, Kept, Problem, State, attribute, full_precision, save_attribution
+from faig_lab.attribution import (
+    Attribution,
+    Kept,
+    Problem,
+    State,
+    attribute,
+    check_different,
+    full_precision,
+    save_attribution,
+)
 from faig_lab.attribution.barrier import profile
 from faig_lab.attribution.curve import train_middle
 from faig_lab.attribution.shares import share_metrics, share_rows
@@ -29,6 +38,7 @@ from faig_lab.build import (
     make,
     make_analyses,
     make_degradation,
+    make_layout,
     make_methods,
     make_network,
     make_path,
@@ -45,7 +55,7 @@ from faig_lab.reporting.wandb_run import WandbRecord
 from faig_lab.runs.folder import RunFolder, open_run
 from faig_lab.steps.existing import reopen
 from faig_lab.steps.export import export
-from faig_lab.steps.feasible import check_compiler, check_memory
+from faig_lab.steps.feasible import check_compiler, check_memory, check_network, check_sizes
 from faig_lab.steps.kept import kept_results
 from faig_lab.steps.progress import progress_bar
 from faig_lab.steps.provenance import describe_scores, describe_weights
@@ -174,8 +184,17 @@ class Study:
                 len(self.data.probe),
                 len(self.data.held_out),
             )
+            check_sizes(self.data)
+            self._check_given()
             check_compiler(self.settings)
+            check_network(self.settings, self.data)
             check_memory(self.settings, self.data)
+
+    def _check_given(self) -> None:
+        """Given networks must differ."""
+        if {"baseline", "target"} <= self.given.keys():
+            states = self.given["baseline"].state, self.given["target"].state
+            check_different(*states, make_layout(self.settings), "target.weights")
 
     def baseline(self) -> dict[str, Tensor]:
         """The baseline: read, found in the store, or trained."""
@@ -273,17 +292,19 @@ class Study:
         """Score the filters; write scores, provenance and the completeness of the integral."""
         with self.run.stage("attribution"):
             total = len(self.data.probe) * len(self.data.degradations)
+            path = self._path(baseline, target)
             with progress_bar("attribution", total) as advance:
-                path = self._path(baseline, target)
                 self.problem = make_problem(self.settings, self.data, baseline, target, advance, path)
                 self.kept = kept_results(self.settings, self.data, baseline, target)
                 self.problem.kept.folder = self.kept.folder
                 self.problem.spread.over_group()
+                integral = self.problem.integral  # before the methods, so that its faults are found whatever they are
                 result = attribute(self.problem, make_methods(self.settings))
                 self.problem.spread.alone()
             if self.problem.kept.recalled:
                 log.info("attribution: %d of its integrals were there already", self.problem.kept.recalled)
-            integral = self.problem.integral
+            for line in result.warnings:
+                self.run.warn(line)
             provenance = describe_scores(self.settings, self.data, integral, self.problem.costs)
             save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
             write_table(self.run.path / "tables" / "completeness.csv", integral.rows())

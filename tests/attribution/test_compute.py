@@ -1,5 +1,11 @@
 """Tiles, several points at once and compiled networks give what the plain way gives."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import odd_networks as odd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +15,7 @@ from torch import nn
 from faig_lab.attribution import Compute, Problem, integrate, integrate_probe, quadrature
 from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.attribution.methods import input_gradients
+from faig_lab.attribution.path import LossPath
 from faig_lab.attribution.tiles import cut, whole
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
@@ -124,6 +131,79 @@ def test_points_together_in_tiles_and_low_precision(monkeypatch):
     assert off < 0.05 * total
 
 
+def apart(one, other):
+    total = sum(float(a.abs().sum()) for a in one.attributions.values())
+    return sum(float((a - other.attributions[n]).abs().sum()) for n, a in one.attributions.items()) / total
+
+
+def wrong_at_once(monkeypatch, factor):
+    """A processor on which the gradients at several points at once are so many times the right ones."""
+    right, calls = LossPath._at_once, []
+
+    def wrong(self, points, tile):
+        calls.append(len(points))
+        losses, found = right(self, points, tile)
+        return losses, [{n: factor * v for n, v in one.items()} for one in found]
+
+    monkeypatch.setattr(LossPath, "_at_once", wrong)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast", "factor"),
+    [(torch.float64, None, 1.002), (torch.float32, None, 1.002), (torch.float32, torch.bfloat16, 1.1)],
+)
+def test_points_together_are_not_used_where_they_are_wrong(monkeypatch, caplog, dtype, autocast, factor):
+    calls = wrong_at_once(monkeypatch, factor)
+    network = SRResNet(features=3, blocks=1)
+    arguments = network, *ends(network, dtype), *image(12, 12, dtype), quadrature("midpoint", 6)
+    one, many = integrate(*arguments, Compute(autocast)), integrate(*arguments, Compute(autocast, together=3))
+    assert calls == [3]  # once for a network and a size
+    assert "attribution.together: gradients at 3 points at once are wrong by" in caplog.text
+    assert all(torch.equal(a, many.attributions[n]) for n, a in one.attributions.items())
+
+
+def test_rounding_does_not_keep_points_from_being_together(monkeypatch, caplog):
+    calls = wrong_at_once(monkeypatch, 1 + 1e-6)
+    network = SRResNet(features=3, blocks=1)
+    integrate(network, *ends(network), *image(12, 12), quadrature("midpoint", 6), Compute(together=3))
+    assert calls == [3, 3, 3]
+    assert not caplog.text
+
+
+def test_points_that_a_network_cannot_take_at_once_are_taken_one_by_one(caplog):
+    class Choosy(SRResNet):
+        def forward(self, lr):
+            return super().forward(lr) * (2 if self.conv_first.weight.sum() > 0 else 1)
+
+    network = Choosy(features=3, blocks=1)
+    arguments = network, *ends(network), *image(8, 8), RULE
+    assert apart(integrate(*arguments), integrate(*arguments, Compute(together=3))) == 0
+    assert "3 points cannot be evaluated at once" in caplog.text
+
+
+WITHOUT_LOWER_PRECISION = """
+import torch
+from test_compute import RULE, Compute, SRResNet, apart, ends, image, integrate
+
+network = SRResNet(features=8, blocks=1)
+arguments = network, *ends(network, torch.float32), *image(16, 16, torch.float32), RULE
+for dtype in (torch.bfloat16, torch.float16):
+    print(apart(*(integrate(*arguments, Compute(dtype, together=count)) for count in (1, 3))))
+"""
+
+
+def test_points_together_are_right_on_processors_without_lower_precision():
+    """oneDNN is told which instructions not to use, which it reads once: a process of its own."""
+    folder = Path(__file__).parent
+    paths = os.pathsep.join([str(folder), str(folder.parent), *sys.path])
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": paths}
+    command = [sys.executable, "-c", WITHOUT_LOWER_PRECISION]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    bfloat16, float16 = map(float, done.stdout.split())
+    assert max(bfloat16, float16) < 0.02
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it imports its compiler
 def test_a_compiled_network_gives_the_same():
@@ -167,6 +247,44 @@ def test_a_network_that_cannot_be_cut_is_named_with_what_would_do():
 def test_memory_for_not_even_one_tile_says_how_much_would_do():
     with pytest.raises(UserError, match=r"^attribution\.memory: too little .* 21×21 LR pixels .*: 4\.5 times"):
         cut(100, 100, 2, Reach(10, 1), 100)
+
+
+WRAPPED = [odd.Circular, odd.Rolled, odd.Coordinates, odd.CornersAligned, odd.Compares]
+
+
+@pytest.mark.parametrize("make", WRAPPED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_whose_tiles_differ_from_the_image_are_not_cut(make, dtype):
+    torch.manual_seed(0)
+    network = make().eval().to(dtype)
+    state, (lr, _) = network.state_dict(), image(160, 200, dtype)
+    whole_image = Compute(memory=4).tiles(network, state, lr, 2)
+    assert len(whole_image) == 1
+    message = rf"^attribution\.memory: 0\.001 GB .* {make.__name__} cannot be cut into tiles: .* GB$"
+    for _ in range(2):  # also when it is remembered
+        with pytest.raises(UserError, match=message):
+            Compute(memory=0.001).tiles(network, state, lr, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "memory"),
+    [(odd.Small, 3e-4), (Strided, 3e-4), (lambda: SRResNet(features=6, blocks=2), 1e-3), (odd.IndexFirst, 1e-3)],
+)
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_networks_whose_tiles_are_the_image_are_cut(make, memory, autocast):
+    network = make().eval()
+    lr, _ = image(160, 200, torch.float32)
+    assert len(Compute(autocast, memory).tiles(network, network.state_dict(), lr, 2)) > 1
+
+
+@pytest.mark.parametrize("size", [(24, 400), (400, 24), (97, 203)])
+def test_tiles_are_compared_at_any_shape(size):
+    lr, _ = image(*size, torch.float32)
+    network = odd.Small().eval()
+    assert len(Compute(memory=3e-4).tiles(network, network.state_dict(), lr, 2)) > 1
+    network = odd.Circular().eval()
+    with pytest.raises(UserError, match="cannot be cut into tiles"):
+        Compute(memory=3e-4).tiles(network, network.state_dict(), lr, 2)
 
 
 def test_a_network_that_refuses_small_images_is_not_cut():

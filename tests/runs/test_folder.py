@@ -17,7 +17,7 @@ from faig_lab.errors import UserError
 from faig_lab.runs import folder as run_folder
 from faig_lab.runs.folder import Terminated, open_run
 
-KEYS = ["state", "stage", "stages_done", "error", "pid", "pid_since", "host", "started", "ended", "attempt"]
+KEYS = ["state", "stage", "stages_done", "error", "warnings", "pid", "pid_since", "host", "started", "ended", "attempt"]
 
 
 def status(folder):

@@ -8,7 +8,8 @@ import torch
 from faig_lab.config import check, compose
 from faig_lab.data import CLEAN, PairedImage, StudyData
 from faig_lab.errors import UserError
-from faig_lab.steps.feasible import check_compiler, check_memory
+from faig_lab.steps.feasible import check_compiler, check_memory, check_network, check_sizes
+from faig_lab.training import quality
 
 SMALL = ("+experiment=blur_noise", "network.features=4", "network.blocks=1")
 
@@ -50,3 +51,55 @@ def test_a_missing_compiler_is_named(monkeypatch):
     check_compiler(settings(3))
     with pytest.raises(UserError, match=r"^attribution\.compile: .*no no-such-compiler here; .*compile=null$"):
         check_compiler(settings(3, "attribution.compile=default", "trainer=cpu"))
+
+
+def odd(name):
+    return check(compose([*SMALL[:1], f"network._target_=odd_networks.{name}", "~network.features", "~network.blocks"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ReturningTuple", "ReturningTuple returns a tuple; expected one tensor"),
+        ("Grey", r"Grey makes torch\.float32 \(1, 1, 64, 64\) of LR \(1, 3, 32, 32\)"),
+        ("OfAnotherScale", "OfAnotherScale makes 128×128 pixels of 32×32, but the images have 64×64 at scale 2"),
+        ("WithoutGradients", "the output of WithoutGradients has no gradient"),
+        ("PartlyInPlace", "PartlyInPlace cannot be differentiated in evaluation mode"),
+    ],
+)
+def test_a_network_that_does_not_work_is_named(name, words):
+    with pytest.raises(UserError, match=f"^network: {words}"):
+        check_network(odd(name), data(32))
+
+
+@pytest.mark.parametrize("sides", [(7,), (200,), (32, 16)])
+def test_a_network_that_works_is_not_spoken_of(sides, caplog):
+    check_network(odd("IndexFirst"), data(*sides))
+    check_network(settings(3), data(*sides))
+    assert not caplog.records
+
+
+def sized(height, width, scale=2):
+    lr = torch.rand(3, height // scale, width // scale)
+    return PairedImage("small", torch.rand(3, height, width), {CLEAN: lr, "blur": lr, "noise": lr})
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(8, 40, 2), (40, 8, 2), (9, 30, 3), (12, 12, 4)])
+def test_images_too_small_for_ssim_are_named(height, width, scale):
+    large, small = sized(60, 60, scale), sized(height, width, scale)
+    least = 6 + 2 * scale
+    words = rf"image small has {width}×{height} HR pixels; SSIM needs at least {least}×{least} at scale {scale}$"
+    with pytest.raises(UserError, match=rf"^data: the held-out {words}"):
+        check_sizes(StudyData((), (large,), (small,), ("blur",)))
+    check_sizes(StudyData((), (small,), (large,), ("blur",)))  # nothing is trained, so the probe is not judged
+    with pytest.raises(UserError, match=rf"^data: the probe {words}"):
+        check_sizes(StudyData((object(),), (small,), (large,), ("blur",)))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_smallest_images_have_an_ssim(scale):
+    side = 6 + 2 * scale
+    hr = torch.rand(1, 3, side, side)
+    assert torch.isfinite(quality(hr, hr, scale)["ssim"]).all()
+    with pytest.raises(RuntimeError, match="Padding size"):
+        quality(hr[..., 1:], hr[..., 1:], scale)

@@ -14,6 +14,7 @@ from faig_lab.analysis.intervals import SceneInterval, scene_interval
 from faig_lab.analysis.masking import TableRow
 from faig_lab.attribution import State
 from faig_lab.data import PairedImage
+from faig_lab.networks import first_floating
 from faig_lab.networks.predicting import Predicting
 
 EVERYTHING = "everything"
@@ -46,7 +47,7 @@ class _Logits(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         assert isinstance(self.network, Predicting)
-        return self.network.predict(lr)[1]
+        return self.network.predict(lr.clone())[1]  # some networks write into their input
 
 
 @torch.no_grad()
@@ -64,7 +65,7 @@ def answers(
     """
     if not isinstance(network, Predicting):
         return []
-    like, module = next(iter(state.values())), _Logits(network)
+    like, module = first_floating(state.values()), _Logits(network)
     weights = {f"network.{name}": value for name, value in state.items()}
     scenes = {image.name: image.scene or image.name for image in images}
     found = []

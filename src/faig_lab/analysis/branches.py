@@ -20,6 +20,7 @@ from faig_lab.analysis.intervals import scene_interval
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.rivals import Pair
 from faig_lab.analysis.subject import Findings, Subject
+from faig_lab.networks import first_floating
 from faig_lab.training import METRICS, quality
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ def _studies(
 
 def _study(subject: Subject, pair: Pair, methods: Sequence[str]) -> Subject:
     """The subject with another pair of networks, attributed like its own."""
-    like = next(iter(subject.problem.target.values()))
+    like = first_floating(subject.problem.target.values())
     baseline, target = (
         {n: v.to(like) if v.is_floating_point() else v.to(like.device) for n, v in state.items()}
         for state in (pair.baseline, pair.target)

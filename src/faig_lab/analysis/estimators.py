@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faig_lab.attribution import State
-from faig_lab.networks import FilterLayout, evaluate
+from faig_lab.networks import FilterLayout, evaluate, first_floating
 
 Vectors = NDArray[np.float64]
 Classifier = Callable[[Vectors], list[str]]
@@ -73,7 +73,7 @@ def features(network: nn.Module, state: State, image: Tensor) -> Vectors:
     hook = last.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
     try:
         with torch.no_grad():
-            evaluate(network, state, image[None].to(next(iter(state.values()))))
+            evaluate(network, state, image[None].to(first_floating(state.values())))
     finally:
         hook.remove()
     channel = read[-1].ndim - 1 if isinstance(last, nn.Linear) else 1

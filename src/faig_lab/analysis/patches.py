@@ -101,7 +101,8 @@ def idle_orders(subject: Subject) -> dict[str, Tensor]:
     its sum over all filters. Of both the largest over the degradations. `weight_change` and `random` to compare.
     """
     integral, layout = subject.problem.integral, subject.attribution.layout
-    change = {name: (subject.target[name] - value).abs() for name, value in subject.baseline.items()}
+    names = [layer.name for layer in layout.layers]
+    change = {name: (subject.target[name] - subject.baseline[name]).abs() for name in names}
     drawn = sample_rng(subject.problem.seed, "pruning").permutation(len(layout))
     importance = {
         "signed_share": shares(integral).abs().amax(0),

@@ -29,6 +29,7 @@ from faig_lab.attribution import Problem, Rule, discovered, integrate, quadratur
 from faig_lab.data import CLEAN
 from faig_lab.data.evaluation import paired_images
 from faig_lab.errors import UserError
+from faig_lab.networks import first_floating
 
 OVERLAP, ESTIMATOR, LINEAR = "overlap", "image_estimator", "linear_probe"
 
@@ -126,7 +127,7 @@ def top_filters(problem: Problem, lr: Tensor, rule: Rule, percent: float) -> Ten
     Returns:
         Flat indices, the strongest first.
     """
-    like = next(iter(problem.target.values()))
+    like = first_floating(problem.target.values())
     batch = lr[None].to(like)
     with torch.no_grad():
         reference = problem.compute.output(problem.network, problem.target, batch).to(like.dtype)

@@ -70,6 +70,9 @@ def randomised(baseline: State, target: State, seed: int, draw: int = 0) -> dict
     """
     shuffled = {}
     for name, value in target.items():
+        if not value.is_floating_point():
+            shuffled[name] = value
+            continue
         order = torch.from_numpy(sample_rng(seed, f"randomised/{name}", draw).permutation(value.numel()))
         change = (value - baseline[name]).flatten()[order.to(value.device)]
         shuffled[name] = baseline[name] + change.view_as(value)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from faig_lab.data import CLEAN, Downsample, PairedImage
+from faig_lab.data import CLEAN, Degradation, Downsample, PairedImage
+from faig_lab.data.patches import cut
 from faig_lab.errors import UserError
 
 Images = Tensor | Sequence[Tensor]
@@ -40,12 +41,16 @@ def probe_of(images: Mapping[str, tuple[Images, Images]]) -> tuple[tuple[PairedI
 
 
 def _downsampled(hr: Tensor, scale: int) -> Tensor:
-    """HR, only downsampled; of no use where the sizes do not fit, which is said elsewhere."""
-    return Downsample().apply(hr[None], scale)[0] if scale >= 1 else hr
+    """HR, only downsampled and rounded to 8 bits, as the command line does it; of no use where sizes do not fit."""
+    if scale < 1:
+        return hr
+    degradation = Degradation({}, Downsample(), scale)
+    padded = cut(hr.movedim(0, -1).numpy(), 0, 0, (hr.shape[-2], hr.shape[-1]), degradation.margin)
+    return degradation.apply(torch.from_numpy(padded).movedim(-1, 0)[None], [frozenset()], [])[0]
 
 
 def checked_images(given: Images, what: str) -> list[Tensor]:
-    """Check images and return them as (3, H, W) float32 on the CPU.
+    """Check images and return them as (3, H, W) on the CPU: float64 if they are given so, else float32.
 
     Args:
         given: (N, 3, H, W), (3, H, W) or a list of (3, H, W) in [0, 1].
@@ -65,4 +70,4 @@ def checked_images(given: Images, what: str) -> list[Tensor]:
             raise UserError(
                 f"{what}: expected floating values in [0, 1], not {image.dtype} up to {float(image.max()):g}"
             )
-    return [image.detach().float().cpu() for image in images]
+    return [image.detach().cpu().to(torch.promote_types(image.dtype, torch.float32)) for image in images]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from faig_lab.api.inputs import Images
 from faig_lab.api.isolation import Isolation, isolation_of
 from faig_lab.api.weights import State, Weights, choice, mask, modulate, state_of
-from faig_lab.attribution import Attribution, Problem, discovered, signed_share_scores
+from faig_lab.attribution import Attribution, Problem, count_of, discovered, signed_share_scores
 from faig_lab.attribution.barrier import profile
+from faig_lab.config.percents import smallest_percent
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout
 
@@ -67,13 +68,19 @@ class Scores:
         return replace(self, method=choice(method, self.methods, "method"))
 
     def discovered(self, degradation: str, percent: float = 1.0) -> Tensor:
-        """Flat indices of the top `percent` % of all filters, best first.
+        """Flat indices of the top `percent` % of all filters, best first; none at 0 %.
 
         Raises:
-            UserError: no such degradation, or a percent that is not in 0..100.
+            UserError: no such degradation, or a percent that is not in 0..100 or is too small to select a filter.
         """
         if not 0 <= percent <= 100:
             raise UserError(f"percent: {percent:g} is not in 0..100")
+        if percent and not count_of(percent, len(self.layout)):
+            smallest = smallest_percent(len(self.layout))
+            raise UserError(
+                f"percent: {percent:g} % of {len(self.layout):,} {self.layout.word} is none; the smallest percent that "
+                f"selects one is {smallest:g}"
+            )
         return discovered(self.scores[choice(degradation, self.degradations, "degradation")], percent)
 
     def mask(self, degradation: str, percent: float = 1.0) -> dict[str, Tensor]:
@@ -138,6 +145,11 @@ class Result(Scores):
             for k in range(len(self.degradations))
         ]
         return dict(zip(self.degradations, rows, strict=True))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes these numbers doubtful, one sentence each: a large completeness gap, parameters left out."""
+        return self.attribution.warnings
 
     @cached_property
     def barriers(self) -> dict[str, float]:

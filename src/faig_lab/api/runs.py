@@ -39,6 +39,11 @@ class Run(Scores):
         """Degradation → relative error of the path integral."""
         return dict(self.files.provenance["completeness_gap"])
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes these numbers doubtful, one sentence each, as the run recorded it."""
+        return tuple(self.files.status.get("warnings") or ())
+
     def table(self, name: str) -> list[dict[str, str | float | None]]:
         """Rows of `tables/<name>.csv`: names as text, all else as numbers, None for an empty cell.
 

@@ -1,6 +1,7 @@
 """Attribution of a pair of networks on tensors."""
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -20,7 +21,9 @@ from faig_lab.build import PRECISIONS
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.granularity import UNITS, Granularity
-from faig_lab.networks import evaluate
+from faig_lab.networks import FilterLayout, first_floating, try_gradient, try_output
+
+log = logging.getLogger(__name__)
 
 
 def attribute(
@@ -68,7 +71,7 @@ def attribute(
         progress: called with the name of each (image, degradation) that is finished.
 
     Returns:
-        Scores, shares, discovered filters and the completeness gap.
+        Scores, shares, discovered filters, the completeness gap, and warnings where it is large.
 
     Raises:
         UserError: names, shapes or values do not fit; the message says which and what would.
@@ -83,10 +86,11 @@ def attribute(
         >>> len(result.layout), result.discovered("blur", percent=5).shape
         (136, torch.Size([6]))
     """
+    _check_layout(network, granularity)
     frozen = copy.deepcopy(network).eval()
     states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
-    place = torch.device(device) if device is not None else next(iter(states[1].values())).device
+    place = torch.device(device) if device is not None else first_floating(states[1].values()).device
     frozen.to(place, dtype)  # its buffers, which may be in no state dict
     like = frozen.state_dict()
     moved = [{name: value.to(like[name]) for name, value in state.items()} for state in states]
@@ -105,11 +109,12 @@ def attribute(
         granularity=granularity,
         rank_others=rank_others,
     )
-    _check_layout(problem)
     problem = _along(problem, path)
     chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}
     found = score(problem, chosen)
     _check_scores(found, problem)
+    for sentence in found.warnings:
+        log.warning("%s", sentence)
     return Result(
         network=frozen,
         baseline={name: value.to(states[1][name].device) for name, value in states[0].items()},
@@ -132,22 +137,22 @@ def _along(problem: Problem, path: str | Sequence[Weights]) -> Problem:
 
 
 def _check_output(network: nn.Module, state: State, image: PairedImage, degradation: str) -> None:
-    """One forward, since a shape that is wrong could be broadcast later."""
-    like = next(iter(state.values()))
-    with torch.no_grad():
-        output = evaluate(network, state, image.lr[degradation][None].to(like))
+    """One forward, since a shape that is wrong could be broadcast later, and a gradient."""
+    lr = image.lr[degradation][None].to(first_floating(state.values()))
+    output = try_output(network, state, lr)
     if tuple(output.shape[1:]) != tuple(image.hr.shape):
         raise UserError(
             f"images: {type(network).__name__} makes {tuple(output.shape[1:])} of LR "
             f"{tuple(image.lr[degradation].shape)}, but HR is {tuple(image.hr.shape)}"
         )
+    try_gradient(network, state, lr)
 
 
-def _check_layout(problem: Problem) -> None:
+def _check_layout(network: nn.Module, granularity: Granularity) -> None:
     """A network without anything to score, or a granularity that there is not."""
-    choice(problem.granularity, tuple(UNITS), "granularity")
+    choice(granularity, tuple(UNITS), "granularity")
     try:
-        _ = problem.layout
+        FilterLayout.of(network, granularity)
     except ValueError as error:
         raise UserError(f"network: {error}") from error
 

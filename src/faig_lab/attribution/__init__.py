@@ -18,8 +18,10 @@ from faig_lab.attribution.scores import (
     ranking,
     signed_share_scores,
 )
+from faig_lab.attribution.soundness import LARGEST_GAP, check_different, gap_warnings
 
 __all__ = [
+    "LARGEST_GAP",
     "RULES",
     "Adaptive",
     "Attribution",
@@ -36,12 +38,14 @@ __all__ = [
     "Rule",
     "State",
     "attribute",
+    "check_different",
     "completeness_gap",
     "contrast",
     "count_of",
     "discovered",
     "faig_scores",
     "full_precision",
+    "gap_warnings",
     "integrate",
     "integrate_probe",
     "load_attribution",

@@ -14,6 +14,7 @@ from faig_lab.attribution.compute import full_precision
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import LossPath
 from faig_lab.data import CLEAN
+from faig_lab.networks import first_floating
 from faig_lab.training.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5
@@ -84,7 +85,7 @@ def profile(problem: Problem) -> PathProfile:
 
 def _clean_losses(problem: Problem, alphas: list[float]) -> Tensor:
     """Return (I, P) the loss on clean input at each point."""
-    like = next(value for value in problem.target.values() if value.is_floating_point())
+    like = first_floating(problem.target.values())
     rows = []
     for image in problem.probe:
         lr, hr = (pixels[None].to(like) for pixels in (image.lr[CLEAN], image.hr))

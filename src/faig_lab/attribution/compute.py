@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from faig_lab.attribution.agreement import bound_of_tiles, difference_of_tiles, remembered
 from faig_lab.attribution.tiles import Tile, cut, whole
 from faig_lab.errors import UserError
 from faig_lab.networks import evaluate
@@ -38,8 +39,6 @@ _SIDES = (32, 64)
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Compute:
@@ -51,7 +50,9 @@ class Compute:
             what the network sees, and their gradients added up. About that much: what a forward saves is measured,
             the rest estimated. None: no bound.
         together: points of a path evaluated at once (`torch.func.vmap`). It pays where the device is not filled: tiny
-            images or networks. Takes so many times the memory. The input gradients are evaluated one by one.
+            images or networks. Takes so many times the memory. The first gradients of every size are compared with
+            those of one point after the other, which is used, with a warning, where they differ. The input gradients
+            are evaluated one by one.
         compile: compile the network by `torch.compile` in this mode. It pays for many passes over images of one
             size. None: no.
     """
@@ -77,25 +78,48 @@ class Compute:
         """What a gradient evaluation on LR (N, 3, H, W) is cut into: one tile where memory allows.
 
         Raises:
-            UserError: the image is too large, and the network cannot be cut or not that small.
+            UserError: the image is too large, and the network cannot be cut, not that small, or not without changing
+                its output.
         """
         height, width = lr.shape[-2:]
         pixels = lr.shape[0] * self.together * height * width
         if self.memory is None or pixels <= _SIDES[1] ** 2:
             return whole(height, width, scale)
         kind = f"{lr.dtype} {self.autocast}"
-        saved = _remembered(_SAVED, network, kind, lambda: self._saved_per_pixel(network, state, lr))
+        saved = remembered(_SAVED, network, kind, lambda: self._saved_per_pixel(network, state, lr))
         most = height * width * self.memory * GIGABYTE / (PEAK_PER_SAVED * max(saved, 1.0) * pixels)
         if height * width <= most:
             return whole(height, width, scale)
-        sees = _remembered(_REACH, network, "reach", lambda: reach(network, state, scale))
+        sees = remembered(_REACH, network, "reach", lambda: reach(network, state, scale))
         if sees is None:
             raise UserError(
                 f"attribution.memory: {self.memory:g} GB are too little for {height}×{width} LR pixels, and "
                 f"{type(network).__name__} sees too far to be cut into tiles: smaller images (data.probe_crop), or "
                 f"about {height * width / most * self.memory:.2g} GB"
             )
-        return cut(height, width, scale, sees, most)
+        tiles = cut(height, width, scale, sees, most)
+        key = f"{sees} {lr.dtype} {lr.device.type}"
+        wrong = remembered(_TILES, network, key, lambda: self._wrong_in_tiles(network, state, lr, scale, sees, most))
+        if not wrong <= bound_of_tiles(lr.dtype):
+            raise UserError(
+                f"attribution.memory: {self.memory:g} GB are too little for {height}×{width} LR pixels, and "
+                f"{type(network).__name__} cannot be cut into tiles: their output differs from that of the whole image "
+                f"by {100 * wrong:.2g} %, so it wraps round, depends on the position or compares. Use smaller images "
+                f"(data.probe_crop), or about {height * width / most * self.memory:.2g} GB"
+            )
+        return tiles
+
+    def _wrong_in_tiles(
+        self, network: nn.Module, state: State, lr: Tensor, scale: int, sees: Reach, most: float
+    ) -> float:
+        layout = memory_format(lr, None)
+        fixed = in_format(state, layout)
+
+        def run(image: Tensor) -> Tensor:
+            return evaluate(network, fixed, image.contiguous(memory_format=layout))
+
+        with full_precision():
+            return difference_of_tiles(run, lr, scale, sees, most)
 
     def _saved_per_pixel(self, network: nn.Module, state: State, lr: Tensor) -> float:
         """Bytes that a forward saves for its backward, per LR pixel; 0 where it cannot be measured."""
@@ -117,7 +141,10 @@ class Compute:
             return tensor
 
         parameters = {name for name, _ in network.named_parameters()}
-        leaves = {name: value.detach().requires_grad_(name in parameters) for name, value in state.items()}
+        leaves = {
+            name: value.detach().requires_grad_(name in parameters and value.is_floating_point())
+            for name, value in state.items()
+        }
         # `kept` holds what was saved until all is counted: an address that is freed would be used again.
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             kept = Compute(self.autocast).output(network, leaves, lr.to(memory_format=memory_format(lr, self.autocast)))
@@ -164,6 +191,7 @@ def in_format(values: State, layout: torch.memory_format) -> dict[str, Tensor]:
 
 
 _REACH: WeakKeyDictionary[nn.Module, dict[str, Reach | None]] = WeakKeyDictionary()
+_TILES: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 _SAVED: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 
 
@@ -171,13 +199,3 @@ _SAVED: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 def _compiled(mode: CompileMode) -> Callable[[nn.Module, State, Tensor], Tensor]:
     compiled: Callable[[nn.Module, State, Tensor], Tensor] = torch.compile(evaluate, mode=mode)
     return compiled
-
-
-def _remembered(
-    known: WeakKeyDictionary[nn.Module, dict[str, T]], network: nn.Module, key: str, find: Callable[[], T]
-) -> T:
-    """A finding about a network, looked for once."""
-    found = known.setdefault(network, {})
-    if key not in found:
-        found[key] = find()
-    return found[key]

@@ -11,6 +11,7 @@ from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import squared_error
 from faig_lab.attribution.weight_paths import Bezier
 from faig_lab.data import CLEAN, sample_rng
+from faig_lab.networks import first_floating
 
 CROP = 64
 """Side of the training crops in LR pixels, at most."""
@@ -46,7 +47,7 @@ def train_middle(
     """
     if steps < 1:
         raise ValueError(f"steps must be > 0, not {steps}")
-    names = [name for name, _ in problem.network.named_parameters()]
+    names = [name for name, value in problem.network.named_parameters() if value.is_floating_point()]
     layout = memory_format(problem.target[names[0]], problem.compute.autocast)
     ends = [in_format({n: state[n] for n in names}, layout) for state in (problem.baseline, problem.target)]
     buffers = {name: value for name, value in problem.target.items() if name not in set(names)}
@@ -88,7 +89,7 @@ def _crop(problem: Problem, step: int) -> tuple[Tensor, Tensor]:
     """Return all inputs (N, 3, h, w) of a crop of one probe image, and its ground truth (3, s·h, s·w)."""
     image = problem.probe[step % len(problem.probe)]
     inputs = (*problem.degradations, CLEAN)
-    like = next(value for value in problem.target.values() if value.is_floating_point())
+    like = first_floating(problem.target.values())
     height, width = image.lr[inputs[0]].shape[-2:]
     scale = image.hr.shape[-1] // width
     rng = sample_rng(problem.seed, "curve/crop", step)

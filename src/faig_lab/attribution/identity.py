@@ -9,7 +9,7 @@ from faig_lab.attribution.compute import Compute, State
 from faig_lab.attribution.quadrature import Rule
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, state_fingerprint
+from faig_lab.networks import FilterLayout, first_floating, state_fingerprint
 from faig_lab.training import fingerprint
 
 
@@ -25,7 +25,7 @@ def identity(
 ) -> str:
     """A fingerprint of everything but the image that determines an image's sums; arguments of `integrate_probe`."""
     every_digit = rule if isinstance(rule, Adaptive) else (rule.points.tolist(), rule.weights.tolist())
-    weights = [state_fingerprint(baseline), state_fingerprint(target), str(next(iter(target.values())).device.type)]
+    weights = [state_fingerprint(baseline), state_fingerprint(target), str(first_floating(target.values()).device.type)]
     bent = [path.kind, *map(state_fingerprint, path.inner)]
     return fingerprint(
         {"of": [str(network), *weights, list(degradations), repr(layout), repr(every_digit), repr(compute), *bent]}

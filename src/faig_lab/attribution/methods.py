@@ -26,7 +26,7 @@ from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.granularity import Granularity
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, first_floating
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ class Problem:
     def straight(self, **changes: Any) -> "Problem":
         """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
         return replace(self, path=STRAIGHT, progress=None, **changes)
+
+    @property
+    def is_integrated(self) -> bool:
+        """Whether the path integrals have been computed."""
+        return "integral" in vars(self)
 
     def _integrate(self, what: str, rule: Rule | Adaptive, path: PathSpec) -> ProbeIntegral:
         start = time.perf_counter()
@@ -223,7 +228,7 @@ def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
 
 def _input_gradients(problem: Problem, weights: State, image: PairedImage, degradation: str) -> Integrand:
     """α → ∂ΣF/∂w at clean + α (degraded − clean) for one image."""
-    like = next(iter(weights.values()))
+    like = first_floating(weights.values())
     layout = memory_format(like, problem.compute.autocast)
     clean, degraded = (image.lr[n][None].to(like).contiguous(memory_format=layout) for n in (CLEAN, degradation))
     fixed, own = in_format(problem.target, layout), in_format(weights, layout)
@@ -248,7 +253,7 @@ def _input_gradients(problem: Problem, weights: State, image: PairedImage, degra
 
 def weight_change(problem: Problem) -> Tensor:
     """Σ|θ − θ̄| / Σ|θ̄| per filter: the authors' relative form. It knows no degradation."""
-    size = problem.layout.gather({name: value.abs() for name, value in problem.baseline.items()})
+    size = problem.layout.gather({layer.name: problem.baseline[layer.name].abs() for layer in problem.layout.layers})
     # A filter that is all zero in the baseline and was changed has an infinite relative change: largest, finite.
     relative = _change(problem) / size.clamp_min(torch.finfo(size.dtype).tiny)
     return _same_for_all(problem, relative.clamp_max(torch.finfo(size.dtype).max))

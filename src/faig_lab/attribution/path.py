@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
+from faig_lab.attribution.agreement import AGREES, LOWER, SINGLE, points_agree, remembered
 from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
 from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, path_through
+from faig_lab.errors import UserError
 
 Evaluated = tuple[list[Tensor], list[dict[str, Tensor]]]
 """Loss, and gradients by name, at each of some points."""
@@ -92,7 +94,8 @@ class LossPath:
         difference: θ − θ̄ of all parameters.
 
     Raises:
-        UserError: the image cannot be cut into tiles that `compute.memory` is enough for.
+        UserError: the image cannot be cut into tiles that `compute.memory` is enough for; or, when gradients are taken,
+            the network's output has none.
     """
 
     def __init__(
@@ -109,7 +112,8 @@ class LossPath:
         self.network, self.compute = network, compute
         self.baseline, self.target = in_format(baseline, layout), in_format(target, layout)
         self.lr, self.hr = lr.contiguous(memory_format=layout), hr
-        self.difference = {n: self.target[n] - self.baseline[n] for n, _ in network.named_parameters()}
+        weights = [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
+        self.difference = {name: self.target[name] - self.baseline[name] for name in weights}
         self._buffers = {name: value for name, value in self.target.items() if name not in self.difference}
         self._tiles = compute.tiles(network, self.target, lr, hr.shape[-1] // lr.shape[-1])
         ends = ({name: state[name] for name in self.difference} for state in (self.baseline, self.target))
@@ -148,20 +152,41 @@ class LossPath:
             yield {name: gradient * velocity[name] for name, gradient in gradients.items()}
 
     def _gradients_of_tile(self, points: Sequence[State], tile: Tile) -> Evaluated:
-        """Losses and gradients of a tile at some points."""
-        lr, hr = tile.input(self.lr), tile.core_of_image(self.hr)
+        """Losses and gradients of a tile at some points: at once, where that gives what one by one gives."""
         if len(points) == 1:
-            leaves = {name: value.requires_grad_() for name, value in points[0].items()}
+            return self._one_by_one(points, tile)
+        lr = tile.input(self.lr)
+        key = f"{len(points)} points {tuple(lr.shape)} {lr.dtype} {lr.device.type} {self.compute}"
+        if not remembered(AGREES, self.network, key, lambda: self._agree(points, tile)):
+            return self._one_by_one(points, tile)
+        return self._at_once(points, tile)
+
+    def _agree(self, points: Sequence[State], tile: Tile) -> bool:
+        bound = SINGLE if self.compute.autocast is None and self.lr.dtype.itemsize >= 4 else LOWER
+        _, one_by_one = self._one_by_one(points, tile)
+        return points_agree(lambda: self._at_once(points, tile)[1], one_by_one, self.difference, bound)
+
+    def _one_by_one(self, points: Sequence[State], tile: Tile) -> Evaluated:
+        losses: list[Tensor] = []
+        found: list[dict[str, Tensor]] = []
+        for point in points:
+            leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
             with torch.enable_grad():
-                loss = self._loss(leaves, lr, hr, tile)
+                loss = self._loss(leaves, tile.input(self.lr), tile.core_of_image(self.hr), tile)
+                if not loss.requires_grad:
+                    raise UserError(f"network: the output of {type(self.network).__name__} has no gradient")
                 gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            if self.compute.compile is not None and len(self._tiles) > 1:
-                # The next tile may replay the same CUDA graph, which writes its gradients into the same memory.
-                gradients = tuple(gradient.clone() for gradient in gradients)
-            return [loss.detach()], [dict(zip(leaves, gradients, strict=True))]
+            if self.compute.compile is not None and len(points) * len(self._tiles) > 1:
+                # The next pass may replay the same CUDA graph, which writes its results into the same memory.
+                loss, gradients = loss.clone(), tuple(gradient.clone() for gradient in gradients)
+            losses.append(loss.detach())
+            found.append(dict(zip(leaves, gradients, strict=True)))
+        return losses, found
+
+    def _at_once(self, points: Sequence[State], tile: Tile) -> Evaluated:
         stacked = {name: torch.stack([point[name] for point in points]) for name in self.difference}
         evaluate_all = vmap(grad_and_value(self._loss), in_dims=(0, None, None, None))
-        together, losses = evaluate_all(stacked, lr, hr, tile)
+        together, losses = evaluate_all(stacked, tile.input(self.lr), tile.core_of_image(self.hr), tile)
         return list(losses), [{name: value[k] for name, value in together.items()} for k in range(len(points))]
 
     def _whole_loss(self, parameters: State) -> Tensor:

@@ -25,7 +25,7 @@ from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, first_floating
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def integrate_probe(
         path: which path; where it has a rule of its own, that rule counts.
     """
     rule = path.rule or rule
-    like = next(iter(target.values()))
+    like = first_floating(target.values())
     rows: dict[int, dict[str, Tensor]] = {}
     keep, spread = kept or Kept(), spread or Spread()
     same = identity(network, baseline, target, degradations, layout, rule, compute, path)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.scores import ranking
+from faig_lab.attribution.soundness import check_different, find_faults, finite
 from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_npz, write_text
 from faig_lab.granularity import UNITS
@@ -28,18 +29,27 @@ class Attribution:
         scores: method → (draws, K, F), float64 on the CPU.
         degradations: the K names.
         layout: the F filters.
+        warnings: what a reader must know about the path integrals (`soundness.find_faults`), one sentence each.
     """
 
     scores: dict[str, Tensor]
     degradations: tuple[str, ...]
     layout: FilterLayout
+    warnings: tuple[str, ...] = ()
 
 
 def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
-    """Score the filters by every method; the path integral is computed once for all that use it."""
+    """Score the filters by every method; the path integral is computed once for all that use it.
+
+    Raises:
+        UserError: baseline and target have the same filters, a method returns what is not finite, or a parameter
+            changes the output and gets no gradient.
+    """
+    check_different(problem.baseline, problem.target, problem.layout)
     _point_out_buffers(problem)
-    scores = {name: method(problem) for name, method in methods.items()}
-    return Attribution(scores, problem.degradations, problem.layout)
+    scores = {name: finite(name, method(problem)) for name, method in methods.items()}
+    warnings = find_faults(problem) if problem.is_integrated else ()
+    return Attribution(scores, problem.degradations, problem.layout, warnings)
 
 
 def _point_out_buffers(problem: Problem) -> None:

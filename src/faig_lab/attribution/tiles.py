@@ -88,13 +88,26 @@ def cut(height: int, width: int, scale: int, reach: Reach, most: float) -> tuple
         if found is None or work < found[0]:
             found = work, rows, columns
     if found is None:
-        side = 2 * _margin(reach) + reach.period
+        side = smallest_side(reach)
         needed = min(height, side) * min(width, side)
         raise UserError(
             f"attribution.memory: too little for this network, whose tiles read {side}×{side} LR pixels at least: "
             f"{math.ceil(10 * needed / most) / 10:g} times as much would do"
         )
     return tuple(Tile(row, column, scale) for row in found[1] for column in found[2])
+
+
+def quarters(height: int, width: int, scale: int, reach: Reach) -> tuple[Tile, ...]:
+    """The image in two tiles along each side: what cutting has to be compared with the whole image for."""
+    rows, columns = (
+        _spans(side, math.ceil(side / 2 / reach.period) * reach.period, _margin(reach)) for side in (height, width)
+    )
+    return tuple(Tile(row, column, scale) for row in rows for column in columns)
+
+
+def smallest_side(reach: Reach) -> int:
+    """LR pixels that the smallest tile reads along a side, away from the image's edges."""
+    return 2 * _margin(reach) + reach.period
 
 
 def _grids(side: int, reach: Reach) -> Iterator[list[Span]]:

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +15,12 @@ from faig_lab.data.degradations import Degradation, sample_rng
 from faig_lab.data.photographs import Photograph
 from faig_lab.errors import UserError
 
+_Number = TypeVar("_Number", bound=np.number)
+
 Patch = tuple[NDArray[np.uint8 | np.uint16], int]
 
 
-def cut(
-    pixels: NDArray[np.uint8 | np.uint16], top: int, left: int, size: tuple[int, int], margin: int = 0
-) -> NDArray[np.uint8 | np.uint16]:
+def cut(pixels: NDArray[_Number], top: int, left: int, size: tuple[int, int], margin: int = 0) -> NDArray[_Number]:
     """Cut a patch with a margin of real pixels; beyond the photograph's border they are reflected.
 
     Args:

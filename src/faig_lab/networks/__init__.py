@@ -6,7 +6,8 @@ from faig_lab.networks.patch import Patch, apply_patches, load_patch, make_patch
 from faig_lab.networks.sequences import read_states, write_states
 from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
-from faig_lab.networks.tied import evaluate, tied, under_every_name
+from faig_lab.networks.tied import evaluate, first_floating, tied, under_every_name
+from faig_lab.networks.trial import try_gradient, try_output
 from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
 from faig_lab.networks.weights import EXPORTS, export_weights, load_weights, save_weights, snapshot, state_fingerprint
 
@@ -23,6 +24,7 @@ __all__ = [
     "apply_patches",
     "evaluate",
     "export_weights",
+    "first_floating",
     "load_patch",
     "load_weights",
     "make_patch",
@@ -33,6 +35,8 @@ __all__ = [
     "snapshot",
     "state_fingerprint",
     "tied",
+    "try_gradient",
+    "try_output",
     "under_every_name",
     "write_states",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from faig_lab.granularity import UNITS, Granularity
 from faig_lab.networks.layer import Layer
@@ -27,6 +27,9 @@ _ORDER = {
     "input_channel": "layers as in the state dict, then input channel",
     "layer": "layers as in the state dict",
 }
+
+# The weights of an attention that linear layers would hold; torch applies them as such.
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class UnitAddress(NamedTuple):
@@ -49,7 +52,8 @@ class FilterLayout:
 
     A filter is one slice K[o, i] of a convolution weight (out, in, *kernel). Any kernel size and number of
     dimensions, groups, dilation and transposed convolutions are covered: groups only make `in` smaller. A linear
-    layer counts as a 1×1 convolution: out × in filters of one weight. Channels are the layer's own, counted over all
+    layer counts as a 1×1 convolution: out × in filters of one weight. So do the projections inside of
+    `nn.MultiheadAttention`. Channels are the layer's own, counted over all
     groups. A parameter that several modules share is there once, cut as the first of them has it.
 
     Attributes:
@@ -173,7 +177,7 @@ class FilterLayout:
 
 
 def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
-    """Every parameter once, cut into units, in the order of the state dict."""
+    """Every floating parameter once, cut into units, in the order of the state dict."""
     modules = _modules(network)
     order = {name: position for position, name in enumerate(network.state_dict())}
     further: dict[str, list[str]] = {}
@@ -181,19 +185,25 @@ def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
         further.setdefault(owner, []).append(name)
     found = []
     for name, parameter in sorted(network.named_parameters(), key=lambda item: order.get(item[0], len(order))):
-        if not parameter.numel():
+        if not parameter.numel() or not parameter.is_floating_point():
             continue
         layer = Layer((name, *further.get(name, ())), tuple(parameter.shape), granularity, kernel=False)
         module = modules.get(id(parameter))
         if isinstance(module, _ConvNd):
             transposed = isinstance(module, _ConvTransposeNd)
             layer = replace(layer, kernel=True, groups=module.groups, transposed=transposed)
-        found.append(replace(layer, kernel=True) if isinstance(module, nn.Linear) else layer)
+        found.append(replace(layer, kernel=True) if isinstance(module, nn.Linear | nn.MultiheadAttention) else layer)
     return found
 
 
 def _modules(network: nn.Module) -> dict[int, nn.Module]:
-    """The first convolution or linear layer of every weight, by the weight's id."""
+    """The first convolution, linear layer or attention of every weight, by the weight's id."""
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                f"{name} has no shape before its first input; give its layer all its channels, or evaluate the network "
+                "once"
+            )
     found: dict[int, nn.Module] = {}
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd | nn.Linear):
@@ -204,7 +214,8 @@ def _modules(network: nn.Module) -> dict[int, nn.Module]:
                     f"{where} is no parameter but computed from others (weight or spectral norm?); fold it in with "
                     "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm"
                 )
-            if isinstance(weight, UninitializedParameter):
-                raise ValueError(f"{where} has no shape before its first input; give its layer all its channels")
             found.setdefault(id(weight), module)
+        if isinstance(module, nn.MultiheadAttention):
+            own = (module._parameters.get(key) for key in _PROJECTIONS)
+            found |= {id(weight): module for weight in own if weight is not None}
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from faig_lab.networks.tied import evaluate
+from faig_lab.networks.tied import evaluate, first_floating
 
 PERIODS = (1, 2, 4, 8, 16)
 _SIDES = (64, 128, 256, 512)
@@ -43,7 +43,7 @@ def reach(network: nn.Module, state: Mapping[str, Tensor], scale: int) -> Reach 
     Returns:
         None for a network without a bounded reach (global pooling or attention, say) or of a period above 16.
     """
-    first = next(iter(state.values()))
+    first = first_floating(state.values())
     for side in _SIDES:
         # A pixel near the middle with the phase of the corner, and those a period further.
         prints = {d: _footprint(network, state, scale, side, side // 2 + d, first) for d in (0, *PERIODS)}

@@ -1,6 +1,6 @@
 """Parameters and buffers that a network holds under more than one name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -20,12 +20,27 @@ def tied(network: nn.Module) -> dict[str, str]:
 def evaluate(network: nn.Module, state: Mapping[str, Tensor], batch: Tensor) -> Tensor:
     """The network's output with the weights of a state; the network itself is not changed.
 
-    Of a tied parameter the value under the name that counts is used.
+    Of a tied parameter the value under the name that counts is used. The network gets a copy of the batch, since
+    some networks write into their input.
     """
     own = {place: state[owner] for place, owner in _places(network) if owner in state}
     # Tied here: where one module has two names, torch's own tying leaves the new weights in the network.
-    output: Tensor = functional_call(network, own, (batch,), tie_weights=False)
+    output: Tensor = functional_call(network, own, (batch.clone(),), tie_weights=False)
     return output
+
+
+def first_floating(tensors: Iterable[Tensor]) -> Tensor:
+    """The first tensor of a floating type: it has the precision and the device of a network.
+
+    The first tensor of a state can be a buffer of integers or truth values (the positions of a window's pixels, say).
+
+    Raises:
+        ValueError: there is none.
+    """
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            return tensor
+    raise ValueError("there is no tensor of a floating type, so no precision to compute in")
 
 
 def under_every_name(network: nn.Module, values: Mapping[str, Value]) -> dict[str, Value]:

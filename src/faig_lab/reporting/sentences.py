@@ -78,7 +78,7 @@ def small_gains(run: RunFiles) -> dict[str, float]:
 
 
 def warnings(run: RunFiles) -> list[str]:
-    """What a reader must know before believing a number: notes of the data, and small gains."""
+    """What a reader must know before believing a number: faults of the attribution, notes of the data, small gains."""
     found = [str(line) for line in run.status.get("warnings") or []]
     found += [str(note) for note in run.provenance.get("notes") or []] + ranked_notes(run)
     found += [

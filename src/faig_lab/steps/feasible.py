@@ -8,6 +8,11 @@ from faig_lab.build import PRECISIONS, compute_device, make_compute, make_networ
 from faig_lab.config import Settings
 from faig_lab.data import StudyData
 from faig_lab.errors import UserError
+from faig_lab.networks import first_floating, try_gradient, try_output
+from faig_lab.training.metrics import SMALLEST_SIDE
+
+_TRIED = 128
+"""LR side of the part of a probe image that the network is tried on."""
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,44 @@ def check_compiler(settings: Settings) -> None:
         )
 
 
+def check_network(settings: Settings, data: StudyData) -> None:
+    """Restore a part of a probe image once, and take a gradient.
+
+    Raises:
+        UserError: the network fails, returns something else than RGB images of `network.scale` times the size, or
+            cannot be differentiated.
+    """
+    network = make_network(settings).eval()
+    state, image = network.state_dict(), data.probe[0]
+    lr = next(iter(image.lr.values()))[None, :, :_TRIED, :_TRIED].to(first_floating(state.values()))
+    output = try_output(network, state, lr)
+    height, width = (image.scale * side for side in lr.shape[-2:])
+    if tuple(output.shape[-2:]) != (height, width):
+        raise UserError(
+            f"network: {type(network).__name__} makes {output.shape[-2]}×{output.shape[-1]} pixels of "
+            f"{lr.shape[-2]}×{lr.shape[-1]}, but the images have {height}×{width} at scale {image.scale}"
+        )
+    try_gradient(network, state, lr)
+
+
+def check_sizes(data: StudyData) -> None:
+    """Refuse images that SSIM cannot be computed on.
+
+    Raises:
+        UserError: names the first image.
+    """
+    # The probe is judged while a network is trained.
+    for kind, images in (("held-out", data.held_out), ("probe", data.probe if data.train else ())):
+        for image in images:
+            height, width = image.hr.shape[-2:]
+            least = SMALLEST_SIDE + 2 * image.scale
+            if min(height, width) < least:
+                raise UserError(
+                    f"data: the {kind} image {image.name} has {width}×{height} HR pixels; SSIM needs at least "
+                    f"{least}×{least} at scale {image.scale}"
+                )
+
+
 def check_memory(settings: Settings, data: StudyData) -> None:
     """Find out before any work what probe images are cut into, and say it.
 
@@ -35,7 +78,7 @@ def check_memory(settings: Settings, data: StudyData) -> None:
     network, compute = make_network(settings).eval(), make_compute(settings)
     state = network.to(PRECISIONS[settings.attribution.precision][0]).state_dict()
     for image in {image.hr.shape: image for image in data.probe}.values():
-        lr = next(iter(image.lr.values()))[None].to(next(iter(state.values())))
+        lr = next(iter(image.lr.values()))[None].to(first_floating(state.values()))
         tiles = compute.tiles(network, state, lr, image.hr.shape[-1] // lr.shape[-1])
         if len(tiles) > 1:
             size = "×".join(str(side) for side in image.hr.shape[-2:])

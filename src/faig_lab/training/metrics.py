@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faig_lab.data import PairedImage
-from faig_lab.networks import evaluate
+from faig_lab.networks import evaluate, first_floating
 
 PSNR_CEILING = 100.0
 """dB reported for a perfect image."""
@@ -25,6 +25,9 @@ _GPU_PIXELS = 2**22
 """HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels, whatever the number of images."""
 SSIM_WINDOW = 11
 """Pixels of the side of SSIM's window."""
+
+SMALLEST_SIDE = 6
+"""Pixels along a side, border left out, that SSIM needs: its window of 11 is reflected at the edges."""
 
 METRICS = ("psnr", "psnr_y", "ssim")
 """What `quality` returns: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
@@ -145,7 +148,7 @@ def restore(
     Returns:
         Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
     """
-    like = next(iter(state.values()))
+    like = first_floating(state.values())
     groups: dict[torch.Size, list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(image.lr[degradation].shape, []).append(position)

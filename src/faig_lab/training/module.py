@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from faig_lab.data import Batch, Degradation, PairedImage, degrade, suffered
+from faig_lab.networks import first_floating
 from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import as_image, bicubic, psnr, quality
 from faig_lab.training.plan import Schedule
@@ -64,8 +65,9 @@ class SRModule(pl.LightningModule):
         return self.network(self._input(lr))  # type: ignore[no-any-return]
 
     def _input(self, lr: Tensor) -> Tensor:
-        dtype = next(self.network.parameters()).dtype  # not float32 in the precisions bf16-true and 64-true
-        return lr.to(dtype).contiguous(memory_format=self.format)
+        dtype = first_floating(self.network.parameters()).dtype  # not float32 in the precisions bf16-true and 64-true
+        # A copy, since some networks write into their input, which may be an image of the probe.
+        return lr.to(dtype, memory_format=self.format, copy=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Degrade the batch on the device and return the loss."""

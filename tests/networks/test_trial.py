@@ -1,0 +1,101 @@
+"""Networks that cannot be attributed are refused with one line before any work."""
+
+import odd_networks as odd
+import pytest
+import torch
+from torch import nn
+
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout, SRResNet, try_gradient, try_output
+
+LR = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+
+
+def output_of(network, lr=LR):
+    return try_output(network.eval(), network.state_dict(), lr)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda y: (y, y), "returns a tuple"),
+        (lambda y: [y], "returns a list"),
+        (lambda y: {"sr": y}, "returns a dict"),
+        (lambda y: None, "returns a NoneType"),
+        (lambda y: y[:, :1], r"makes torch.float32 \(1, 1, 40, 48\) of LR \(1, 3, 20, 24\)"),
+        (lambda y: y[0], r"makes torch.float32 \(3, 40, 48\)"),
+        (lambda y: (255 * y).byte(), r"makes torch.uint8 \(1, 3, 40, 48\)"),
+        (lambda y: torch.cat([y, y[:, :1]], 1), r"makes torch.float32 \(1, 4, 40, 48\)"),
+    ],
+)
+def test_what_is_no_image_is_refused(wrap, words):
+    with pytest.raises(UserError, match=rf"^network: Returning {words}"):
+        output_of(odd.Returning(wrap))
+
+
+def test_what_is_an_image_is_returned():
+    assert output_of(odd.Small()).shape == (1, 3, 40, 48)
+    assert output_of(SRResNet(scale=3, features=2, blocks=1)).shape == (1, 3, 60, 72)
+
+
+def test_a_forward_that_fails_is_one_line():
+    with pytest.raises(UserError, match=r"^network: Linear fails on LR \(1, 3, 20, 24\): mat1 and mat2"):
+        output_of(nn.Linear(5, 5))
+
+
+def test_a_lack_of_memory_is_not_the_networks_fault():
+    class Large(odd.Small):
+        def forward(self, lr):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    with pytest.raises(RuntimeError, match="allocate"):
+        output_of(Large())
+    with pytest.raises(RuntimeError, match="allocate"):
+        try_gradient(Large(), odd.Small().state_dict(), LR)
+
+
+@pytest.mark.parametrize("make", [odd.WithoutGradients, odd.ForInference])
+def test_an_output_without_gradient_is_refused(make):
+    network = make().eval()
+    with pytest.raises(UserError, match=rf"^network: the output of {make.__name__} has no gradient"):
+        try_gradient(network, network.state_dict(), LR)
+
+
+def test_activations_that_are_overwritten_are_refused_in_evaluation_mode():
+    network = odd.PartlyInPlace().eval()
+    with pytest.raises(UserError, match=r"^network: PartlyInPlace cannot be differentiated in evaluation mode"):
+        try_gradient(network, network.state_dict(), LR)
+    try_gradient(network.train(), network.state_dict(), LR)
+
+
+@pytest.mark.parametrize("make", [odd.Small, odd.Unused, odd.Detached, odd.IndexFirst, odd.MaskFirst, odd.SmallUNet])
+def test_networks_that_can_be_differentiated(make):
+    network = make().eval()
+    try_gradient(network, network.state_dict(), LR)
+
+
+def test_a_network_that_refuses_small_images_is_not_tried():
+    class Picky(odd.Small):
+        def forward(self, lr):
+            if lr.shape[-1] < 65:
+                raise RuntimeError("too small")
+            return super().forward(lr)
+
+    network = Picky().eval()
+    try_gradient(network, network.state_dict(), torch.rand(1, 3, 80, 80))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.LazyConv2d(3, 3), "1.weight"),
+        (nn.LazyConvTranspose2d(3, 3), "1.weight"),
+        (nn.LazyLinear(3), "1.weight"),
+        (nn.LazyBatchNorm2d(), "1.weight"),
+        (nn.LazyBatchNorm2d(affine=False), "1.running_mean"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")  # torch's own word on them
+def test_lazy_layers_are_named(module, name):
+    with pytest.raises(ValueError, match=rf"^{name} has no shape before its first input"):
+        FilterLayout.of(nn.Sequential(nn.Conv2d(3, 3, 3), module))
