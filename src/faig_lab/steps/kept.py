@@ -18,7 +18,20 @@ from faig_lab.training import fingerprint, state_fingerprint
 
 _PACKAGES = ("data", "networks", "training", "attribution", "analysis")
 _NO_MATTER = {
-    "": ("name", "task", "run", "resume", "export", "store", "traceback", "logger", "baseline", "target", "data"),
+    "": (
+        "name",
+        "task",
+        "run",
+        "resume",
+        "export",
+        "store",
+        "traceback",
+        "trust",
+        "logger",
+        "baseline",
+        "target",
+        "data",
+    ),
     "training": ("workers", "validate_every", "checkpoint_every"),
 }
 """Settings that change no number: where things go, and what counts by its weights or images instead."""

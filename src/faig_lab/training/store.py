@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from faig_lab import ranks
 from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_text
-from faig_lab.networks import load_weights, read_states, save_weights, state_fingerprint, write_states
+from faig_lab.networks import (
+    load_weights,
+    read_states,
+    read_weights,
+    save_weights,
+    state_fingerprint,
+    write_states,
+)
 from faig_lab.training.plan import Trained
 
 log = logging.getLogger(__name__)
@@ -67,7 +74,24 @@ class Entry:
         Raises:
             UserError: a file of the entry is damaged, be it by one bit.
         """
-        state = load_weights(self.folder / "weights.pt", network, key="store")
+        trained = self._checked(load_weights(self.folder / "weights.pt", network, key="store"))
+        if mark:
+            self._mark_used()
+        return trained
+
+    def read(self) -> Trained:
+        """As `load`, without a network to compare with, so that nothing has to be built, and without marking it used.
+
+        Raises:
+            UserError: a file of the entry is damaged, or weights are not finite.
+        """
+        state = read_weights(self.folder / "weights.pt", key="store")
+        if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
+            raise UserError(f"store: {self.folder} has values that are not finite; delete the folder")
+        return self._checked(state)
+
+    def _checked(self, state: dict[str, Tensor]) -> Trained:
+        """With the training record, if they are the weights that were written."""
         try:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
             recorded = self.description().get(CONTENT)
@@ -75,8 +99,6 @@ class Entry:
             raise UserError(f"store: {self.folder} is damaged ({error}); delete the folder") from error
         if recorded not in (None, content_fingerprint(state)):
             raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written); delete the folder")
-        if mark:
-            self._mark_used()
         return Trained(state, history, self._trajectory())
 
     def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
