@@ -8,6 +8,7 @@ import os
 import pickle
 import socket
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -398,7 +399,7 @@ def test_a_name_is_no_formula(name, tmp_path):
     path = tmp_path / "a.csv"
     rows = [{"image": name, "own": name, name: 1.5, "psnr": -1.5, "draw": -2, "share": -1e-7}]
     write_table(path, rows)
-    header, cells = list(csv.reader(io.StringIO(path.read_text(), newline="")))
+    header, cells = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
     assert header[2][0] == cells[0][0] == cells[1][0] == "'"
     assert cells[2:] == ["1.5", "-1.5", "-2", "-1e-07"]  # numbers stay numbers
     assert read_table(path) == [{"image": name, "own": name, name: 1.5, "psnr": -1.5, "draw": -2.0, "share": -1e-7}]
@@ -407,13 +408,13 @@ def test_a_name_is_no_formula(name, tmp_path):
 @pytest.mark.parametrize("name", ["blur", "0801", "it's", "'quoted'", "a=b", ""])
 def test_other_names_stay_as_they_are(name, tmp_path):
     write_table(tmp_path / "a.csv", [{"image": name, "n": 1}])
-    (row,) = list(csv.DictReader((tmp_path / "a.csv").open()))
+    (row,) = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
     assert row["image"] == name
 
 
 def test_the_table_of_a_sweep_has_no_formula(tmp_path):
     path = write_jobs(tmp_path, [Job(0, "+a=1", "failed", 3, "=HYPERLINK()", "")])
-    (row,) = list(csv.DictReader(path.open()))
+    (row,) = list(csv.DictReader(io.StringIO(path.read_text())))
     assert (row["overrides"], row["error"], row["seconds"]) == ("'+a=1", "'=HYPERLINK()", "3")
 
 
@@ -512,7 +513,9 @@ def test_a_refusal_says_what_was_refused_and_gives_no_advice(form, tmp_path, tra
     elif form == "html":
         path.write_text("<html>404</html>")
     else:
-        torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
     with pytest.raises(UserError) as caught:
         load_weights(path, network)
     text = str(caught.value)

@@ -34,10 +34,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if not columns:
         raise ValueError(f"{path.name}: a table needs at least one row")
+    lines = [[cell_text(column) for column in columns]]
+    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    # Alone, csv leaves a carriage return without quotes and then takes it for the end of a line.
+    returns = any("\r" in cell for line in lines for cell in line)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(cell_text, columns))
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)
     write_text(path, text.getvalue())
 
 
