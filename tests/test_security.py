@@ -7,12 +7,16 @@ import logging
 import os
 import pickle
 import socket
+import struct
 import sys
 import warnings
 import zipfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import yaml
 from omegaconf import OmegaConf
@@ -24,6 +28,7 @@ from faig_lab.__main__ import main
 from faig_lab.attribution import Attribution, load_attribution, save_attribution
 from faig_lab.config import compose
 from faig_lab.data.div2k import _opened
+from faig_lab.data.images import decode_image
 from faig_lab.errors import UserError
 from faig_lab.files import file_name
 from faig_lab.networks import FilterLayout, SRResNet, load_patch, load_weights, save_weights
@@ -486,6 +491,48 @@ def test_a_tensor_larger_than_its_data_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "a.pt")
     with pytest.raises(archives.RefusedError, match="claims to be larger than its data"):
         archives.read_tensors(tmp_path / "a.pt")
+
+
+def png_16(width, height):
+    """A 16-bit RGB PNG that claims a size, with next to no data."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+
+
+def tiff_16(width, height):
+    """A 16-bit RGB TIFF of 4x4 pixels that claims another size."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((4, 4, 3), np.uint16), photometric="rgb", compression="zlib", metadata=None)
+    content = bytearray(file.getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(content))) as tiff:
+        for name, value in (("ImageWidth", width), ("ImageLength", height)):
+            tag = tiff.pages[0].tags[name]
+            struct.pack_into("<H" if tag.dtype == 3 else "<I", content, tag.valueoffset, value)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("make", [png_16, tiff_16])
+def test_an_image_that_claims_gigabytes_is_refused(make, monkeypatch, tmp_path):
+    monkeypatch.setattr("faig_lab.data.images.imagecodecs.png_decode", lambda *_: pytest.fail("was decoded"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's own limit is for 8-bit images and another message
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *_: pytest.fail("was decoded"))
+    with pytest.raises(UserError, match=r"bytes would be 1,536,000,000 of pixels; it was not decoded"):
+        decode_image(make(16_000, 16_000), tmp_path / "a")
+
+
+def test_no_other_module_unpacks_what_may_be_a_strangers():
+    """torch.load and np.load read what somebody packed; memory-mapped .npy files are read page by page."""
+    package = Path(faig_lab.__file__).parent
+    for path in package.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if path.name != "archives.py" and ("torch.load(" in line or "np.load(" in line):
+                assert 'mmap_mode="r", allow_pickle=False' in line, f"{path}: {line}"
 
 
 def test_sound_archives_are_read(tmp_path):
