@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from faig_lab.archives import RATIO
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
 
@@ -32,6 +33,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION = 0x0112
+_LARGE = 1_000_000_000  # bytes of pixels that any file may decode to
 
 
 class _UnsupportedError(Exception):
@@ -144,12 +146,14 @@ def _decode(data: bytes) -> Pixels:
             page = tiff.pages[0]
             assert isinstance(page, tifffile.TiffPage)
             if _tiff_bits(page) == 16:
+                _check_declared(6 * page.imagewidth * page.imagelength, data)
                 tag = page.tags.get(_ORIENTATION)
                 return _oriented(_tiff_16(page), int(tag.value) if tag else 1)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         # An MPO is a phone's JPEG with a preview or a second view after the photograph itself.
         _check_frames(1 if image.format == "MPO" else getattr(image, "n_frames", 1))
         is_16_bit_png = image.format == "PNG" and data[24] == 16
+        _check_declared((6 if is_16_bit_png else 3) * image.width * image.height, data)
         pixels = _png_16(data, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
         # After the decoding: where Pillow has applied the orientation itself, it has removed the tag.
         return _oriented(pixels, image.getexif().get(_ORIENTATION, 1))
@@ -228,6 +232,12 @@ def _oriented(pixels: Pixels, orientation: int) -> Pixels:
 def _check_frames(frames: int) -> None:
     if frames > 1:
         raise _UnsupportedError(f"it has {frames} frames and a photograph has one")
+
+
+def _check_declared(size: int, data: bytes) -> None:
+    """Refuse a small file that claims to be a huge image, before it is decoded."""
+    if size > max(_LARGE, RATIO * len(data)):
+        raise _UnsupportedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
 
 
 def _is_image(path: Path) -> bool:

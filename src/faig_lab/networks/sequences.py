@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from faig_lab.archives import read_tensors
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors
 
@@ -26,7 +26,7 @@ def read_states(path: Path, key: str) -> tuple[dict[str, Tensor], ...]:
         UserError: the file cannot be read, or holds something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
         states: dict[int, dict[str, Tensor]] = {}
         for place, value in content.items():
             number, name = place.split("/", 1)
