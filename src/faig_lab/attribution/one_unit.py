@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import vmap
 
-from faig_lab.attribution.compute import State, in_format, memory_format
+from faig_lab.attribution.compute import State, full_precision, in_format, memory_format
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.methods import Problem
@@ -129,6 +129,7 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
     return torch.stack(columns, 1)
 
 
+@full_precision()
 @torch.no_grad()
 def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
     """(F + 2, 4) of one input: loss, energy, along, moved; tile by tile."""
