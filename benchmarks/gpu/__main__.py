@@ -34,7 +34,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/gpu"), help="folder for results (outputs/gpu)")
     parser.add_argument("--data", type=Path, help="folder with train/, probe/, test/; without: embedded photographs")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="everything tiny: does it run? About a minute on a CPU")
+    parser.add_argument("--quick", action="store_true", help="everything tiny: does it run? Two minutes on a CPU")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
