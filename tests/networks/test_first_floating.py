@@ -135,6 +135,10 @@ def test_the_library(make, precision):
     found = faig_lab.attribute(network, network, target, {"blur": (lr, hr)}, precision=precision)
     assert found.completeness_gap["blur"] < 1e-3
     assert found.mask("blur", 10)["a_table"].dtype == make.dtype
+    nothing = found.isolation(
+        "blur", images={"blur": lr}, weights=network
+    )  # the baseline is the ideal edit of its only input
+    assert nothing.isolation == pytest.approx(1)
 
 
 def test_a_parameter_of_whole_numbers_is_no_weight():

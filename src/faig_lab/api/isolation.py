@@ -11,7 +11,7 @@ from faig_lab.api.weights import State, choice
 from faig_lab.attribution.isolation import EditSums, back, edit_sums, isolation, off, side
 from faig_lab.data import CLEAN
 from faig_lab.errors import UserError
-from faig_lab.networks import evaluate
+from faig_lab.networks import evaluate, first_floating
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def isolation_of(
 @torch.no_grad()
 def _sums(network: nn.Module, states: tuple[State, State, State], images: list[Tensor]) -> EditSums[Tensor]:
     """Sums over all images; the order of the states is masked, baseline, target."""
-    like = next(iter(states[2].values()))
+    like = first_floating(states[2].values())
     placed = [{name: value.to(like.device) for name, value in state.items()} for state in states]
     total = EditSums(*(torch.zeros((), dtype=torch.float64) for _ in EditSums._fields))
     for image in images:
