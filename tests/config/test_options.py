@@ -89,7 +89,7 @@ def test_groups_folders_and_keys_are_one() -> None:
     assert groups <= set(compose())
     assert groups == {key for key, field in Settings.model_fields.items()} - {
         *("name", "task", "run", "runs", "resume", "compare", "prune"),
-        *("export", "seed", "store", "traceback", "baseline", "target"),
+        *("export", "seed", "store", "trust", "traceback", "baseline", "target"),
     }
 
 
