@@ -302,18 +302,22 @@ def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[
     plain = settings.degradation.model_dump()
     sets = make_planted_sets(settings) if name == "target" else None
     planted = settings.target.model_dump()["planted"]
-    return ({} if sets is None else {"planted": planted | {"sets": content_fingerprint(sets)}}) | {
-        "name": name,
-        "numerics": NUMERICS_VERSION,
-        "seed": settings.seed,
-        "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
-        "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
-        "margin": degradation.margin,
-        "network": settings.network,
-        "training": {key: training.model_dump()[key] for key in shared},
-        "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
-        "start": None if start is None else state_fingerprint(start),
-    } | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
+    return (
+        ({} if sets is None else {"planted": planted | {"sets": content_fingerprint(sets)}})
+        | {
+            "name": name,
+            "numerics": NUMERICS_VERSION,
+            "seed": settings.seed,
+            "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
+            "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
+            "margin": degradation.margin,
+            "network": settings.network,
+            "training": {key: training.model_dump()[key] for key in shared},
+            "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
+            "start": None if start is None else state_fingerprint(start),
+        }
+        | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
+    )
 
 
 def cast(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:

@@ -3,15 +3,18 @@
 import logging
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from faig_lab.analysis.bootstrap import Floats
+from faig_lab.analysis.curve_tables import number
 from faig_lab.analysis.headline import means
 from faig_lab.analysis.interventions import State, mask
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import Attribution
-from faig_lab.attribution.isolation import EditSums, back, edit_sums, isolation, off, side
+from faig_lab.attribution.isolation import EditSums, back, isolation, off, side
 from faig_lab.attribution.planted import average_precision, changes, recall_at_count
 from faig_lab.data import CLEAN
 
@@ -72,30 +75,23 @@ def _found(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRo
 
 def _edits(subject: Subject, true: Mapping[str, Tensor]) -> list[TableRow]:
     """Each true set masked, judged on every degradation and on clean input."""
-    inputs = [*true, CLEAN]
     rows: list[TableRow] = []
-    ends = {name: _outputs(subject, subject.baseline, name) for name in inputs}
-    kept = {name: _outputs(subject, subject.target, name) for name in inputs}
     for masked, filters in true.items():
         state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
-        sums = {name: _sums(_outputs(subject, state, name), ends[name], kept[name]) for name in inputs}
+        sums = {name: _sums(subject, state, name) for name in (*true, CLEAN)}
         own, others = sums[masked], [sums[name] for name in true if name != masked]
-        whole = float(isolation(own, others, sums[CLEAN]))
+        whole = number(isolation(own, others, sums[CLEAN]))
         for name, of in sums.items():
-            moved = None if name == masked else float(side(of, own))
-            parts = {"back": float(back(of)), "off": float(off(of)), "side": moved}
+            moved = None if name == masked else number(side(of, own))
+            parts = {"back": number(back(of)), "off": number(off(of)), "side": moved}
             rows.append({"masked": masked, "degradation": name, **parts, "isolation": whole})
     return rows
 
 
-def _outputs(subject: Subject, state: State, degradation: str) -> list[Tensor]:
-    return subject.judge.restore(state, degradation)
-
-
-def _sums(masked: list[Tensor], baseline: list[Tensor], target: list[Tensor]) -> EditSums[Tensor]:
-    """The sums of one input over all held-out images."""
-    images = [edit_sums(*(output[None] for output in three)) for three in zip(masked, baseline, target, strict=True)]
-    return EditSums(*(torch.cat(values).sum() for values in zip(*images, strict=True)))
+def _sums(subject: Subject, state: State, name: str) -> EditSums[Floats]:
+    """The sums of one input over all held-out images; NaN for an energy of 0, by which nothing can be divided."""
+    energy, along, moved = (values.double().sum().numpy() for values in subject.judge.effect(state, name).sums)
+    return EditSums(np.where(energy > 0, energy, np.nan), along, moved)
 
 
 def _changed(subject: Subject, true: Mapping[str, Tensor]) -> list[TableRow]:
