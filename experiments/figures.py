@@ -82,6 +82,10 @@ PLOTS = {
         "retraining", "trained", "degradation", "variant", ("share", "psnr"), "share of the target's gain", where=_own,
         title=lambda name: "trained on the mix" if name == "mix" else f"trained for {removal(name)}",
     ),
+    "planted": Plot(
+        "planted", "degradation", "", "method", ("average_precision", "recall"), "average precision", span=(0, 1.02),
+        title=removal,
+    ),
     "prediction": Plot(
         "prediction_accuracy", "measure", "", "method", ("value",), "accuracy", span=(0, 1.02),
         title=lambda name: {"accuracy": "clean, blurred or noisy?"}.get(name, "blurred or noisy?"),

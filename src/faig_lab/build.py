@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from faig_lab.analysis import Analysis
 from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, count_of, quadrature
 from faig_lab.attribution.one_unit import OneUnit
+from faig_lab.attribution.planted import planted_sets
 from faig_lab.attribution.probe import Progress
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.config import Settings
@@ -24,12 +25,13 @@ from faig_lab.training import (
     Loop,
     Retraining,
     Schedule,
+    content_fingerprint,
     resolve_precision,
     state_fingerprint,
 )
 
 if TYPE_CHECKING:
-    from faig_lab.training import SRModule
+    from faig_lab.training import SRModule, Turns
 
 PRECISIONS: Mapping[str, tuple[torch.dtype, torch.dtype | None]] = {
     "float64": (torch.float64, None),
@@ -118,6 +120,7 @@ def check_selection(settings: Settings) -> None:
         if isinstance(method, OneUnit):
             method.check(layout, name)
     check_percents(settings, len(layout), layout.word, count_of)
+    make_planted_sets(settings)
 
 
 def make_problem(
@@ -209,6 +212,36 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
     return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())
 
 
+def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
+    """The true filters of each degradation, as flat indices; None where the target is not planted.
+
+    Raises:
+        UserError: one line that says what would do.
+    """
+    planted = settings.target.planted
+    if planted is None:
+        return None
+    layout, names = FilterLayout.of(make_network(settings)), list(settings.degradation.parts)
+    try:
+        return planted_sets(layout, names, planted.percent, settings.seed, layers=planted.layers)
+    except ValueError as error:
+        raise UserError(f"target.planted.{error}") from error
+
+
+def make_turns(settings: Settings, start: Mapping[str, Tensor]) -> "Turns | None":
+    """The turns in which a planted target is trained from `start`; None where everything is trained at once."""
+    planted, sets = settings.target.planted, make_planted_sets(settings)
+    if planted is None or sets is None:
+        return None
+    from faig_lab.training import Turns, planted_groups
+
+    network = make_network(settings)
+    layout = FilterLayout.of(network)
+    chosen = {name: layout.mask(filters) for name, filters in sets.items()}
+    groups = planted_groups(network, chosen, planted.rate, planted.drift)
+    return Turns(groups, start, planted.turn, planted.drift_steps)
+
+
 def make_loop(settings: Settings) -> Loop:
     """The training loop's settings with the precision resolved."""
     training = settings.training
@@ -267,18 +300,24 @@ def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[
     training = settings.training
     shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
     plain = settings.degradation.model_dump()
-    return {
-        "name": name,
-        "numerics": NUMERICS_VERSION,
-        "seed": settings.seed,
-        "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
-        "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
-        "margin": degradation.margin,
-        "network": settings.network,
-        "training": {key: training.model_dump()[key] for key in shared},
-        "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
-        "start": None if start is None else state_fingerprint(start),
-    } | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
+    sets = make_planted_sets(settings) if name == "target" else None
+    planted = settings.target.model_dump()["planted"]
+    return (
+        ({} if sets is None else {"planted": planted | {"sets": content_fingerprint(sets)}})
+        | {
+            "name": name,
+            "numerics": NUMERICS_VERSION,
+            "seed": settings.seed,
+            "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
+            "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
+            "margin": degradation.margin,
+            "network": settings.network,
+            "training": {key: training.model_dump()[key] for key in shared},
+            "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
+            "start": None if start is None else state_fingerprint(start),
+        }
+        | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
+    )
 
 
 def cast(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:

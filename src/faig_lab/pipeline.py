@@ -42,6 +42,7 @@ from faig_lab.build import (
     make_methods,
     make_network,
     make_path,
+    make_planted_sets,
     make_problem,
     make_retraining,
 )
@@ -58,6 +59,7 @@ from faig_lab.steps.existing import reopen
 from faig_lab.steps.export import export
 from faig_lab.steps.feasible import check_compiler, check_memory, check_network, check_sizes
 from faig_lab.steps.kept import kept_results
+from faig_lab.steps.planted import check_planted, save_planted
 from faig_lab.steps.progress import progress_bar
 from faig_lab.steps.provenance import describe_scores, describe_weights
 from faig_lab.steps.trained import make_rivals, train_once
@@ -178,6 +180,7 @@ class Study:
                     state = load_weights(path, make_network(self.settings), key=f"{name}.weights")
                     self.given[name] = Trained(state, [])
                     log.info("%s: weights from %s", name, path)
+            check_planted(self.settings)
             self.data = make(self.settings.data).load(self.degradation, self.settings.seed)
             log.info(
                 "data: %d training photographs, %d probe and %d held-out images",
@@ -237,6 +240,7 @@ class Study:
             progress_bar,
             make_retraining(self.settings, self.data, self.degradation),
             make_rivals(self.settings, self.data, self.degradation),
+            make_planted_sets(self.settings),
         )
         with self.run.stage("analysis"):
             rows = restoration(subject.judge)
@@ -307,6 +311,7 @@ class Study:
             for line in result.warnings:
                 self.run.warn(line)
             provenance = describe_scores(self.settings, self.data, integral, self.problem.costs)
+            save_planted(self.settings, self.run.path / "attribution")
             save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
             write_table(self.run.path / "tables" / "completeness.csv", integral.rows())
             shares = share_rows(integral, result.layout)

@@ -14,6 +14,7 @@ from faig_lab.analysis.masking import masked_networks, masking
 from faig_lab.analysis.modulation import modulation
 from faig_lab.analysis.output_difference import gradient_map, output_difference
 from faig_lab.analysis.patches import patches
+from faig_lab.analysis.planted import planted
 from faig_lab.analysis.prediction import prediction
 from faig_lab.analysis.restoration import restoration
 from faig_lab.analysis.retraining import retraining
@@ -49,6 +50,7 @@ __all__ = [
     "modulation",
     "output_difference",
     "patches",
+    "planted",
     "prediction",
     "removed_share",
     "restoration",

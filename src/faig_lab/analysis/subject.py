@@ -4,13 +4,13 @@ An analysis is a function of a subject that returns findings: tables and headlin
 function, a YAML in conf/analysis and, to be shown, a section in reporting/sections.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from faig_lab.analysis.examples import Example
 from faig_lab.analysis.judge import Judge
@@ -47,6 +47,7 @@ class Subject:
         bar: progress.
         retraining: how chosen weights are trained again; None without photographs to train on.
         rivals: how other networks are trained like the run's; None without photographs to train on.
+        planted: degradation → the filters that alone learned it; None where the target is not planted.
     """
 
     problem: Problem
@@ -61,6 +62,7 @@ class Subject:
     bar: Bar = field(default=no_bar, repr=False)
     retraining: Retraining | None = field(default=None, repr=False)
     rivals: Rivals | None = field(default=None, repr=False)
+    planted: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     @property
     def network(self) -> nn.Module:

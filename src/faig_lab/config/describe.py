@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -43,9 +43,10 @@ def schema(group: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tupl
     for name, field in group.model_fields.items():
         key = f"{prefix}{name}"
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from schema(kind, f"{key}.")
-        else:
+        groups = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)]
+        for inner in groups:
+            yield from schema(inner, f"{key}.")
+        if kind not in groups:
             yield (
                 key,
                 Description(

@@ -47,6 +47,7 @@ def check_values(settings: Settings) -> None:
     _check_attribution(settings.attribution)
     _check_percents(settings.analysis)
     _check_studies(settings)
+    _check_planted(settings)
 
 
 def _check_scale(settings: Settings) -> None:
@@ -137,6 +138,33 @@ def check_path(settings: Settings) -> None:
         raise UserError(
             "attribution.path: trajectory needs a target that is trained here, and target.weights is given; "
             "nearest: curve"
+        )
+
+
+def _check_planted(settings: Settings) -> None:
+    """A planted target takes whole filters and enough steps for every group; its analysis needs such a target."""
+    planted, attribution = settings.target.planted, settings.attribution
+    if planted is None:
+        for name, node in settings.analysis.studies.items():
+            # With task=analyse it is the finished run whose target counts.
+            if settings.task == "study" and node.get("_target_") == "faig_lab.analysis.planted":
+                raise UserError(f"analysis.studies.{name}: the target is not planted; use +experiment=planted")
+        return
+    if attribution.granularity != "filter":
+        raise UserError(f"attribution.granularity: {attribution.granularity}, but target.planted plants filters")
+    if attribution.rank_other_parameters:
+        raise UserError("attribution.rank_other_parameters: must be false, since target.planted plants filters")
+    steps, groups = settings.training.target.iterations, len(settings.degradation.parts) + (planted.drift_steps == 0)
+    if planted.drift_steps >= steps:
+        raise UserError(
+            f"target.planted.drift_steps: {planted.drift_steps} must be less than training.target.iterations = {steps}"
+        )
+    left = steps - planted.drift_steps
+    if planted.turn * groups > left:
+        at_most = f"; at most {left // groups}" if left >= groups else ""
+        raise UserError(
+            f"target.planted.turn: {groups} turns of {planted.turn} steps do not fit into the {left} of "
+            f"training.target.iterations{at_most}"
         )
 
 

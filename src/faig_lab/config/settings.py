@@ -41,6 +41,25 @@ class GivenWeights(Group):
     weights: str | None = Field(description="weights file to read; null = train")
 
 
+class PlantedSettings(Group):
+    """A target whose answer is known: each degradation is learned by a random set of filters alone."""
+
+    percent: Percent = Field(description="of all filters, in the set of each degradation")
+    turn: Count = Field(description="steps of a turn, after which the next group of weights is trained")
+    rate: float = Field(gt=0, description="learning rate of the sets, in times training.target.learning_rate")
+    drift: float = Field(gt=0, description="learning rate of all other weights, on clean input, in the same unit")
+    drift_steps: int = Field(
+        ge=0, description="steps at the start in which all other weights alone are trained; 0 = they take turns instead"
+    )
+    layers: list[str] | None = Field(description="names with * and ? of the layers of the sets; null = all")
+
+
+class TargetSettings(GivenWeights):
+    """Where the target comes from, and how it is trained if it is not given."""
+
+    planted: PlantedSettings | None = Field(default=None, description="plant each function; null = train everything")
+
+
 class DegradationSettings(Group):
     """What is done to HR on the way to LR."""
 
@@ -176,7 +195,7 @@ class Settings(Group):
         default=False, description="files of a folder given by run=, resume= or sweep= may name any code"
     )
     baseline: GivenWeights
-    target: GivenWeights
+    target: TargetSettings
     data: Node
     degradation: DegradationSettings
     network: Node

@@ -18,6 +18,7 @@ TEXT_COLUMNS = frozenset(
     | {"input", "interval"}  # of isolation
     | {"variant", "trained"}  # of retraining
     | {"curve", "against", "check", "kind", "a", "b"}  # of curves, sanity and stability
+    | {"group"}  # of planted
     | {"modulated", "patched", "order", "method", "network", "masked", "degradation", "image", "layer"}
 )
 

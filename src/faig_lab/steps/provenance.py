@@ -45,6 +45,7 @@ def describe_scores(
 
 def describe_weights(settings: Settings, name: str, trained: Trained) -> dict[str, object]:
     """What the .yaml beside a weights file holds: weights never travel without network and scale."""
+    planted = settings.target.model_dump()["planted"] if name == "target" else None
     parameters = sum(parameter.numel() for parameter in make_network(settings).parameters())
     return {
         "what": name,
@@ -53,6 +54,7 @@ def describe_weights(settings: Settings, name: str, trained: Trained) -> dict[st
         "theta": _theta(settings, name),
         "iterations": int(trained.history[-1]["step"]) if trained.history else None,
         "seed": settings.seed,
+        **({} if planted is None else {"planted": planted}),
         "versions": versions(),
     }
 

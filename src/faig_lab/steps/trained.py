@@ -11,7 +11,7 @@ from torch import Tensor
 
 from faig_lab.analysis.rivals import Node, Pair, Rivals
 from faig_lab.attribution import Attribution
-from faig_lab.build import determinants, make_loop, make_module, make_network, snapshots
+from faig_lab.build import determinants, make_loop, make_module, make_network, make_turns, snapshots
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.steps.provenance import describe_weights
@@ -63,6 +63,8 @@ def train_once(
         from faig_lab.training import fit
 
         patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
+        turns = make_turns(settings, start) if name == "target" and start is not None else None
+        scoring = AttributionCallback(then) if then is not None else None
         return fit(
             make_module(settings, name, degradation, start),
             patches,
@@ -71,7 +73,7 @@ def train_once(
             publish=lambda trained: entry.publish(
                 trained, describe_weights(settings, name, trained) | {"determinants": needs}
             ),
-            callbacks=[AttributionCallback(then)] if then is not None else (),
+            callbacks=[callback for callback in (turns, scoring) if callback is not None],
             on_row=on_row,
             name=label,
             checkpoint=entry.partial,

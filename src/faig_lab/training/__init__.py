@@ -36,6 +36,7 @@ __all__ = [
     "Schedule",
     "Train",
     "Trained",
+    "Turns",
     "adopt",
     "as_image",
     "bicubic",
@@ -46,6 +47,7 @@ __all__ = [
     "fit_chosen",
     "lock_of",
     "open_entry",
+    "planted_groups",
     "psnr",
     "quality",
     "resolve_precision",
@@ -59,14 +61,17 @@ if TYPE_CHECKING:
     from faig_lab.training.fitting import fit
     from faig_lab.training.module import SRModule
     from faig_lab.training.partial import Freezing, fit_chosen
+    from faig_lab.training.planted import Turns, planted_groups
     from faig_lab.training.timing import step_seconds
 else:  # a type checker would take any name for one that this function knows
     _NEED_LIGHTNING = {
         "Freezing": "partial",
         "History": "callbacks",
         "SRModule": "module",
+        "Turns": "planted",
         "fit": "fitting",
         "fit_chosen": "partial",
+        "planted_groups": "planted",
         "step_seconds": "timing",
     }
 

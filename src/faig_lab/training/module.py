@@ -1,6 +1,6 @@
 """The LightningModule that trains a baseline or a target."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -14,6 +14,9 @@ from faig_lab.networks import first_floating
 from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import as_image, bicubic, psnr, quality
 from faig_lab.training.plan import Schedule
+
+Retarget = Callable[[Tensor, Tensor, Sequence[frozenset[str]]], Tensor]
+"""(LR as the network takes it, HR, what each sample suffers) → what the network's output is compared with."""
 
 
 class ValidationItem:
@@ -36,6 +39,9 @@ class SRModule(pl.LightningModule):
         stream: "baseline" or "target".
         clean: LR is only downsampled (the baseline).
         channels_last: run in that memory format, which is faster on most devices.
+
+    Attributes:
+        retarget: what takes the place of HR in the loss; None for HR itself.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class SRModule(pl.LightningModule):
         self.make_optimizer = optimizer
         self.seed, self.stream, self.clean = seed, stream, clean
         self.predicts = isinstance(network, Predicting)
+        self.retarget: Retarget | None = None
 
     def forward(self, lr: Tensor) -> Tensor:
         """LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
@@ -73,6 +80,8 @@ class SRModule(pl.LightningModule):
         """Degrade the batch on the device and return the loss."""
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
+        if self.retarget is not None:
+            hr = self.retarget(self._input(lr), hr, self._suffered(batch))
         loss: Tensor = self._with_prediction(batch, lr, hr) if self.predicts else self.loss(self(lr).float(), hr)
         return loss
 
@@ -80,9 +89,12 @@ class SRModule(pl.LightningModule):
         """The losses of restoration and prediction, from one forward pass."""
         network = cast(Predicting, self.network)
         sr, logits = network.predict(self._input(lr))
-        names = suffered(batch, self.degradation, self.seed, self.stream, self.clean)
+        names = self._suffered(batch)
         restoration: Tensor = self.loss(sr.float(), hr)
         return restoration + network.prediction_loss(logits.float(), names)
+
+    def _suffered(self, batch: Batch) -> list[frozenset[str]]:
+        return suffered(batch, self.degradation, self.seed, self.stream, self.clean)
 
     def validation_step(self, item: "ValidationItem", batch_idx: int) -> None:
         """Log every metric of every input of one paired image, and the gain in PSNR over bicubic upscaling.

@@ -1,0 +1,110 @@
+"""Planted pairs (method.md §11): the true sets of filters, and how well a ranking finds them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor
+
+from faig_lab.attribution.scores import count_of
+from faig_lab.data import sample_rng
+from faig_lab.networks import FilterLayout
+
+
+def planted_sets(
+    layout: FilterLayout,
+    degradations: Sequence[str],
+    percent: float,
+    seed: int,
+    *,
+    layers: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    """Draw a set of filters for each degradation: random, of one size, and without a shared filter.
+
+    Args:
+        layout: the filters of the network.
+        degradations: who gets a set, in order.
+        percent: of all filters, in each set.
+        seed: the run's; the same seed draws the same sets.
+        layers: names of layers that filters are drawn from, with * and ?; None draws from all.
+
+    Returns:
+        degradation → flat indices, ascending.
+
+    Raises:
+        ValueError: a name fits no layer, a set is empty, or the layers do not have as many filters.
+    """
+    places = _places(layout, layers)
+    count = count_of(percent, len(layout))
+    if count == 0:
+        least = math.ceil(1e6 / len(layout)) / 1e4
+        raise ValueError(f"percent: {percent:g} % of {len(layout)} filters is none; at least {least:g}")
+    if count * len(degradations) > len(places):
+        most = math.floor(1e6 * (len(places) // len(degradations)) / len(layout)) / 1e4
+        raise ValueError(
+            f"percent: {len(degradations)} sets of {count} filters do not fit into {len(places)}; at most {most:g}"
+        )
+    order = places[torch.from_numpy(sample_rng(seed, "planted").permutation(len(places)))]
+    return {name: order[k * count : (k + 1) * count].sort().values for k, name in enumerate(degradations)}
+
+
+def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
+    """The filters of the named layers."""
+    names = [layer.name.removesuffix(".weight") for layer in layout.layers]
+    wanted = names if layers is None else layers
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"layers: {pattern} fits no layer; the layers are {', '.join(names)}")
+    inside = torch.tensor([any(fnmatchcase(name, pattern) for pattern in wanted) for name in names])
+    return torch.nonzero(inside[layout.layer_of()]).flatten()
+
+
+def average_precision(scores: Tensor, true: Tensor) -> float:
+    """Compute the average precision of scores: Σ_n (R_n − R_{n−1}) P_n over the distinct scores, in descending order.
+
+    P_n and R_n are precision and recall of all filters with at least the n-th highest score, so that filters with
+    equal scores count together, whatever their order. 1 means that all true filters come first. Equal scores for
+    all give |true| / F, the chance level. This is the definition of scikit-learn's `average_precision_score`.
+
+    Args:
+        scores: (F,) higher = more responsible; finite.
+        true: indices of the true filters, at least one.
+    """
+    hits, found = _steps(scores, true)
+    recall = hits / len(true)
+    gained = torch.diff(recall, prepend=recall.new_zeros(1))
+    return float((gained * hits / found).sum())
+
+
+def recall_at_count(scores: Tensor, true: Tensor) -> float:
+    """Compute the share of the true filters among as many filters with the highest scores.
+
+    Where equal scores lie across the border, the share is the expected one over all orders of these filters.
+
+    Args:
+        scores: (F,) higher = more responsible; finite.
+        true: indices of the true filters, at least one.
+    """
+    hits, found = _steps(scores, true)
+    ends = torch.searchsorted(found, torch.tensor(float(len(true)), dtype=found.dtype))
+    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, found))
+    share = (len(true) - before) / (float(found[ends]) - before)
+    return (before_hits + share * (float(hits[ends]) - before_hits)) / len(true)
+
+
+def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """For each distinct score, descending: how many true filters, and how many filters, have at least this score."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    ranked = scores[order]
+    is_true = torch.zeros(len(scores), dtype=torch.float64)
+    is_true[true] = 1
+    last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])
+    found = torch.arange(1, len(scores) + 1, dtype=torch.float64)
+    return is_true[order].cumsum(0)[last], found[last]
+
+
+def changes(baseline: Mapping[str, Tensor], target: Mapping[str, Tensor], layout: FilterLayout) -> Tensor:
+    """(F,) Σ|θ − θ̄| of each filter, float64."""
+    moved = {layer.name: (target[layer.name].double() - baseline[layer.name].double()).abs() for layer in layout.layers}
+    return layout.gather(moved).cpu()
