@@ -16,7 +16,6 @@ from traceback import print_exc
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -26,6 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from faig_lab import ranks
 from faig_lab.config.arguments import continued, normalise
 from faig_lab.config.composition import FOLDER
+from faig_lab.config.flags import Typed, parted
+from faig_lab.config.quoting import is_multirun
 from faig_lab.errors import Terminated, UserError
 from faig_lab.machine import explain, explained
 from faig_lab.runs.group import GroupError, let_the_cause_speak, own_place, run_as_group
@@ -62,9 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _start(given: Sequence[str], traceback: bool) -> int:
     """Hand over to Hydra; every exception but an interruption ends as one line and a code."""
+    typed = Typed([], list(given), None)
     try:
-        flags, settings = _parted(given)
-        ordered = [*continued(flags, resumed(flags, normalise(settings))), *own_place()]
+        typed = parted(given)
+        ordered = [*_for_hydra(typed), *own_place()]
         with _arguments([*ordered, *(["++traceback=true"] if traceback else [])]), _hydra_raises():
             hydra.main(config_path=str(FOLDER), config_name="config", version_base="1.3")(job)()
         return DONE
@@ -80,7 +82,12 @@ def _start(given: Sequence[str], traceback: bool) -> int:
     except Exception as error:
         if traceback:
             print_exc()
-        return _report(error, given)
+        return _report(error, typed)
+
+
+def _for_hydra(typed: Typed) -> list[str]:
+    settings = normalise(typed.settings, typed.flags)
+    return continued(typed.flags, resumed(typed.flags, settings))
 
 
 def job(cfg: DictConfig) -> None:
@@ -165,14 +172,14 @@ def _say(message: str, cfg: DictConfig) -> None:
     log.log(logging.ERROR if shown else logging.DEBUG, "traceback:", exc_info=True)
 
 
-def _report(error: Exception, given: Sequence[str]) -> int:
+def _report(error: Exception, typed: Typed) -> int:
     """Print an error from outside of a job."""
     from faig_lab.config import refusals
 
     if isinstance(error, HydraException | OmegaConfBaseException):
-        error = UserError(refusals.explain(error, given))
+        error = UserError(refusals.explain(error, typed.settings, typed.config_dir))
     elif isinstance(error, OSError) and error.filename is not None:  # Hydra makes the folder of the run
-        key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(given) else "hydra.run.dir"
+        key = "hydra.sweep.dir" if is_multirun(typed.flags, typed.settings) else "hydra.run.dir"
         error = explain(error, {}, Path(error.filename), key=key) or error
     known = isinstance(error, UserError)
     print(f"error: {'' if known else type(error).__name__ + ': '}{_one_line(error)}", file=sys.stderr)
@@ -185,26 +192,6 @@ def _one_line(error: Exception) -> str:
 
 def _asks_for_traceback(given: Sequence[str]) -> bool:
     return any(argument.lstrip("+").lower() in ("traceback=true", "traceback=yes") for argument in given)
-
-
-def _parted(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags and the settings among the arguments; Hydra reads them in this order only.
-
-    It is Hydra's own parser that is asked, except that it says what is wrong in one line, not in a page.
-    """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows what there is")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    parsed = parser.parse_intermixed_args(list(given))
-    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
-        from faig_lab.config.messages import missing_path
-
-        raise UserError(missing_path("--config-dir", Path(parsed.config_dir), "folder"))
-    flags = [argument for argument in given if argument not in parsed.overrides]
-    return flags, list(parsed.overrides)
 
 
 @contextmanager
