@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted,
 
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +15,6 @@ from traceback import print_exc
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -26,9 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 from faig_lab import ranks
 from faig_lab.config.arguments import continued, normalise
 from faig_lab.config.composition import FOLDER
-from faig_lab.errors import Terminated, UserError
-from faig_lab.machine import explain, explained
+from faig_lab.config.flags import Typed, parted
+from faig_lab.config.quoting import is_multirun
+from faig_lab.errors import Terminated, UserError, note_way_on
+from faig_lab.machine import explain, explained, logged_warnings
+from faig_lab.runs.folder import terminable
 from faig_lab.runs.group import GroupError, let_the_cause_speak, own_place, run_as_group
+from faig_lab.runs.refused import discard
 from faig_lab.runs.resume import own_settings, resumed
 from faig_lab.runs.sweep import JobError, SweepError, leave_failure, record_as_part, take_gpu
 
@@ -45,26 +47,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     traceback = os.environ.get(_FULL_ERROR) == "1" or _asks_for_traceback(given)
     try:
-        code = _start(given, traceback)
+        with terminable(), logged_warnings():
+            code = _start(given, traceback)
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more at its end; there must be something to flush into.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"interrupted; {_way_on(error)}", file=sys.stderr)
         return INTERRUPTED
-    except Terminated:
-        print("terminated", file=sys.stderr)
+    except Terminated as error:
+        print(f"terminated; {_way_on(error)}", file=sys.stderr)
         return TERMINATED
     return code
 
 
+def _way_on(error: BaseException) -> str:
+    """How to go on after what ended the process; the last note is that of the sweep, if there was one."""
+    notes = getattr(error, "__notes__", [])
+    return f"go on with: python -m faig_lab {notes[-1]}" if notes else "nothing was begun; start the command again"
+
+
 def _start(given: Sequence[str], traceback: bool) -> int:
     """Hand over to Hydra; every exception but an interruption ends as one line and a code."""
+    typed = Typed([], list(given), None)
     try:
-        flags, settings = _parted(given)
-        ordered = [*continued(flags, resumed(flags, normalise(settings))), *own_place()]
+        typed = parted(given)
+        ordered = [*_for_hydra(typed), *own_place()]
         with _arguments([*ordered, *(["++traceback=true"] if traceback else [])]), _hydra_raises():
             hydra.main(config_path=str(FOLDER), config_name="config", version_base="1.3")(job)()
         return DONE
@@ -80,7 +90,12 @@ def _start(given: Sequence[str], traceback: bool) -> int:
     except Exception as error:
         if traceback:
             print_exc()
-        return _report(error, given)
+        return _report(error, typed)
+
+
+def _for_hydra(typed: Typed) -> list[str]:
+    settings = normalise(typed.settings, typed.flags)
+    return continued(typed.flags, resumed(typed.flags, settings))
 
 
 def job(cfg: DictConfig) -> None:
@@ -88,6 +103,8 @@ def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
+    from faig_lab.config.check import check
+
     try:
         if cfg.resume is not None:
             cfg = own_settings(cfg, hydra_config.overrides.task)
@@ -95,7 +112,7 @@ def job(cfg: DictConfig) -> None:
         with _environment(_FULL_ERROR, None), explained(_plain(cfg), folder):
             if multirun:
                 _choose_gpu(cfg, folder.parent)
-            _check(cfg, folder, multirun)
+            check(cfg, multirun=multirun)
             if multirun:
                 record_as_part(cfg, folder.parent, hydra_config.overrides.task)
             count = ranks.needed(cfg, multirun)
@@ -104,13 +121,21 @@ def job(cfg: DictConfig) -> None:
             else:
                 import_module(_TASKS.get(cfg.task, "faig_lab.pipeline")).run(cfg, folder)
         if cfg.task != "study":  # everything went to where the finished run is, or the exported file
-            _discard(folder)
+            discard(folder)
     except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, Terminated) as error:
+        if cfg.task == "study" and (folder / "config.yaml").is_file():
+            note_way_on(error, "resume", folder)
+        elif not multirun:
+            discard(folder)
         raise
     except GroupError as error:  # its processes have said why
         _end(error.code if error.code in _CODES else FAILED, str(error), folder, multirun)
     except UserError as error:
         _say(str(error), cfg)
+        if not multirun:
+            discard(folder)
         _end(REFUSED, _one_line(error), folder, multirun)
     except Exception as error:
         reason = f"{type(error).__name__}: {_one_line(error)}"
@@ -139,24 +164,6 @@ def _end(code: int, reason: str, folder: Path, multirun: bool) -> NoReturn:
     raise JobError(code, reason)
 
 
-def _check(cfg: DictConfig, folder: Path, multirun: bool) -> None:
-    from faig_lab.config.check import check
-
-    try:
-        check(cfg, multirun=multirun)
-    except UserError:
-        if not multirun:
-            _discard(folder)
-        raise
-
-
-def _discard(folder: Path) -> None:
-    """Remove the folder of a run that never started, if it holds only what Hydra put there."""
-    ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
-    if {entry.name for entry in folder.iterdir()} <= ours:
-        shutil.rmtree(folder)
-
-
 def _say(message: str, cfg: DictConfig) -> None:
     """One line to the console and the log file; the traceback to the file, to both if asked for."""
     let_the_cause_speak()
@@ -165,14 +172,14 @@ def _say(message: str, cfg: DictConfig) -> None:
     log.log(logging.ERROR if shown else logging.DEBUG, "traceback:", exc_info=True)
 
 
-def _report(error: Exception, given: Sequence[str]) -> int:
+def _report(error: Exception, typed: Typed) -> int:
     """Print an error from outside of a job."""
     from faig_lab.config import refusals
 
     if isinstance(error, HydraException | OmegaConfBaseException):
-        error = UserError(refusals.explain(error, given))
+        error = UserError(refusals.explain(error, typed.settings, typed.config_dir))
     elif isinstance(error, OSError) and error.filename is not None:  # Hydra makes the folder of the run
-        key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(given) else "hydra.run.dir"
+        key = "hydra.sweep.dir" if is_multirun(typed.flags, typed.settings) else "hydra.run.dir"
         error = explain(error, {}, Path(error.filename), key=key) or error
     known = isinstance(error, UserError)
     print(f"error: {'' if known else type(error).__name__ + ': '}{_one_line(error)}", file=sys.stderr)
@@ -185,26 +192,6 @@ def _one_line(error: Exception) -> str:
 
 def _asks_for_traceback(given: Sequence[str]) -> bool:
     return any(argument.lstrip("+").lower() in ("traceback=true", "traceback=yes") for argument in given)
-
-
-def _parted(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags and the settings among the arguments; Hydra reads them in this order only.
-
-    It is Hydra's own parser that is asked, except that it says what is wrong in one line, not in a page.
-    """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows what there is")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    parsed = parser.parse_intermixed_args(list(given))
-    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
-        from faig_lab.config.messages import missing_path
-
-        raise UserError(missing_path("--config-dir", Path(parsed.config_dir), "folder"))
-    flags = [argument for argument in given if argument not in parsed.overrides]
-    return flags, list(parsed.overrides)
 
 
 @contextmanager

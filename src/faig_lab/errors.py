@@ -1,5 +1,8 @@
 """The error that is meant for the user, and the one that ends a run from outside."""
 
+import shlex
+from pathlib import Path
+
 
 class UserError(Exception):
     """Input that cannot be worked with; the message is one line that names the key or file and what to do.
@@ -9,4 +12,14 @@ class UserError(Exception):
 
 
 class Terminated(BaseException):
-    """The process was asked to end (SIGTERM): an exception, so that everything is closed on the way out."""
+    """The process was asked to end (SIGTERM): an exception, so that everything is closed on the way out.
+
+    Its last note, like that of KeyboardInterrupt, is what continues the work, for the command line: `resume=FOLDER`.
+    """
+
+
+def note_way_on(error: BaseException, key: str, folder: Path) -> None:
+    """Note on an exception that `key=folder` continues the work that it ends."""
+    here = Path.cwd()
+    near = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    error.add_note(shlex.quote(f"{key}={near}"))

@@ -5,12 +5,15 @@ import logging
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from faig_lab.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -38,6 +41,37 @@ class LogFile(logging.FileHandler):
         """Let go of a line that could not be written; any other fault is reported as usual."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
+
+
+class Console(logging.Formatter):
+    """What the console shows of a message: the message alone; a warning says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, behind `warning: ` at that level."""
+        text = super().format(record)
+        return f"warning: {text}" if record.levelno == logging.WARNING else text
+
+
+@contextmanager
+def logged_warnings() -> Iterator[None]:
+    """Log the warnings of libraries in one line, where Python would print a path and a line of source code.
+
+    Lightning replaces `warnings.formatwarning` when it is imported, so `warnings.showwarning` is replaced here.
+    """
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        text = f"{' '.join(str(message).split())} ({category.__name__}, {Path(filename).name}:{lineno})"
+        if logging.getLogger().handlers:
+            log.warning("%s", text)
+        else:
+            print(f"warning: {text}", file=sys.stderr)
+
+    before = warnings.showwarning
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 @contextmanager

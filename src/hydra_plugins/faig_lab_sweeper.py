@@ -3,6 +3,7 @@
 Hydra takes sweepers from this package alone; what they work with is in `faig_lab.runs.sweep`.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class FaigLabSweeper(BasicSweeper):
         Raises:
             SweepError: not all jobs are done.
         """
+        from faig_lab.errors import Terminated, note_way_on
         from faig_lab.runs import sweep
         from faig_lab.runs.folder import terminable
 
@@ -54,6 +56,9 @@ class FaigLabSweeper(BasicSweeper):
         try:
             with terminable():  # so that the launcher ends its processes on the way out
                 super().sweep(arguments)
+        except (KeyboardInterrupt, Terminated) as error:
+            note_way_on(error, "sweep", folder)
+            raise
         finally:
             rows = sweep.jobs(folder, done.overrides, {n: reason for n, (_, reason) in done.ended.items()})
             if rows:
@@ -61,8 +66,9 @@ class FaigLabSweeper(BasicSweeper):
         open_ones = [row for row in rows if row.state != "done"]
         if open_ones:
             code = next((code for code, _ in done.ended.values() if code), 1)
+            again = shlex.quote(f"sweep={folder}")
             raise sweep.SweepError(
-                code, f"{len(open_ones)} of {len(rows)} jobs are not done; again: python -m faig_lab sweep={folder}"
+                code, f"{len(open_ones)} of {len(rows)} jobs are not done; again: python -m faig_lab {again}"
             )
 
 

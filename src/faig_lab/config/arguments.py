@@ -8,6 +8,7 @@ from typing import NamedTuple
 import yaml
 
 from faig_lab.config.messages import missing_path
+from faig_lab.config.quoting import is_multirun, quote_text, quoted
 from faig_lab.config.trust import check_recorded
 from faig_lab.errors import UserError
 
@@ -18,23 +19,45 @@ _OWN_NAMES = re.compile(r"^\+{0,2}(?=(data\.(test_)?lr_dirs|export\.strengths)(\
 # Files of ours, since a file cannot have the name of what a plugin brings.
 _LAUNCHER = re.compile(r"^hydra/launcher=(?=(joblib|submitit_local|submitit_slurm)$)")
 _COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
+# A list of them would be one run with the last one's values.
+_ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer|logger)=\[(.*)\]$")
 _SWEEP = re.compile(r"^\+{0,2}sweep=")
 _TRUST = re.compile(r"^\+{0,2}trust=(true|yes|on|1)$", re.IGNORECASE)
 _NOT_RECORDED = re.compile(r"^(\+{0,2}(traceback|trust)=|hydra\.(mode|sweep\.dir|sweeper\.resume)=)")
 
 
-def normalise(arguments: Sequence[str]) -> list[str]:
-    """Rewrite `+experiment=x` to `experiment=x` and `data.lr_dirs.blur=x` to `++data.lr_dirs.blur=x`.
+def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
+    """Rewrite settings as Hydra wants them typed.
 
-    Launchers are taken with our defaults: `hydra/launcher=joblib` becomes `hydra/launcher=faig_lab_joblib`.
-    A comparison gets a folder that is named so.
+    `+experiment=x` becomes `experiment=x`, and `data.lr_dirs.blur=x` becomes `++data.lr_dirs.blur=x`. Paths and names
+    are quoted where Hydra's grammar needs it. Launchers are taken with our defaults: `hydra/launcher=joblib` becomes
+    `hydra/launcher=faig_lab_joblib`. A comparison gets a folder that is named so.
+
+    Args:
+        arguments: settings, without flags.
+        flags: those of Hydra, which say whether commas separate the values of a sweep.
+
+    Raises:
+        UserError: a list of choices in a group that has one choice.
     """
+    multirun = is_multirun(flags, arguments)
+    for argument in arguments:
+        _refuse_list(argument)
     plain = [_OWN_NAMES.sub("++", _EXPERIMENT.sub("", argument)) for argument in arguments]
     place = [] if any(argument.startswith("hydra.run.dir=") for argument in plain) else [_COMPARISON]
     return [
-        *(_LAUNCHER.sub("hydra/launcher=faig_lab_", argument) for argument in plain),
+        *(quote_text(_LAUNCHER.sub("hydra/launcher=faig_lab_", argument), multirun=multirun) for argument in plain),
         *(place if "task=compare" in plain else []),
     ]
+
+
+def _refuse_list(setting: str) -> None:
+    found = _ONE_CHOICE.match(setting)
+    if found:
+        raise UserError(
+            f"{found[1]}: {setting} is a list, and a run has one {found[1]}; "
+            f"write -m {found[1]}={found[2]} for a run with each"
+        )
 
 
 def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
@@ -74,9 +97,8 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
         task = before.task
         flags = [*flags, *([] if _names_config_dir(flags) else before.flags)]
     mode = [] if {"-m", "--multirun"} & set(flags) else ["-m"]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     task = [*task, *(["trust=true"] if trusted else [])]
-    return [*flags, *mode, *task, *hydra, f"hydra.sweep.dir='{quoted}'", "hydra.sweeper.resume=true"]
+    return [*flags, *mode, *task, *hydra, f"hydra.sweep.dir={quoted(folder)}", "hydra.sweeper.resume=true"]
 
 
 class _Recorded(NamedTuple):

@@ -18,12 +18,13 @@ from faig_lab.config.targets import build, check_arguments, check_node
 from faig_lab.errors import UserError
 
 
-def check(cfg: DictConfig, *, multirun: bool = False) -> Settings:
+def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> Settings:
     """Validate a composed configuration and return it as typed settings.
 
     Args:
         cfg: the whole configuration, without Hydra's own node.
         multirun: whether the run is one job of a sweep, which several machines exclude.
+        computes: whether images are read and devices used; an export of a finished run needs its network alone.
 
     Raises:
         UserError: one line that names the key or file, what is wrong, and the nearest valid choice.
@@ -32,6 +33,11 @@ def check(cfg: DictConfig, *, multirun: bool = False) -> Settings:
     settings = _typed(tree)
     if settings.task in ("compare", "store"):  # nothing is computed
         rules.check_files(settings)
+        return settings
+    if not computes:
+        check_node(settings.network, "network")
+        rules.check_values(settings)
+        _build_network(settings)
         return settings
     _check_nodes(settings)
     rules.check_values(settings)
@@ -70,7 +76,7 @@ def _is_unknown(key: str, error: ValidationError) -> bool:
 
 
 def _field_names() -> list[str]:
-    return list(Settings.model_fields)
+    return [*Settings.model_fields, "experiment"]  # a choice that leaves no key behind
 
 
 def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
@@ -99,13 +105,20 @@ def _check_built(settings: Settings) -> None:
     for key, node in _nodes(settings).items():
         if key.startswith("degradation.") or key in ("data", "training.loss"):
             build(node, key)
-    # On the processor: on the device "meta" it would cost no memory, but a second to import torch's compiler.
+    _build_network(settings)
     with torch.random.fork_rng(devices=[]):
-        build(settings.network, "network")
         for name, study in settings.analysis.studies.items():  # a study may train a network of its own
             for key, node in study.items():
                 if isinstance(node, Mapping) and "_target_" in node:
                     build(node, f"analysis.studies.{name}.{key}")
+
+
+def _build_network(settings: Settings) -> None:
+    import torch
+
+    # On the processor: on the device "meta" it would cost no memory, but a second to import torch's compiler.
+    with torch.random.fork_rng(devices=[]):
+        build(settings.network, "network")
 
 
 def _check_trainer_arguments(settings: Settings) -> None:

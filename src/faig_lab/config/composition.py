@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig
 
 
@@ -26,7 +27,31 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     import hydra
 
     from faig_lab.config.arguments import normalise
+    from faig_lab.config.quoting import quoted
 
-    added = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    added = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
         return hydra.compose("config", overrides=[*normalise(overrides), *added])
+
+
+def other_choices(key: str, config_dir: Path | None = None) -> str | None:
+    """One line about an unknown key that other choices of its group have, as `data.train_dir`; None where none has it.
+
+    Args:
+        key: dotted, a group and a setting.
+        config_dir: a folder of the user's own, as in `--config-dir`.
+    """
+    group, _, name = key.partition(".")
+    folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
+    setting = name.partition(".")[0]
+    choices = sorted({file.stem for folder in folders for file in folder.glob("*.yaml") if setting in _keys(file)})
+    return f"{key}: unknown key here; it belongs to {group}={f' or {group}='.join(choices)}" if choices else None
+
+
+def _keys(file: Path) -> set[str]:
+    """The settings that a file of a group gives, without those of its defaults; none where it cannot be read."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()
+    return set(content) - {"defaults", "_target_"} if isinstance(content, dict) else set()

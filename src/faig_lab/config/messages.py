@@ -33,6 +33,7 @@ _RANGES = {"tuple[int, int]", "tuple[float, float]"}
 _RANGE = "a range [low, high]"
 # Branches of a union that no configuration file can satisfy (a tensor, say); the other branch's word counts.
 _UNREACHABLE = {"is_instance_of", "needs_python_object", "callable_type"}
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def show(value: Any) -> str:
@@ -42,9 +43,12 @@ def show(value: Any) -> str:
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The choice that is spelt most like `name`, or None if none is as close as `cutoff` (0..1)."""
-    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=cutoff)
-    return found[0] if found else None
+    """The choice that is spelt most like `name`, or None if none is as close as `cutoff` (0..1); case is no matter."""
+    by_lower: dict[str, str] = {}
+    for choice in choices:
+        by_lower.setdefault(choice.lower(), choice)
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else None
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
@@ -80,7 +84,7 @@ def unknown_key(key: str, valid: Iterable[str]) -> str:
     if close:
         shown = close.rpartition(".")[2] if close in siblings else close
         return f"{key}: unknown key; did you mean {shown}?"
-    listed = ", ".join(sorted(other.rpartition(".")[2] for other in siblings))
+    listed = ", ".join(sorted({other.rpartition(".")[2] for other in siblings}))
     return f"{key}: unknown key; {parent or 'the root'} has: {listed or 'no settings'}"
 
 
@@ -92,7 +96,12 @@ def _closest_name(name: str, keys: Sequence[str], cutoff: float = 0.6) -> str | 
 
 
 def missing_path(key: str, path: Path, kind: str) -> str:
-    """One line about a file or folder that does not exist, with the nearest name beside it."""
+    """One line about a file or folder that is not there, with the nearest name beside it."""
+    if path.is_dir():
+        inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in _WEIGHTS)
+        return f"{key}: {path} is a folder, not a {kind}; it holds {', '.join(inside[:5]) or 'no weights file'}"
+    if path.exists():
+        return f"{key}: {path} is a file, not a {kind}; the folder that it is in is {path.parent}"
     parent = path.parent
     if not parent.is_dir():
         return f"{key}: {path}: no such {kind}; there is no folder {parent}"

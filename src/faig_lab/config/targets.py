@@ -16,6 +16,7 @@ from typing import Any, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from faig_lab.config.composition import other_choices
 from faig_lab.config.messages import first_error, nearest, suggest
 from faig_lab.errors import UserError
 
@@ -84,6 +85,9 @@ def _about(message: str, node: Mapping[str, Any], key: str) -> str:
 
 
 def _unknown_argument(target: Callable[..., Any], name: str, key: str, valid: Mapping[str, object]) -> str:
+    elsewhere = other_choices(f"{key}.{name}")
+    if elsewhere:
+        return elsewhere
     names = [other for other in valid if other != "self"]
     close = nearest(name, names)
     hint = f"did you mean {close}?" if close else f"it takes {', '.join(names) or 'nothing'}"

@@ -112,8 +112,8 @@ class _UnfitError(Exception):
 
 def _places(item: str) -> list[Path]:
     pattern = str(Path(item).expanduser())
-    if not glob.has_magic(pattern):
-        path = Path(pattern)
+    path = Path(pattern)
+    if not glob.has_magic(pattern) or path.is_dir():  # a name may hold brackets
         if not path.is_dir():
             raise UserError(_nearest(path))
         return [path]

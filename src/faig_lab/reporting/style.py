@@ -28,6 +28,7 @@ _METHODS = ("#4b2e83", "#1b9e77", "#e6ab02", "#e7298a", "#a6761d", "#66a61e", "#
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
+    "text.parse_math": False,  # a $ in the name of an image is a $
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.titlesize": 8.5,

@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab import ranks
+from faig_lab.config.quoting import quoted
 from faig_lab.files import write_text
 from faig_lab.runs.folder import check_free, terminable
 from faig_lab.runs.sweep import read_status
@@ -24,7 +25,7 @@ def own_place() -> list[str]:
     place = tempfile.mkdtemp(prefix="faig_lab-rank-")
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     logging.disable(logging.INFO)
-    return [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]
+    return [f"hydra.run.dir={quoted(place)}", "hydra.output_subdir=null"]
 
 
 def let_the_cause_speak() -> None:
@@ -49,8 +50,7 @@ def run_as_group(cfg: DictConfig, folder: Path, count: int) -> None:
     config = OmegaConf.to_yaml(cfg, resolve=True)
     check_free(folder, config)
     write_text(folder / "config.yaml", config)
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     with terminable():
-        code = ranks.start([f"resume='{quoted}'", "trust=true"], count)  # it was written just now
+        code = ranks.start([f"resume={quoted(folder)}", "trust=true"], count)  # it was written just now
     if code:
         raise GroupError(code, str(read_status(folder).get("error") or f"a process ended with {code}"))

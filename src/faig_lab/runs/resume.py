@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab import ranks
 from faig_lab.config.messages import missing_path
+from faig_lab.config.quoting import quoted
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.runs.folder import is_running
@@ -47,8 +48,7 @@ def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     folder = Path(_plain(given[0])).expanduser()
     if not ranks.launched():  # the processes of a run are started by one that has looked
         _check(folder)
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"resume='{quoted}'", *others, f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+    return [f"resume={quoted(folder)}", *others, f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
 
 
 def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

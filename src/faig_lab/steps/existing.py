@@ -77,7 +77,7 @@ def reopen(settings: Settings) -> Iterator[Existing]:
 
 
 def settings_of(path: Path, asking: Settings) -> Settings:
-    """The settings of the finished run in a folder, with its own weights as given ones.
+    """The settings of the finished run in a folder, with its own weights as given ones; its data may be gone.
 
     Args:
         path: the folder.
@@ -86,13 +86,13 @@ def settings_of(path: Path, asking: Settings) -> Settings:
     Raises:
         UserError: there is no such folder, it holds no finished run, or it names code that it may not call.
     """
-    return _checked(OmegaConf.create(_read_config(path, asking)), path)
+    return _checked(OmegaConf.create(_read_config(path, asking)), path, computes=False)
 
 
-def _checked(config: DictConfig, path: Path) -> Settings:
+def _checked(config: DictConfig, path: Path, *, computes: bool = True) -> Settings:
     """The settings with the run's own weights as given ones; what is wrong with them is said to be the run's."""
     try:
-        return check(_with_own_weights(config, path))
+        return check(_with_own_weights(config, path), computes=computes)
     except (UserError, OmegaConfBaseException) as error:
         made = _version(path)
         versions = "" if made == __version__ else f" (made with faig_lab {made or '?'}; this is {__version__})"
