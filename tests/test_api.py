@@ -4,6 +4,7 @@ import ast
 import doctest
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -439,8 +440,6 @@ def test_what_does_not_fit_is_said(result, degradation, given, message):
         result.isolation(degradation, images=given, weights=result.target)
 
 
-def test_equal_networks_have_nothing_to_remove():
-    network, baseline, _ = pair()
-    same = faig_lab.attribute(network, baseline, baseline, images())
+def test_equal_networks_have_nothing_to_remove(result):
     with pytest.raises(UserError, match="nothing can be removed"):
-        same.isolation("blur", images=inputs())
+        replace(result, target=result.baseline).isolation("blur", images=inputs())

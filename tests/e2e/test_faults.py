@@ -96,7 +96,7 @@ def test_a_large_gap_is_in_the_console_the_status_and_the_report(capsys, tmp_pat
     assert f"note: {sentence}" in printed.out
     assert sentence in (folder / "run.log").read_text(encoding="utf-8")
     assert "do not add up to the change of the loss" in (folder / "report.html").read_text(encoding="utf-8")
-    assert faig_lab.open_run(folder).warnings[0] == sentence
+    assert faig_lab.open_run(folder, trust=True).warnings[0] == sentence
 
 
 def test_a_parameter_without_gradient_ends_the_run(capsys, tmp_path):
