@@ -98,16 +98,20 @@ def _closest_name(name: str, keys: Sequence[str], cutoff: float = 0.6) -> str | 
 def missing_path(key: str, path: Path, kind: str) -> str:
     """One line about a file or folder that is not there, with the nearest name beside it."""
     if path.is_dir():
-        inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in _WEIGHTS)
-        return f"{key}: {path} is a folder, not a {kind}; it holds {', '.join(inside[:5]) or 'no weights file'}"
+        return f"{key}: {path} is a folder, not a {kind}{_some_of(path)}"
     if path.exists():
-        return f"{key}: {path} is a file, not a {kind}; the folder that it is in is {path.parent}"
+        return f"{key}: {path} is a file, not a {kind}; its folder is {path.parent}"
     parent = path.parent
     if not parent.is_dir():
         return f"{key}: {path}: no such {kind}; there is no folder {parent}"
     close = nearest(path.name, (entry.name for entry in parent.iterdir()))
     hint = f"did you mean {parent / close}?" if close else f"nothing in {parent} has a similar name"
     return f"{key}: {path}: no such {kind}; {hint}"
+
+
+def _some_of(folder: Path) -> str:
+    inside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _WEIGHTS)
+    return f"; it holds {', '.join(inside[:5])}" if inside else ""
 
 
 def first_error(error: ValidationError, prefix: str, keys: Iterable[str]) -> str:

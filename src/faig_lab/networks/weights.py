@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from faig_lab.archives import read_tensors, reason
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors, write_text
+from faig_lab.networks.mistaken import mistaken_for_weights
 from faig_lab.networks.tied import tied
 
 EMA_KEYS = ("params_ema", "params")
@@ -112,6 +113,9 @@ def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
 
 def _read(path: Path, key: str) -> Any:
     """Unpickle with `weights_only=True`: anything but tensors and plain containers is refused."""
+    mistaken = mistaken_for_weights(path)
+    if mistaken:
+        raise UserError(f"{key}: {path} {mistaken}")
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1, cutoff=0.3)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
