@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
-ROOMS = ["errors", "granularity", "files", "machine", "ranks", "config", "data", "networks"]
+ROOMS = ["errors", "granularity", "files", "archives", "machine", "ranks", "config", "data", "networks"]
 ROOMS += ["training", "attribution", "analysis", "reporting"]
 # What a run is put together from, and the tasks of the command line.
 PARTS = ["runs", "build", "steps", "api", "pipeline", "compare", "upkeep"]

@@ -18,11 +18,11 @@ from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout
 from faig_lab.training import (
+    NUMERICS_VERSION,
     Chosen,
     Loop,
     Retraining,
     Schedule,
-    numerics_version,
     resolve_precision,
     state_fingerprint,
 )
@@ -263,7 +263,7 @@ def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[
     plain = settings.degradation.model_dump()
     return {
         "name": name,
-        "code": numerics_version(),
+        "numerics": NUMERICS_VERSION,
         "seed": settings.seed,
         "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
         "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},

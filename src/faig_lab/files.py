@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of either."""
+"""Atomic writes: a reader sees the old file or the new one, never half of either. Names that may become a file's."""
 
 import io
 import json
@@ -13,7 +13,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faig_lab.errors import UserError
+
+FILE_NAME = r"\w[\w.-]{0,99}"
+"""What a name looks like that becomes a file or a part of its name: one letter, digit or _, then also . and -."""
+
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
+
+
+def file_name(name: str, what: str) -> str:
+    """The name, which is about to become a file or a part of its name; with `+` between it may be several names.
+
+    Raises:
+        UserError: it would lead elsewhere or is no name; the message begins with `what`.
+    """
+    if not re.fullmatch(rf"{FILE_NAME}(\+{FILE_NAME})*", name):
+        raise UserError(f"{what}: {name!r} becomes the name of a file; use letters, digits, _, - and . (100 at most)")
+    return name
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Whether a path, which a stranger may have named, is a file at or below the folder, links followed."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager

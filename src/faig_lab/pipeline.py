@@ -38,6 +38,7 @@ from faig_lab.build import (
 from faig_lab.config import Settings, check
 from faig_lab.config.rules import check_path
 from faig_lab.data import StudyData
+from faig_lab.files import file_name
 from faig_lab.machine import explained
 from faig_lab.networks import load_weights, save_weights, write_states
 from faig_lab.reporting.tables import write_table
@@ -228,7 +229,7 @@ class Study:
                 with self.run.stage(f"analysis/{name}"):
                     findings = kept(self.kept, f"analysis-{name}", partial(analysis, subject))
                 for table, found in findings.tables.items():
-                    write_table(self.run.path / "tables" / f"{table}.csv", found)
+                    write_table(self.run.path / "tables" / f"{file_name(table, name)}.csv", found)
                 self.run.add_metrics(findings.metrics)
                 write_strips(self.run.path, name, findings.examples)
             percent = subject.headline

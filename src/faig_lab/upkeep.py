@@ -9,12 +9,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import Timeout
 from omegaconf import DictConfig
 
-from faig_lab.build import make
+from faig_lab.archives import read_tensors
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path
 from faig_lab.config.settings import PruneSettings
@@ -134,18 +133,18 @@ def _inspect(folder: Path, held: Sequence[str]) -> Found:
 
 
 def _read(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Fingerprint and description of an entry, all of which is read; its time of last use stays."""
+    """Fingerprint and description of an entry, all of which is read; nothing is built from it."""
     description = Entry(folder).description()
-    trained = Entry(folder).load(make(description["network"]), mark=False)
-    return content_fingerprint(trained.state), description
+    if not isinstance(description.get("network"), dict):
+        raise ValueError("weights.yaml names no network")
+    return content_fingerprint(Entry(folder).read().state), description
 
 
 def _held_by(runs: Path) -> Iterator[str]:
     """Fingerprints of the weights in run folders; files that cannot be read hold nothing."""
     for path in sorted(runs.rglob("weights/*.pt")):
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            yield content_fingerprint(state)
+            yield content_fingerprint(read_tensors(path))
         except Exception:  # reading arbitrary bytes as a pickle, torch raises almost anything
             continue
 

@@ -37,9 +37,18 @@ def test_a_sweep_is_started_in_the_folder(tmp_path):
 
 def test_a_folder_alone_brings_the_settings_of_its_sweep(recorded):
     expected = ["--config-dir", "/own", "-m", *TASK, "hydra/launcher=faig_lab_joblib", *PLACE]
-    assert continued([], ["sweep=sweep"]) == expected
-    assert continued([], [*TASK, "sweep=sweep"]) == expected
-    assert continued([], [*reversed(TASK), "sweep=sweep"]) == expected
+    assert continued(["--config-dir", "/own"], ["sweep=sweep"]) == expected
+    assert continued(["--config-dir", "/own"], [*TASK, "sweep=sweep"]) == expected
+    assert continued(["--config-dir", "/own"], [*reversed(TASK), "sweep=sweep"]) == expected
+    trusted = ["--config-dir", "/own", "-m", *TASK, "trust=true", "hydra/launcher=faig_lab_joblib", *PLACE]
+    assert continued([], ["sweep=sweep", "trust=true"]) == trusted
+
+
+def test_a_configuration_folder_is_the_users_to_name(recorded):
+    with pytest.raises(
+        UserError, match=r"names a configuration folder, .* repeat --config-dir /own, or, .* trust=true"
+    ):
+        continued([], ["sweep=sweep"])
 
 
 def test_how_it_is_run_may_change(recorded):

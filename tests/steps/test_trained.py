@@ -8,10 +8,10 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.build import make_degradation
+from faig_lab.build import make_degradation, make_network
 from faig_lab.config import check, compose
 from faig_lab.data import Photograph
-from faig_lab.networks import SRResNet, TwoBranchSRResNet
+from faig_lab.networks import SRResNet, TwoBranchSRResNet, load_weights
 from faig_lab.steps.trained import make_rivals, rival_settings, train_once
 
 TINY = [
@@ -99,3 +99,35 @@ def test_the_time_of_a_step_leaves_nothing_in_the_store(settings, data):
 
 def test_data_without_photographs_has_no_rivals(settings):
     assert make_rivals(settings, subject_of().data, make_degradation(settings)) is None
+
+
+def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):
+    degradation = make_degradation(settings)
+    monkeypatch.setattr("faig_lab.build.NUMERICS_VERSION", 0)
+    older = train_once(settings, "baseline", data, degradation, None)
+    (folder,) = stored(settings)
+    monkeypatch.undo()
+    assert not [record for record in caplog.records if "another version" in record.getMessage()]
+    again = train_once(settings, "baseline", data, degradation, None)
+    (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
+    use = note.rpartition(" ")[2]
+    assert use == f"baseline.weights={Path(settings.store) / folder / 'weights.pt'}"
+    assert len(stored(settings)) == 2
+    # What the note says works.
+    state = load_weights(Path(use.partition("=")[2]), make_network(settings))
+    assert all(torch.equal(value, older.state[name]) for name, value in state.items())
+    assert all(torch.equal(value, again.state[name]) for name, value in state.items())
+    caplog.clear()
+    train_once(settings, "baseline", data, degradation, None)
+    assert not [record for record in caplog.records if "another version" in record.getMessage()]
+
+
+def test_a_rival_of_another_version_is_offered_in_other_words(settings, data, caplog, monkeypatch):
+    degradation = make_degradation(settings)
+    monkeypatch.setattr("faig_lab.build.NUMERICS_VERSION", 0)
+    train_once(settings, "baseline", data, degradation, None)
+    monkeypatch.undo()
+    train_once(settings, "baseline", data, degradation, None, label="SRResNet, seed 1, baseline")
+    (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
+    assert "baseline.weights=" not in note
+    assert note.endswith("see The store in docs/run_folder.md")

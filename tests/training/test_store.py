@@ -1,6 +1,5 @@
 """The store: an entry is there completely or not at all, and two runs train one network once."""
 
-import ast
 import json
 import logging
 import os
@@ -17,9 +16,16 @@ from faig_lab.config import check, compose
 from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError
 from faig_lab.networks import SRResNet
-from faig_lab.training import Entry, fingerprint, numerics_version, open_entry, state_fingerprint
+from faig_lab.training import (
+    NUMERICS_VERSION,
+    Entry,
+    adopt,
+    entries_of_other_versions,
+    fingerprint,
+    open_entry,
+    state_fingerprint,
+)
 from faig_lab.training.plan import Trained
-from faig_lab.training.store import _without_docstrings
 
 NEEDS = {"seed": 0, "network": {"features": 4}}
 
@@ -189,65 +195,6 @@ def test_weights_of_any_precision_have_a_fingerprint(dtype):
     assert len(state_fingerprint({"a": torch.ones(2, dtype=dtype)})) == 16
 
 
-CODE = '''
-"""Module."""
-import math
-
-class A:
-    """Class."""
-
-    limit = 3  # pixels
-
-    def method(self, x):
-        """Method."""
-        return x + self.limit
-
-def only_documented():
-    """Nothing else."""
-
-async def later():
-    """Later."""
-    return "a string that counts"
-'''
-UNDOCUMENTED = """
-import math
-class A:
-    limit = 3
-    def method(self, x):
-
-        # Another comment.
-        return (x + self.limit)
-def only_documented():
-    "Other words."
-async def later():
-    return "a string that counts"
-"""
-
-
-def ingredients(code):
-    return ast.dump(_without_docstrings(ast.parse(code)))
-
-
-def test_comments_docstrings_and_layout_do_not_make_another_version():
-    assert ingredients(CODE) == ingredients(UNDOCUMENTED)
-
-
-@pytest.mark.parametrize(("old", "new"), [("= 3", "= 4"), ("x +", "x -"), ("that counts", "that does")])
-def test_code_makes_another_version(old, new):
-    assert ingredients(CODE.replace(old, new)) != ingredients(CODE)
-
-
-def test_the_version_is_that_of_the_code_and_of_torch(monkeypatch):
-    numerics_version.cache_clear()
-    version = numerics_version()
-    numerics_version.cache_clear()
-    assert numerics_version() == version
-    numerics_version.cache_clear()
-    monkeypatch.setattr(torch, "__version__", "0.0.0")
-    assert numerics_version() != version
-    numerics_version.cache_clear()
-
-
 # Entries
 
 
@@ -349,6 +296,80 @@ def test_the_lock_is_released_when_training_fails(tmp_path):
         raise RuntimeError
     with open_entry(tmp_path, "target", NEEDS) as entry:
         assert not entry.exists
+
+
+# Entries of other versions
+
+
+def published(store, trained, determinants, name="SRResNet-target"):
+    with open_entry(store, name, determinants) as entry:
+        entry.publish(trained, {"what": "target", "determinants": determinants})
+    return entry.folder
+
+
+def test_the_key_does_not_depend_on_the_text_of_the_code(monkeypatch):
+    """A renamed variable, a moved module or another release of torch throws nothing away."""
+    before = needs()
+    monkeypatch.setattr(torch, "__version__", "0.0.0")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: pytest.fail("the key reads files"))
+    monkeypatch.setattr(Path, "read_bytes", lambda *_: pytest.fail("the key reads files"))
+    assert needs() == before
+
+
+def test_another_numerics_version_is_another_key(monkeypatch):
+    before = needs()
+    monkeypatch.setattr("faig_lab.build.NUMERICS_VERSION", NUMERICS_VERSION + 1)
+    assert needs() != before
+
+
+@pytest.mark.parametrize("old", [{"code": "a4ee8ab09733756d"}, {"numerics": 1}, {"numerics": 3}, {}])
+def test_entries_of_other_versions_are_found(trained, tmp_path, old):
+    folder = published(tmp_path, trained, NEEDS | old)
+    assert entries_of_other_versions(tmp_path, "SRResNet-target", NEEDS | {"numerics": 2}) == [folder]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"numerics": 2},  # it is the entry itself
+        {"numerics": 1, "seed": 1},
+        {"numerics": 1, "network": {"features": 5}},
+        {"code": "a4ee8ab09733756d", "more": None},
+    ],
+)
+def test_entries_of_other_networks_are_not(trained, tmp_path, other):
+    published(tmp_path, trained, NEEDS | other)
+    published(tmp_path, trained, NEEDS | {"numerics": 1}, name="SRResNet-baseline")
+    assert entries_of_other_versions(tmp_path, "SRResNet-target", NEEDS | {"numerics": 2}) == []
+
+
+@pytest.mark.parametrize("text", ["{half", "- 1", "determinants: none", "what: target", "\x00"])
+def test_entries_that_do_not_tell_their_version_are_passed_over(trained, tmp_path, text):
+    folder = published(tmp_path, trained, NEEDS | {"numerics": 1})
+    (folder / "weights.yaml").write_text(text)
+    assert entries_of_other_versions(tmp_path, "SRResNet-target", NEEDS | {"numerics": 2}) == []
+
+
+def test_an_adopted_entry_is_found(network, trained, tmp_path):
+    old = published(tmp_path, trained, NEEDS | {"code": "a4ee8ab09733756d"})
+    new = adopt(old, 2)
+    assert not old.exists()
+    with open_entry(tmp_path, "SRResNet-target", NEEDS | {"numerics": 2}) as entry:
+        assert entry.exists
+        assert entry.folder == new
+        assert list(entry.load(network).state) == list(trained.state)
+        assert entry.description()["determinants"] == NEEDS | {"numerics": 2}
+
+
+def test_what_cannot_be_adopted_stays(trained, tmp_path):
+    old = published(tmp_path, trained, NEEDS | {"code": "a4ee8ab09733756d"})
+    published(tmp_path, trained, NEEDS | {"numerics": 2})
+    with pytest.raises(UserError, match="is there already"):
+        adopt(old, 2)
+    assert Entry(old).exists
+    (old / "weights.yaml").write_text("what: target\n")
+    with pytest.raises(UserError, match="has no record of what determined its weights"):
+        adopt(old, 2)
 
 
 # Two processes

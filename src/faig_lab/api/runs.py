@@ -9,6 +9,7 @@ from faig_lab.attribution import load_attribution
 from faig_lab.build import make
 from faig_lab.config.messages import missing_path
 from faig_lab.config.targets import check_node
+from faig_lab.config.trust import check_links, check_stored, read_stored
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout
 from faig_lab.reporting.run_files import RunFiles, read_run
@@ -48,11 +49,16 @@ class Run(Scores):
         return self.files.tables[choice(name, tuple(self.files.tables), "table")]
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, trust: bool = False) -> Run:
     """Open a run folder: its networks, scores, metrics and tables. Nothing is computed.
 
+    Args:
+        path: the folder.
+        trust: the run's configuration may call any code that it names (a network of your own, say), and links in the
+            folder may lead out of it; else it may call what faig_lab ships.
+
     Raises:
-        UserError: there is no such folder, or it has no weights and scores (yet).
+        UserError: there is no such folder, it has no weights and scores (yet), or it names code that it may not call.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -61,6 +67,9 @@ def open_run(path: str | Path) -> Run:
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise UserError(f"run: {folder} has no {missing[0]}; a run folder has it once the attribution is done")
+    if not trust:
+        check_links(folder, "run")
+        check_stored(read_stored(folder / "config.yaml", "run"), f"run: {folder / 'config.yaml'}")
     files = read_run(folder)
     check_node(files.config["network"], "network")
     network = make(files.config["network"])

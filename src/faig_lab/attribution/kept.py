@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from faig_lab.archives import read_tensors
 from faig_lab.files import atomic_write
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Kept:
         path = self.folder / f"{name}.pt"
         if path.is_file():
             try:
-                result: T = torch.load(path, map_location="cpu", weights_only=True)
+                result: T = read_tensors(path)
             except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
                 log.warning("%s cannot be read (%s): computed again", path, type(error).__name__)
             else:

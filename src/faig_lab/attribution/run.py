@@ -1,6 +1,7 @@
 """Attribution as one step of a study: scores of several methods, and the files they leave behind."""
 
 import logging
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from faig_lab.archives import read_arrays
 from faig_lab.attribution.methods import Method, Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.errors import UserError
-from faig_lab.files import write_json, write_npz, write_text
+from faig_lab.files import file_name, write_json, write_npz, write_text
 from faig_lab.granularity import UNITS
 from faig_lab.networks import FilterLayout
 
@@ -68,7 +70,12 @@ def save_attribution(result: Attribution, method: str, folder: Path, provenance:
         method: the run's method, a key of `result.scores`.
         folder: the run's `attribution` folder.
         provenance: where the scores come from; plain data.
+
+    Raises:
+        UserError: a name of a method or a degradation cannot be the name of a file.
     """
+    for name in (*result.scores, *result.degradations):
+        file_name(name, "attribution")
     arrays = {}
     for name, scores in result.scores.items():
         for k, degradation in enumerate(result.degradations):
@@ -97,13 +104,22 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
     """
     path = folder / "scores.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [method, *dict.fromkeys(key.split("/")[0] for key in arrays.files if "/" in key)]
-            stored = {
-                name: [np.atleast_2d(arrays[d if name == method else f"{name}/{d}"]) for d in degradations]
-                for name in names
-            }
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        arrays = read_arrays(path.read_bytes())
+        names = [method, *dict.fromkeys(key.split("/")[0] for key in arrays if "/" in key)]
+        stored = {
+            name: [np.atleast_2d(arrays[d if name == method else f"{name}/{d}"]) for d in degradations]
+            for name in names
+        }
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise UserError(f"run: {path} cannot be read as the scores of {', '.join(degradations)} ({error})") from error
     scores = {name: torch.from_numpy(np.stack(parts, axis=1)) for name, parts in stored.items()}
     if any(values.shape[-1] != len(layout) for values in scores.values()):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import yaml
 
 from faig_lab.config.messages import missing_path
+from faig_lab.config.trust import check_recorded
 from faig_lab.errors import UserError
 
 # `experiment` has its (empty) place in the defaults list, where Hydra refuses a `+`.
@@ -18,7 +19,8 @@ _OWN_NAMES = re.compile(r"^\+{0,2}(?=(data\.(test_)?lr_dirs|export\.strengths)(\
 _LAUNCHER = re.compile(r"^hydra/launcher=(?=(joblib|submitit_local|submitit_slurm)$)")
 _COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
 _SWEEP = re.compile(r"^\+{0,2}sweep=")
-_NOT_RECORDED = re.compile(r"^(\+{0,2}traceback=|hydra\.(mode|sweep\.dir|sweeper\.resume)=)")
+_TRUST = re.compile(r"^\+{0,2}trust=(true|yes|on|1)$", re.IGNORECASE)
+_NOT_RECORDED = re.compile(r"^(\+{0,2}(traceback|trust)=|hydra\.(mode|sweep\.dir|sweeper\.resume)=)")
 
 
 def normalise(arguments: Sequence[str]) -> list[str]:
@@ -39,7 +41,8 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     """The arguments for Hydra: flags, then settings, with `sweep=FOLDER` replaced by what it stands for.
 
     `sweep=FOLDER` runs the unfinished jobs of the sweep in that folder, or starts one there. Alone it brings the
-    settings that the sweep was started with; beside them only Hydra's own may differ (the launcher, say).
+    settings that the sweep was started with; beside them only Hydra's own may differ (the launcher, say). What the
+    folder records may not name code, nor a configuration folder, unless `trust=true` is there.
 
     Args:
         flags: those of Hydra, with their values.
@@ -54,6 +57,7 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
         return [*flags, *given]
     folder = Path(folders[-1].strip("'\"")).expanduser()
     task, hydra = _parted(given)
+    trusted = any(map(_TRUST.match, given))
     before = _recorded(folder) if (folder / "multirun.yaml").is_file() else None
     if before is None and not task:
         raise UserError(_no_sweep(folder))
@@ -62,6 +66,8 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
             f"sweep: {folder} holds another sweep ({' '.join(before.task)}); "
             f"continue it with sweep={folder} alone, or choose another folder"
         )
+    if before and not trusted:
+        _check(before, folder / "multirun.yaml", flags, given)
     if before:
         keys = {_key(setting) for setting in hydra}
         hydra = [*hydra, *(setting for setting in before.hydra if _key(setting) not in keys)]
@@ -69,6 +75,7 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
         flags = [*flags, *([] if _names_config_dir(flags) else before.flags)]
     mode = [] if {"-m", "--multirun"} & set(flags) else ["-m"]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    task = [*task, *(["trust=true"] if trusted else [])]
     return [*flags, *mode, *task, *hydra, f"hydra.sweep.dir='{quoted}'", "hydra.sweeper.resume=true"]
 
 
@@ -89,6 +96,16 @@ def _recorded(folder: Path) -> _Recorded:
     except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UserError(f"sweep: {file} cannot be read ({type(error).__name__}); choose another folder") from error
     return _Recorded(task, of_hydra, [part for path in own for part in ("--config-dir", str(path))])
+
+
+def _check(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[str]) -> None:
+    """Refuse what a stranger's sweep may not bring; what the user has typed as well is his own."""
+    if before.flags and not _names_config_dir(flags):
+        raise UserError(
+            f"sweep: {file} names a configuration folder, which may call any code; repeat {' '.join(before.flags)}, "
+            "or, if you trust who made the folder, add trust=true"
+        )
+    check_recorded([s for s in (*before.task, *before.hydra) if s not in given], f"sweep: {file}")
 
 
 def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,14 +3,26 @@
 Nodes with a `_target_` are free-form here; `targets` checks them against the signature they name.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from faig_lab.files import FILE_NAME
 from faig_lab.granularity import Granularity
 
 Node = dict[str, Any]
 """A `_target_` with its arguments."""
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(FILE_NAME, name):
+        raise ValueError("becomes the name of a file; use letters, digits, _, - and . (100 at most)")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""A name that becomes that of a file, or a part of it."""
 
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -34,7 +46,7 @@ class DegradationSettings(Group):
 
     downsample: Node = Field(description="HR to LR by network.scale")
     quantise: bool = Field(description="round LR to 8 bits")
-    parts: dict[str, Node] = Field(min_length=1, description="degradations by name")
+    parts: dict[FileName, Node] = Field(min_length=1, description="degradations by name")
 
 
 class PhaseSettings(Group):
@@ -82,13 +94,13 @@ class AttributionSettings(Group):
     )
     granularity: Granularity = Field("filter", description="what is scored and masked")
     rank_other_parameters: bool = Field(False, description="score and mask biases and all that is no kernel, too")
-    methods: dict[str, Node] = Field(min_length=1)
+    methods: dict[FileName, Node] = Field(min_length=1)
 
 
 class AnalysisSettings(Group):
     """What is done with the scores."""
 
-    studies: dict[str, Node] = Field(min_length=1, description="the analyses, by name, in order")
+    studies: dict[FileName, Node] = Field(min_length=1, description="the analyses, by name, in order")
     percents: list[Percent] = Field(min_length=1, description="of all filters, increasing")
     headline_percent: Percent = Field(description="one of percents")
     precision: Literal["bfloat16", "float32"] = Field(description="of the restored held-out images")
@@ -145,7 +157,7 @@ class PruneSettings(Group):
 class Settings(Group):
     """The whole configuration of a run."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="names the output folder")
+    name: FileName = Field(description="names the output folder")
     task: Literal["study", "analyse", "export", "compare", "store"] = Field(
         description="a whole study, work on finished runs, or a look at the store"
     )
@@ -160,6 +172,9 @@ class Settings(Group):
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool
+    trust: bool = Field(
+        default=False, description="files of a folder given by run=, resume= or sweep= may name any code"
+    )
     baseline: GivenWeights
     target: GivenWeights
     data: Node

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from filelock import FileLock
 
+from faig_lab.archives import RefusedError, check_unpacked
 from faig_lab.data.degradations import Degradation
 from faig_lab.data.download import RemoteFile, download
 from faig_lab.data.evaluation import check_crops, paired_images
@@ -207,7 +208,10 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """An archive, in which damage is a UserError."""
     try:
         with zipfile.ZipFile(path) as content:
+            check_unpacked(content, path.stat().st_size)
             yield content
+    except RefusedError as error:
+        raise UserError(f"{path}: {error}; get another copy") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: a damaged archive ({error}); delete it to download it anew") from error
 

@@ -13,6 +13,7 @@ from faig_lab.data.images import list_images, read_image, required_folder, to_te
 from faig_lab.data.photographs import Photograph, check_disjoint, read_photograph
 from faig_lab.data.study import PairedImage, StudyData
 from faig_lab.errors import UserError
+from faig_lab.files import file_name
 
 _CLEAN_IS_MADE = "No `clean` folder was given: the clean input was made from the HR images by downsampling alone."
 _NO_TEST = (
@@ -88,6 +89,8 @@ class _Folders:
         folders = {name: Path(folder).expanduser() for name, folder in (lr or {}).items() if folder is not None}
         if not set(folders) - {CLEAN}:
             raise UserError(f"{prefix}lr_dirs: no degradation given; add e.g. {prefix}lr_dirs.blur=path/to/images")
+        for name in folders:
+            file_name(name, f"{prefix}lr_dirs")
         return _Folders(prefix, required_folder(hr, f"{prefix}hr_dir"), folders)
 
     def read(self, degradation: Degradation) -> tuple[dict[Path, Photograph], tuple[PairedImage, ...]]:

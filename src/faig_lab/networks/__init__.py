@@ -8,7 +8,15 @@ from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
 from faig_lab.networks.tied import evaluate, tied, under_every_name
 from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
-from faig_lab.networks.weights import EXPORTS, export_weights, load_weights, save_weights, snapshot, state_fingerprint
+from faig_lab.networks.weights import (
+    EXPORTS,
+    export_weights,
+    load_weights,
+    read_weights,
+    save_weights,
+    snapshot,
+    state_fingerprint,
+)
 
 __all__ = [
     "EXPORTS",
@@ -28,6 +36,7 @@ __all__ = [
     "make_patch",
     "patch_bytes",
     "read_states",
+    "read_weights",
     "save_patch",
     "save_weights",
     "snapshot",

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faig_lab.archives import read_arrays
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
 from faig_lab.granularity import UNITS
@@ -158,7 +159,7 @@ def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "pa
         UserError: no such file, not a patch, damaged, or for another network or baseline.
     """
     try:
-        patch = _patch_of(_arrays(path.read_bytes()))
+        patch = _patch_of(read_arrays(path.read_bytes()))
     except FileNotFoundError as error:
         raise UserError(f"{key}: no file {path}") from error
     except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile, zlib.error) as error:
@@ -170,16 +171,6 @@ def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "pa
     if any(name not in baseline or value.shape != baseline[name].shape for name, value in patch.rest.items()):
         raise UserError(f"{key}: {path} is damaged: its biases are not those of this network")
     return patch
-
-
-def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, after its checksums have been compared."""
-    with ZipFile(io.BytesIO(content)) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"the checksum of {damaged} is wrong")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:

@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from faig_lab.archives import read_tensors, reason
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors, write_text
 from faig_lab.networks.tied import tied
@@ -96,10 +96,18 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
     Raises:
         UserError: not a file, not weights, other names or shapes than the network's, or not finite.
     """
-    content = _read(path, key)
-    state = _state_of(content, path, key)
+    state = read_weights(path, key)
     _compare(state, network, path, key)
     return {name: state[name] for name in network.state_dict()}
+
+
+def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
+    """Read a weights file in any of the three formats as it is, for no network in particular.
+
+    Raises:
+        UserError: not a file, or not weights.
+    """
+    return _state_of(_read(path, key), path, key)
 
 
 def _read(path: Path, key: str) -> Any:
@@ -109,14 +117,9 @@ def _read(path: Path, key: str) -> Any:
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise UserError(f"{key}: no file {path}{hint}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{key}: {path} holds more than tensors, or is no weights file; nothing in it was executed "
-            f"({_first_line(error)})"
-        ) from error
+        return read_tensors(path)
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
-        raise UserError(f"{key}: {path} cannot be read as weights ({_first_line(error)})") from error
+        raise UserError(f"{key}: {path} cannot be read as weights ({reason(error)})") from error
 
 
 def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
@@ -155,11 +158,6 @@ def _compare(state: Mapping[str, Tensor], network: nn.Module, path: Path, key: s
     for name, owner in tied(network).items():
         if not torch.equal(state[name], state[owner]):
             raise UserError(f"{key}: {path} is not for this {what}: {name} and {owner} are one weight in the network")
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, in one line; some say nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _some(names: list[str]) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from faig_lab.analysis import Example
+from faig_lab.files import file_name
 from faig_lab.reporting import findings
 from faig_lab.reporting.isolation import HARM
 from faig_lab.reporting.isolation_figure import isolation
@@ -56,7 +57,7 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
     written = []
     for name, figure in drawn:
         if figure is not None:
-            path = run / "figures" / f"{name}.png"
+            path = run / "figures" / f"{file_name(name, 'figures')}.png"
             write_figure(path, spoken_figure(figure, files))
             written.append(path)
     for shown in pictures:
@@ -70,7 +71,9 @@ def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
         if section.name == analysis and section.strips is not None:
             for grid in section.strips.grids(examples):
                 name = f"{analysis}_{grid.degradation}"
-                write_figure(run / "figures" / f"{name}.png", spoken_figure(strips(grid), read_run(run)))
+                write_figure(
+                    run / "figures" / f"{file_name(name, 'figures')}.png", spoken_figure(strips(grid), read_run(run))
+                )
                 write_tiles(run, name, grid, DETAIL)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faig_lab.attribution import count_of
+from faig_lab.files import is_inside
 from faig_lab.reporting.embed import as_uri
 from faig_lab.reporting.marks import SCALE, Marks
 from faig_lab.reporting.run_files import RunFiles
@@ -65,7 +66,7 @@ def filters_map(run: RunFiles) -> FiltersMap | None:
     Reads `attribution/layout.json` and the first lines of `attribution/<degradation>_index.txt`, the ranking.
     """
     total = run.filters
-    names = [name for name in run.degradations if _index(run, name).is_file()]
+    names = [name for name in run.degradations if is_inside(run.folder, _index(run, name))]
     if not names or not total or run.layout.get("granularity", "filter") != "filter" or _others_are_ranked(run):
         return None
     wanted = count_of(run.headline, total)

@@ -14,13 +14,14 @@ from typing import Any
 import yaml
 
 from faig_lab.config.messages import missing_path
+from faig_lab.config.trust import check_links, read_stored
 from faig_lab.errors import UserError
 from faig_lab.reporting.run_files import RunFiles
 from faig_lab.reporting.tables import Row, read_table
 
 # Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
 _IRRELEVANT = re.compile(
-    r"^(seed|store|name|task|runs?|resume|sweep|export|compare|prune|traceback|logger|attribution\.name"
+    r"^(seed|store|name|task|runs?|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
     r"|analysis\.(?!precision$)\w+|trainer\.(?!precision$)\w+"
     r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
 )
@@ -81,7 +82,7 @@ def read(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
     for folder in folders:
         try:
             runs.append(_read(folder))
-        except _UnfitError as error:
+        except (_UnfitError, UserError) as error:
             left_out.append(LeftOut(folder, str(error)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, csv.Error) as error:
             reason = " ".join(str(error).split())
@@ -164,7 +165,8 @@ def _read(folder: Path) -> FinishedRun:
     if status.get("state") != "done":
         error = f": {status['error']}" if status.get("error") else ""
         raise _UnfitError(f"{status.get('state')}{error}")
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    check_links(folder, "run")
+    config = read_stored(folder / "config.yaml", "run")
     if not (folder / "tables" / "specificity.csv").is_file():
         raise _UnfitError("has no tables/specificity.csv (its analyses are without masking)")
     tables = {

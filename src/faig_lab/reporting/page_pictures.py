@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faig_lab.files import is_inside
 from faig_lab.reporting.embed import BUDGET, Embedded, embed_all, embed_charts
 from faig_lab.reporting.pictures import TARGET, masked_title
 from faig_lab.reporting.run_files import RunFiles
@@ -54,14 +55,14 @@ class PagePictures:
 def page_pictures(run: RunFiles) -> PagePictures:
     """Read and embed figures/*.png and figures/pictures/: charts first, pictures in what they leave of the budget."""
     known = ["isolation", "methods", "masking_curves", "layers", "training", *(section.name for section in SECTIONS)]
-    charts = [path for name in known if (path := _png(run, name)).is_file()]
+    charts = [_png(run, name) for name in known if _is_there(run, name)]
     drawn = dict(zip([path.stem for path in charts], embed_charts(charts), strict=True))
     names = [
         *sorted((path.stem for path in _drawn(run, f"{_BEFORE_AFTER}*")), key=lambda name: _place(run, name)),
         *(f"{section.name}_{name}" for section in SECTIONS if section.strips for name in run.degradations),
     ]
     rows = {name: found for name in names if (found := read_tiles(run.folder, name))}
-    whole = [path for name in names if name not in rows and (path := _png(run, name)).is_file()]
+    whole = [_png(run, name) for name in names if name not in rows and _is_there(run, name)]
     paths = [tile.path for grid in rows.values() for row in grid for tile in row.tiles] + whole
     left = BUDGET - sum(picture.bytes for picture in drawn.values())
     embedded = dict(zip(paths, embed_all(paths, left), strict=True))
@@ -95,7 +96,7 @@ def _place_of(wanted: str, names: list[str], otherwise: int) -> int:
 
 def _marks(run: RunFiles, name: str) -> Any:
     path = _png(run, name).with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if is_inside(run.folder, path) else None
 
 
 def _drawn(run: RunFiles, pattern: str) -> Iterator[Path]:
@@ -104,6 +105,11 @@ def _drawn(run: RunFiles, pattern: str) -> Iterator[Path]:
 
 def _png(run: RunFiles, name: str) -> Path:
     return run.folder / "figures" / f"{name}.png"
+
+
+def _is_there(run: RunFiles, name: str) -> bool:
+    """Names come from files of the run, so they may lead anywhere."""
+    return is_inside(run.folder, _png(run, name))
 
 
 def _place(run: RunFiles, picture: str) -> tuple[int, str]:

@@ -2,10 +2,13 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from faig_lab.files import write_text
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 Row = Mapping[str, str | float | None]
 
@@ -31,17 +34,30 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if not columns:
         raise ValueError(f"{path.name}: a table needs at least one row")
+    lines = [[cell_text(column) for column in columns]]
+    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    # Alone, csv leaves a carriage return without quotes and then takes it for the end of a line.
+    returns = any("\r" in cell for line in lines for cell in line)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)
     write_text(path, text.getvalue())
 
 
 def read_table(path: Path) -> list[dict[str, str | float | None]]:
     """Rows of a table: text in the columns of names, else floats where they are, None where a cell is empty."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{_plain(key): _value(_plain(key), cell) for key, cell in row.items()} for row in rows]
+
+
+def cell_text(text: str) -> str:
+    """Text for a cell that no spreadsheet takes for a formula: it gets a `'` in front where it looks like one."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _plain(cell: str) -> str:
+    """What `cell_text` was made from."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _cell(value: object) -> str:
@@ -50,14 +66,16 @@ def _cell(value: object) -> str:
     plain = item() if callable(item) else value
     if plain is None:
         return ""
+    if isinstance(plain, str):
+        return cell_text(plain)
     return repr(plain) if isinstance(plain, float) else str(plain)
 
 
 def _value(column: str, cell: str | None) -> str | float | None:
     if cell is None or cell == "":
         return None
-    if column in TEXT_COLUMNS:
-        return cell
+    if column in TEXT_COLUMNS or _plain(cell) != cell:
+        return _plain(cell)
     try:
         return float(cell)
     except ValueError:  # a name in a column that we do not know, of an analysis of the user's own

@@ -10,16 +10,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from faig_lab import ranks
 from faig_lab.config.messages import missing_path
+from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.runs.folder import is_running
 
 _RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
 # What changes no number: where the run is recorded, and what is shown of an error.
-_ALLOWED = re.compile(r"^\+{0,2}(logger(\.\w+)?|traceback)=")
+_ALLOWED = re.compile(r"^\+{0,2}(logger(\.\w+)?|traceback|trust)=")
 
 
 def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
@@ -41,8 +41,8 @@ def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     for setting in others:
         if not _ALLOWED.match(setting):
             raise UserError(
-                f"{setting}: an interrupted run goes on with its own settings; beside resume only logger and "
-                "traceback may be given"
+                f"{setting}: an interrupted run goes on with its own settings; beside resume only logger, "
+                "traceback and trust may be given"
             )
     folder = Path(_plain(given[0])).expanduser()
     if not ranks.launched():  # the processes of a run are started by one that has looked
@@ -59,13 +59,16 @@ def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         overrides: what was given beside; it comes from `cfg`.
 
     Raises:
-        UserError: config.yaml is no configuration.
+        UserError: config.yaml is no configuration, or names code that it may not call.
     """
     file = Path(cfg.resume) / "config.yaml"
+    config = read_stored(file, "resume")
+    if cfg.trust is not True:
+        check_links(file.parent, "resume")
+        check_stored(config, f"resume: {file}", named=targets_of(OmegaConf.to_container(cfg)))
     try:
-        own = OmegaConf.load(file)
-        assert isinstance(own, DictConfig)
-    except (OSError, YAMLError, OmegaConfBaseException, AssertionError, UnicodeDecodeError) as error:
+        own = OmegaConf.create(config)
+    except OmegaConfBaseException as error:
         raise UserError(f"resume: {file} cannot be read ({type(error).__name__})") from error
     for key in (override.partition("=")[0].lstrip("+") for override in overrides if _ALLOWED.match(override)):
         OmegaConf.update(own, key, OmegaConf.select(cfg, key), force_add=True)

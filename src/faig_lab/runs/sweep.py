@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.files import write_text
+from faig_lab.reporting.tables import cell_text
 from faig_lab.runs.folder import RunFolder, is_running
 
 TABLE = "sweep.csv"
@@ -130,9 +131,13 @@ def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Job.__annotations__)
-    writer.writerows(["" if cell is None else cell for cell in vars(row).values()] for row in rows)
+    writer.writerows([_cell(cell) for cell in vars(row).values()] for row in rows)
     write_text(folder / TABLE, text.getvalue())
     return folder / TABLE
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else cell_text(value) if isinstance(value, str) else value
 
 
 def table(rows: Sequence[Job]) -> str:

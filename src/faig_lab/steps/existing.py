@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
@@ -16,6 +15,7 @@ from faig_lab.attribution import Attribution, Problem, load_attribution
 from faig_lab.build import check_selection
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path
+from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
 from faig_lab.networks import read_states
@@ -62,7 +62,7 @@ def reopen(settings: Settings) -> Iterator[Existing]:
     """
     assert settings.run is not None
     path = Path(settings.run).expanduser()
-    config = OmegaConf.create(_read_config(path))
+    config = OmegaConf.create(_read_config(path, settings))
     had = OmegaConf.to_container(config.analysis.studies)
     assert isinstance(had, dict)
     wanted = {name: node for name, node in settings.analysis.studies.items() if had.get(name) != node}
@@ -76,13 +76,17 @@ def reopen(settings: Settings) -> Iterator[Existing]:
         write_text(path / "config.yaml", OmegaConf.to_yaml(config))
 
 
-def settings_of(path: Path) -> Settings:
+def settings_of(path: Path, asking: Settings) -> Settings:
     """The settings of the finished run in a folder, with its own weights as given ones.
 
+    Args:
+        path: the folder.
+        asking: the settings of this command; what they name, the run may call.
+
     Raises:
-        UserError: there is no such folder, or it holds no finished run.
+        UserError: there is no such folder, it holds no finished run, or it names code that it may not call.
     """
-    return _checked(OmegaConf.create(_read_config(path)), path)
+    return _checked(OmegaConf.create(_read_config(path, asking)), path)
 
 
 def _checked(config: DictConfig, path: Path) -> Settings:
@@ -112,17 +116,18 @@ def _with_own_weights(config: DictConfig, path: Path) -> DictConfig:
     return own
 
 
-def _read_config(path: Path) -> dict[str, object]:
-    """The run's configuration."""
+def _read_config(path: Path, asking: Settings) -> dict[str, object]:
+    """The run's configuration, if it may be worked with."""
     if not path.is_dir():
         raise UserError(missing_path("run", path, "folder"))
     file = path / "config.yaml"
     if not (file.is_file() and (path / "attribution" / "scores.npz").is_file()):
         raise UserError(f"run: {path} holds no finished run; a run folder has config.yaml and attribution/scores.npz")
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"run: {file} cannot be read ({' '.join(str(error).split())})") from error
-    if not (isinstance(config, dict) and "studies" in (config.get("analysis") or {})):
+    config = read_stored(file, "run")
+    if not asking.trust:
+        check_links(path, "run")
+        check_stored(config, f"run: {file}", named=targets_of(asking.model_dump()))
+    analysis = config.get("analysis")
+    if not (isinstance(analysis, dict) and "studies" in analysis):
         raise UserError(f"run: {file} is of another version of faig_lab: it has no analysis.studies")
     return config

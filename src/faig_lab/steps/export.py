@@ -32,7 +32,7 @@ def export(settings: Settings) -> str:
         UserError: the run, its scores or a setting cannot be worked with.
     """
     wanted, folder = settings.export, Path(str(settings.run)).expanduser()
-    own = settings_of(folder)
+    own = settings_of(folder, settings)
     network = make_network(own)
     layout = make_layout(own)
     baseline, target = (load_weights(folder / "weights" / f"{n}.pt", network, "run") for n in ("baseline", "target"))

@@ -1,20 +1,37 @@
 """What a run keeps in the store until it is done, found again by whoever runs the same study: see docs/resume.md."""
 
+import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+import faig_lab
 from faig_lab.attribution import Kept
 from faig_lab.build import compute_device, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PairedImage, StudyData
-from faig_lab.training import fingerprint, numerics_version, state_fingerprint
+from faig_lab.training import fingerprint, state_fingerprint
 
-_ROOMS = ("data", "networks", "training", "attribution", "analysis")
+_PACKAGES = ("data", "networks", "training", "attribution", "analysis")
 _NO_MATTER = {
-    "": ("name", "task", "run", "resume", "export", "store", "traceback", "logger", "baseline", "target", "data"),
+    "": (
+        "name",
+        "task",
+        "run",
+        "resume",
+        "export",
+        "store",
+        "traceback",
+        "trust",
+        "logger",
+        "baseline",
+        "target",
+        "data",
+    ),
     "training": ("workers", "validate_every", "checkpoint_every"),
 }
 """Settings that change no number: where things go, and what counts by its weights or images instead."""
@@ -28,7 +45,7 @@ def kept_results(
     plain["training"] = {n: value for n, value in plain["training"].items() if n not in _NO_MATTER["training"]}
     determinants = {
         "settings": plain,
-        "code": numerics_version(_ROOMS),
+        "code": code_hash(),
         "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
         "weights": [state_fingerprint(baseline), state_fingerprint(target)],
         "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
@@ -37,6 +54,19 @@ def kept_results(
         "degradations": data.degradations,
     }
     return Kept(Path(settings.store) / f".study-{fingerprint(determinants)}.partial")
+
+
+@cache
+def code_hash() -> str:
+    """A hash of the code that attribution and analysis run through, and the version of torch.
+
+    Any edit changes it. That costs an interrupted run the minutes of its sums, never a training, and no run ever mixes
+    sums of two versions.
+    """
+    root = Path(faig_lab.__file__).parent
+    files = [path for package in _PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    content = {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return fingerprint({"torch": torch.__version__, **content})
 
 
 def _identity(image: PairedImage) -> list[Any]:

@@ -15,7 +15,7 @@ from faig_lab.build import determinants, make_loop, make_module, make_network, s
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.steps.provenance import describe_weights
-from faig_lab.training import Row, Trained, open_entry
+from faig_lab.training import Row, Trained, entries_of_other_versions, open_entry
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule
@@ -47,7 +47,8 @@ def train_once(
     """
     label = label or name
     needs = determinants(settings, name, data, start)
-    with open_entry(Path(settings.store), f"{type(make_network(settings)).__name__}-{name}", needs) as entry:
+    kind = f"{type(make_network(settings)).__name__}-{name}"
+    with open_entry(Path(settings.store), kind, needs) as entry:
         if entry.exists:
             log.info("%s: already trained, %s", label, entry.folder)
             trained = entry.load(make_network(settings))
@@ -55,6 +56,8 @@ def train_once(
                 for row in trained.history:
                     on_row(row)
             return trained
+        for folder in entries_of_other_versions(Path(settings.store), kind, needs):
+            _offer(folder, label, name)
         # Here, since Lightning takes over a second to import, and a network of the store needs none.
         from faig_lab.attribution.callback import AttributionCallback
         from faig_lab.training import fit
@@ -74,6 +77,18 @@ def train_once(
             checkpoint=entry.partial,
             snapshots=snapshots(settings, name),
         )
+
+
+def _offer(folder: Path, label: str, name: str) -> None:
+    """Tell the user of a trained network that another version of faig_lab left in the store."""
+    use = f"{name}.weights={folder / 'weights.pt'}" if label == name else "see The store in docs/run_folder.md"
+    log.warning(
+        "%s: %s is the same network, trained by another version of faig_lab, which may give other numbers. "
+        "It is trained again; to use the one that is there: %s",
+        label,
+        folder,
+        use,
+    )
 
 
 def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -> Rivals | None:

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 from faig_lab.networks import state_fingerprint
 from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import METRICS, as_image, bicubic, psnr, quality, restore
+from faig_lab.training.numerics import NUMERICS_VERSION
 from faig_lab.training.plan import Chosen, Loop, Retraining, Row, Schedule, Train, Trained, resolve_precision
 from faig_lab.training.store import (
     Entry,
+    adopt,
     content_fingerprint,
+    entries_of_other_versions,
     fingerprint,
     lock_of,
-    numerics_version,
     open_entry,
 )
 
 __all__ = [
     "METRICS",
+    "NUMERICS_VERSION",
     "Chosen",
     "Entry",
     "Freezing",
@@ -33,14 +36,15 @@ __all__ = [
     "Schedule",
     "Train",
     "Trained",
+    "adopt",
     "as_image",
     "bicubic",
     "content_fingerprint",
+    "entries_of_other_versions",
     "fingerprint",
     "fit",
     "fit_chosen",
     "lock_of",
-    "numerics_version",
     "open_entry",
     "psnr",
     "quality",

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from faig_lab.archives import read_tensors, reason
 from faig_lab.files import remove_leftovers, write_tensors
 
 log = logging.getLogger(__name__)
@@ -83,10 +84,9 @@ def saved_step(folder: Path) -> int | None:
     if not path.is_file():
         return None
     try:
-        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: Mapping[str, Any] = read_tensors(path)
         return int(content["global_step"])
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        log.warning("the checkpoint %s cannot be read (%s): the training starts again", path, reason)
+        log.warning("the checkpoint %s cannot be read (%s): the training starts again", path, reason(error))
         shutil.rmtree(folder, ignore_errors=True)
         return None

@@ -5,7 +5,6 @@ and renamed into place, so a reader never sees half of one; a lock keeps two run
 network at the same time. The lock belongs to the process: if that is killed, the lock is gone with it.
 """
 
-import ast
 import hashlib
 import json
 import logging
@@ -13,27 +12,30 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-import faig_lab
 from faig_lab import ranks
 from faig_lab.errors import UserError
-from faig_lab.files import write_json
-from faig_lab.networks import load_weights, read_states, save_weights, state_fingerprint, write_states
+from faig_lab.files import write_json, write_text
+from faig_lab.networks import (
+    load_weights,
+    read_states,
+    read_weights,
+    save_weights,
+    state_fingerprint,
+    write_states,
+)
 from faig_lab.training.plan import Trained
 
 log = logging.getLogger(__name__)
 
-NUMERICS = ("data", "networks", "training")
-"""The rooms whose code decides what weights come out of a training."""
-
+_VERSION_KEYS = ("numerics", "code")
+"""The determinants that stand for a version of faig_lab: a number; a hash of its code in entries from before."""
 
 CONTENT = "content"
 """The key of weights.yaml for `content_fingerprint`; entries from before it lack it."""
@@ -48,19 +50,6 @@ def fingerprint(determinants: Mapping[str, Any]) -> str:
     """Sixteen hex digits that stand for plain data, whatever the order of its keys."""
     text = json.dumps(determinants, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def numerics_version(rooms: tuple[str, ...] = NUMERICS) -> str:
-    """A fingerprint of the code that training (or what `rooms` do) runs through, without comments and docstrings."""
-    root = Path(faig_lab.__file__).parent
-    trees = {
-        str(path.relative_to(root)): ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
-        for room in rooms
-        for path in sorted((root / room).rglob("*.py"))
-        if path != Path(__file__)  # where weights are kept does not change them
-    }
-    return fingerprint({"torch": torch.__version__, **trees})
 
 
 class Entry:
@@ -85,7 +74,24 @@ class Entry:
         Raises:
             UserError: a file of the entry is damaged, be it by one bit.
         """
-        state = load_weights(self.folder / "weights.pt", network, key="store")
+        trained = self._checked(load_weights(self.folder / "weights.pt", network, key="store"))
+        if mark:
+            self._mark_used()
+        return trained
+
+    def read(self) -> Trained:
+        """As `load`, without a network to compare with, so that nothing has to be built, and without marking it used.
+
+        Raises:
+            UserError: a file of the entry is damaged, or weights are not finite.
+        """
+        state = read_weights(self.folder / "weights.pt", key="store")
+        if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
+            raise UserError(f"store: {self.folder} has values that are not finite; delete the folder")
+        return self._checked(state)
+
+    def _checked(self, state: dict[str, Tensor]) -> Trained:
+        """With the training record, if they are the weights that were written."""
         try:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
             recorded = self.description().get(CONTENT)
@@ -93,8 +99,6 @@ class Entry:
             raise UserError(f"store: {self.folder} is damaged ({error}); delete the folder") from error
         if recorded not in (None, content_fingerprint(state)):
             raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written); delete the folder")
-        if mark:
-            self._mark_used()
         return Trained(state, history, self._trajectory())
 
     def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
@@ -174,12 +178,56 @@ def _remove_leftovers(entry: Entry) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+def entries_of_other_versions(root: Path, name: str, determinants: Mapping[str, Any]) -> list[Path]:
+    """The entries of the same network, with the same training, that another version of faig_lab left in a store.
+
+    Args:
+        root: the store's folder.
+        name: the readable half of the folder's name.
+        determinants: everything that determines the weights, today.
+    """
+    wanted, version = _without_version(determinants), _version(determinants)
+    found = []
+    for folder in sorted(root.glob(f"{name}-*")):
+        with suppress(OSError, ValueError, yaml.YAMLError):
+            other = Entry(folder).description().get("determinants")
+            if isinstance(other, dict) and _without_version(other) == wanted and _version(other) != version:
+                found.append(folder)
+    return found
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    """The tree with every docstring removed, in place."""
-    for node in ast.walk(tree):
-        if isinstance(node, _Documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return tree
+def adopt(folder: Path, numerics_version: int) -> Path:
+    """Rename an entry of another version, so that a run which needs the network finds it; its new folder.
+
+    Do so only where you know that this version of faig_lab trains the same weights.
+
+    Args:
+        folder: the entry.
+        numerics_version: `NUMERICS_VERSION`.
+
+    Raises:
+        UserError: it is no entry with a record of what determined its weights, or there is such an entry already.
+    """
+    try:
+        description = Entry(folder).description()
+        recorded = dict(description["determinants"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"store: {folder} has no record of what determined its weights ({error})") from error
+    plain = {key: value for key, value in recorded.items() if key not in _VERSION_KEYS}
+    determinants = plain | {"numerics": numerics_version}
+    new = folder.with_name(f"{folder.name.rpartition('-')[0]}-{fingerprint(determinants)}")
+    with lock_of(new):
+        if new.exists():
+            raise UserError(f"store: {new} is there already")
+        text = yaml.safe_dump({**description, "determinants": determinants}, sort_keys=False, allow_unicode=True)
+        write_text(folder / "weights.yaml", text)
+        folder.rename(new)
+    return new
+
+
+def _without_version(determinants: Mapping[str, Any]) -> str:
+    return fingerprint({key: value for key, value in determinants.items() if key not in _VERSION_KEYS})
+
+
+def _version(determinants: Mapping[str, Any]) -> list[Any]:
+    return [determinants.get(key) for key in _VERSION_KEYS]

@@ -1,0 +1,185 @@
+"""What a run folder that somebody else made may call, and where it may lead: see docs/trust.md.
+
+A configuration names functions (`_target_`) that are called with arguments of its own, so it is code. What the user
+types, and what the configuration folders say that the user names, is the user's own code. What lies in a run folder or
+a sweep's folder is data: it may name what faig_lab ships in `conf/`, the losses of torch.nn and the optimizers of
+torch.optim, and nothing else. Nothing is imported to find out.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from faig_lab.config.composition import FOLDER
+from faig_lab.config.messages import show
+from faig_lab.errors import UserError
+
+_LARGEST = 100_000
+"""Values of a configuration: YAML's references make a small file as large as they like."""
+
+_SHIPPED = re.compile(r"^\s*(?:- )?_target_: *(faig_lab\.[\w.]+) *(?:#.*)?$", re.MULTILINE)
+_SERVER = re.compile(r"^base_url: *(\S+)", re.MULTILINE)
+_TORCH = re.compile(r"torch\.(nn|nn\.modules\.loss|optim)\.([A-Z]\w*)")
+_HARMLESS = re.compile(
+    r"hydra/launcher=(faig_lab_\w+|basic|joblib|submitit_local|submitit_slurm)|hydra\.(launcher|sweeper)\.[a-z_]+=\d+"
+)
+_NOT_LOOKED_INTO = (".hydra", "wandb")
+
+
+def read_stored(file: Path, key: str) -> dict[str, Any]:
+    """A configuration from a run folder as plain data.
+
+    Raises:
+        UserError: it cannot be read, is no configuration or is far too large; the message begins with `key`.
+    """
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{key}: {file} cannot be read ({type(error).__name__}: {_line(error)})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{key}: {file} is no configuration")
+    if sum(1 for _ in _walk(config)) >= _LARGEST:
+        raise UserError(f"{key}: {file} cannot be read (it has more than {_LARGEST:,} values)")
+    return config
+
+
+def targets_of(config: object) -> frozenset[str]:
+    """Every `_target_` of a configuration, at any depth."""
+    return frozenset(str(value["_target_"]) for _, value in _walk(config) if _is_node(value))
+
+
+def check_stored(config: Mapping[str, Any], place: str, named: frozenset[str] = frozenset()) -> None:
+    """Refuse a stored configuration that would call anything but what it may; nothing is imported.
+
+    Args:
+        config: plain data, of a file that may be a stranger's.
+        place: the file, with the key that led to it.
+        named: further targets that it may have, those that the user has named.
+
+    Raises:
+        UserError: it names another target, has an interpolation, which OmegaConf would resolve, or another server.
+    """
+    for key, value in _walk(config):
+        if isinstance(value, str) and "${" in value:
+            raise UserError(
+                f"{place}: {key}: {show(value)} is an interpolation, which would be resolved here; {ADVICE}"
+            )
+        if _is_node(value) and not (str(value["_target_"]) in named or may_call(value["_target_"])):
+            target = value["_target_"]
+            raise UserError(f"{place}: {_joined(key, '_target_')}: {show(target)} would be called as code; {ADVICE}")
+        if key.endswith("base_url") and value not in _servers():
+            raise UserError(f"{place}: {key}: {show(value)} is not the server that faig_lab names; {ADVICE}")
+
+
+ADVICE = "if you trust who made the folder, add trust=true"
+
+
+def may_call(target: object) -> bool:
+    """Whether a stored configuration may call it: shipped in `conf/`, a loss of torch.nn or an optimizer of torch."""
+    return isinstance(target, str) and (target in _shipped() or _is_of_torch(target))
+
+
+def check_links(folder: Path, key: str) -> None:
+    """Refuse a run folder with a link that leads outside: what is read would be another file, and so what is written.
+
+    Raises:
+        UserError: there is such a link; the message begins with `key`.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _NOT_LOOKED_INTO]
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise UserError(f"{key}: {path} is a link that leads out of the run folder; {ADVICE}")
+
+
+def check_recorded(settings: Sequence[str], place: str) -> None:
+    """Refuse recorded settings of a sweep that would call what they may not, or have Hydra read other folders.
+
+    Args:
+        settings: as on the command line, in the file of a sweep's folder that may be a stranger's.
+        place: the file, with the key that led to it.
+
+    Raises:
+        UserError: there is such a setting.
+    """
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        key = key.lstrip("+~").partition("@")[0]
+        of_hydra = key.startswith(("hydra.", "hydra/")) or key == "hydra"
+        names = re.findall(r"[^\W\d][\w.]*\.[\w.]+", value) if "_target_" in setting else []
+        if (
+            "${" in setting
+            or (of_hydra and not _HARMLESS.fullmatch(setting))
+            or ("/" in value and (FOLDER / key).is_dir())
+            or ("_target_" in setting and not (names and all(map(may_call, names))))
+            or (key.endswith("base_url") and value not in _servers())
+        ):
+            raise UserError(f"{place}: {setting} may call any code or lead to other files; {ADVICE}")
+
+
+def _is_node(value: object) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _walk(tree: object) -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key (keys of mappings are values too), and no more than there may be."""
+    waiting: list[tuple[str, Any]] = [("", tree)]
+    for _ in range(_LARGEST):
+        if not waiting:
+            return
+        key, value = waiting.pop()
+        yield key, value
+        if isinstance(value, Mapping):
+            waiting += [(_joined(key, name), inner) for name, inner in value.items()]
+            waiting += [(_joined(key, name), name) for name in value if isinstance(name, str) and "${" in name]
+        elif isinstance(value, list | tuple):
+            waiting += [(_joined(key, place), inner) for place, inner in enumerate(value)]
+
+
+def _joined(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    """What the files of `conf/` name."""
+    return frozenset(target for text in _texts() for target in _SHIPPED.findall(text))
+
+
+@cache
+def _servers() -> frozenset[str]:
+    return frozenset(server for text in _texts() for server in _SERVER.findall(text))
+
+
+@cache
+def _texts() -> tuple[str, ...]:
+    return tuple(path.read_text(encoding="utf-8") for path in sorted(FOLDER.rglob("*.yaml")))
+
+
+def _is_of_torch(target: str) -> bool:
+    found = _TORCH.fullmatch(target)
+    if found is None:
+        return False
+    import torch
+
+    place, name = found.groups()
+    if place == "optim":
+        chosen = vars(torch.optim).get(name)
+        return isinstance(chosen, type) and issubclass(chosen, torch.optim.Optimizer)
+    chosen = vars(torch.nn.modules.loss).get(name)
+    return (
+        isinstance(chosen, type)
+        and issubclass(chosen, torch.nn.Module)
+        and chosen.__module__ == "torch.nn.modules.loss"
+        and vars(torch.nn).get(name) is chosen
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
