@@ -47,6 +47,7 @@ from faig_lab.runs.folder import RunFolder, open_run
 from faig_lab.steps.existing import reopen
 from faig_lab.steps.export import export
 from faig_lab.steps.feasible import check_compiler, check_memory
+from faig_lab.steps.given import check_restores
 from faig_lab.steps.kept import kept_results
 from faig_lab.steps.progress import progress_bar
 from faig_lab.steps.provenance import describe_scores, describe_weights
@@ -176,6 +177,9 @@ class Study:
                 len(self.data.held_out),
             )
             check_compiler(self.settings)
+            for name, given in self.given.items():
+                weights = f"{name}.weights: {getattr(self.settings, name).weights}"
+                check_restores(make_network(self.settings), given.state, self.data.probe[0], weights)
             check_memory(self.settings, self.data)
 
     def baseline(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
 from faig_lab.networks.tied import evaluate, tied, under_every_name
 from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
+from faig_lab.networks.values import as_stored, objection
 from faig_lab.networks.weights import (
     EXPORTS,
     export_weights,
@@ -29,11 +30,13 @@ __all__ = [
     "TwoBranchSRResNet",
     "UnitAddress",
     "apply_patches",
+    "as_stored",
     "evaluate",
     "export_weights",
     "load_patch",
     "load_weights",
     "make_patch",
+    "objection",
     "patch_bytes",
     "read_states",
     "read_weights",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from faig_lab.archives import read_tensors, reason
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors
 
@@ -26,11 +26,11 @@ def read_states(path: Path, key: str) -> tuple[dict[str, Tensor], ...]:
         UserError: the file cannot be read, or holds something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
         states: dict[int, dict[str, Tensor]] = {}
         for place, value in content.items():
             number, name = place.split("/", 1)
             states.setdefault(int(number), {})[name] = value
         return tuple(states[k] for k in range(len(states)))
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
-        raise UserError(f"{key}: {path} cannot be read as states of a network ({type(error).__name__})") from error
+        raise UserError(f"{key}: {path} cannot be read as states of a network ({reason(error)})") from error
