@@ -58,6 +58,7 @@ from faig_lab.runs.folder import RunFolder, open_run
 from faig_lab.steps.existing import reopen
 from faig_lab.steps.export import export
 from faig_lab.steps.feasible import check_compiler, check_memory, check_network, check_sizes
+from faig_lab.steps.given import check_restores
 from faig_lab.steps.kept import kept_results
 from faig_lab.steps.planted import check_planted, save_planted
 from faig_lab.steps.progress import progress_bar
@@ -192,6 +193,9 @@ class Study:
             self._check_given()
             check_compiler(self.settings)
             check_network(self.settings, self.data)
+            for name, given in self.given.items():
+                weights = f"{name}.weights: {getattr(self.settings, name).weights}"
+                check_restores(make_network(self.settings), given.state, self.data.probe[0], weights)
             check_memory(self.settings, self.data)
 
     def _check_given(self) -> None:

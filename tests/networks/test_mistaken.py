@@ -35,7 +35,7 @@ def test_files(content: bytes, expected: str, tmp_path: Path) -> None:
 
 def test_folders(tmp_path: Path) -> None:
     network = SRResNet(features=4, blocks=1)
-    with pytest.raises(UserError, match="is a folder without weights files$"):
+    with pytest.raises(UserError, match=r"is a folder without weights files$"):
         load_weights(tmp_path, network)
     save_weights(tmp_path / "b.pt", network.state_dict(), {})
     (tmp_path / "a.ckpt").touch()

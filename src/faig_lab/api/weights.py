@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from faig_lab.analysis import interventions
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, export_weights
+from faig_lab.networks import FilterLayout, as_stored, export_weights, objection
 from faig_lab.networks import load_weights as read_weights
 from faig_lab.steps.provenance import versions
 
@@ -97,13 +97,15 @@ def state_of(weights: Weights, network: nn.Module, what: str) -> dict[str, Tenso
     for name, value in expected.items():
         if name not in given:
             raise UserError(f"{what}: {name} of this {kind} is missing")
+        fault = objection(given[name], value.dtype)
+        if fault is not None:
+            raise UserError(f"{what}: {name} {fault}")
         if given[name].shape != value.shape:
             shapes = [tuple(tensor.shape) for tensor in (given[name], value)]
             raise UserError(f"{what}: {name} is {shapes[0]}, but {shapes[1]} in this {kind}; check its scale and size")
-        if not torch.isfinite(given[name]).all():
-            raise UserError(f"{what}: {name} has values that are not finite")
     # Contiguous, since the memory format decides the last bits of a convolution.
-    return {n: given[n].detach().clone(memory_format=torch.contiguous_format) for n in expected}
+    own = {name: as_stored(given[name].detach(), value.dtype) for name, value in expected.items()}
+    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in own.items()}
 
 
 def _plain(weights: Weights) -> State:
@@ -116,6 +118,9 @@ def _fitting(target: Weights, baseline: Weights, layout: FilterLayout) -> tuple[
     states = [_plain(weights) for weights in (target, baseline)]
     for what, state in zip(("target", "baseline"), states, strict=True):
         for layer in layout.layers:
+            fault = objection(state[layer.name], torch.float64) if layer.name in state else None
+            if fault is not None:
+                raise UserError(f"{what}: {layer.name} {fault}")
             found = tuple(state[layer.name].shape) if layer.name in state else None
             if found != layer.shape:
                 raise UserError(f"{what}: {layer.name} is {found or 'missing'}, but {layer.shape} in the layout")

@@ -9,6 +9,7 @@ from faig_lab.networks.srresnet import SRResNet
 from faig_lab.networks.tied import evaluate, first_floating, tied, under_every_name
 from faig_lab.networks.trial import try_gradient, try_output
 from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
+from faig_lab.networks.values import as_stored, objection
 from faig_lab.networks.weights import (
     EXPORTS,
     export_weights,
@@ -30,12 +31,14 @@ __all__ = [
     "TwoBranchSRResNet",
     "UnitAddress",
     "apply_patches",
+    "as_stored",
     "evaluate",
     "export_weights",
     "first_floating",
     "load_patch",
     "load_weights",
     "make_patch",
+    "objection",
     "patch_bytes",
     "read_states",
     "read_weights",

@@ -14,7 +14,9 @@ def mistaken_for_weights(path: Path) -> str | None:
     """
     if path.is_dir():
         files = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".pt", ".pth", ".ckpt"))
-        return f"is a folder; name a file in it: {', '.join(files[:5])}" if files else "is a folder without weights files"
+        return (
+            f"is a folder; name a file in it: {', '.join(files[:5])}" if files else "is a folder without weights files"
+        )
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -26,6 +26,7 @@ from faig_lab.files import atomic_write
 from faig_lab.granularity import UNITS
 from faig_lab.networks.layer import Layer
 from faig_lab.networks.layout import FilterLayout
+from faig_lab.networks.values import objection
 from faig_lab.networks.weights import state_fingerprint
 
 State = Mapping[str, Tensor]
@@ -170,6 +171,11 @@ def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "pa
         raise UserError(f"{key}: {path} is for another baseline of this network ({patch.baseline})")
     if any(name not in baseline or value.shape != baseline[name].shape for name, value in patch.rest.items()):
         raise UserError(f"{key}: {path} is damaged: its biases are not those of this network")
+    given = {layer.name: values for layer, _, values in patch.by_layer()} | patch.rest
+    for name, value in given.items():
+        fault = objection(value, baseline[name].dtype)
+        if fault is not None:
+            raise UserError(f"{key}: {path}: {name} {fault}")
     return patch
 
 
@@ -181,8 +187,8 @@ def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:
     values = torch.from_numpy(content["values"])
     if filters.ndim != 1 or not (filters.diff() > 0).all() or (len(filters) and int(filters[-1]) >= len(layout)):
         raise ValueError("its indices are not ascending or not of its network")
-    if values.shape != (int(layout.weights_per_unit()[filters].sum()),) or not torch.isfinite(values).all():
-        raise ValueError("its values are too few, too many or not finite")
+    if values.shape != (int(layout.weights_per_unit()[filters].sum()),):
+        raise ValueError("its values are too few or too many")
     rest = {n.removeprefix("rest/"): torch.from_numpy(v) for n, v in content.items() if n.startswith("rest/")}
     return Patch(str(about["name"]), layout, str(about["baseline"]), filters, values, rest)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from faig_lab.archives import read_tensors
+from faig_lab.archives import read_tensors, reason
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors
 
@@ -33,4 +33,4 @@ def read_states(path: Path, key: str) -> tuple[dict[str, Tensor], ...]:
             states.setdefault(int(number), {})[name] = value
         return tuple(states[k] for k in range(len(states)))
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
-        raise UserError(f"{key}: {path} cannot be read as states of a network ({type(error).__name__})") from error
+        raise UserError(f"{key}: {path} cannot be read as states of a network ({reason(error)})") from error

@@ -14,7 +14,9 @@ from faig_lab.archives import read_tensors, reason
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors, write_text
 from faig_lab.networks.mistaken import mistaken_for_weights
+from faig_lab.networks.prefixes import own_names
 from faig_lab.networks.tied import tied
+from faig_lab.networks.values import as_stored, objection
 
 EMA_KEYS = ("params_ema", "params")
 """The authors' (BasicSR's) keys; the averaged weights come first, since they are what is attributed."""
@@ -84,7 +86,8 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
     """Read the weights of `network` from a file in any of the three formats.
 
     Read are: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which
-    holds the averaged weights), and the authors' dict with `params_ema` (preferred) or `params`.
+    holds the averaged weights), and the authors' dict with `params_ema` (preferred) or `params`. The prefixes
+    `network.`, `module.` and `_orig_mod.` are removed where the names do not fit with them.
 
     Args:
         path: the file.
@@ -92,18 +95,21 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
         key: the configuration key to name in errors.
 
     Returns:
-        Tensors on the CPU in the file's precision, in the order of the network's own state dict.
+        Tensors on the CPU in the file's precision (integers and truth values in the network's type), in the order of
+        the network's own state dict.
 
     Raises:
-        UserError: not a file, not weights, other names or shapes than the network's, or not finite.
+        UserError: not a file, damaged, not weights, other names, shapes or kinds of tensors than the network's, or not
+            finite in the network's precision.
     """
-    state = read_weights(path, key)
+    state, expected = read_weights(path, key), network.state_dict()
+    state = dict(zip(own_names(list(state), expected), state.values(), strict=True))
     _compare(state, network, path, key)
-    return {name: state[name] for name in network.state_dict()}
+    return {name: as_stored(state[name], value.dtype) for name, value in expected.items()}
 
 
 def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
-    """Read a weights file in any of the three formats as it is, for no network in particular.
+    """Read a weights file in any of the three formats as it is, names with it, for no network in particular.
 
     Raises:
         UserError: not a file, or not weights.
@@ -133,7 +139,7 @@ def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
             if isinstance(content.get(name), dict):
                 content = content[name]
                 break
-        state = {str(name).removeprefix("network.").removeprefix("module."): v for name, v in content.items()}
+        state = {str(name): value for name, value in content.items()}
         if state and all(isinstance(value, Tensor) for value in state.values()):
             return state
     raise UserError(
@@ -152,15 +158,16 @@ def _compare(state: Mapping[str, Tensor], network: nn.Module, path: Path, key: s
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(unknown)}"] * bool(unknown)
         raise UserError(f"{key}: {path} is not for this {what}: it {' and '.join(parts)}; see the network settings")
     for name, value in expected.items():
+        fault = objection(state[name], value.dtype)  # first, since a nested tensor has no shape
+        if fault is not None:
+            raise UserError(f"{key}: {path}: {name} {fault}")
         if state[name].shape != value.shape:
             raise UserError(
                 f"{key}: {path} is not for this {what}: {name} is {_shape(state[name])} in the file and "
                 f"{_shape(value)} in the network; check network.scale and the network's size"
             )
-        if not torch.isfinite(state[name]).all():
-            raise UserError(f"{key}: {path} has values that are not finite in {name}")
     for name, owner in tied(network).items():
-        if not torch.equal(state[name], state[owner]):
+        if state[name].dtype != state[owner].dtype or not torch.equal(state[name], state[owner]):
             raise UserError(f"{key}: {path} is not for this {what}: {name} and {owner} are one weight in the network")
 
 

@@ -24,6 +24,7 @@ from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_text
 from faig_lab.networks import (
     load_weights,
+    objection,
     read_states,
     read_weights,
     save_weights,
@@ -86,8 +87,10 @@ class Entry:
             UserError: a file of the entry is damaged, or weights are not finite.
         """
         state = read_weights(self.folder / "weights.pt", key="store")
-        if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
-            raise UserError(f"store: {self.folder} has values that are not finite; delete the folder")
+        for name, value in state.items():
+            fault = objection(value, value.dtype)
+            if fault is not None:
+                raise UserError(f"store: {self.folder}: {name} {fault}; delete the folder")
         return self._checked(state)
 
     def _checked(self, state: dict[str, Tensor]) -> Trained:

@@ -1,0 +1,292 @@
+"""Given weights: tensors of every kind, names with prefixes, flipped bits. What is read is right, the rest one line."""
+
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import faig_lab
+from faig_lab.archives import RefusedError, read_arrays, read_tensors
+from faig_lab.data import PairedImage
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout, SRResNet, load_patch, load_weights, make_patch, save_patch, write_states
+from faig_lab.networks.prefixes import own_names
+from faig_lab.networks.sequences import read_states
+from faig_lab.steps.given import check_restores
+from faig_lab.training.checkpoint import saved_step
+
+NAME = "conv_hr.bias"
+
+
+class Counting(nn.Module):
+    """A network with an integer and a truth value beside its weights, the integer first."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(3))
+        self.register_buffer("seen", torch.tensor([True, False]))
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+
+    def forward(self, x):
+        return nn.functional.pixel_shuffle(self.conv(x), 2)
+
+
+class Nested(nn.Module):
+    """A network with a part called as a wrapper calls its network."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.add_module(name, nn.Conv2d(3, 12, 3))
+        self.head = nn.Conv2d(12, 3, 3)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return SRResNet(features=4, blocks=1)
+
+
+def written(state, path):
+    torch.save(state, path)
+    return path
+
+
+def refusal(path, network):
+    with pytest.raises(UserError) as caught:
+        load_weights(path, network, "target.weights")
+    message = str(caught.value)
+    assert message.startswith(f"target.weights: {path}")
+    assert "\n" not in message
+    return message
+
+
+KINDS = {
+    "int64": (lambda v: v.long(), "is torch.int64; expected floating numbers of 16 to 64 bits, as torch.float32"),
+    "uint8": (lambda v: v.abs().byte(), "is torch.uint8; expected floating numbers"),
+    "bool": (lambda v: v > 0, "is torch.bool; expected floating numbers"),
+    "complex": (lambda v: v.to(torch.complex64), "is torch.complex64; expected floating numbers"),
+    "fp8": (lambda v: v.to(torch.float8_e4m3fn), "is torch.float8_e4m3fn; expected floating numbers"),
+    "sparse": (lambda v: v.to_sparse(), "is sparse (torch.sparse_coo); expected an ordinary tensor of torch.float32"),
+    "csr": (lambda v: v[None].to_sparse_csr(), "is sparse (torch.sparse_csr)"),
+    "quantised": (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), "is quantised (torch.qint8)"),
+    "meta": (lambda v: v.to("meta"), "is a meta tensor, which has a shape and no values"),
+    "jagged": (lambda v: torch.nested.nested_tensor([v, v], layout=torch.jagged), "is a nested tensor"),
+    "float64": (lambda v: torch.full_like(v, -1e300, dtype=torch.float64), "has values up to 1e+300, too large for"),
+    "not finite": (lambda v: torch.full_like(v, torch.nan), "has values that are not finite"),
+    "not finite, bfloat16": (lambda v: torch.full_like(v, torch.inf, dtype=torch.bfloat16), "has values that are not"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:torch.quantize_per_tensor", "ignore:TypedStorage")
+def test_tensors_of_other_kinds_are_refused_by_file_name_and_kind(kind, network, tmp_path):
+    change, words = KINDS[kind]
+    state = network.state_dict()
+    state[NAME] = change(state[NAME].detach())
+    message = refusal(written(state, tmp_path / "weights.pt"), network)
+    assert message.startswith(f"target.weights: {tmp_path / 'weights.pt'}: {NAME} {words}")
+
+
+@pytest.mark.parametrize("kind", ["int64", "sparse", "meta", "complex", "float64"])
+def test_the_library_refuses_them_in_states_too(kind, network):
+    change, words = KINDS[kind]
+    state = dict(network.state_dict())
+    state[NAME] = change(state[NAME].detach())
+    images = {"blur": (torch.rand(1, 3, 16, 16), torch.rand(1, 3, 32, 32))}
+    with pytest.raises(UserError) as caught:
+        faig_lab.attribute(network, network.state_dict(), state, images)
+    assert f"{NAME} {words}" in str(caught.value)
+    state = dict(network.state_dict())
+    state["conv_hr.weight"] = change(state["conv_hr.weight"].detach())
+    if kind != "float64":  # masking computes in the precision that it is given
+        with pytest.raises(UserError, match=r"target: conv_hr\.weight is "):
+            faig_lab.mask(state, network.state_dict(), FilterLayout.of(network), [0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_integers_keep_their_type_beside_weights_of_any_precision(dtype, tmp_path):
+    state = Counting().to(dtype).state_dict()
+    read = load_weights(written(state, tmp_path / "a.pt"), Counting())
+    assert [value.dtype for value in read.values()] == [torch.int64, torch.bool, dtype, dtype]
+    assert all(torch.equal(read[name], value) for name, value in state.items())
+
+
+def test_integers_convert_where_nothing_is_lost(tmp_path):
+    network = Counting()
+    state = network.state_dict()
+    narrow = state | {"steps": torch.tensor(3, dtype=torch.int32), "seen": torch.tensor([1, 0])}
+    read = load_weights(written(narrow, tmp_path / "a.pt"), network)
+    assert read["steps"].dtype == torch.int64
+    assert read["seen"].dtype == torch.bool
+    assert all(torch.equal(read[name], value) for name, value in state.items())
+    for name, value, words in (
+        ("seen", torch.tensor([2, 0]), "is torch.int64 with values that torch.bool cannot hold"),
+        ("steps", torch.tensor(3.0), "is torch.float32; expected torch.int64"),
+        ("steps", torch.tensor(3j), "is torch.complex64; expected torch.int64"),
+    ):
+        assert f": {name} {words}" in refusal(written(state | {name: value}, tmp_path / "b.pt"), network)
+
+
+def test_weights_that_are_finite_and_give_no_finite_output_are_refused(network):
+    lr = torch.rand(3, 16, 16)
+    image = PairedImage("boat", torch.rand(3, 32, 32), {"clean": lr, "blur": lr})
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    check_restores(network, state, image, "target.weights: a.pt")
+    large = {name: value * 1e38 for name, value in state.items()}
+    assert all(value.isfinite().all() for value in large.values())
+    with pytest.raises(UserError) as caught:
+        check_restores(network, large, image, "target.weights: a.pt")
+    assert str(caught.value).startswith(
+        "target.weights: a.pt: the network's output on the clean input of boat is not finite; the largest weight is"
+    )
+    # A few weights are enough, and they may be of any precision.
+    one = state | {NAME: torch.full((4,), 3e38, dtype=torch.float64), "conv_last.weight": torch.ones(3, 4, 3, 3)}
+    with pytest.raises(UserError, match=r"largest weight is 3e\+38"):
+        check_restores(network, one, image, "baseline.weights: b.pt")
+
+
+@pytest.mark.parametrize("part", ["network", "module", "_orig_mod"])
+@pytest.mark.parametrize("wrapper", ["", "network.", "module.", "_orig_mod.", "module._orig_mod.", "network.module."])
+def test_prefixes_are_removed_only_where_the_names_do_not_fit(part, wrapper, tmp_path):
+    network = Nested(part)
+    state = network.state_dict()
+    path = written({wrapper + name: value for name, value in state.items()}, tmp_path / "a.pt")
+    read = load_weights(path, network)
+    assert list(read) == list(state)
+    assert all(torch.equal(read[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("part", ["network", "module"])
+def test_such_a_network_is_saved_and_read_in_every_format(part, tmp_path):
+    network = Nested(part)
+    for name in ("a.pt", "a.pth"):
+        faig_lab.save_weights(tmp_path / name, network)
+        read = faig_lab.load_weights(tmp_path / name, network)
+        assert all(torch.equal(read[n], value) for n, value in network.state_dict().items())
+    lightning = {"state_dict": {f"network.{n}": value for n, value in network.state_dict().items()}, "epoch": 1}
+    assert list(load_weights(written(lightning, tmp_path / "a.ckpt"), network)) == list(network.state_dict())
+
+
+def test_compiled_parts_and_a_network_that_is_nothing_but_its_part(tmp_path):
+    network = Nested("body")
+    inner = {name.replace("body.", "body._orig_mod."): value for name, value in network.state_dict().items()}
+    assert list(load_weights(written(inner, tmp_path / "a.pt"), network)) == list(network.state_dict())
+    alone = nn.Sequential()
+    alone.add_module("network", nn.Conv2d(3, 3, 1))
+    for prefix in ("", "network.", "module."):
+        path = written({f"{prefix}network.{n}": v for n, v in alone.network.state_dict().items()}, tmp_path / "b.pt")
+        assert list(load_weights(path, alone)) == ["network.weight", "network.bias"]
+
+
+def test_names_are_never_merged_and_refusals_name_what_is_left():
+    assert own_names(["network.a", "a"], ["a"]) == ["network.a", "a"]
+    assert own_names(["network.x", "network.a"], ["a", "b"]) == ["x", "a"]
+    assert own_names(["module.x"], ["a"]) == ["x"]
+    assert own_names(["network.a", "network.b"], ["network.a", "c"]) == ["network.a", "network.b"]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt"])
+def test_a_flipped_bit_is_noticed_or_changes_nothing(suffix, tmp_path):
+    network = nn.Conv2d(3, 2, 1)
+    state = network.state_dict()
+    path = tmp_path / f"weights{suffix}"
+    forms = {".pt": state, ".pth": {"params": state, "params_ema": state}, ".ckpt": {"state_dict": state, "epoch": 1}}
+    content = bytearray(written(forms[suffix], path).read_bytes())
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in range(0, len(content), 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            read = load_weights(path, network)
+        except UserError:
+            refused += 1
+        else:
+            assert all(torch.equal(read[name], value) for name, value in state.items())
+    assert refused > 100
+
+
+def flip_in_data(path, values):
+    """One bit of the first of `values` where the file holds them."""
+    content = bytearray(path.read_bytes())
+    content[content.index(values.detach().numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_weight_is_said_to_be_damage(network, tmp_path):
+    path = written(network.state_dict(), tmp_path / "weights.pt")
+    flip_in_data(path, network.state_dict()[NAME])
+    assert np.all(torch.load(path, weights_only=True)[NAME].isfinite().numpy())  # torch itself does not notice
+    message = refusal(path, network)
+    assert "cannot be read as weights (it is damaged: the checksum of weights/data/" in message
+
+
+def test_files_without_checksums_are_read(network, tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = written(network.state_dict(), tmp_path / "weights.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(path) as archive:
+        assert not any(info.CRC for info in archive.infolist())
+    assert all(torch.equal(v, network.state_dict()[n]) for n, v in load_weights(path, network).items())
+
+
+def test_other_files_of_tensors_and_arrays_are_checked_too(network, tmp_path, caplog):
+    state = network.state_dict()
+    write_states(tmp_path / "path.pt", [state])
+    assert read_states(tmp_path / "path.pt", "run")[0].keys() == state.keys()
+    flip_in_data(tmp_path / "path.pt", state[NAME])
+    with pytest.raises(UserError, match=r"run: .*path.pt cannot be read as states of a network \(it is damaged: "):
+        read_states(tmp_path / "path.pt", "run")
+    (tmp_path / "partial").mkdir()
+    checkpoint = written({"global_step": 4, "state_dict": state}, tmp_path / "partial" / "training.ckpt")
+    assert saved_step(tmp_path / "partial") == 4
+    flip_in_data(checkpoint, state[NAME])
+    assert saved_step(tmp_path / "partial") is None
+    assert "it is damaged: the checksum of" in caplog.text
+    values = np.arange(40.0)
+    np.savez(tmp_path / "a.npz", values=values)
+    flip_in_data(tmp_path / "a.npz", torch.from_numpy(values[1:]))
+    with pytest.raises(RefusedError, match=r"it is damaged: .*values.npy"):
+        read_arrays((tmp_path / "a.npz").read_bytes())
+    with pytest.raises(RefusedError, match="it is damaged: "):
+        read_tensors(_encrypted(network, tmp_path / "flag.pt"))
+
+
+def _encrypted(network, path):
+    """A file whose first member says that it needs a password: a single bit."""
+    content = bytearray(written(network.state_dict(), path).read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v.long(), "is torch.int64; expected floating numbers"),
+        (lambda v: v > 0, "is torch.bool; expected floating numbers"),
+        (lambda v: v.to(torch.complex64), "is torch.complex64; expected floating numbers"),
+        (lambda v: v.double() + 1e300, "has values up to 1e+300, too large for torch.float32"),
+        (lambda v: v * torch.inf, "has values that are not finite"),
+    ],
+)
+@pytest.mark.parametrize("rest", [False, True])
+def test_patches_of_other_kinds_are_refused(change, words, rest, network, tmp_path):
+    baseline = {name: value.clone() for name, value in network.state_dict().items()}
+    target = {name: value + 1 for name, value in baseline.items()}
+    layout = FilterLayout.of(network)
+    patch = make_patch(target, baseline, layout, torch.arange(len(layout)), rest=rest)
+    if rest:
+        patch.rest[NAME] = change(patch.rest[NAME])
+    else:
+        object.__setattr__(patch, "values", change(patch.values))
+    save_patch(tmp_path / "a.npz", patch)
+    with pytest.raises(UserError) as caught:
+        load_patch(tmp_path / "a.npz", baseline, layout)
+    name = NAME if rest else layout.layers[0].name
+    assert str(caught.value).startswith(f"patch: {tmp_path / 'a.npz'}: {name} {words}")
