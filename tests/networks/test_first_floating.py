@@ -1,6 +1,7 @@
 """Buffers of whole numbers or truth values may come first in a state: nothing takes its precision from them."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import odd_networks as odd
@@ -17,7 +18,9 @@ from faig_lab.analysis.patches import idle_orders
 from faig_lab.analysis.rivals import Pair
 from faig_lab.analysis.sanity import randomised
 from faig_lab.attribution import Compute, attribute, quadrature
+from faig_lab.attribution.learned_mask import learned_mask
 from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
+from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise, Photograph
 from faig_lab.data.evaluation import paired_images
 from faig_lab.networks import SRResNet, first_floating
@@ -81,7 +84,13 @@ def test_masked_networks_restore_images(subject, autocast):
             assert output.unique().numel() > 100  # whole numbers would have left few values
 
 
-@pytest.mark.parametrize("method", [weight_change, weight_change_absolute, taylor, fisher])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(weight_change, weight_change_absolute, taylor, fisher, OneUnit("loss")),
+        partial(learned_mask, steps=2, crop=16, crops=1),
+    ],
+)
 def test_other_methods(subject, method):
     assert method(subject.problem).count_nonzero() > 100
 

@@ -32,6 +32,7 @@ from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.methods import Problem
 from faig_lab.data import CLEAN, PairedImage, sample_rng
+from faig_lab.networks import first_floating
 from faig_lab.training import fingerprint
 
 POOL = 64
@@ -128,7 +129,7 @@ class _Training:
     def run(self, k: int) -> tuple[Tensor, Tensor]:
         """Scores (F,) for a degradation and their cost (3,): passes, LR pixels, seconds; float64 on the CPU."""
         start, step, weights = time.perf_counter(), 0, 0.0
-        device = next(iter(self.problem.target.values())).device
+        device = first_floating(self.problem.target.values()).device
         logits = torch.zeros(len(self.problem.layout), device=device, dtype=torch.float64)
         scores = torch.zeros_like(logits)
         adam = torch.optim.Adam([logits], lr=self.rate)
@@ -204,7 +205,7 @@ class _Training:
         inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
         height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
         top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
-        like = next(iter(self.problem.target.values()))
+        like = first_floating(self.problem.target.values())
         lr = inputs[..., top : top + height, left : left + width].to(like)
         with torch.no_grad():
             ends = [

@@ -23,7 +23,7 @@ from faig_lab.attribution.scores import Contrast, others
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
 from faig_lab.granularity import UNITS
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, first_floating
 
 Measure = Literal["isolation", "loss"]
 """What is measured when a unit is back at the baseline's values."""
@@ -133,7 +133,7 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
 @torch.no_grad()
 def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
     """(F + 2, 4) of one input: loss, energy, along, moved; tile by tile."""
-    like = next(iter(problem.target.values()))
+    like = first_floating(problem.target.values())
     form = memory_format(like, problem.compute.autocast)
     baseline, target = in_format(problem.baseline, form), in_format(problem.target, form)
     # Buffers are no weights: they are the target's in the baseline as well.
