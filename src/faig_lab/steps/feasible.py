@@ -9,7 +9,7 @@ from faig_lab.config import Settings
 from faig_lab.data import StudyData
 from faig_lab.errors import UserError
 from faig_lab.networks import first_floating, try_gradient, try_output
-from faig_lab.training.metrics import SMALLEST_SIDE
+from faig_lab.training.metrics import SSIM_WINDOW
 
 _TRIED = 128
 """LR side of the part of a probe image that the network is tried on."""
@@ -61,7 +61,7 @@ def check_sizes(data: StudyData) -> None:
     for kind, images in (("held-out", data.held_out), ("probe", data.probe if data.train else ())):
         for image in images:
             height, width = image.hr.shape[-2:]
-            least = SMALLEST_SIDE + 2 * image.scale
+            least = SSIM_WINDOW + 2 * image.scale
             if min(height, width) < least:
                 raise UserError(
                     f"data: the {kind} image {image.name} has {width}×{height} HR pixels; SSIM needs at least "

@@ -23,11 +23,9 @@ _CPU_PIXELS = 2**17
 
 _GPU_PIXELS = 2**22
 """HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels, whatever the number of images."""
-SSIM_WINDOW = 11
-"""Pixels of the side of SSIM's window."""
 
-SMALLEST_SIDE = 6
-"""Pixels along a side, border left out, that SSIM needs: its window of 11 is reflected at the edges."""
+SSIM_WINDOW = 11
+"""Pixels of the side of SSIM's window; images must be as large, border left out."""
 
 METRICS = ("psnr", "psnr_y", "ssim")
 """What `quality` returns: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
