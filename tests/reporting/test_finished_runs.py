@@ -92,7 +92,7 @@ BREAKS = {
     "cannot be read (JSONDecodeError": lambda run: (run / "status.json").write_text("{"),
     "cannot be read (FileNotFoundError": lambda run: (run / "config.yaml").unlink(),
     "cannot be read (ScannerError": lambda run: (run / "config.yaml").write_text("a: b: c"),
-    "cannot be read (TypeError": lambda run: (run / "config.yaml").write_text("7"),
+    "is no configuration": lambda run: (run / "config.yaml").write_text("7"),
     "cannot be read (KeyError": lambda run: (run / "config.yaml").write_text("name: x"),
     "has no tables/specificity.csv": lambda run: (run / "tables" / "specificity.csv").unlink(),
     "is empty or of another version": lambda run: (run / "tables" / "specificity.csv").write_text("method,own\na,1\n"),
