@@ -169,7 +169,7 @@ def test_closed_output_is_no_traceback() -> None:
         ("data.hr_dir=.", "data.hr_dir: unknown key here; it belongs to data=paired"),
         ("data.lr_dirs.blur=.", "data.lr_dirs: unknown key here; it belongs to data=paired"),
         ("+data.train_dir=.", "data.train_dir: unknown key here; it belongs to data=folder"),
-        ("network.pass_image=1", "network.pass_image: unknown key here; it belongs to network=srcnn_style or network=src"),
+        ("network.pass_image=1", "network.pass_image: unknown key here; it belongs to network=srcnn_style or"),
         ("hydra/launcher=joblb", "did you mean joblib? (choices: basic, joblib, submitit_local, submitit_slurm)"),
         ("hydra/launcher=submitit_slrm", "did you mean submitit_slurm?"),
         ("hydra/launcher=slurm", "choices: basic, joblib, submitit_local, submitit_slurm"),

@@ -100,5 +100,4 @@ def test_the_page_shows_names_as_text(make_run, make_pictures):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "<b>&" not in page
     for name in NAMES:
-        print(name, page.count(str(escape(name))))
         assert str(escape(name)) in page

@@ -75,7 +75,8 @@ def test_what_an_export_does_not_need_may_be_gone(run, gone):
     cfg = compose(["network.features=4", "network.blocks=1", *gone])
     (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
     assert export("export.strengths.blur=0", "export.percent=10", "export.file=o.pt") == 0
-    assert same(load_weights(Path("o.pt"), run.network), mask(run.target, run.baseline, run.layout, run.set("blur", 10)))
+    expected = mask(run.target, run.baseline, run.layout, run.set("blur", 10))
+    assert same(load_weights(Path("o.pt"), run.network), expected)
 
 
 def test_a_run_and_a_file_with_any_name(run):
