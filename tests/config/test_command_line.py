@@ -1,9 +1,12 @@
 """The command line as a user meets it: both start forms, help, one-line errors, exit codes."""
 
+import logging
 import os
+import signal
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,7 +133,7 @@ def test_closed_output_is_no_traceback() -> None:
             "+degradation.parts.blur.sgima=3",
             "degradation.parts.blur.sgima: unknown key of GaussianBlur; did you",
         ),
-        ("network.widths=[1]", "network.widths: unknown key; network has: _target_, blocks, features, scale"),
+        ("network.depth=[1]", "network.depth: unknown key; network has: _target_, blocks, features, scale"),
         (
             "training.baseline={iteration: 3}",
             "training.baseline.iteration: unknown key; did you mean iterations?",
@@ -143,13 +146,104 @@ def test_closed_output_is_no_traceback() -> None:
         ("analysis.percents=[1,2", "analysis.percents=[1,2: not a setting; write key=value"),
         ("seed=-1", "seed: must be at least 0, not -1"),
         ("seed=1,2", "seed=1,2"),
-        ("--hepl", "unrecognized arguments: --hepl; --help shows what there is"),
+        ("--hepl", "--hepl: there is no such flag; did you mean --help?"),
+        ("--multirn", "--multirn: there is no such flag; did you mean --multirun?"),
+        ("--nothing-like-it", "--nothing-like-it: there is no such flag; --help shows what there is"),
+        ("--seed=1", "--seed: a setting has no dashes; write seed=1"),
+        ("--experiment=blur_noise", "--experiment: a setting has no dashes; write experiment=blur_noise"),
+        ("--atribution=ig", "--atribution: a setting has no dashes; write attribution=ig"),
+        ("--baseline.weights=x", "--baseline.weights: a setting has no dashes; write baseline.weights=x"),
+        ("+experiments=blur_noise", "experiments: unknown key; did you mean experiment?"),
+        ("experiments=blur_noise", "experiments: unknown key; did you mean experiment?"),
+        ("++experimnt=blur_noise", "experimnt: unknown key; did you mean experiment?"),
+        ("+attribution=ig", "attribution: a choice is there already; write attribution=ig without the +"),
+        ("++network=srresnet", "network: a choice is there already; write network=srresnet without the +"),
+        ("+trainer=cpu", "trainer: a choice is there already; write trainer=cpu without the +"),
+        ("attribution=[a,b]", "attribution: attribution=[a,b] is a list, and a run has one attribution; write -m attr"),
+        ("network=[srresnet,srcnn_style]", "write -m network=srresnet,srcnn_style for a run with each"),
+        ("data=[folder]", "data: data=[folder] is a list"),
+        ("attribution=FAIG", "attribution: there is no 'FAIG'; did you mean faig?"),
+        ("network=SRResNet", "network: there is no 'SRResNet'; did you mean srresnet?"),
+        ("SEED=1", "SEED: unknown key; did you mean seed?"),
+        ("data.train_dir=.", "data.train_dir: unknown key here; it belongs to data=folder"),
+        ("data.hr_dir=.", "data.hr_dir: unknown key here; it belongs to data=paired"),
+        ("data.lr_dirs.blur=.", "data.lr_dirs: unknown key here; it belongs to data=paired"),
+        ("+data.train_dir=.", "data.train_dir: unknown key here; it belongs to data=folder"),
+        ("network.pass_image=1", "network.pass_image: unknown key here; it belongs to network=srcnn_style or"),
+        ("hydra/launcher=joblb", "did you mean joblib? (choices: basic, joblib, submitit_local, submitit_slurm)"),
+        ("hydra/launcher=submitit_slrm", "did you mean submitit_slurm?"),
+        ("hydra/launcher=slurm", "choices: basic, joblib, submitit_local, submitit_slurm"),
+        ("target.weights=..", "target.weights: .. is a folder, not a file"),
         ("--cfg=jobb", "argument --cfg/-c: invalid choice: 'jobb'"),
         ("--config-dir=nowhere", "--config-dir: nowhere: no such folder"),
     ],
 )
 def test_refusals(argument: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert expected in refused(capsys, argument)
+
+
+def test_words_after_a_flag_that_is_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "write seed=1\n" in refused(capsys, "--seed", "1")
+    assert "write experiment=blur_noise\n" in refused(capsys, "--experiment", "blur_noise", "-m")
+    assert "write run=outputs/x\n" in refused(capsys, "--run", "outputs/x")
+    assert "write seed=...\n" in refused(capsys, "--seed", "network=srresnet")
+
+
+def test_choices_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "+network=srresnet", "network=srresnet_small")
+    assert line == "error: network: chosen 2 times (network=srresnet network=srresnet_small); leave one\n"
+    names = refused(capsys, "+nothing=1").split("the root has: ")[1].split(", ")
+    assert len(names) == len(set(names))
+
+
+def test_keys_of_a_network_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own" / "network").mkdir(parents=True)
+    (tmp_path / "own" / "network" / "mine.yaml").write_text(
+        "_target_: faig_lab.networks.SRCNNStyle\nwidht_of_all: 3\nscale: 2\n"
+    )
+    for form in (["--config-dir", "own"], ["--config-dir=own"], ["-cd", "own"]):
+        line = refused(capsys, *form, "network=mine", "network.width=3")
+        assert line == "error: network.width: unknown key; network has: _target_, scale, widht_of_all\n"
+        line = refused(capsys, *form, "network=mine", "network.width_of_all=3")
+        assert line == "error: network.width_of_all: unknown key; did you mean widht_of_all?\n"
+    line = refused(capsys, "--config-dir=own", "network.widht_of_all=3")
+    assert line == "error: network.widht_of_all: unknown key here; it belongs to network=mine\n"
+    assert "did you mean mine?" in refused(capsys, "--config-dir=own", "network=mien")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["name=a/b"],
+        ["name=../x"],
+        ["task=compare", "runs=nowhere"],
+        ["task=compare", "runs=nowhere", "name=deep"],
+        ["task=analyse", "run=nowhere"],
+        ["task=export", "run=nowhere", "export.file=x.pt", "export.strengths.blur=0"],
+        ["hydra.run.dir=deep/er/x", "seed=-1"],
+    ],
+)
+def test_a_refused_command_leaves_nothing(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "work").mkdir()
+    os.chdir(tmp_path / "work")
+    refused(capsys, *arguments)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["work"]
+    Path("deep").mkdir()
+    refused(capsys, *arguments)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["work", "work/deep"]
+
+
+def test_a_run_that_is_refused_late_leaves_no_folder(
+    pipeline: Callable[[Run], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(cfg: DictConfig, folder: Path) -> None:
+        raise UserError("data.x: broken")
+
+    pipeline(refuse)
+    assert refused(capsys, "hydra.run.dir=here/there", "seed=1") == "error: data.x: broken\n"
+    assert not (tmp_path / "here").exists()
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +281,7 @@ def test_errors_of_a_run(
     tmp_path: Path,
 ) -> None:
     def fail(cfg: DictConfig, folder: Path) -> None:
+        (folder / "config.yaml").touch()  # as a run does that begins
         raise error
 
     pipeline(fail)
@@ -219,7 +314,61 @@ def test_interruption(pipeline: Callable[[Run], None], capsys: pytest.CaptureFix
 
     pipeline(interrupt)
     assert main(["seed=1"]) == 130
-    assert "Traceback" not in capsys.readouterr().err
+    assert capsys.readouterr().err == "interrupted; nothing was begun; start the command again\n"
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "typed"),
+    [("here", "resume=here"), ("it's a=b", "'resume=it'\"'\"'s a=b'"), ("/absolute", None)],
+)
+def test_sigterm_says_how_to_go_on(
+    place: str, typed: str | None, pipeline: Callable[[Run], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(cfg: DictConfig, folder: Path) -> None:
+        (folder / "config.yaml").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    pipeline(end)
+    if typed is None:
+        (tmp_path / "work").mkdir()
+        os.chdir(tmp_path / "work")
+        place = str(tmp_path / "absolute")
+        typed = f"resume={place}"
+    assert main([f"hydra.run.dir={place}", "seed=1"]) == 143
+    assert capsys.readouterr().err == f"terminated; go on with: python -m faig_lab {typed}\n"
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")])
+def test_an_ended_sweep_says_how_to_go_on(
+    number: int, word: str, pipeline: Callable[[Run], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(cfg: DictConfig, folder: Path) -> None:
+        (folder / "config.yaml").touch()
+        os.kill(os.getpid(), number)
+
+    pipeline(end)
+    assert main(["-m", "seed=1,2", "hydra.sweep.dir=swept all"]) in (130, 143)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"{word}; go on with: python -m faig_lab 'sweep=swept all'"
+
+
+def test_warnings_say_that_they_are(pipeline: Callable[[Run], None], capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(cfg: DictConfig, folder: Path) -> None:
+        logging.getLogger("faig_lab.any").warning("a barrier")
+        logging.getLogger("another.package").warning("deprecated")
+        logging.getLogger("faig_lab.any").info("all is well")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("two\nlines", UserWarning, stacklevel=1)
+
+    pipeline(warn)
+    assert main(["hydra.run.dir=here", "seed=1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == ["warning: a barrier", "warning: deprecated", "all is well"]
+    assert lines[3].startswith("warning: two lines (UserWarning, test_command_line.py:")
+    assert len(lines) == 4
+    assert "WARNING" in Path("here/run.log").read_text()
 
 
 def test_multirun_goes_on_after_a_failed_job(

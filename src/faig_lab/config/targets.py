@@ -85,7 +85,7 @@ def _about(message: str, node: Mapping[str, Any], key: str) -> str:
 
 
 def _unknown_argument(target: Callable[..., Any], name: str, key: str, valid: Mapping[str, object]) -> str:
-    elsewhere = other_choices(f"{key}.{name}")
+    elsewhere = other_choices(f"{key}.{name}") if "." not in key else None
     if elsewhere:
         return elsewhere
     names = [other for other in valid if other != "self"]

@@ -8,24 +8,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-_there: set[Path] = set()
+_new: set[Path] = set()
 
 
 class FoldersBefore(Callback):
     """Hydra calls this before it makes the folder of a run; afterwards nobody knows which folders are new."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember which of the folders that the run lies in exist."""
-        _there.clear()
-        _there.update(folder for folder in Path(config.hydra.run.dir).absolute().parents if folder.exists())
+        """Remember which of the folders that the run will lie in do not exist yet."""
+        _new.clear()
+        _new.update(folder for folder in Path(config.hydra.run.dir).absolute().parents if not folder.exists())
 
 
 def discard(folder: Path) -> None:
-    """Remove the folder of a run that never started, if it holds only what Hydra put there; then the new ones above."""
+    """Remove the folder of a run that never started, if it holds only what Hydra put there; then those new above it."""
     ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
     if {entry.name for entry in folder.iterdir()} <= ours:
         shutil.rmtree(folder)
         for parent in folder.parents:
-            if not _there or parent in _there or any(parent.iterdir()):
-                break
-            parent.rmdir()
+            if parent in _new and parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
