@@ -24,7 +24,8 @@ TINY = [
     "training.validate_every=3",
     "attribution.points=2",
     "attribution.methods.random.draws=1",
-    "analysis.percents=[1]",
+    "analysis.percents=[5]",
+    "analysis.headline_percent=5",
 ]
 OWN = ["network._target_=named_network.Named"]
 
