@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from faig_lab.data.degradations import Degradation, sample_rng
-from faig_lab.data.images import Pixels, to_tensor
+from faig_lab.data.images import to_tensor
 from faig_lab.data.patches import cut
 from faig_lab.data.photographs import Photograph
+from faig_lab.data.samples import Pixels
 from faig_lab.data.study import PairedImage
 from faig_lab.errors import UserError
 

@@ -1,43 +1,44 @@
 """Images on disk: read to RGB at their own depth, listed by folder, written as PNG.
 
 Pillow decodes what has 8 bits; 16-bit colour, which Pillow cuts to 8, goes through imagecodecs (PNG) and
-tifffile (TIFF). Colour profiles are ignored, as in the field's benchmarks.
+tifffile (TIFF). Colour profiles are ignored, as in the field's benchmarks; so is broken metadata.
 """
 
 import difflib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import tifffile
 import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from faig_lab.archives import RATIO
+from faig_lab.data.metadata import ORIENTATION, orientation, whole, without_metadata
+from faig_lab.data.samples import Pixels, UnsupportedError, on_white, oriented, png_16, tiff_16, tiff_bits
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
-
-Pixels = NDArray[np.uint8 | np.uint16]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """What `list_images` takes for an image, in any case; the content decides how a file is read."""
 
+PIXEL_LIMIT = 500_000_000
+"""Pixels that a file may declare: more than any camera takes; 1.5 GB of memory in 8 bits."""
+
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ORIENTATION = 0x0112
 _LARGE = 1_000_000_000  # bytes of pixels that any file may decode to
 
 
-class _UnsupportedError(Exception):
-    """A sound file of a kind that is not read."""
+class _TooLargeError(Exception):
+    """A file that declares more pixels than are read."""
 
 
 def read_image(path: Path) -> Pixels:
@@ -50,7 +51,8 @@ def read_image(path: Path) -> Pixels:
         (H, W, 3), uint8 or, for 16-bit files, uint16.
 
     Raises:
-        UserError: the file is missing, damaged or of another kind, float, over 16 bits, or has many frames.
+        UserError: the file is missing, damaged or of another kind, float, over 16 bits, or has many frames
+            or more than PIXEL_LIMIT pixels.
     """
     try:
         data = path.read_bytes()
@@ -66,8 +68,10 @@ def decode_image(data: bytes, path: Path) -> Pixels:
     try:
         with _quiet_decoders():
             return _decode(data)
-    except _UnsupportedError as reason:
+    except UnsupportedError as reason:
         raise UserError(f"{path}: {reason}; convert it to an 8- or 16-bit RGB PNG") from None
+    except _TooLargeError as reason:
+        raise UserError(f"{path}: {reason}; cut it into smaller images") from None
     except UnidentifiedImageError:
         raise UserError(f"{path}: not a readable PNG, JPEG, BMP, TIFF or WebP image") from None
     except Exception as error:  # Decoders raise anything on damaged bytes.
@@ -126,16 +130,24 @@ def write_png(path: Path, image: Tensor) -> None:
 def _quiet_decoders() -> Iterator[None]:
     """Drop what decoders warn of and log: odd metadata is harmless, and damage is followed by an error."""
     loggers = [logging.getLogger(name) for name in ("tifffile", "PIL.TiffImagePlugin")]
-    before = [logger.disabled for logger in loggers]
+    before, limit = [logger.disabled for logger in loggers], Image.MAX_IMAGE_PIXELS
     try:
         for logger in loggers:
             logger.disabled = True
+        Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT counts
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        Image.MAX_IMAGE_PIXELS = limit
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled
+
+
+def declared_size(data: bytes) -> tuple[int, int]:
+    """Width and height of an image file by its header; damaged bytes raise anything."""
+    with _quiet_decoders(), Image.open(io.BytesIO(without_metadata(data)), formats=_FORMATS) as image:
+        return image.size
 
 
 def _decode(data: bytes) -> Pixels:
@@ -145,99 +157,64 @@ def _decode(data: bytes) -> Pixels:
             _check_frames(len(tiff.pages))
             page = tiff.pages[0]
             assert isinstance(page, tifffile.TiffPage)
-            if _tiff_bits(page) == 16:
+            _check_size(page.imagewidth, page.imagelength)
+            if tiff_bits(page) == 16:
+                _check_size(page.tilewidth, page.tilelength)
+                _check_size(page.size // 4)  # a photograph has up to four channels
                 _check_declared(6 * page.imagewidth * page.imagelength, data)
-                tag = page.tags.get(_ORIENTATION)
-                return _oriented(_tiff_16(page), int(tag.value) if tag else 1)
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                tag = page.tags.get(ORIENTATION)
+                return oriented(tiff_16(page), whole(tag.value) if tag else 1)
+        try:
+            return _by_pillow(data, data)
+        except (UnsupportedError, _TooLargeError):
+            raise
+        except Exception:  # It may be the metadata that Pillow cannot read.
+            bare = without_metadata(data)
+            return _by_pillow(bare, bare)
+    return _by_pillow(data, without_metadata(data))
+
+
+def _by_pillow(data: bytes, bare: bytes) -> Pixels:
+    """The oriented RGB pixels of a file whose pixels are in `bare`; a 16-bit PNG is decoded by imagecodecs."""
+    with Image.open(io.BytesIO(bare), formats=_FORMATS) as image:
+        _check_size(*image.size)
         # An MPO is a phone's JPEG with a preview or a second view after the photograph itself.
         _check_frames(1 if image.format == "MPO" else getattr(image, "n_frames", 1))
-        is_16_bit_png = image.format == "PNG" and data[24] == 16
+        is_16_bit_png = image.format == "PNG" and bare[24] == 16
         _check_declared((6 if is_16_bit_png else 3) * image.width * image.height, data)
-        pixels = _png_16(data, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
-        # After the decoding: where Pillow has applied the orientation itself, it has removed the tag.
-        return _oriented(pixels, image.getexif().get(_ORIENTATION, 1))
+        pixels = png_16(bare, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
+        if image.format == "TIFF":  # where Pillow has applied the orientation itself, it has removed the tag
+            return oriented(pixels, whole(image.getexif().get(ORIENTATION, 1)))
+        return oriented(pixels, orientation(data))
 
 
 def _eight_bits(image: Image.Image) -> Pixels:
     """Whatever Pillow holds in 8 bits, as RGB."""
     if image.mode not in _EIGHT_BIT_MODES:
-        raise _UnsupportedError(f"pixels of mode {image.mode} are not supported")
+        raise UnsupportedError(f"pixels of mode {image.mode} are not supported")
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
-        return _on_white(rgba[..., :3], rgba[..., 3:])
+        return on_white(rgba[..., :3], rgba[..., 3:])
     return np.asarray(image.convert("RGB"))
 
 
-def _png_16(data: bytes, transparent: int | tuple[int, ...] | None) -> Pixels:
-    """A 16-bit PNG; `transparent` is the colour that stands for full transparency, if there is one."""
-    samples = np.atleast_3d(imagecodecs.png_decode(data))
-    colour = samples[..., :3] if samples.shape[2] >= 3 else samples[..., :1].repeat(3, axis=2)
-    if samples.shape[2] in (2, 4):
-        return _on_white(colour, samples[..., -1:])
-    if transparent is not None:
-        seen = (colour != np.array(transparent, dtype=np.uint16)).any(axis=2, keepdims=True)
-        return np.where(seen, colour, np.uint16(65535))
-    return colour
-
-
-def _tiff_bits(page: tifffile.TiffPage) -> int:
-    """Bits per sample, 1 to 16; anything that cannot be brought to 8 or 16 without guessing is refused."""
-    bits, dtype = page.bitspersample, page.dtype
-    if dtype is None or dtype.kind not in "ub" or bits not in (1, 2, 4, 8, 16):
-        raise _UnsupportedError(f"{bits}-bit pixels of type {dtype} are not supported")
-    return bits
-
-
-def _tiff_16(page: tifffile.TiffPage) -> Pixels:
-    """A 16-bit grey or RGB TIFF page, with or without alpha."""
-    kind = tifffile.PHOTOMETRIC
-    expected = {kind.MINISBLACK: 1, kind.MINISWHITE: 1, kind.RGB: 3}
-    channels = expected.get(kind(page.photometric))
-    if channels is None:
-        raise _UnsupportedError(f"16-bit pixels of kind {kind(page.photometric).name} are not supported")
-    samples = page.asarray()
-    samples = np.moveaxis(samples, 0, 2) if page.axes == "SYX" else np.atleast_3d(samples)
-    if samples.ndim != 3 or samples.shape[2] < channels:
-        raise _UnsupportedError(f"an array of axes {page.axes} is not a photograph")
-    colour = samples[..., :channels].repeat(3 // channels, axis=2)
-    colour = ~colour if page.photometric == kind.MINISWHITE else colour
-    if not page.extrasamples or page.extrasamples[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:
-        return colour
-    associated = page.extrasamples[0] == tifffile.EXTRASAMPLE.ASSOCALPHA
-    return _on_white(colour, samples[..., channels : channels + 1], associated)
-
-
-def _on_white(colour: Pixels, alpha: Pixels, associated: bool = False) -> Pixels:
-    """Composite (H, W, 3) with (H, W, 1) alpha on white; `associated`: colour holds colour × alpha."""
-    largest = int(np.iinfo(colour.dtype).max)
-    wide_colour, wide_alpha = colour.astype(np.uint64), alpha.astype(np.uint64)
-    weighted = wide_colour * (largest if associated else wide_alpha)
-    composited = (weighted + largest * (largest - wide_alpha) + largest // 2) // largest
-    flattened: Pixels = np.minimum(composited, largest).astype(colour.dtype)
-    return flattened
-
-
-def _oriented(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply the EXIF orientation 1 … 8; other values mean nothing and are ignored."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+def _check_size(*sides: int) -> None:
+    """Refuse what is declared to be too large, before it is decoded."""
+    if math.prod(sides) > PIXEL_LIMIT:
+        raise _TooLargeError(
+            f"{'×'.join(map(str, sides))} pixels are declared, more than {PIXEL_LIMIT // 1_000_000} megapixels"
+        )
 
 
 def _check_frames(frames: int) -> None:
     if frames > 1:
-        raise _UnsupportedError(f"it has {frames} frames and a photograph has one")
+        raise UnsupportedError(f"it has {frames} frames and a photograph has one")
 
 
 def _check_declared(size: int, data: bytes) -> None:
     """Refuse a small file that claims to be a huge image, before it is decoded."""
     if size > max(_LARGE, RATIO * len(data)):
-        raise _UnsupportedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
+        raise UnsupportedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
 
 
 def _is_image(path: Path) -> bool:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from faig_lab.data.images import Pixels, decode_image
+from faig_lab.data.images import decode_image
+from faig_lab.data.samples import Pixels
 from faig_lab.errors import UserError
 
 Side = Literal["train", "probe", "held_out"]

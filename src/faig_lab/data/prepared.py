@@ -8,8 +8,8 @@ is there completely or not at all, a changed image gets a new one, and deleting 
 import contextlib
 import hashlib
 import logging
+import math
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ from typing import IO
 
 import numpy as np
 from filelock import FileLock, Timeout
-from PIL import Image
 
-from faig_lab.data.images import Pixels, decode_image
+from faig_lab.data.images import declared_size, decode_image
 from faig_lab.data.photographs import Photograph
+from faig_lab.data.samples import Pixels
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
 from faig_lab.machine import require_space
@@ -145,9 +145,7 @@ def _decode(image: Encoded, folder: Path) -> Path:
 def _decoded_size(image: Encoded) -> int:
     """Bytes of the decoded image, from its header; 0 for one that the decoding will have to judge."""
     try:
-        with warnings.catch_warnings(), image.open() as file:
-            warnings.simplefilter("ignore")
-            with Image.open(file) as header:
-                return 3 * header.width * header.height
+        with image.open() as file:
+            return 3 * math.prod(declared_size(file.read()))
     except Exception:  # Decoders raise anything on damaged bytes.
         return 0
