@@ -7,13 +7,19 @@ import pytest
 import torch
 
 from faig_lab.attribution import Problem, integrate, quadrature
-from faig_lab.attribution.ideas import isolation_integral, iterated_isolation, share_given_clean, share_per_change
+from faig_lab.attribution.ideas import (
+    isolation_integral,
+    isolation_share,
+    iterated_isolation,
+    share_given_clean,
+    share_per_change,
+)
 from faig_lab.attribution.methods import signed_share
 from faig_lab.data import PairedImage
 from faig_lab.networks import SRResNet
 
 KINDS = ("blur", "noise", "jpeg")
-IDEAS = [isolation_integral, iterated_isolation, share_given_clean, share_per_change]
+IDEAS = [isolation_integral, isolation_share, iterated_isolation, share_given_clean, share_per_change]
 
 
 def image(seed, kinds, size=(6, 5)):
@@ -64,7 +70,7 @@ def test_contract(method, kinds):
 @pytest.mark.parametrize("kinds", [("blur",), KINDS], ids=len)
 def test_the_parts_of_isolation_are_the_attributions_of_its_distances(kinds):
     problem = make(kinds)
-    scores = isolation_integral(problem)[0]
+    signed, absolute = isolation_integral(problem)[0], isolation_share(problem)[0]
     layout = problem.layout
 
     def parts(kind, end):
@@ -79,9 +85,11 @@ def test_the_parts_of_isolation_are_the_attributions_of_its_distances(kinds):
 
     for k, own in enumerate(kinds):
         rest = [kind for kind in kinds if kind != own]
-        expected = parts(own, "baseline") + parts("clean", "target")
-        expected = expected + sum(parts(kind, "target") for kind in rest) / max(len(rest), 1)
-        torch.testing.assert_close(scores[k], expected / energy(problem, own), rtol=1e-6, atol=1e-9)
+        back, unit = parts(own, "baseline"), energy(problem, own)
+        aside = [parts("clean", "target"), *(parts(kind, "target") / len(rest) for kind in rest)]
+        torch.testing.assert_close(signed[k], (back + sum(aside)) / unit, rtol=1e-6, atol=1e-9)
+        less = sum(part.abs() for part in aside)
+        torch.testing.assert_close(absolute[k], (back - less) / unit, rtol=1e-6, atol=1e-9)
 
 
 def test_the_parts_of_isolation_add_up_to_the_isolation_of_the_baseline():
@@ -94,9 +102,9 @@ def test_the_parts_of_isolation_add_up_to_the_isolation_of_the_baseline():
         assert value == pytest.approx(1 - (sum(rest) / 2 + energies["clean"]) / energies[own], abs=1e-3)
 
 
-def test_one_round_of_the_iterated_ranking_is_the_ranking_of_the_integral():
+def test_one_round_of_the_iterated_ranking_is_the_ranking_of_the_share():
     problem = make(("blur", "noise"), 4)
-    order = torch.argsort(isolation_integral(problem), descending=True, stable=True)
+    order = torch.argsort(isolation_share(problem), descending=True, stable=True)
     once = iterated_isolation(problem, rounds=1, percent=5)
     assert torch.equal(once.argsort(-1, descending=True), order)
 
@@ -104,7 +112,7 @@ def test_one_round_of_the_iterated_ranking_is_the_ranking_of_the_integral():
 def test_the_second_round_starts_from_the_masked_network():
     problem = make(("blur", "noise"), 4)
     count = len(problem.layout)
-    first, half = isolation_integral(problem)[0], round(count * 0.1 / 2)
+    first, half = isolation_share(problem)[0], round(count * 0.1 / 2)
     scores = iterated_isolation(problem, rounds=2, percent=10)[0]
     for k, own in enumerate(problem.degradations):
         ranked, order = scores[k].argsort(descending=True).tolist(), first[k].argsort(descending=True).tolist()
@@ -116,11 +124,13 @@ def test_the_second_round_starts_from_the_masked_network():
         again = torch.zeros(count, dtype=torch.float64)
         other = "noise" if own == "blur" else "blur"
         for kind, end in ((own, "baseline"), (other, "target"), ("clean", "target")):
+            part = torch.zeros(count, dtype=torch.float64)
             for x in problem.probe:
                 y = output(problem, getattr(problem, end), x.lr[kind])
                 ends = problem.baseline, masked
                 integral = integrate(problem.network, *ends, x.lr[kind][None], y, problem.rule)
-                again += problem.layout.gather(integral.attributions)
+                part += problem.layout.gather(integral.attributions)
+            again += part if end == "baseline" else -part.abs()
         again[order[:half]] = -torch.inf
         rest = again.argsort(descending=True).tolist()[: count - half]
         assert ranked[half:] == rest

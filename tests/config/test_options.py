@@ -65,7 +65,7 @@ def test_each_method_brings_the_common_ones(name: str) -> None:
             "learned_mask",
         }
     elif name == "ideas":
-        ideas = {"isolation_integral", "iterated_isolation", "share_given_clean", "share_per_change"}
+        ideas = {"isolation_integral", "isolation_share", "iterated_isolation", "share_given_clean", "share_per_change"}
         assert (attribution.name, set(attribution.methods)) == ("faig", common | ideas)
     else:
         assert attribution.name == name

@@ -35,6 +35,7 @@ _METHOD = {
     "signed_sum": "signed sum",
     "one_unit": "one-unit ablation",
     "isolation_integral": "integral of isolation",
+    "isolation_share": "isolation share",
     "iterated_isolation": "isolation, iterated",
     "share_given_clean": "share given clean",
     "share_per_change": "share per change",
