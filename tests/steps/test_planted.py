@@ -1,0 +1,105 @@
+"""What a planted target is known by: its place in the store, the true sets beside the scores, and its description."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from faig_lab.build import determinants, make_network, make_planted_sets, make_turns
+from faig_lab.config import check, compose
+from faig_lab.data import Photograph, StudyData
+from faig_lab.errors import UserError
+from faig_lab.networks import FilterLayout, save_weights
+from faig_lab.steps.planted import check_planted, save_planted
+from faig_lab.steps.provenance import describe_weights
+from faig_lab.training import Trained, fingerprint
+
+TINY = ["network.features=4", "network.blocks=1", "trainer=cpu", "training.target.iterations=6"]
+PLANTED = ["+experiment=planted", *TINY]
+PLANTED += [f"target.planted.{setting}" for setting in ("percent=5", "turn=2", "drift_steps=0")]
+
+
+def settings_of(*overrides):
+    return check(compose([*PLANTED, *overrides]))
+
+
+def key(settings, name):
+    """The fingerprint of a network in the store; the photographs are the same for all."""
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    data = StudyData.__new__(StudyData)
+    object.__setattr__(data, "train", (Photograph("a", "a", pixels, "a"),))
+    start = None if name == "baseline" else make_network(settings).state_dict()
+    return fingerprint(determinants(settings, name, data, start))
+
+
+def test_the_baseline_is_that_of_the_usual_study_and_the_target_is_not():
+    planted, usual = settings_of(), check(compose(["+experiment=blur_noise", *TINY]))
+    assert key(planted, "baseline") == key(usual, "baseline")
+    assert key(planted, "target") != key(usual, "target")
+
+
+@pytest.mark.parametrize("setting", ["percent=6", "turn=1", "rate=7", "drift=3", "drift_steps=2", "layers=[body.*]"])
+def test_every_setting_of_planting_makes_another_target(setting):
+    changed = settings_of(f"target.planted.{setting}")
+    assert key(changed, "target") != key(settings_of(), "target")
+    assert key(changed, "baseline") == key(settings_of(), "baseline")
+
+
+def test_what_does_not_plant_makes_no_other_target():
+    assert key(settings_of("attribution=taylor", "analysis.percents=[1]"), "target") == key(settings_of(), "target")
+
+
+def test_the_groups_are_the_sets_that_are_kept_beside_the_scores(tmp_path):
+    settings = settings_of("seed=3", "target.planted.rate=4", "target.planted.drift=2")
+    save_planted(settings, tmp_path)
+    sets = json.loads((tmp_path / "planted.json").read_text())
+    network = make_network(settings)
+    turns = make_turns(settings, network.state_dict())
+    layout = FilterLayout.of(network)
+    assert [(group.input, group.rate) for group in turns.groups] == [("blur", 4), ("noise", 4), ("clean", 2)]
+    for group in turns.groups[:2]:
+        masks = {name: group.chosen[name].expand_as(value) for name, value in network.named_parameters()}
+        assert torch.nonzero(layout.gather(masks)).flatten().tolist() == sets[group.input]
+    assert sets != {name: s.tolist() for name, s in make_planted_sets(settings_of("seed=4")).items()}
+
+
+def test_a_usual_target_has_no_sets(tmp_path):
+    usual = check(compose(TINY))
+    save_planted(usual, tmp_path)
+    assert make_planted_sets(usual) is None
+    assert make_turns(usual, make_network(usual).state_dict()) is None
+    assert not list(tmp_path.iterdir())
+    assert "planted" not in describe_weights(usual, "target", Trained({}, []))
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Weights of a planted target with their description."""
+    settings, path = settings_of(), tmp_path / "target.pt"
+    state = make_network(settings).state_dict()
+    save_weights(path, state, describe_weights(settings, "target", Trained(state, [])))
+    return path
+
+
+def test_given_weights_that_were_planted_so_are_taken(given):
+    assert yaml.safe_load(given.with_suffix(".yaml").read_text())["planted"]["percent"] == 5
+    check_planted(settings_of(f"target.weights={given}"))
+
+
+@pytest.mark.parametrize("change", ["seed=1", "target.planted.percent=6", "target.planted.layers=[body.*]"])
+def test_given_weights_that_were_planted_otherwise_are_refused(given, change):
+    with pytest.raises(UserError, match=r"^target\.planted: .*target\.yaml does not say that these weights were"):
+        check_planted(settings_of(f"target.weights={given}", change))
+
+
+@pytest.mark.parametrize("content", [None, "[]", "a: [", "\x00"])
+def test_given_weights_without_a_description_are_refused(given, content):
+    beside = given.with_suffix(".yaml")
+    beside.unlink()
+    if content is not None:
+        beside.write_text(content)
+    with pytest.raises(UserError, match=r"^target\.planted: "):
+        check_planted(settings_of(f"target.weights={given}"))
+    check_planted(check(compose([*TINY, f"target.weights={given}"])))  # as a usual target they are fine
