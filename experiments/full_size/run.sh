@@ -5,7 +5,7 @@ python -m faig_lab +experiment=blur_noise_paper data=folder data.train_dir=$DATA
   training.target.iterations=14000 training.target.restart_every=14000 training.target.learning_rate=4.0e-4 \
   logger=none hydra.run.dir=outputs/studies/full_size
 python -m faig_lab task=compare runs=outputs/studies/full_size hydra.run.dir=outputs/compared/full_size
-grep -E '^group,|,(psnr|completeness_gap|removed|specificity|specificity_low|specificity_high)/' \
+grep -E '^group,|,(psnr|completeness_gap|barrier|isolation|clean_change|removed|specificity)/' \
   outputs/compared/full_size/metrics.csv > experiments/full_size/results.csv
-cp outputs/studies/full_size/tables/comparison.csv outputs/studies/full_size/tables/comparison_paired.csv \
-  outputs/studies/full_size/figures/methods.png experiments/full_size
+cp outputs/studies/full_size/tables/isolation.csv outputs/studies/full_size/tables/isolation_methods.csv \
+  outputs/studies/full_size/figures/isolation.png experiments/full_size
