@@ -389,7 +389,13 @@ def test_a_run_of_another_version_without_a_setting(old, capsys):
     )
 
 
-@pytest.mark.parametrize("text", ["analysis: {percents: [1]}\n", "analysis:\n", "", "[1, 2]\n"])
+@pytest.mark.parametrize("text", ["", "[1, 2]\n"])
+def test_a_file_that_is_no_configuration(old, text, capsys):
+    (old / "config.yaml").write_text(text)
+    assert analysis_refusal(capsys, old) == f"run: {old / 'config.yaml'} is no configuration"
+
+
+@pytest.mark.parametrize("text", ["analysis: {percents: [1]}\n", "analysis:\n"])
 def test_a_run_from_before_there_were_studies(old, text, capsys):
     (old / "config.yaml").write_text(text)
     assert analysis_refusal(capsys, old) == (

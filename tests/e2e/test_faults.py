@@ -76,7 +76,7 @@ def test_images_too_small(capsys, tmp_path):
     folders = [f"data.{side}_dir={tmp_path / side}" for side in ("train", "probe", "test")]
     line = refused(capsys, tmp_path, "data=folder", *folders, "data.test_crop=null")
     assert line.startswith("error: data: the held-out image test")
-    assert line.endswith("has 8×40 HR pixels; SSIM needs at least 10×10 at scale 2")
+    assert line.endswith("has 8×40 HR pixels; SSIM needs at least 15×15 at scale 2")
 
 
 @pytest.mark.parametrize("name", ["IndexFirst", "MaskFirst", "WritesIntoInput"])

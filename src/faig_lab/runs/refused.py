@@ -1,5 +1,6 @@
 """A run that never started leaves no folder: neither its own nor those that were made for it above."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ class FoldersBefore(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember which of the folders that the run will lie in do not exist yet."""
         _new.clear()
-        _new.update(folder for folder in Path(config.hydra.run.dir).absolute().parents if not folder.exists())
+        # A name such as ../x makes folders that are no parents of the run's folder any more once `..` is worked out.
+        parents = (Path(os.path.normpath(folder)) for folder in Path(config.hydra.run.dir).absolute().parents)
+        _new.update(folder for folder in parents if not folder.exists())
 
 
 def discard(folder: Path) -> None:
@@ -25,6 +28,6 @@ def discard(folder: Path) -> None:
     ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
     if {entry.name for entry in folder.iterdir()} <= ours:
         shutil.rmtree(folder)
-        for parent in folder.parents:
-            if parent in _new and parent.is_dir() and not any(parent.iterdir()):
+        for parent in sorted(_new, key=lambda path: len(path.parts), reverse=True):
+            if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
