@@ -165,7 +165,7 @@ def test_runs_are_named_in_several_ways(sweep, runs, tmp_path):
             ["runs=outputs", "compare.reference=fiag"],
             "compare.reference: no run has the method fiag; did you mean faig?",
         ),
-        (["runs=3"], "runs: expected text or a list such as [1, 2], not 3"),
+        (["runs=3"], "runs: 3: no such folder"),
     ],
 )
 def test_refusals(sweep, arguments, expected, capsys):

@@ -54,14 +54,14 @@ def test_every_entry_is_read(store):
     assert sound.size > 5_000
     assert found["SRResNet-baseline-0"].runs == 0
     assert found[".SRResNet-target-3.partial"].state == PARTIAL
-    assert "is not what was written" in found["SRResNet-target-2"].state
+    assert "the checksum of" in found["SRResNet-target-2"].state
     assert [name for name, one in found.items() if one.damaged] == [".SRResNet-target-4.123", "SRResNet-target-2"]
 
 
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [
-        ("weights.pt", b"", "cannot be read as weights"),
+        ("weights.pt", b"", "is empty"),
         ("weights.yaml", b"a: b: c", "mapping values"),
         ("weights.yaml", b"seed: 1", "network"),
         ("history.json", b"{", "damaged"),

@@ -259,7 +259,7 @@ def test_a_damaged_entry_says_so(network, trained, tmp_path):
 
 
 def test_one_bit_of_difference_is_damage(network, trained, tmp_path):
-    """torch.load alone takes such a file for sound."""
+    """torch.load alone takes such files for sound: with a wrong checksum, and with a right one."""
     entry = Entry(tmp_path / "target-0")
     entry.publish(trained, {})
     weights = entry.folder / "weights.pt"
@@ -268,6 +268,9 @@ def test_one_bit_of_difference_is_damage(network, trained, tmp_path):
     weights.write_bytes(content)
     changed = torch.load(weights, weights_only=True)
     assert not torch.equal(changed["conv_hr.weight"], trained.state["conv_hr.weight"])
+    with pytest.raises(UserError, match=r"it is damaged: the checksum of \S+ is wrong"):
+        entry.load(network)
+    torch.save(changed, weights)
     with pytest.raises(UserError, match=r"is damaged \(weights\.pt is not what was written\); delete the folder"):
         entry.load(network)
 

@@ -46,7 +46,7 @@ def _kind(value: Tensor) -> str | None:
     """What a tensor is, if it is no ordinary tensor with one value per element; else None."""
     if value.is_nested:
         return "a nested tensor"
-    if value.is_meta:
+    if value.is_meta and type(value) in (Tensor, torch.nn.Parameter):  # a subclass may hold values of its own
         return "a meta tensor, which has a shape and no values"
     if value.is_quantized:
         return f"quantised ({value.dtype})"
