@@ -100,7 +100,10 @@ def test_a_finished_run_that_is_not_planted_is_refused(root, capsys):
         ([*PLANTED, "+target.planted.drfit=1"], "target.planted.drfit: unknown key; did you mean drift?"),
         ([*PLANTED, "attribution.granularity=layer"], "attribution.granularity: layer, but target.planted plants "),
         ([*PLANTED, "attribution.rank_other_parameters=true"], "attribution.rank_other_parameters: must be false"),
-        (["+experiment=blur_noise", "analysis=planted"], "analysis.studies.planted: the target is not planted; use "),
+        (
+            ["+experiment=blur_noise", "attribution=all", "analysis=planted"],
+            "analysis.studies.planted: the target is not planted; use ",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line_before_anything_starts(root, settings, said, capsys):
