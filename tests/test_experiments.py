@@ -15,7 +15,7 @@ from faig_lab.files import write_json
 from faig_lab.reporting.tables import write_table
 
 STUDIES = sorted(path.parent for path in (ROOT / "experiments").glob("*/run.sh"))
-LARGEST = 350_000  # bytes of a picture: a visitor loads all of them
+LARGEST = 150_000  # bytes of a picture: a visitor loads all of them
 
 study = pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 

@@ -4,7 +4,6 @@ On a path with a barrier the integral measures the barrier and not the function:
 reasons that no degradation has.
 """
 
-import logging
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +18,6 @@ from faig_lab.training.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5
 """Barriers above this many dB are warned about. Pairs where the target was trained from the baseline have 0."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
