@@ -1,10 +1,12 @@
 """A figure over the seeds of a study, and its numbers beside it.
 
 python experiments/figures.py modulation outputs/studies/analyses experiments/modulation
+python experiments/figures.py shrink outputs/compared/blur_noise/isolation.png experiments/blur_noise
 
 Reads one table of every finished run below the first folder; writes <figure>.png (the mean, and each seed) and
 <figure>.csv (mean, 95 % t-interval over the seeds, value of each seed) into the second. Rows of dots show the interval
-as a bar, cut to the axis; lines show each seed, since bands of several lines would cover each other.
+as a bar, cut to the axis; lines show each seed, since bands of several lines would cover each other. The second command
+copies a picture into a folder, with 64 colours, since git keeps every version of it.
 """
 
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from faig_lab.reporting import finished_runs
 from faig_lab.reporting.comparison import estimate
@@ -271,5 +274,11 @@ def main(name: str, folder: str, into: str) -> None:
         figure.savefig(Path(into) / f"{name}.png", dpi=150, metadata={"Software": None})
 
 
+def shrink(picture: str, into: str) -> None:
+    """Copy a picture into a folder, with 64 colours."""
+    with Image.open(picture) as opened:
+        opened.convert("RGB").quantize(64).save(Path(into) / Path(picture).name, optimize=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    shrink(*sys.argv[2:]) if sys.argv[1] == "shrink" else main(*sys.argv[1:])

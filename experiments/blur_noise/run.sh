@@ -8,6 +8,5 @@ grep -E '^group,|,(psnr|completeness_gap|barrier|isolation|clean_change|removed|
 cp outputs/compared/blur_noise/means.csv outputs/compared/blur_noise/differences.csv \
   outputs/compared/blur_noise/distances.csv outputs/compared/blur_noise/gains.csv \
   experiments/blur_noise
-python -c "from PIL import Image; Image.open('outputs/compared/blur_noise/isolation.png').convert('RGB').quantize(64).save(
-  'experiments/blur_noise/isolation.png', optimize=True)"
+python experiments/figures.py shrink outputs/compared/blur_noise/isolation.png experiments/blur_noise
 python experiments/figures.py depth outputs/studies/blur_noise experiments/blur_noise
