@@ -74,7 +74,8 @@ def _functions(name: str) -> str:
 
 PLOTS = {
     "modulation": Plot(
-        "modulation", "modulated", "degradation", "strength", ("removed", "psnr"), "λ", height="removed share",
+        "modulation", "modulated", "degradation", "strength", ("back", "psnr"), "λ",
+        height="way back to the baseline's output",
         title=_functions,
     ),
     "boundary": Plot(
@@ -97,7 +98,9 @@ PLOTS = {
         "stability", "method", "degradation", "kind", ("jaccard", "spearman"), "Jaccard index of the top 1 %",
         title=method_label, span=(0, 1.02),
     ),
-    "sanity": Plot("sanity", "method", "", "check", ("specificity", "overlap"), "specificity", title=method_label),
+    "sanity": Plot(
+        "sanity", "method", "", "check", ("isolation", "overlap", "specificity"), "isolation", title=method_label
+    ),
     "curves": Plot(
         "curves", "curve", "method", "percent", ("restored",), "filters, %", where=_single, log=True,
         height="restored share, mean of both",

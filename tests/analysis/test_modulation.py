@@ -87,11 +87,15 @@ def test_the_sweep(degradations):
     rows = found.tables["modulation"]
     names = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
     assert list(dict.fromkeys(row["modulated"] for row in rows)) == names
-    assert len(rows) == len(names) * 3 * len(degradations)
+    assert len(rows) == len(names) * 3 * (len(degradations) + 1)  # clean input, too
     for row in rows:
         _, target, _ = subject.judge.bounds(row["degradation"])
         if row["strength"] == 1:
             assert row["psnr"] == target
+            assert row["back"] == 0
+        if row["degradation"] == "clean":
+            assert row["removed"] is None
+        elif row["strength"] == 1:
             assert row["removed"] == 0
         assert row["filters"] <= len(subject.attribution.layout) * 0.1 * len(degradations)
     assert {e.degradation for e in found.examples} == set(degradations)
@@ -116,4 +120,5 @@ def test_all_filters_at_zero_are_the_baseline_but_for_its_biases():
     rows = modulation(subject, strengths=[0], percent=100).tables["modulation"]
     for row in rows:
         assert row["psnr"] == subject.judge.bounds(row["degradation"])[0]
-        assert row["removed"] == 1
+        assert row["back"] == pytest.approx(1)
+        assert row["removed"] == (None if row["degradation"] == "clean" else 1)

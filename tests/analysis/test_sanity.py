@@ -8,7 +8,10 @@ import torch
 from analysis_case import METHODS, image, subject_of
 
 from faig_lab.analysis import sanity
+from faig_lab.analysis.curve_tables import Resampling
 from faig_lab.analysis.curves import layer_matched
+from faig_lab.analysis.isolation import Isolation
+from faig_lab.analysis.masking import masking
 from faig_lab.analysis.sanity import chance_in_layers, overlap, randomised, swapped
 from faig_lab.attribution import attribute, discovered
 from faig_lab.data import sample_rng
@@ -88,6 +91,16 @@ def test_every_check_of_every_method_is_there(rows):
     for row in rows:
         assert row["specificity"] == row["own"] - row["other"]
         assert row["chance"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_isolation_is_that_of_the_masking_study():
+    subject = subject_of()
+    percents = (subject.headline,)
+    masked = masking(subject.judge, subject.attribution, percents)
+    known = Isolation(masked, len(subject.attribution.layout), Resampling(0, 2)).sets()
+    for row in only(sanity(subject, draws=1).tables["sanity"], check="original"):
+        (same,) = only(known, method=row["method"], masked=row["degradation"])
+        assert row["isolation"] == pytest.approx(same["isolation"], abs=1e-9)
 
 
 def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(rows):

@@ -21,13 +21,14 @@ def write(
     kept: float = 1.0,
     swapped: float | None = -0.6,
     spearman: float = 0.1,
+    measure: str = "isolation",
 ) -> RunFiles:
     checks = [("original", 0, 1.0, before), ("randomised", 0, overlap, after), ("randomised", 1, overlap, after)]
     if swapped is not None:
         checks.append(("swapped", 0, kept, swapped))
     rows = [
         {"check": check, "draw": draw, "method": "faig", "degradation": name, "spearman": spearman, "overlap": shared}
-        | {"chance": 0.01, "chance_in_layers": 0.02, "own": 0.5, "other": 0.1, "specificity": number}
+        | {"chance": 0.01, "chance_in_layers": 0.02, "own": 0.5, "other": 0.1, "specificity": 0.4, measure: number}
         for check, draw, shared, number in checks
         for name in ("blur", "noise")
     ]
@@ -39,7 +40,7 @@ def test_both_checks_are_told_in_numbers(make_run: MakeRun) -> None:
     randomised, swapped = SECTION.sentences(write(make_run()))
     assert "keep 3 % of their filters (chance: 1 %; with the layers given: 2 %)" in randomised
     assert "the rank correlation of all filters is 0.10" in randomised
-    assert randomised.endswith("Masking them has a specificity of 0.02 instead of 0.60.")
+    assert randomised.endswith("Masked, they have an isolation of 0.02 instead of 0.60.")
     assert "each label gets 100 % of the filters" in swapped
     assert swapped.endswith("from 0.60 to −0.60.")
 
@@ -48,6 +49,16 @@ def test_both_checks_are_told_in_numbers(make_run: MakeRun) -> None:
 def test_no_verdict_is_computed(make_run: MakeRun, changes: dict[str, float]) -> None:
     text = " ".join(SECTION.sentences(write(make_run(), **changes)))
     assert not any(word in text for word in ("pass", "fail", "although"))
+
+
+def test_an_earlier_run_is_told_by_specificity(make_run: MakeRun) -> None:
+    files = write(make_run(), measure="specificity")
+    randomised, swapped = SECTION.sentences(files)
+    assert randomised.endswith("Masked, they have a specificity of 0.02 instead of 0.60.")
+    assert "specificity by label goes from 0.60" in swapped
+    table = SECTION.table(files)
+    assert table is not None
+    assert table.head[-2:] == ["others", "specificity"]
 
 
 def test_without_labels_to_exchange(make_run: MakeRun) -> None:
@@ -70,4 +81,4 @@ def test_figure_table_and_page(make_run: MakeRun) -> None:
     assert {len(row) for row in table.rows} == {len(table.head)}
     page = write_report(run).read_text()
     assert 'id="sanity"' in page
-    assert "Masking them has a specificity of 0.02 instead of 0.60." in page
+    assert "Masked, they have an isolation of 0.02 instead of 0.60." in page

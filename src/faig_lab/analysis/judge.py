@@ -1,17 +1,19 @@
 """Held-out images between two networks: what a masked network makes of them, in PSNR and in squared distances."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.interventions import State, removed_share
 from faig_lab.analysis.output_difference import gradient_map, map_difference
-from faig_lab.attribution.isolation import EditSums, edit_sums
-from faig_lab.data import PairedImage
+from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
+from faig_lab.data import CLEAN, PairedImage
 from faig_lab.training import as_image, psnr, restore
 
 
@@ -143,6 +145,10 @@ class Judge:
         raw = self._raw(state, name)
         return Judgement(self.psnrs([as_image(output) for output in raw]), None, None, self.edit(raw, name))
 
+    def effects(self, state: State) -> dict[str, Judgement]:
+        """What an intervention does with every input that is not mixed."""
+        return {name: self.effect(state, name) for name in self.inputs if "+" not in name}
+
     def edit(self, outputs: Sequence[Tensor], name: str) -> EditSums[Tensor]:
         """(images,) sums of the edit that outputs of an intervention, not rounded, are of those of the target."""
         ends = self.ends(name)
@@ -163,6 +169,25 @@ class Judge:
         ends, psnrs = self.ends(degradation), self.psnrs(masked)
         removed = removed_share(mean(ends.target), mean(psnrs), mean(ends.baseline))
         return Judgement(psnrs, removed, float(torch.cat(differences).mean()), self.edit(raw, degradation))
+
+
+def pooled(effect: Judgement) -> EditSums[Floats]:
+    """The sums of an intervention over all held-out images; NaN for an energy of 0, which divides nothing."""
+    energy, along, moved = (values.double().sum().numpy() for values in effect.sums)
+    return EditSums(np.where(energy > 0, energy, np.nan), along, moved)
+
+
+def isolation_of(effects: Mapping[str, Judgement], masked: str) -> float | None:
+    """Isolation of a masked network, pooled over the held-out images (method.md §9); None where it is not defined.
+
+    Args:
+        effects: what masking does, by input: the degradations, and clean input where there is any.
+        masked: the degradation whose filters are masked.
+    """
+    sums = {name: pooled(effect) for name, effect in effects.items()}
+    others = [of for name, of in sums.items() if name not in (masked, CLEAN)]
+    found = isolation(sums[masked], others, sums.get(CLEAN))
+    return None if np.isnan(found) else float(found)
 
 
 def mean(psnrs: Tensor) -> float:

@@ -12,7 +12,9 @@ from faig_lab.analysis.interventions import modulate, removed_share
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import discovered
-from faig_lab.training import psnr
+from faig_lab.attribution.isolation import EditSums, back
+from faig_lab.data import CLEAN
+from faig_lab.training import as_image, psnr
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -40,8 +42,9 @@ def modulation(
             colour photograph.
 
     Returns:
-        Table `modulation`: method, percent, filters, modulated, strength, degradation, psnr, removed; metrics
-        `best_strength/<modulated>/<degradation>`; one example per degradation, `restored` by `<modulated>/<λ>`.
+        Table `modulation`: method, percent, filters, modulated, strength, degradation (also "clean"), psnr, removed,
+        back (0 = the target's output, 1 = the baseline's); metrics `best_strength/<modulated>/<degradation>`; one
+        example per degradation, `restored` by `<modulated>/<λ>`.
     """
     chosen, q = method or subject.method, percent or subject.headline
     sets = discovered_sets(subject, chosen, q)
@@ -53,8 +56,8 @@ def modulation(
                 what: TableRow = {"method": chosen, "percent": q, "filters": len(filters), "modulated": name}
                 for degradation, outputs in _restored(subject, filters, strength):
                     rows.append(what | {"strength": float(strength)} | _judged(subject, degradation, outputs))
-                    if strength in pictured:
-                        kept[name, strength, degradation] = outputs
+                    if strength in pictured and degradation != CLEAN:
+                        kept[name, strength, degradation] = [as_image(output) for output in outputs]
                 advance(f"{name}, λ = {strength:g}")
     return Findings({"modulation": rows}, _best_strengths(rows), _examples(subject, kept, image))
 
@@ -68,24 +71,31 @@ def discovered_sets(subject: Subject, method: str, percent: float) -> dict[str, 
 
 
 def _restored(subject: Subject, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
-    """Every degradation, and the held-out images that the modulated network restores from it."""
+    """Every degradation and clean input, and what the modulated network makes of the held-out images, not rounded."""
     state = modulate(subject.target, subject.baseline, subject.attribution.layout, filters, strength)
-    for degradation in subject.attribution.degradations:
+    judge, clean = subject.judge, [name for name in subject.judge.inputs if name == CLEAN]
+    for name in (*subject.attribution.degradations, *clean):
         known = strength == 1  # then it is the target, whatever the filters are
-        judge = subject.judge
-        yield degradation, judge.ends(degradation).outputs if known else judge.outputs(state, degradation)
+        yield name, judge.ends(name).target_outputs if known else judge.restore(state, name)
 
 
-def _judged(subject: Subject, degradation: str, outputs: Sequence[Tensor]) -> TableRow:
-    baseline, target, _ = subject.judge.bounds(degradation)
-    value = subject.judge.psnr(outputs)
-    return {"degradation": degradation, "psnr": value, "removed": removed_share(target, value, baseline)}
+def _judged(subject: Subject, name: str, outputs: Sequence[Tensor]) -> TableRow:
+    """PSNR, removed share (None on clean input, where nothing is to be removed), and the way back to the baseline."""
+    baseline, target, _ = subject.judge.bounds(name)
+    value = subject.judge.psnr([as_image(output) for output in outputs])
+    sums = EditSums(*(values.sum() for values in subject.judge.edit(outputs, name)))
+    return {
+        "degradation": name,
+        "psnr": value,
+        "removed": None if name == CLEAN else removed_share(target, value, baseline),
+        "back": float(back(sums)) if sums.energy > 0 else None,
+    }
 
 
 def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
     """The λ with the highest PSNR; the first of equal ones."""
     best: dict[str, TableRow] = {}
-    for row in rows:
+    for row in (row for row in rows if row["degradation"] != CLEAN):
         key = f"best_strength/{row['modulated']}/{row['degradation']}"
         if key not in best or float(str(row["psnr"])) > float(str(best[key]["psnr"])):
             best[key] = row

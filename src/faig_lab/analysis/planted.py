@@ -3,20 +3,18 @@
 import logging
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.curve_tables import number
 from faig_lab.analysis.headline import means
-from faig_lab.analysis.interventions import State, mask
+from faig_lab.analysis.interventions import mask
+from faig_lab.analysis.judge import isolation_of, pooled
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import Attribution
-from faig_lab.attribution.isolation import EditSums, back, isolation, off, side
+from faig_lab.attribution.isolation import back, off, side
 from faig_lab.attribution.planted import average_precision, changes, recall_at_count
-from faig_lab.data import CLEAN
 
 log = logging.getLogger(__name__)
 
@@ -78,20 +76,14 @@ def _edits(subject: Subject, true: Mapping[str, Tensor]) -> list[TableRow]:
     rows: list[TableRow] = []
     for masked, filters in true.items():
         state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
-        sums = {name: _sums(subject, state, name) for name in (*true, CLEAN)}
-        own, others = sums[masked], [sums[name] for name in true if name != masked]
-        whole = number(isolation(own, others, sums[CLEAN]))
+        effects = subject.judge.effects(state)
+        sums = {name: pooled(effect) for name, effect in effects.items()}
+        whole = isolation_of(effects, masked)
         for name, of in sums.items():
-            moved = None if name == masked else number(side(of, own))
+            moved = None if name == masked else number(side(of, sums[masked]))
             parts = {"back": number(back(of)), "off": number(off(of)), "side": moved}
             rows.append({"masked": masked, "degradation": name, **parts, "isolation": whole})
     return rows
-
-
-def _sums(subject: Subject, state: State, name: str) -> EditSums[Floats]:
-    """The sums of one input over all held-out images; NaN for an energy of 0, by which nothing can be divided."""
-    energy, along, moved = (values.double().sum().numpy() for values in subject.judge.effect(state, name).sums)
-    return EditSums(np.where(energy > 0, energy, np.nan), along, moved)
 
 
 def _changed(subject: Subject, true: Mapping[str, Tensor]) -> list[TableRow]:

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.analysis.interventions import clipped, mask, removed_share
+from faig_lab.analysis.judge import isolation_of, mean
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.stability import deterministic, rank_correlation, scores_of
 from faig_lab.analysis.subject import Findings, Subject
@@ -47,8 +48,8 @@ def sanity(subject: Subject, draws: Annotated[int, Field(ge=1)] = 3) -> Findings
         Table `sanity`: check ("original", "randomised", "swapped"), draw, method, degradation (the label), spearman
         and overlap (share of the top set in common) with the original scores — of the degradation that bears the
         label, for swapped ones —, chance (expected overlap of random sets), chance_in_layers (of random sets with as
-        many filters in each layer), own, other and specificity by the label; metrics
-        `sanity/<check>/<method>/<overlap|specificity>`, means.
+        many filters in each layer), isolation, own, other and specificity by the label; metrics
+        `sanity/<check>/<method>/<overlap|isolation|specificity>`, means.
     """
     scored = list(_scored(subject, draws))
     rows: list[TableRow] = []
@@ -142,17 +143,17 @@ def _rows(subject: Subject, one: Scored) -> Iterator[TableRow]:
 
 
 def _judged(subject: Subject, filters: Tensor, label: str) -> TableRow:
-    """Own and other removed share (clipped) of masking the filters in the true target, and their difference."""
-    judge = subject.judge
-    state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
+    """Masking the filters in the true target: isolation, own and other removed share (clipped), their difference."""
+    effects = subject.judge.effects(mask(subject.target, subject.baseline, subject.attribution.layout, filters))
     removed: dict[str, float | None] = {}
     for name in subject.problem.degradations:
-        baseline, target, _ = judge.bounds(name)
-        removed[name] = clipped(removed_share(target, judge.psnr(judge.outputs(state, name)), baseline))
+        baseline, target, _ = subject.judge.bounds(name)
+        removed[name] = clipped(removed_share(target, mean(effects[name].psnrs), baseline))
     own, others = removed[label], [share for name, share in removed.items() if name != label]
     known = [share for share in others if share is not None]
     other = sum(known) / len(known) if known and len(known) == len(others) else None
     return {
+        "isolation": isolation_of(effects, label),
         "own": own,
         "other": other,
         "specificity": None if own is None or other is None else own - other,
@@ -163,7 +164,7 @@ def _means(rows: Sequence[TableRow]) -> dict[str, float | None]:
     """Means over draws and degradations."""
     found: dict[str, list[float]] = {}
     for row in rows:
-        for column in ("overlap", "specificity"):
+        for column in ("overlap", "isolation", "specificity"):
             value = row[column]
             if isinstance(value, float):
                 found.setdefault(f"sanity/{row['check']}/{row['method']}/{column}", []).append(value)

@@ -12,7 +12,7 @@ from faig_lab.reporting.findings import gain, restoration
 from faig_lab.reporting.pictures import STRENGTH, PictureRow, Pictures, Tile
 from faig_lab.reporting.run_files import RunFiles, unique, value
 from faig_lab.reporting.sections.section import Section, Strips, Table
-from faig_lab.reporting.style import MUTED, degradation_colour, drawing, new_figure
+from faig_lab.reporting.style import INK, MUTED, degradation_colour, drawing, new_figure
 from faig_lab.reporting.words import (
     count,
     degraded,
@@ -108,11 +108,8 @@ def _other(run: RunFiles, modulated: str, degradation: str) -> str:
     if target is None or not whole:
         return ""
     moved, strength = max((abs(psnr - target), strength) for strength, psnr in curve)
-    part = moved / abs(whole)
-    return (
-        f"Meanwhile {degraded(degradation)} input moves by up to {number(moved)} dB "
-        f"(at λ = {strength:g}), {share(part)} of what the target gains there."
-    )
+    part = f", {share(moved / whole)} of what the target gains there" if whole > 0 else ""
+    return f"Meanwhile {degraded(degradation)} input moves by up to {number(moved)} dB (at λ = {strength:g}){part}."
 
 
 def _figure(run: RunFiles) -> Figure | None:
@@ -133,7 +130,7 @@ def _panel(panel: Axes, run: RunFiles, modulated: str, inputs: Sequence[str]) ->
     means = restoration(run)
     for index, degradation in enumerate(inputs):
         strengths, values = zip(*_curve(run, modulated, degradation), strict=True)
-        colour = degradation_colour(index)
+        colour = INK if degradation == "clean" else degradation_colour(index)
         panel.plot(
             strengths, values, color=colour, marker="o", markersize=3, label=f"{degraded(degradation)} input",
             linewidth=2 if degradation in modulated.split("+") else 1.1,

@@ -11,6 +11,7 @@ from faig_lab.reporting.style import INK, MUTED, drawing, method_colour, new_fig
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import method_label, number, sentence_case, share
 
+_WITH_ARTICLE = {"isolation": "an isolation", "specificity": "a specificity"}
 _CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
 
 
@@ -21,6 +22,11 @@ def _mean(run: RunFiles, check: str, method: str, column: str) -> float | None:
 
 def _rows(run: RunFiles, check: str, method: str) -> list[Row]:
     return [row for row in run.table("sanity") if (row["check"], row["method"]) == (check, method)]
+
+
+def _measure(run: RunFiles) -> str:
+    """What masked sets are judged by: isolation, or specificity in runs of earlier versions."""
+    return "isolation" if any("isolation" in row for row in run.table("sanity")) else "specificity"
 
 
 def _sentences(run: RunFiles) -> list[str]:
@@ -34,7 +40,7 @@ def _randomised(run: RunFiles, method: str) -> str:
     overlap, layers = (_mean(run, "randomised", method, column) for column in ("overlap", "chance_in_layers"))
     if overlap is None or layers is None:
         return ""
-    before, after = (_mean(run, check, method, "specificity") for check in ("original", "randomised"))
+    before, after = (_mean(run, check, method, _measure(run)) for check in ("original", "randomised"))
     correlation = _mean(run, "randomised", method, "spearman")
     text = (
         f"{sentence_case(method_label(method))}, target randomised: the sets keep {share(overlap)} of their filters "
@@ -42,20 +48,20 @@ def _randomised(run: RunFiles, method: str) -> str:
         f"the rank correlation of all filters is {number(correlation)}"
     )
     if after is not None:
-        text += f". Masking them has a specificity of {number(after)} instead of {number(before)}"
+        text += f". Masked, they have {_WITH_ARTICLE[_measure(run)]} of {number(after)} instead of {number(before)}"
     return f"{text}."
 
 
 def _swapped(run: RunFiles, method: str) -> str:
     """How far sets follow the labels."""
     overlap = _mean(run, "swapped", method, "overlap")
-    after = _mean(run, "swapped", method, "specificity")
+    after = _mean(run, "swapped", method, _measure(run))
     if overlap is None or after is None:
         return ""
-    before = _mean(run, "original", method, "specificity")
+    before = _mean(run, "original", method, _measure(run))
     text = (
         f"{sentence_case(method_label(method))}, labels exchanged: each label gets {share(overlap)} of the filters of "
-        f"the degradation that now bears it, and the specificity by label goes from {number(before)} to "
+        f"the degradation that now bears it, and {_measure(run)} by label goes from {number(before)} to "
         f"{number(after)}"
     )
     return f"{text}."
@@ -68,10 +74,10 @@ def _figure(run: RunFiles) -> Figure | None:
     with drawing():
         figure = new_figure(1.0 + 0.16 * len(checks) * max(len(methods), 3))
         panels = figure.subplots(1, 2, sharey=True)
-        for panel, column in zip(panels, ("overlap", "specificity"), strict=True):
+        for panel, column in zip(panels, ("overlap", _measure(run)), strict=True):
             _panel(panel, run, checks, methods, column)
         panels[0].set_title("filters in common with the original set")
-        panels[1].set_title("specificity of masking, by label")
+        panels[1].set_title(f"{_measure(run)} of masking, by label")
         panels[0].set_xlim(-0.03, 1.03)
         panels[0].xaxis.set_major_formatter(lambda x, _: share(x))
         panels[1].axvline(0, color=MUTED, linewidth=0.8)
@@ -104,14 +110,15 @@ def _panel(panel: Axes, run: RunFiles, checks: Sequence[str], methods: Sequence[
 
 def _table(run: RunFiles) -> Table | None:
     rows = run.table("sanity")
-    head = ["Attributed", "order", "in common", "by layers", "own removed", "others", "specificity"]
+    measures = list(dict.fromkeys([_measure(run), "specificity"]))
+    head = ["Attributed", "order", "in common", "by layers", "own removed", "others", *measures]
     columns = ("overlap", "chance_in_layers", "own", "other")
     lines = [
         [
             f"{method_label(method)}, {label}",
             number(_mean(run, check, method, "spearman")),
             *(share(_mean(run, check, method, column)) for column in columns),
-            number(_mean(run, check, method, "specificity")),
+            *(number(_mean(run, check, method, measure)) for measure in measures),
         ]
         for method in unique(rows, "method")
         for check, label in _CHECKS.items()
@@ -129,11 +136,11 @@ SECTION = Section(
         "(after Adebayo and others, 2018). So the changes from baseline to target are permuted within each layer, the "
         "filters are attributed in that network, and those found are masked in the true target: that should be no "
         "better than masking at random. Then the degradations exchange their labels: the sets must follow the labels, "
-        "and specificity, measured by label, must turn negative."
+        "and isolation, measured by label, must fall."
     ),
     sentences=_sentences,
     figure=_figure,
-    alt="Dot plots of the share of filters in common with the original set, and of specificity, for each check",
+    alt="Dot plots of the share of filters in common with the original set, and of isolation, for each check",
     caption=(
         "Dots: one label and one draw; strokes: their means. Dotted: filters in common that random sets with the same "
         "numbers in each layer would have. For exchanged labels the original set is that of the degradation which "
