@@ -323,6 +323,7 @@ class Study:
             gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
             self.run.add_metrics(gaps | share_metrics(shares))
             self._write_profile()
+        self.run.add_metrics({f"seconds/attribution/{what}": c.seconds for what, c in self.problem.costs.items()})
         return result
 
     def _path(self, baseline: State, target: State) -> PathSpec:
