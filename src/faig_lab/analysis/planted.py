@@ -10,13 +10,14 @@ from torch import Tensor
 from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.curve_tables import number
 from faig_lab.analysis.headline import means
-from faig_lab.analysis.interventions import State, mask
+from faig_lab.analysis.interventions import mask
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import Attribution
 from faig_lab.attribution.isolation import EditSums, back, isolation, off, side
 from faig_lab.attribution.planted import average_precision, changes, recall_at_count
 from faig_lab.data import CLEAN
+from faig_lab.networks import State
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,10 @@ class Cost(NamedTuple):
     lr_pixels: int
     seconds: float
 
+    def plus(self, other: "Cost") -> "Cost":
+        """The cost of both."""
+        return Cost(self.passes + other.passes, self.lr_pixels + other.lr_pixels, self.seconds + other.seconds)
+
     def counts(self) -> dict[str, int]:
         """The numbers that are the same in every run: all but the seconds."""
         return {"passes": self.passes, "lr_pixels": self.lr_pixels}
