@@ -18,28 +18,18 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny_case import tiny
 
 import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.files import write_json
 from faig_lab.networks import SRResNet, load_weights
 
+TINY = tiny(
+    *("+experiment=blur_noise", "training.baseline.iterations=5", "training.target.iterations=4"),
+    *("training.validate_every=2", "attribution.methods.random.draws=2"),
+)
 BARE = ["+experiment=blur_noise", "trainer=cpu", "trainer.precision=32-true", "logger=none"]
-NETWORK = ["network.features=4", "network.blocks=1"]
-TINY = [
-    *BARE,
-    *NETWORK,
-    "data.probe_crop=32",
-    "data.probe_crops=1",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.baseline.iterations=5",
-    "training.target.iterations=4",
-    "training.validate_every=2",
-    "attribution.points=2",
-    "attribution.methods.random.draws=2",
-]
 DEGRADATIONS = ("blur", "noise")
 METHODS = ("faig", "signed_share", "ig", "weight_change", "random")
 PERCENTS = ("0.1", "0.5", "1", "3", "5", "10")

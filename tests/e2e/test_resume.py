@@ -9,29 +9,15 @@ import kill_case
 import numpy as np
 import pytest
 import torch
+from tiny_case import tiny
 
 pytestmark = pytest.mark.timeout(1800)  # a run takes seconds, but not on a machine that is busy
 
-TINY = [
-    "+experiment=blur_noise",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "logger=none",
-    "analysis=[masking,modulation]",
-    "network.features=4",
-    "network.blocks=1",
-    "data.probe_crop=32",
-    "data.probe_crops=2",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.baseline.iterations=12",
-    "training.target.iterations=13",
-    "training.validate_every=4",
-    "training.checkpoint_every=3",
-    "attribution.points=4",
-    "attribution.methods.random.draws=2",
-]
+TINY = tiny(
+    *("+experiment=blur_noise", "analysis=[masking,modulation]", "data.probe_crops=2", "attribution.points=4"),
+    *("training.baseline.iterations=12", "training.target.iterations=13", "training.validate_every=4"),
+    *("training.checkpoint_every=3", "attribution.methods.random.draws=2"),
+)
 
 
 def arguments(folder, store):
