@@ -7,17 +7,15 @@ from pathlib import Path
 import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.plan import Plan
 from faig_lab.attribution import Adaptive, Compute, ProbeIntegral, Problem, Rule
 from faig_lab.build import compute_device, make, make_degradation, make_network
 from faig_lab.config import Settings, check, compose
 from faig_lab.data import PairedImage, StudyData
-from faig_lab.networks import FilterLayout, load_weights
+from faig_lab.networks import FilterLayout, State, load_weights
 from faig_lab.steps.trained import train_once
-
-State = dict[str, Tensor]
 
 
 def settings_of(device: str, *overrides: str) -> Settings:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 FULL_NETWORK = ("network=srresnet",)
 SMALL_NETWORK = ("network=srresnet_small",)
+TINY_NETWORK = (*SMALL_NETWORK, "network.features=4", "network.blocks=1")
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ QUICK = Plan(
 """Everything once, on a smaller network: does it run, and roughly what comes out?"""
 
 TINY = Plan(
-    network=("network=srresnet_small", "network.features=4", "network.blocks=1"),
-    small=("network=srresnet_small", "network.features=4", "network.blocks=1"),
+    network=TINY_NETWORK,
+    small=TINY_NETWORK,
     iterations=4,
     image=(12, 10),
     reference=8,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pretend_device import DEVICE, OnDevice, device
+from tiny_case import tiny
 
 import faig_lab
 from faig_lab import build
@@ -21,27 +22,11 @@ from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet, TwoBranchSRResNet, apply_patches, make_patch
 from faig_lab.steps import feasible, kept, provenance
 
-TINY = [
-    "+experiment=blur_noise",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "logger=none",
-    "network.features=3",
-    "network.blocks=1",
-    "data.probe_crop=32",
-    "data.probe_crops=2",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.baseline.iterations=2",
-    "training.target.iterations=2",
-    "attribution=all",
-    "attribution.points=2",
-    "attribution.methods.random.draws=2",
-    "analysis.percents=[5,10]",
-    "analysis.headline_percent=5",
-    "analysis.studies.masking.resamples=10",
-]
+TINY = tiny(
+    *("+experiment=blur_noise", "network.features=3", "data.probe_crops=2", "training.baseline.iterations=2"),
+    *("training.target.iterations=2", "attribution=all", "attribution.methods.random.draws=2"),
+    *("analysis.percents=[5,10]", "analysis.headline_percent=5", "analysis.studies.masking.resamples=10"),
+)
 FEW = {
     "curves": ["analysis.studies.curves.percents=[5]", "analysis.studies.curves.draws=1"],
     "sanity": ["analysis.studies.sanity.draws=1"],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import ranks_case
 import torch
+from tiny_case import tiny
 
 from faig_lab import ranks
 from faig_lab.errors import UserError
@@ -102,12 +103,11 @@ def test_a_failure_ends_all_processes(capfd):
 
 # Whole runs
 
-TINY = [
-    "+experiment=blur_noise", "trainer=cpu", "trainer.precision=32-true", "logger=none",
-    "network.features=4", "network.blocks=1", "data.probe_crop=32", "data.probe_crops=2", "data.test_crop=32",
-    "data.test_crops=1", "training.batch_size=4", "training.baseline.iterations=50", "training.target.iterations=50",
-    "training.validate_every=10", "attribution.points=2", "attribution.methods.random.draws=2",
-]  # fmt: skip
+TINY = tiny(
+    *("+experiment=blur_noise", "data.probe_crops=2", "training.batch_size=4"),
+    *("training.baseline.iterations=50", "training.target.iterations=50", "training.validate_every=10"),
+    "attribution.methods.random.draws=2",
+)
 
 
 def command(*arguments, launcher=()):

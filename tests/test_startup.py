@@ -5,16 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tiny_case import tiny
+
 import faig_lab
 from faig_lab.build import make, make_degradation
 from faig_lab.config import check, compose
 from faig_lab.steps.trained import train_once
 
-TINY = [
-    *("data.probe_crop=32", "data.probe_crops=1", "data.test_crop=32", "data.test_crops=1", "logger=none"),
-    *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
-    *("trainer.precision=32-true", "training.baseline.iterations=1", "training.target.iterations=1"),
-]
+TINY = tiny("training.patch_size=16", "training.baseline.iterations=1", "training.target.iterations=1")
 LATER = {"pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "matplotlib", "jinja2", "scipy", "rich"}
 LATER |= {"skimage", "sklearn", "torch._dynamo", "sympy"}
 UNTIL_ATTRIBUTION = """

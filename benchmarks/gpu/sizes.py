@@ -1,7 +1,10 @@
-"""How large everything is: on a GPU, and for a look whether it runs."""
+"""How large everything is on a GPU, and for a look whether it runs; in part as in `benchmarks.plan`."""
 
 import math
 from dataclasses import dataclass
+
+from benchmarks.plan import FULL as PLAN
+from benchmarks.plan import TINY
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Sizes:
         study_seconds: that its iterations are chosen for, at most.
     """
 
-    network: tuple[str, ...] = ("network=srresnet",)
+    network: tuple[str, ...] = PLAN.network
     image: tuple[int, int] = (64, 60)
     points: int = 8
     tiled: int = 192
@@ -47,18 +50,18 @@ class Sizes:
     timed_compiled: tuple[str, ...] = ("reduce-overhead",)
     iterations: tuple[int, int] = (300, 100)
     checkpoint: int = 25
-    run_network: tuple[str, ...] = ("network=srresnet_small",)
+    run_network: tuple[str, ...] = PLAN.small
     workers: int = 4
     product: int = 8192
-    patch: int = 64
-    batch: int = 16
+    patch: int = PLAN.patch
+    batch: int = PLAN.batch
     steps: int = 200
     plain_steps: int = 15
     warm_up: int = 20
     pair: int = 300
     timed_image: tuple[int, int] = (78, 66)
     reference: int = 200
-    authors: int = 100
+    authors: int = PLAN.plain_points
     timed_points: int = 10
     tried: tuple[int, ...] = (4, 6, 8, 12, 16)
     repeats: int = 5
@@ -69,10 +72,8 @@ class Sizes:
 
 FULL = Sizes()
 
-_TINY = ("network=srresnet_small", "network.features=4", "network.blocks=1")
-
 QUICK = Sizes(
-    network=_TINY,
+    network=TINY.network,
     image=(14, 12),
     points=3,
     tiled=80,
@@ -80,11 +81,11 @@ QUICK = Sizes(
     timed_compiled=(),
     iterations=(40, 12),
     checkpoint=5,
-    run_network=_TINY,
+    run_network=TINY.small,
     workers=2,
     product=128,
-    patch=16,
-    batch=2,
+    patch=TINY.patch,
+    batch=TINY.batch,
     steps=8,
     plain_steps=2,
     warm_up=2,
@@ -98,8 +99,8 @@ QUICK = Sizes(
     memory_images=(16, 32),
     study_seconds=2.0,
     study=(
-        *_TINY,
-        "training.batch_size=2",
+        *TINY.network,
+        f"training.batch_size={TINY.batch}",
         "training.patch_size=32",
         "data.probe_crop=32",
         "data.probe_crops=1",

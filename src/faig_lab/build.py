@@ -18,7 +18,7 @@ from faig_lab.config import Settings
 from faig_lab.config.percents import check_percents
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, State
 from faig_lab.training import (
     NUMERICS_VERSION,
     Chosen,
@@ -86,7 +86,7 @@ def snapshots(settings: Settings, name: str) -> int:
     return settings.attribution.path_states if wanted else 0
 
 
-def make_path(settings: Settings, inner: Sequence[Mapping[str, Tensor]]) -> PathSpec:
+def make_path(settings: Settings, inner: Sequence[State]) -> PathSpec:
     """The path of the attribution from its inner states, on the compute device."""
     if settings.attribution.path == "straight":
         return STRAIGHT
@@ -126,8 +126,8 @@ def check_selection(settings: Settings) -> None:
 def make_problem(
     settings: Settings,
     data: StudyData,
-    baseline: Mapping[str, Tensor],
-    target: Mapping[str, Tensor],
+    baseline: State,
+    target: State,
     progress: Progress | None = None,
     path: PathSpec = STRAIGHT,
 ) -> Problem:
@@ -167,9 +167,7 @@ def make_analyses(settings: Settings) -> dict[str, Analysis]:
     return {name: make(node) for name, node in settings.analysis.studies.items()}
 
 
-def make_module(
-    settings: Settings, name: str, degradation: Degradation, start: Mapping[str, Tensor] | None
-) -> "SRModule":
+def make_module(settings: Settings, name: str, degradation: Degradation, start: State | None) -> "SRModule":
     """The LightningModule of "baseline" or "target", with given or fresh weights."""
     from faig_lab.training import SRModule
 
@@ -196,7 +194,7 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
         return None
 
     def train(
-        start: Mapping[str, Tensor], chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
+        start: State, chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
     ) -> dict[str, Tensor]:
         from faig_lab.training import fit_chosen
 
@@ -228,7 +226,7 @@ def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
         raise UserError(f"target.planted.{error}") from error
 
 
-def make_turns(settings: Settings, start: Mapping[str, Tensor]) -> "Turns | None":
+def make_turns(settings: Settings, start: State) -> "Turns | None":
     """The turns in which a planted target is trained from `start`; None where everything is trained at once."""
     planted, sets = settings.target.planted, make_planted_sets(settings)
     if planted is None or sets is None:
@@ -287,7 +285,7 @@ def alone(settings: Settings) -> Settings:
     return settings.model_copy(update={"trainer": settings.trainer.model_copy(update=one)})
 
 
-def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[str, Tensor] | None) -> dict[str, Any]:
+def determinants(settings: Settings, name: str, data: StudyData, start: State | None) -> dict[str, Any]:
     """Everything that determines the weights of "baseline" or "target", as plain data.
 
     Args:
@@ -320,7 +318,7 @@ def determinants(settings: Settings, name: str, data: StudyData, start: Mapping[
     )
 
 
-def cast(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
+def cast(state: State, settings: Settings) -> dict[str, Tensor]:
     """Weights on the compute device in the precision of `attribution.precision`."""
     dtype, _ = PRECISIONS[settings.attribution.precision]
     device = compute_device(settings)

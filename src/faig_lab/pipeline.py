@@ -20,7 +20,6 @@ from faig_lab.attribution import (
     Attribution,
     Kept,
     Problem,
-    State,
     attribute,
     check_different,
     full_precision,
@@ -51,7 +50,7 @@ from faig_lab.config.rules import check_path
 from faig_lab.data import StudyData
 from faig_lab.files import file_name
 from faig_lab.machine import explained
-from faig_lab.networks import load_weights, save_weights, write_states
+from faig_lab.networks import State, load_weights, save_weights, write_states
 from faig_lab.reporting.tables import write_table
 from faig_lab.reporting.wandb_run import WandbRecord
 from faig_lab.runs.folder import RunFolder, open_run
@@ -323,6 +322,7 @@ class Study:
             gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
             self.run.add_metrics(gaps | share_metrics(shares))
             self._write_profile()
+        self.run.add_metrics({f"seconds/attribution/{what}": c.seconds for what, c in self.problem.costs.items()})
         return result
 
     def _path(self, baseline: State, target: State) -> PathSpec:

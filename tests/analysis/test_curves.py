@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_case import subject_of
+from analysis_case import image, subject_of
 
 from faig_lab.analysis import curves, mask
 from faig_lab.analysis.areas import CURVES, DELETION, INSERTION, areas, linear_weights, log_weights, way
@@ -133,9 +133,32 @@ def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(subject):
     rows = curves(twice, percents=[10], draws=1).tables["curves_compared"]
     for row in only(rows, method="copy"):
         assert (row["against"], row["difference"], row["low"], row["high"]) == ("faig", 0, 0, 0)
-    for row in only(rows, method="signed_share"):
-        assert row["low"] <= row["high"]  # areas are cut, so the whole may lie outside of the range of two scenes
+
+
+def compared_on(subject, images):
+    """(curve, method) → the row of the comparison with FAIG, on these held-out images."""
+    on_images = replace(subject, data=replace(subject.data, held_out=tuple(images)))
+    rows = curves(on_images, percents=[10], draws=1, resamples=200).tables["curves_compared"]
+    return {(row["curve"], row["method"]): row for row in rows}
+
+
+def test_the_ends_below_ten_scenes_are_the_differences_of_single_scenes(subject):
+    """Ways are clipped, so the difference of all scenes may lie outside of the range of single ones."""
+    images = [image(seed, ("blur", "noise")) for seed in (3, 4, 5)]
+    whole, single = compared_on(subject, images), [compared_on(subject, [one]) for one in images]
+    assert {method for _, method in whole} == {"signed_share", "random", LAYER_MATCHED}
+    for key, row in whole.items():
+        differences = [one[key]["difference"] for one in single]
         assert row["interval"] == "range"
+        assert (row["low"], row["high"]) == pytest.approx((min(differences), max(differences)), abs=1e-9)
+        assert row["low"] < row["high"]
+        assert {one[key]["low"] for one in single} == {None}
+
+
+def test_from_ten_scenes_on_the_difference_lies_in_its_bootstrap_interval(subject):
+    for row in compared_on(subject, [image(seed, ("blur", "noise")) for seed in range(3, 13)]).values():
+        assert row["interval"] == "bootstrap"
+        assert row["low"] < row["difference"] < row["high"]
 
 
 def test_it_is_the_same_every_time(subject, found):

@@ -92,6 +92,28 @@ def test_the_parts_of_isolation_are_the_attributions_of_its_distances(kinds):
         torch.testing.assert_close(absolute[k], (back - less) / unit, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("kinds", [("blur",), ("blur", "noise"), KINDS], ids=len)
+def test_the_cost_in_units_of_faigs_path_integral(kinds):
+    """(2K + 1) / K, rounds · (K + 1) and, beside the path integral itself, 1 / K: as the docstrings say."""
+    problem, count = make(kinds, 3), len(kinds)
+    distances = (2 * count + 1) / count if count > 1 else 2
+    for method in IDEAS:
+        method(problem)
+    unit = problem.costs["path_integral"]
+    assert unit[:2] == (2 * count * 3, (30 + 28) * count * 3)
+    expected = {
+        "isolation_integral": distances,
+        "isolation_share": distances,
+        "iterated_isolation": 5 * (count + 1),
+        "share_given_clean": 1 / count,
+    }
+    assert problem.costs.keys() == {"path_integral", *expected}
+    for name, times in expected.items():
+        cost = problem.costs[name]
+        assert cost[:2] == tuple(round(times * part) for part in unit[:2]), name
+        assert cost.seconds > 0
+
+
 def test_the_parts_of_isolation_add_up_to_the_isolation_of_the_baseline():
     """With every parameter ranked the sum is complete: 1 − mean E_D' / E_D − E_clean / E_D."""
     problem = make(points=64, rank_others=True)

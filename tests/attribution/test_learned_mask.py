@@ -2,6 +2,9 @@
 
 import copy
 import dataclasses
+import importlib
+import logging
+import math
 import time
 from functools import partial
 
@@ -19,6 +22,7 @@ from faig_lab.attribution.methods import faig
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet, evaluate, under_every_name
 
+learned_mask_module = importlib.import_module("faig_lab.attribution.learned_mask")
 short = partial(learned_mask, steps=8, crops=2, crop=16)
 long = partial(learned_mask, steps=200, crops=1, crop=16)
 
@@ -261,6 +265,78 @@ def test_a_budget_of_seconds_is_kept_and_still_goes_through_all_counts(monkeypat
     assert problem.costs["learned_mask"].passes == 2 * 50 * 3
     assert problem.costs["learned_mask"].seconds == pytest.approx(100)
     assert {i % 6 for i in ranking(scores)[:3].tolist()} == {2}
+
+
+def recorded(monkeypatch, problem, **settings):
+    """The learned mask of a problem, and what its gates were made of at each step: logits, temperature, count."""
+    seen = []
+
+    def watched(logits, temperature, count):
+        seen.append((logits.clone(), temperature, count))
+        return masked_parts(logits, temperature, count)
+
+    monkeypatch.setattr(learned_mask_module, "masked_parts", watched)
+    return long(problem, **settings), seen
+
+
+def masked_order(logits, count):
+    return (-logits).argsort(descending=True, stable=True)[: math.ceil(count)].tolist()
+
+
+def test_gates_that_have_settled_are_kept_for_the_remaining_counts_without_a_pass(monkeypatch, caplog):
+    """The score is the mean over all counts, with the gates of the last step from the stop on."""
+    patience, steps, told = 25, 200, []
+    problem = dataclasses.replace(planted(), progress=told.append)
+    whole, every = recorded(monkeypatch, planted())
+    with caplog.at_level(logging.INFO, "faig_lab"):
+        stopped, seen = recorded(monkeypatch, problem, patience=patience)
+    assert [len(every), len(seen)] == [2 * steps, 2 * steps]  # all counts are gone through either way
+    lines = [record.message for record in caplog.records if "settled" in record.message]
+    total = 0
+    for k, name in enumerate(problem.degradations):
+        taken = sum(name in line for line in told)
+        assert lines[k] == f"learned mask, {name}: settled after {taken} of {steps} steps"
+        assert taken % patience == 0
+        assert 2 * patience <= taken < steps
+        own, free = seen[k * steps : (k + 1) * steps], every[k * steps : (k + 1) * steps]
+        assert all(torch.equal(a[0], b[0]) for a, b in zip(own[:taken], free, strict=False))
+        assert [row[1:] for row in own] == [row[1:] for row in free]
+        last = free[taken][0]  # the gates that the last step has made
+        assert all(torch.equal(row[0], last) for row in own[taken:])
+        # It stops at the first multiple of the patience whose masked filters are those of the one before.
+        orders = [
+            (masked_order(free[at][0], free[at - 1][2]), masked_order(free[at - patience][0], free[at - 1][2]))
+            for at in range(2 * patience, taken + 1, patience)
+        ]
+        assert [now == before for now, before in orders] == [False] * (len(orders) - 1) + [True]
+        parts = [masked_parts(logits, temperature, count) / count for logits, temperature, count in own]
+        expected = sum(parts) / sum(1 / row[2] for row in own)
+        torch.testing.assert_close(stopped[0, k], expected, rtol=1e-12, atol=1e-15)
+        for first in (3, 6):  # the filters of the three outputs are exchangeable
+            assert set(ranking(stopped[0, k])[:first].tolist()) == set(ranking(whole[0, k])[:first].tolist())
+        total += taken
+    assert problem.costs["learned_mask"].passes == 3 * total
+
+
+def test_gates_that_still_change_are_trained_to_the_end():
+    torch.manual_seed(0)
+    problem = random_pair(SRResNet(features=4, blocks=1))
+    free = learned_mask(problem, steps=30, crops=2, crop=16)
+    passes = problem.costs["learned_mask"].passes
+    assert torch.equal(learned_mask(problem, steps=30, crops=2, crop=16, patience=10), free)
+    assert problem.costs["learned_mask"].passes == passes == 30 * 2 * 3 * 2
+
+
+def test_an_early_stop_repeats_and_is_kept_under_a_name_of_its_own(tmp_path):
+    problem = planted()
+    problem.kept.folder = tmp_path
+    first, cost = long(problem, patience=25), problem.costs["learned_mask"]
+    assert torch.equal(long(problem, patience=25), first)
+    assert problem.kept.recalled == 2
+    assert problem.costs["learned_mask"] == cost
+    assert torch.equal(long(planted(), patience=25), first)
+    assert not torch.equal(long(problem), first)
+    assert problem.kept.recalled == 2
 
 
 def test_a_range_of_counts_is_checked():

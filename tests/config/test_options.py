@@ -63,6 +63,7 @@ def test_each_method_brings_the_common_ones(name: str) -> None:
             "fisher",
             "faig_shares",
             "signed_sum",
+            "isolation_share",
             "learned_mask",
         }
     elif name == "ideas":

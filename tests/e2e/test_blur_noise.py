@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,27 +18,18 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny_case import tiny
 
 import faig_lab
 from faig_lab.__main__ import main
+from faig_lab.files import write_json
 from faig_lab.networks import SRResNet, load_weights
 
+TINY = tiny(
+    *("+experiment=blur_noise", "training.baseline.iterations=5", "training.target.iterations=4"),
+    *("training.validate_every=2", "attribution.methods.random.draws=2"),
+)
 BARE = ["+experiment=blur_noise", "trainer=cpu", "trainer.precision=32-true", "logger=none"]
-NETWORK = ["network.features=4", "network.blocks=1"]
-TINY = [
-    *BARE,
-    *NETWORK,
-    "data.probe_crop=32",
-    "data.probe_crops=1",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.baseline.iterations=5",
-    "training.target.iterations=4",
-    "training.validate_every=2",
-    "attribution.points=2",
-    "attribution.methods.random.draws=2",
-]
 DEGRADATIONS = ("blur", "noise")
 METHODS = ("faig", "signed_share", "ig", "weight_change", "random")
 PERCENTS = ("0.1", "0.5", "1", "3", "5", "10")
@@ -127,6 +119,7 @@ def test_the_headline_numbers_are_complete(first):
     metrics = read(first / "metrics.json")
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
     wanted = {f"seconds/{stage}" for stage in ("data", "baseline", "target", "attribution", "analysis", "report")}
+    wanted.add("seconds/attribution/path_integral")
     for degradation in DEGRADATIONS:
         wanted |= {f"psnr/{network}/{degradation}" for network in ("bicubic", "baseline", "target")}
         wanted.add(f"completeness_gap/{degradation}")
@@ -202,13 +195,37 @@ def test_the_scores_fit_the_layout_and_each_other(first):
 def test_the_provenance_says_what_was_done(first):
     provenance = read(first / "attribution" / "provenance.json")
     assert (provenance["rule"], provenance["points"], provenance["precision"]) == ("gauss_legendre", 2, "float32")
-    assert provenance["cost"]["path_integral"]["passes"] == provenance["effort"]["evaluations"] > 0
+    cost = provenance["cost"]["path_integral"]
+    assert cost == {"passes": provenance["effort"]["evaluations"], "lr_pixels": 16 * 16 * cost["passes"]}
+    assert cost["passes"] > 0
     assert "EMA" in provenance["theta"]["target"]
     assert provenance["versions"]["torch"] == torch.__version__
     assert not set(provenance["probe"]) & set(provenance["held_out"])
     scenes = [{name.split("_x")[0] for name in provenance[side]} for side in ("training", "probe", "held_out")]
     assert all(scenes)
     assert len(set.union(*scenes)) == sum(map(len, scenes))
+
+
+def test_a_run_of_the_version_that_had_seconds_in_its_provenance_is_still_read(first, tmp_path):
+    old = Path(shutil.copytree(first, tmp_path / "old"))
+    provenance, metrics = read(old / "attribution" / "provenance.json"), read(old / "metrics.json")
+    taken = metrics.pop("seconds/attribution/path_integral")
+    assert 0 < taken <= metrics["seconds/attribution"]
+    provenance["cost"]["path_integral"]["seconds"] = 1234.0
+    write_json(old / "attribution" / "provenance.json", provenance)
+    write_json(old / "metrics.json", metrics)
+    assert main(["task=analyse", f"run={old}", "analysis=modulation", "logger=none", "trainer=cpu"]) == 0
+    assert read(old / "attribution" / "provenance.json") == provenance
+    assert "seconds/attribution/path_integral" not in read(old / "metrics.json")
+    report = (old / "report.html").read_text(encoding="utf-8")
+    assert "seconds 1234" in report
+    assert "of the attribution: path integral" not in report
+    assert "of the attribution: path integral" in (first / "report.html").read_text(encoding="utf-8")
+    assert faig_lab.open_run(old).completeness_gap == faig_lab.open_run(first).completeness_gap
+    compared = tmp_path / "compared"
+    assert main(["task=compare", f"runs=[{old},{first}]", f"hydra.run.dir={compared}"]) == 0
+    names = {row["metric"] for row in csv.DictReader((compared / "metrics.csv").read_text("utf-8").splitlines())}
+    assert {"seconds/attribution", "seconds/attribution/path_integral", "best_strength/blur/blur"} <= names
 
 
 def test_the_tables_have_their_columns(first):

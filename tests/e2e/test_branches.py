@@ -5,15 +5,14 @@ import json
 
 import pytest
 import yaml
+from tiny_case import tiny
 
 from faig_lab.__main__ import main
 
-TINY = [
-    *("trainer=cpu", "trainer.precision=32-true", "logger=none", "data.probe_crop=32", "data.probe_crops=1"),
-    *("data.test_crop=48", "data.test_crops=1", "network.features=4", "network.blocks=1", "training.batch_size=2"),
-    *("training.baseline.iterations=5", "training.target.iterations=4", "training.validate_every=2"),
-    *("attribution.points=2", "attribution.methods.random.draws=1"),
-]
+TINY = tiny(
+    *("data.test_crop=48", "training.baseline.iterations=5", "training.target.iterations=4"),
+    "training.validate_every=2",
+)
 RIVAL = [
     f"analysis.studies.branches.{setting}"
     for setting in ("rival.features=4", "rival.blocks=1", "rival.predictor_features=3", "timed_steps=1", "crop=24")

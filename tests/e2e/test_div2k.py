@@ -9,30 +9,11 @@ import numpy as np
 import pytest
 from file_server import serving
 from PIL import Image
+from tiny_case import tiny
 
 from faig_lab.__main__ import main
 
-TINY = [
-    "+experiment=blur_noise_paper",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "logger=none",
-    "network.features=4",
-    "network.blocks=1",
-    "data.probe_images=1",
-    "data.probe_crop=32",
-    "data.probe_crops=1",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.baseline.iterations=3",
-    "training.target.iterations=3",
-    "training.validate_every=3",
-    "training.workers=1",
-    "attribution.points=2",
-    "attribution.methods.random.draws=1",
-    "analysis.percents=[1]",
-]
+TINY = tiny("+experiment=blur_noise_paper", "data.probe_images=1", "training.workers=1", "analysis.percents=[1]")
 
 
 def archive(folder, numbers):

@@ -3,30 +3,12 @@
 import pytest
 import torch
 from named_network import Named
+from tiny_case import tiny
 
 from faig_lab.__main__ import main
 from faig_lab.networks import load_weights
 
-TINY = [
-    "+experiment=blur_noise",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "logger=none",
-    "network.features=4",
-    "network.blocks=1",
-    "data.probe_crop=32",
-    "data.probe_crops=1",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.baseline.iterations=3",
-    "training.target.iterations=3",
-    "training.validate_every=3",
-    "attribution.points=2",
-    "attribution.methods.random.draws=1",
-    "analysis.percents=[5]",
-    "analysis.headline_percent=5",
-]
+TINY = tiny("+experiment=blur_noise", "analysis.percents=[5]", "analysis.headline_percent=5")
 OWN = ["network._target_=named_network.Named"]
 
 

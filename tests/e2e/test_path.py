@@ -5,27 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from tiny_case import tiny
 
 from faig_lab.__main__ import main
 
-TINY = [
-    "+experiment=blur_noise",
-    "logger=none",
-    "trainer=cpu",
-    "network.features=4",
-    "network.blocks=1",
-    "data.probe_crop=32",
-    "data.probe_crops=1",
-    "data.test_crop=32",
-    "data.test_crops=1",
-    "training.batch_size=2",
-    "training.patch_size=16",
-    "training.baseline.iterations=3",
-    "training.target.iterations=6",
-    "attribution.points=8",
-    "attribution.methods.random.draws=1",
+TINY = tiny(
+    *("+experiment=blur_noise", "training.patch_size=16", "training.target.iterations=6", "attribution.points=8"),
     "analysis.percents=[1]",
-]
+)
 
 
 @pytest.fixture(scope="module")

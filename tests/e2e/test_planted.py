@@ -4,16 +4,15 @@ import json
 
 import pytest
 import yaml
+from tiny_case import tiny
 
 from faig_lab.__main__ import main
 
-TINY = [
-    *("trainer=cpu", "trainer.precision=32-true", "logger=none", "data.probe_crop=32", "data.probe_crops=1"),
-    *("data.test_crop=48", "data.test_crops=1", "network.features=4", "network.blocks=1", "training.batch_size=2"),
-    *("training.baseline.iterations=5", "training.target.iterations=6", "training.validate_every=2"),
-    *("attribution.points=2", "attribution.methods.random.draws=2", "analysis.percents=[5]"),
+TINY = tiny(
+    *("data.test_crop=48", "training.baseline.iterations=5", "training.target.iterations=6"),
+    *("training.validate_every=2", "attribution.methods.random.draws=2", "analysis.percents=[5]"),
     *("analysis.headline_percent=5", "++attribution.methods.learned_mask.steps=2"),
-]
+)
 PLANTED = ["+experiment=planted", "target.planted.percent=5", "target.planted.turn=2", "target.planted.drift_steps=0"]
 
 
@@ -108,9 +107,9 @@ def test_a_finished_run_that_is_not_planted_is_refused(root, capsys):
 )
 def test_wrong_settings_are_one_line_before_anything_starts(root, settings, said, capsys):
     folder = root / "wrong"
-    tiny = [setting for setting in TINY if not setting.startswith("analysis.")]
+    others = [setting for setting in TINY if not setting.startswith("analysis.")]
     code = main(
-        [*settings, *tiny, "analysis.percents=[5,50]", "analysis.headline_percent=5", f"hydra.run.dir={folder}"]
+        [*settings, *others, "analysis.percents=[5,50]", "analysis.headline_percent=5", f"hydra.run.dir={folder}"]
     )
     assert code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

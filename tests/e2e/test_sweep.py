@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_case import tiny
 
 import faig_lab
 
-TINY = [
-    *("+experiment=blur_noise", "trainer=cpu", "trainer.precision=32-true", "logger=none"),
-    *("network.features=4", "network.blocks=1", "data.probe_crop=32", "data.probe_crops=1"),
-    *("data.test_crop=32", "data.test_crops=1", "training.batch_size=2", "training.validate_every=2"),
-    *("training.baseline.iterations=4", "training.target.iterations=4", "attribution.points=2"),
-    *("attribution.methods.random.draws=1", "analysis.percents=[1]"),
-]
+TINY = tiny(
+    *("+experiment=blur_noise", "training.baseline.iterations=4", "training.target.iterations=4"),
+    *("training.validate_every=2", "analysis.percents=[1]"),
+)
 METHODS = ["faig", "ig", "weight_change", "random", "signed_share", "mine"]
 SOURCE = str(Path(faig_lab.__file__).resolve().parents[1])
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from matplotlib.colors import to_hex
 
+from faig_lab.config.composition import FOLDER
 from faig_lab.reporting import reference
 from faig_lab.reporting.isolation_figure import isolation
 from faig_lab.reporting.methods_figure import methods
@@ -84,6 +86,14 @@ def test_the_look_of_each_method() -> None:
     assert method_look(1, "learned_mask") == {"color": INK, "linestyle": "-."}
     assert method_look(1, "random") == {"color": MUTED, "linestyle": "--"}
     assert method_look(1, "faig") == {"color": method_colour(1), "linestyle": "-"}
+
+
+def test_the_methods_of_attribution_all_look_different():
+    settings = yaml.safe_load((FOLDER / "attribution" / "all.yaml").read_text(encoding="utf-8"))
+    others = [name for name in settings["defaults"] if name != "_self_"]
+    methods = ["faig", "signed_share", "ig", "weight_change", *others, "random"]
+    looks = {tuple(method_look(index, method).items()) for index, method in enumerate(methods)}
+    assert len(looks) == len(methods) == 12
 
 
 def test_every_panel_of_the_methods_has_the_reference_line(make_run: MakeRun) -> None:

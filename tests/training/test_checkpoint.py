@@ -7,26 +7,10 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from training_case import KillAt, Killed, same
 
 from faig_lab.errors import UserError
 from faig_lab.training.checkpoint import Checkpoints, saved_step
-
-
-class Killed(BaseException):
-    """What ends a training here; no code of ours or of Lightning's may tidy up after it."""
-
-
-class KillAt(pl.Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step:
-            raise Killed
-
-
-def same(some, other):
-    return list(some) == list(other) and all(torch.equal(some[name], other[name]) for name in some)
 
 
 def resumed(tiny, folder, *kills, **options):

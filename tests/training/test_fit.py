@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from training_case import same
 
 from faig_lab.attribution.callback import AttributionCallback
 from faig_lab.data import degrade
@@ -19,11 +20,6 @@ from faig_lab.data.patches import collate
 from faig_lab.errors import UserError
 from faig_lab.networks import load_weights
 from faig_lab.training import METRICS, quality, resolve_precision
-
-
-def same(some, other):
-    return list(some) == list(other) and all(torch.equal(some[name], other[name]) for name in some)
-
 
 # What comes out
 

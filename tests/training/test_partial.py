@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from training_case import Watch, bits, frozen_bits
 
 from faig_lab.networks import FilterLayout
 from faig_lab.training import Loop, fit_chosen
@@ -18,26 +19,6 @@ OPTIMIZERS = {
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=0.1),
 }
 FILTERS = torch.tensor([0, 5, 13, 40, 130])
-
-
-def bits(state):
-    return {name: value.detach().contiguous().numpy().tobytes() for name, value in state.items()}
-
-
-def frozen_bits(state, chosen):
-    """The bits of everything that is not chosen; what is, is zero in all of them."""
-    return bits({n: v.masked_fill(chosen[n], 0) if n in chosen else v for n, v in state.items()})
-
-
-class Watch(pl.Callback):
-    """Keep the raw weights after every step, and what the optimizer remembers."""
-
-    def __init__(self):
-        self.states, self.optimizer, self.average = [], None, None
-
-    def on_train_batch_end(self, trainer, pl_module, *args):
-        self.states.append({n: v.detach().clone() for n, v in pl_module.network.state_dict().items()})
-        self.optimizer = trainer.optimizers[0]
 
 
 def module_of(tiny, optimizer="adam"):

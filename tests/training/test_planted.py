@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from training_case import KillAt, Killed, Watch, frozen_bits
 
 from faig_lab.data import degrade, suffered
 from faig_lab.networks import FilterLayout, evaluate
@@ -20,36 +21,6 @@ OPTIMIZERS = {
 }
 SETS = {"blur": torch.tensor([0, 5, 13, 40]), "noise": torch.tensor([1, 6, 20, 130])}
 STEPS = 2
-
-
-class Watch(pl.Callback):
-    """Keep the raw weights after every step, and the optimizer."""
-
-    def __init__(self):
-        self.states, self.optimizer = [], None
-
-    def on_train_batch_end(self, trainer, pl_module, *args):
-        self.states.append({n: v.detach().clone() for n, v in pl_module.network.state_dict().items()})
-        self.optimizer = trainer.optimizers[0]
-
-
-class Killed(BaseException):
-    """What ends a training here; no code of ours or of Lightning's may tidy up after it."""
-
-
-class KillAt(pl.Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step:
-            raise Killed
-
-
-def frozen_bits(state, chosen):
-    """The bits of everything that is not chosen; what is, is zero in all of them."""
-    frozen = {name: value.masked_fill(chosen[name], 0) for name, value in state.items()}
-    return {name: value.detach().contiguous().numpy().tobytes() for name, value in frozen.items()}
 
 
 def groups_of(network, rate=1.0, drift=1.0):

@@ -17,12 +17,13 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.analysis.intervals import scene_interval
-from faig_lab.analysis.interventions import State, mask
+from faig_lab.analysis.interventions import mask
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import discovered
 from faig_lab.data import CLEAN, Degradation, PairedImage, Part, sample_rng
 from faig_lab.data.evaluation import EVALUATION_SEED
+from faig_lab.networks import State
 from faig_lab.training import as_image, bicubic
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from faig_lab.analysis.interventions import State, clipped, mask, removed_share
+from faig_lab.analysis.interventions import clipped, mask, removed_share
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Subject
 from faig_lab.attribution import Attribution, Problem, discovered
-from faig_lab.networks import SECOND_BRANCH, FilterLayout
+from faig_lab.networks import SECOND_BRANCH, FilterLayout, State
 
 
 def restoring(scores: Mapping[str, Tensor], problem: Problem) -> Attribution:

@@ -12,9 +12,8 @@ from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.crops import cut_crops
 from faig_lab.analysis.intervals import SceneInterval, scene_interval
 from faig_lab.analysis.masking import TableRow
-from faig_lab.attribution import State
 from faig_lab.data import PairedImage
-from faig_lab.networks import first_floating
+from faig_lab.networks import State, first_floating
 from faig_lab.networks.predicting import Predicting
 
 EVERYTHING = "everything"

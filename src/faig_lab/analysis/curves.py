@@ -31,10 +31,10 @@ from faig_lab.analysis.curve_tables import (
 )
 from faig_lab.analysis.interventions import mask
 from faig_lab.analysis.subject import Findings, Subject
-from faig_lab.attribution import State, count_of, ranking
+from faig_lab.attribution import count_of, ranking
 from faig_lab.data import sample_rng
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, State
 
 log = logging.getLogger(__name__)
 

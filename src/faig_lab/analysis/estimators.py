@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from faig_lab.attribution import State
-from faig_lab.networks import FilterLayout, evaluate, first_floating
+from faig_lab.networks import FilterLayout, State, evaluate, first_floating
 
 Vectors = NDArray[np.float64]
 Classifier = Callable[[Vectors], list[str]]

@@ -1,14 +1,12 @@
 """Interventions on weights: pure functions from states to states. No network is changed in place."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from faig_lab.networks import FilterLayout
-
-State = Mapping[str, Tensor]
+from faig_lab.networks import FilterLayout, State
 
 
 def mask(target: State, baseline: State, layout: FilterLayout, filters: Tensor) -> dict[str, Tensor]:

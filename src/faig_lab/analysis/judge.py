@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.analysis.bootstrap import Floats
-from faig_lab.analysis.interventions import State, removed_share
+from faig_lab.analysis.interventions import removed_share
 from faig_lab.analysis.output_difference import gradient_map, map_difference
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.data import CLEAN, PairedImage
+from faig_lab.networks import State
 from faig_lab.training import as_image, psnr, restore
 
 

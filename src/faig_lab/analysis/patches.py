@@ -7,13 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.analysis.interventions import State, mask, removed_share
+from faig_lab.analysis.interventions import mask, removed_share
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.modulation import discovered_sets
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import ProbeIntegral, count_of, ranking
 from faig_lab.data import sample_rng
-from faig_lab.networks import apply_patches, make_patch, patch_bytes
+from faig_lab.networks import State, apply_patches, make_patch, patch_bytes
 
 Percent = Annotated[float, Field(gt=0, le=100)]
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from faig_lab.attribution import State
+from faig_lab.networks import State
 
 Node = Mapping[str, Any]
 """A network as a `_target_` with its arguments."""

@@ -17,9 +17,9 @@ from faig_lab.analysis.judge import isolation_of, mean
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.stability import deterministic, rank_correlation, scores_of
 from faig_lab.analysis.subject import Findings, Subject
-from faig_lab.attribution import State, discovered
+from faig_lab.attribution import discovered
 from faig_lab.data import PairedImage, sample_rng
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, State
 
 ORIGINAL, RANDOMISED, SWAPPED = "original", "randomised", "swapped"
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
-from faig_lab.attribution import Problem, State, discovered, quadrature
+from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.attribution.quadrature import right
+from faig_lab.networks import State
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from faig_lab.analysis.examples import Example
 from faig_lab.analysis.judge import Judge
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.rivals import Rivals
-from faig_lab.attribution import Attribution, Method, Problem, State
+from faig_lab.attribution import Attribution, Method, Problem
 from faig_lab.data import Degradation, StudyData
+from faig_lab.networks import State
 from faig_lab.training import Retraining
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.api.inputs import Images, checked_images
-from faig_lab.api.weights import State, choice
+from faig_lab.api.weights import choice
 from faig_lab.attribution.isolation import EditSums, back, edit_sums, isolation, off, side
 from faig_lab.data import CLEAN
 from faig_lab.errors import UserError
-from faig_lab.networks import evaluate, first_floating
+from faig_lab.networks import State, evaluate, first_floating
 
 
 @dataclass(frozen=True)

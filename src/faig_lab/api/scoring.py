@@ -11,7 +11,7 @@ from torch import nn
 
 from faig_lab.api.inputs import Images, probe_of
 from faig_lab.api.results import Result
-from faig_lab.api.weights import State, Weights, choice, state_of
+from faig_lab.api.weights import Weights, choice, state_of
 from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
 from faig_lab.attribution.curve import train_middle
@@ -21,7 +21,7 @@ from faig_lab.build import PRECISIONS
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.granularity import UNITS, Granularity
-from faig_lab.networks import FilterLayout, first_floating, try_gradient, try_output
+from faig_lab.networks import FilterLayout, State, first_floating, try_gradient, try_output
 
 log = logging.getLogger(__name__)
 

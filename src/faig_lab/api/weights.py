@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from faig_lab.analysis import interventions
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, as_stored, export_weights, objection
+from faig_lab.networks import FilterLayout, State, as_stored, export_weights, objection
 from faig_lab.networks import load_weights as read_weights
 from faig_lab.steps.provenance import versions
-
-State = Mapping[str, Tensor]
-"""Parameters (and buffers) of a network by name: what `state_dict()` returns."""
 
 Weights = State | nn.Module
 """A state, or a network that holds it."""

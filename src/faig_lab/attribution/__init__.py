@@ -1,7 +1,7 @@
 """Which filters do which job: the path integral over weights and the scores made of it."""
 
 from faig_lab.attribution.adaptive import Adaptive
-from faig_lab.attribution.compute import CompileMode, Compute, State, full_precision
+from faig_lab.attribution.compute import CompileMode, Compute, full_precision
 from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.methods import Method, Problem
@@ -36,7 +36,6 @@ __all__ = [
     "ProbeIntegral",
     "Problem",
     "Rule",
-    "State",
     "attribute",
     "check_different",
     "completeness_gap",

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 from torch import nn
 
-from faig_lab.attribution.compute import State
 from faig_lab.attribution.run import Attribution
-from faig_lab.networks import snapshot
+from faig_lab.networks import State, snapshot
 
 
 class AttributionCallback(pl.Callback):

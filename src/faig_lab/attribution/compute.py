@@ -4,7 +4,7 @@ None of it changes what is computed but for rounding.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,11 +17,8 @@ from torch import Tensor, nn
 from faig_lab.attribution.agreement import bound_of_tiles, difference_of_tiles, remembered
 from faig_lab.attribution.tiles import Tile, cut, whole
 from faig_lab.errors import UserError
-from faig_lab.networks import evaluate
+from faig_lab.networks import State, evaluate
 from faig_lab.networks.reach import Reach, reach
-
-State = Mapping[str, Tensor]
-"""Parameters (and buffers) of a network by name."""
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 """Modes of `torch.compile`; reduce-overhead replays CUDA graphs."""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.compute import Compute, State, full_precision, in_format, memory_format
+from faig_lab.attribution.compute import Compute, full_precision, in_format, memory_format
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import squared_error
 from faig_lab.attribution.weight_paths import Bezier
 from faig_lab.data import CLEAN, sample_rng
-from faig_lab.networks import first_floating
+from faig_lab.networks import State, first_floating
 
 CROP = 64
 """Side of the training crops in LR pixels, at most."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from faig_lab.attribution.adaptive import Adaptive
-from faig_lab.attribution.compute import Compute, State
+from faig_lab.attribution.compute import Compute
 from faig_lab.attribution.quadrature import Rule
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, first_floating, state_fingerprint
+from faig_lab.networks import FilterLayout, State, first_floating, state_fingerprint
 from faig_lab.training import fingerprint
 
 

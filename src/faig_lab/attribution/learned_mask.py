@@ -10,10 +10,12 @@ The price λ rises during the training, so that the masked filters become fewer:
 and n falls geometrically. λ is the Lagrange multiplier of this count. A filter scores by the smallest masks that it is
 part of, so that one training ranks the filters for all counts.
 
-The other methods rank filters one by one. The learned mask searches for sets, so its result shows what a set of so many
-filters can do.
+Early stop: the gates have settled when those of `patience` steps ago would mask the same filters at the present count,
+in the same order. They stay as they are for the remaining counts, which take no pass.
 """
 
+import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +33,12 @@ from faig_lab.attribution.gates import along_the_count, gated, masked_parts
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.scores import ranking
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.networks import first_floating
 from faig_lab.training import fingerprint
+
+log = logging.getLogger(__name__)
 
 POOL = 64
 """Crops of the probe that the training draws from. The outputs of baseline and target are computed once for each."""
@@ -69,6 +74,7 @@ def learned_mask(
     crop: Annotated[int, Field(ge=16)] = 64,
     crops: Annotated[int, Field(ge=1)] = 2,
     rate: Annotated[float, Field(gt=0)] = 0.1,
+    patience: Annotated[int, Field(ge=1)] | None = None,
 ) -> Tensor:
     """Train a gate for each filter and degradation; filters score by the smallest masks that they are part of.
 
@@ -85,6 +91,8 @@ def learned_mask(
         crop: side of the probe's crops in HR pixels; smaller images are used whole.
         crops: how many a step takes. Memory grows with it.
         rate: learning rate of the gates' logits (Adam).
+        patience: stop a degradation's training when so many steps have changed neither the masked filters nor their
+            order; the remaining, smaller masks are read off the gates. None: never.
 
     Returns:
         (1, K, F) weighted mean of 1 − g over the steps, 0 to 1. A step that masks n filters weighs 1 / n.
@@ -94,7 +102,7 @@ def learned_mask(
     """
     if fewest > most:
         raise ValueError(f"fewest must be at most most = {most:g}, not {fewest:g}")
-    training = _Training(problem, steps, seconds, most, fewest, crop, crops, rate)
+    training = _Training(problem, steps, seconds, most, fewest, crop, crops, rate, patience)
     scores, costs = torch.zeros(problem.shape, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for k in range(len(problem.degradations)):
         if problem.spread.own(k):
@@ -117,25 +125,26 @@ class _Training:
     crop: int
     crops: int
     rate: float
+    patience: int | None
 
     def name(self, k: int) -> str:
         """The name that the result for a degradation is kept under."""
         p = self.problem
         same = identity(p.network, p.baseline, p.target, p.degradations, p.layout, p.rule, p.compute)
-        arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, p.seed]
+        arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, self.patience]
         images = [of_image(image, same) for image in p.probe]
-        return f"learned-mask-{fingerprint({'of': [k, arguments, images]})}"
+        return f"learned-mask-{fingerprint({'of': [k, arguments, p.seed, images]})}"
 
     def run(self, k: int) -> tuple[Tensor, Tensor]:
         """Scores (F,) for a degradation and their cost (3,): passes, LR pixels, seconds; float64 on the CPU."""
-        start, step, weights = time.perf_counter(), 0, 0.0
-        device = first_floating(self.problem.target.values()).device
+        start, step, passes, pixels, weights, settled = time.perf_counter(), 0, 0, 0, 0.0, False
+        name, device = self.problem.degradations[k], first_floating(self.problem.target.values()).device
         logits = torch.zeros(len(self.problem.layout), device=device, dtype=torch.float64)
         scores = torch.zeros_like(logits)
+        earlier: Tensor | None = None
         adam = torch.optim.Adam([logits], lr=self.rate)
-        passes = pixels = 0
         # Without energy the two networks agree on this input: there is no function that a set could hold.
-        while self._energy[k] > 0 and (progress := self._progress(step, time.perf_counter() - start)) < 1:
+        while not settled and self._energy[k] > 0 and (progress := self._progress(step, start)) < 1:
             count, temperature = self.count(progress), COLDEST**progress
             masked = masked_parts(logits, temperature, count)
             gates = (1 - masked).requires_grad_()
@@ -151,8 +160,17 @@ class _Training:
             passes += sum(len(crop.lr) for crop in batch)
             pixels += sum(crop.lr[:, 0].numel() for crop in batch)
             if self.problem.progress is not None:
-                name = self.problem.degradations[k]
                 self.problem.progress(f"learned mask, {name}: step {step} of {self.steps}")
+            if self.patience is not None and step % self.patience == 0:
+                masks = (ranking(-values)[: math.ceil(count)] for values in (logits, earlier) if values is not None)
+                settled, earlier = earlier is not None and torch.equal(*masks), logits.clone()
+        if settled:
+            total = round(step / self._progress(step, start))
+            log.info("learned mask, %s: settled after %d of %d steps", name, step, total)
+            for later in range(step, total):
+                count = self.count(later / total)
+                scores += masked_parts(logits, COLDEST ** (later / total), count) / count
+                weights += 1 / count
         taken = time.perf_counter() - start
         return scores.cpu() / max(weights, 1e-300), torch.tensor([passes, pixels, taken], dtype=torch.float64)
 
@@ -163,10 +181,10 @@ class _Training:
         last = min(first, max(filters * self.fewest / 100, FEW))
         return float(first * (last / first) ** progress)
 
-    def _progress(self, step: int, seconds: float) -> float:
-        """The larger of the parts of the budget that are spent: steps, and this degradation's seconds."""
-        budget = None if self.seconds is None else self.seconds / len(self.problem.degradations)
-        return max(step / self.steps, 0.0 if budget is None else seconds / budget)
+    def _progress(self, step: int, start: float) -> float:
+        """The larger of the parts of the budget that are spent: steps, and this degradation's seconds since start."""
+        budget = math.inf if self.seconds is None else self.seconds / len(self.problem.degradations)
+        return max(step / self.steps, (time.perf_counter() - start) / budget)
 
     def _isolation(self, gates: Tensor, k: int, batch: Sequence[Crop]) -> Tensor:
         """Isolation on some crops, in units of the pool's energies, so that the mean over all batches is the pool's."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
-from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
+from faig_lab.attribution.compute import DEFAULT, Compute, full_precision, in_format, memory_format
 from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
@@ -26,7 +26,7 @@ from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.granularity import Granularity
-from faig_lab.networks import FilterLayout, first_floating
+from faig_lab.networks import FilterLayout, State, first_floating
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Problem:
         spread: over which processes the images are spread; this one alone, unless it is told otherwise.
             A problem that is made of another one by `replace` keeps nothing and is this process's alone.
         costs: what has been computed → what it took: `path_integral`, which `faig` and `signed_share` share,
-            `gradient_at_target` and `learned_mask`.
+            `gradient_at_target`, `learned_mask`, and methods with path integrals of their own.
     """
 
     network: nn.Module
@@ -111,10 +111,14 @@ class Problem:
             self.spread,
             path,
         )
+        self.costs[what] = self.cost_of(integral, start)
+        return integral
+
+    def cost_of(self, integral: ProbeIntegral, start: float) -> Cost:
+        """What an integral over the probe took that was started at `time.perf_counter()` = start."""
         pixels = torch.tensor([image.lr[CLEAN][0].numel() for image in self.probe])
         seen = int((integral.points.sum(1) * pixels).sum())
-        self.costs[what] = Cost(int(integral.points.sum()), seen, time.perf_counter() - start)
-        return integral
+        return Cost(int(integral.points.sum()), seen, time.perf_counter() - start)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import vmap
 
-from faig_lab.attribution.compute import State, full_precision, in_format, memory_format
+from faig_lab.attribution.compute import full_precision, in_format, memory_format
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.methods import Problem
@@ -23,7 +23,7 @@ from faig_lab.attribution.scores import Contrast, others
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
 from faig_lab.granularity import UNITS
-from faig_lab.networks import FilterLayout, first_floating
+from faig_lab.networks import FilterLayout, State, first_floating
 
 Measure = Literal["isolation", "loss"]
 """What is measured when a unit is back at the baseline's values."""

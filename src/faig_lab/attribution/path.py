@@ -14,11 +14,12 @@ from torch.func import grad_and_value, vmap
 
 from faig_lab.attribution.adaptive import NestedIntegral
 from faig_lab.attribution.agreement import AGREES, LOWER, SINGLE, points_agree, remembered
-from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision, in_format, memory_format
+from faig_lab.attribution.compute import DEFAULT, Compute, full_precision, in_format, memory_format
 from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, path_through
 from faig_lab.errors import UserError
+from faig_lab.networks import State
 
 Evaluated = tuple[list[Tensor], list[dict[str, Tensor]]]
 """Loss, and gradients by name, at each of some points."""

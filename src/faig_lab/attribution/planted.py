@@ -1,7 +1,7 @@
 """Planted pairs (method.md §11): the true sets of filters, and how well a ranking finds them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from faig_lab.attribution.scores import count_of
 from faig_lab.data import sample_rng
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, State
 
 
 def planted_sets(
@@ -104,7 +104,7 @@ def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return is_true[order].cumsum(0)[last], found[last]
 
 
-def changes(baseline: Mapping[str, Tensor], target: Mapping[str, Tensor], layout: FilterLayout) -> Tensor:
+def changes(baseline: State, target: State, layout: FilterLayout) -> Tensor:
     """(F,) Σ|θ − θ̄| of each filter, float64."""
     moved = {layer.name: (target[layer.name].double() - baseline[layer.name].double()).abs() for layer in layout.layers}
     return layout.gather(moved).cpu()

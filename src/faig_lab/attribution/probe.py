@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.adaptive import Adaptive, Effort, Judge, integrate_together
-from faig_lab.attribution.compute import DEFAULT, Compute, State, full_precision
+from faig_lab.attribution.compute import DEFAULT, Compute, full_precision
 from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.kept import Kept
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap
@@ -25,7 +25,7 @@ from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, first_floating
+from faig_lab.networks import FilterLayout, State, first_floating
 
 log = logging.getLogger(__name__)
 

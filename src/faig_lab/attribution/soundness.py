@@ -6,10 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.compute import State
 from faig_lab.attribution.methods import Problem
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout
+from faig_lab.networks import FilterLayout, State
 
 LARGEST_GAP = 0.05
 """Relative completeness gap over the probe above which there is a warning (method.md §10: a few per cent)."""

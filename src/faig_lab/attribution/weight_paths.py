@@ -4,7 +4,7 @@ The integral is complete along any piecewise smooth path γ: Σ_j ∫ ∂L/∂γ
 states, and where its pieces meet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from faig_lab.attribution.adaptive import Adaptive
 from faig_lab.attribution.quadrature import Rule
-
-State = Mapping[str, Tensor]
+from faig_lab.networks import State
 
 PathName = Literal["straight", "trajectory", "curve"]
 """What `attribution.path` accepts."""

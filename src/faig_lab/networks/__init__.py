@@ -6,7 +6,7 @@ from faig_lab.networks.patch import Patch, apply_patches, load_patch, make_patch
 from faig_lab.networks.sequences import read_states, write_states
 from faig_lab.networks.srcnn_style import SRCNNStyle
 from faig_lab.networks.srresnet import SRResNet
-from faig_lab.networks.tied import evaluate, first_floating, tied, under_every_name
+from faig_lab.networks.tied import State, evaluate, first_floating, tied, under_every_name
 from faig_lab.networks.trial import try_gradient, try_output
 from faig_lab.networks.two_branch import SECOND_BRANCH, TwoBranchSRResNet
 from faig_lab.networks.values import as_stored, objection
@@ -28,6 +28,7 @@ __all__ = [
     "Patch",
     "SRCNNStyle",
     "SRResNet",
+    "State",
     "TwoBranchSRResNet",
     "UnitAddress",
     "apply_patches",

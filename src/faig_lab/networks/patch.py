@@ -26,10 +26,9 @@ from faig_lab.files import atomic_write
 from faig_lab.granularity import UNITS
 from faig_lab.networks.layer import Layer
 from faig_lab.networks.layout import FilterLayout
+from faig_lab.networks.tied import State
 from faig_lab.networks.values import objection
 from faig_lab.networks.weights import state_fingerprint
-
-State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)

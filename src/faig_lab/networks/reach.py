@@ -5,13 +5,12 @@ it, through any operation, whatever the weights. (An implementation that spreads
 wrong.)
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from faig_lab.networks.tied import evaluate, first_floating
+from faig_lab.networks.tied import State, evaluate, first_floating
 
 PERIODS = (1, 2, 4, 8, 16)
 _SIDES = (64, 128, 256, 512)
@@ -32,7 +31,7 @@ class Reach:
     period: int
 
 
-def reach(network: nn.Module, state: Mapping[str, Tensor], scale: int) -> Reach | None:
+def reach(network: nn.Module, state: State, scale: int) -> Reach | None:
     """Measure a network's reach; some forward passes on inputs of 64² to 512² LR pixels.
 
     Args:
@@ -61,7 +60,7 @@ def reach(network: nn.Module, state: Mapping[str, Tensor], scale: int) -> Reach 
 
 
 def _footprint(
-    network: nn.Module, state: Mapping[str, Tensor], scale: int, side: int, place: int, like: Tensor
+    network: nn.Module, state: State, scale: int, side: int, place: int, like: Tensor
 ) -> tuple[int, int, int, int] | None:
     """How far up, down, left and right an input pixel is seen, in LR pixels; None if up to the input's edge."""
     lr = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)

@@ -1,6 +1,6 @@
 """Files that hold several states of one network, in order: the inner states of a path in weight space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -8,9 +8,10 @@ from torch import Tensor
 from faig_lab.archives import read_tensors, reason
 from faig_lab.errors import UserError
 from faig_lab.files import write_tensors
+from faig_lab.networks.tied import State
 
 
-def write_states(path: Path, states: Sequence[Mapping[str, Tensor]]) -> None:
+def write_states(path: Path, states: Sequence[State]) -> None:
     """Write states to a file, atomically; `<number>/<name>` is the key of a tensor."""
     write_tensors(path, {f"{k}/{name}": value.cpu() for k, state in enumerate(states) for name, value in state.items()})
 

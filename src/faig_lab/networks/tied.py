@@ -6,6 +6,9 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.func import functional_call
 
+State = Mapping[str, Tensor]
+"""Parameters (and buffers) of a network by name: what `state_dict()` returns."""
+
 Value = TypeVar("Value")
 
 
@@ -17,7 +20,7 @@ def tied(network: nn.Module) -> dict[str, str]:
     return {name: owner for name, owner in owners if name != owner}
 
 
-def evaluate(network: nn.Module, state: Mapping[str, Tensor], batch: Tensor) -> Tensor:
+def evaluate(network: nn.Module, state: State, batch: Tensor) -> Tensor:
     """The network's output with the weights of a state; the network itself is not changed.
 
     Of a tied parameter the value under the name that counts is used. The network gets a copy of the batch, since

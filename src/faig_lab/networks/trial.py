@@ -1,19 +1,17 @@
 """A network tried out before any work: what it returns, and whether it can be differentiated."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from faig_lab.errors import UserError
 from faig_lab.machine import lacks_memory
-from faig_lab.networks.tied import evaluate
+from faig_lab.networks.tied import State, evaluate
 
 _SIDE = 64
 """LR pixels of the part of an image that the gradient is tried on."""
 
 
-def try_output(network: nn.Module, state: Mapping[str, Tensor], lr: Tensor) -> Tensor:
+def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
     """One forward pass without gradients.
 
     Args:
@@ -46,7 +44,7 @@ def try_output(network: nn.Module, state: Mapping[str, Tensor], lr: Tensor) -> T
     return output
 
 
-def try_gradient(network: nn.Module, state: Mapping[str, Tensor], lr: Tensor) -> None:
+def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
     """One forward and one backward pass to all parameters, on a corner of an image that the network can restore.
 
     A network that cannot restore so small an image is not tried.

@@ -15,7 +15,7 @@ from faig_lab.errors import UserError
 from faig_lab.files import write_tensors, write_text
 from faig_lab.networks.mistaken import mistaken_for_weights
 from faig_lab.networks.prefixes import own_names
-from faig_lab.networks.tied import tied
+from faig_lab.networks.tied import State, tied
 from faig_lab.networks.values import as_stored, objection
 
 EMA_KEYS = ("params_ema", "params")
@@ -25,7 +25,7 @@ EXPORTS = (".pt", ".pth")
 """Suffixes of the formats that can be written: ours and the authors'."""
 
 
-def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+def save_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
     """Write tensors to `path` and their description to a .yaml beside it, both atomically.
 
     Args:
@@ -37,7 +37,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[s
     _write(path, _plain(state), description)
 
 
-def export_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+def export_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
     """Write weights for others to use, with their description beside them: by the suffix ours or the authors' format.
 
     Args:
@@ -62,7 +62,7 @@ def snapshot(network: nn.Module) -> dict[str, Tensor]:
     return {n: v.detach().clone(memory_format=torch.contiguous_format) for n, v in network.state_dict().items()}
 
 
-def state_fingerprint(state: Mapping[str, Tensor]) -> str:
+def state_fingerprint(state: State) -> str:
     """A fingerprint of weights: names, shapes, precision and every bit."""
     digest = hashlib.sha256()
     for name, value in state.items():
@@ -77,7 +77,7 @@ def _write(path: Path, content: Mapping[str, Any], description: Mapping[str, Any
     write_tensors(path, content)
 
 
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _plain(state: State) -> dict[str, Tensor]:
     """Tensors that own their memory, on the CPU."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
@@ -148,7 +148,7 @@ def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
     )
 
 
-def _compare(state: Mapping[str, Tensor], network: nn.Module, path: Path, key: str) -> None:
+def _compare(state: State, network: nn.Module, path: Path, key: str) -> None:
     """Refuse weights that do not fit, saying how."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in state]

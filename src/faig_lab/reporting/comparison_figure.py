@@ -5,12 +5,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from faig_lab.reporting.comparison import LEARNED, Comparison
-from faig_lab.reporting.style import INK, MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.style import INK, METHOD_COLOURS, MUTED, drawing, method_colour, new_figure
 from faig_lab.reporting.words import method_label, percent
 
 _LOWEST, _HIGHEST = -1.0, 1.05  # of the axes; what lies beyond is drawn at the edge
 _LINES = ("-", "--", "-.")
-_COLOURS = 9  # of the methods' colours; further methods repeat them with another line
 
 
 def comparison_figure(comparison: Comparison) -> Figure | None:
@@ -87,4 +86,4 @@ def _colour(method: str, index: int) -> str:
 
 
 def _line(method: str, index: int) -> str:
-    return ":" if method == "random" else _LINES[index // _COLOURS % len(_LINES)]
+    return ":" if method == "random" else _LINES[index // METHOD_COLOURS % len(_LINES)]

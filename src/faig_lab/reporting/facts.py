@@ -45,9 +45,12 @@ def versions(run: RunFiles) -> Facts:
 
 
 def seconds(run: RunFiles) -> dict[str, float]:
-    """Seconds of each stage, from `seconds/<stage>` in metrics.json."""
+    """Seconds of each stage, and of the parts of the attribution, from `seconds/…` in metrics.json."""
+    stages = {key.removeprefix("seconds/"): value for key, value in run.metrics.items() if key.startswith("seconds/")}
+    part = "attribution/"
     return {
-        key.removeprefix("seconds/"): float(number) for key, number in run.metrics.items() if key.startswith("seconds/")
+        f"of the attribution: {name.removeprefix(part)}" if name.startswith(part) else name: float(value)
+        for name, value in stages.items()
     }
 
 

@@ -26,7 +26,7 @@ from faig_lab.reporting.style import (
     degradation_colour,
     drawing,
     legend_columns,
-    method_colour,
+    method_look,
     new_figure,
     write_figure,
 )
@@ -166,11 +166,7 @@ def _curves(panel: Axes, run: RunFiles, masked: str, shown: Sequence[str]) -> No
         if not points:
             continue
         percents, means, spreads = (np.array(numbers) for numbers in zip(*points, strict=True))
-        look = (
-            {"color": MUTED, "linestyle": "--"}
-            if method == "random"
-            else {"color": method_colour(index), "linestyle": "-"}
-        )
+        look = method_look(index, method)
         panel.plot(percents, means, marker="o", markersize=3.5, label=method_label(method), **look)  # type: ignore[arg-type]
         if spreads.any():
             panel.fill_between(percents, means - spreads, means + spreads, color=look["color"], alpha=0.2, linewidth=0)

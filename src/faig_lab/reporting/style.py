@@ -23,7 +23,12 @@ LINES = "#d9dde2"
 
 # Degradations in Okabe and Ito's colours, methods in other ones: both are told apart with any colour vision.
 _DEGRADATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_METHODS = ("#4b2e83", "#1b9e77", "#e6ab02", "#e7298a", "#a6761d", "#66a61e", "#d7301f", "#4292c6", "#252525")
+_METHODS = (
+    *("#4b2e83", "#1b9e77", "#e6ab02", "#e7298a", "#a6761d", "#66a61e", "#d7301f", "#4292c6"),
+    "#252525",
+    "#2233ff",
+)
+METHOD_COLOURS = len(_METHODS)  # further methods have the colours of the first ones
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

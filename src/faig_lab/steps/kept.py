@@ -1,19 +1,18 @@
 """What a run keeps in the store until it is done, found again by whoever runs the same study: see docs/resume.md."""
 
 import hashlib
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import faig_lab
 from faig_lab.attribution import Kept
 from faig_lab.build import compute_device, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PairedImage, StudyData
+from faig_lab.networks import State
 from faig_lab.training import fingerprint, state_fingerprint
 
 _PACKAGES = ("data", "networks", "training", "attribution", "analysis")
@@ -37,9 +36,7 @@ _NO_MATTER = {
 """Settings that change no number: where things go, and what counts by its weights or images instead."""
 
 
-def kept_results(
-    settings: Settings, data: StudyData, baseline: Mapping[str, Tensor], target: Mapping[str, Tensor]
-) -> Kept:
+def kept_results(settings: Settings, data: StudyData, baseline: State, target: State) -> Kept:
     """Where a study keeps sums of probe images and findings of analyses; the same place for the same study."""
     plain = {name: value for name, value in settings.model_dump().items() if name not in _NO_MATTER[""]}
     plain["training"] = {n: value for n, value in plain["training"].items() if n not in _NO_MATTER["training"]}

@@ -17,7 +17,10 @@ from faig_lab.training import Trained
 def describe_scores(
     settings: Settings, data: StudyData, integral: ProbeIntegral, costs: Mapping[str, Cost]
 ) -> dict[str, object]:
-    """What attribution/provenance.json holds: method, quadrature, costs, probe, θ, gaps, versions."""
+    """What attribution/provenance.json holds: method, quadrature, counts of passes, probe, θ, gaps, versions.
+
+    The same run gives the same bytes, so the seconds are among the metrics instead.
+    """
     attribution = settings.attribution
     return {
         "method": attribution.name,
@@ -26,7 +29,7 @@ def describe_scores(
         "points": attribution.points,
         "tolerance": attribution.tolerance if attribution.rule == "adaptive" else None,
         "effort": integral.effort(),
-        "cost": {what: cost._asdict() for what, cost in costs.items()},
+        "cost": {what: cost.counts() for what, cost in costs.items()},
         "precision": attribution.precision,
         "granularity": attribution.granularity,
         "rank_other_parameters": attribution.rank_other_parameters,

@@ -1,19 +1,18 @@
 """A trained network: found in the store, or trained and put there."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from faig_lab.analysis.rivals import Node, Pair, Rivals
 from faig_lab.attribution import Attribution
 from faig_lab.build import determinants, make_loop, make_module, make_network, make_turns, snapshots
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.networks import State
 from faig_lab.steps.provenance import describe_weights
 from faig_lab.training import Row, Trained, entries_of_other_versions, open_entry
 
@@ -28,8 +27,8 @@ def train_once(
     name: str,
     data: StudyData,
     degradation: Degradation,
-    start: Mapping[str, Tensor] | None,
-    then: Callable[[Mapping[str, Tensor]], Attribution] | None = None,
+    start: State | None,
+    then: Callable[[State], Attribution] | None = None,
     on_row: Callable[[Row], None] | None = None,
     label: str | None = None,
 ) -> Trained:
@@ -114,7 +113,7 @@ def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -
         patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
         return step_seconds(makers, patches, make_loop(settings), steps)
 
-    def target(baseline: Mapping[str, Tensor], seed: int) -> Mapping[str, Tensor]:
+    def target(baseline: State, seed: int) -> State:
         own = rival_settings(settings, None, seed)
         return train_once(own, "target", data, degradation, baseline, label=f"target, seed {seed}").state
 

@@ -6,14 +6,14 @@ PSNR_CEILING instead of infinity. Y is the luma of ITU-R BT.601 in its studio ra
 averaged over the places where its window lies inside the image, as in MATLAB, BasicSR and scikit-image.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faig_lab.data import PairedImage
-from faig_lab.networks import evaluate, first_floating
+from faig_lab.networks import State, evaluate, first_floating
 
 PSNR_CEILING = 100.0
 """dB reported for a perfect image."""
@@ -129,7 +129,7 @@ def bicubic(lr: Tensor, scale: int) -> Tensor:
 @torch.no_grad()
 def restore(
     network: nn.Module,
-    state: Mapping[str, Tensor],
+    state: State,
     images: Sequence[PairedImage],
     degradation: str,
     autocast: torch.dtype | None = None,

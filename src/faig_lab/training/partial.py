@@ -6,7 +6,7 @@ is put back, since weight decay, momentum or noise may move what has no gradient
 back at the end: an average of equal numbers need not have their bits (−0 becomes +0).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from faig_lab.data import PatchDataset
-from faig_lab.networks import tied, under_every_name
+from faig_lab.networks import State, tied, under_every_name
 from faig_lab.training.fitting import fit
 from faig_lab.training.module import SRModule
 from faig_lab.training.plan import Chosen, Loop, Trained
@@ -116,7 +116,7 @@ class Freezing(pl.Callback):
             parameter.copy_(torch.where(frozen, start, parameter))
 
 
-def _put_back(state: Mapping[str, Tensor], start: Mapping[str, Tensor], chosen: Chosen) -> dict[str, Tensor]:
+def _put_back(state: State, start: State, chosen: Chosen) -> dict[str, Tensor]:
     """The trained values where they are chosen, the start everywhere else."""
     return {
         name: torch.where(chosen[name].cpu(), state[name].to(value), value) if name in chosen else value

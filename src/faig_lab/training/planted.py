@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from faig_lab.data import CLEAN, Degradation
-from faig_lab.networks import evaluate, under_every_name
+from faig_lab.networks import State, evaluate, under_every_name
 from faig_lab.training.module import SRModule
 from faig_lab.training.plan import Chosen
 
@@ -75,7 +75,7 @@ class Turns(pl.Callback):
             turns like the others.
     """
 
-    def __init__(self, groups: Sequence[Group], start: Mapping[str, Tensor], steps: int, first: int = 0) -> None:
+    def __init__(self, groups: Sequence[Group], start: State, steps: int, first: int = 0) -> None:
         self.groups, self.steps, self.first = tuple(groups), steps, first
         self._network: nn.Module | None = None
         self._start = dict(start)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from faig_lab.reporting.run_files import RunFiles, mean, unique, value
 from faig_lab.reporting.sections.section import Section, Table
-from faig_lab.reporting.style import INK, MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.style import INK, MUTED, drawing, method_look, new_figure
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import method_label, number, sentence_case, share
 
@@ -91,7 +91,7 @@ def _panel(panel: Axes, run: RunFiles, checks: Sequence[str], methods: Sequence[
     """A row per check: a dot per draw and degradation, and a bar at their mean, for each method."""
     step = 0.7 / len(methods)
     for index, method in enumerate(methods):
-        colour = method_colour(run.methods.index(method) if method in run.methods else index)
+        colour = method_look(run.methods.index(method) if method in run.methods else index, method)["color"]
         for place, check in enumerate(checks):
             y = place + step * (index - (len(methods) - 1) / 2)
             numbers = [x for row in _rows(run, check, method) if (x := value(row, column)) is not None]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from faig_lab.reporting.run_files import RunFiles, unique, value
 from faig_lab.reporting.sections.section import Section, Table
-from faig_lab.reporting.style import MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.style import MUTED, drawing, method_look, new_figure
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.words import listed, method_label, number, removal
 
@@ -83,7 +83,7 @@ def _panel(panel: Axes, run: RunFiles, pairs: Sequence[tuple[str, str]], column:
         offset = 0.17 * (index - (len(series) - 1) / 2)
         panel.scatter(
             [x for x, _ in points], [y + offset for _, y in points], s=15,
-            color=method_colour(run.methods.index(method) if method in run.methods else index),
+            color=method_look(run.methods.index(method) if method in run.methods else index, method)["color"],
             marker=_MARKERS[degradations.index(degradation) % len(_MARKERS)],
             label=f"{method_label(method)}, {removal(degradation)}", zorder=3,
         )  # fmt: skip

@@ -1,0 +1,15 @@
+"""The settings of a study that takes seconds: a network of 136 filters, small crops, a few steps."""
+
+COMMON = [
+    *("trainer=cpu", "trainer.precision=32-true", "logger=none"),
+    *("network.features=4", "network.blocks=1"),
+    *("data.probe_crop=32", "data.probe_crops=1", "data.test_crop=32", "data.test_crops=1"),
+    *("training.batch_size=2", "training.baseline.iterations=3", "training.target.iterations=3"),
+    *("training.validate_every=3", "attribution.points=2", "attribution.methods.random.draws=1"),
+]
+
+
+def tiny(*settings):
+    """The given settings, and the common ones of all other keys."""
+    given = {setting.partition("=")[0].lstrip("+~") for setting in settings}
+    return [*settings, *(setting for setting in COMMON if setting.partition("=")[0] not in given)]
