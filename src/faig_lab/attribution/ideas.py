@@ -12,7 +12,6 @@ of FAIG's path integral.
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -23,7 +22,6 @@ from torch import Tensor
 
 from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.methods import Problem
-from faig_lab.attribution.probe import integrate_probe
 from faig_lab.attribution.scores import Contrast, others, shares
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import State
@@ -177,22 +175,9 @@ class _Distances:
         if (end, kind) not in self._known:
             problem, outputs = self.problem, self.outputs[end, kind]
             images = zip(problem.probe, outputs, strict=True)
-            probe = [PairedImage(x.name, y, {CLEAN: x.lr[CLEAN], kind: x.lr[kind]}) for x, y in images]
-            start = time.perf_counter()
-            integral = integrate_probe(
-                problem.network,
-                problem.baseline,
-                self.start,
-                probe,
-                (kind,),
-                problem.layout,
-                problem.rule,
-                problem.compute,
-                problem.progress,
-                problem.kept,
-                problem.spread,
-            )
-            self.cost = self.cost.plus(problem.cost_of(integral, start))
+            probe = tuple(PairedImage(x.name, y, {CLEAN: x.lr[CLEAN], kind: x.lr[kind]}) for x, y in images)
+            integral, cost = problem.integrate(problem.rule, target=self.start, probe=probe, degradations=(kind,))
+            self.cost = self.cost.plus(cost)
             self._known[end, kind] = integral.signed.sum((0, 1))
         return self._known[end, kind]
 

@@ -79,12 +79,14 @@ class Problem:
     @cached_property
     def integral(self) -> ProbeIntegral:
         """The signed path integrals, computed once, by whichever method asks first."""
-        return self._integrate("path_integral", self.rule, self.path)
+        integral, self.costs["path_integral"] = self.integrate(self.rule, self.path)
+        return integral
 
     @cached_property
     def at_target(self) -> ProbeIntegral:
         """The path integrals with the gradient at the target for all of the path: (θ_j − θ̄_j) ∂L(θ, x)/∂θ_j."""
-        return self._integrate("gradient_at_target", right(1), STRAIGHT)
+        integral, self.costs["gradient_at_target"] = self.integrate(right(1))
+        return integral
 
     def straight(self, **changes: Any) -> "Problem":
         """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
@@ -95,30 +97,32 @@ class Problem:
         """Whether the path integrals have been computed."""
         return "integral" in vars(self)
 
-    def _integrate(self, what: str, rule: Rule | Adaptive, path: PathSpec) -> ProbeIntegral:
-        start = time.perf_counter()
+    def integrate(self, rule: Rule | Adaptive, path: PathSpec = STRAIGHT, **changes: Any) -> tuple[ProbeIntegral, Cost]:
+        """Path integrals over the probe and what they took; sums are kept and spread like those of `integral`.
+
+        Args:
+            rule: the quadrature.
+            path: which path.
+            changes: fields of the problem (target, probe, degradations) that are others for these integrals.
+        """
+        start, of = time.perf_counter(), replace(self, **changes)
         integral = integrate_probe(
-            self.network,
-            self.baseline,
-            self.target,
-            self.probe,
-            self.degradations,
+            of.network,
+            of.baseline,
+            of.target,
+            of.probe,
+            of.degradations,
             self.layout,
             rule,
-            self.compute,
-            self.progress,
+            of.compute,
+            of.progress,
             self.kept,
             self.spread,
             path,
         )
-        self.costs[what] = self.cost_of(integral, start)
-        return integral
-
-    def cost_of(self, integral: ProbeIntegral, start: float) -> Cost:
-        """What an integral over the probe took that was started at `time.perf_counter()` = start."""
-        pixels = torch.tensor([image.lr[CLEAN][0].numel() for image in self.probe])
+        pixels = torch.tensor([image.lr[CLEAN][0].numel() for image in of.probe])
         seen = int((integral.points.sum(1) * pixels).sum())
-        return Cost(int(integral.points.sum()), seen, time.perf_counter() - start)
+        return integral, Cost(int(integral.points.sum()), seen, time.perf_counter() - start)
 
     @property
     def shape(self) -> tuple[int, int]:
