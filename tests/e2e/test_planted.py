@@ -50,6 +50,11 @@ def test_it_leaves_metrics_tables_sets_and_section(pair):
             assert 0 < metrics[f"planted/{method}/average_precision/{name}"] <= 1
             assert 0 <= metrics[f"planted/{method}/recall/{name}"] <= 1
     assert {"weight_change", "taylor", "fisher", "faig", "signed_share", "ig", "random"} <= set(methods)
+    assert {"isolation_share", "learned_mask"} <= set(methods)
+    costs = json.loads((pair / "attribution" / "provenance.json").read_text())["cost"]
+    assert list(costs) == ["path_integral", "gradient_at_target", "isolation_share", "learned_mask"]
+    assert costs["isolation_share"]["passes"] == 2.5 * costs["path_integral"]["passes"] > 0
+    assert {f"seconds/attribution/{what}" for what in costs} <= metrics.keys()
     for table in ("planted", "planted_isolation", "planted_change"):
         assert (pair / "tables" / f"{table}.csv").is_file()
     assert (pair / "figures" / "planted.png").is_file()
