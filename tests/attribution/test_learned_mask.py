@@ -321,9 +321,10 @@ def test_gates_that_have_settled_are_kept_for_the_remaining_counts_without_a_pas
 def test_gates_that_still_change_are_trained_to_the_end():
     torch.manual_seed(0)
     problem = random_pair(SRResNet(features=4, blocks=1))
-    free = learned_mask(problem, steps=30, crops=2, crop=16)
+    many = {"steps": 30, "crops": 2, "crop": 16, "most": 60, "fewest": 50}  # of which some two always trade places
+    free = learned_mask(problem, **many)
     passes = problem.costs["learned_mask"].passes
-    assert torch.equal(learned_mask(problem, steps=30, crops=2, crop=16, patience=10), free)
+    assert torch.equal(learned_mask(problem, **many, patience=10), free)
     assert problem.costs["learned_mask"].passes == passes == 30 * 2 * 3 * 2
 
 
