@@ -23,6 +23,9 @@ RATIO = 100
 """Times its own size that a larger one may unpack to. Weights and photographs hardly shrink; zeros do, 1000 times."""
 
 
+_ZIP = b"PK\x03\x04"
+
+
 class RefusedError(ValueError):
     """A file that is not unpacked or not read; says why in one line."""
 
@@ -96,16 +99,26 @@ def read_tensors(path: Path) -> Any:
     """
     import torch
 
+    with path.open("rb") as file:
+        head = file.read(4)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             check_unpacked(archive, path.stat().st_size)
             # Under torch.serialization.set_crc32_options(False) every checksum is written as 0.
             if any(info.CRC for info in archive.infolist()):
                 check_sums(archive)
+    elif head == _ZIP:
+        raise RefusedError("it is damaged: its end is missing")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RefusedError(_refusal(str(error))) from None  # whose text tells the reader to load it unsafely
+    except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
+        if head == _ZIP or isinstance(error, MemoryError):
+            raise
+        # The old format is a series of pickles; what torch says of the bytes of anything else helps nobody.
+        pickled = head.startswith(pickle.PROTO)
+        raise RefusedError("it is damaged or incomplete" if pickled else "torch.save did not write it") from error
     _check_tensors(content)
     return content
 

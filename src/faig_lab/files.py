@@ -21,13 +21,13 @@ FILE_NAME = r"\w[\w.-]{0,99}"
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
 
 
-def file_name(name: str, what: str) -> str:
-    """The name, which is about to become a file or a part of its name; with `+` between it may be several names.
+def file_name(name: str, what: str, *, several: bool = True) -> str:
+    """The name, which is about to become a file or a part of its name; `several` names may have `+` between them.
 
     Raises:
         UserError: it would lead elsewhere or is no name; the message begins with `what`.
     """
-    if not re.fullmatch(rf"{FILE_NAME}(\+{FILE_NAME})*", name):
+    if not re.fullmatch(rf"{FILE_NAME}(\+{FILE_NAME})*" if several else FILE_NAME, name):
         raise UserError(f"{what}: {name!r} becomes the name of a file; use letters, digits, _, - and . (100 at most)")
     return name
 

@@ -126,7 +126,7 @@ def _inspect(folder: Path, held: Sequence[str]) -> Found:
     try:
         content, description = _read(folder)
     except (UserError, OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split()).removeprefix("store: ").removesuffix("; delete the folder")
+        reason = " ".join(str(error).split()).removeprefix("store: ").removesuffix(f"; delete the folder {folder}")
         return Found(folder, f"damaged: {reason}", used, size)
     seed, iterations = (str(description.get(name, "")) for name in ("seed", "iterations"))
     return Found(folder, SOUND, used, size, seed, iterations, held.count(content))

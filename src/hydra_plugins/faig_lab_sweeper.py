@@ -33,7 +33,12 @@ class FaigLabSweeper(BasicSweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Put the wanted launcher behind one that knows about job folders."""
         from faig_lab.errors import UserError
+        from faig_lab.files import file_name
 
+        # Before there is a folder: the name is a part of its path, and could lead anywhere.
+        file_name(str(config.name), "name", several=False)
+        if config.task in ("compare", "store"):
+            raise UserError(f"task: {config.task} is one command for all runs and no sweep; leave out -m")
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != "${hydra.job.num}":
             raise UserError("hydra.sweep.subdir: the folders of jobs are their numbers; leave it out")

@@ -142,7 +142,16 @@ def test_closed_output_is_no_traceback() -> None:
         ("+seed=1", "seed: it is there already; write seed=... without the +"),
         ("~sede", "sede: unknown key; did you mean seed?"),
         ("seed==3", "seed==3: not a setting; write key=value"),
-        ("seed", "seed: not a setting; write key=value"),
+        ("seed", "seed: not a setting; write seed=value\n"),
+        ("seed:1", "seed:1: not a setting; write seed=value\n"),
+        ("data.rot", "data.rot: not a setting; write "),
+        ("atribution", "atribution: not a setting; write attribution=value\n"),
+        ("=3", "=3: not a setting; write key=value"),
+        ("-s", "-s: there is no such flag; --help shows what there is\n"),
+        ("--m", "--m: there is no such flag"),
+        ("hydra.lancher=x", "hydra.lancher: unknown key; did you mean launcher?"),
+        ("hydra.run.dirr=x", "hydra.run.dirr: unknown key; did you mean dir?"),
+        ("hydra.sweep.drs=x", "hydra.sweep.drs: unknown key; "),
         ("analysis.percents=[1,2", "analysis.percents=[1,2: not a setting; write key=value"),
         ("seed=-1", "seed: must be at least 0, not -1"),
         ("seed=1,2", "seed=1,2"),
@@ -209,6 +218,52 @@ def test_keys_of_a_network_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFix
     line = refused(capsys, "--config-dir=own", "network.widht_of_all=3")
     assert line == "error: network.widht_of_all: unknown key here; it belongs to network=mine\n"
     assert "did you mean mine?" in refused(capsys, "--config-dir=own", "network=mien")
+
+
+def test_reasons_name_no_token_of_the_grammar(capsys: pytest.CaptureFixture[str]) -> None:
+    for setting in ("seed==3", "analysis.percents=[1,2", "seed:1", "export.strengths={blur: 0", "seed"):
+        line = refused(capsys, setting)
+        assert not any(word in line for word in ("EOF", "expecting", "viable", "Lexer", "EQUAL", "'['")), line
+
+
+def test_keys_of_the_networks_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own" / "network").mkdir(parents=True)
+    (tmp_path / "own" / "network" / "mine.yaml").write_text("_target_: x.Y\nbreadth: 3\n")
+    mine = ["-m", "--config-dir=own", "network=mine,srresnet"]
+    assert refused(capsys, *mine, "network.bredth=3") == "error: network.bredth: unknown key; did you mean breadth?\n"
+    two = ["-m", "network=two_branch,two_branch_small"]
+    assert "network has: _target_, blocks, degradations, " in refused(capsys, *two, "network.q=3")
+    way = "error: network.{}: Hydra looks for it in the default network; in a sweep write ++network.{}=...\n"
+    assert refused(capsys, *mine, "network.breadth=4") == way.format("breadth", "breadth")
+    key = "predictor_features"
+    assert refused(capsys, *two, f"network.{key}=4") == way.format(key, key)
+
+
+def test_the_way_past_the_default_network_of_a_sweep(pipeline: Callable[[Run], None]) -> None:
+    seen: list[int] = []
+    pipeline(lambda cfg, folder: seen.append(cfg.network.predictor_features))
+    assert main(["-m", "network=two_branch,two_branch_small", "++network.predictor_features=3"]) in (0, 1)
+    assert seen == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["name=a/b"], "name: 'a/b' becomes the name of a file"),
+        (["name=../x", "seed=0,1"], "name: '../x' becomes the name of a file"),
+        (["name=a+b"], "name: 'a+b' becomes the name of a file"),
+        (["name="], "name: '' becomes the name of a file"),
+        (["task=compare", "runs=nowhere"], "task: compare is one command for all runs and no sweep; leave out -m"),
+        (["task=store"], "task: store is one command"),
+    ],
+)
+def test_a_refused_sweep_leaves_nothing(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "work").mkdir()
+    os.chdir(tmp_path / "work")
+    assert expected in refused(capsys, "-m", *arguments)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["work"]
 
 
 @pytest.mark.parametrize(

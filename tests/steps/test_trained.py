@@ -131,3 +131,15 @@ def test_a_rival_of_another_version_is_offered_in_other_words(settings, data, ca
     (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
     assert "baseline.weights=" not in note
     assert note.endswith("see The store in docs/run_folder.md")
+
+
+@pytest.mark.parametrize("place", ["~/nets", "~/a b/(ü)"])
+def test_a_store_in_the_users_own_folder(place, settings, data, monkeypatch, tmp_path):
+    """Shells leave the ~ of `store=~/nets` alone."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    own = settings.model_copy(update={"store": place})
+    train_once(own, "baseline", data, make_degradation(settings), None)
+    (found,) = (path.parent for path in (tmp_path / "home").rglob("weights.pt"))
+    assert found.parent == tmp_path / "home" / place[2:]
+    assert not list(tmp_path.rglob("~"))
+    assert not Path("~").exists()

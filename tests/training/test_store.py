@@ -2,9 +2,11 @@
 
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -251,11 +253,50 @@ def test_a_damaged_entry_says_so(network, trained, tmp_path):
     entry = Entry(tmp_path / "target-0")
     entry.publish(trained, {})
     (entry.folder / "history.json").write_text("{half")
-    with pytest.raises(UserError, match=rf"^store: {entry.folder} is damaged \(.*\); delete the folder$"):
+    with pytest.raises(UserError, match=rf"^store: {entry.folder} is damaged \(.*\); delete the folder"):
         entry.load(network)
-    (entry.folder / "weights.pt").write_bytes((entry.folder / "weights.pt").read_bytes()[:100])
-    with pytest.raises(UserError, match=rf"^store: {entry.folder}/weights\.pt "):
-        entry.load(network)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("weights.pt", _cut, "its end is missing"),
+        ("weights.pt", _flip, "the checksum of "),
+        ("weights.pt", lambda path: path.write_bytes(b""), "is empty"),
+        ("weights.pt", lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "Git LFS pointer"),
+        ("weights.pt", lambda path: torch.save({"a": torch.tensor([math.nan])}, path), ""),
+        ("trajectory.pt", _cut, "its end is missing"),
+        ("trajectory.pt", _flip, "the checksum of "),
+        ("weights.yaml", lambda path: path.write_text("a: b: c"), "mapping values"),
+        ("weights.yaml", lambda path: path.write_text("3"), "is no description"),
+        ("weights.yaml", lambda path: path.unlink(), "No such file"),
+        ("history.json", lambda path: path.write_text("{half"), "is damaged"),
+        ("history.json", lambda path: path.unlink(), "No such file"),
+    ],
+)
+@pytest.mark.parametrize("way", ["load", "read"])
+def test_every_damaged_file_says_what_to_do(way, file, damage, words, network, trained, tmp_path):
+    entry = Entry(tmp_path / "target-0")
+    entry.publish(replace(trained, trajectory=(trained.state, trained.state)), {})
+    damage(entry.folder / file)
+    with pytest.raises(UserError) as caught:
+        entry.load(network) if way == "load" else entry.read()
+    line = str(caught.value)
+    assert line.startswith(f"store: {entry.folder}")
+    assert line.endswith(f"; delete the folder {entry.folder}")
+    assert line.count("delete the folder") == 1
+    assert "\n" not in line
+    assert words in line
 
 
 def test_one_bit_of_difference_is_damage(network, trained, tmp_path):
@@ -379,6 +420,7 @@ def test_what_cannot_be_adopted_stays(trained, tmp_path):
 
 CHILD = """
 import sys, torch
+from dataclasses import replace
 from pathlib import Path
 from faig_lab.networks import SRResNet
 from faig_lab.training import open_entry

@@ -38,10 +38,12 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
         flags: those of Hydra, which say whether commas separate the values of a sweep.
 
     Raises:
-        UserError: a list of choices in a group that has one choice.
+        UserError: a value without a key, or a list of choices in a group that has one choice.
     """
     multirun = is_multirun(flags, arguments)
     for argument in arguments:
+        if argument.lstrip("+~").startswith("="):
+            raise UserError(f"{argument}: not a setting; write key=value")
         _refuse_list(argument)
     plain = [_OWN_NAMES.sub("++", _EXPERIMENT.sub("", argument)) for argument in arguments]
     place = [] if any(argument.startswith("hydra.run.dir=") for argument in plain) else [_COMPARISON]

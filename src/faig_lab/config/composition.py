@@ -17,12 +17,13 @@ def _folder() -> Path:
 FOLDER = _folder()
 
 
-def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
+def compose(overrides: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> DictConfig:
     """The configuration that `faig-lab <overrides>` would run, unchecked.
 
     Args:
         overrides: arguments as on the command line, without flags.
         config_dir: a folder of the user's own, as in `--config-dir`.
+        of_hydra: with Hydra's own settings, below `hydra`.
     """
     import hydra
 
@@ -31,7 +32,7 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
 
     added = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return hydra.compose("config", overrides=[*normalise(overrides), *added])
+        return hydra.compose("config", overrides=[*normalise(overrides), *added], return_hydra_config=of_hydra)
 
 
 def other_choices(key: str, config_dir: Path | None = None) -> str | None:
@@ -42,6 +43,8 @@ def other_choices(key: str, config_dir: Path | None = None) -> str | None:
         config_dir: a folder of the user's own, as in `--config-dir`.
     """
     group, _, name = key.partition(".")
+    if group == "hydra":  # its folder here is no group of ours
+        return None
     folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
     setting = name.partition(".")[0]
     choices = sorted({file.stem for folder in folders for file in folder.glob("*.yaml") if setting in _keys(file)})

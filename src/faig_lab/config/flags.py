@@ -42,6 +42,10 @@ def parted(given: Sequence[str]) -> Typed:
         raise UserError(f"{message}; --help shows what there is")
 
     parser.error = refuse  # type: ignore[method-assign]
+    options = [*parser._option_string_actions, "-", "--"]
+    for flag in given:  # argparse still takes abbreviations of flags with a single dash: -s for -sc
+        if flag.startswith("-") and flag not in options and any(option.startswith(flag) for option in options):
+            refuse(f"unrecognized arguments: {flag}")
     parsed = parser.parse_intermixed_args(list(given))
     if parsed.run and any("=" not in setting for setting in parsed.overrides):
         raise UserError(_unknown("--run", given, ()))

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab.config.composition import FOLDER, compose, other_choices
-from faig_lab.config.messages import keys_of, suggest, unknown_key
+from faig_lab.config.messages import keys_of, nearest, suggest, unknown_key
 from faig_lab.config.quoting import words_to_type
 from faig_lab.errors import UserError
 
@@ -34,16 +34,18 @@ def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[s
         config_dir: a folder of the user's own, as in `--config-dir`.
     """
     if isinstance(error, OverrideParseException):
-        return _bad_override(error)
+        return _bad_override(error, config_dir)
     if isinstance(error, MissingConfigException):
         return _missing_config(error, config_dir)
     text = f"{error}\n{error.__cause__ or ''}"
     found = _NOT_IN_CONFIG.search(text)
     if found:
-        known = known_keys(settings, config_dir)
+        known = known_keys(settings, config_dir, of_hydra=found[1].startswith("hydra."))
         # A whole group was given, and one key in it is wrong.
         within = _FULL_KEY.search(text) if found[1] in known else None
         key = within[1] if within else found[1]
+        if key in known and _is_swept(key.partition(".")[0], settings):
+            return f"{key}: Hydra looks for it in the default {key.partition('.')[0]}; in a sweep write ++{key}=..."
         missing = ".".join(key.split(".")[:2]) not in known
         return (missing and other_choices(key, config_dir)) or unknown_key(key, known)
     present = _PRESENT.search(text)
@@ -55,9 +57,19 @@ def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[s
     return _plain(error)
 
 
-def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None) -> list[str]:
-    """Every dotted key and every group, with the choices among `settings` as far as they compose."""
-    return [*keys_of(_composed(settings, config_dir)), *_groups(), "experiment"]
+def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> list[str]:
+    """Every dotted key and every group, with the choices among `settings` as far as they compose.
+
+    Args:
+        settings: those of the command line. Of the choices of a sweep the first one counts.
+        config_dir: a folder of the user's own.
+        of_hydra: with Hydra's own settings.
+    """
+    return [*keys_of(_composed(settings, config_dir, of_hydra=of_hydra)), *_groups(), "experiment"]
+
+
+def _is_swept(group: str, settings: Sequence[str]) -> bool:
+    return any("," in one and (found := _GROUP.match(one)) and found[1] == group for one in settings)
 
 
 def _chosen_twice(group: str, settings: Sequence[str]) -> str:
@@ -67,12 +79,14 @@ def _chosen_twice(group: str, settings: Sequence[str]) -> str:
     return f"{group}: a choice is there already; write {given[0] if given else f'{group}=...'} without the +"
 
 
-def _bad_override(error: OverrideParseException) -> str:
-    lines = [line for line in error.message.splitlines() if not line.startswith(("Error parsing", "See "))]
-    reason = f" ({lines[0].rstrip('.')})" if lines else ""
+def _bad_override(error: OverrideParseException, config_dir: Path | None) -> str:
+    """What the grammar of Hydra refuses; its reasons name tokens of the grammar, so they are left out."""
     typed = words_to_type(error.override)
     how = f"; if the value is text, type {typed}" if typed else ", with quotes around special characters"
-    return f"{error.override}: not a setting; write key=value{how}{'' if typed else reason}"
+    if "=" not in error.override:
+        name = re.split(r"[^\w./]", error.override)[0]
+        return f"{error.override}: not a setting; write {nearest(name, known_keys((), config_dir)) or 'key'}=value"
+    return f"{error.override}: not a setting; write key=value{how}"
 
 
 def _missing_config(error: MissingConfigException, config_dir: Path | None) -> str:
@@ -98,18 +112,17 @@ def _plain(error: Exception) -> str:
     return "; ".join(dict.fromkeys(kept))
 
 
-def _composed(settings: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
+def _composed(settings: Sequence[str], config_dir: Path | None, *, of_hydra: bool) -> dict[str, Any]:
     """The configuration without the command line's values, but with its choices as far as they compose."""
     groups = {*_groups(), *_groups(config_dir), "experiment"}
     choices = [
-        one
+        one if "[" in one else one.partition(",")[0]
         for one in settings
-        if one.startswith("hydra.searchpath=")
-        or ((found := _GROUP.match(one)) and found[1] in groups and ("," not in one or "[" in one))
+        if one.startswith("hydra.searchpath=") or ((found := _GROUP.match(one)) and found[1] in groups)
     ]
     for overrides in (choices, []):
         try:
-            tree = OmegaConf.to_container(compose(overrides, config_dir))
+            tree = OmegaConf.to_container(compose(overrides, config_dir, of_hydra=of_hydra))
         except (HydraException, OmegaConfBaseException, UserError):
             continue
         assert isinstance(tree, dict)

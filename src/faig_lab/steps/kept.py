@@ -50,7 +50,7 @@ def kept_results(settings: Settings, data: StudyData, baseline: State, target: S
         "held_out": [_identity(image) for image in data.held_out],
         "degradations": data.degradations,
     }
-    return Kept(Path(settings.store) / f".study-{fingerprint(determinants)}.partial")
+    return Kept(Path(settings.store).expanduser() / f".study-{fingerprint(determinants)}.partial")
 
 
 @cache

@@ -1,6 +1,7 @@
 """A trained network: found in the store, or trained and put there."""
 
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,7 +48,8 @@ def train_once(
     label = label or name
     needs = determinants(settings, name, data, start)
     kind = f"{type(make_network(settings)).__name__}-{name}"
-    with open_entry(Path(settings.store), kind, needs) as entry:
+    store = Path(settings.store).expanduser()
+    with open_entry(store, kind, needs) as entry:
         if entry.exists:
             log.info("%s: already trained, %s", label, entry.folder)
             trained = entry.load(make_network(settings))
@@ -55,7 +57,7 @@ def train_once(
                 for row in trained.history:
                     on_row(row)
             return trained
-        for folder in entries_of_other_versions(Path(settings.store), kind, needs):
+        for folder in entries_of_other_versions(store, kind, needs):
             _offer(folder, label, name)
         # Here, since Lightning takes over a second to import, and a network of the store needs none.
         from faig_lab.attribution.callback import AttributionCallback
@@ -82,7 +84,8 @@ def train_once(
 
 def _offer(folder: Path, label: str, name: str) -> None:
     """Tell the user of a trained network that another version of faig_lab left in the store."""
-    use = f"{name}.weights={folder / 'weights.pt'}" if label == name else "see The store in docs/run_folder.md"
+    weights = shlex.quote(f"{name}.weights={folder / 'weights.pt'}")
+    use = weights if label == name else "see The store in docs/run_folder.md"
     log.warning(
         "%s: %s is the same network, trained by another version of faig_lab, which may give other numbers. "
         "It is trained again; to use the one that is there: %s",

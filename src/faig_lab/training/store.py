@@ -75,7 +75,8 @@ class Entry:
         Raises:
             UserError: a file of the entry is damaged, be it by one bit.
         """
-        trained = self._checked(load_weights(self.folder / "weights.pt", network, key="store"))
+        with self._advice():
+            trained = self._checked(load_weights(self.folder / "weights.pt", network, key="store"))
         if mark:
             self._mark_used()
         return trained
@@ -86,12 +87,21 @@ class Entry:
         Raises:
             UserError: a file of the entry is damaged, or weights are not finite.
         """
-        state = read_weights(self.folder / "weights.pt", key="store")
-        for name, value in state.items():
-            fault = objection(value, value.dtype)
-            if fault is not None:
-                raise UserError(f"store: {self.folder}: {name} {fault}; delete the folder")
-        return self._checked(state)
+        with self._advice():
+            state = read_weights(self.folder / "weights.pt", key="store")
+            for name, value in state.items():
+                fault = objection(value, value.dtype)
+                if fault is not None:
+                    raise UserError(f"store: {self.folder / 'weights.pt'}: {name} {fault}")
+            return self._checked(state)
+
+    @contextmanager
+    def _advice(self) -> Iterator[None]:
+        """Add to the refusal of any file of the entry what to do: the network is trained again."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{error}; delete the folder {self.folder}") from error
 
     def _checked(self, state: dict[str, Tensor]) -> Trained:
         """With the training record, if they are the weights that were written."""
@@ -99,9 +109,10 @@ class Entry:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
             recorded = self.description().get(CONTENT)
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"store: {self.folder} is damaged ({error}); delete the folder") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"store: {self.folder} is damaged ({reason})") from error
         if recorded not in (None, content_fingerprint(state)):
-            raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written); delete the folder")
+            raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written)")
         return Trained(state, history, self._trajectory())
 
     def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
