@@ -85,6 +85,8 @@ def _start(given: Sequence[str], traceback: bool) -> int:
     except JobError as error:  # of a sweeper that is not ours
         return error.code
     except SweepError as error:
+        if traceback and error.__cause__ is not None:  # the launcher broke off
+            print_exc()
         print(f"error: {error.message}", file=sys.stderr)
         return error.code
     except BrokenPipeError:
