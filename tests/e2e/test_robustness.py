@@ -48,7 +48,7 @@ class Dying(SRResNet):
         Dying.steps += self.training
         fuse = Path(__file__).with_name("fuse")
         if Dying.steps > 15 and fuse.exists():
-            fuse.unlink()  # of several processes one succeeds
+            fuse.unlink()  # of two processes at once one dies, and the other fails
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(lr)
 """
