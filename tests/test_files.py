@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from faig_lab.files import atomic_write, overwrite_json, write_json, write_npz, write_tensors, write_text
+from faig_lab.files import atomic_write, overwrite_json, text_of, write_json, write_npz, write_tensors, write_text
 
 
 def names(folder):
@@ -98,6 +98,24 @@ def test_writers_at_the_same_time_do_not_disturb_each_other(tmp_path):
 def test_text_is_utf_8(tmp_path):
     write_text(tmp_path / "a.txt", "θ̄ × 2\n")
     assert (tmp_path / "a.txt").read_bytes() == "θ̄ × 2\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(b"a", "a"), ("ä☃".encode(), "ä☃"), (b"a\xe4", r"a\xe4"), (b"\xff", r"\xff")]
+)
+def test_the_bytes_of_a_name_are_text(name, text):
+    assert text_of(os.fsdecode(name)) == text
+    assert text_of(os.fsdecode(name)).encode()
+
+
+def test_a_name_that_is_no_utf_8_can_be_written(tmp_path):
+    name = os.fsdecode(b"a\xe4")
+    write_text(tmp_path / "a.txt", name)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == r"a\udce4"
+    for write in (write_json, overwrite_json):
+        write(tmp_path / "a.json", {"error": name})
+        assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"error": name}
+        (tmp_path / "a.json").write_text("another")
 
 
 def test_json_is_readable_by_people_and_machines(tmp_path):

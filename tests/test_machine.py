@@ -1,9 +1,11 @@
 """Trouble of the machine's in one line that names the setting; everything else passes through."""
 
 import errno
+import io
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from faig_lab.errors import UserError
-from faig_lab.machine import LogFile, explain, explained, gigabytes, require_space
+from faig_lab.machine import LogFile, check_text, explain, explained, gigabytes, print_anything, require_space
 
 SETTINGS = {
     "store": "store",
@@ -154,3 +156,35 @@ def test_a_log_on_a_full_disk_loses_lines_quietly(capsys, tmp_path, monkeypatch)
     handler.emit(logging.makeLogRecord({"msg": "kept"}))
     handler.close()
     assert (tmp_path / "run.log").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "remedy"),
+    [("utf-8", "rename the file or folder"), ("ascii", "set PYTHONUTF8=1, or LC_ALL=C.UTF-8")],
+)
+def test_an_argument_that_is_no_text(encoding, remedy, monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: encoding)
+    check_text(["data.train_dir=ä", "seed=1"])
+    with pytest.raises(UserError) as caught:
+        check_text(["seed=1", "data.train_dir=\udce4"])
+    assert str(caught.value) == rf"data.train_dir=\xe4: Python reads names as {encoding}, which this is not; {remedy}"
+
+
+def test_a_working_folder_that_is_no_text(monkeypatch, tmp_path):
+    folder = tmp_path / "\udce4"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"\\xe4: Python reads names as"):
+        check_text([])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", rb"\u22121 \xe4"), ("latin-1", b"\\u22121 \xe4"), ("utf-8", "−1 ä".encode())]
+)
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_every_letter_can_be_printed(name, encoding, shown, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
+    print_anything()
+    print("−1 ä", end="", file=getattr(sys, name), flush=True)
+    assert raw.getvalue() == shown

@@ -126,7 +126,9 @@ def test_a_launcher_that_breaks_off_leaves_the_table(pipeline, monkeypatch, caps
     shown = capsys.readouterr()
     assert [state for state, _ in states().values()] == ["done", "done", "not started", "not started"]
     assert "seed=3     not started" in shown.out
-    assert shown.err.splitlines()[-1] == "error: RuntimeError: a worker died"
+    assert shown.err.splitlines()[-1] == (
+        "error: RuntimeError: a worker died; 2 of 4 jobs are not done; again: python -m faig_lab sweep=sweep"
+    )
 
 
 def test_batches_are_numbered_on(pipeline):

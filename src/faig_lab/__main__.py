@@ -27,7 +27,7 @@ from faig_lab.config.composition import FOLDER
 from faig_lab.config.flags import Typed, parted
 from faig_lab.config.quoting import is_multirun
 from faig_lab.errors import Terminated, UserError, note_way_on
-from faig_lab.machine import explain, explained, logged_warnings
+from faig_lab.machine import check_text, explain, explained, logged_warnings, print_anything
 from faig_lab.runs.folder import terminable
 from faig_lab.runs.group import GroupError, let_the_cause_speak, own_place, run_as_group
 from faig_lab.runs.refused import discard
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (default: those of the process) and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     traceback = os.environ.get(_FULL_ERROR) == "1" or _asks_for_traceback(given)
+    print_anything()
     try:
         with terminable(), logged_warnings():
             code = _start(given, traceback)
@@ -73,6 +74,7 @@ def _start(given: Sequence[str], traceback: bool) -> int:
     """Hand over to Hydra; every exception but an interruption ends as one line and a code."""
     typed = Typed([], list(given), None)
     try:
+        check_text(given)
         typed = parted(given)
         ordered = [*_for_hydra(typed), *own_place()]
         with _arguments([*ordered, *(["++traceback=true"] if traceback else [])]), _hydra_raises():
@@ -83,6 +85,8 @@ def _start(given: Sequence[str], traceback: bool) -> int:
     except JobError as error:  # of a sweeper that is not ours
         return error.code
     except SweepError as error:
+        if traceback and error.__cause__ is not None:  # the launcher broke off
+            print_exc()
         print(f"error: {error.message}", file=sys.stderr)
         return error.code
     except BrokenPipeError:
@@ -105,6 +109,7 @@ def job(cfg: DictConfig) -> None:
     multirun = hydra_config.mode == RunMode.MULTIRUN
     from faig_lab.config.check import check
 
+    print_anything()  # once more: a parallel launcher runs jobs in processes of its own
     try:
         if cfg.resume is not None:
             cfg = own_settings(cfg, hydra_config.overrides.task)

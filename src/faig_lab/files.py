@@ -18,6 +18,7 @@ from faig_lab.errors import UserError
 FILE_NAME = r"\w[\w.-]{0,99}"
 """What a name looks like that becomes a file or a part of its name: one letter, digit or _, then also . and -."""
 
+_ERRORS = "backslashreplace"  # in JSON it is the escape that reads back as what was written
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
 
 
@@ -30,6 +31,15 @@ def file_name(name: str, what: str, *, several: bool = True) -> str:
     if not re.fullmatch(rf"{FILE_NAME}(\+{FILE_NAME})*" if several else FILE_NAME, name):
         raise UserError(f"{what}: {name!r} becomes the name of a file; use letters, digits, _, - and . (100 at most)")
     return name
+
+
+def text_of(name: str) -> str:
+    r"""A name that the system gave, as text that can be written as UTF-8; bytes that are no UTF-8 stand as `\xe4`.
+
+    It is the same in every locale: where Python reads names as ASCII (LC_ALL=C, PYTHONUTF8=0), `ä` comes as two
+    surrogates and leaves here as `ä`.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def is_inside(folder: Path, path: Path) -> bool:
@@ -66,9 +76,9 @@ def remove_leftovers(folder: Path, not_in: Sequence[str] = ()) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    r"""Write `text` as UTF-8, atomically; a surrogate, a byte of a name that is no UTF-8, becomes `\udce4`."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=_ERRORS)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -79,7 +89,7 @@ def write_json(path: Path, value: Any) -> None:
 def overwrite_json(path: Path, value: Any) -> None:
     """As `write_json`, but into the file that is there: on a full disk a second one has no room."""
     with path.open("r+b") as file:
-        file.write(_json(value).encode())
+        file.write(_json(value).encode(errors=_ERRORS))
         file.truncate()
 
 

@@ -1,22 +1,26 @@
 """What the machine refuses (disk and memory), in one line that names the setting to change."""
 
 import errno
+import io
 import logging
 import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from faig_lab.errors import UserError
+from faig_lab.files import text_of
 
 log = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+"""The system's numbers for a place that cannot be written to."""
+
 _MEMORY = re.compile(r"out of memory|DefaultCPUAllocator: .*(?:can't|not enough).*memory|ALLOC_FAILED", re.IGNORECASE)
 _WANTED = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
 _WORKER = "DataLoader worker"
@@ -41,6 +45,28 @@ class LogFile(logging.FileHandler):
         """Let go of a line that could not be written; any other fault is reported as usual."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
+
+
+def check_text(arguments: Sequence[str]) -> None:
+    """Refuse arguments, and a working folder, that cannot be written down as text.
+
+    Python hides the bytes of a name that its locale cannot read in surrogates, which no UTF-8 file takes.
+
+    Raises:
+        UserError: names the argument and what makes it readable.
+    """
+    for argument in (*arguments, str(Path.cwd())):
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            encoding = sys.getfilesystemencoding()
+            remedy = "rename the file or folder" if encoding == "utf-8" else "set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+            raise UserError(f"{text_of(argument)}: Python reads names as {encoding}, which this is not; {remedy}")
+
+
+def print_anything() -> None:
+    r"""Let stdout and stderr print `\u2212` where their encoding has no minus sign, instead of ending the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Console(logging.Formatter):
@@ -111,7 +137,7 @@ def explain(
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _FULL:
         return UserError(_full(error, folders))
-    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is not None:
+    if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None:
         return _unwritable(error, folders)
     if _WORKER in text and isinstance(error, RuntimeError):
         workers = _value(settings, "training.workers")

@@ -10,9 +10,11 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 
 class FaigLabSweeper(BasicSweeper):
@@ -52,18 +54,23 @@ class FaigLabSweeper(BasicSweeper):
         Raises:
             SweepError: not all jobs are done.
         """
-        from faig_lab.errors import Terminated, note_way_on
+        from faig_lab.errors import Terminated, UserError, note_way_on
         from faig_lab.runs import sweep
         from faig_lab.runs.folder import terminable
 
         assert isinstance(self.launcher, _Numbered)
         done, folder = self.launcher, self.launcher.folder
+        broken: Exception | None = None
         try:
             with terminable():  # so that the launcher ends its processes on the way out
                 super().sweep(arguments)
         except (KeyboardInterrupt, Terminated) as error:
             note_way_on(error, "sweep", folder)
             raise
+        except Exception as error:
+            if isinstance(error, UserError | HydraException | OmegaConfBaseException) or not done.overrides:
+                raise  # it is the settings
+            broken = error
         finally:
             rows = sweep.jobs(folder, done.overrides, {n: reason for n, (_, reason) in done.ended.items()})
             if rows:
@@ -72,9 +79,12 @@ class FaigLabSweeper(BasicSweeper):
         if open_ones:
             code = next((code for code, _ in done.ended.values() if code), 1)
             again = shlex.quote(f"sweep={folder}")
+            why = f"{type(broken).__name__}: {' '.join(str(broken).split())}; " if broken else ""
             raise sweep.SweepError(
-                code, f"{len(open_ones)} of {len(rows)} jobs are not done; again: python -m faig_lab {again}"
-            )
+                code, f"{why}{len(open_ones)} of {len(rows)} jobs are not done; again: python -m faig_lab {again}"
+            ) from broken
+        if broken:
+            raise broken
 
 
 class _Numbered(Launcher):

@@ -133,6 +133,14 @@ def test_what_cannot_be_written_stops_nothing(tmp_path, caplog):
     assert "not kept for a resumption" in caplog.text
 
 
+def test_what_cannot_be_written_is_said_once(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    kept = Kept(tmp_path / "file")
+    assert [kept(name, lambda: 3) for name in ("x", "y", "z")] == [3, 3, 3]
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage().startswith("not kept for a resumption: ") for record in warnings] == [True]
+
+
 def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):
     kept = Kept()
     assert kept("x", lambda: 3) == 3

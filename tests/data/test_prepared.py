@@ -118,6 +118,17 @@ def test_a_preparation_that_broke_off_goes_on(
     assert decoded == [*images, images[2]]
 
 
+def test_what_is_decoded_can_be_used_without_writing(images: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    encoded = [encoded_file(path, path.stem) for path in images]
+    first = prepare(encoded[1:], folder, "data.prepared")
+    (folder / ".lock").unlink(missing_ok=True)
+    (folder / ".lock").mkdir()  # no lock can be taken, as where the folder is for reading only
+    assert prepare(encoded[1:], folder, "data.prepared") == first
+    with pytest.raises(OSError, match=r"\.lock"):
+        prepare(encoded, folder, "data.prepared")
+
+
 def test_a_damaged_image_is_named_and_the_others_are_kept(images: list[Path], tmp_path: Path) -> None:
     images[2].write_bytes(images[2].read_bytes()[:200])
     with pytest.raises(UserError, match=rf"^{images[2]}: damaged or incomplete image"):

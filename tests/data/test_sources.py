@@ -1,6 +1,7 @@
 """The sources: what they hand over, and what they refuse before any work is done."""
 
 import importlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,21 @@ def test_folder_names_are_unique(folders: dict[str, Path], degradation: Degradat
     assert [image.name for image in data.held_out] == ["a.bmp", "a.png", "b"]
 
 
+@pytest.mark.parametrize("prepared", [False, True])
+def test_file_names_that_are_no_utf_8(
+    prepared: bool, folders: dict[str, Path], degradation: Degradation, tmp_path: Path
+) -> None:
+    """Such a name is the same text in every locale, since the degradations' random numbers depend on it."""
+    for folder in folders.values():
+        (folder / "a.png").rename(folder / os.fsdecode(b"a\xe4.png"))
+        (folder / "b.png").rename(folder / "ä.png")
+    kept = tmp_path / "prepared" if prepared else None
+    data = FolderPhotographs(**folders, prepared=kept, probe_crop=16, test_crop=None).load(degradation, seed=0)
+    for images in (data.train, data.held_out):
+        assert {image.name for image in images} == {r"a\xe4", "ä"}
+    assert all(image.name.encode() for image in data.probe)
+
+
 def test_folder_refuses_what_is_missing(folders: dict[str, Path], degradation: Degradation) -> None:
     with pytest.raises(UserError, match=r"^data\.probe_dir: no folder given; add data\.probe_dir="):
         FolderPhotographs(**folders | {"probe_dir": None}).load(degradation, seed=0)
@@ -187,6 +203,13 @@ def test_paired(pairs: dict[str, Any], degradation: Degradation, save_image: Sav
     assert len(data.notes) == 2
     assert "clean" in data.notes[0]
     assert "judged on the probe images themselves" in data.notes[1]
+
+
+def test_paired_names_that_are_no_utf_8(pairs: dict[str, Any], degradation: Degradation) -> None:
+    for path in [path for folder in (pairs["hr_dir"], *pairs["lr_dirs"].values()) for path in Path(folder).iterdir()]:
+        path.rename(path.with_name(path.name.replace("baby", os.fsdecode(b"\xe4"))))
+    data = PairedFolders(**pairs).load(degradation, seed=0)
+    assert {image.name for image in data.probe} == {r"\xe4", "bird"}
 
 
 def test_paired_makes_clean_by_downsampling(pairs: dict[str, Any], save_image: SaveImage) -> None:

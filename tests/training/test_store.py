@@ -1,5 +1,6 @@
 """The store: an entry is there completely or not at all, and two runs train one network once."""
 
+import errno
 import json
 import logging
 import math
@@ -333,6 +334,36 @@ def test_the_time_of_the_folder_is_that_of_its_last_use(network, trained, tmp_pa
     entry.load(network)
     assert entry.folder.stat().st_mtime > 1000
     assert before == {path: path.stat().st_mtime_ns for path in entry.folder.iterdir()}
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_store_for_reading_only_gives_what_it_has(number, network, trained, tmp_path, monkeypatch):
+    with open_entry(tmp_path, "Net-baseline", NEEDS) as entry:
+        entry.publish(trained, {})
+    before = names(tmp_path)
+
+    def refuse(self, *arguments, **named):
+        raise OSError(number, os.strerror(number), str(self.lock_file))
+
+    monkeypatch.setattr("faig_lab.training.store.FileLock.acquire", refuse)
+    with open_entry(tmp_path, "Net-baseline", NEEDS) as entry:
+        assert entry.exists
+        assert entry.load(network).history == trained.history
+    assert names(tmp_path) == before
+    with pytest.raises(OSError, match=os.strerror(number)), open_entry(tmp_path, "Net-target", NEEDS):
+        pytest.fail("what is missing needs a lock")
+
+
+def test_a_full_disk_is_no_store_for_reading_only(trained, tmp_path, monkeypatch):
+    with open_entry(tmp_path, "Net-baseline", NEEDS) as entry:
+        entry.publish(trained, {})
+
+    def refuse(self, *arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.lock_file))
+
+    monkeypatch.setattr("faig_lab.training.store.FileLock.acquire", refuse)
+    with pytest.raises(OSError, match="No space left"), open_entry(tmp_path, "Net-baseline", NEEDS):
+        pytest.fail("the disk is full")
 
 
 def test_the_lock_is_released_when_training_fails(tmp_path):

@@ -35,6 +35,7 @@ class Kept:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder, self.recalled = folder, 0
+        self._complained = False
 
     def __call__(self, name: str, compute: Callable[[], T]) -> T:
         """The result `name`, by `compute` if it is not there.
@@ -60,7 +61,9 @@ class Kept:
             with atomic_write(path) as temporary:
                 torch.save(result, temporary)
         except (OSError, RuntimeError) as error:  # torch says a full disk by a RuntimeError
-            log.warning("not kept for a resumption: %s (%s)", path, " ".join(str(error).split()))
+            level = logging.DEBUG if self._complained else logging.WARNING  # there may be hundreds of results
+            log.log(level, "not kept for a resumption: %s (%s)", path, " ".join(str(error).split()))
+            self._complained = True
         return result
 
     def discard(self) -> None:

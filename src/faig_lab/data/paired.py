@@ -13,7 +13,7 @@ from faig_lab.data.images import list_images, read_image, required_folder, to_te
 from faig_lab.data.photographs import Photograph, check_disjoint, read_photograph
 from faig_lab.data.study import PairedImage, StudyData
 from faig_lab.errors import UserError
-from faig_lab.files import file_name
+from faig_lab.files import file_name, text_of
 
 _CLEAN_IS_MADE = "No `clean` folder was given: the clean input was made from the HR images by downsampling alone."
 _NO_TEST = (
@@ -97,7 +97,7 @@ class _Folders:
         """All HR images, and all pairs in the order of their names."""
         scale = degradation.scale
         partners = self._partners(scale)
-        photographs = {path: read_photograph(path, path.stem) for path in partners}
+        photographs = {path: read_photograph(path, text_of(path.stem)) for path in partners}
         pairs = tuple(_pair(path, photographs[path], files, degradation) for path, files in partners.items())
         return photographs, pairs
 

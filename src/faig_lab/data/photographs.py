@@ -20,6 +20,7 @@ import numpy as np
 from faig_lab.data.images import decode_image
 from faig_lab.data.samples import Pixels
 from faig_lab.errors import UserError
+from faig_lab.files import text_of
 
 Side = Literal["train", "probe", "held_out"]
 
@@ -149,7 +150,7 @@ def read_photographs(paths: Sequence[Path]) -> dict[Path, Photograph]:
 def photograph_names(paths: Sequence[Path]) -> dict[Path, str]:
     """What a folder's images are called: the file's name without extension where that is unique, else with it."""
     stems = Counter(path.stem for path in paths)
-    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
+    return {path: text_of(path.stem if stems[path.stem] == 1 else path.name) for path in paths}
 
 
 def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph]) -> None:

@@ -49,7 +49,7 @@ class Encoded:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that stand for the origin."""
-        return hashlib.sha256(self.origin.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.origin.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def encoded_file(path: Path, name: str) -> Encoded:
@@ -82,8 +82,11 @@ def prepare(images: Sequence[Encoded], folder: Path, key: str) -> tuple[Path, ..
         UserError: an image is damaged, or the disk is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    ready = _ready(folder)
+    if all(image.fingerprint in ready for image in images):  # without the lock: the folder may be for reading only
+        return tuple(ready[image.fingerprint] for image in images)
     with _alone(folder):
-        ready = _ready(folder)
+        ready = _ready(folder)  # again: another process may have been at work
         missing = [image for image in images if image.fingerprint not in ready]
         if missing:
             log.info("preparing %d images in %s", len(missing), folder)

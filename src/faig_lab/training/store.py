@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from faig_lab import ranks
 from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_text
+from faig_lab.machine import UNWRITABLE
 from faig_lab.networks import (
     load_weights,
     objection,
@@ -173,16 +174,25 @@ def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterat
     root.mkdir(parents=True, exist_ok=True)
     lock = lock_of(entry.folder)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s is being trained by another run; waiting for it", name)
-        lock.acquire()
-    try:
-        _remove_leftovers(entry)
+        _acquire(lock, entry, name)
         ranks.barrier()
         yield entry
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, entry: Entry, name: str) -> None:
+    """Wait for the lock of an entry and remove leftovers; a store for reading only has no lock and needs none."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s is being trained by another run; waiting for it", name)
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in UNWRITABLE or not entry.exists:
+            raise
+        return
+    _remove_leftovers(entry)
 
 
 def _remove_leftovers(entry: Entry) -> None:
