@@ -92,7 +92,9 @@ def test_launchers_come_with_our_defaults():
 
 def test_a_launcher_that_is_not_installed_says_how(capsys, monkeypatch):
     from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
 
+    Plugins.instance()  # the first one to ask finds the plugins, and registers the launcher anew
     monkeypatch.setitem(ConfigStore.instance().repo["hydra"], "launcher", {})
     assert main(["-m", *TASK, "hydra/launcher=joblib"]) == 2
     assert capsys.readouterr().err == (
