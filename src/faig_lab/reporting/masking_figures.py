@@ -128,7 +128,7 @@ def _specificity_panel(panel: Axes, run: RunFiles, other: str, known: Sequence[s
             style = {"marker": "o", "markersize": 3, "zorder": 3}
         elif method == REFERENCE:
             style = {"linewidth": 1.1, "zorder": 2}
-        panel.plot(q, middle, label=line_label(method), **(look | style))  # type: ignore[arg-type]
+        panel.plot(q, middle, label=line_label(method), **(look | style))
     guides(panel, 0, 1, x=run.headline)
     panel.set_title(method_label(other), color=method_look(run.methods, other)["color"])
     percent_axis(panel, _named(levels, run.headline))

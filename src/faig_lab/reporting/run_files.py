@@ -134,7 +134,7 @@ def numbers(rows: Sequence[Row], column: str) -> list[float]:
 def points(rows: Sequence[Row], *columns: str) -> NDArray[np.float64]:
     """(columns, n): the rows that have a number in all columns, the first column ascending."""
     found = [values(row, *columns) for row in rows]
-    known = sorted(numbers for numbers in found if None not in numbers)  # type: ignore[type-var]
+    known = sorted(numbers for numbers in found if None not in numbers)
     return np.array(known, dtype=np.float64).reshape(-1, len(columns)).T
 
 

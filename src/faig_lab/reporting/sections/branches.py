@@ -1,6 +1,7 @@
 """The section on one branch against two: does a plain blind network reach one with a degradation predictor?"""
 
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -105,7 +106,7 @@ def _table(run: RunFiles) -> Table:
             lines.append([
                 f"{measure.upper()}, {degraded(str(row['degradation']))} input",
                 *(f"{number(value(row, network), digits)} {unit}".strip() for network in (ONE, TWO)),
-                with_ends(values(row, *_ENDS), lambda x, digits=digits: signed(x, digits)),
+                with_ends(values(row, *_ENDS), partial(signed, digits=digits)),
             ])  # fmt: skip
     rows = run.table("branches_filters")
     for method in unique(rows, "method"):
