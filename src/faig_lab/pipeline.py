@@ -226,8 +226,8 @@ class Study:
         self, baseline: State, target: State, attribution: Attribution, only: tuple[str, ...] | None = None
     ) -> None:
         """Run the analyses (all, or `only` some) on held-out images; each leaves its tables when it is done."""
-        from faig_lab.reporting.examples import picture_grids
         from faig_lab.reporting.figures import write_strips
+        from faig_lab.reporting.pictures import picture_grids
 
         settings = self.settings.analysis
         subject = Subject(

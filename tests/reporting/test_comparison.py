@@ -9,9 +9,10 @@ from scipy import stats
 
 from faig_lab.reporting.comparison import Comparison, estimate
 from faig_lab.reporting.comparison_figure import comparison_figure
-from faig_lab.reporting.comparison_page import interval, sentences, warnings, write_comparison
+from faig_lab.reporting.comparison_page import sentences, warnings, write_comparison
 from faig_lab.reporting.finished_runs import FinishedRun, LeftOut
 from faig_lab.reporting.run_files import RunFiles
+from faig_lab.reporting.words import between
 
 NETWORKS = {
     "SRResNet": {"_target_": "faig_lab.networks.SRResNet", "scale": 2},
@@ -82,8 +83,8 @@ def test_one_number_has_no_interval_and_none_no_mean():
     assert (estimate([0.5]).low, estimate([0.5]).n) == (None, 1)
     assert estimate([None]) is None
     assert estimate([]) is None
-    assert interval(estimate([0.5])) == ""
-    assert interval(estimate([0.5, 0.5])) == "0.50 to 0.50"
+    assert between(estimate([0.5]).low, estimate([0.5]).high) == ""
+    assert between(estimate([0.5, 0.5]).low, estimate([0.5, 0.5]).high) == "0.50 to 0.50"
 
 
 # Comparisons
@@ -220,7 +221,9 @@ def test_a_single_run_of_small_gain_is_not_hidden_by_the_mean():
 def test_what_restores_too_little_is_left_out_of_the_sentences():
     comparison = Comparison([*(make(seed) for seed in range(3)), make(0, "SRCNNStyle", gain=-0.2, shift=9)], "faig")
     assert comparison.judged == ["SRResNet"]
-    assert "SRCNNStyle, seed 0: the target is 0.20 dB below it in deblurring" in " ".join(warnings(comparison))
+    assert "SRCNNStyle, seed 0: the target is 0.20 dB below the baseline in deblurring" in " ".join(
+        warnings(comparison)
+    )
     assert not any("SRCNNStyle" in sentence for sentence in sentences(comparison))
 
 
@@ -326,8 +329,8 @@ def test_the_figure_has_lines_without_bars_and_a_row_per_method(groups):
     assert len(figure.axes) == 2 * groups
     for lines, dots in zip(figure.axes[::2], figure.axes[1::2], strict=True):
         assert lines.containers == []
-        assert [line.get_label() for line in lines.lines[:3]] == ["FAIG", "signed share", "random filters"]
-        assert [text.get_text() for text in dots.get_yticklabels()] == ["FAIG", "signed share", "random filters"]
+        assert [line.get_label() for line in lines.lines[:3]] == ["FAIG", "signed share", "random sets"]
+        assert [text.get_text() for text in dots.get_yticklabels()] == ["FAIG", "signed share", "random sets"]
         runs_of_faig = next(line for line in dots.lines if len(line.get_xdata()) == 3)
         assert sorted(runs_of_faig.get_xdata()) == pytest.approx(sorted(0.55 + shift for shift in NOISE.values()))
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faig_lab.reporting.downloads import BUDGET, downloads
-from faig_lab.reporting.embed import embed_all, embed_charts
+from faig_lab.reporting.embed import TABLES, downloads, embed_all, embed_charts
 from faig_lab.reporting.run_files import read_run
 from faig_lab.reporting.style import new_figure, write_figure
 
@@ -66,9 +65,9 @@ def test_a_table_beyond_the_budget_is_only_linked(make_run):
     path = run / "tables" / "masking.csv"
     row = path.read_text().splitlines(keepends=True)[1]
     with path.open("a") as file:
-        file.write(row * (BUDGET // len(row)))
+        file.write(row * (TABLES // len(row)))
     found = downloads(read_run(run))
     assert found["masking"].uri is None
     assert found["specificity"].uri is not None
-    assert sum(len(table.uri or "") for table in found.values()) < 4 / 3 * BUDGET + 1000
+    assert sum(len(table.uri or "") for table in found.values()) < 4 / 3 * TABLES + 1000
     assert found["specificity"].rows == len((run / "tables" / "specificity.csv").read_text().splitlines()) - 1

@@ -9,9 +9,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from faig_lab.files import write_text
-from faig_lab.reporting.filters_map import BOTH, filters_map
+from faig_lab.reporting.filters_map import filters_map
 from faig_lab.reporting.marks import SCALE
 from faig_lab.reporting.run_files import read_run
+from faig_lab.reporting.style import MIX
 
 
 def rank(run, name, leaders, total=12240):
@@ -56,7 +57,7 @@ def test_planted_filters_are_marked_where_they_are(run):
 def test_a_filter_of_several_sets_has_a_colour_of_its_own(run):
     found = filters_map(read_run(run))
     assert found.shared
-    assert pixels(found.layers[0])[1, 2].tolist() == rgb(BOTH)
+    assert pixels(found.layers[0])[1, 2].tolist() == rgb(MIX)
     rank(run, "noise", range(12239, 12117, -1))
     assert not filters_map(read_run(run)).shared
 
@@ -71,7 +72,7 @@ def test_marks_say_channel_and_rank(run):
 
 def test_layers_are_drawn_to_fit(run):
     sizes = {layer.name: layer.size for layer in filters_map(read_run(run)).layers}
-    assert (sizes["conv_first"], sizes["body.0.conv1"], sizes["upconv1"]) == (6, 6, 3)
+    assert (sizes["conv_first"], sizes["body.0.conv1"], sizes["upconv1"]) == (4, 4, 2)
 
 
 def test_the_full_network_stays_light(make_run):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from faig_lab.analysis import interventions
-from faig_lab.reporting import findings, run_files, sentences
+from faig_lab.analysis.depth import PARTS
+from faig_lab.reporting import findings, run_files, texts
 from faig_lab.reporting.report import write_report
 from faig_lab.reporting.run_files import read_run
 from faig_lab.reporting.summary import summary
@@ -40,15 +41,6 @@ def test_the_runs_method_is_first_and_random_last(make_run: MakeRun) -> None:
     assert run.degradations == ["blur", "noise"]
 
 
-def test_the_means_are_numbers_beside_random_filters(make_run: MakeRun) -> None:
-    run = read_run(make_run(own={"faig": 0.85, "signed_share": 0.5, "random": 0.06}, other=dict.fromkeys(OWN, 0.2)))
-    text = sentences.means(run, findings.method_results(run, 1)) or ""
-    assert text.startswith("Mean over the masked sets: FAIG removes 86 % of the own function and 20 % of the other")
-    assert "specificity 0.65; random filters remove " in text
-    assert "over 10 draws" in text
-    assert "signed share" not in text
-
-
 def test_a_single_run_orders_no_methods_whatever_its_numbers(make_run: MakeRun) -> None:
     for own, other in ((0.9, 0.0), (0.1, 0.9), (0.5, 0.5)):
         folder = make_run(own=dict.fromkeys(OWN, own), other=dict.fromkeys(OWN, other), intervals=0.001, photographs=50)
@@ -59,9 +51,8 @@ def test_a_single_run_orders_no_methods_whatever_its_numbers(make_run: MakeRun) 
 
 
 def test_one_degradation_has_no_specificity(make_run: MakeRun) -> None:
-    run = read_run(make_run(("blur",), methods=("faig",)))
-    text = sentences.means(run, findings.method_results(run, 1))
-    assert text == "Mean over the masked sets: FAIG removes 85 % of the own function."
+    (result,) = findings.method_results(read_run(make_run(("blur",), methods=("faig",))), 1)
+    assert (result.own, result.other, result.specificity) == (pytest.approx(0.85), None, None)
 
 
 @pytest.mark.parametrize(("target", "said"), [(27.2, "only 0.20 dB above"), (26.0, "1.00 dB below")])
@@ -73,29 +64,64 @@ def test_a_small_gain_is_a_warning(make_run: MakeRun, target: float, said: str) 
     ]
     write_table(folder / "tables" / "restoration.csv", rows)
     run = read_run(folder)
-    (warning,) = sentences.warnings(run)
+    (warning,) = texts.warnings(run)
     assert said in warning
     assert warning in summary(folder, None)
 
 
-@pytest.mark.parametrize(
-    ("changes", "sums", "larger"),
-    [((-10.0, 9.0), (-10.1, 9.2), True), ((-10.0, -9.0), (-10.1, -9.2), False), ((-10.0, 2.0), (-10.1, 2.1), False)],
-)
-def test_changes_that_cancel_explain_a_gap_larger_than_any_image_s(
-    make_run: MakeRun, changes: tuple[float, float], sums: tuple[float, float], larger: bool
-) -> None:
-    """Gaps of the images: 1 % and 2.2 %; of the probe 0.1 / 1 = 10 % where their changes cancel."""
+def test_changes_that_cancel_leave_a_gap_larger_than_any_image_s(make_run: MakeRun) -> None:
+    """Gaps of the images: 1 % and 2.2 %; of the probe 0.1 / 1 = 10 %, since their changes cancel."""
     folder = make_run()
     rows = [
         {"image": name, "degradation": "blur", "loss_change": change, "attribution_sum": total,
          "gap": abs(total - change) / abs(change)}
-        for name, change, total in zip("ab", changes, sums, strict=True)
+        for name, change, total in (("a", -10.0, -10.1), ("b", 9.0, 9.2))
     ]  # fmt: skip
     write_table(folder / "tables" / "completeness.csv", rows)
-    text = sentences.cancelling(read_run(folder))
-    assert (text is not None) == larger
-    assert not larger or str(text).startswith("With blurred input the gap over the probe is larger than that of any")
+    assert findings.gaps(read_run(folder), "blur") == (pytest.approx(0.1), pytest.approx(0.2 / 9))
+
+
+def test_where_the_sets_sit_beside_random_ones(make_run: MakeRun) -> None:
+    assert findings.DEPTHS == PARTS
+    found = findings.depths(read_run(make_run()))
+    assert {name: row["last_third"] for name, row in found.items()} == {"blur": 0.6, "noise": 0.6, "random": 0.33}
+    assert list(findings.depths(read_run(make_run(methods=("faig",))))) == ["blur", "noise"]
+
+
+def test_the_page_shows_where_they_sit_and_of_an_older_run_the_map_alone(make_run: MakeRun) -> None:
+    run = make_run()
+    assert "<td>60 %</td>" in write_report(run).read_text(encoding="utf-8")
+    (run / "tables" / "depth.csv").unlink()
+    older = write_report(run).read_text(encoding="utf-8")
+    assert "<td>60 %</td>" not in older
+    assert 'id="layers"' in older
+
+
+SHARES = (
+    ("blur", "a.weight", "kernel", 90.0, 0.7),
+    ("blur", "a.bias", "other", 4.0, 0.1),
+    ("blur", "b.weight", "kernel", 10.0, 0.2),
+    ("noise", "a.weight", "kernel", 90.0, 1.5),
+    ("noise", "a.bias", "other", 4.0, -0.5),
+    ("noise", "b.weight", "kernel", 10.0, 0.0),
+)
+
+
+def test_shares_of_kernels_and_others_are_added_up_for_each_input(make_run: MakeRun) -> None:
+    folder = make_run()
+    columns = ("degradation", "parameter", "kind", "weights", "share")
+    write_table(folder / "tables" / "shares.csv", [dict(zip(columns, row, strict=True)) for row in SHARES])
+    run = read_run(folder)
+    assert findings.shares(run) == {
+        "a.weight": (90, [0.7, 1.5]),
+        "a.bias": (4, [0.1, -0.5]),
+        "b.weight": (10, [0.2, 0]),
+    }
+    assert findings.kinds(run) == {
+        "kernel": (100, [pytest.approx(0.9), 1.5]), "other": (4, [pytest.approx(0.1), -0.5])
+    }  # fmt: skip
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "all other parameters, biases above all</th><td>4</td><td>10 %</td><td>−50 %</td>" in page
 
 
 @pytest.mark.parametrize("share", [None, -0.5, 0.0, 0.3, 1.0, 1.7])

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 
-from faig_lab.reporting import isolation
+from faig_lab.reporting import isolation, texts
 from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.isolation_figure import isolation as figure
+from faig_lab.reporting.masking_figures import isolation as figure
+from faig_lab.reporting.masking_figures import methods as methods_figure
 from faig_lab.reporting.report import write_report
 from faig_lab.reporting.run_files import read_run
+from faig_lab.reporting.style import INK
 from faig_lab.reporting.summary import summary
 from faig_lab.reporting.tables import read_table, write_table
 
@@ -38,9 +41,10 @@ def test_a_range_is_called_range(make_run: MakeRun, photographs: int, words: str
     assert isolation.ends_are(read_run(folder)) == words
     text = summary(folder, None)
     assert ("range over" in text, "95 % interval" in text) == ("range" in words, "95 %" in words)
-    sentence = isolation.set_sentence(read_run(folder), isolation.of_sets(read_run(folder))[0])
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "<h3>Masking 1 % (122 of 12,240) deblurring filters</h3>" in page
     between = f" ({words}: 0.56 to 0.76)" if words else ""
-    assert sentence == f"Masking 1 % (122 of 12,240) deblurring filters: isolation 0.66{between}."
+    assert f"<span>isolation{between}</span> <strong>0.66</strong>" in page
 
 
 def test_the_console_begins_with_isolation(make_run: MakeRun) -> None:
@@ -64,10 +68,10 @@ def test_the_target_s_cost_on_clean_input_is_said(make_run: MakeRun) -> None:
         if (row["network"], row["degradation"]) == ("baseline", "clean"):
             row["psnr"] = 20.31
     write_table(folder / "tables" / "restoration.csv", rows)
-    assert isolation.clean_cost(read_run(folder)) == "On clean input the target is 0.31 dB below the baseline."
+    assert texts.clean_cost(read_run(folder)) == "On clean input the target is 0.31 dB below the baseline."
     (line,) = [line for line in summary(folder, None).splitlines() if line.startswith("  clean ")]
     assert line.split()[1:] == ["20.31", "20.00", "−0.31"]
-    assert write_report(folder).read_text(encoding="utf-8").count("0.31 dB below the baseline") == 2
+    assert write_report(folder).read_text(encoding="utf-8").count("0.31 dB below the baseline") == 1
 
 
 def test_harm_is_said_and_shares_are_clipped(make_run: MakeRun) -> None:
@@ -91,12 +95,12 @@ def test_the_report_leads_with_isolation(make_run: MakeRun) -> None:
     finding = page[page.index('class="finding"') : page.index("<nav")]
     cards = re.findall(r"<span>(.*?)</span> <strong>(.*?)</strong>", finding)
     assert cards[:4] == [
-        ("isolation", "0.66"),
+        ("isolation (range over 3 scenes: 0.56 to 0.76)", "0.66"),
         ("− distance to the baseline on blurred input", "0.17"),
         ("− side effect on noisy input", "0.08"),
         ("− side effect on clean input (−0.11 dB)", "0.08"),
     ]
-    assert finding.index("isolation 0.66") < finding.index("removed shares")
+    assert "removes 85 % of deblurring and 22 % of denoising" in finding
     assert "<td>0.72 <small>0.62 to 0.82</small></td>" in page
     assert (folder / "figures" / "isolation.png").is_file()
     assert 'alt="Area charts of isolation' in page
@@ -111,12 +115,58 @@ def test_a_single_degradation_has_no_other_to_disturb(make_run: MakeRun) -> None
     assert figure(read_run(folder)) is not None
 
 
-def test_the_figure_has_a_row_per_method_and_a_column_per_set(make_run: MakeRun) -> None:
-    drawn = figure(read_run(make_run(isolated=ISOLATED)))
+@pytest.mark.parametrize("methods", [3, 7])
+def test_the_figure_has_a_panel_per_method_and_set(make_run: MakeRun, methods: int) -> None:
+    names = ("faig", "signed_share", "ig", "taylor", "fisher", "weight_change", "random")[7 - methods :]
+    shares = dict.fromkeys(names, 0.5)
+    run = make_run(methods=names, own=shares, other=shares, isolated={name: 0.1 * k for k, name in enumerate(names)})
+    drawn = figure(read_run(run))
     assert drawn is not None
-    assert len(drawn.axes) == 3 * 2
-    line = drawn.axes[2].get_lines()[0]
-    assert line.get_ydata()[2] == pytest.approx(0.72)  # signed share, blur, 1 %
+    panels = [panel for panel in drawn.axes if panel.axison]
+    assert len(panels) == 2 * methods
+    assert panels[1].get_lines()[0].get_ydata()[2] == pytest.approx(0.1)  # the second method, blur, 1 %
+
+
+REFERENCE = "learned mask (reference)"
+FOUND = {"faig": 0.5, "signed_share": 0.75, "learned_mask": 0.9, "random": -0.25}
+EVEN = dict.fromkeys(FOUND, 0.5)
+
+
+def test_distances_to_the_learned_mask_at_equal_count(make_run: MakeRun) -> None:
+    run = read_run(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND))
+    assert isolation.distances(run, 1.0) == pytest.approx({"faig": 0.4, "signed_share": 0.15, "random": 1.15})
+    assert isolation.distances(run, 2.0) == {}
+    assert texts.reference(run) == (
+        "Learned mask (reference) at 1 %: isolation 0.90, mean over the masked sets. Distance to it at equal count: "
+        "FAIG 0.40, signed share 0.15 and random sets 1.15."
+    )
+    assert texts.reference(run) in write_report(run.folder).read_text(encoding="utf-8")
+
+
+def test_a_method_above_the_learned_mask_has_a_negative_distance(make_run: MakeRun) -> None:
+    run = read_run(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND | {"faig": 0.95}))
+    assert "FAIG \N{MINUS SIGN}0.05," in texts.reference(run)
+
+
+def test_nothing_is_said_without_a_reference(make_run: MakeRun) -> None:
+    others = {method: value for method, value in FOUND.items() if method != "learned_mask"}
+    run = read_run(make_run(methods=tuple(others), own=EVEN, other=EVEN, isolated=others))
+    assert (isolation.distances(run, 1.0), texts.reference(run)) == ({}, "")
+
+
+def test_every_panel_but_its_own_has_the_reference_line(make_run: MakeRun) -> None:
+    run = read_run(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND, intervals=0.1))
+    drawn = figure(run)
+    assert drawn is not None
+    lines = {panel.get_title(): [line.get_label() for line in panel.lines] for panel in drawn.axes[:4]}
+    assert [name for name, labels in lines.items() if REFERENCE not in labels] == ["learned mask"]
+    compared = methods_figure(run)
+    assert compared is not None
+    for panel in compared.axes:
+        if panel.axison:
+            (line,) = [line for line in panel.lines if line.get_label() == REFERENCE]
+            assert (to_hex(line.get_color()), line.get_linestyle()) == (INK, "-.")
+    assert [text.get_text() for text in compared.legends[0].get_texts()] == ["FAIG", REFERENCE]
 
 
 def test_runs_from_before_say_what_they_have(make_run: MakeRun) -> None:
@@ -124,4 +174,4 @@ def test_runs_from_before_say_what_they_have(make_run: MakeRun) -> None:
     run = read_run(folder)
     assert (isolation.of_sets(run), isolation.of_methods(run, 1), figure(run)) == ([], {}, None)
     assert "solation" not in summary(folder, None)
-    assert "deblurring lost" in write_report(folder).read_text(encoding="utf-8")
+    assert "removes 85 % of deblurring" in write_report(folder).read_text(encoding="utf-8")

@@ -106,6 +106,32 @@ def test_nothing_is_wider_than_the_window(page, run, size):
     assert page.js(loose) == 0
 
 
+@pytest.mark.parametrize(("size", "screens"), [((1440, 900), 1), (PHONE, 2)])
+def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, make_run, make_pictures, size, screens):
+    folder = make_run(isolated={"faig": 0.7, "signed_share": 0.8, "random": 0.0}, intervals=0.1)
+    write_figures(folder, make_pictures())
+    write_report(folder)
+    chromium.scheme("light")
+    chromium.open(folder / "report.html", *size)
+    left, top, width, height = chromium.js(
+        "(b => [b.left, b.top, b.width, b.height])(document.querySelector('.stage').getBoundingClientRect())"
+    )
+    assert top + height / 2 <= screens * size[1]  # its middle, where the edge of the wipe has its handle
+    assert left + width <= size[0]
+    if size[0] == 1440:
+        assert chromium.js("document.documentElement.scrollHeight") <= 9000
+
+
+def test_paper_has_everything_unfolded_and_in_colour(page):
+    page.js("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.js("[...document.querySelectorAll('details')].filter(folded => !folded.open).length") == 0
+    page.send("Emulation.setEmulatedMedia", media="print")
+    kept = "getComputedStyle(document.querySelector({})).printColorAdjust"
+    for selector in (".bar span", ".heat td", ".legend i", "tr.chosen > *"):
+        assert page.js(kept.format(json.dumps(selector))) == "exact", selector
+    page.send("Emulation.setEmulatedMedia", media="")
+
+
 @pytest.mark.parametrize("degradations", [("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_no_matrix_is_cut_and_no_name_is_broken(chromium, make_run, degradations):
     folder = make_run(degradations)
@@ -148,7 +174,7 @@ def test_the_wipe_compares_target_and_masked_first_and_then_what_is_chosen(page)
     chips = (
         "[...document.querySelectorAll('figure[data-view=wipe]')[0].querySelectorAll('.chip')].map(c => c.textContent)"
     )
-    assert page.js(chips) == ["target, 28.10 dB", "1 % deblurring filters masked, 23.70 dB"]
+    assert page.js(chips) == ["target, 28.10 dB", "1 % deblurring set masked, 23.70 dB"]
     readout = "document.querySelector('figure[data-view=wipe] .readout').innerText"
     assert page.js(readout).startswith("−4.40 dB")
     choose(page, "figure[data-view=wipe] [name=left]", "0")
@@ -199,9 +225,9 @@ def test_a_chart_tells_its_values_to_keys_and_pointer(page, run):
     ]  # fmt: skip
     value, label = page.js(TIP).split("\n")
     assert value == f"{100 * row['removed']:.4g} % at 1 %"
-    assert label.startswith("FAIG · removed: deblurring")
+    assert label.startswith("FAIG · deblurring set masked: deblurring")
     page.press("ArrowDown")
-    assert page.js(TIP).split("\n")[1].startswith("signed share · removed: deblurring")
+    assert page.js(TIP).split("\n")[1].startswith("signed share · deblurring set masked: deblurring")
     page.press("Escape")
     assert page.js(TIP) == ""
     marks = json.loads((run / "figures" / "masking_curves.json").read_text())
@@ -240,11 +266,11 @@ def test_tables_sort_by_click_and_enter(page):
     before = page.js(names)
     assert page.js(sort) is None
     page.js("document.querySelectorAll('.methods thead button')[1].click()")
-    assert page.js(names) == ["signed share", "FAIG", "random filters"]
+    assert page.js(names) == ["signed share", "FAIG", "random sets"]
     assert page.js(sort) == "descending"
     page.js("document.querySelectorAll('.methods thead button')[1].focus()")
     page.press("Enter")
-    assert page.js(names) == ["random filters", "FAIG", "signed share"]
+    assert page.js(names) == ["random sets", "FAIG", "signed share"]
     assert page.js(sort) == "ascending"
     page.press("Enter")
     assert page.js(names) == before
@@ -260,7 +286,7 @@ def test_the_data_of_a_section_is_a_click_away(page, run):
 
 def test_without_javascript_everything_is_there(chromium, run):
     chromium.open(run / "report.html", *PHONE, javascript=False)
-    for selector in (".tiles img", ".heat td", ".methods td", ".layers img", ".paper img", "a[download]"):
+    for selector in (".tiles img", ".heat td", ".methods td", ".layers img", "#how-many ~ figure img", "a[download]"):
         assert chromium.js(VISIBLE.format(json.dumps(selector))), selector
     for selector in (".viewer", ".hint", "th button", ".tip"):
         assert not chromium.js(VISIBLE.format(json.dumps(selector))), selector

@@ -2,14 +2,13 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
+from faig_lab.reporting.charts import Dots, dot_rows, guides, limit, mark_cut, percent_axis
 from faig_lab.reporting.comparison import LEARNED, Comparison
-from faig_lab.reporting.style import INK, METHOD_COLOURS, MUTED, drawing, method_colour, new_figure
+from faig_lab.reporting.style import INK, MUTED, drawing, method_look, new_figure
 from faig_lab.reporting.words import method_label, percent
 
-_LOWEST, _HIGHEST = -1.0, 1.05  # of the axes; what lies beyond is drawn at the edge
-_LINES = ("-", "--", "-.")
+_LOWEST, _HIGHEST = -1.0, 1.05  # of the axes; what lies beyond is marked at the edge
 
 
 def comparison_figure(comparison: Comparison) -> Figure | None:
@@ -33,57 +32,40 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
 
 def _lines(panel: Axes, comparison: Comparison, group: str) -> None:
     """Means only: intervals of many methods would cover each other."""
-    for index, method in enumerate(comparison.methods):
+    for method in comparison.methods:
         points = [(p, e.mean) for p in comparison.percents if (e := comparison.estimate(group, method, p)) is not None]
         panel.plot(
-            [p for p, _ in points], [_inside(mean) for _, mean in points], color=_colour(method, index),
-            linestyle=_line(method, index), linewidth=2.0 if method == LEARNED else 1.3, marker="o", markersize=2.5,
-            label=method_label(method),
+            *zip(*points, strict=True), **method_look(comparison.methods, method), marker="o", markersize=2.5,
+            linewidth=2.0 if method == LEARNED else 1.3, label=method_label(method),
         )  # fmt: skip
-    for level in (0, 1):
-        panel.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
-    panel.axvline(comparison.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
-    panel.set_xscale("log")
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(comparison.percents, [percent(level) for level in comparison.percents])
+    guides(panel, 0, 1, x=comparison.headline)
+    percent_axis(panel, comparison.percents)
     panel.tick_params(axis="x", labelsize=6.5)
     panel.set_ylabel(comparison.measure)
     low, high = panel.get_ylim()
-    panel.set_ylim(max(min(low, -0.05), _LOWEST - 0.05), max(high, _HIGHEST))
+    panel.set_ylim(min(low, -0.05), max(high, _HIGHEST))
+    limit(panel, _LOWEST - 0.05, float("inf"))
 
 
 def _dots(panel: Axes, comparison: Comparison, group: str) -> None:
     """A row per method, which has its name: the runs as dots, their mean and its interval."""
-    for index, method in enumerate(comparison.methods):
-        colour = _colour(method, index)
-        values = comparison.values(group, method, comparison.headline).values()
+    names = [method_label(method) for method in comparison.methods]
+    dots = []
+    for place, method in enumerate(comparison.methods):
+        colour = method_look(comparison.methods, method)["color"]
         found = comparison.estimate(group, method, comparison.headline)
         if found is None:
             continue
         if found.low is not None and found.high is not None:
-            ends = [_inside(found.low), _inside(found.high)]
-            panel.plot(ends, [index, index], color=colour, linewidth=2.2, alpha=0.45, solid_capstyle="butt")
-        panel.plot([_inside(value) for value in values], [index] * len(values), "o", color=colour, markersize=2.5)
-        panel.plot([_inside(found.mean)], [index], "|", color=INK, markersize=9, markeredgewidth=1.6)
+            panel.plot([found.low, found.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.45)
+        panel.plot([found.mean], [place], "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=4)
+        values = list(comparison.values(group, method, comparison.headline).values())
+        dots.append(Dots(names[place], colour, {names[place]: values}, lane="all"))
+    dot_rows(panel, names, dots)
     for level in (0, 1):
         panel.axvline(level, color=MUTED, linewidth=0.8, zorder=1)
-    panel.set_yticks(range(len(comparison.methods)), [method_label(method) for method in comparison.methods])
-    for index, (method, label) in enumerate(zip(comparison.methods, panel.get_yticklabels(), strict=True)):
-        label.set_color(_colour(method, index))
-    panel.set_ylim(len(comparison.methods) - 0.5, -0.5)
+    for method, label in zip(comparison.methods, panel.get_yticklabels(), strict=True):
+        label.set_color(method_look(comparison.methods, method)["color"])
     low, high = panel.get_xlim()
     panel.set_xlim(max(min(low, -0.05), _LOWEST - 0.05), max(high, _HIGHEST))
-    panel.grid(visible=False, axis="y")
-    panel.tick_params(axis="y", length=0)
-
-
-def _inside(value: float) -> float:
-    return max(value, _LOWEST)
-
-
-def _colour(method: str, index: int) -> str:
-    return MUTED if method == "random" else INK if method == LEARNED else method_colour(index)
-
-
-def _line(method: str, index: int) -> str:
-    return ":" if method == "random" else _LINES[index // METHOD_COLOURS % len(_LINES)]
+    mark_cut(panel)

@@ -3,12 +3,8 @@
 import os
 from collections.abc import Sequence
 from datetime import date
-from importlib.resources import files as resources
 from pathlib import Path
 from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from faig_lab.files import write_text
 from faig_lab.reporting import words
@@ -17,7 +13,9 @@ from faig_lab.reporting.comparison import LEARNED, Comparison, Estimate
 from faig_lab.reporting.comparison_figure import comparison_figure
 from faig_lab.reporting.embed import embed_all
 from faig_lab.reporting.finished_runs import LeftOut
+from faig_lab.reporting.page import environment
 from faig_lab.reporting.style import write_figure
+from faig_lab.reporting.texts import above_baseline
 
 _NETWORKS = ("bicubic", "baseline", "target")
 _SHARES = {
@@ -37,16 +35,7 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
     picture = folder / f"{comparison.measure}.png"
     if figure is not None:
         write_figure(picture, figure)
-    environment = Environment(
-        loader=PackageLoader("faig_lab.reporting", "."),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(
-        number=words.number, signed=words.signed, percent=words.percent, method=words.method_label,
-        degraded=words.degraded, removal=words.removal, sentence_case=words.sentence_case, interval=interval,
-    )  # fmt: skip
-    page = environment.get_template("comparison.html.j2").render(
-        style=Markup((resources("faig_lab.reporting") / "report.css").read_text(encoding="utf-8")),  # our own file
+    page = environment().get_template("comparison.html.j2").render(
         figure=embed_all([picture])[0] if figure is not None else None,
         made=date.today().isoformat(),
         sentences=sentences(comparison), warnings=warnings(comparison),
@@ -129,30 +118,17 @@ def _without_isolation(comparison: Comparison) -> list[str]:
 
 def _small_gains(comparison: Comparison) -> list[str]:
     return [
-        f"{group}, seed {seed}: the target is {_distance(gain)} in {words.removal(name)}, which the measures divide "
-        "by. They mean little, and no sentence is made from this experiment."
+        f"{group}, seed {seed}: the target is {above_baseline(gain)} in {words.removal(name)}, which the measures "
+        "divide by. They mean little, and no sentence is made from this experiment."
         for group in comparison.groups
         for (seed, name), gain in comparison.small_gains(group).items()
     ]
 
 
-def _distance(gain: float) -> str:
-    return f"only {words.number(gain)} dB above the baseline" if gain > 0 else f"{words.number(-gain)} dB below it"
-
-
-def interval(found: Estimate, digits: int = 2) -> str:
-    """`0.61 to 0.83`, or nothing for a single run."""
-    if found.low is None or found.high is None:
-        return ""
-    return f"{words.number(found.low, digits)} to {words.number(found.high, digits)}"
-
-
 def _with_interval(found: Estimate, sign: int = 1) -> str:
     """`0.72 (0.61 to 0.83)`, of the negative number for sign −1."""
     ends = [None if end is None else sign * end for end in (found.low, found.high)[::sign]]
-    between = interval(Estimate(sign * found.mean, ends[0], ends[1], found.n))
-    shown = words.number(sign * found.mean)
-    return f"{shown} ({between})" if between else shown
+    return words.with_ends([sign * found.mean, *ends])
 
 
 def _runs(count: int) -> str:

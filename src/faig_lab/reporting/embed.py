@@ -1,4 +1,4 @@
-"""Pictures inside the page: PNG files as data URIs within a budget of bytes."""
+"""Pictures and tables inside the page, as data URIs within a budget of bytes."""
 
 import base64
 import io
@@ -8,8 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from faig_lab.reporting.run_files import RunFiles
+
 # All pictures of a page together, before base64 adds a third: keeps the page below 6 MB.
 BUDGET = 4_000_000
+# All tables together, before base64 adds a third; a table beyond it is only linked.
+TABLES = 350_000
 _WIDTHS = (1, 0.85, 0.7, 0.55, 0.45)
 _QUALITIES = (92, 85)
 
@@ -43,6 +47,27 @@ def embed_all(paths: Sequence[Path], budget: int = BUDGET) -> list[Embedded]:
         remaining, large = remaining - len(data), large - 1
         embedded[path] = _embedded(path, data, kind)
     return [embedded[path] for path in paths]
+
+
+@dataclass(frozen=True)
+class Download:
+    """One table: how many rows it has, its size in kB, and the CSV file as `data:` URI unless it is too large."""
+
+    rows: int
+    kilobytes: float
+    uri: str | None
+
+
+def downloads(run: RunFiles) -> dict[str, Download]:
+    """Every table of the run by name, in the order of the names; the smallest ones are embedded first."""
+    remaining, found = TABLES, {}
+    files = {name: (run.folder / "tables" / f"{name}.csv").read_bytes() for name in run.tables}
+    for name, data in sorted(files.items(), key=lambda item: len(item[1])):
+        fits = len(data) <= remaining
+        remaining -= len(data) if fits else 0
+        uri = as_uri(data, "text/csv;charset=utf-8") if fits else None
+        found[name] = Download(len(run.tables[name]), max(1.0, len(data) / 1000), uri)
+    return dict(sorted(found.items()))
 
 
 def as_uri(data: bytes, kind: str) -> str:

@@ -18,7 +18,7 @@ def study(run: RunFiles) -> Facts:
     where = f"{layers} layers" + (f" and {len(ranked) - layers} other parameters" if len(ranked) > layers else "")
     facts = {
         "Network": _described(network),
-        "Filters": f"{count(run.filters)} in {where}" if run.filters else "",
+        run.units.capitalize(): f"{count(run.filters)} in {where}" if run.filters else "",
         "Data": _class_name(data),
         "Training": _images(len(run.provenance.get("training") or []), "the networks are trained on"),
         "Probe": _images(len(unique(run.table("completeness"), "image")), "attribution is computed on"),
@@ -67,11 +67,7 @@ def _described(node: Any) -> str:
 
 
 def _images(number: int, what_for: str) -> str:
-    return (
-        f"{number} {'image' if number == 1 else 'images'}: {what_for} {'it' if number == 1 else 'them'}"
-        if number
-        else ""
-    )
+    return f"{number} {'image: ' + what_for + ' it' if number == 1 else 'images: ' + what_for + ' them'}" * (number > 0)
 
 
 def _trained(config: Mapping[str, Any], name: str) -> str:

@@ -1,44 +1,26 @@
 """The figures of a run, each a pure function of its tables; `None` where the tables have nothing to show."""
 
-import math
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from faig_lab.analysis import Example
 from faig_lab.files import file_name
-from faig_lab.reporting import findings
-from faig_lab.reporting.isolation import HARM
-from faig_lab.reporting.isolation_figure import isolation
-from faig_lab.reporting.methods_figure import methods
+from faig_lab.reporting.charts import legend_above
+from faig_lab.reporting.masking_figures import isolation, masking_curves, methods, specificity
 from faig_lab.reporting.pictures import Pictures, before_after, strips
-from faig_lab.reporting.run_files import RunFiles, at, mean, read_run, unique, value
+from faig_lab.reporting.run_files import RunFiles, numbers, points, read_run, select, unique, value
 from faig_lab.reporting.sections import SECTIONS
-from faig_lab.reporting.style import (
-    INK,
-    MUTED,
-    WIDTH,
-    degradation_colour,
-    drawing,
-    legend_columns,
-    method_look,
-    new_figure,
-    write_figure,
-)
+from faig_lab.reporting.style import INK, MUTED, drawing, input_colour, new_figure, write_figure
 from faig_lab.reporting.tables import Row
 from faig_lab.reporting.tiles import DETAIL, LARGE, write_tiles
-from faig_lab.reporting.training_figure import training
-from faig_lab.reporting.units import spoken_figure
-from faig_lab.reporting.words import count, degraded, method_label, number, percent, removal
+from faig_lab.reporting.words import count, degraded, percent, removal
 
-_PANELS_PER_ROW = 3
-_NAME = 14  # letters in a line of a name
-_LETTER = 0.056  # inches, at the size of tick labels
+_PSNR = "psnr/"
 
 
 def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
@@ -54,15 +36,9 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
         ("training", training(files)),
         *((section.name, section.figure(files)) for section in SECTIONS if files.table(section.name)),
     ]
-    written = []
-    for name, figure in drawn:
-        if figure is not None:
-            path = run / "figures" / f"{file_name(name, 'figures')}.png"
-            write_figure(path, spoken_figure(figure, files))
-            written.append(path)
     for shown in pictures:
         write_tiles(run, f"before_after_{shown.degradation}", shown, LARGE)
-    return written
+    return [_write(run, name, figure) for name, figure in drawn if figure is not None]
 
 
 def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
@@ -71,156 +47,35 @@ def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
         if section.name == analysis and section.strips is not None:
             for grid in section.strips.grids(examples):
                 name = f"{analysis}_{grid.degradation}"
-                write_figure(
-                    run / "figures" / f"{file_name(name, 'figures')}.png", spoken_figure(strips(grid), read_run(run))
-                )
+                _write(run, name, strips(grid))
                 write_tiles(run, name, grid, DETAIL)
 
 
-def specificity(run: RunFiles) -> Figure | None:
-    """Specificity matrices at the headline percent, a panel per method: rows = masked set, columns = input.
-
-    Removed shares are clipped to 0..1 in the mean over draws; the excess is printed as harm.
-    """
-    names = run.degradations
-    if not names or not run.methods:
-        return None
-    inputs = [f"{_wrapped(degraded(name))}\ninput" for name in names]
-    sets = [f"{_wrapped(removal(name))}\nfilters masked" for name in names]
-    columns = min(_panels_per_row(inputs, sets), len(run.methods))
-    rows = math.ceil(len(run.methods) / columns)
-    with drawing():
-        figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for index, panel in enumerate(axes.flat):
-            if index < len(run.methods):
-                _matrix_panel(panel, run, run.methods[index], inputs, sets if index % columns == 0 else [])
-            else:
-                panel.set_axis_off()
-        figure.supxlabel(
-            "removed share, clipped to 0..1: 0 = untouched (white), 1 = gone (dark); the excess over 1 is harm",
-            fontsize=7.5, color=MUTED,
-        )  # fmt: skip
-    return figure
-
-
-def _wrapped(name: str) -> str:
-    return textwrap.fill(name, _NAME, break_long_words=False)
-
-
-def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
-    """As many panels as leave each name below its cell the room that its longest line takes."""
-    lines, names = (max(len(line) for name in side for line in name.splitlines()) for side in (below, beside))
-    room = WIDTH - _LETTER * names
-    wanted = _LETTER * (lines + 1) * len(below)
-    return max(1, min(_PANELS_PER_ROW, int(room / wanted)))
-
-
-def _matrix_panel(panel: Axes, run: RunFiles, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
-    """One matrix; the names of its sets only where they are given."""
-    cells = findings.matrix(run, method, run.headline)
-    shares = np.array([[math.nan if cell.mean is None else cell.mean for cell in row] for row in cells])
-    panel.imshow(np.clip(shares, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    panel.set_title(method_label(method))
-    panel.set_xticks(range(len(shares)), inputs)
-    panel.set_yticks(range(len(sets)), sets)
-    panel.tick_params(length=0)
-    panel.grid(visible=False)
-    panel.spines[:].set_visible(False)
-    for (row, column), shown in np.ndenumerate(shares):
-        cell = cells[row][column]
-        spread = f"\n± {number(cell.std)}" if cell.draws > 1 else ""
-        spread += f"\nharm {number(cell.harm)}" if cell.harm >= HARM else ""
-        panel.text(
-            column, row, f"{number(cell.mean)}{spread}", ha="center", va="center", linespacing=1.3,
-            fontsize=10 if not spread else 8.5, color="white" if shown > 0.6 else INK,
-            fontweight="bold" if row == column else "normal",
-        )  # fmt: skip
-
-
-def masking_curves(run: RunFiles) -> Figure | None:
-    """Removed shares against masked percent: a row per masked set, left its own, right the others."""
-    names, columns = run.degradations, 2 if len(run.degradations) > 1 else 1
-    if not names or not run.methods:
-        return None
-    with drawing():
-        figure = new_figure(0.5 + 1.9 * len(names))
-        axes = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
-        for row, masked in enumerate(names):
-            others = [name for name in names if name != masked]
-            for panel, shown in zip(axes[row], ([masked], others), strict=False):
-                _curves(panel, run, masked, shown)
-                panel.set_title("removed: " + (removal(shown[0]) if len(shown) == 1 else "the others, mean"))
-            axes[row][0].set_ylabel(f"{removal(masked)}\nfilters masked")
-        for panel in axes[-1]:
-            panel.set_xlabel("filters masked")
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels))
-    return figure
-
-
-def _curves(panel: Axes, run: RunFiles, masked: str, shown: Sequence[str]) -> None:
-    """Mean removed share over the shown degradations for each method, with the band of random draws."""
-    for index, method in enumerate(run.methods):
-        points = list(_curve(run, method, masked, shown))
-        if not points:
-            continue
-        percents, means, spreads = (np.array(numbers) for numbers in zip(*points, strict=True))
-        look = method_look(index, method)
-        panel.plot(percents, means, marker="o", markersize=3.5, label=method_label(method), **look)  # type: ignore[arg-type]
-        if spreads.any():
-            panel.fill_between(percents, means - spreads, means + spreads, color=look["color"], alpha=0.2, linewidth=0)
-    for level in (0, 1):
-        panel.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
-    panel.axvline(run.headline, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
-    _percent_axis(panel, run)
-
-
-def _curve(run: RunFiles, method: str, masked: str, shown: Sequence[str]) -> Iterator[tuple[float, float, float]]:
-    """Points (percent, mean, spread over draws) of one method, over all shown degradations."""
-    rows = [
-        row for row in run.table("masking")
-        if row["method"] == method and row["masked"] == masked and row["degradation"] in shown
-    ]  # fmt: skip
-    for level in sorted({number for row in rows if (number := value(row, "percent")) is not None}):
-        here = [row for row in rows if at(level, row)]
-        by_draw = [
-            mean([findings.removed(row) for row in here if row["draw"] == draw])
-            for draw in dict.fromkeys(row["draw"] for row in here)
-        ]
-        cell = findings.over_draws([{"removed": share} for share in by_draw])
-        if cell.mean is not None:
-            yield level, cell.mean, cell.std
-
-
-def _percent_axis(panel: Axes, run: RunFiles) -> None:
-    """Log x with a tick at each measured percent; y wide enough for 0..1, cut at -0.5 and 1.5."""
-    levels = findings.percents(run)
-    panel.set_xscale("log")
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(levels, [percent(level) for level in levels])
-    low, high = panel.get_ylim()
-    panel.set_ylim(max(min(low, -0.05), -0.5), min(max(high, 1.05), 1.5))
-    panel.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+def _write(run: Path, name: str, figure: Figure) -> Path:
+    path = run / "figures" / f"{file_name(name, 'figures')}.png"
+    write_figure(path, figure)
+    return path
 
 
 def layers(run: RunFiles) -> Figure | None:
-    """Discovered filters of the run's method per layer: a panel per degradation, bars = layer shares."""
-    rows = [r for r in run.table("distribution") if r["method"] == run.chosen and at(run.headline, r)]
+    """What the run's method discovered per layer: a panel per degradation, bars = layer shares."""
+    rows = select(run.table("distribution"), run.headline, method=run.chosen)
     names = unique(rows, "degradation")
     if not names:
         return None
-    tallest = max(value(row, "share") or 0 for row in rows)
+    tallest = max(numbers(rows, "share"), default=0) or 0.01
     with drawing():
-        figure = new_figure(1.0 + 0.175 * max(len(unique(rows, "layer")), 6))
+        figure = new_figure(1.0 + 0.16 * max(len(unique(rows, "layer")), 6))
         axes = figure.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
-        for index, (panel, name) in enumerate(zip(axes, names, strict=True)):
-            _layer_panel(panel, [row for row in rows if row["degradation"] == name], degradation_colour(index), tallest)
-            panel.set_title(f"{removal(name)} filters")
+        for panel, name in zip(axes, names, strict=True):
+            colour = input_colour(run.degradations, name)
+            _layer_panel(panel, select(rows, degradation=name), colour, tallest)
+            panel.set_title(f"{removal(name)} set")
             panel.axvline(run.headline / 100, color=MUTED, linewidth=0.8, linestyle=":")
+        axes[0].set_ylabel("layer")
         figure.supxlabel(
-            "bar: share of the layer's filters that are discovered; number: how many\n"
-            f"dotted: {percent(run.headline)}, what evenly spread filters would give",
+            f"share of the layer's {run.units} that are discovered; number: how many\n"
+            f"dotted: {percent(run.headline)}, what an even spread would give",
             fontsize=7.5, color=MUTED,
         )  # fmt: skip
     return figure
@@ -231,7 +86,7 @@ def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -
     panel.barh(range(len(rows)), shares, color=shade, height=0.72)
     panel.set_yticks(range(len(rows)), [str(row["layer"]).removesuffix(".weight") for row in rows], fontsize=7)
     panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_xlim(0, (tallest or 0.01) * 1.16)
+    panel.set_xlim(0, tallest * 1.16)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.xaxis.set_major_formatter(lambda share, _: percent(round(100 * share, 6)))
     panel.grid(visible=False, axis="y")
@@ -240,3 +95,49 @@ def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -
         found = value(row, "discovered")
         if found:
             panel.text(share + 0.01 * tallest, position, count(found), va="center", fontsize=6.5, color=INK)
+
+
+def training(run: RunFiles) -> Figure | None:
+    """Validation PSNR per degradation and training loss against the step, a column per trained network."""
+    trained = {name: rows for name in ("baseline", "target") if (rows := run.table(f"training_{name}"))}
+    if not trained:
+        return None
+    with drawing():
+        figure = new_figure(3.4)
+        axes = figure.subplots(2, len(trained), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 2))
+        for (upper, lower), (name, rows) in zip(axes.T, trained.items(), strict=True):
+            for key in rows[0]:
+                if key.startswith(_PSNR):
+                    _validation(upper, run, key.removeprefix(_PSNR), points(rows, "step", key))
+            _loss(lower, *points(rows, "step", "loss"))
+            upper.set_title(f"{name}: validation")
+            lower.set_xlabel("step")
+        axes[0][0].set_ylabel("PSNR, dB")
+        axes[1][0].set_ylabel("training loss")
+        legend_above(figure, axes[0][-1])
+    return figure
+
+
+def _validation(panel: Axes, run: RunFiles, degradations: str, curve: np.ndarray) -> None:
+    parts = degradations.split("+")
+    everything = len(parts) > 2 and set(parts) == set(run.degradations)
+    label = "all of these together" if everything else f"{degraded(degradations)} input"
+    colour = input_colour(run.degradations, degradations)
+    panel.plot(*curve, marker="o", markersize=2.5, color=colour, label=label)
+
+
+def _loss(panel: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    """Each recorded loss thin, and their running mean over a twentieth of the curve."""
+    if values.size == 0:
+        return
+    window = max(1, values.size // 20)
+    panel.plot(steps, values, color=MUTED, linewidth=0.5, alpha=0.5 if window > 1 else 1)
+    if window > 1:
+        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
+        panel.plot(steps[window - 1 :], smooth, color=MUTED, linewidth=1.6)
+    if values.min() > 0:
+        top = 1.15 * float(np.quantile(values[values.size // 20 :], 0.98))
+        panel.set_ylim(0, top)
+        if values.max() > top:
+            panel.annotate(f"▴ first losses up to {values.max():.3g}", (0.02, 0.98), xycoords="axes fraction",
+                           va="top", fontsize=6, color=MUTED)  # fmt: skip

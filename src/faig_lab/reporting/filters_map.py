@@ -16,15 +16,12 @@ from faig_lab.files import is_inside
 from faig_lab.reporting.embed import as_uri
 from faig_lab.reporting.marks import SCALE, Marks
 from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.style import INK, degradation_colour
+from faig_lab.reporting.style import MIX, degradation_colour
 from faig_lab.reporting.words import removal
-
-BOTH = INK
-"""The colour of a filter that several degradations have in common."""
 
 _EMPTY = "#eceff2"
 # CSS pixels: a filter is drawn as large as lets its layer fit.
-_LARGEST, _WIDEST, _TALLEST = 6, 176, 288
+_LARGEST, _WIDEST, _TALLEST = 4, 144, 192
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def filters_map(run: RunFiles) -> FiltersMap | None:
     """
     total = run.filters
     names = [name for name in run.degradations if is_inside(run.folder, _index(run, name))]
-    if not names or not total or run.layout.get("granularity", "filter") != "filter" or _others_are_ranked(run):
+    if not names or not total or run.granularity != "filter" or run.ranks_others:
         return None
     wanted = count_of(run.headline, total)
     ranked = {name: _first(_index(run, name), wanted) for name in names}
@@ -75,10 +72,6 @@ def filters_map(run: RunFiles) -> FiltersMap | None:
     layers = [_layer(layer, ranked, list(colours.values())) for layer in run.layout["layers"]]
     union = len(np.unique(np.concatenate(list(ranked.values()))))
     return FiltersMap(layers, colours, union < wanted * len(names))
-
-
-def _others_are_ranked(run: RunFiles) -> bool:
-    return any("out" not in layer for layer in run.layout["layers"])
 
 
 def _index(run: RunFiles, degradation: str) -> Path:
@@ -104,7 +97,7 @@ def _layer(layer: dict[str, object], ranked: dict[str, NDArray[np.int64]], colou
             (*_middle(*divmod(int(f), inputs), outputs, inputs), place, _words(int(f), inputs, int(rank)))
             for f, rank in zip(found, ranks, strict=True)
         ]
-    uri = _picture(pixels.reshape(outputs, inputs), [_EMPTY, *colours, BOTH])
+    uri = _picture(pixels.reshape(outputs, inputs), [_EMPTY, *colours, MIX])
     labels = [f"{removal(name)} filter" for name in ranked]
     name = str(layer["name"]).removesuffix(".weight")
     size = max(1, min(_LARGEST, _WIDEST // inputs, _TALLEST // outputs))

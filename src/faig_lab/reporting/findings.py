@@ -1,11 +1,14 @@
-"""The numbers that the report speaks of, computed from the tables of a run. No words here."""
+"""The numbers that the report shows, computed from the tables of a run. No words here."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from faig_lab.reporting.run_files import RunFiles, at, clipped, harm, mean, unique, value
+from faig_lab.reporting.run_files import RunFiles, clipped, harm, mean, mean_of, numbers, select, unique, value
 from faig_lab.reporting.tables import Row
+
+DEPTHS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
+"""The columns of the table `depth`: shares of the discovered units, and the evenness over the layers."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Estimate:
 class MethodResult:
     """One method at one percent, mean over the masked sets; shares are removed shares, 0 untouched, 1 gone.
 
-    `spread` is the standard deviation of the specificity over random draws, None for a method without draws.
+    `std` is the standard deviation of the specificity over random draws, None for a method without draws.
     `estimate` is the specificity with its interval, `difference` its paired difference from the run's method;
     both None where there is no interval.
     """
@@ -43,30 +46,31 @@ class MethodResult:
     own: float | None
     other: float | None
     specificity: float | None
-    spread: float | None
-    draws: int
+    std: float | None
     estimate: Estimate | None
     difference: Estimate | None
 
 
-def over_draws(rows: Sequence[Row], column: str = "removed") -> Cell:
-    """Mean and spread (population standard deviation) over draws of a column of the masking table."""
-    numbers = [number for row in rows if (number := value(row, column)) is not None]
-    average = mean(list(numbers))
+def over_draws(values: Sequence[float | None]) -> Cell:
+    """Mean and population standard deviation of one number over draws."""
+    there = [number for number in values if number is not None]
+    average = mean(there)
     if average is None:
         return Cell(None, 0.0, 0)
-    variance = math.fsum((number - average) ** 2 for number in numbers) / len(numbers)
-    return Cell(average, math.sqrt(variance), len(numbers))
+    variance = math.fsum((number - average) ** 2 for number in there) / len(there)
+    return Cell(average, math.sqrt(variance), len(there))
 
 
-def masking(run: RunFiles, method: str, percent: float, masked: str, degradation: str, column: str = "removed") -> Cell:
-    """One number of the masking table, over draws."""
-    wanted = {"method": method, "masked": masked, "degradation": degradation}
-    rows = [row for row in run.table("masking") if at(percent, row) and wanted.items() <= row.items()]
-    if column != "removed":
-        return over_draws(rows, column)
-    shares = [{"removed": removed(row), "harm": harm(value(row, "removed"))} for row in rows]
-    return replace(over_draws(shares), harm=mean([row["harm"] for row in shares]) or 0.0)
+def masking(run: RunFiles, method: str, percent: float, masked: str, degradation: str) -> Cell:
+    """The removed share of one masked set on one input, over draws."""
+    rows = select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation)
+    excess = mean([harm(number) for number in numbers(rows, "removed")])
+    return replace(over_draws([removed(row) for row in rows]), harm=excess or 0.0)
+
+
+def masked_psnr(run: RunFiles, method: str, percent: float, masked: str, degradation: str) -> float | None:
+    """PSNR in dB with a masked set on one input, mean over draws."""
+    return mean_of(select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation), "psnr")
 
 
 def removed(row: Row) -> float | None:
@@ -81,9 +85,9 @@ def matrix(run: RunFiles, method: str, percent: float) -> list[list[Cell]]:
 
 
 def masked_count(run: RunFiles, percent: float) -> int | None:
-    """How many filters a masked set holds at a percent."""
-    counts = [value(row, "filters") for row in run.table("masking") if at(percent, row)]
-    return round(counts[0]) if counts and counts[0] is not None else None
+    """How many units a masked set holds at a percent."""
+    counts = numbers(select(run.table("masking"), percent), "filters")
+    return round(counts[0]) if counts else None
 
 
 def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
@@ -92,58 +96,51 @@ def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
 
 
 def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
-    rows = [row for row in run.table("specificity") if row["method"] == method and at(percent, row)]
+    rows = select(run.table("specificity"), percent, method=method)
     # Clipped again, for tables of runs from before removed shares were clipped in every mean.
     sides = [(clipped(value(row, "own")), clipped(value(row, "other"))) for row in rows]
-    specificities = _per_draw(run, method, percent)
+    by_draw = _per_draw(run, method, percent)
+    paired = select(run.table("comparison_paired"), percent, method=method, against=run.chosen, masked="all")
     return MethodResult(
         method=method,
         own=mean([own for own, _ in sides]),
         other=mean([other for _, other in sides]),
         specificity=mean([None if own is None or other is None else own - other for own, other in sides]),
-        spread=over_draws([{"removed": number} for number in specificities]).std if len(specificities) > 1 else None,
-        draws=len(specificities),
+        std=over_draws(by_draw).std if len(by_draw) > 1 else None,
         estimate=specificity(run, method, percent),
-        difference=_difference(run, method, percent),
+        difference=_estimate(paired, "difference", "low", "high"),
     )
 
 
 def specificity(run: RunFiles, method: str, percent: float) -> Estimate | None:
     """The specificity of a method with its interval, mean over the masked sets."""
-    rows = [row for row in run.table("comparison") if row["method"] == method and at(percent, row)]
+    rows = select(run.table("comparison"), percent, method=method)
     return _estimate(rows, "specificity", "specificity_low", "specificity_high")
-
-
-def _difference(run: RunFiles, method: str, percent: float) -> Estimate | None:
-    wanted = {"method": method, "against": run.chosen, "masked": "all"}
-    rows = [row for row in run.table("comparison_paired") if at(percent, row) and wanted.items() <= row.items()]
-    return _estimate(rows, "difference", "low", "high")
 
 
 def _estimate(rows: Sequence[Row], *columns: str) -> Estimate | None:
     """The estimate in the columns of the only row; None where there is none, or no interval."""
-    numbers = [value(row, column) for row in rows[:1] for column in columns]
-    known = [number for number in numbers if number is not None]
+    known = [number for column in columns for number in numbers(rows[:1], column)]
     return Estimate(*known) if len(known) == len(columns) else None
 
 
 def photographs(run: RunFiles) -> int | None:
     """How many photographs the intervals are over; None for a run without intervals."""
-    counts = [value(row, "photographs") for row in run.table("comparison")]
-    return round(counts[0]) if counts and counts[0] is not None else None
+    counts = numbers(run.table("comparison")[:1], "photographs")
+    return round(counts[0]) if counts else None
 
 
 def percents(run: RunFiles) -> list[float]:
     """The measured percents, ascending."""
-    return sorted({number for row in run.table("masking") if (number := value(row, "percent")) is not None})
+    return sorted(set(numbers(run.table("masking"), "percent")))
 
 
 def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
     """Specificity of each draw: own minus other removed share, mean over the masked sets."""
-    rows = [row for row in run.table("masking") if row["method"] == method and at(percent, row)]
+    rows = [r for r in select(run.table("masking"), percent, method=method) if r["degradation"] in run.degradations]
     found = []
     for draw in dict.fromkeys(row["draw"] for row in rows):
-        shares = [row for row in rows if row["draw"] == draw and row["degradation"] in run.degradations]
+        shares = select(rows, draw=draw)
         own = mean([removed(row) for row in shares if row["degradation"] == row["masked"]])
         other = mean([removed(row) for row in shares if row["degradation"] != row["masked"]])
         if own is not None and other is not None:
@@ -154,11 +151,9 @@ def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
 def restoration(run: RunFiles, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
     """Mean over held-out images of `psnr` (dB), `psnr_y` (dB) or `ssim`: network -> degradation -> value."""
     rows = run.table("restoration")
+    names = unique(rows, "degradation")
     return {
-        network: {
-            name: mean([value(row, measure) for row in rows if (row["network"], row["degradation"]) == (network, name)])
-            for name in unique(rows, "degradation")
-        }
+        network: {name: mean_of(select(rows, network=network, degradation=name), measure) for name in names}
         for network in unique(rows, "network")
     }
 
@@ -176,13 +171,40 @@ def gaps(run: RunFiles, degradation: str) -> tuple[float | None, float | None]:
     The first is |sum of attributions - sum of loss changes| / |sum of loss changes|, the number of
     metrics.json; it is not the mean of the images' gaps, which an image whose loss hardly changes would rule.
     """
-    rows = [row for row in run.table("completeness") if row["degradation"] == degradation]
-    change = math.fsum(value(row, "loss_change") or 0.0 for row in rows)
-    total = math.fsum(value(row, "attribution_sum") or 0.0 for row in rows)
-    sizes = [abs(gap) for row in rows if (gap := value(row, "gap")) is not None]
+    rows = select(run.table("completeness"), degradation=degradation)
+    change, total = (math.fsum(numbers(rows, column)) for column in ("loss_change", "attribution_sum"))
+    sizes = [abs(gap) for gap in numbers(rows, "gap")]
     return (abs(total - change) / abs(change) if change else None), max(sizes, default=None)
 
 
 def held_out_images(run: RunFiles) -> int:
     """How many images the interventions are judged on."""
     return len(unique(run.table("restoration"), "image"))
+
+
+def depths(run: RunFiles) -> dict[str, Row]:
+    """Where the units sit that the run's method found, by degradation, and `random` ones, at the headline percent.
+
+    The columns are `DEPTHS`; nothing in a run without the table `depth`.
+    """
+    rows = select(run.table("depth"), run.headline)
+    own: dict[str, Row] = {str(row["degradation"]): row for row in rows if row["method"] == run.chosen != "random"}
+    return own | {str(row["method"]): row for row in select(rows, method="random")}
+
+
+def shares(run: RunFiles) -> dict[str, tuple[float, list[float | None]]]:
+    """Parameter -> how many weights, and its share of the change of the loss on each input of the table `shares`."""
+    rows = run.table("shares")
+    found = {parameter: select(rows, parameter=parameter) for parameter in unique(rows, "parameter")}
+    return {name: (value(of[0], "weights") or 0.0, [value(row, "share") for row in of]) for name, of in found.items()}
+
+
+def kinds(run: RunFiles) -> dict[str, tuple[float, list[float]]]:
+    """The same for `kernel` (weights of convolutions and linear layers) and `other` together."""
+    rows = run.table("shares")
+    names = unique(rows, "degradation")
+    sums: dict[str, tuple[float, list[float]]] = {}
+    for kind in unique(rows, "kind"):
+        of = [select(rows, kind=kind, degradation=name) for name in names]
+        sums[kind] = math.fsum(numbers(of[0], "weights")), [math.fsum(numbers(found, "share")) for found in of]
+    return sums

@@ -8,11 +8,11 @@ from typing import Any
 
 from faig_lab.files import is_inside
 from faig_lab.reporting.embed import BUDGET, Embedded, embed_all, embed_charts
-from faig_lab.reporting.pictures import TARGET, masked_title
+from faig_lab.reporting.pictures import TARGET
 from faig_lab.reporting.run_files import RunFiles
 from faig_lab.reporting.sections import SECTIONS
 from faig_lab.reporting.tiles import TileFile, TileRow, read_tiles
-from faig_lab.reporting.words import removal
+from faig_lab.reporting.words import percent, removal
 
 _BEFORE_AFTER = "before_after_"
 
@@ -84,14 +84,15 @@ def _grid(run: RunFiles, name: str, rows: list[TileRow], embedded: dict[Path, Em
     return Grid(
         titles,
         shown,
-        row=_place_of(f"{removal(degradation)} filters", names, 0),
+        row=_place_of(removal(degradation), names, 0),
         left=_place_of(TARGET, titles, 0),
-        right=_place_of(masked_title(degradation, run.headline), titles, len(titles) - 1),
+        right=_place_of(f"{percent(run.headline)} {removal(degradation)} ", titles, len(titles) - 1),
     )
 
 
-def _place_of(wanted: str, names: list[str], otherwise: int) -> int:
-    return names.index(wanted) if wanted in names else otherwise
+def _place_of(start: str, names: list[str], otherwise: int) -> int:
+    """The first name that starts so."""
+    return next((place for place, name in enumerate(names) if name.startswith(start)), otherwise)
 
 
 def _marks(run: RunFiles, name: str) -> Any:

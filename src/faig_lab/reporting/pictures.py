@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
+from torch import Tensor
 
-from faig_lab.reporting.style import INK, MUTED, WIDTH, drawing, new_figure
+from faig_lab.analysis import Example
+from faig_lab.reporting.style import MUTED, WIDTH, drawing, new_figure
 from faig_lab.reporting.words import degraded, number, percent, removal
 
 BASELINE = "baseline"
@@ -70,45 +71,42 @@ def input_title(degradation: str) -> str:
 
 
 def masked_title(degradation: str, masked_percent: float) -> str:
-    """Title of the column of a target with a masked set: `1 % deblurring filters masked`."""
-    return f"{percent(masked_percent)} {removal(degradation)} filters masked"
+    """Title of the column of a target with a masked set: `1 % deblurring set masked`."""
+    return f"{percent(masked_percent)} {removal(degradation)} set masked"
+
+
+def as_array(image: Tensor) -> NDArray[np.float32]:
+    """(3, H, W) → (H, W, 3) in [0, 1]."""
+    return image.clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def picture_grids(examples: Sequence[Example], percent: float) -> list[Pictures]:
+    """One grid per degradation: input, baseline, target, target with each set masked, ground truth.
+
+    Args:
+        examples: of `analysis.examples`.
+        percent: how many units are masked in them.
+    """
+    grids: dict[str, list[PictureRow]] = {}
+    for example in examples:
+        tiles = {input_title(example.degradation): Tile(as_array(example.input))}
+        for name, image in example.restored.items():
+            title = name if name in (BASELINE, TARGET) else masked_title(name, percent)
+            tiles[title] = Tile(as_array(image), example.psnr[name])
+        tiles[TRUTH] = Tile(as_array(example.truth))
+        grids.setdefault(example.degradation, []).append(PictureRow(example.image, tiles))
+    return [Pictures(degradation, rows) for degradation, rows in grids.items()]
 
 
 def before_after(pictures: Pictures) -> Figure:
     """A grid with a row per image and a column per title, PSNR under each tile.
 
-    Images larger than 160 pixels of HR are shown by the most detailed window of that size, found in the last
-    column (the ground truth); PSNR is that of the whole image.
+    Images larger than 160 pixels of HR are shown by the most detailed window of that size, found in the ground truth;
+    PSNR is that of the whole image.
     """
     titles = list(pictures.rows[0].tiles)
-    side = WIDTH / len(titles)
-    heads = [_wrapped(title, len(titles)) for title in titles]
-    with drawing():
-        figure = new_figure(
-            0.18 + 0.12 * max(head.count("\n") + 1 for head in heads) + len(pictures.rows) * (side * 0.97 + 0.2)
-        )
-        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
-        axes = figure.subplots(len(pictures.rows), len(titles), squeeze=False)
-        for row, panels in zip(pictures.rows, axes, strict=True):
-            _row(panels, row, titles)
-        for panel, head in zip(axes[0], heads, strict=True):
-            panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
-    return figure
-
-
-def _row(panels: Sequence[Axes], row: PictureRow, titles: Sequence[str]) -> None:
-    window = detailed_window(row.tiles[titles[-1]].image, _WINDOW)
-    for panel, title in zip(panels, titles, strict=True):
-        tile = row.tiles[title]
-        panel.imshow(np.clip(cut(tile.image, window), 0, 1))
-        panel.set_xticks([])
-        panel.set_yticks([])
-        panel.spines[:].set_visible(False)
-        below = row.name if tile.psnr is None and title == titles[-1] else f"{number(tile.psnr)} dB"
-        is_name = below == row.name
-        if tile.psnr is None and not is_name:
-            continue
-        panel.set_xlabel(_short(below), fontsize=7 if is_name else 8, color=MUTED if is_name else INK, labelpad=2)
+    names = [{titles[-1]: row.name} for row in pictures.rows]
+    return _grid(pictures, [_wrapped(title, len(titles)) for title in titles], names, _WINDOW)
 
 
 def strips(pictures: Pictures) -> Figure:
@@ -116,42 +114,46 @@ def strips(pictures: Pictures) -> Figure:
 
     The part is the window of 96 pixels of HR with the strongest edges in the truth; PSNR is that of the whole image.
     """
-    rows = pictures.rows
-    titles = list(rows[0].tiles)
-    window = detailed_window(pictures.truth_of(rows[0]), _STRIP_WINDOW)
+    titles = list(pictures.rows[0].tiles)
+    figure = _grid(pictures, titles, [{} for _ in pictures.rows], _STRIP_WINDOW)
     with drawing():
-        figure = new_figure(0.25 + len(rows) * (0.93 * WIDTH / len(titles) + 0.2))
-        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
-        axes = figure.subplots(len(rows), len(titles), squeeze=False)
-        for row, panels in zip(rows, axes, strict=True):
-            for panel, title in zip(panels, titles, strict=True):
-                _strip_tile(panel, row.tiles[title], window)
-            panels[0].set_ylabel(_lines(row.name), fontsize=8)
-        for panel, title in zip(axes[0], titles, strict=True):
-            panel.set_title(title, fontsize=8, fontweight="normal", pad=4)
+        for panel, row in zip(figure.axes[:: len(titles)], pictures.rows, strict=True):
+            panel.set_ylabel(row.name.replace(" ", "\n"), fontsize=8)
     return figure
 
 
-def _strip_tile(panel: Axes, tile: Tile, window: Window) -> None:
-    panel.imshow(np.clip(cut(tile.image, window), 0, 1))
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.spines[:].set_visible(False)
-    panel.set_xlabel(f"{number(tile.psnr)} dB", fontsize=8, color=INK, labelpad=2)
+def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str, str]], window: int) -> Figure:
+    """Tiles with PSNR under each, and under those without the name that they are given."""
+    titles = list(pictures.rows[0].tiles)
+    height = len(pictures.rows) * (0.97 * WIDTH / len(titles) + 0.2)
+    with drawing():
+        figure = new_figure(0.18 + 0.12 * max(head.count("\n") + 1 for head in heads) + height)
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
+        axes = figure.subplots(len(pictures.rows), len(titles), squeeze=False)
+        for row, below, panels in zip(pictures.rows, names, axes, strict=True):
+            part = detailed_window(pictures.truth_of(row), window)
+            for panel, title in zip(panels, titles, strict=True):
+                tile = row.tiles[title]
+                panel.imshow(np.clip(cut(tile.image, part), 0, 1))
+                panel.set_xticks([])
+                panel.set_yticks([])
+                panel.spines[:].set_visible(False)
+                if tile.psnr is not None:
+                    panel.set_xlabel(f"{number(tile.psnr)} dB", fontsize=8, labelpad=2)
+                elif title in below:
+                    panel.set_xlabel(_short(below[title]), fontsize=7, color=MUTED, labelpad=2)
+        for panel, head in zip(axes[0], heads, strict=True):
+            panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
+    return figure
 
 
 def _wrapped(title: str, columns: int) -> str:
     """A title above one of so many tiles, on few lines of about the same length."""
     glued = title.replace(" %", "\N{NO-BREAK SPACE}%")  # no line starts with the sign
-    room = max(12, int(WIDTH / columns / _LETTER))
-    lines = textwrap.wrap(glued, room, break_long_words=False)
-    narrower = (textwrap.wrap(glued, width, break_long_words=False) for width in range(8, room))
+    widest = max(12, int(WIDTH / columns / _LETTER))
+    lines = textwrap.wrap(glued, widest, break_long_words=False)
+    narrower = (textwrap.wrap(glued, width, break_long_words=False) for width in range(8, widest))
     return "\n".join(next((found for found in narrower if len(found) == len(lines)), lines))
-
-
-def _lines(name: str) -> str:
-    """A row's name beside its tiles: a word a line."""
-    return name.replace(" ", "\n")
 
 
 def _short(name: str, limit: int = 18) -> str:

@@ -303,5 +303,8 @@
   }), { rootMargin: "-15% 0px -80%" });
   all("main > section").forEach((section) => reading.observe(section));
 
+  // Paper has nothing to unfold.
+  addEventListener("beforeprint", () => all("details").forEach((folded) => { folded.open = true; }));
+
   all(".hint").forEach((hint) => { hint.hidden = false; });
 })();

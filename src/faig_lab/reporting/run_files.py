@@ -8,9 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
+from faig_lab.granularity import UNITS
 from faig_lab.reporting.tables import Row, read_table
+
+Rows = Sequence[dict[str, str | float | None]]
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,28 @@ class RunFiles:
         return self.layout.get("filters")
 
     @property
-    def all_ranked(self) -> bool:
-        """Whether biases and all other parameters are ranked too, or there are none."""
-        return self.layout.get("not_ranked") == []
+    def granularity(self) -> str:
+        """What the run ranked; filters, if it is from before there was a choice."""
+        return str(self.layout.get("granularity", "filter"))
+
+    @property
+    def units(self) -> str:
+        """The word for what was ranked: `filters`, `output channels` and so on."""
+        return UNITS[self.granularity]
+
+    @property
+    def unit(self) -> str:
+        """The word for one of them."""
+        return self.units.removesuffix("s")
+
+    @property
+    def ranks_others(self) -> bool:
+        """Whether biases and other parameters without an output channel are ranked too."""
+        return any("out" not in layer for layer in self.layout.get("layers", []))
+
+    def worded(self, text: str, **more: str) -> str:
+        """The text with the run's own word in place of `{unit}`, `{units}` and `{Units}`, and more such words."""
+        return text.format(unit=self.unit, units=self.units, Units=self.units.capitalize(), **more)
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -81,9 +105,14 @@ def read_run(folder: Path) -> RunFiles:
     )
 
 
-def unique(rows: list[dict[str, str | float | None]], column: str) -> list[str]:
+def unique(rows: Rows, column: str) -> list[str]:
     """The names in a column in order of first appearance."""
     return list(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None))
+
+
+def select(rows: Rows, percent: float | None = None, **wanted: object) -> Rows:
+    """The rows that have the wanted cells and belong to the percent, if one is given."""
+    return [row for row in rows if wanted.items() <= row.items() and (percent is None or at(percent, row))]
 
 
 def value(row: Row, column: str) -> float | None:
@@ -92,10 +121,32 @@ def value(row: Row, column: str) -> float | None:
     return cell if isinstance(cell, float) and math.isfinite(cell) else None
 
 
-def mean(values: list[float | None]) -> float | None:
+def values(row: Row, *columns: str) -> list[float | None]:
+    """Several numbers of a row, as `value` reads each."""
+    return [value(row, column) for column in columns]
+
+
+def numbers(rows: Sequence[Row], column: str) -> list[float]:
+    """The finite numbers of a column."""
+    return [number for row in rows if (number := value(row, column)) is not None]
+
+
+def points(rows: Sequence[Row], *columns: str) -> NDArray[np.float64]:
+    """(columns, n): the rows that have a number in all columns, the first column ascending."""
+    found = [values(row, *columns) for row in rows]
+    known = sorted(numbers for numbers in found if None not in numbers)
+    return np.array(known, dtype=np.float64).reshape(-1, len(columns)).T
+
+
+def mean(values: Sequence[float | None]) -> float | None:
     """Mean of the numbers that are there, None when there are none."""
     there = [number for number in values if number is not None]
     return math.fsum(there) / len(there) if there else None
+
+
+def mean_of(rows: Sequence[Row], column: str) -> float | None:
+    """Mean of the numbers of a column, None when there are none."""
+    return mean(numbers(rows, column))
 
 
 def clipped(share: float | None) -> float | None:

@@ -20,15 +20,29 @@ DPI = 200
 INK = "#22272e"
 MUTED = "#6b7480"
 LINES = "#d9dde2"
+HEAT = "Greys"
+"""The colour map of shares: grey is no degradation and no method."""
 
-# Degradations in Okabe and Ito's colours, methods in other ones: both are told apart with any colour vision.
-_DEGRADATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_METHODS = (
-    *("#4b2e83", "#1b9e77", "#e6ab02", "#e7298a", "#a6761d", "#66a61e", "#d7301f", "#4292c6"),
-    "#252525",
-    "#2233ff",
+# One colour means one thing on a whole page: no two of these are less than 20 apart in CIELAB. Degradations have
+# Okabe and Ito's colours.
+DEGRADATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+METHODS = (
+    *("#551188", "#117700", "#bb1188", "#99aa11", "#770022", "#8070ff", "#e88f8f", "#555500", "#f0244f"),
+    "#dd11ff",
 )
-METHOD_COLOURS = len(_METHODS)  # further methods have the colours of the first ones
+CLEAN = "#1f2fc0"
+"""Input that nothing was done to."""
+MIX = "#4f2410"
+"""Several degradations at once."""
+MISSING = {"own_left": "#ecdcb2", "side": "#c4a26a", "side_clean": "#8a6a34"}
+"""What isolation lacks to 1: the distance to the baseline, and side effects on other and on clean input."""
+
+_LINES = ("-", "--", "-.")  # further methods repeat the colours with another line
+_LOOKS = {
+    "random": {"color": MUTED, "linestyle": "--"},
+    "layer_matched": {"color": MUTED, "linestyle": ":"},
+    REFERENCE: {"color": INK, "linestyle": "-."},
+}
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -69,21 +83,27 @@ def drawing() -> Iterator[None]:
 
 def degradation_colour(index: int) -> str:
     """The colour of the index-th degradation of a run."""
-    return _DEGRADATIONS[index % len(_DEGRADATIONS)]
+    return DEGRADATIONS[index % len(DEGRADATIONS)]
 
 
 def method_colour(index: int) -> str:
     """The colour of the index-th method of a run."""
-    return _METHODS[index % len(_METHODS)]
+    return METHODS[index % len(METHODS)]
 
 
-def method_look(index: int, method: str) -> dict[str, str]:
-    """Colour and line style of the index-th method of a run; random filters and the reference have their own."""
-    if method == "random":
-        return {"color": MUTED, "linestyle": "--"}
-    if method == REFERENCE:
-        return {"color": INK, "linestyle": "-."}
-    return {"color": method_colour(index), "linestyle": "-"}
+def input_colour(degradations: Sequence[str], name: str) -> str:
+    """The colour of an input: one of the run's degradations, clean, or several degradations at once."""
+    if name in degradations:
+        return degradation_colour(degradations.index(name))
+    return CLEAN if name == "clean" else MIX
+
+
+def method_look(methods: Sequence[str], method: str) -> dict[str, Any]:
+    """Colour and line style of one of a run's methods; random sets and the reference have their own."""
+    if method in _LOOKS:
+        return dict(_LOOKS[method])
+    index = methods.index(method) if method in methods else len(methods)
+    return {"color": method_colour(index), "linestyle": _LINES[index // len(METHODS) % len(_LINES)]}
 
 
 def legend_columns(labels: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from faig_lab.reporting.tables import read_table
 
@@ -111,25 +111,25 @@ class WandbRecord:
     def log_tables(self, run_folder: Path) -> None:
         """Log every `tables/*.csv` of a run folder as a W&B table."""
 
-        def log(run: Any) -> None:
-            import wandb
+        def table(wandb: Any, path: Path) -> Any:
+            rows = read_table(path)
+            columns: list[str | int] = list(rows[0]) if rows else []
+            return wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
 
-            for path in sorted((run_folder / "tables").glob("*.csv")):
-                rows = read_table(path)
-                columns: list[str | int] = list(rows[0]) if rows else []
-                data = [list(row.values()) for row in rows]
-                run.log({f"tables/{path.stem}": wandb.Table(columns=columns, data=data)})
-
-        self._try(log)
+        self._log_files(run_folder, "tables", "*.csv", table)
 
     def log_figures(self, run_folder: Path) -> None:
         """Log every `figures/*.png` of a run folder as an image."""
+        self._log_files(run_folder, "figures", "*.png", lambda wandb, path: wandb.Image(str(path)))
+
+    def _log_files(self, run_folder: Path, kind: str, pattern: str, made: Callable[[Any, Path], Any]) -> None:
+        """Log each file of a folder as `<kind>/<name>`."""
 
         def log(run: Any) -> None:
             import wandb
 
-            for path in sorted((run_folder / "figures").glob("*.png")):
-                run.log({f"figures/{path.stem}": wandb.Image(str(path))})
+            for path in sorted((run_folder / kind).glob(pattern)):
+                run.log({f"{kind}/{path.stem}": made(wandb, path)})
 
         self._try(log)
 
@@ -218,18 +218,11 @@ def _logged_in() -> bool:
     return bool(wandb.login(prompt=False, verify=False))
 
 
-class _Interrupted(NamedTuple):
-    """The W&B run of the attempt before."""
-
-    mode: str
-    id: str
-
-
-def _interrupted(folder: Path) -> _Interrupted | None:
-    """The latest W&B run in a run folder, by the name that wandb gives its folder."""
+def _interrupted(folder: Path) -> tuple[str, str] | None:
+    """Mode and id of the latest W&B run in a run folder, by the name that wandb gives its folder."""
     found = [_RUN_FOLDER.fullmatch(path.name) for path in (folder / "wandb").glob("*run-*")]
     latest = max((match for match in found if match), key=lambda match: match[2], default=None)
-    return _Interrupted("offline" if latest[1] else "online", latest[3]) if latest else None
+    return ("offline" if latest[1] else "online", latest[3]) if latest else None
 
 
 def _init(
@@ -238,13 +231,13 @@ def _init(
     config: Mapping[str, Any],
     folder: Path,
     name: str,
-    before: _Interrupted | None = None,
+    before: tuple[str, str] | None = None,
 ) -> Any:
     same: dict[str, Any] = {}
-    if before is not None and mode == before.mode == "online":
-        same = {"id": before.id, "resume": "allow"}
+    if before is not None and mode == before[0] == "online":
+        same = {"id": before[1], "resume": "allow"}
     elif before is not None:
-        config, same = {**config, "continues": before.id}, {"notes": f"continues {before.id}"}
+        config, same = {**config, "continues": before[1]}, {"notes": f"continues {before[1]}"}
     wandb = _quiet_wandb(offline=mode == "offline")
     folder.mkdir(parents=True, exist_ok=True)
     return wandb.init(

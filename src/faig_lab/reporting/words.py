@@ -1,7 +1,7 @@
 """The words and number formats of figures, report and summary: one place, so that they agree."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -27,6 +27,16 @@ _INPUT = {
     "poisson_noise": "photon-noisy",
     "jpeg": "JPEG",
 }
+MEANINGS = {
+    "weight": "A single number of a convolution or linear weight.",
+    "filter": "One k×k slice of a convolution weight: what connects one input channel of a layer with one "
+    "output channel.",
+    "output_channel": "Everything in a convolution or linear weight that makes one output channel of its layer.",
+    "input_channel": "Everything in a convolution or linear weight that reads one input channel of its layer.",
+    "layer": "The whole weight of one convolution or linear layer.",
+}
+"""What a unit is, by granularity, for the glossary."""
+
 _METHOD = {
     "faig": "FAIG",
     "faig_reference": "FAIG (authors' settings)",
@@ -45,7 +55,7 @@ _METHOD = {
     "weight_change": "weight change",
     "weight_change_absolute": "weight change (abs.)",
     "learned_mask": "learned mask",
-    "random": "random filters",
+    "random": "random sets",
     "layer_matched": "random, layer-matched",
 }
 
@@ -75,6 +85,11 @@ def line_label(method: str) -> str:
     return f"{method_label(method)} (reference)" if method == REFERENCE else method_label(method)
 
 
+def together(degradations: str) -> str:
+    """The function of a set: `blur` -> `deblurring`; the set of several degradations is that of all."""
+    return "all together" if "+" in degradations else removal(degradations)
+
+
 def listed(items: Sequence[str]) -> str:
     """Items as prose: `a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
@@ -88,6 +103,11 @@ def number(value: float | None, digits: int = 2) -> str:
     if text.startswith("-") and float(text.replace(",", "")) == 0:
         text = text[1:]
     return text.replace("-", _MINUS)
+
+
+def with_std(value: float | None, std: float | None) -> str:
+    """`0.52 ± 0.03`; the number alone where there is no standard deviation over draws."""
+    return number(value) if std is None else f"{number(value)} ± {number(std)}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -107,6 +127,18 @@ def small_share(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return ABSENT
     return f"{100 * value:.2g} %".replace("-", _MINUS) if abs(value) >= 1e-6 else "below 0.0001 %"
+
+
+def between(low: float | None, high: float | None, show: Callable[[float | None], str] = number) -> str:
+    """`0.49 to 0.55`; empty where an end is not there."""
+    return "" if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
+def with_ends(estimate: Iterable[float | None], show: Callable[[float | None], str] = number) -> str:
+    """`0.52 (0.49 to 0.55)` of a number and its ends; the number alone where an end is not there."""
+    value, low, high = estimate
+    ends = between(low, high, show)
+    return f"{show(value)} ({ends})" if ends else show(value)
 
 
 def percent(value: float) -> str:

@@ -1,164 +1,132 @@
 """The section on one branch against two: does a plain blind network reach one with a degradation predictor?"""
 
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from faig_lab.analysis.branch_prediction import EVERYTHING
 from faig_lab.analysis.branches import ONE, TWO
-from faig_lab.reporting.run_files import RunFiles, mean, over_photographs, unique, value
-from faig_lab.reporting.sections.branches_figure import LABELS, branches_figure, compared, shares_of
-from faig_lab.reporting.sections.section import Section, Table
-from faig_lab.reporting.tables import Row
-from faig_lab.reporting.words import (
-    count,
-    degraded,
-    duration,
-    listed,
-    method_label,
-    number,
-    percent,
-    removal,
-    share,
-    signed,
+from faig_lab.reporting.charts import Dots, dot_rows, mark_cut, share_axis
+from faig_lab.reporting.run_files import (
+    Rows,
+    RunFiles,
+    mean_of,
+    numbers,
+    over_photographs,
+    select,
+    unique,
+    value,
+    values,
 )
+from faig_lab.reporting.sections.section import Section, Table
+from faig_lab.reporting.style import INK, MUTED, drawing, input_colour, legend_columns, new_figure
+from faig_lab.reporting.words import count, degraded, listed, method_label, number, removal, share, signed, with_ends
 
-_UNITS = {"psnr": (" dB", 2), "ssim": ("", 3)}
-
-
-def _sentences(run: RunFiles) -> list[str]:
-    said = [
-        _setting(run),
-        _differences(run, "psnr"),
-        _differences(run, "ssim"),
-        _seeds(run),
-        _prediction(run),
-        _filters(run),
-        _predictor(run),
-    ]
-    return [text for text in said if text]
+_LABELS = {ONE: "one branch", TWO: "two branches"}
+_ENDS = ("difference", "low", "high")
 
 
-def _setting(run: RunFiles) -> str:
-    """Who competes: sizes, iterations, time."""
-    sizes = [run.metrics.get(f"branches/parameters/{name}") for name in (ONE, TWO)]
-    text = ""
-    if sizes[0] and sizes[1]:
-        more = f"{signed(100 * (sizes[1] / sizes[0] - 1))} %"
-        text += f"One branch has {count(sizes[0])} parameters, two branches have {count(sizes[1])} ({more}). "
-    if any((run.config.get(name) or {}).get("weights") for name in ("baseline", "target")):
-        text += "The run's own network was given, not trained here, so that the budgets need not be equal."
-        return text
+def _compared(run: RunFiles, measure: str) -> Rows:
+    """The rows of one measure, one per input."""
+    return select(run.table("branches"), measure=measure)
+
+
+def _sentence(run: RunFiles) -> str:
+    """What the trainings had in common, and the differences in PSNR."""
+    rows = _compared(run, "psnr")
+    given = any((run.config.get(name) or {}).get("weights") for name in ("baseline", "target"))
     steps = [run.config.get("training", {}).get(name, {}).get("iterations") for name in ("baseline", "target")]
-    if None not in steps:
-        text += f"Both were trained for {listed([count(n) for n in steps])} iterations (baseline and target)"
-        seconds = [run.metrics.get(f"branches/step_seconds/{name}") for name in (ONE, TWO)]
-        if seconds[0] and seconds[1]:
-            whole = [duration(sum(steps) * s) for s in seconds]
-            text += (
-                f"; a step takes {number(1000 * seconds[0], 1)} ms with one branch and "
-                f"{number(1000 * seconds[1], 1)} ms with two, measured in turn, the whole training {listed(whole)}"
-            )
-        text += "."
-    return text.strip()
+    said = "The run's own network was given, not trained here"
+    if not given and None not in steps:
+        said = f"Both were trained for {listed([count(n) for n in steps])} iterations (baseline and target)"
+    found = [
+        f"{with_ends(values(row, *_ENDS), signed)} dB on {degraded(str(row['degradation']))} input" for row in rows
+    ]
+    ends = f" (in brackets the {over_photographs(rows)})" if numbers(rows, "low") else ""
+    return f"{said}; PSNR, one branch minus two{ends}: {listed(found)}."
 
 
-def _differences(run: RunFiles, measure: str) -> str:
-    """The difference on every input, with its interval."""
-    rows = compared(run, measure)
-    known = [row for row in rows if value(row, "low") is not None]
-    ends = f" (in brackets: {over_photographs(known)})" if known else "; one held-out photograph has no interval"
-    return f"{measure.upper()}, one branch minus two{ends}: {listed([_told(row, measure) for row in rows])}."
+def _figure(run: RunFiles) -> Figure:
+    rows, methods = _compared(run, "psnr"), unique(run.table("branches_filters"), "method")
+    with drawing():
+        figure = new_figure(1.1 + 0.34 * max(len(rows), 2 * len(methods), 3))
+        left, right = figure.subplots(1, 2)
+        _difference_panel(left, rows)
+        _sets_panel(right, run, methods)
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=legend_columns(labels))
+    return figure
 
 
-def _told(row: Row, measure: str) -> str:
-    """One input: `noisy input −0.12 dB (−0.20 to −0.03)`; negative where two branches have more."""
-    unit, digits = _UNITS[measure]
-    text = f"{signed(value(row, 'difference'), digits)}{unit}"
-    if value(row, "low") is not None:
-        text += f" ({signed(value(row, 'low'), digits)} to {signed(value(row, 'high'), digits)})"
-    return f"{_input(row)} {text}"
+def _difference_panel(panel: Axes, rows: Rows) -> None:
+    for place, row in enumerate(rows):
+        low, high = numbers([row], "low"), numbers([row], "high")
+        if low and high:
+            panel.plot([*low, *high], [place, place], color=INK, linewidth=1.6, solid_capstyle="butt")
+        if (value(row, "seeds") or 1) > 1:
+            seeds = numbers([row], "lowest_seed") + numbers([row], "highest_seed")
+            panel.plot(seeds, [place] * len(seeds), "x", color=MUTED, markersize=4, markeredgewidth=0.8)
+    names = [degraded(str(row["degradation"])) for row in rows]
+    found = {name: numbers([row], "difference") for name, row in zip(names, rows, strict=True)}
+    dot_rows(panel, names, [Dots("", INK, found)])
+    panel.axvline(0, color=MUTED, linewidth=0.8)
+    panel.margins(x=0.12)
+    panel.set_xlabel("PSNR, one branch − two, dB")
+    panel.set_ylabel("input")
 
 
-def _input(row: Row) -> str:
-    return f"{degraded(str(row['degradation']))} input"
-
-
-def _seeds(run: RunFiles) -> str:
-    """How far the difference in PSNR depends on the seed."""
-    rows = compared(run, "psnr")
-    seeds = int(value(rows[0], "seeds") or 1)
-    if seeds < 2:
-        return "One seed: how much the difference would move with another is not measured."
-    ranges = [(value(row, "lowest_seed") or 0.0, value(row, "highest_seed") or 0.0, row) for row in rows]
-    shown = [f"{signed(low)} to {signed(high)} dB on {_input(row)}" for low, high, row in ranges]
-    return f"Over {seeds} seeds the difference runs from {listed(shown)}."
-
-
-def _prediction(run: RunFiles) -> str:
-    rows = run.table("branches_prediction")
-    shown = []
-    for row in rows:
-        what = "everything at once" if row["predicted"] == EVERYTHING else str(row["predicted"]).replace("_", " ")
-        ends = [share(value(row, key)) for key in ("low", "high")]
-        interval = f" ({ends[0]} to {ends[1]})" if value(row, "low") is not None else ""
-        shown.append(f"{what} in {share(value(row, 'value'))}{interval}")
-    if not shown:
-        return ""
-    inputs = count(value(rows[0], "inputs"))
-    return f"The predictor judges {listed(shown)} of {inputs} held-out inputs rightly (balanced accuracy)."
-
-
-def _filters(run: RunFiles) -> str:
-    """Own and other removed share of every set in both networks."""
+def _sets_panel(panel: Axes, run: RunFiles, methods: Sequence[str]) -> None:
     rows = run.table("branches_filters")
-    told = []
-    for method in unique(rows, "method"):
-        sides = {network: _sets(run, network, method) for network in (ONE, TWO)}
-        shown = [f"{listed(sets)} in {LABELS[network]}" for network, sets in sides.items() if sets]
-        if shown:
-            told.append(f"by {method_label(method)} {'; '.join(shown)}")
-    if not told:
-        return ""
-    q = percent(value(rows[0], "percent") or 0.0)
-    return f"Masking the top {q} of the filters removes of their own function (of the other): {'; '.join(told)}."
+    series = {f"{method_label(m)}, {label}": (m, network) for m in methods for network, label in _LABELS.items()}
+    dots = []
+    for name in unique(rows, "masked"):
+        for side in ("other", "own"):
+            found = {
+                label: [shown]
+                for label, (method, network) in series.items()
+                if (shown := mean_of(select(rows, method=method, network=network, masked=name), side)) is not None
+            }
+            label, hollow = (removal(name), ()) if side == "own" else ("", series)
+            dots.append(Dots(label, input_colour(run.degradations, name), found, lane=name, hollow=hollow))
+    dot_rows(panel, list(series), dots, width=0.4)
+    for edge in (0, 1):
+        panel.axvline(edge, color=MUTED, linewidth=0.8)
+    panel.set_xlim(-0.25, 1.5)
+    panel.set_xlabel("share of a function that masking removes")
+    share_axis(panel, "x")
+    mark_cut(panel, share)
 
 
-def _sets(run: RunFiles, network: str, method: str) -> list[str]:
-    """What each set of a network removes."""
-    told = []
-    for name in unique(run.table("branches_filters"), "masked"):
-        shares = shares_of(run, network, method, name)
-        if shares["own"] is not None and shares["other"] is not None:
-            told.append(f"{removal(name)} {share(shares['own'])} ({share(shares['other'])})")
-    return told
-
-
-def _predictor(run: RunFiles) -> str:
-    rows = run.table("branches_predictor")
-    lost = {
-        name: mean([value(row, "removed") for row in rows if row["degradation"] == name])
-        for name in unique(rows, "degradation")
-    }
-    known = {name: loss for name, loss in lost.items() if loss is not None}
-    if not known:
-        return ""
-    shown = listed([f"{share(loss)} of {removal(name)}" for name, loss in known.items()])
-    return f"The predictor itself, with its modulations, set back to the baseline's values costs {shown}."
-
-
-def _table(run: RunFiles) -> Table | None:
-    head = ["input"]
-    columns = []
-    for measure, label in (("psnr", "PSNR"), ("ssim", "SSIM")):
-        head += [f"{label}, one branch", "two branches", "difference (interval)"]
-        columns.append({str(row["degradation"]): row for row in compared(run, measure)})
+def _table(run: RunFiles) -> Table:
     lines = []
-    for name in columns[0]:
-        line = [degraded(name)]
-        for measure, rows in zip(_UNITS, columns, strict=True):
-            row, digits = rows[name], _UNITS[measure][1]
-            ends = f" ({signed(value(row, 'low'), digits)} to {signed(value(row, 'high'), digits)})"
-            line += [number(value(row, ONE), digits), number(value(row, TWO), digits)]
-            line.append(signed(value(row, "difference"), digits) + (ends if value(row, "low") is not None else ""))
-        lines.append(line)
-    return Table(head, lines)
+    for measure, unit, digits in (("psnr", "dB", 2), ("ssim", "", 3)):
+        for row in _compared(run, measure):
+            lines.append([
+                f"{measure.upper()}, {degraded(str(row['degradation']))} input",
+                *(f"{number(value(row, network), digits)} {unit}".strip() for network in (ONE, TWO)),
+                with_ends(values(row, *_ENDS), partial(signed, digits=digits)),
+            ])  # fmt: skip
+    rows = run.table("branches_filters")
+    for method in unique(rows, "method"):
+        for name in unique(rows, "masked"):
+            of = [select(rows, method=method, masked=name, network=network) for network in (ONE, TWO)]
+            cells = [f"{share(mean_of(found, 'own'))} ({share(mean_of(found, 'other'))})" for found in of]
+            lines.append([f"{removal(name)} removed by the set of {method_label(method)} (of the other)", *cells, ""])
+    for row in run.table("branches_prediction"):
+        what = "everything" if row["predicted"] == EVERYTHING else str(row["predicted"]).replace("_", " ")
+        known = with_ends(values(row, "value", "low", "high"), share)
+        lines.append([f"{what} predicted rightly (balanced accuracy)", "", known, ""])
+    rows = run.table("branches_predictor")
+    for name in unique(rows, "degradation"):
+        lost = share(mean_of(select(rows, degradation=name), "removed"))
+        lines.append([f"{removal(name)} lost with the predictor set back", "", lost, ""])
+    for key, label, factor, digits in (("parameters", "parameters", 1, 0), ("step_seconds", "ms a step", 1000, 1)):
+        found = [run.metrics.get(f"branches/{key}/{network}") for network in (ONE, TWO)]
+        if None not in found:
+            lines.append([label, *(number(factor * (x or 0), digits) for x in found), ""])
+    return Table(["", "one branch", "two branches", "difference"], lines)
 
 
 SECTION = Section(
@@ -173,14 +141,13 @@ SECTION = Section(
         "held-out images; the 95 % intervals resample photographs, since crops of one photograph are not independent. "
         "Of fewer than 10 photographs the range over them is given instead."
     ),
-    sentences=_sentences,
-    figure=branches_figure,
+    sentence=_sentence,
+    figure=_figure,
     alt="Dot plots of the difference in PSNR per input, and of own and other removed shares in both networks",
     caption=(
         "Left: PSNR of one branch minus that of two, with its interval over photographs (of fewer than 10 the range); "
-        "thin crosses: the lowest and the highest seed. Right: what masking the discovered filters removes of their "
-        "own function (filled) and "
-        "of the other (hollow), a colour for each masked set; what lies outside of the panel is drawn at its edge."
+        "crosses: the lowest and the highest seed. Right: what masking the discovered {units} removes of their own "
+        "function (filled) and of the other (hollow), a colour for each masked set."
     ),
     table=_table,
     note=(

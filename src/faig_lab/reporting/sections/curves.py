@@ -1,172 +1,133 @@
 """The section on deletion and insertion curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from faig_lab.reporting.run_files import RunFiles, at, mean, over_photographs, unique, value
-from faig_lab.reporting.sections.curves_figure import CURVES, curves_figure, methods_of
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from faig_lab.reporting.charts import guides, legend_above, limit, share_axis
+from faig_lab.reporting.run_files import RunFiles, mean_of, numbers, points, select, unique, value, values
 from faig_lab.reporting.sections.section import Section, Table
-from faig_lab.reporting.tables import Row
-from faig_lab.reporting.words import count, listed, method_label, number, percent, removal, sentence_case, share
+from faig_lab.reporting.style import drawing, method_look, new_figure
+from faig_lab.reporting.words import line_label, listed, method_label, percent, removal, share, signed, with_ends
 
-_ALL = "all"
+CURVES = {"deletion": "left", "insertion": "restored"}
 _HEADS = {
     ("deletion", "own"): "deleted: own ↓",
     ("deletion", "other"): "others ↑",
     ("insertion", "own"): "inserted: own ↑",
     ("insertion", "other"): "others ↓",
 }
-_HARM = 0.25  # of the target's gain, below the baseline
+_LAST = ("random", "layer_matched")
 
 
-def _area(run: RunFiles, curve: str, method: str, side: str) -> Row:
-    """The areas of a method, means over the masked degradations; empty when there are none."""
-    wanted = {"curve": curve, "method": method, "masked": _ALL, "side": side}
-    return next((row for row in run.table("curves_areas") if wanted.items() <= row.items()), {})
+def _methods(run: RunFiles) -> list[str]:
+    """Every method of the curves in the report's order, the random ones last."""
+    found = unique(run.table("curves"), "method")
+    order = [*run.methods, *found]
+    return sorted(found, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
 
 
-def _with_interval(row: Row, column: str, to: str = " to ") -> str:
-    """`0.31 (0.25 to 0.38)`."""
-    area, low, high = (value(row, f"{column}{suffix}") for suffix in ("", "_low", "_high"))
-    return number(area) if low is None or high is None else f"{number(area)} ({number(low)}{to}{number(high)})"
-
-
-def _sentences(run: RunFiles) -> list[str]:
-    paragraphs = [[_needed(run, method)] for method in dict.fromkeys([run.chosen, "signed_share"])]
-    paragraphs += [[_apart(run, curve), _harm(run, curve)] for curve in CURVES]
-    paragraphs += [[_ends(run), _without_biases(run)]]
-    joined = [" ".join(sentence for sentence in said if sentence) for said in paragraphs]
-    return [paragraph for paragraph in joined if paragraph]
-
-
-def _ends(run: RunFiles) -> str:
-    """Between which networks the curves run, and what is restored there."""
-    rows = run.table("curves")
-    every = count(max(value(row, "filters") or 0.0 for row in rows))
-    left, start, back = (_restored(rows, *end) for end in (("deletion", 100), ("insertion", 0), ("insertion", 100)))
-    if left == start:
-        return (
-            f"Both curves run between the target and the target with all {every} filters at the baseline's values, "
-            f"which still restores {left}; the areas are measured between these two."
-        )
-    return (
-        f"Deletion ends with all {every} filters at the baseline's values, which still restores {left}; insertion, "
-        f"where all else is the baseline's, starts at {start} and ends at {back}. Each area is measured between its "
-        "curve's own ends."
-    )
-
-
-def _restored(rows: Sequence[Row], curve: str, q: float) -> str:
-    """`3 % of deblurring and 1 % of denoising`: the same for all methods at the ends."""
-    found = {str(r["degradation"]): value(r, "restored") for r in rows if (r["curve"], r["percent"]) == (curve, q)}
-    return _functions(found)
-
-
-def _without_biases(run: RunFiles) -> str:
-    """What the filters alone are worth, when it is not everything."""
-    key = "restored_without_target_biases/"
-    found = {name.removeprefix(key): share for name, share in run.metrics.items() if name.startswith(key)}
-    if not found or run.all_ranked:
-        return ""
-    return f"The baseline with all of the target's filters, but its own biases, restores {_functions(found)}."
-
-
-def _needed(run: RunFiles, method: str) -> str:
+def _sentence(run: RunFiles) -> str:
     """What the headline's sets leave when deleted, and give when inserted."""
-    found: dict[str, dict[str, float | None]] = {curve: {} for curve in CURVES}
-    for row in run.table("curves"):
-        if row["method"] == method and row["masked"] == row["degradation"] and at(run.headline, row):
-            found[str(row["curve"])][str(row["masked"])] = value(row, "restored")
-    left, given = (mean(list(found[curve].values())) for curve in CURVES)
-    if left is None or given is None:
+    parts = {}
+    for curve in CURVES:
+        rows = select(run.table("curves"), run.headline, curve=curve, method=run.chosen)
+        found = [row for row in rows if row["masked"] == row["degradation"]]
+        parts[curve] = listed([f"{share(value(row, 'restored'))} of {removal(str(row['masked']))}" for row in found])
+    if not all(parts.values()):
         return ""
     return (
-        f"{sentence_case(method_label(method))} at {percent(run.headline)}: deleting its sets leaves "
-        f"{_functions(found[CURVES[0]])}; inserting nothing but them restores {_functions(found[CURVES[1]])}."
+        f"{method_label(run.chosen)} at {percent(run.headline)}: deleting its sets leaves {parts['deletion']}; "
+        f"inserting nothing but them restores {parts['insertion']}."
     )
 
 
-def _functions(restored: Mapping[str, float | None]) -> str:
-    """`3 % of deblurring and 1 % of denoising`."""
-    return listed([f"{share(part)} of {removal(name)}" for name, part in restored.items()])
+def _figure(run: RunFiles) -> Figure:
+    """Restored share against q: a row per masked degradation and curve, left its own input, right the others."""
+    masked = unique(run.table("curves"), "masked")
+    places = [(name, curve) for name in masked for curve in CURVES]
+    with drawing():
+        figure = new_figure(0.6 + 1.6 * len(places))
+        axes = figure.subplots(len(places), 2 if len(masked) > 1 else 1, squeeze=False, sharex=True, sharey=True)
+        for row, (name, curve) in zip(axes, places, strict=True):
+            shown = ([name], [other for other in masked if other != name])
+            for panel, inputs in zip(row, shown, strict=False):
+                _panel(panel, run, curve, name, inputs)
+                function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
+                done = "deleted" if curve == "deletion" else "inserted"
+                panel.set_title(f"{removal(name)} set {done}: {function} {CURVES[curve]}", fontsize=7.5)
+            row[0].set_ylabel("restored share")
+        for panel in axes[-1]:
+            panel.set_xlabel(f"q: {run.units} deleted or inserted")
+        legend_above(figure, axes[0][0])
+    return figure
 
 
-def _apart(run: RunFiles, curve: str) -> str:
-    """How far own and other functions are apart by the run's method, and the paired differences of the others."""
-    rows = [row for row in run.table("curves_compared") if row["curve"] == curve and value(row, "low") is not None]
-    own = _area(run, curve, run.chosen, "difference")
-    if value(own, "area_log") is None or not rows:
-        return ""
-    return (
-        f"{sentence_case(curve)}, own against other functions: the two areas over log q of {method_label(run.chosen)} "
-        f"are {_with_interval(own, 'area_log')} apart. Minus that, paired by photograph ({over_photographs(rows)}): "
-        f"{listed([_difference(row) for row in rows])}."
-    )
-
-
-def _harm(run: RunFiles, curve: str) -> str:
-    """The lowest points of own curves that go below the baseline, which the areas do not show."""
-    lowest: dict[str, tuple[float, Row]] = {}
-    for row in run.table("curves"):
-        restored = _below(row)
-        if row["curve"] != curve or row["masked"] != row["degradation"] or restored is None or restored > -_HARM:
-            continue
-        if restored < lowest.get(str(row["method"]), (0.0, row))[0]:
-            lowest[str(row["method"])] = restored, row
-    parts = [
-        f"{method_label(method)} ({share(restored)} of {removal(str(row['masked']))} at q = "
-        f"{percent(value(row, 'percent') or 0)})"
-        for method, (restored, row) in lowest.items()
-    ]
-    return f"{sentence_case(curve)}, lowest points below {share(-_HARM)}: {listed(parts)}." if parts else ""
-
-
-def _below(row: Row) -> float | None:
-    """The restored share with what the table keeps apart as harm; a table from before has both in one number."""
-    restored, harm = value(row, "restored"), value(row, "harm")
-    return restored if restored is None or harm is None else restored - harm
-
-
-def _difference(row: Row) -> str:
-    low, high = number(value(row, "low")), number(value(row, "high"))
-    sign = "+" if (value(row, "difference") or 0) > 0 else ""
-    return f"{method_label(str(row['method']))} ({sign}{number(value(row, 'difference'))}, {low} to {high})"
+def _panel(panel: Axes, run: RunFiles, curve: str, masked: str, inputs: Sequence[str]) -> None:
+    """Restored share against q for every method, with its interval over images."""
+    for method in _methods(run):
+        look, of = (
+            method_look(run.methods, method),
+            select(run.table("curves"), curve=curve, method=method, masked=masked),
+        )
+        rows = [row for row in of if row["degradation"] in inputs]
+        if len(inputs) == 1:  # of a mean over inputs there is no interval in the table
+            q, low, high = points(rows, "percent", "low", "high")
+            panel.fill_between(q, low, high, color=look["color"], alpha=0.14, linewidth=0)
+        q = sorted(set(numbers(rows, "percent")))
+        restored = [mean_of(select(rows, level), "restored") or 0.0 for level in q]
+        panel.plot(q, restored, marker="o", markersize=2.5, label=line_label(method), **look)
+    guides(panel, 0, 1)
+    panel.set_xscale("symlog", linthresh=0.1, linscale=0.35)
+    panel.set_xlim(0, 100)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks([0, 0.1, 1, 10, 100], ["0", *(percent(q) for q in (0.1, 1, 10, 100))])
+    share_axis(panel)
+    limit(panel, -0.5, 1.25, share)
 
 
 def _table(run: RunFiles) -> Table | None:
-    if not run.table("curves_areas"):
+    areas = select(run.table("curves_areas"), masked="all")
+    if not areas:
         return None
     several = len(unique(run.table("curves"), "masked")) > 1
-    sides = ("own", "other") if several else ("own",)
-    head = ["Area under the curve", *(_HEADS[curve, side] for curve in CURVES for side in sides)]
-    rows = [
-        [
-            f"{method_label(method)}, {axis} q",
-            *(
-                _with_interval(_area(run, curve, method, side), f"area_{axis}", "–")
-                for curve in CURVES
-                for side in sides
-            ),
-        ]
-        for axis in ("log", "linear")
-        for method in methods_of(run)
-    ]
+    sides = [key for key in _HEADS if several or key[1] == "own"]
+    head = ["Area under the curve", *(_HEADS[key] for key in sides)]
+    head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in CURVES] if several else []
+    rows = []
+    for axis in ("log", "linear"):
+        for method in _methods(run):
+            cells = []
+            for curve, side in sides:
+                found = select(areas, curve=curve, method=method, side=side)
+                cells.append(
+                    with_ends(values(found[0], *(f"area_{axis}{end}" for end in ("", "_low", "_high"))))
+                    if found
+                    else ""
+                )
+            for curve in CURVES if several else ():
+                found = select(run.table("curves_compared"), curve=curve, method=method) if axis == "log" else []
+                cells.append(with_ends(values(found[0], "difference", "low", "high"), signed) if found else "")
+            rows.append([f"{method_label(method)}, {axis} q", *cells])
     return Table(head, rows)
 
 
 SECTION = Section(
     name="curves",
-    title="From all filters to none and back: which ranking is faithful?",
+    title="From all {units} to none and back: which ranking is faithful?",
     link="Deletion and insertion",
     method=(
         "Deletion sets the top q % of a ranking back to the baseline's values, from none to all of them; insertion "
         "starts with all of them set back and gives the top q % their values again. A faithful ranking loses its own "
-        "function at once and gets it back at once, and leaves the others alone. What is in no filter, such as "
-        "biases, stays the target's, unless the settings say otherwise. Random filters come in two kinds: any, and "
-        "as many in each layer as the run's method has there, which shows what the choice of layers alone is worth."
+        "function at once and gets it back at once, and leaves the others alone. What is not ranked, such as biases, "
+        "stays the target's, unless the settings say otherwise. Random sets come in two kinds: any, and as many in "
+        "each layer as the run's method has there, which shows what the choice of layers alone is worth."
     ),
-    sentences=_sentences,
-    figure=curves_figure,
-    alt="Line charts of the restored share against the percent of filters deleted or inserted, a line per method",
+    sentence=_sentence,
+    figure=_figure,
+    alt="Line charts of the restored share against the percent of {units} deleted or inserted, a line per method",
     caption=(
         "Restored share, 1 − removed share, clipped: 100 % is the target, 0 % the baseline or worse. The axis of "
         "q is logarithmic from 0.1 %. Bands (of one function): 95 % bootstrap intervals over held-out "
@@ -176,9 +137,8 @@ SECTION = Section(
     note=(
         "Area: mean height of the curve between its own two ends, cut to 0 and 1 and straight between the measured "
         "points; over log10 q (from the smallest q that was measured to 100 %) and over q itself, where the first "
-        "percent hardly count. Arrows say which way is better. In brackets: 95 % percentile bootstrap over held-out "
-        "photographs, draws averaged; of fewer than 10 photographs the range over them. It says nothing about other "
-        "seeds or networks."
+        "percent hardly count. Arrows say which way is better. The last columns are paired by photograph. In brackets: "
+        "95 % percentile bootstrap over held-out photographs, draws averaged; of fewer than 10 photographs the range "
+        "over them. It says nothing about other seeds or networks."
     ),
-    shown=2,
 )

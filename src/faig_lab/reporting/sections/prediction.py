@@ -1,4 +1,4 @@
-"""The section on degradation prediction: what an input suffers from, read off the filters that work on it."""
+"""The section on degradation prediction: what an input suffers from, read off what works on it."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from faig_lab.reporting.run_files import RunFiles, over_photographs, unique, value
+from faig_lab.reporting.run_files import RunFiles, numbers, over_photographs, select, unique, value, values
 from faig_lab.reporting.sections.section import Section, Table
-from faig_lab.reporting.style import INK, MUTED, degradation_colour, drawing, new_figure
+from faig_lab.reporting.style import HEAT, INK, drawing, input_colour, new_figure
 from faig_lab.reporting.tables import Row
-from faig_lab.reporting.words import count, degraded, listed, number, removal, sentence_case, share
+from faig_lab.reporting.words import count, degraded, listed, removal, sentence_case, share, with_ends
 
 _OVERLAP = "overlap"
 _METHOD = {
@@ -18,111 +18,42 @@ _METHOD = {
     "image_estimator": "noise level and sharpness",
     "linear_probe": "linear probe on features",
 }
-_CLEAN = "clean"
 _UPRIGHT = 3  # As many answers have room for their names side by side.
 
 
 def _names(run: RunFiles) -> list[str]:
     """The degradations that are told apart."""
-    return [name for name in unique(run.table("prediction"), "predicted") if name != _CLEAN]
-
-
-def _accuracy(run: RunFiles, method: str, measure: str) -> Row | None:
-    rows = run.table("prediction_accuracy")
-    return next((row for row in rows if (row["method"], row["measure"]) == (method, measure)), None)
-
-
-def _counts(run: RunFiles, method: str, truth: str) -> dict[str, int]:
-    """Answer → how often it was given."""
-    rows = [row for row in run.table("prediction") if (row["method"], row["truth"]) == (method, truth)]
-    return {str(row["predicted"]): round(value(row, "count") or 0) for row in rows}
-
-
-def _mixes(run: RunFiles) -> list[str]:
-    return [name for name in unique(run.table("prediction"), "truth") if name not in (_CLEAN, *_names(run))]
+    return [name for name in unique(run.table("prediction"), "predicted") if name != "clean"]
 
 
 def _method(method: str) -> str:
     return _METHOD.get(method, method.replace("_", " "))
 
 
-def _with_interval(row: Row | None) -> str:
-    """`98 % (92 to 100 %)`."""
-    if row is None:
-        return number(None)
-    low, high = value(row, "low"), value(row, "high")
-    found = share(value(row, "value"))
-    return found if low is None or high is None else f"{found} ({round(100 * low)} to {share(high)})"
+def _accuracy(run: RunFiles, method: str, measure: str) -> Row:
+    """The row of a predictor; empty where it was not measured, as with a single degradation."""
+    return next(iter(select(run.table("prediction_accuracy"), method=method, measure=measure)), {})
 
 
-def _sentences(run: RunFiles) -> list[str]:
-    found = [_between(run), _third_answer(run), _rivals(run), *(_mixed(run, mix) for mix in _mixes(run))]
-    return [sentence for sentence in found if sentence]
+def _shown(row: Row) -> str:
+    """`98 % (92 % to 100 %)`."""
+    return with_ends(values(row, "value", "low", "high"), share)
 
 
-def _between(run: RunFiles) -> str:
-    """Whether top-k overlap tells the degradations apart."""
-    row, names = _accuracy(run, _OVERLAP, "balanced_accuracy"), _names(run)
-    if row is None:
-        return "There is one degradation, so there is nothing to tell it from."
-    accuracy = value(row, "value") or 0.0
-    exact = " Every input was named rightly, so that interval has no width; that of other images could have one."
-    kind = over_photographs([row])
-    unit = "images" if value(row, "photographs") is None else "photographs"  # older runs resampled crops
-    kind = kind.replace("photographs", unit)
-    return (
-        f"Asked whether an input is {_either(names)}, top-k overlap is right for {_with_interval(row)} of "
-        f"{count(value(row, 'inputs'))} inputs, cut from {count(value(row, unit))} held-out {unit} "
-        f"(balanced accuracy, {kind}).{exact if accuracy == 1 else ''}"
-    )
-
-
-def _either(names: Sequence[str]) -> str:
+def _either(run: RunFiles) -> str:
     """`blurred or noisy`."""
-    return listed([degraded(name) for name in names]).replace(" and ", " or ")
+    return listed([degraded(name) for name in _names(run)]).replace(" and ", " or ")
 
 
-def _third_answer(run: RunFiles) -> str:
-    """What happens when an input may also be clean."""
-    row = _accuracy(run, _OVERLAP, "accuracy")
-    errors = [
-        (times, truth, answer)
-        for truth in (_CLEAN, *_names(run))
-        for answer, times in _counts(run, _OVERLAP, truth).items()
-        if answer != truth and times
-    ]
-    said = f"With clean as a further answer and clean inputs among them it is right for {_with_interval(row)}"
-    if not errors:
-        return f"{said}, without an error."
-    times, truth, answer = max(errors)
-    asked = sum(_counts(run, _OVERLAP, truth).values())
+def _sentence(run: RunFiles) -> str:
+    balanced, clean = (_accuracy(run, _OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
+    parts = [f"{_shown(balanced)} of them right between {_either(run)} (balanced accuracy)"] if balanced else []
+    parts.append(f"{_shown(clean)} with clean as a further answer")
+    inputs, scenes = count(value(clean, "inputs")), count(value(clean, "photographs"))
     return (
-        f"{said}; its most frequent error is to call a {degraded(truth)} input {degraded(answer)} "
-        f"({times} of {asked} crops)."
+        f"Top-k overlap on {inputs} inputs from {scenes} held-out photographs: {listed(parts)}; in brackets the "
+        f"{over_photographs([clean])}."
     )
-
-
-def _rivals(run: RunFiles) -> str:
-    """The accuracy of every predictor."""
-    parts = []
-    for name, what in (("balanced_accuracy", f"between {_either(_names(run))}"), ("accuracy", "with clean")):
-        rows = {
-            method: value(row, "value")
-            for method in unique(run.table("prediction_accuracy"), "method")
-            if (row := _accuracy(run, method, name)) is not None
-        }
-        known = {method: number for method, number in rows.items() if number is not None}
-        if known:
-            parts.append(f"{what} {listed([f'{_method(method)} {share(found)}' for method, found in known.items()])}")
-    return f"All predictors: {'; '.join(parts)}."
-
-
-def _mixed(run: RunFiles, mix: str) -> str:
-    """What it calls an input with several degradations, which has no single right answer."""
-    counts = _counts(run, _OVERLAP, mix)
-    asked = sum(counts.values())
-    said = [f"{degraded(answer)} in {times} of {asked} crops" for answer, times in counts.items() if times]
-    return f"An input that is {degraded(mix)} has no single right answer; top-k overlap calls it {listed(said)}."
 
 
 def _figure(run: RunFiles) -> Figure | None:
@@ -130,97 +61,95 @@ def _figure(run: RunFiles) -> Figure | None:
     methods = unique(run.table("prediction"), "method")
     if not names:
         return None
+    labels = [degraded(truth).replace(" and ", "\nand ") for truth in truths]
     with drawing():
         heights = [0.6 + 0.26 * len(truths), 0.85 + 0.3 * len(truths)]
         figure = new_figure(sum(heights) + 0.4)
         (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
-        for index, (panel, name) in enumerate(zip(_row(above, len(names)), names, strict=True)):
+        for panel, name in zip(_row(above, len(names), labels), names, strict=True):
             _overlap_panel(panel, run, name, truths)
-            panel.set_title(f"{removal(name)} filters")
-            if index == 0:
-                panel.set_yticks(range(len(truths)), _labels(truths))
-        above.supxlabel("share of the discovered filters that are found again on a crop", fontsize=8)
-        for index, (panel, method) in enumerate(zip(_row(below, len(methods)), methods, strict=True)):
+            panel.set_title(f"{removal(name)} set")
+        above.supxlabel(f"share of the discovered {run.units} that are found again on a crop", fontsize=8)
+        for panel, method in zip(_row(below, len(methods), labels), methods, strict=True):
             _confusion_panel(panel, run, method, truths)
             panel.set_title(_method(method).replace(" and ", "\nand ").replace(" on ", "\non "))
-            if index == 0:
-                panel.set_yticks(range(len(truths)), _labels(truths))
+        below.supxlabel("answer", fontsize=8)
     return figure
 
 
-def _labels(truths: Sequence[str]) -> list[str]:
-    return [degraded(truth).replace(" and ", "\nand ") for truth in truths]
-
-
-def _row(figure: SubFigure, columns: int) -> list[Axes]:
-    return list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+def _row(figure: SubFigure, columns: int, labels: Sequence[str]) -> list[Axes]:
+    """Panels with a line for each kind of input."""
+    panels = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_ylim(len(labels) - 0.5, -0.5)
+    panels[0].set_ylabel("input")
+    return panels
 
 
 def _overlap_panel(panel: Axes, run: RunFiles, name: str, truths: Sequence[str]) -> None:
     """A dot per crop, a line of dots per input; dashed the threshold of this degradation."""
-    names = _names(run)
     for place, truth in enumerate(truths):
-        rows = [row for row in run.table("prediction_overlaps") if row["truth"] == truth]
-        overlaps = [value(row, f"overlap/{name}") or 0.0 for row in rows]
-        colour = degradation_colour(names.index(truth)) if truth in names else MUTED
+        overlaps = numbers(select(run.table("prediction_overlaps"), truth=truth), f"overlap/{name}")
         heights = place + 0.28 * np.sin(2.4 * np.arange(len(overlaps)))  # apart, and the same in every drawing
+        colour = input_colour(run.degradations, truth)
         panel.scatter(overlaps, heights, s=9, color=colour, alpha=0.75, linewidths=0)
     threshold = run.metrics.get(f"prediction/threshold/{name}")
     if threshold is not None:
         panel.axvline(threshold, color=INK, linewidth=0.9, linestyle="--")
-    panel.set_ylim(len(truths) - 0.5, -0.5)
     panel.set_xlim(0, 1)
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
 
 
 def _confusion_panel(panel: Axes, run: RunFiles, method: str, truths: Sequence[str]) -> None:
-    """Rows = true input, columns = prediction; colour is the share of the row."""
+    """Rows = true input, columns = prediction; the shade is the share of the row."""
     answers = unique(run.table("prediction"), "predicted")
-    counts = np.array([[_counts(run, method, truth).get(answer, 0) for answer in answers] for truth in truths])
+    found = {
+        (str(row["truth"]), str(row["predicted"])): round(value(row, "count") or 0)
+        for row in select(run.table("prediction"), method=method)
+    }
+    counts = np.array([[found.get((truth, answer), 0) for answer in answers] for truth in truths])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    panel.imshow(shares, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
     panel.set_xticks(range(len(answers)), [degraded(answer) for answer in answers])
-    if len(answers) > _UPRIGHT:
-        panel.tick_params(axis="x", rotation=30)
+    panel.tick_params(axis="x", rotation=30 if len(answers) > _UPRIGHT else 0)
     panel.tick_params(length=0)
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
     for (row, column), times in np.ndenumerate(counts):
-        right = truths[row] == answers[column]
         panel.text(
-            column, row, str(times), ha="center", va="center", fontsize=9, fontweight="bold" if right else "normal",
+            column, row, str(times), ha="center", va="center", fontsize=9,
+            fontweight="bold" if truths[row] == answers[column] else "normal",
             color="white" if shares[row, column] > 0.6 else INK,
         )  # fmt: skip
 
 
-def _table(run: RunFiles) -> Table | None:
+def _table(run: RunFiles) -> Table:
     rows = []
     for method in unique(run.table("prediction_accuracy"), "method"):
-        accuracy, balanced = (_accuracy(run, method, measure) for measure in ("accuracy", "balanced_accuracy"))
-        assert accuracy is not None
+        balanced, accuracy = (_accuracy(run, method, measure) for measure in ("balanced_accuracy", "accuracy"))
         fitted = f"{count(value(accuracy, 'fitted_crops'))} crops, {accuracy['fitted_on']}"
-        rows.append([sentence_case(_method(method)), _with_interval(balanced), _with_interval(accuracy), fitted])
-    between = sentence_case(_either(_names(run)))
-    return Table(["Method", f"{between}?", "Clean as well?", "Calibrated or trained on"], rows)
+        rows.append([sentence_case(_method(method)), _shown(balanced), _shown(accuracy), fitted])
+    head = ["Method", f"{sentence_case(_either(run))}?", "Clean as well?", "Calibrated or trained on"]
+    return Table(head, rows)
 
 
 SECTION = Section(
     name="prediction",
-    title="Do the filters tell what an input suffers from?",
+    title="Do the {units} tell what an input suffers from?",
     link="Prediction",
     method=(
         "For an input without ground truth the target's own output takes its place: the path integral from baseline "
-        "to target then tells which filters work on this input. Their overlap with the discovered filters of each "
+        "to target then tells which {units} work on this input. Their overlap with the discovered {units} of each "
         "degradation names the degradation (top-k overlap); an input is called clean when no overlap passes its "
         "threshold, which was set on probe crops. Beside it are two rivals that look for the degradation directly, "
         "both fitted to labelled crops: thresholds on noise level and sharpness of the input alone, and a linear "
         "classifier of the target's mean features."
     ),
-    sentences=_sentences,
+    sentence=_sentence,
     figure=_figure,
     alt=(
-        "Above: dots of overlap with each set of discovered filters, a line of dots per kind of input. "
+        "Above: dots of overlap with each set of discovered {units}, a line of dots per kind of input. "
         "Below: confusion matrices of three predictors"
     ),
     caption=(
@@ -229,7 +158,7 @@ SECTION = Section(
     ),
     table=_table,
     note=(
-        "No predictor is without a teacher: the discovered filters, too, were found on probe images whose degradations "
+        "No predictor is without a teacher: the discovered {units}, too, were found on probe images whose degradations "
         "are known. Every degradation has the severity of the training here; weaker ones are harder to tell from "
         "clean. Intervals resample held-out photographs; of fewer than 10 the range over them is given."
     ),

@@ -24,8 +24,8 @@ class Strips:
 
     Args:
         grids: the analysis's examples → a grid per degradation.
-        alt: what each shows; `{}` becomes its degradation.
-        caption: how to read each; `{}` becomes its degradation.
+        alt: what each shows; `{input}` becomes its degradation.
+        caption: how to read each; `{input}` becomes its degradation.
     """
 
     grids: Callable[[Sequence[Example]], Sequence[Pictures]]
@@ -35,32 +35,32 @@ class Strips:
 
 @dataclass(frozen=True)
 class Section:
-    """A section that is shown when its table exists.
+    """A section that is shown when its table exists: a figure, a table, a caption and one sentence with numbers.
+
+    In every text `{unit}` and `{units}` become the run's word for what was ranked, such as `filter` and `filters`.
 
     Args:
         name: of the analysis, its table `tables/<name>.csv`, its figure `figures/<name>.png` and its anchor.
         title: the heading, a question in plain words.
         link: the heading's short form, for the contents.
         method: what was done, for someone who has not read the paper; plain text.
-        sentences: run → what came out, in sentences made from the numbers (never a fixed claim).
         figure: run → the figure, None where there is nothing to draw.
         alt: what the figure shows, for those who cannot see it.
         caption: how to read the figure.
+        sentence: run → one sentence with the main numbers and no verdict; may be empty.
         table: run → a small table, None where the figure says it all.
         note: a closing remark, e.g. what this does not show; may be empty.
         strips: pictures from the analysis's examples, if it hands any over.
-        shown: how many of the sentences are read at once; the others unfold.
     """
 
     name: str
     title: str
     link: str
     method: str
-    sentences: Callable[[RunFiles], Sequence[str]]
     figure: Callable[[RunFiles], Figure | None]
     alt: str
     caption: str
+    sentence: Callable[[RunFiles], str] = lambda run: ""
     table: Callable[[RunFiles], Table | None] = lambda run: None
     note: str = ""
     strips: Strips | None = None
-    shown: int = 4

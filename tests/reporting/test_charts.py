@@ -1,0 +1,147 @@
+"""One colour means one thing, every axis has a name, and what lies beyond an axis has a mark with its number."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from faig_lab.config.composition import FOLDER
+from faig_lab.reporting import figures, masking_figures
+from faig_lab.reporting.charts import Dots, dot_rows, limit, mark_cut
+from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.reporting.style import (
+    CLEAN,
+    DEGRADATIONS,
+    INK,
+    METHODS,
+    MISSING,
+    MIX,
+    MUTED,
+    degradation_colour,
+    input_colour,
+    method_colour,
+    method_look,
+)
+from faig_lab.reporting.words import share
+
+MakeRun = Callable[..., Path]
+
+
+def lab(colour: str) -> np.ndarray:
+    """CIELAB, D65."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(matrix @ linear / matrix.sum(axis=1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_no_two_meanings_have_nearly_one_colour() -> None:
+    meanings = (*DEGRADATIONS, *METHODS, CLEAN, MIX, *MISSING.values(), INK, MUTED)
+    near = {(a, b): float(np.linalg.norm(lab(a) - lab(b))) for a, b in combinations(meanings, 2)}
+    assert min(near.values()) >= 20, min(near, key=lambda pair: near[pair])
+
+
+def test_inputs_and_methods_have_their_colours() -> None:
+    names = ["blur", "noise"]
+    assert [input_colour(names, name) for name in ("blur", "noise")] == [degradation_colour(0), degradation_colour(1)]
+    assert (input_colour(names, "clean"), input_colour(names, "blur+noise")) == (CLEAN, MIX)
+    methods = ["faig", "learned_mask", "random"]
+    assert method_look(methods, "faig") == {"color": method_colour(0), "linestyle": "-"}
+    assert method_look(methods, "learned_mask") == {"color": INK, "linestyle": "-."}
+    assert method_look(methods, "random") == {"color": MUTED, "linestyle": "--"}
+    many = [f"m{k}" for k in range(12)]
+    looks = [tuple(method_look(many, name).values()) for name in many]
+    assert len(set(looks)) == len(many)
+
+
+def test_the_methods_of_attribution_all_look_different() -> None:
+    settings = yaml.safe_load((FOLDER / "attribution" / "all.yaml").read_text(encoding="utf-8"))
+    others = [name for name in settings["defaults"] if name != "_self_"]
+    methods = ["faig", "signed_share", "ig", "weight_change", *others, "random"]
+    looks = {tuple(method_look(methods, method).items()) for method in methods}
+    assert len(looks) == len(methods) == 12
+
+
+def unnamed(figure: Figure) -> Iterator[str]:
+    """Axes that neither have a name, nor share one with the panels of their column or row, nor name things."""
+    FigureCanvasAgg(figure).draw()
+    whole = str(figure.get_supxlabel())
+    for panel in figure.axes:
+        if not panel.axison:
+            continue
+        x = [p.get_xlabel() for p in (panel, *panel.get_shared_x_axes().get_siblings(panel))] + [whole]
+        y = [p.get_ylabel() for p in (panel, *panel.get_shared_y_axes().get_siblings(panel))]
+        words = [label.get_text() for label in panel.get_yticklabels()]
+        things = bool(words) and not any(word[:1] in "0123456789\N{MINUS SIGN}" for word in words if word)
+        if not any(x):
+            yield f"x of {panel.get_title()!r}"
+        if not any(y) and not things:
+            yield f"y of {panel.get_title()!r}"
+
+
+def drawn(run: RunFiles) -> dict[str, Figure | None]:
+    found = {name: getattr(masking_figures, name)(run) for name in ("isolation", "methods", "masking_curves")}
+    return found | {name: getattr(figures, name)(run) for name in ("layers", "training")}
+
+
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+def test_every_axis_has_a_name(make_run: MakeRun, degradations: tuple[str, ...]) -> None:
+    isolated = {"faig": 0.5, "signed_share": 0.7, "random": 0.0}
+    for name, figure in drawn(read_run(make_run(degradations, intervals=0.1, isolated=isolated))).items():
+        assert figure is not None
+        assert list(unnamed(figure)) == [], name
+
+
+def marks(panel) -> list[str]:
+    return [text.get_text() for text in panel.texts]
+
+
+def test_a_line_that_leaves_the_panel_is_marked_with_its_number() -> None:
+    panel = Figure().subplots()
+    panel.plot([0, 1, 2], [0.2, -3.0, 0.4], color="red")
+    panel.plot([0, 1, 2], [0.2, 0.3, 7.5])
+    panel.axhline(-9)  # a guide line is no data
+    panel.set_ylim(-9, 9)
+    limit(panel, -0.5, 1.5)
+    assert panel.get_ylim() == (-0.5, 1.5)
+    assert marks(panel) == ["▾ \N{MINUS SIGN}3.00", "▴ 7.50"]
+    assert panel.texts[0].xy == (1, -0.5)
+    assert panel.texts[0].get_color() == "red"
+
+
+def test_what_fits_is_neither_cut_nor_marked() -> None:
+    panel = Figure().subplots()
+    panel.plot([0, 1], [0, 1])
+    panel.set_ylim(-0.05, 1.05)
+    limit(panel, -0.5, 1.5)
+    assert panel.get_ylim() == (-0.05, 1.05)
+    assert marks(panel) == []
+
+
+def test_dots_lie_in_their_lanes_and_those_beyond_are_marked() -> None:
+    panel = Figure().subplots()
+    own = Dots("own", "blue", {"a": [0.5], "b": [-2.0]}, lane="one")
+    other = Dots("", "blue", {"a": [0.1, 0.2]}, lane="one", hollow=["a"])
+    dot_rows(panel, ["a", "b"], [own, other, Dots("second", "green", {"b": [1.0]})], width=0.4)
+    panel.set_xlim(-0.5, 1.5)
+    mark_cut(panel, share)
+    assert [list(line.get_ydata()) for line in panel.lines] == [[-0.1], [0.9], [-0.1, -0.1], [1.1]]
+    assert panel.lines[2].get_markerfacecolor() == "white"
+    assert marks(panel) == ["◂ \N{MINUS SIGN}200 %"]
+    assert panel.get_legend_handles_labels()[1] == ["own", "second"]
+
+
+def test_a_cut_curve_of_a_run_is_marked(make_run: MakeRun) -> None:
+    run = read_run(make_run(isolated={"faig": 0.5, "signed_share": -3.0, "random": 0.0}))
+    figure = masking_figures.isolation(run)
+    assert figure is not None
+    texts = [text for panel in figure.axes for text in marks(panel)]
+    assert len(texts) == 2  # the signed share's two sets
+    assert all(text.startswith("▾ \N{MINUS SIGN}3.1") for text in texts)
