@@ -5,9 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from docs_pages import ROOT, arguments, blocks, commands, lines
+from PIL import Image
 
 from faig_lab.config import check, compose, rules
 from faig_lab.config.arguments import normalise
@@ -69,7 +71,7 @@ def test_its_files_are_there_and_small(folder):
 
 def drawn(folder):
     """The figures that the study draws."""
-    return re.findall(r"figures\.py (\w+)", (folder / "run.sh").read_text(encoding="utf-8"))
+    return re.findall(r"figures\.py (?!shrink)(\w+)", (folder / "run.sh").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def written(folder, name):
 def test_a_figure_of_lines_and_its_numbers(figures, tmp_path):
     for seed in range(3):
         rows = [
-            {"modulated": "blur", "strength": s, "degradation": d, "psnr": 20.0 + seed, "removed": 1 - s}
+            {"modulated": "blur", "strength": s, "degradation": d, "psnr": 20.0 + seed, "back": 1 - s}
             for s in (0.0, 0.5, 1.0)
             for d in ("blur", "noise")
         ]
@@ -131,6 +133,16 @@ def test_a_figure_of_lines_and_its_numbers(figures, tmp_path):
     assert (psnr["n"], psnr["interval"]) == ("3", "t")
     assert [psnr[f"seed {seed}"] for seed in range(3)] == ["20.0", "21.0", "22.0"]
     assert (tmp_path / "modulation.png").stat().st_size > 1000
+
+
+def test_a_picture_is_copied_with_fewer_colours(figures, tmp_path):
+    (tmp_path / "into").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    figures.shrink(str(tmp_path / "a.png"), str(tmp_path / "into"))
+    with Image.open(tmp_path / "into" / "a.png") as small:
+        assert small.size == (30, 40)
+        assert len(small.getcolors()) <= 64
 
 
 def test_draws_are_averaged_within_a_seed_and_other_rows_left_out(figures, tmp_path):

@@ -394,6 +394,7 @@ def test_sigterm_says_how_to_go_on(
     assert capsys.readouterr().err == f"terminated; go on with: python -m faig_lab {typed}\n"
 
 
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")])
 def test_an_ended_sweep_says_how_to_go_on(
     number: int, word: str, pipeline: Callable[[Run], None], capsys: pytest.CaptureFixture[str]

@@ -427,14 +427,6 @@ def test_a_crash_in_the_report_keeps_everything_before_it(given, root, monkeypat
 
 
 @pytest.fixture
-def _interruptible():
-    """Processes that are started here can be interrupted, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
 def endless(_interruptible, tmp_path):
     """`python -m faig_lab` on a training without end, as soon as it has logged its first validation."""
     source = str(Path(faig_lab.__file__).resolve().parents[1])

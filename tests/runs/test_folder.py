@@ -104,14 +104,6 @@ with open_run(Path(sys.argv[1]), "seed: 0") as run:
 
 
 @pytest.fixture
-def _interruptible():
-    """Processes that are started here can be interrupted, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
 def child(_interruptible, tmp_path):
     """A run in another process, in the middle of a stage until a line comes in."""
     process = subprocess.Popen(

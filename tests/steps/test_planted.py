@@ -48,7 +48,8 @@ def test_every_setting_of_planting_makes_another_target(setting):
 
 
 def test_what_does_not_plant_makes_no_other_target():
-    assert key(settings_of("attribution=taylor", "analysis.percents=[1]"), "target") == key(settings_of(), "target")
+    other = settings_of("attribution=taylor", "analysis.percents=[1]", "analysis.headline_percent=1")
+    assert key(other, "target") == key(settings_of(), "target")
 
 
 def test_the_groups_are_the_sets_that_are_kept_beside_the_scores(tmp_path):

@@ -271,14 +271,6 @@ def test_a_failing_attribution_loses_nothing(tiny):
     assert [row["step"] for row in published[0].history] == [2, 4, 5]
 
 
-@pytest.fixture
-def _interruptible():
-    """Ctrl-C as in a terminal, also where the tests run in the background, with the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class Interrupt(pl.Callback):
     """Ctrl-C at a moment of the training."""
 
