@@ -12,7 +12,7 @@ from faig_lab.reporting.comparison_figure import comparison_figure
 from faig_lab.reporting.comparison_page import sentences, warnings, write_comparison
 from faig_lab.reporting.finished_runs import FinishedRun, LeftOut
 from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.words import between
+from faig_lab.reporting.words import between, number
 
 NETWORKS = {
     "SRResNet": {"_target_": "faig_lab.networks.SRResNet", "scale": 2},
@@ -232,7 +232,7 @@ def test_sentences_are_numbers_and_the_differences_that_may_be_said(isolated):
     assert means.startswith("SRResNet, 1 % of the filters, isolation over 3 runs: FAIG 0.54 (0.40 to 0.68), signed")
     assert differences == (
         "Above FAIG: learned mask by 0.40 (0.40 to 0.40); below FAIG: signed share by 0.70 (0.70 to 0.70) and random "
-        "filters by 0.39 (0.25 to 0.53) (in the same run)."
+        "sets by 0.39 (0.25 to 0.53) (in the same run)."
     )
 
 
@@ -335,9 +335,11 @@ def test_the_figure_has_lines_without_bars_and_a_row_per_method(groups):
         assert sorted(runs_of_faig.get_xdata()) == pytest.approx(sorted(0.55 + shift for shift in NOISE.values()))
 
 
-def test_what_lies_below_the_figure_is_drawn_at_its_edge():
+def test_what_lies_below_the_figure_is_marked_at_its_edge():
     runs = [make(seed, isolated=True, shift=-3.0) for seed in range(3)]
     figure = comparison_figure(Comparison(runs, "faig"))
     lines, dots = figure.axes
     assert lines.get_ylim()[0] == dots.get_xlim()[0] == -1.05
-    assert min(lines.lines[0].get_ydata()) == -1.0
+    lowest = min(lines.lines[0].get_ydata())
+    assert lowest < -1.05
+    assert f"▾ {number(lowest)}" in [text.get_text() for text in lines.texts]

@@ -140,7 +140,7 @@ def test_figure_table_and_page(make_run: MakeRun) -> None:
     assert len(table.rows) == 2 * len(METHODS)
     page = write_report(run).read_text()
     assert 'id="curves"' in page
-    assert SECTION.title in page
+    assert SECTION.title.format(units="filters") in page
 
 
 def test_three_degradations(make_run: MakeRun) -> None:

@@ -84,7 +84,7 @@ def test_stands_for_every_kind_of_run(make, degradations, without, tmp_path):
     folder = make(degradations, without=without)
     write_figure(tmp_path / "figure.png", SECTION.figure(read_run(folder)))
     page = write_report(folder).read_text(encoding="utf-8")
-    assert SECTION.title in page
+    assert SECTION.title.format(units="filters") in page
     table = SECTION.table(read_run(folder))
     assert all(len(row) == len(table.head) for row in table.rows)
 
