@@ -33,11 +33,13 @@ help:
 run: $(VENV)/.stamp-run
 	$(BIN)/python -m faig_lab experiment=$(EXPERIMENT) $(ARGS)
 
+# Processes that test, each with one thread: one for each core, 8 at most. make test JOBS=0 tests in one process.
+JOBS ?= $(shell $(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 8))')
 test: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 slow: $(VENV)/.stamp-dev
 	$(BIN)/pytest -m slow
