@@ -43,11 +43,12 @@ def test_curves(restored, target_biases):
 
 def test_modulation(restored):
     subject = subject_of()
-    subject.judge.ends("blur"), subject.judge.ends("noise")
+    for name in ("blur", "noise", "clean"):
+        subject.judge.ends(name)
     before = restored.copy()
     modulation(subject, strengths=(0.5, 1.0, 1.5), pictured=(1.0,))
     assert set(restored.values()) == {1}
-    assert len(restored - before) == 3 * 2 * 2  # sets, strengths other than 1, degradations
+    assert len(restored - before) == 3 * 2 * 3  # sets, strengths other than 1, inputs
 
 
 def test_pictures_restore_only_the_images_they_show(restored):
