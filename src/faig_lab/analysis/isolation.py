@@ -14,6 +14,7 @@ from faig_lab.analysis.bootstrap import Floats
 from faig_lab.analysis.curve_tables import Resampling, number
 from faig_lab.analysis.headline import means
 from faig_lab.analysis.intervals import SceneInterval, scene_interval
+from faig_lab.analysis.judge import undivided
 from faig_lab.analysis.masking import Masked, TableRow
 from faig_lab.attribution import count_of
 from faig_lab.attribution.isolation import EditSums, back, isolation, off, side
@@ -87,7 +88,7 @@ class Isolation:
     @cached_property
     def _sums(self) -> EditSums[Floats]:
         """(rankings, masked, percents, inputs) each, pooled over images."""
-        return _undivided(EditSums(*(values.mean(0) for values in self.masked.edits.sums)))
+        return undivided(EditSums(*(values.mean(0) for values in self.masked.edits.sums)))
 
     @cached_property
     def _parts(self) -> Floats:
@@ -130,7 +131,7 @@ class Isolation:
 
         def statistic(means: Floats) -> Floats:
             drawn = EditSums(*np.moveaxis(means.reshape(-1, 3, *shape), 1, 0))
-            found = parts(_undivided(drawn), self.masked.edits.inputs)[..., 0]
+            found = parts(undivided(drawn), self.masked.edits.inputs)[..., 0]
             averaged = over_draws(found, self.masked.draws, 1, np.mean)
             return averaged.mean(2, keepdims=True) if mean_of_sets else averaged
 
@@ -197,8 +198,3 @@ def _own(sums: EditSums[Floats]) -> EditSums[Floats]:
     """(…, masked, percents, inputs) → (…, masked, percents, 1): the sums of each masked set's own degradation."""
     sets = range(sums.energy.shape[-3])
     return EditSums(*(np.stack([values[..., k, :, k, None] for k in sets], -3) for values in sums))
-
-
-def _undivided(sums: EditSums[Floats]) -> EditSums[Floats]:
-    """NaN for an energy of 0, by which nothing can be divided."""
-    return sums._replace(energy=np.where(sums.energy > 0, sums.energy, np.nan))

@@ -143,8 +143,11 @@ class Judge:
 
     def effect(self, state: State, name: str) -> Judgement:
         """What an intervention does with any input, clean and mixed included: PSNR and the sums of the edit."""
-        raw = self._raw(state, name)
-        return Judgement(self.psnrs([as_image(output) for output in raw]), None, None, self.edit(raw, name))
+        return self.effect_of(self.raw(state, name), name)
+
+    def effect_of(self, outputs: Sequence[Tensor], name: str) -> Judgement:
+        """As `effect`, of the held-out images that a network restored; raw outputs (3, H, W)."""
+        return Judgement(self.psnrs([as_image(output) for output in outputs]), None, None, self.edit(outputs, name))
 
     def effects(self, state: State) -> dict[str, Judgement]:
         """What an intervention does with every input that is not mixed."""
@@ -157,13 +160,13 @@ class Judge:
         sums = [edit_sums(masked[None], baseline[None], target[None]) for masked, baseline, target in triples]
         return EditSums(*(torch.cat(parts) for parts in zip(*sums, strict=True)))
 
-    def _raw(self, state: State, name: str) -> list[Tensor]:
-        """Outputs that are not rounded; the target's are not computed again."""
+    def raw(self, state: State, name: str) -> list[Tensor]:
+        """Outputs (3, H, W) that are not rounded; the target's are not computed again."""
         return self.ends(name).target_outputs if state is self.target else self.restore(state, name)
 
     def judge(self, state: State, degradation: str) -> Judgement:
         """What an intervention does to the restoration of one input degradation."""
-        raw = self._raw(state, degradation)
+        raw = self.raw(state, degradation)
         masked = [as_image(output) for output in raw]
         maps = self.maps(degradation)
         differences = [map_difference(gradient_map(m[None]), t) for m, t in zip(masked, maps, strict=True)]
@@ -173,9 +176,13 @@ class Judge:
 
 
 def pooled(effect: Judgement) -> EditSums[Floats]:
-    """The sums of an intervention over all held-out images; NaN for an energy of 0, which divides nothing."""
-    energy, along, moved = (values.double().sum().numpy() for values in effect.sums)
-    return EditSums(np.where(energy > 0, energy, np.nan), along, moved)
+    """The sums of an intervention over all held-out images, ready to be divided by."""
+    return undivided(EditSums(*(values.double().sum().numpy() for values in effect.sums)))
+
+
+def undivided(sums: EditSums[Floats]) -> EditSums[Floats]:
+    """Put NaN in place of an energy of 0, by which nothing can be divided."""
+    return sums._replace(energy=np.where(sums.energy > 0, sums.energy, np.nan))
 
 
 def isolation_of(effects: Mapping[str, Judgement], masked: str) -> float | None:

@@ -7,13 +7,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from faig_lab.analysis.curve_tables import number
 from faig_lab.analysis.examples import Example, images_to_show
 from faig_lab.analysis.interventions import modulate, removed_share
+from faig_lab.analysis.judge import mean, pooled
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
 from faig_lab.attribution import discovered
-from faig_lab.attribution.isolation import EditSums, back
+from faig_lab.attribution.isolation import back
 from faig_lab.data import CLEAN
+from faig_lab.networks import State
 from faig_lab.training import as_image, psnr
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -72,23 +75,24 @@ def discovered_sets(subject: Subject, method: str, percent: float) -> dict[str, 
 
 def _restored(subject: Subject, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
     """Every degradation and clean input, and what the modulated network makes of the held-out images, not rounded."""
-    state = modulate(subject.target, subject.baseline, subject.attribution.layout, filters, strength)
-    judge, clean = subject.judge, [name for name in subject.judge.inputs if name == CLEAN]
+    state: State = subject.target  # with λ = 1, whatever the filters are
+    if strength != 1:
+        state = modulate(subject.target, subject.baseline, subject.attribution.layout, filters, strength)
+    clean = [name for name in subject.judge.inputs if name == CLEAN]
     for name in (*subject.attribution.degradations, *clean):
-        known = strength == 1  # then it is the target, whatever the filters are
-        yield name, judge.ends(name).target_outputs if known else judge.restore(state, name)
+        yield name, subject.judge.raw(state, name)
 
 
 def _judged(subject: Subject, name: str, outputs: Sequence[Tensor]) -> TableRow:
     """PSNR, removed share (None on clean input, where nothing is to be removed), and the way back to the baseline."""
     baseline, target, _ = subject.judge.bounds(name)
-    value = subject.judge.psnr([as_image(output) for output in outputs])
-    sums = EditSums(*(values.sum() for values in subject.judge.edit(outputs, name)))
+    effect = subject.judge.effect_of(outputs, name)
+    value = mean(effect.psnrs)
     return {
         "degradation": name,
         "psnr": value,
         "removed": None if name == CLEAN else removed_share(target, value, baseline),
-        "back": float(back(sums)) if sums.energy > 0 else None,
+        "back": number(back(pooled(effect))),
     }
 
 

@@ -50,7 +50,10 @@ def limit(panel: Axes, low: float, high: float, show: Show = number) -> None:
 
 
 def mark_cut(panel: Axes, show: Show = number) -> None:
-    """Where a line leaves the panel, put an arrow at the edge with the number that lies farthest beyond."""
+    """Where a line leaves the panel, put an arrow at the edge with the number that lies farthest beyond.
+
+    At the left and right edge the number stands above the line, so that it hides no dot.
+    """
     for axis, arrows in ((0, "◂▸"), (1, "▾▴")):
         edges = sorted(panel.get_ylim() if axis else panel.get_xlim())
         for line in panel.lines:
@@ -62,9 +65,9 @@ def mark_cut(panel: Axes, show: Show = number) -> None:
                 if beyond * (1 if arrow in "▸▴" else -1) > 1e-9:
                     place = (data[far, 0], edge) if axis else (edge, data[far, 1])
                     panel.annotate(
-                        f"{arrow} {show(float(data[far, axis]))}", place, (0, 2) if axis else (2, 0),
+                        f"{arrow} {show(float(data[far, axis]))}", place, (0, 2 if axis else 4),
                         textcoords="offset points", ha="center" if axis else "left" if arrow == "◂" else "right",
-                        va="bottom" if arrow == "▾" else "top" if axis else "center",
+                        va="top" if arrow == "▴" else "bottom",
                         fontsize=6, color=line.get_color(),
                         bbox={"color": "white", "alpha": 0.7, "pad": 0.4},
                     )  # fmt: skip

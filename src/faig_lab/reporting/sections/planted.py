@@ -77,8 +77,8 @@ SECTION = Section(
         "The target of this run is planted. A random set of {units} was drawn for each degradation. In turns, each set "
         "alone learned to restore input with its degradation, and to leave the output on every other input as it was "
         "without the set. All other weights, biases included, were trained on clean input only. So the true {units} of "
-        "each function are known, and every {unit} has changed. The scores of every method are compared with the true "
-        "sets."
+        "each function are known, and nearly every {unit} has changed. The scores of all methods are compared with the "
+        "true sets."
     ),
     sentence=_sentence,
     figure=_figure,
