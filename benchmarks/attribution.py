@@ -18,7 +18,7 @@ from benchmarks.measuring import Table, in_turns, seconds
 from benchmarks.plan import Plan
 from faig_lab.attribution import Adaptive, Compute, Rule, discovered, faig_scores, quadrature
 from faig_lab.attribution.quadrature import clenshaw_curtis
-from faig_lab.build import make_compute, make_rule
+from faig_lab.cli.build import make_compute, make_rule
 
 PERCENT = 1.0
 AGREEMENT = 0.98

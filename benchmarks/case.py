@@ -11,11 +11,13 @@ from torch import nn
 
 from benchmarks.plan import Plan
 from faig_lab.attribution import Adaptive, Compute, ProbeIntegral, Problem, Rule
-from faig_lab.build import compute_device, make, make_degradation, make_network
-from faig_lab.config import Settings, check, compose
+from faig_lab.cli.build import compute_device, make_degradation, make_network
+from faig_lab.cli.composition import compose
+from faig_lab.cli.trained import train_once
+from faig_lab.config import Settings, check
+from faig_lab.config.targets import make
 from faig_lab.data import PairedImage, StudyData
-from faig_lab.networks import FilterLayout, State, load_weights
-from faig_lab.steps.trained import train_once
+from faig_lab.filters import FilterLayout, State, load_weights
 
 
 def settings_of(device: str, *overrides: str) -> Settings:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from benchmarks.measuring import read_rows
-from faig_lab.reporting.style import INK, MUTED, degradation_colour, drawing, method_colour, new_figure, write_figure
+from faig_lab.plotting.style import INK, MUTED, degradation_colour, drawing, method_colour, new_figure, write_figure
 
 NAMES = {
     "gauss_legendre": "Gauss–Legendre",

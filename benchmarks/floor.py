@@ -20,7 +20,7 @@ from benchmarks.case import Case, operations, random_case, settings_of
 from benchmarks.measuring import Table, in_turns
 from benchmarks.plan import Plan
 from faig_lab.attribution import Compute, LossPath
-from faig_lab.networks import first_floating
+from faig_lab.filters import first_floating
 
 Operation = tuple[Callable[[], object], float]
 """What to run, and its floating-point operations."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, State, first_floating
+from faig_lab.filters import FilterLayout, State, first_floating
 
 
 def scores(

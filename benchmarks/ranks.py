@@ -7,11 +7,11 @@ import torch
 
 from benchmarks.case import random_case, settings_of
 from benchmarks.measuring import in_turns
-from faig_lab import ranks
 from faig_lab.attribution import Compute, integrate_probe, quadrature
 from faig_lab.attribution.spread import Spread
-from faig_lab.build import gpu_of
+from faig_lab.cli.build import gpu_of
 from faig_lab.config import Settings
+from faig_lab.runs import processes
 
 IMAGES, POINTS = 4, 4
 
@@ -21,7 +21,7 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     torch.set_num_threads(asked["threads"])
     settings = settings_of(asked["device"], *asked["network"])
-    with ranks.group(gpu_of(settings, ranks.local_rank())):
+    with processes.group(gpu_of(settings, processes.local_rank())):
         print(share(settings, asked["side"], asked["repeats"]))
 
 

@@ -22,7 +22,7 @@ from benchmarks import plain
 from benchmarks.case import data_of, settings_of
 from benchmarks.measuring import Table, cores, settle
 from benchmarks.plan import Plan
-from faig_lab.build import make_degradation, make_loop, make_module, make_network, trainer_arguments
+from faig_lab.cli.build import make_degradation, make_loop, make_module, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, StudyData
 from faig_lab.training import Trained, fit

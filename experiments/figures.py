@@ -20,11 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from faig_lab.reporting import finished_runs
-from faig_lab.reporting.comparison import estimate
-from faig_lab.reporting.style import INK, degradation_colour, drawing, legend_columns, method_colour, new_figure
-from faig_lab.reporting.tables import Row, read_table, write_table
-from faig_lab.reporting.words import degraded, method_label, removal, sentence_case
+from faig_lab.plotting.style import INK, degradation_colour, drawing, legend_columns, method_colour, new_figure
+from faig_lab.plotting.words import degraded, method_label, removal, sentence_case
+from faig_lab.report.comparison import estimate
+from faig_lab.runs import finished_runs
+from faig_lab.runs.tables import Row, read_table, write_table
 
 
 @dataclass(frozen=True)

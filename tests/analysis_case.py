@@ -2,11 +2,11 @@
 
 import torch
 
-from faig_lab.analysis import Subject
 from faig_lab.attribution import Problem, attribute, quadrature
 from faig_lab.attribution.methods import faig, random_filters, signed_share
 from faig_lab.data import Degradation, Downsample, PairedImage, StudyData
 from faig_lab.networks import SRResNet
+from faig_lab.studies.context import StudyContext
 
 METHODS = {"faig": faig, "signed_share": signed_share, "random": random_filters}
 
@@ -29,4 +29,4 @@ def subject_of(degradations=("blur", "noise"), method="faig", make=lambda: SRRes
     data = StudyData((), probe, held_out, degradations)
     attribution = attribute(problem, METHODS)
     degradation = Degradation({}, Downsample("bicubic", True), 2, True)
-    return Subject(problem, METHODS, attribution, method, data, degradation, (1.0, 10.0), 10.0)
+    return StudyContext(problem, METHODS, attribution, method, data, degradation, (1.0, 10.0), 10.0)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from faig_lab.data import PairedImage
 from faig_lab.data.photographs import embedded_photographs
-from faig_lab.networks import SRResNet, load_weights
+from faig_lab.filters import load_weights
+from faig_lab.networks import SRResNet
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = ("astronaut", "chelsea", "coffee", "rocket")

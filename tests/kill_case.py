@@ -16,7 +16,7 @@ from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["faig_lab.pipeline", "matplotlib.figure", "wandb", "kill_case"])
+CONTEXT.set_forkserver_preload(["faig_lab.cli.study", "matplotlib.figure", "wandb", "kill_case"])
 
 
 def start(arguments, log, moment=None, record=None):

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from faig_lab import ranks
 from faig_lab.attribution import Problem, quadrature
 from faig_lab.attribution.methods import faig, input_gradients, taylor
 from faig_lab.data import (
@@ -22,6 +21,7 @@ from faig_lab.data import (
     Photograph,
 )
 from faig_lab.networks import SRResNet
+from faig_lab.runs import processes
 from faig_lab.training import Loop, Schedule, SRModule, fit
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -89,7 +89,7 @@ def _run(rank, port, file, function, arguments):
     own = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {name: str(value) for name, value in (shared | own).items()}
     torch.set_num_threads(1)
-    with ranks.group(None):
+    with processes.group(None):
         result = function(*arguments)
-    assert not ranks.launched()
+    assert not processes.launched()
     torch.save(result, file)

@@ -18,11 +18,11 @@ from torch.func import functional_call
 
 import faig_lab
 from faig_lab import api
-from faig_lab.analysis import interventions
 from faig_lab.attribution import Problem, attribute, quadrature, save_attribution
 from faig_lab.attribution.methods import faig, random_filters
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
+from faig_lab.filters import interventions
 from faig_lab.networks import SRResNet
 
 PACKAGE = Path(faig_lab.__file__).parent

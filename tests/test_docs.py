@@ -17,12 +17,12 @@ from omegaconf import OmegaConf
 
 import faig_lab
 from faig_lab.__main__ import main
-from faig_lab.config import check, compose, rules
-from faig_lab.config.arguments import continued, normalise
-from faig_lab.config.describe import parameters, takes
-from faig_lab.config.reference import reference
+from faig_lab.cli.arguments import continued, normalise
+from faig_lab.cli.composition import compose
+from faig_lab.cli.reference import parameters, reference, takes
+from faig_lab.config import check, rules
 from faig_lab.data.images import write_png
-from faig_lab.reporting.sections import SECTIONS
+from faig_lab.studies.section import SECTIONS
 
 OTHERS = {"cp", "grep", "make", "cd", "git", "pip", "wandb", "for", "done", "sbatch", "export", "kill"}
 """First words of commands that are not ours, and are not checked here (targets of `make` are)."""
@@ -219,7 +219,7 @@ def test_every_file_table_and_metric_of_a_run_is_described(tmp_path):
 
 def test_the_reference_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == reference(), "run: python -m faig_lab.config.reference > docs/configuration.md"
+    assert page == reference(), "run: python -m faig_lab.cli.reference > docs/configuration.md"
 
 
 def test_the_reference_has_every_setting():

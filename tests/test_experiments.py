@@ -11,10 +11,11 @@ import yaml
 from docs_pages import ROOT, arguments, blocks, commands, lines
 from PIL import Image
 
-from faig_lab.config import check, compose, rules
-from faig_lab.config.arguments import normalise
+from faig_lab.cli.arguments import normalise
+from faig_lab.cli.composition import compose
+from faig_lab.config import check, rules
 from faig_lab.files import write_json
-from faig_lab.reporting.tables import write_table
+from faig_lab.runs.tables import write_table
 
 STUDIES = sorted(path.parent for path in (ROOT / "experiments").glob("*/run.sh"))
 LARGEST = 150_000  # bytes of a picture: a visitor loads all of them

@@ -1,4 +1,4 @@
-"""The house rules about imports, read from the source: rooms look only to their left, W&B has one door."""
+"""The rules about imports, read from the source: packages import only from those before them."""
 
 import ast
 import sys
@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
-ROOMS = ["errors", "granularity", "files", "archives", "machine", "ranks", "config", "data", "networks"]
-ROOMS += ["training", "attribution", "analysis", "reporting"]
-# What a run is put together from, and the tasks of the command line.
-PARTS = ["runs", "build", "steps", "api", "pipeline", "compare", "upkeep"]
-ORDER = [*ROOMS, *PARTS, "__main__"]
+BASE = ["errors", "granularity", "files", "archives", "resources"]
+CORE = ["networks", "filters", "data", "metrics", "attribution", "training", "evaluation"]
+ORDER = [*BASE, *CORE, "config", "runs", "plotting", "studies", "report", "api", "cli", "__main__"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What takes long to import, and so must not be imported where `--help` passes by.
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "wandb", "matplotlib", "kornia", "skimage", "sklearn"}
@@ -29,7 +27,7 @@ def imports(path: Path, *, top_level: bool = False) -> set[str]:
     return found
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -38,14 +36,14 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_rooms_import_only_leftwards(path: Path) -> None:
+def test_packages_import_only_from_those_before_them(path: Path) -> None:
     if path.name == "__init__.py" and path.parent == PACKAGE:
         # What it offers is imported by name when it is used; here only the type checker reads it.
         assert {m.rpartition(".")[0] for m in imports(path) if m.startswith("faig_lab")} == {"faig_lab.api"}
         assert imports(path, top_level=True) == {"importlib.import_module", "typing.TYPE_CHECKING"}
         return
-    assert room(path) in ORDER, f"{room(path)} has no place in the order of rooms"
-    allowed = ORDER[: ORDER.index(room(path)) + 1]
+    assert package(path) in ORDER, f"{package(path)} has no place in the order of packages"
+    allowed = ORDER[: ORDER.index(package(path)) + 1]
     for module in imports(path):
         if module.startswith("faig_lab."):
             assert module.split(".")[1] in [*allowed, "__version__"], f"{path.name} imports {module}"
@@ -53,7 +51,7 @@ def test_rooms_import_only_leftwards(path: Path) -> None:
 
 def test_wandb_has_one_importer() -> None:
     importers = [name(p) for p in FILES if any(m.split(".")[0] == "wandb" for m in imports(p))]
-    assert importers in ([], ["reporting/wandb_run.py"])
+    assert importers in ([], ["report/wandb_run.py"])
 
 
 @pytest.mark.parametrize("path", [PACKAGE / "__main__.py", *(PACKAGE / "config").glob("*.py")], ids=name)
@@ -61,9 +59,9 @@ def test_command_line_imports_nothing_heavy(path: Path) -> None:
     assert not {module.split(".")[0] for module in imports(path, top_level=True)} & HEAVY
 
 
-def test_command_line_loads_only_light_rooms() -> None:
+def test_command_line_loads_only_light_packages() -> None:
     loaded = imports(PACKAGE / "__main__.py", top_level=True)
-    light = {"config", "errors", "files", "machine", "ranks", "runs"}
+    light = {"cli", "config", "errors", "files", "resources", "runs"}
     assert {m.split(".")[1] for m in loaded if m.startswith("faig_lab.")} <= light
 
 

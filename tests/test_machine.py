@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from faig_lab.cli.console import LogFile, check_text, print_anything
+from faig_lab.cli.resource_errors import explain, explained
 from faig_lab.errors import UserError
-from faig_lab.machine import LogFile, check_text, explain, explained, gigabytes, print_anything, require_space
+from faig_lab.resources import gigabytes, require_space
 
 SETTINGS = {
     "store": "store",

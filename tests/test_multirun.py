@@ -34,9 +34,9 @@ class Pipeline:
 @pytest.fixture
 def pipeline(monkeypatch):
     stand_in = Pipeline()
-    module = types.ModuleType("faig_lab.pipeline")
+    module = types.ModuleType("faig_lab.cli.study")
     module.run = stand_in.run
-    monkeypatch.setitem(sys.modules, "faig_lab.pipeline", module)
+    monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
     monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
     return stand_in
 
@@ -144,7 +144,7 @@ def test_other_tasks_can_be_swept_too(pipeline):
     for name in ("a", "b"):
         (Path(name) / "attribution").mkdir(parents=True)
     pipeline.run = lambda cfg, folder: None
-    sys.modules["faig_lab.pipeline"].run = pipeline.run
+    sys.modules["faig_lab.cli.study"].run = pipeline.run
     assert main(["-m", "task=analyse", "run=a,b", "hydra.sweep.dir=sweep"]) == 0
     assert set(states().values()) == {("done", "")}
 

@@ -13,14 +13,14 @@ from pretend_device import DEVICE, OnDevice, device
 from tiny_case import tiny
 
 import faig_lab
-from faig_lab import build
 from faig_lab.__main__ import main
 from faig_lab.attribution import Adaptive, Compute, Problem, methods, quadrature
 from faig_lab.attribution.barrier import profile
 from faig_lab.attribution.curve import train_middle
+from faig_lab.cli import build, preflight, provenance
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.networks import SRResNet, TwoBranchSRResNet, apply_patches, make_patch
-from faig_lab.steps import feasible, kept, provenance
+from faig_lab.filters import apply_patches, make_patch
+from faig_lab.networks import SRResNet, TwoBranchSRResNet
 
 TINY = tiny(
     *("+experiment=blur_noise", "network.features=3", "data.probe_crops=2", "training.baseline.iterations=2"),
@@ -147,7 +147,7 @@ def test_whole_numbers_of_a_state_go_to_the_device_as_they_are(monkeypatch):
 @pytest.fixture
 def on_device(monkeypatch):
     """Runs whose attribution and analyses are on the device."""
-    for module in (build, feasible, kept, provenance):
+    for module in (build, preflight, provenance, provenance):
         monkeypatch.setattr(module, "compute_device", lambda settings: DEVICE)
     with device():
         yield

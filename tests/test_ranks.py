@@ -11,8 +11,8 @@ import ranks_case
 import torch
 from tiny_case import tiny
 
-from faig_lab import ranks
 from faig_lab.errors import UserError
+from faig_lab.runs import processes
 
 
 @pytest.fixture(autouse=True)
@@ -69,35 +69,35 @@ def settings(devices=1, num_nodes=1, batch_size=4, task="study", accelerator="cp
 
 @pytest.mark.parametrize(("devices", "count"), [(1, 1), (2, 2), ([0, 3], 2), (-1, 1), ("auto", 1)])
 def test_one_process_for_each_device(devices, count):
-    assert ranks.needed(settings(devices), multirun=False) == count
-    assert ranks.needed(settings(devices, task="analyse"), multirun=True) == 1
+    assert processes.needed(settings(devices), multirun=False) == count
+    assert processes.needed(settings(devices, task="analyse"), multirun=True) == 1
 
 
 def test_a_process_of_a_group_starts_none(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert ranks.needed(settings(2), multirun=False) == 1
+    assert processes.needed(settings(2), multirun=False) == 1
     with pytest.raises(UserError, match=r"trainer\.devices: 3 .*but 2 processes were started"):
-        ranks.needed(settings(3, batch_size=6), multirun=False)
+        processes.needed(settings(3, batch_size=6), multirun=False)
     with pytest.raises(UserError, match="multirun starts the processes of its jobs itself"):
-        ranks.needed(settings(2), multirun=True)
+        processes.needed(settings(2), multirun=True)
 
 
 def test_what_cannot_be_shared_is_refused():
     with pytest.raises(UserError, match=r"training\.batch_size: 4 is not a multiple of the 3 processes"):
-        ranks.needed(settings(3), multirun=False)
+        processes.needed(settings(3), multirun=False)
     with pytest.raises(UserError, match=r"trainer\.num_nodes: 2: start the run by torchrun"):
-        ranks.needed(settings(1, num_nodes=2), multirun=False)
+        processes.needed(settings(1, num_nodes=2), multirun=False)
 
 
 def test_alone_there_is_nothing_to_join(monkeypatch):
-    with ranks.group(None):
-        ranks.barrier()
-    assert (ranks.rank(), ranks.local_rank(), ranks.world()) == (0, 0, 1)
+    with processes.group(None):
+        processes.barrier()
+    assert (processes.rank(), processes.local_rank(), processes.world()) == (0, 0, 1)
 
 
 def test_a_failure_ends_all_processes(capfd):
-    assert ranks.start(["seed=x"], 2) == 2
+    assert processes.start(["seed=x"], 2) == 2
     assert "seed" in capfd.readouterr().err
 
 

@@ -26,20 +26,21 @@ import faig_lab
 from faig_lab import archives
 from faig_lab.__main__ import main
 from faig_lab.attribution import Attribution, load_attribution, save_attribution
-from faig_lab.config import compose
+from faig_lab.cli.composition import compose
+from faig_lab.cli.store import SOUND, survey
 from faig_lab.data.div2k import _opened
 from faig_lab.data.images import decode_image
 from faig_lab.errors import UserError
 from faig_lab.files import file_name
-from faig_lab.networks import FilterLayout, SRResNet, load_patch, load_weights, save_weights
-from faig_lab.reporting.finished_runs import read
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.tables import read_table, write_table
-from faig_lab.reporting.tiles import read_tiles
+from faig_lab.filters import FilterLayout, load_patch, load_weights, save_weights
+from faig_lab.networks import SRResNet
+from faig_lab.plotting.tiles import read_tiles
+from faig_lab.report.report import write_report
+from faig_lab.runs.finished_runs import read
+from faig_lab.runs.store import Entry
 from faig_lab.runs.sweep import Job, write_jobs
-from faig_lab.training import Entry
+from faig_lab.runs.tables import read_table, write_table
 from faig_lab.training.plan import Trained
-from faig_lab.upkeep import SOUND, survey
 
 NETWORK = {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 4, "blocks": 1}
 
@@ -210,7 +211,11 @@ def test_a_module_in_the_folder_is_not_imported(way, place, run, sprung, capsys,
         {"_target_": "os.mkdir", "path": "SPRUNG"},
         {"_target_": "builtins.exec", "_args_": ["import os; os.mkdir('SPRUNG')"]},
         {"_target_": "faig_lab.files.os.mkdir", "path": "SPRUNG"},
-        {"_target_": "faig_lab.build.make", "node": {"_target_": "os.mkdir", "path": "SPRUNG"}, "_recursive_": False},
+        {
+            "_target_": "faig_lab.config.targets.make",
+            "node": {"_target_": "os.mkdir", "path": "SPRUNG"},
+            "_recursive_": False,
+        },
         {"_target_": "faig_lab.files.write_text", "path": "SPRUNG", "text": "x"},
         {"_target_": "torch.nn.L1Loss", "reduction": {"_target_": "os.mkdir", "path": "SPRUNG"}},
         {"_target_": "torch.nn.L1Loss", "reduction": [[{"_target_": "os.mkdir", "path": "SPRUNG"}]]},

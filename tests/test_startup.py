@@ -8,9 +8,11 @@ from pathlib import Path
 from tiny_case import tiny
 
 import faig_lab
-from faig_lab.build import make, make_degradation
-from faig_lab.config import check, compose
-from faig_lab.steps.trained import train_once
+from faig_lab.cli.build import make_degradation
+from faig_lab.cli.composition import compose
+from faig_lab.cli.trained import train_once
+from faig_lab.config import check
+from faig_lab.config.targets import make
 
 TINY = tiny("training.patch_size=16", "training.baseline.iterations=1", "training.target.iterations=1")
 LATER = {"pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "matplotlib", "jinja2", "scipy", "rich"}

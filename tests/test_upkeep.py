@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from faig_lab.__main__ import main
+from faig_lab.cli.store import PARTIAL, SOUND, Found, remove, survey, to_remove
 from faig_lab.config.settings import PruneSettings
-from faig_lab.networks import SRResNet, save_weights
-from faig_lab.training import Entry, lock_of
+from faig_lab.filters import save_weights
+from faig_lab.networks import SRResNet
+from faig_lab.runs.store import Entry, lock_of
 from faig_lab.training.plan import Trained
-from faig_lab.upkeep import PARTIAL, SOUND, Found, remove, survey, to_remove
 
 DAY = 86400
 NODE = {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 4, "blocks": 1}

@@ -20,7 +20,6 @@ from benchmarks.case import Case, random_case, settings_of
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.measuring import seconds
-from faig_lab.analysis import mask
 from faig_lab.attribution import (
     Adaptive,
     Compute,
@@ -33,7 +32,8 @@ from faig_lab.attribution import (
     quadrature,
 )
 from faig_lab.attribution.methods import input_gradients
-from faig_lab.training import restore
+from faig_lab.filters import mask
+from faig_lab.metrics import restore
 
 BOUNDS = {torch.float32: (1e-4, 0.998), torch.float64: (1e-10, 1.0)}
 """Precision → largest error, smallest agreement of the top 1 %."""

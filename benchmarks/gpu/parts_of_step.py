@@ -10,7 +10,7 @@ from benchmarks.gpu.results import Results
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.gpu.timing import on_host
 from faig_lab.attribution import full_precision
-from faig_lab.build import make_degradation, make_module, trainer_arguments
+from faig_lab.cli.build import make_degradation, make_module, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, StepSampler, StudyData, degrade, patch_loader
 

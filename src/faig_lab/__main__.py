@@ -21,21 +21,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab import ranks
-from faig_lab.config.arguments import continued, normalise
-from faig_lab.config.composition import FOLDER
-from faig_lab.config.flags import Typed, parted
+from faig_lab.cli.arguments import Typed, continued, normalise, parted
+from faig_lab.cli.console import check_text, logged_warnings, print_anything
+from faig_lab.cli.resource_errors import explain, explained
+from faig_lab.config.folder import FOLDER
 from faig_lab.config.quoting import is_multirun
 from faig_lab.errors import Terminated, UserError, note_way_on
-from faig_lab.machine import check_text, explain, explained, logged_warnings, print_anything
+from faig_lab.runs import processes
 from faig_lab.runs.folder import terminable
-from faig_lab.runs.group import GroupError, let_the_cause_speak, own_place, run_as_group
-from faig_lab.runs.refused import discard
+from faig_lab.runs.processes import GroupError, let_the_cause_speak, own_place, run_as_group
 from faig_lab.runs.resume import own_settings, resumed
-from faig_lab.runs.sweep import JobError, SweepError, leave_failure, record_as_part, take_gpu
+from faig_lab.runs.sweep import JobError, SweepError, discard, leave_failure, record_as_part, take_gpu
 
 DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
-_TASKS = {"compare": "faig_lab.compare", "store": "faig_lab.upkeep"}  # all others are the pipeline's
+_TASKS = {"compare": "faig_lab.cli.compare", "store": "faig_lab.cli.store"}  # all others are the pipeline's
 _CODES = (FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED)
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -120,11 +119,11 @@ def job(cfg: DictConfig) -> None:
             check(cfg, multirun=multirun)
             if multirun:
                 record_as_part(cfg, folder.parent, hydra_config.overrides.task)
-            count = ranks.needed(cfg, multirun)
+            count = processes.needed(cfg, multirun)
             if count > 1:
                 run_as_group(cfg, folder, count)
             else:
-                import_module(_TASKS.get(cfg.task, "faig_lab.pipeline")).run(cfg, folder)
+                import_module(_TASKS.get(cfg.task, "faig_lab.cli.study")).run(cfg, folder)
         if cfg.task != "study":  # everything went to where the finished run is, or the exported file
             discard(folder)
     except BrokenPipeError:
@@ -179,7 +178,7 @@ def _say(message: str, cfg: DictConfig) -> None:
 
 def _report(error: Exception, typed: Typed) -> int:
     """Print an error from outside of a job."""
-    from faig_lab.config import refusals
+    from faig_lab.cli import refusals
 
     if isinstance(error, HydraException | OmegaConfBaseException):
         error = UserError(refusals.explain(error, typed.settings, typed.config_dir))

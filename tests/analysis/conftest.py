@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.analysis import Judge
 from faig_lab.attribution import Attribution
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, SRResNet
+from faig_lab.evaluation.evaluator import Evaluator
+from faig_lab.filters import FilterLayout
+from faig_lab.networks import SRResNet
 
 
 def state_of(network, seed=None, size=0.05):
@@ -55,7 +56,7 @@ def make_judge():
     def make(network, images=None, **changes):
         images = images or (image("a"), image("b", (9, 8), seed=1), image("c", seed=2))
         given = {"baseline": state_of(network), "target": state_of(network, 1)} | changes
-        return Judge(network, given["baseline"], given["target"], tuple(images), scale=2)
+        return Evaluator(network, given["baseline"], given["target"], tuple(images), scale=2)
 
     return make
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faig_lab.analysis.bootstrap import interval, interval_of_means, resamples
+from faig_lab.evaluation.intervals import interval, interval_of_means, resamples
 
 
 def mean(values):
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 def test_blocks_do_not_show(monkeypatch):
     values = np.random.default_rng(0).normal(size=(5, 7))
     whole = interval(values, mean, 0)
-    monkeypatch.setattr("faig_lab.analysis.bootstrap._BLOCK", 100)
+    monkeypatch.setattr("faig_lab.evaluation.intervals._BLOCK", 100)
     assert np.array_equal(interval(values, mean, 0), whole)
 
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import boundary
-from faig_lab.analysis.boundary import NETWORKS, degrade_anew, gain_and_share, severities
 from faig_lab.data import (
     JPEG,
     AnisotropicGaussianBlur,
@@ -22,6 +20,7 @@ from faig_lab.data import (
     PoissonNoise,
 )
 from faig_lab.data.evaluation import paired_images
+from faig_lab.studies.boundary import NETWORKS, boundary, degrade_anew, gain_and_share, severities
 
 BLUR, NOISE = GaussianBlur(sigma=1.0, kernel_size=7), GaussianNoise(sigma=0.1)
 

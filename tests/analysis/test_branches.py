@@ -7,15 +7,24 @@ import pytest
 import torch
 from analysis_case import image, subject_of
 
-from faig_lab.analysis import branches
-from faig_lab.analysis.branch_filters import discriminative, restoring, without_predictor
-from faig_lab.analysis.branch_prediction import EVERYTHING, Answer, accuracy_rows, answers
-from faig_lab.analysis.branches import ONE, TWO, compare
-from faig_lab.analysis.rivals import Pair, Rivals
 from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.data import PairedImage
+from faig_lab.metrics import METRICS, quality
 from faig_lab.networks import SECOND_BRANCH, SRResNet, TwoBranchSRResNet
-from faig_lab.training import METRICS, quality
+from faig_lab.studies.branches import (
+    EVERYTHING,
+    ONE,
+    TWO,
+    Answer,
+    accuracy_rows,
+    answers,
+    branches,
+    compare,
+    discriminative,
+    restoring,
+    without_predictor,
+)
+from faig_lab.studies.context import NetworkTrainer, Pair
 
 NODE = {"_target_": "faig_lab.networks.TwoBranchSRResNet", "features": 3}
 
@@ -56,7 +65,7 @@ class Trainer:
 
 def studied(rival=None, subject=None, **parameters):
     trainer, subject = Trainer(rival), subject or subject_of()
-    subject = replace(subject, rivals=Rivals(trainer.train, trainer.seconds, lambda baseline, seed: baseline))
+    subject = replace(subject, rivals=NetworkTrainer(trainer.train, trainer.seconds, lambda baseline, seed: baseline))
     return subject, trainer, branches(subject, NODE, resamples=50, crop=16, **parameters)
 
 

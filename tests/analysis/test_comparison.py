@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from faig_lab.analysis import compare, comparison_metrics, specificity
-from faig_lab.analysis.bootstrap import resamples
-from faig_lab.analysis.curve_tables import Resampling
-from faig_lab.analysis.masking import Edits, Masked
-from faig_lab.attribution.isolation import EditSums
+from faig_lab.evaluation.comparison import compare, specificity
+from faig_lab.evaluation.curves import Resampling
+from faig_lab.evaluation.headline import comparison_metrics
+from faig_lab.evaluation.intervals import resamples
+from faig_lab.evaluation.masking import Edits, Masked
+from faig_lab.metrics import EditSums
 
 HOW = Resampling(0, 1000)
 ENDS = ("own_low", "own_high", "other_low", "other_high", "specificity_low", "specificity_high")
@@ -195,7 +196,7 @@ def test_it_agrees_with_a_plain_one(kind, monkeypatch):
     baseline, target = rng.uniform(20, 24, (12, 3)), rng.uniform(26, 32, (12, 3))
     edits = no_edits(psnr, target)
     masked = Masked([], {"faig": 1, "random": 2}, (1.0, 5.0), names, scenes, psnr, baseline, target, edits)
-    monkeypatch.setattr("faig_lab.analysis.intervals.FEWEST_SCENES", 11 if kind == "bootstrap" else 12)
+    monkeypatch.setattr("faig_lab.evaluation.intervals.FEWEST_SCENES", 11 if kind == "bootstrap" else 12)
     found = compare(masked, "faig", Resampling(7, 300))
     assert {row["interval"] for table in found for row in table} == {kind}
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from faig_lab.analysis.bootstrap import interval
-from faig_lab.analysis.intervals import FEWEST_SCENES, scene_interval
-from faig_lab.reporting.comparison import estimate
+from faig_lab.evaluation.intervals import FEWEST_SCENES, interval, scene_interval
+from faig_lab.report.comparison import estimate
 
 STUDIES = 2000  # of which the share that holds the truth is known to ± 0.01 (two standard errors)
 RESAMPLES = 200

@@ -7,14 +7,24 @@ import pytest
 import torch
 from analysis_case import image, subject_of
 
-from faig_lab.analysis import curves, mask
-from faig_lab.analysis.areas import CURVES, DELETION, INSERTION, areas, linear_weights, log_weights, way
-from faig_lab.analysis.curve_tables import Measured, Resampling, curve_rows
-from faig_lab.analysis.curves import LAYER_MATCHED, curve_state, layer_matched
 from faig_lab.attribution import Attribution
 from faig_lab.data import sample_rng
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, SRResNet
+from faig_lab.evaluation.curves import (
+    CURVES,
+    DELETION,
+    INSERTION,
+    Measured,
+    Resampling,
+    areas,
+    curve_rows,
+    linear_weights,
+    log_weights,
+    normalised_curve,
+)
+from faig_lab.filters import FilterLayout, mask
+from faig_lab.networks import SRResNet
+from faig_lab.studies.curves import LAYER_MATCHED, curve_state, curves, layer_matched
 
 
 def same(one, other):
@@ -188,7 +198,7 @@ def one_ranking(deletion, insertion):
 
 def test_areas_by_hand():
     psnr = one_ranking([30.0, 25.0, 22.5, 20.0], [20.0, 21.0, 29.0, 30.0])
-    assert way(psnr).reshape(2, 4).tolist() == [[1, 0.5, 0.25, 0], [0, 0.1, 0.9, 1]]
+    assert normalised_curve(psnr).reshape(2, 4).tolist() == [[1, 0.5, 0.25, 0], [0, 0.1, 0.9, 1]]
     own = areas(psnr, log_weights(PERCENTS))[:, 0, :, 0]
     np.testing.assert_allclose(own, [[0.25] * 2, [(0.5 + 0.95) / 2] * 2])
     own = areas(psnr, linear_weights(PERCENTS))[:, 0, 0, 0]
@@ -204,7 +214,7 @@ def test_weights_of_an_axis_sum_to_one():
 
 def test_a_curve_is_measured_between_its_own_ends_and_never_beyond_them():
     psnr = one_ranking([30.0, 31.0, 10.0, 26.0], [26.0, 10.0, 28.0, 30.0])
-    assert way(psnr).reshape(2, 4).tolist() == [[1, 1, 0, 0], [0, 0, 0.5, 1]]
+    assert normalised_curve(psnr).reshape(2, 4).tolist() == [[1, 1, 0, 0], [0, 0, 0.5, 1]]
 
 
 def test_a_curve_that_goes_nowhere_has_no_area():

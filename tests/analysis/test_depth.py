@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.analysis import depth, depth_metrics
 from faig_lab.attribution import Attribution
-from faig_lab.networks import FilterLayout
+from faig_lab.filters import FilterLayout
+from faig_lab.studies.masking import depth, depth_metrics
 
 PARTS = ["first_third", "middle_third", "last_third", "last_convolution", "entropy"]
 

@@ -1,7 +1,7 @@
 """Where the discovered filters sit."""
 
-from faig_lab.analysis import distribution
 from faig_lab.attribution import discovered
+from faig_lab.studies.masking import distribution
 
 
 def test_the_distribution_counts_every_discovered_filter_once(network, make_attribution):

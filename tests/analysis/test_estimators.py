@@ -5,14 +5,7 @@ import pytest
 import torch
 from kornia.filters import gaussian_blur2d
 
-from faig_lab.analysis.estimators import (
-    features,
-    fit_linear,
-    fit_thresholds,
-    image_numbers,
-    noise_level,
-    sharpness,
-)
+from faig_lab.evaluation.prediction import features, fit_linear, fit_thresholds, image_numbers, noise_level, sharpness
 from faig_lab.networks import SRResNet
 
 

@@ -4,10 +4,10 @@ import pytest
 import reference
 import torch
 
-from faig_lab.analysis import examples, images_to_show, mask
-from faig_lab.analysis.examples import colourfulness
 from faig_lab.attribution import discovered
 from faig_lab.data import PairedImage
+from faig_lab.evaluation.examples import colourfulness, examples, images_to_show
+from faig_lab.filters import mask
 
 
 def test_examples_are_the_outputs_of_the_networks_they_name(network, make_judge, make_attribution):

@@ -7,19 +7,17 @@ import torch
 from analysis_case import METHODS, subject_of
 from odd_networks import Tied
 
-from faig_lab.analysis import (
-    curves,
-    masking_study,
-    modulation,
-    patches,
-    prediction,
-    retraining,
-    sanity,
-    stability,
-)
 from faig_lab.attribution import attribute, count_of
+from faig_lab.filters import under_every_name
 from faig_lab.granularity import UNITS
-from faig_lab.networks import under_every_name
+from faig_lab.studies.curves import curves
+from faig_lab.studies.masking import masking_study
+from faig_lab.studies.modulation import modulation
+from faig_lab.studies.patches import patches
+from faig_lab.studies.prediction import prediction
+from faig_lab.studies.retraining import retraining
+from faig_lab.studies.sanity import sanity
+from faig_lab.studies.stability import stability
 from faig_lab.training import Retraining
 
 PERCENT = 50.0

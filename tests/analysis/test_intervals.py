@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from faig_lab.analysis.bootstrap import interval_of_means
-from faig_lab.analysis.intervals import FEWEST_SCENES, scene_interval
+from faig_lab.evaluation.intervals import FEWEST_SCENES, interval_of_means, scene_interval
 
 
 def ratio(means):

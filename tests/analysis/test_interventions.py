@@ -5,8 +5,7 @@ import reference
 import torch
 from torch.func import functional_call
 
-from faig_lab.analysis import mask, removed_share
-from faig_lab.networks import FilterLayout
+from faig_lab.filters import FilterLayout, mask, removed_share
 
 
 @pytest.fixture

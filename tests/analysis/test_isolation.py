@@ -10,14 +10,17 @@ from analysis_case import image as an_image
 from analysis_case import subject_of
 from torch.func import functional_call
 
-from faig_lab.analysis import Judge, mask, masking, masking_study, restoration
-from faig_lab.analysis.bootstrap import interval_of_means
-from faig_lab.analysis.curve_tables import Resampling
-from faig_lab.analysis.isolation import Isolation, isolation_metrics
-from faig_lab.analysis.masking import Edits, Masked
 from faig_lab.attribution import count_of, ranking
-from faig_lab.attribution.isolation import EditSums
 from faig_lab.data import StudyData
+from faig_lab.evaluation.curves import Resampling
+from faig_lab.evaluation.evaluator import Evaluator
+from faig_lab.evaluation.headline import restoration
+from faig_lab.evaluation.intervals import interval_of_means
+from faig_lab.evaluation.isolation import Isolation, isolation_metrics
+from faig_lab.evaluation.masking import Edits, Masked, masking
+from faig_lab.filters import mask
+from faig_lab.metrics import EditSums
+from faig_lab.studies.masking import masking_study
 
 HOW = Resampling(0, 200)
 
@@ -200,7 +203,7 @@ def test_masking_nothing_is_exactly_zero():
 
 def test_equal_networks_give_empty_cells():
     subject = subject_of()
-    judge = Judge(subject.network, subject.baseline, subject.baseline, subject.data.held_out, 2)
+    judge = Evaluator(subject.network, subject.baseline, subject.baseline, subject.data.held_out, 2)
     for row in isolation_of(masking(judge, subject.attribution, (10.0,))).sets():
         assert row["isolation"] is None
 

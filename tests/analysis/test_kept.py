@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from faig_lab.analysis import Example, Findings
-from faig_lab.analysis.kept import kept
 from faig_lab.attribution import Kept
-from faig_lab.reporting.tables import write_table
+from faig_lab.evaluation.examples import Example
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.context import StudyResult, kept
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def findings():
         {"method": "ig", "psnr": torch.tensor(1 / 3, dtype=torch.float64), "draw": 4, "own": True},
     ]
     example = Example("a", "blur", image, image * 2, {"target": image.double() / 3}, {"target": 31.123456789012345})
-    return Findings({"masking": rows, "other": [{"x": 1e-300}]}, {"a": np.float64(1 / 3), "b": None}, (example,))
+    return StudyResult({"masking": rows, "other": [{"x": 1e-300}]}, {"a": np.float64(1 / 3), "b": None}, (example,))
 
 
 def test_findings_come_back_to_the_last_bit(findings, tmp_path):

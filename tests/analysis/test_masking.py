@@ -9,18 +9,13 @@ from analysis_case import image as an_image
 from torch import nn
 from torch.func import functional_call
 
-from faig_lab.analysis import (
-    Judge,
-    mask,
-    masked_networks,
-    masking,
-    output_difference,
-    restoration,
-)
 from faig_lab.attribution import count_of, discovered
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout
-from faig_lab.training import METRICS, as_image, bicubic, quality
+from faig_lab.evaluation.evaluator import Evaluator
+from faig_lab.evaluation.headline import restoration
+from faig_lab.evaluation.masking import masked_networks, masking
+from faig_lab.filters import FilterLayout, mask
+from faig_lab.metrics import METRICS, as_image, bicubic, output_difference, quality
 
 COLUMNS = ["method", "draw", "percent", "filters", "masked", "degradation", "psnr", "removed", "output_difference"]
 
@@ -175,7 +170,7 @@ def test_a_planted_denoising_filter_is_found_by_its_removed_share():
     clean = torch.full((3, 16, 16), 0.5)
     noise = clean + 0.2 * torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
     images = (PairedImage("a", torch.full((3, 32, 32), 0.5), {"clean": clean, "noise": noise}),)
-    judge = Judge(Denoiser(), baseline, target, images, scale=2)
+    judge = Evaluator(Denoiser(), baseline, target, images, scale=2)
     layout = FilterLayout.of(Denoiser())
     removed = [
         judge.judge(mask(target, baseline, layout, torch.tensor([filter_])), "noise").removed for filter_ in range(4)

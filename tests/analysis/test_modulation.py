@@ -6,8 +6,10 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import images_to_show, mask, modulate, modulation
-from faig_lab.networks import FilterLayout, SRResNet
+from faig_lab.evaluation.examples import images_to_show
+from faig_lab.filters import FilterLayout, mask, modulate
+from faig_lab.networks import SRResNet
+from faig_lab.studies.modulation import modulation
 
 
 @pytest.fixture

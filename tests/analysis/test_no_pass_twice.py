@@ -5,8 +5,13 @@ from collections import Counter
 import pytest
 from analysis_case import subject_of
 
-from faig_lab.analysis import Judge, curves, examples, masking, modulation, restoration
-from faig_lab.training import state_fingerprint
+from faig_lab.evaluation.evaluator import Evaluator
+from faig_lab.evaluation.examples import examples
+from faig_lab.evaluation.headline import restoration
+from faig_lab.evaluation.masking import masking
+from faig_lab.filters import state_fingerprint
+from faig_lab.studies.curves import curves
+from faig_lab.studies.modulation import modulation
 
 
 @pytest.fixture
@@ -14,13 +19,13 @@ def restored(monkeypatch):
     """How often each network restored each images from each degradation."""
     seen = Counter()
 
-    own = Judge.restore
+    own = Evaluator.restore
 
     def watched(judge, state, degradation):
         seen[state_fingerprint(state), degradation, tuple(image.name for image in judge.images)] += 1
         return own(judge, state, degradation)
 
-    monkeypatch.setattr(Judge, "restore", watched)
+    monkeypatch.setattr(Evaluator, "restore", watched)
     return seen
 
 

@@ -5,7 +5,7 @@ import pytest
 import reference
 import torch
 
-from faig_lab.analysis import gradient_map, output_difference
+from faig_lab.metrics import gradient_map, output_difference
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import mask, patches
-from faig_lab.analysis.patches import fewest, idle_orders, magnitudes, shares
-from faig_lab.networks import apply_patches, make_patch
+from faig_lab.filters import apply_patches, make_patch, mask
+from faig_lab.studies.patches import fewest, idle_orders, magnitudes, patches, shares
 
 
 @pytest.fixture(scope="module")

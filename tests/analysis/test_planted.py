@@ -6,9 +6,10 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import mask, planted
 from faig_lab.attribution import Attribution
-from faig_lab.attribution.isolation import edit_sums
+from faig_lab.filters import mask
+from faig_lab.metrics import edit_sums
+from faig_lab.studies.planted import planted
 
 TRUE = {"blur": torch.tensor([2, 3, 50]), "noise": torch.tensor([7, 60, 61])}
 

@@ -6,13 +6,11 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import prediction
-from faig_lab.analysis.crops import cut_crops, spread
-from faig_lab.analysis.guesses import Guess, accuracies, confusion, guess_metrics
-from faig_lab.analysis.prediction import calibrate, decide, overlaps, top_filters
 from faig_lab.attribution import Problem, quadrature
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
+from faig_lab.evaluation.prediction import Guess, accuracies, confusion, cut_crops, guess_metrics, spread
+from faig_lab.studies.prediction import calibrate, decide, overlaps, prediction, top_filters
 
 RULE = quadrature("gauss_legendre", 4)
 

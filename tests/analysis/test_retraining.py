@@ -7,13 +7,14 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.analysis import retraining
-from faig_lab.analysis.retraining import goals, other_locations, transplanted, union_order
 from faig_lab.attribution import count_of, discovered
-from faig_lab.build import make_degradation, make_retraining
-from faig_lab.config import check, compose
+from faig_lab.cli.build import make_degradation, make_retraining
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
 from faig_lab.data import Photograph, sample_rng
-from faig_lab.networks import FilterLayout, SRResNet
+from faig_lab.filters import FilterLayout
+from faig_lab.networks import SRResNet
+from faig_lab.studies.retraining import goals, other_locations, retraining, transplanted, union_order
 from faig_lab.training import Retraining
 
 BIT_FOR_BIT = {"rtol": 0, "atol": 0}

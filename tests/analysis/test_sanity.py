@@ -7,14 +7,13 @@ import pytest
 import torch
 from analysis_case import METHODS, image, subject_of
 
-from faig_lab.analysis import sanity
-from faig_lab.analysis.curve_tables import Resampling
-from faig_lab.analysis.curves import layer_matched
-from faig_lab.analysis.isolation import Isolation
-from faig_lab.analysis.masking import masking
-from faig_lab.analysis.sanity import chance_in_layers, overlap, randomised, swapped
 from faig_lab.attribution import attribute, discovered
 from faig_lab.data import sample_rng
+from faig_lab.evaluation.curves import Resampling
+from faig_lab.evaluation.isolation import Isolation
+from faig_lab.evaluation.masking import masking
+from faig_lab.studies.curves import layer_matched
+from faig_lab.studies.sanity import chance_in_layers, overlap, randomised, sanity, swapped
 
 
 def only(rows, **wanted):

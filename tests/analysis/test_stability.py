@@ -9,17 +9,18 @@ from analysis_case import METHODS, image, subject_of
 from scipy import stats
 from torch import nn
 
-from faig_lab.analysis import compare_scores, stability
-from faig_lab.analysis.rivals import Rivals
-from faig_lab.analysis.stability import (
+from faig_lab.attribution import Problem, attribute, quadrature
+from faig_lab.studies.context import NetworkTrainer
+from faig_lab.studies.stability import (
     chance_jaccard,
+    compare_scores,
     halves,
     precisions,
     rank_correlation,
     refinements,
+    stability,
     trained_again,
 )
-from faig_lab.attribution import Problem, attribute, quadrature
 
 
 def tensor(*values):
@@ -140,7 +141,7 @@ def test_a_method_that_draws_is_left_out():
 
 
 def with_targets(subject, make):
-    return replace(subject, rivals=Rivals(None, None, make))
+    return replace(subject, rivals=NetworkTrainer(None, None, make))
 
 
 def test_a_target_trained_again_starts_from_the_baseline_and_is_compared_with_the_runs_own():

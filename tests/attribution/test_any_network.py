@@ -7,11 +7,10 @@ import torch
 from odd_networks import SmallUNet
 from torch import nn
 
-from faig_lab.analysis import mask
 from faig_lab.attribution import Adaptive, Problem, quadrature
 from faig_lab.attribution.methods import faig, fisher, input_gradients, signed_share, taylor, weight_change
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout
+from faig_lab.filters import FilterLayout, mask
 
 SHAPES = {  # first axis, second axis, kernel
     "stem": (4, 3, (3, 3)),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from faig_lab import pipeline
 from faig_lab.attribution import Compute, Problem, full_precision, integrate, quadrature
 from faig_lab.attribution.methods import faig, input_gradients
+from faig_lab.cli import study
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet
 
@@ -75,11 +75,11 @@ def test_the_choice_of_the_caller_is_back_also_after_an_error():
 @pytest.mark.usefixtures("tf32")
 def test_a_run_trains_and_judges_without_it(monkeypatch, tmp_path):
     found = []
-    monkeypatch.setattr(pipeline, "study", lambda *given: found.append(allowed()))
+    monkeypatch.setattr(study, "study", lambda *given: found.append(allowed()))
     settings = type("Settings", (), {"task": "study"})
-    monkeypatch.setattr(pipeline, "check", lambda cfg: settings)
-    monkeypatch.setattr(pipeline.OmegaConf, "to_yaml", lambda *given, **more: "")
-    pipeline.run(None, tmp_path)
+    monkeypatch.setattr(study, "check", lambda cfg: settings)
+    monkeypatch.setattr(study.OmegaConf, "to_yaml", lambda *given, **more: "")
+    study.run(None, tmp_path)
     assert found == [(False, False)]
     assert allowed() == (True, True)
 

@@ -9,12 +9,12 @@ import reference
 import torch
 from golden_case import DEGRADATIONS, golden
 
-from faig_lab.analysis import mask
 from faig_lab.attribution import Adaptive, Problem, discovered, quadrature
 from faig_lab.attribution.methods import faig, faig_reference, input_gradients, weight_change
-from faig_lab.build import make_methods, make_rule
-from faig_lab.config import check, compose
-from faig_lab.networks import FilterLayout
+from faig_lab.cli.build import make_methods, make_rule
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
+from faig_lab.filters import FilterLayout, mask
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 

@@ -4,10 +4,9 @@ import pytest
 import reference
 import torch
 
-from faig_lab.analysis import removed_share
-from faig_lab.attribution.isolation import EditSums, back, edit_sums, isolation, off, side
-from faig_lab.networks import SRResNet, evaluate
-from faig_lab.training import as_image, psnr
+from faig_lab.filters import evaluate, removed_share
+from faig_lab.metrics import EditSums, as_image, back, edit_sums, isolation, off, psnr, side
+from faig_lab.networks import SRResNet
 
 KINDS = {1: ("blur",), 2: ("blur", "noise"), 3: ("blur", "noise", "jpeg")}
 

@@ -13,14 +13,14 @@ import torch
 from odd_networks import SmallUNet, Tied
 from torch import nn
 
-from faig_lab.analysis import mask
 from faig_lab.attribution import Compute, Problem, attribute, discovered, quadrature, ranking
 from faig_lab.attribution.gates import along_the_count, gated, masked_parts
-from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.learned_mask import learned_mask
 from faig_lab.attribution.methods import faig
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.networks import SRResNet, evaluate, under_every_name
+from faig_lab.filters import evaluate, mask, under_every_name
+from faig_lab.metrics import EditSums, edit_sums, isolation
+from faig_lab.networks import SRResNet
 
 learned_mask_module = importlib.import_module("faig_lab.attribution.learned_mask")
 short = partial(learned_mask, steps=8, crops=2, crop=16)

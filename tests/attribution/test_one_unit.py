@@ -9,13 +9,15 @@ from torch import nn
 
 from faig_lab.attribution import Compute, Problem, quadrature
 from faig_lab.attribution.one_unit import OneUnit
+from faig_lab.attribution.receptive_field import Reach
 from faig_lab.attribution.tiles import cut
-from faig_lab.build import check_selection
-from faig_lab.config import check, compose
+from faig_lab.cli.build import check_selection
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, SRResNet
-from faig_lab.networks.reach import Reach
+from faig_lab.filters import FilterLayout
+from faig_lab.networks import SRResNet
 
 KINDS = ("blur", "noise", "jpeg")
 

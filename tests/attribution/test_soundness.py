@@ -11,7 +11,7 @@ from faig_lab.attribution import LARGEST_GAP, Compute, Problem, attribute, gap_w
 from faig_lab.attribution.methods import faig, signed_share, weight_change
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout
+from faig_lab.filters import FilterLayout
 
 METHODS = {"faig": faig}
 

@@ -24,8 +24,9 @@ from benchmarks.gpu.sizes import FULL, QUICK
 from benchmarks.gpu.timing import on_device, on_host
 from benchmarks.measuring import ROOT
 from faig_lab.attribution import full_precision
-from faig_lab.config import check, compose, rules
-from faig_lab.config.arguments import normalise
+from faig_lab.cli.arguments import normalise
+from faig_lab.cli.composition import compose
+from faig_lab.config import check, rules
 
 CHECKS = [name for name in correct.CHECKS if name != "compiled"]  # a compiler takes half a minute
 
@@ -86,7 +87,7 @@ def test_what_packages_need_is_looked_for_as_well(monkeypatch):
 def test_what_is_not_needed_is_not_imported():
     """What is left out of what may be missing, the command line must do without."""
     absent = ", ".join(f"{name}=None" for name in missing.NOT_NEEDED)
-    code = f"import sys; sys.modules.update({absent}); import faig_lab.pipeline, benchmarks.gpu.study"
+    code = f"import sys; sys.modules.update({absent}); import faig_lab.cli.study, benchmarks.gpu.study"
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": "/usr/bin"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 

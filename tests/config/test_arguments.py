@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from faig_lab.__main__ import main
-from faig_lab.config.arguments import continued, normalise
+from faig_lab.cli.arguments import continued, normalise
 from faig_lab.errors import UserError
 
 TASK = ["experiment=blur_noise", "seed=0,1"]

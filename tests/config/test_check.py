@@ -7,7 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from faig_lab.config import check, compose
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
 from faig_lab.errors import UserError
 
 BLUR = "degradation.parts.blur"

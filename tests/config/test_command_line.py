@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import faig_lab
 from faig_lab.__main__ import main
-from faig_lab.config import FOLDER
-from faig_lab.config.arguments import normalise
+from faig_lab.cli.arguments import normalise
+from faig_lab.config.folder import FOLDER
 from faig_lab.errors import UserError
 
 Run = Callable[[DictConfig, Path], None]
@@ -41,9 +41,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
     """Put a stand-in where the pipeline is."""
 
     def install(run: Run) -> None:
-        module = types.ModuleType("faig_lab.pipeline")
+        module = types.ModuleType("faig_lab.cli.study")
         module.run = run  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "faig_lab.pipeline", module)
+        monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
         monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
 
     return install

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from faig_lab.config import FOLDER, check, compose
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
+from faig_lab.config.folder import FOLDER
 from faig_lab.errors import UserError
 
 SINGLE = ["blur", "anisotropic_blur", "motion_blur", "noise", "poisson_noise", "jpeg"]

@@ -7,8 +7,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.attribution import Adaptive
-from faig_lab.build import make_rule
-from faig_lab.config import FOLDER, Settings, check, compose
+from faig_lab.cli.build import make_rule
+from faig_lab.cli.composition import compose
+from faig_lab.config import Settings, check
+from faig_lab.config.folder import FOLDER
 
 FILES = sorted(FOLDER.rglob("*.yaml"))
 OPTIONS = [

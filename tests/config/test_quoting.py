@@ -8,8 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from faig_lab.__main__ import main
-from faig_lab.config import compose
-from faig_lab.config.arguments import normalise
+from faig_lab.cli.arguments import normalise
+from faig_lab.cli.composition import compose
 from faig_lab.config.quoting import TEXT, is_multirun, quote_text, quoted, words_to_type
 from faig_lab.config.settings import Settings
 
@@ -170,9 +170,9 @@ def seen(monkeypatch):
     import faig_lab
 
     calls = []
-    module = types.ModuleType("faig_lab.pipeline")
+    module = types.ModuleType("faig_lab.cli.study")
     module.run = lambda cfg, folder: calls.append((cfg, folder))
-    monkeypatch.setitem(sys.modules, "faig_lab.pipeline", module)
+    monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
     monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
     return calls
 

@@ -5,8 +5,10 @@ import sys
 import pytest
 import yaml
 
-from faig_lab.config import FOLDER, check, compose
-from faig_lab.config.arguments import continued
+from faig_lab.cli.arguments import continued
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
+from faig_lab.config.folder import FOLDER
 from faig_lab.config.trust import check_links, check_recorded, check_stored, may_call, read_stored, targets_of
 from faig_lab.errors import UserError
 
@@ -17,7 +19,7 @@ from faig_lab.errors import UserError
         "faig_lab.networks.SRResNet",
         "faig_lab.data.Div2k",
         "faig_lab.attribution.methods.faig",
-        "faig_lab.analysis.curves",
+        "faig_lab.studies.curves.curves",
         "torch.nn.L1Loss",
         "torch.nn.modules.loss.MSELoss",
         "torch.optim.AdamW",
@@ -49,10 +51,10 @@ def test_what_faig_lab_ships_may_be_called(target):
         *(
             "faig_lab.files.os.system",
             "faig_lab.files.write_text",
-            "faig_lab.build.make",
+            "faig_lab.config.targets.make",
             "faig_lab.config.targets.build",
         ),
-        *("faig_lab.attribution.save_attribution", "faig_lab.networks.export_weights", "faig_lab.pipeline.run"),
+        *("faig_lab.attribution.save_attribution", "faig_lab.filters.export_weights", "faig_lab.cli.study.run"),
         *("faig_lab.networks.srresnet.SRResNet", "faig_lab", "faig_lab.networks.SRResNet.__init__.__globals__"),
         *("", "torch.nn.L1Loss\n", " torch.nn.L1Loss", "torch.nn.", None, 3, ["torch.nn.L1Loss"]),
     ],

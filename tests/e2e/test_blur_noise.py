@@ -23,7 +23,8 @@ from tiny_case import tiny
 import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.files import write_json
-from faig_lab.networks import SRResNet, load_weights
+from faig_lab.filters import load_weights
+from faig_lab.networks import SRResNet
 
 TINY = tiny(
     *("+experiment=blur_noise", "training.baseline.iterations=5", "training.target.iterations=4"),
@@ -414,7 +415,7 @@ def test_a_crash_in_the_report_keeps_everything_before_it(given, root, monkeypat
     def crash(*arguments):
         raise RuntimeError("no space\nleft")
 
-    monkeypatch.setattr("faig_lab.reporting.report.write_report", crash)
+    monkeypatch.setattr("faig_lab.report.report.write_report", crash)
     folder = root / "crashed"
     assert main([*TINY, *given, f"hydra.run.dir={folder}"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"error: RuntimeError: no space left (traceback in {folder})"

@@ -6,7 +6,7 @@ from named_network import Named
 from tiny_case import tiny
 
 from faig_lab.__main__ import main
-from faig_lab.networks import load_weights
+from faig_lab.filters import load_weights
 
 TINY = tiny("+experiment=blur_noise", "analysis.percents=[5]", "analysis.headline_percent=5")
 OWN = ["network._target_=named_network.Named"]

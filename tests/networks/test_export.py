@@ -5,7 +5,8 @@ import torch
 from omegaconf import OmegaConf
 
 from faig_lab.errors import UserError
-from faig_lab.networks import SRResNet, export_weights, load_weights
+from faig_lab.filters import export_weights, load_weights
+from faig_lab.networks import SRResNet
 
 
 def test_export_in_our_format_and_in_the_authors(tmp_path):

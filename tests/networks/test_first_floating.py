@@ -10,22 +10,23 @@ import torch
 from analysis_case import METHODS, image, subject_of
 
 import faig_lab
-from faig_lab.analysis import boundary, mask, prediction
-from faig_lab.analysis.branch_prediction import answers
-from faig_lab.analysis.branches import _study
-from faig_lab.analysis.estimators import features
-from faig_lab.analysis.patches import idle_orders
-from faig_lab.analysis.rivals import Pair
-from faig_lab.analysis.sanity import randomised
 from faig_lab.attribution import Compute, attribute, quadrature
 from faig_lab.attribution.learned_mask import learned_mask
 from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
 from faig_lab.attribution.one_unit import OneUnit
+from faig_lab.attribution.receptive_field import reach
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise, Photograph
 from faig_lab.data.evaluation import paired_images
-from faig_lab.networks import SRResNet, first_floating
-from faig_lab.networks.reach import reach
-from faig_lab.training import restore
+from faig_lab.evaluation.prediction import features
+from faig_lab.filters import first_floating, mask
+from faig_lab.metrics import restore
+from faig_lab.networks import SRResNet
+from faig_lab.studies.boundary import boundary
+from faig_lab.studies.branches import _study, answers
+from faig_lab.studies.context import Pair
+from faig_lab.studies.patches import idle_orders
+from faig_lab.studies.prediction import prediction
+from faig_lab.studies.sanity import randomised
 
 KINDS = [odd.IndexFirst, odd.MaskFirst]
 

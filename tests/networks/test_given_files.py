@@ -9,12 +9,20 @@ from torch import nn
 
 import faig_lab
 from faig_lab.archives import RefusedError, read_arrays, read_tensors
+from faig_lab.cli.preflight import check_restores
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, SRResNet, load_patch, load_weights, make_patch, save_patch, write_states
-from faig_lab.networks.prefixes import own_names
-from faig_lab.networks.sequences import read_states
-from faig_lab.steps.given import check_restores
+from faig_lab.filters import (
+    FilterLayout,
+    load_patch,
+    load_weights,
+    make_patch,
+    own_names,
+    read_states,
+    save_patch,
+    write_states,
+)
+from faig_lab.networks import SRResNet
 from faig_lab.training.checkpoint import saved_step
 
 NAME = "conv_hr.bias"

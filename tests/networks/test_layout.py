@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.networks import FilterLayout, SRCNNStyle, SRResNet, UnitAddress
+from faig_lab.filters import FilterLayout, UnitAddress
+from faig_lab.networks import SRCNNStyle, SRResNet
 
 NETWORKS = {
     "bare": lambda: nn.Conv2d(3, 5, 3),

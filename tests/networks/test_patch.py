@@ -5,15 +5,8 @@ import torch
 from torch import nn
 
 from faig_lab.errors import UserError
-from faig_lab.networks import (
-    FilterLayout,
-    SRResNet,
-    apply_patches,
-    load_patch,
-    make_patch,
-    patch_bytes,
-    save_patch,
-)
+from faig_lab.filters import FilterLayout, apply_patches, load_patch, make_patch, patch_bytes, save_patch
+from faig_lab.networks import SRResNet
 
 
 class Odd(nn.Module):

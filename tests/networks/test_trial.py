@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, SRResNet, try_gradient, try_output
+from faig_lab.filters import FilterLayout
+from faig_lab.filters.trial import try_gradient, try_output
+from faig_lab.networks import SRResNet
 
 LR = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
 

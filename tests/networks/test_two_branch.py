@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from faig_lab.networks import SECOND_BRANCH, FilterLayout, SRResNet, TwoBranchSRResNet, load_weights, save_weights
+from faig_lab.filters import FilterLayout, load_weights, save_weights
+from faig_lab.networks import SECOND_BRANCH, SRResNet, TwoBranchSRResNet
 
 DEGRADATIONS = ("blur", "noise", "jpeg")
 

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from faig_lab.errors import UserError
-from faig_lab.granularity import UNITS
-from faig_lab.networks import (
+from faig_lab.filters import (
     FilterLayout,
     apply_patches,
     evaluate,
@@ -21,6 +20,7 @@ from faig_lab.networks import (
     tied,
     under_every_name,
 )
+from faig_lab.granularity import UNITS
 
 GRANULARITIES = list(UNITS)
 

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from faig_lab.errors import UserError
-from faig_lab.networks import SRResNet, load_weights, save_weights
+from faig_lab.filters import load_weights, save_weights
+from faig_lab.networks import SRResNet
 
 
 @pytest.fixture

@@ -10,17 +10,8 @@ import pytest
 import yaml
 
 from faig_lab.files import write_json, write_text
-from faig_lab.reporting.pictures import (
-    BASELINE,
-    TARGET,
-    TRUTH,
-    PictureRow,
-    Pictures,
-    Tile,
-    input_title,
-    masked_title,
-)
-from faig_lab.reporting.tables import write_table
+from faig_lab.plotting.pictures import BASELINE, TARGET, TRUTH, PictureRow, Pictures, Tile, input_title, masked_title
+from faig_lab.runs.tables import write_table
 
 PERCENTS = (0.1, 0.5, 1, 3, 5, 10)
 LAYERS = (

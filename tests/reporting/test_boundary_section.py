@@ -2,11 +2,11 @@
 
 import pytest
 
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.sections.boundary import SECTION
-from faig_lab.reporting.style import write_figure
-from faig_lab.reporting.tables import write_table
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.boundary import SECTION
 
 SEVERITIES, TRAINED = (0.5, 1.0, 2.0, 4.0), 2.0
 

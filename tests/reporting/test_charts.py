@@ -11,11 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from faig_lab.config.composition import FOLDER
-from faig_lab.reporting import figures, masking_figures
-from faig_lab.reporting.charts import Dots, dot_rows, limit, mark_cut
-from faig_lab.reporting.run_files import RunFiles, read_run
-from faig_lab.reporting.style import (
+from faig_lab.config.folder import FOLDER
+from faig_lab.plotting import masking_figures
+from faig_lab.plotting.charts import Dots, dot_rows, limit, mark_cut
+from faig_lab.plotting.style import (
     CLEAN,
     DEGRADATIONS,
     INK,
@@ -28,7 +27,9 @@ from faig_lab.reporting.style import (
     method_colour,
     method_look,
 )
-from faig_lab.reporting.words import share
+from faig_lab.plotting.words import share
+from faig_lab.report import figures
+from faig_lab.runs.run_files import RunFiles, read_run
 
 MakeRun = Callable[..., Path]
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from faig_lab.analysis import intervals
-from faig_lab.reporting import claims
-from faig_lab.reporting.claims import Evidence, apart, may_claim, obstacles
+from faig_lab.evaluation import intervals
+from faig_lab.report import claims
+from faig_lab.report.claims import Evidence, apart, may_claim, obstacles
 
 ENOUGH = Evidence(scenes=(10, 24, 10), trainings=3, gains=(0.5, 3.0, 2.0, 4.0, 1.0, 0.7))
 

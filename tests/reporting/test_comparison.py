@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faig_lab.reporting.comparison import Comparison, estimate
-from faig_lab.reporting.comparison_figure import comparison_figure
-from faig_lab.reporting.comparison_page import sentences, warnings, write_comparison
-from faig_lab.reporting.finished_runs import FinishedRun, LeftOut
-from faig_lab.reporting.run_files import RunFiles
-from faig_lab.reporting.words import between, number
+from faig_lab.plotting.words import between, decimal
+from faig_lab.report.comparison import Comparison, estimate
+from faig_lab.report.comparison_page import comparison_figure, sentences, warnings, write_comparison
+from faig_lab.runs.finished_runs import FinishedRun, LeftOut
+from faig_lab.runs.run_files import RunFiles
 
 NETWORKS = {
     "SRResNet": {"_target_": "faig_lab.networks.SRResNet", "scale": 2},
@@ -342,4 +341,4 @@ def test_what_lies_below_the_figure_is_marked_at_its_edge():
     assert lines.get_ylim()[0] == dots.get_xlim()[0] == -1.05
     lowest = min(lines.lines[0].get_ydata())
     assert lowest < -1.05
-    assert f"▾ {number(lowest)}" in [text.get_text() for text in lines.texts]
+    assert f"▾ {decimal(lowest)}" in [text.get_text() for text in lines.texts]

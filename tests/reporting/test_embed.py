@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faig_lab.reporting.embed import TABLES, downloads, embed_all, embed_charts
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.style import new_figure, write_figure
+from faig_lab.plotting.style import new_figure, write_figure
+from faig_lab.report.page import TABLES, downloads, embed_all, embed_charts
+from faig_lab.runs.run_files import read_run
 
 
 def decoded(embedded):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.pictures import Pictures, _wrapped, detailed_window
+from faig_lab.plotting.pictures import Pictures, _wrapped, detailed_window
+from faig_lab.report.figures import write_figures
 
 CHARTS = {"specificity", "masking_curves", "layers", "training"}
 

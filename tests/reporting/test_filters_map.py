@@ -9,10 +9,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from faig_lab.files import write_text
-from faig_lab.reporting.filters_map import filters_map
-from faig_lab.reporting.marks import SCALE
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.style import MIX
+from faig_lab.plotting.marks import SCALE
+from faig_lab.plotting.style import MIX
+from faig_lab.report.filters_map import filters_map
+from faig_lab.runs.run_files import read_run
 
 
 def rank(run, name, leaders, total=12240):

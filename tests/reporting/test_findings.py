@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from faig_lab.analysis import interventions
-from faig_lab.analysis.depth import PARTS
-from faig_lab.reporting import findings, run_files, texts
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.summary import summary
-from faig_lab.reporting.tables import write_table
+from faig_lab.filters import interventions
+from faig_lab.plotting import findings
+from faig_lab.report import texts
+from faig_lab.report.report import write_report
+from faig_lab.report.summary import summary
+from faig_lab.runs import run_files
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.masking import PARTS
 
 MakeRun = Callable[..., Path]
 OWN = ("faig", "signed_share", "random")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from faig_lab.errors import UserError
-from faig_lab.reporting.finished_runs import find, group, read
+from faig_lab.runs.finished_runs import find, group, read
 
 
 @pytest.fixture

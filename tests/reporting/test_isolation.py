@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_hex
 
-from faig_lab.reporting import isolation, texts
-from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.masking_figures import isolation as figure
-from faig_lab.reporting.masking_figures import methods as methods_figure
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.style import INK
-from faig_lab.reporting.summary import summary
-from faig_lab.reporting.tables import read_table, write_table
+from faig_lab.plotting import isolation
+from faig_lab.plotting.masking_figures import isolation as figure
+from faig_lab.plotting.masking_figures import methods as methods_figure
+from faig_lab.plotting.style import INK
+from faig_lab.report import texts
+from faig_lab.report.figures import write_figures
+from faig_lab.report.report import write_report
+from faig_lab.report.summary import summary
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import read_table, write_table
 
 MakeRun = Callable[..., Path]
 ISOLATED = {"faig": 0.66, "signed_share": 0.72, "random": 0.1}

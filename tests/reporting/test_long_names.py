@@ -9,12 +9,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from faig_lab.reporting.figures import training
-from faig_lab.reporting.masking_figures import masking_curves, specificity
-from faig_lab.reporting.pictures import TRUTH, PictureRow, Pictures, Tile, before_after, input_title, masked_title
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.style import drawing, legend_columns
-from faig_lab.reporting.tables import read_table, write_table
+from faig_lab.plotting.masking_figures import masking_curves, specificity
+from faig_lab.plotting.pictures import TRUTH, PictureRow, Pictures, Tile, before_after, input_title, masked_title
+from faig_lab.plotting.style import drawing, legend_columns
+from faig_lab.report.figures import training
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import read_table, write_table
 
 MakeRun = Callable[..., Path]
 METHODS = (

@@ -4,13 +4,13 @@ import pytest
 import torch
 from PIL import Image
 
-from faig_lab.analysis import Example
-from faig_lab.reporting.figures import write_strips
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.sections.modulation import SECTION
-from faig_lab.reporting.style import write_figure
-from faig_lab.reporting.tables import write_table
+from faig_lab.evaluation.examples import Example
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.figures import write_strips
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.modulation import SECTION
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5)
 RISING, BUMPY, FLAT, MOVING = (27.0, 29.0, 31.5, 31.0), (27.0, 26.5, 31.5, 31.9), (29.5,) * 4, (28.0, 29.0, 29.5, 29.5)

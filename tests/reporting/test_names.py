@@ -8,11 +8,11 @@ import pytest
 from markupsafe import escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.pictures import before_after, strips
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.style import drawing, new_figure, write_figure
-from faig_lab.reporting.tables import read_table, write_table
+from faig_lab.plotting.pictures import before_after, strips
+from faig_lab.plotting.style import drawing, new_figure, write_figure
+from faig_lab.report.figures import write_figures
+from faig_lab.report.report import write_report
+from faig_lab.runs.tables import read_table, write_table
 
 NAMES = [r"$\frac{$", "$x$", "a_b^c", "100%", r"\alpha", "a$", "<b>&", "$$", r"\$1"]
 
@@ -66,7 +66,7 @@ def test_without_it_the_name_ends_the_drawing():
 
 def test_axes_have_plain_numbers_without_mathematics(make_run, tmp_path):
     """Logarithmic axes come with labels in mathematics unless they are given others."""
-    from faig_lab.reporting import figures
+    from faig_lab.report import figures
 
     drawn = []
     original = figures.write_figure

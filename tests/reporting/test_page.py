@@ -10,10 +10,10 @@ import torch
 from browser import find, running
 from PIL import Image
 
-from faig_lab.analysis import Example
-from faig_lab.reporting.figures import write_figures, write_strips
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.tables import read_table, write_table
+from faig_lab.evaluation.examples import Example
+from faig_lab.report.figures import write_figures, write_strips
+from faig_lab.report.report import write_report
+from faig_lab.runs.tables import read_table, write_table
 
 CHROMIUM = find()
 pytestmark = pytest.mark.skipif(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.sections.planted import SECTION
-from faig_lab.reporting.style import write_figure
-from faig_lab.reporting.tables import write_table
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.planted import SECTION
 
 PRECISION = {"random": (0.01, 0.03), "faig": (0.4, 0.4), "signed_share": (0.7, 0.7)}
 

@@ -3,11 +3,11 @@
 import pytest
 
 from faig_lab.files import write_json
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.sections.prediction import SECTION
-from faig_lab.reporting.style import write_figure
-from faig_lab.reporting.tables import write_table
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.prediction import SECTION
 
 METHODS = ("overlap", "image_estimator", "linear_probe")
 RIGHT = {"overlap": (1.0, 0.8), "image_estimator": (0.9, 0.95), "linear_probe": (1.0, 0.95)}

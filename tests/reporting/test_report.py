@@ -14,12 +14,12 @@ import pytest
 from markupsafe import escape
 
 from faig_lab.files import write_json
-from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.pictures import Pictures
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.summary import summary
-from faig_lab.reporting.tables import read_table, write_table
-from faig_lab.reporting.words import ABSENT
+from faig_lab.plotting.pictures import Pictures
+from faig_lab.plotting.words import ABSENT
+from faig_lab.report.figures import write_figures
+from faig_lab.report.report import write_report
+from faig_lab.report.summary import summary
+from faig_lab.runs.tables import read_table, write_table
 
 MakeRun = Callable[..., Path]
 MakePictures = Callable[..., list[Pictures]]

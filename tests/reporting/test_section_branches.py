@@ -3,11 +3,11 @@
 import pytest
 
 from faig_lab.files import write_json
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.sections.branches import SECTION
-from faig_lab.reporting.style import write_figure
-from faig_lab.reporting.tables import write_table
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.branches import SECTION
 
 INPUTS = ("clean", "blur", "noise", "blur+noise")
 NOTHING = (0.01, -0.05, 0.07)

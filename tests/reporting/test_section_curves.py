@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import RunFiles, read_run
-from faig_lab.reporting.sections.curves import SECTION
-from faig_lab.reporting.tables import write_table
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.curves import SECTION
 
 MakeRun = Callable[..., Path]
 PERCENTS = (0, 1, 10, 100)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import read_run
-from faig_lab.reporting.sections.retraining import SECTION, result
-from faig_lab.reporting.style import write_figure
-from faig_lab.reporting.tables import write_table
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.retraining import SECTION, result
 
 SHARES = {
     "faig": 0.4, "signed_share": 0.5, "weight_change": 0.1, "random": 0.05, "other_degradation": 0.2,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import RunFiles, read_run
-from faig_lab.reporting.sections.sanity import SECTION
-from faig_lab.reporting.tables import write_table
+from faig_lab.report.report import write_report
+from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.sanity import SECTION
 
 MakeRun = Callable[..., Path]
 

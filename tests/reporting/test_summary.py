@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from faig_lab.reporting.summary import summary
-from faig_lab.reporting.words import ABSENT
+from faig_lab.plotting.words import ABSENT
+from faig_lab.report.summary import summary
 
 MakeRun = Callable[..., Path]
 

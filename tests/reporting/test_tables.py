@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faig_lab.reporting.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, write_table
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:

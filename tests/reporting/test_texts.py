@@ -12,13 +12,14 @@ from PIL import Image
 
 from faig_lab.files import write_json
 from faig_lab.granularity import UNITS
-from faig_lab.reporting import masking_figures, texts
-from faig_lab.reporting.figures import layers, training, write_figures
-from faig_lab.reporting.report import write_report
-from faig_lab.reporting.run_files import RunFiles, read_run
-from faig_lab.reporting.sections import SECTIONS
-from faig_lab.reporting.summary import summary
-from faig_lab.reporting.words import MEANINGS
+from faig_lab.plotting import masking_figures
+from faig_lab.plotting.words import MEANINGS
+from faig_lab.report import texts
+from faig_lab.report.figures import layers, training, write_figures
+from faig_lab.report.report import write_report
+from faig_lab.report.summary import summary
+from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.studies.section import sections
 
 MakeRun = Callable[..., Path]
 METHODS = ("faig", "signed_share", "ig", "weight_change", "random")
@@ -110,7 +111,7 @@ def test_page_figures_and_console_have_the_run_s_own_word(make_run: MakeRun, gra
 
 def test_every_text_of_a_section_takes_the_word(make_run: MakeRun) -> None:
     run = layout_of(make_run(), granularity="layer")
-    for section in SECTIONS:
+    for section in sections():
         told = [section.title, section.method, section.alt, section.caption, section.note]
         told += [section.strips.alt, section.strips.caption] if section.strips else []
         for text in told:

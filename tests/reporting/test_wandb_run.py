@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from faig_lab.reporting.figures import write_figures
-from faig_lab.reporting.wandb_run import WandbRecord, resolve_mode
+from faig_lab.report.figures import write_figures
+from faig_lab.report.wandb_run import WandbRecord, resolve_mode
 
 MakeRun = Callable[..., Path]
 

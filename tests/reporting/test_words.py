@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from faig_lab.reporting import words
+from faig_lab.plotting import words
 
 
 @pytest.mark.parametrize("absent", [None, math.nan, math.inf])

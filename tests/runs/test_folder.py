@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import faig_lab
-from faig_lab.errors import UserError
+from faig_lab.errors import Terminated, UserError
 from faig_lab.runs import folder as run_folder
-from faig_lab.runs.folder import Terminated, open_run
+from faig_lab.runs.folder import open_run
 
 KEYS = ["state", "stage", "stages_done", "error", "warnings", "pid", "pid_since", "host", "started", "ended", "attempt"]
 

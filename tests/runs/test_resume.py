@@ -25,9 +25,9 @@ def quoted(folder):
 def ran(monkeypatch):
     """A stand-in for the pipeline; (configuration, folder) of each run."""
     runs = []
-    module = types.ModuleType("faig_lab.pipeline")
+    module = types.ModuleType("faig_lab.cli.study")
     module.run = lambda cfg, folder: runs.append((cfg, folder))
-    monkeypatch.setitem(sys.modules, "faig_lab.pipeline", module)
+    monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
     monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
     yield runs
     for handler in list(logging.getLogger().handlers):

@@ -8,10 +8,10 @@ import torch
 from omegaconf import OmegaConf
 
 from faig_lab.__main__ import main
-from faig_lab.analysis import mask, modulate
 from faig_lab.attribution import Attribution, discovered, save_attribution
-from faig_lab.config import compose
-from faig_lab.networks import FilterLayout, SRResNet, apply_patches, load_patch, load_weights, save_weights
+from faig_lab.cli.composition import compose
+from faig_lab.filters import FilterLayout, apply_patches, load_patch, load_weights, mask, modulate, save_weights
+from faig_lab.networks import SRResNet
 
 
 class Finished:

@@ -5,11 +5,12 @@ import logging
 import pytest
 import torch
 
-from faig_lab.config import check, compose
+from faig_lab.cli.composition import compose
+from faig_lab.cli.preflight import check_compiler, check_memory, check_network, check_sizes
+from faig_lab.config import check
 from faig_lab.data import CLEAN, PairedImage, StudyData
 from faig_lab.errors import UserError
-from faig_lab.steps.feasible import check_compiler, check_memory, check_network, check_sizes
-from faig_lab.training import quality
+from faig_lab.metrics import quality
 
 SMALL = ("+experiment=blur_noise", "network.features=4", "network.blocks=1")
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 import yaml
 
-from faig_lab.build import determinants, make_network, make_planted_sets, make_turns
-from faig_lab.config import check, compose
+from faig_lab.cli.build import determinants, make_network, make_planted_sets, make_turns
+from faig_lab.cli.composition import compose
+from faig_lab.cli.preflight import check_planted, save_planted
+from faig_lab.cli.provenance import describe_weights
+from faig_lab.config import check
 from faig_lab.data import Photograph, StudyData
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, save_weights
-from faig_lab.steps.planted import check_planted, save_planted
-from faig_lab.steps.provenance import describe_weights
-from faig_lab.training import Trained, fingerprint
+from faig_lab.filters import FilterLayout, fingerprint, save_weights
+from faig_lab.training import Trained
 
 TINY = ["network.features=4", "network.blocks=1", "trainer=cpu", "training.target.iterations=6"]
 PLANTED = ["+experiment=planted", *TINY]

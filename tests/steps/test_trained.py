@@ -8,11 +8,13 @@ import pytest
 import torch
 from analysis_case import subject_of
 
-from faig_lab.build import make_degradation, make_network
-from faig_lab.config import check, compose
+from faig_lab.cli.build import make_degradation, make_network
+from faig_lab.cli.composition import compose
+from faig_lab.cli.trained import make_rivals, rival_settings, train_once
+from faig_lab.config import check
 from faig_lab.data import Photograph
-from faig_lab.networks import SRResNet, TwoBranchSRResNet, load_weights
-from faig_lab.steps.trained import make_rivals, rival_settings, train_once
+from faig_lab.filters import load_weights
+from faig_lab.networks import SRResNet, TwoBranchSRResNet
 
 TINY = [
     *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
@@ -103,7 +105,7 @@ def test_data_without_photographs_has_no_rivals(settings):
 
 def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):
     degradation = make_degradation(settings)
-    monkeypatch.setattr("faig_lab.build.NUMERICS_VERSION", 0)
+    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", 0)
     older = train_once(settings, "baseline", data, degradation, None)
     (folder,) = stored(settings)
     monkeypatch.undo()
@@ -124,7 +126,7 @@ def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeyp
 
 def test_a_rival_of_another_version_is_offered_in_other_words(settings, data, caplog, monkeypatch):
     degradation = make_degradation(settings)
-    monkeypatch.setattr("faig_lab.build.NUMERICS_VERSION", 0)
+    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", 0)
     train_once(settings, "baseline", data, degradation, None)
     monkeypatch.undo()
     train_once(settings, "baseline", data, degradation, None, label="SRResNet, seed 1, baseline")

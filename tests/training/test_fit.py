@@ -18,8 +18,9 @@ from faig_lab.attribution.callback import AttributionCallback
 from faig_lab.data import degrade
 from faig_lab.data.patches import collate
 from faig_lab.errors import UserError
-from faig_lab.networks import load_weights
-from faig_lab.training import METRICS, quality, resolve_precision
+from faig_lab.filters import load_weights
+from faig_lab.metrics import METRICS, quality
+from faig_lab.training import resolve_precision
 
 # What comes out
 

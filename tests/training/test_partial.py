@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from training_case import Watch, bits, frozen_bits
 
-from faig_lab.networks import FilterLayout
+from faig_lab.filters import FilterLayout
 from faig_lab.training import Loop, fit_chosen
 from faig_lab.training.partial import Freezing
 

@@ -10,7 +10,7 @@ import torch
 from training_case import KillAt, Killed, Watch, frozen_bits
 
 from faig_lab.data import degrade, suffered
-from faig_lab.networks import FilterLayout, evaluate
+from faig_lab.filters import FilterLayout, evaluate
 from faig_lab.training import Turns, planted_groups
 from faig_lab.training import module as training_module
 

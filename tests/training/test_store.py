@@ -14,20 +14,15 @@ import pytest
 import torch
 
 import faig_lab
-from faig_lab.build import determinants, make_degradation
-from faig_lab.config import check, compose
+from faig_lab.cli.build import determinants, make_degradation
+from faig_lab.cli.composition import compose
+from faig_lab.config import check
 from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError
+from faig_lab.filters import fingerprint, state_fingerprint
 from faig_lab.networks import SRResNet
-from faig_lab.training import (
-    NUMERICS_VERSION,
-    Entry,
-    adopt,
-    entries_of_other_versions,
-    fingerprint,
-    open_entry,
-    state_fingerprint,
-)
+from faig_lab.runs.store import Entry, adopt, entries_of_other_versions, open_entry
+from faig_lab.training import NUMERICS_VERSION
 from faig_lab.training.plan import Trained
 
 NEEDS = {"seed": 0, "network": {"features": 4}}
@@ -229,7 +224,7 @@ def test_a_publication_that_fails_leaves_nothing(trained, tmp_path, monkeypatch,
         raise error
 
     with open_entry(tmp_path, "target", NEEDS) as entry:
-        monkeypatch.setattr(f"faig_lab.training.store.{failing}", fail)
+        monkeypatch.setattr(f"faig_lab.runs.store.{failing}", fail)
         with pytest.raises(type(error)):
             entry.publish(trained, {})
         assert not entry.exists
@@ -345,7 +340,7 @@ def test_a_store_for_reading_only_gives_what_it_has(number, network, trained, tm
     def refuse(self, *arguments, **named):
         raise OSError(number, os.strerror(number), str(self.lock_file))
 
-    monkeypatch.setattr("faig_lab.training.store.FileLock.acquire", refuse)
+    monkeypatch.setattr("faig_lab.runs.store.FileLock.acquire", refuse)
     with open_entry(tmp_path, "Net-baseline", NEEDS) as entry:
         assert entry.exists
         assert entry.load(network).history == trained.history
@@ -361,7 +356,7 @@ def test_a_full_disk_is_no_store_for_reading_only(trained, tmp_path, monkeypatch
     def refuse(self, *arguments, **named):
         raise OSError(errno.ENOSPC, "No space left on device", str(self.lock_file))
 
-    monkeypatch.setattr("faig_lab.training.store.FileLock.acquire", refuse)
+    monkeypatch.setattr("faig_lab.runs.store.FileLock.acquire", refuse)
     with pytest.raises(OSError, match="No space left"), open_entry(tmp_path, "Net-baseline", NEEDS):
         pytest.fail("the disk is full")
 
@@ -393,7 +388,7 @@ def test_the_key_does_not_depend_on_the_text_of_the_code(monkeypatch):
 
 def test_another_numerics_version_is_another_key(monkeypatch):
     before = needs()
-    monkeypatch.setattr("faig_lab.build.NUMERICS_VERSION", NUMERICS_VERSION + 1)
+    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", NUMERICS_VERSION + 1)
     assert needs() != before
 
 
@@ -493,8 +488,8 @@ class Reaction(logging.Handler):
 
 @pytest.fixture
 def react(caplog):
-    caplog.set_level(logging.INFO, "faig_lab.training.store")
-    logger = logging.getLogger("faig_lab.training.store")
+    caplog.set_level(logging.INFO, "faig_lab.runs.store")
+    logger = logging.getLogger("faig_lab.runs.store")
     handlers = []
 
     def install(reaction):

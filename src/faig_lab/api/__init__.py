@@ -4,7 +4,6 @@ Attribute a pair of networks on tensors, mask or modulate the discovered filters
 finished run. A thin layer: the work is done in `attribution`, `analysis` and `networks`.
 """
 
-from faig_lab.analysis import removed_share
 from faig_lab.api.isolation import Isolation
 from faig_lab.api.results import Result, Scores
 from faig_lab.api.runs import Run, open_run
@@ -12,8 +11,9 @@ from faig_lab.api.scoring import attribute
 from faig_lab.api.weights import load_weights, mask, modulate, save_weights
 from faig_lab.attribution import Adaptive, Problem, methods, quadrature
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, SRCNNStyle, SRResNet
-from faig_lab.training import psnr
+from faig_lab.filters import FilterLayout, removed_share
+from faig_lab.metrics import psnr
+from faig_lab.networks import SRCNNStyle, SRResNet
 
 __all__ = [
     "Adaptive",

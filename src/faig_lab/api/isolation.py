@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from faig_lab.api.inputs import Images, checked_images
 from faig_lab.api.weights import choice
-from faig_lab.attribution.isolation import EditSums, back, edit_sums, isolation, off, side
 from faig_lab.data import CLEAN
 from faig_lab.errors import UserError
-from faig_lab.networks import State, evaluate, first_floating
+from faig_lab.filters import State, evaluate, first_floating
+from faig_lab.metrics import EditSums, back, edit_sums, isolation, off, side
 
 
 @dataclass(frozen=True)

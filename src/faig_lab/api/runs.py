@@ -6,13 +6,12 @@ from pathlib import Path
 from faig_lab.api.results import Scores
 from faig_lab.api.weights import choice, load_weights
 from faig_lab.attribution import load_attribution
-from faig_lab.build import make
 from faig_lab.config.messages import missing_path
-from faig_lab.config.targets import check_node
+from faig_lab.config.targets import check_node, make
 from faig_lab.config.trust import check_links, check_stored, read_stored
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout
-from faig_lab.reporting.run_files import RunFiles, read_run
+from faig_lab.filters import FilterLayout
+from faig_lab.runs.run_files import RunFiles, read_run
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -16,12 +16,13 @@ from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem
 from faig_lab.attribution import attribute as score
 from faig_lab.attribution.curve import train_middle
 from faig_lab.attribution.methods import faig, signed_share
+from faig_lab.attribution.precision import PRECISIONS
 from faig_lab.attribution.weight_paths import PathSpec
-from faig_lab.build import PRECISIONS
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
+from faig_lab.filters import FilterLayout, State, first_floating
+from faig_lab.filters.trial import try_gradient, try_output
 from faig_lab.granularity import UNITS, Granularity
-from faig_lab.networks import FilterLayout, State, first_floating, try_gradient, try_output
 
 log = logging.getLogger(__name__)
 

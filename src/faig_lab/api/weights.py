@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faig_lab.analysis import interventions
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, State, as_stored, export_weights, objection
-from faig_lab.networks import load_weights as read_weights
-from faig_lab.steps.provenance import versions
+from faig_lab.filters import FilterLayout, State, as_stored, export_weights, interventions, objection
+from faig_lab.filters import load_weights as read_weights
+from faig_lab.runs.versions import versions
 
 Weights = State | nn.Module
 """A state, or a network that holds it."""

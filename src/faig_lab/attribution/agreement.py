@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from faig_lab.attribution.receptive_field import Reach
 from faig_lab.attribution.tiles import quarters, smallest_side
-from faig_lab.networks.reach import Reach
 
 SINGLE, LOWER = 1e-3, 0.05
 """Largest relative difference of gradients at several points at once: in single precision and above, and below it."""

@@ -13,8 +13,8 @@ from faig_lab.attribution.compute import full_precision
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import LossPath
 from faig_lab.data import CLEAN
-from faig_lab.networks import first_floating
-from faig_lab.training.metrics import PSNR_CEILING
+from faig_lab.filters import first_floating
+from faig_lab.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5
 """Barriers above this many dB are warned about. Pairs where the target was trained from the baseline have 0."""

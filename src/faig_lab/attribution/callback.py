@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from faig_lab.attribution.run import Attribution
-from faig_lab.networks import State, snapshot
+from faig_lab.filters import State, snapshot
 
 
 class AttributionCallback(pl.Callback):

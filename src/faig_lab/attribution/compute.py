@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.agreement import bound_of_tiles, difference_of_tiles, remembered
+from faig_lab.attribution.receptive_field import Reach, reach
 from faig_lab.attribution.tiles import Tile, cut, whole
 from faig_lab.errors import UserError
-from faig_lab.networks import State, evaluate
-from faig_lab.networks.reach import Reach, reach
+from faig_lab.filters import State, evaluate
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 """Modes of `torch.compile`; reduce-overhead replays CUDA graphs."""

@@ -11,7 +11,7 @@ from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.path import squared_error
 from faig_lab.attribution.weight_paths import Bezier
 from faig_lab.data import CLEAN, sample_rng
-from faig_lab.networks import State, first_floating
+from faig_lab.filters import State, first_floating
 
 CROP = 64
 """Side of the training crops in LR pixels, at most."""

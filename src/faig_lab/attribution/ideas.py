@@ -24,8 +24,8 @@ from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.scores import Contrast, others, shares
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.networks import State
-from faig_lab.training import restore
+from faig_lab.filters import State
+from faig_lab.metrics import restore
 
 
 def isolation_integral(problem: Problem) -> Tensor:

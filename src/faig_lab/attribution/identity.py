@@ -9,8 +9,7 @@ from faig_lab.attribution.compute import Compute
 from faig_lab.attribution.quadrature import Rule
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, State, first_floating, state_fingerprint
-from faig_lab.training import fingerprint
+from faig_lab.filters import FilterLayout, State, fingerprint, first_floating, state_fingerprint
 
 
 def identity(

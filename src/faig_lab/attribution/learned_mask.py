@@ -31,12 +31,11 @@ from faig_lab.attribution.compute import full_precision, memory_format
 from faig_lab.attribution.costs import Cost
 from faig_lab.attribution.gates import along_the_count, gated, masked_parts
 from faig_lab.attribution.identity import identity, of_image
-from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.networks import first_floating
-from faig_lab.training import fingerprint
+from faig_lab.filters import fingerprint, first_floating
+from faig_lab.metrics import EditSums, edit_sums, isolation
 
 log = logging.getLogger(__name__)
 

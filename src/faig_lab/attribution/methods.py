@@ -25,8 +25,8 @@ from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scor
 from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
+from faig_lab.filters import FilterLayout, State, first_floating
 from faig_lab.granularity import Granularity
-from faig_lab.networks import FilterLayout, State, first_floating
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from torch.func import vmap
 
 from faig_lab.attribution.compute import full_precision, in_format, memory_format
 from faig_lab.attribution.identity import identity, of_image
-from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
 from faig_lab.attribution.methods import Problem
 from faig_lab.attribution.scores import Contrast, others
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
+from faig_lab.filters import FilterLayout, State, first_floating
 from faig_lab.granularity import UNITS
-from faig_lab.networks import FilterLayout, State, first_floating
+from faig_lab.metrics import EditSums, edit_sums, isolation
 
 Measure = Literal["isolation", "loss"]
 """What is measured when a unit is back at the baseline's values."""

@@ -19,7 +19,7 @@ from faig_lab.attribution.quadrature import Rule, over_pieces
 from faig_lab.attribution.tiles import Tile
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, path_through
 from faig_lab.errors import UserError
-from faig_lab.networks import State
+from faig_lab.filters import State
 
 Evaluated = tuple[list[Tensor], list[dict[str, Tensor]]]
 """Loss, and gradients by name, at each of some points."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from faig_lab.attribution.scores import count_of
 from faig_lab.data import sample_rng
-from faig_lab.networks import FilterLayout, State
+from faig_lab.filters import FilterLayout, State
 
 
 def planted_sets(

@@ -25,7 +25,7 @@ from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.networks import FilterLayout, State, first_floating
+from faig_lab.filters import FilterLayout, State, first_floating
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from faig_lab.attribution.scores import ranking
 from faig_lab.attribution.soundness import check_different, find_faults, finite
 from faig_lab.errors import UserError
 from faig_lab.files import file_name, write_json, write_npz, write_text
+from faig_lab.filters import FilterLayout
 from faig_lab.granularity import UNITS
-from faig_lab.networks import FilterLayout
 
 log = logging.getLogger(__name__)
 

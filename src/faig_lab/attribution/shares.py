@@ -3,7 +3,7 @@
 import torch
 
 from faig_lab.attribution.probe import ProbeIntegral
-from faig_lab.networks import FilterLayout
+from faig_lab.filters import FilterLayout
 
 KERNEL, OTHER = "kernel", "other"
 

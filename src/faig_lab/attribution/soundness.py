@@ -8,7 +8,7 @@ from torch import Tensor
 
 from faig_lab.attribution.methods import Problem
 from faig_lab.errors import UserError
-from faig_lab.networks import FilterLayout, State
+from faig_lab.filters import FilterLayout, State
 
 LARGEST_GAP = 0.05
 """Relative completeness gap over the probe above which there is a warning (method.md §10: a few per cent)."""

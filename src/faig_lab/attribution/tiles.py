@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from faig_lab.attribution.receptive_field import Reach
 from faig_lab.errors import UserError
-from faig_lab.networks.reach import Reach
 
 
 @dataclass(frozen=True)

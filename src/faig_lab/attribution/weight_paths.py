@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faig_lab.attribution.adaptive import Adaptive
 from faig_lab.attribution.quadrature import Rule
-from faig_lab.networks import State
+from faig_lab.filters import State
 
 PathName = Literal["straight", "trajectory", "curve"]
 """What `attribution.path` accepts."""

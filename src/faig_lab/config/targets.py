@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from faig_lab.config.composition import other_choices
+from faig_lab.config.folder import other_choices
 from faig_lab.config.messages import first_error, nearest, suggest
 from faig_lab.errors import UserError
 
@@ -145,3 +145,10 @@ def _check_value(value: Any, annotation: Any, key: str) -> None:
         adapter.validate_json(json.dumps(value))
     except ValidationError as error:
         raise UserError(first_error(error, key, ())) from None
+
+
+def make(node: Mapping[str, Any]) -> Any:
+    """Instantiate a `_target_` node with plain lists and dicts."""
+    from hydra.utils import instantiate
+
+    return instantiate(dict(node), _convert_="all")

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from filelock import FileLock
 
 from faig_lab.archives import RefusedError, check_unpacked
-from faig_lab.data.degradations import Degradation
+from faig_lab.data.degradations.pipeline import Degradation
 from faig_lab.data.download import RemoteFile, download
 from faig_lab.data.evaluation import check_crops, paired_images
 from faig_lab.data.images import EXTENSIONS, list_images

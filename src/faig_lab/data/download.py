@@ -17,7 +17,7 @@ from email.message import Message
 from pathlib import Path
 
 from faig_lab.errors import UserError
-from faig_lab.machine import gigabytes, require_space
+from faig_lab.resources import gigabytes, require_space
 
 log = logging.getLogger(__name__)
 

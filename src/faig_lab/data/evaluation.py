@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from faig_lab.data.degradations import Degradation, sample_rng
+from faig_lab.data.degradations.pipeline import Degradation, sample_rng
 from faig_lab.data.images import to_tensor
 from faig_lab.data.patches import cut
 from faig_lab.data.photographs import Photograph

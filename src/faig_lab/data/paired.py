@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from faig_lab.data.degradations import CLEAN, Degradation
+from faig_lab.data.degradations.pipeline import CLEAN, Degradation
 from faig_lab.data.evaluation import Region, degrade_regions
 from faig_lab.data.images import list_images, read_image, required_folder, to_tensor
 from faig_lab.data.photographs import Photograph, check_disjoint, read_photograph

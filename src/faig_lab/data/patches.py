@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from faig_lab.data.degradations import Degradation, sample_rng
+from faig_lab.data.degradations.pipeline import Degradation, sample_rng
 from faig_lab.data.photographs import Photograph
 from faig_lab.errors import UserError
 

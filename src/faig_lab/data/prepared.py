@@ -23,7 +23,7 @@ from faig_lab.data.photographs import Photograph
 from faig_lab.data.samples import Pixels
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
-from faig_lab.machine import require_space
+from faig_lab.resources import require_space
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from faig_lab.data.degradations import Degradation
+from faig_lab.data.degradations.pipeline import Degradation
 from faig_lab.data.evaluation import check_crops, paired_images
 from faig_lab.data.images import list_images, required_folder
 from faig_lab.data.paired import PairedFolders

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from faig_lab.data.degradations import CLEAN
+from faig_lab.data.degradations.pipeline import CLEAN
 from faig_lab.data.photographs import Photograph
 
 

@@ -6,7 +6,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from faig_lab.networks.scales import check_scale, upsampling_factors
+from faig_lab.networks.srresnet import check_scale, upsampling_factors
 
 SLOPE = 0.1
 IMAGE_CHANNELS = 3

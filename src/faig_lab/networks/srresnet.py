@@ -1,13 +1,21 @@
-"""SRResNet without batch normalisation, as in ESRGAN's and FAIG's experiments (Ledig et al., 2017).
-
-Activations and additions overwrite the output of the convolution before them, which nothing else reads: the same bits
-with fewer trips to memory.
-"""
+"""The upscaling factors that the networks support."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faig_lab.networks.scales import check_scale, upsampling_factors
+SCALES = (2, 3, 4)
+
+
+def check_scale(scale: int) -> None:
+    """Raise ValueError for a factor other than 2, 3 and 4."""
+    if scale not in SCALES:
+        raise ValueError(f"scale must be 2, 3 or 4, not {scale}")
+
+
+def upsampling_factors(scale: int) -> tuple[int, ...]:
+    """The pixel-shuffle stages of a factor: ×4 is two stages of ×2."""
+    return (2, 2) if scale == 4 else (scale,)
+
 
 SLOPE = 0.1
 

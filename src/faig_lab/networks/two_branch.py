@@ -1,17 +1,25 @@
-"""A two-branch network for blind super-resolution: one branch predicts the degradations, the other restores.
-
-What the paper's plain one-branch network is held against (method.md §7). Prediction with a loss of its own and
-conditional restoration as in the two-branch networks of the field: channel-wise scale and shift of features from a
-condition (FiLM, Perez et al., AAAI 2018; SFT, Wang et al., CVPR 2018; CResMD, He et al., ECCV 2020).
-"""
+"""What a network with a degradation predictor offers beside its output."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faig_lab.networks.srresnet import SLOPE, ResidualBlock, SRResNet
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """A network that also predicts what its input suffered, and learns that by a loss of its own."""
+
+    def predict(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """LR (N, 3, H, W) → SR (N, 3, sH, sW) and logits (N, K)."""
+
+    def prediction_loss(self, logits: Tensor, suffered: Sequence[frozenset[str]]) -> Tensor:
+        """What is added to the loss of the restoration, from logits and what each sample suffered."""
+
 
 SECOND_BRANCH = "predictor."
 """What the names of the predictor's parameters begin with; the others are those of an SRResNet."""

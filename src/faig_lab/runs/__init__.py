@@ -1,1 +1,1 @@
-"""Folders of runs: one run's, a sweep of them, one taken up again, one that several processes share."""
+"""Run folders: one run's, a sweep of them, one taken up again; and the store of trained networks."""

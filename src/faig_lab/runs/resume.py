@@ -11,11 +11,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab import ranks
 from faig_lab.config.messages import missing_path
 from faig_lab.config.quoting import quoted
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
+from faig_lab.runs import processes
 from faig_lab.runs.folder import is_running
 
 _RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
@@ -46,7 +46,7 @@ def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
                 "traceback and trust may be given"
             )
     folder = Path(_plain(given[0])).expanduser()
-    if not ranks.launched():  # the processes of a run are started by one that has looked
+    if not processes.launched():  # the processes of a run are started by one that has looked
         _check(folder)
     return [f"resume={quoted(folder)}", *others, f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
 

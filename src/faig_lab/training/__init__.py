@@ -1,4 +1,4 @@
-"""Baseline and target: trained by Lightning, measured by torchmetrics, kept in a store.
+"""Baseline and target: trained by Lightning, measured by torchmetrics.
 
 What needs Lightning is imported when it is first used: a run whose networks are in the store does without.
 """
@@ -6,30 +6,15 @@ What needs Lightning is imported when it is first used: a run whose networks are
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from faig_lab.networks import state_fingerprint
-from faig_lab.networks.predicting import Predicting
-from faig_lab.training.metrics import METRICS, as_image, bicubic, psnr, quality, restore
 from faig_lab.training.numerics import NUMERICS_VERSION
 from faig_lab.training.plan import Chosen, Loop, Retraining, Row, Schedule, Train, Trained, resolve_precision
-from faig_lab.training.store import (
-    Entry,
-    adopt,
-    content_fingerprint,
-    entries_of_other_versions,
-    fingerprint,
-    lock_of,
-    open_entry,
-)
 
 __all__ = [
-    "METRICS",
     "NUMERICS_VERSION",
     "Chosen",
-    "Entry",
     "Freezing",
     "History",
     "Loop",
-    "Predicting",
     "Retraining",
     "Row",
     "SRModule",
@@ -37,22 +22,10 @@ __all__ = [
     "Train",
     "Trained",
     "Turns",
-    "adopt",
-    "as_image",
-    "bicubic",
-    "content_fingerprint",
-    "entries_of_other_versions",
-    "fingerprint",
     "fit",
     "fit_chosen",
-    "lock_of",
-    "open_entry",
     "planted_groups",
-    "psnr",
-    "quality",
     "resolve_precision",
-    "restore",
-    "state_fingerprint",
     "step_seconds",
 ]
 

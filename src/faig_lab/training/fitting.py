@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
-from faig_lab.networks import snapshot
+from faig_lab.filters import snapshot
 from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence, Trajectory
 from faig_lab.training.checkpoint import Checkpoints, saved_step
 from faig_lab.training.module import SRModule, ValidationItem

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from faig_lab.data import Batch, Degradation, PairedImage, degrade, suffered
-from faig_lab.networks import first_floating
-from faig_lab.networks.predicting import Predicting
-from faig_lab.training.metrics import as_image, bicubic, psnr, quality
+from faig_lab.filters import first_floating
+from faig_lab.metrics import as_image, bicubic, psnr, quality
+from faig_lab.networks.two_branch import Predicting
 from faig_lab.training.plan import Schedule
 
 Retarget = Callable[[Tensor, Tensor, Sequence[frozenset[str]]], Tensor]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from faig_lab.data import PatchDataset
-from faig_lab.networks import State, tied, under_every_name
+from faig_lab.filters import State, tied, under_every_name
 from faig_lab.training.fitting import fit
 from faig_lab.training.module import SRModule
 from faig_lab.training.plan import Chosen, Loop, Trained

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from faig_lab.data import CLEAN, Degradation
-from faig_lab.networks import State, evaluate, under_every_name
+from faig_lab.filters import State, evaluate, under_every_name
 from faig_lab.training.module import SRModule
 from faig_lab.training.plan import Chosen
 

@@ -13,14 +13,7 @@ import torch.nn.functional as F
 from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
 from torch import Tensor
 
-from faig_lab.data.degradations.severity import (
-    Severity,
-    WholeSeverity,
-    check_probability,
-    draw,
-    draw_whole,
-    ends,
-)
+from faig_lab.data.degradations.severity import Severity, WholeSeverity, check_probability, draw, draw_whole, ends
 
 _ANY_DIRECTION = (0.0, 180.0)
 """Degrees. The kernels are symmetric about their centre, so half a turn is all directions."""

@@ -1,0 +1,305 @@
+"""From settings to objects: what the pipeline works with, and what determines a trained network."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, count_of, quadrature
+from faig_lab.attribution.one_unit import OneUnit
+from faig_lab.attribution.planted import planted_sets
+from faig_lab.attribution.precision import PRECISIONS
+from faig_lab.attribution.probe import Progress
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
+from faig_lab.config import Settings
+from faig_lab.config.rules import check_percents
+from faig_lab.config.targets import make
+from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.errors import UserError
+from faig_lab.filters import FilterLayout, State, content_fingerprint, state_fingerprint
+from faig_lab.studies.context import Analysis
+from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, resolve_precision
+
+if TYPE_CHECKING:
+    from faig_lab.training import SRModule, Turns
+
+
+def make_network(settings: Settings) -> nn.Module:
+    """The network with fresh weights, which depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = make(settings.network)
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def make_degradation(settings: Settings) -> Degradation:
+    """The way from HR to LR at the network's scale."""
+    parts = {name: make(node) for name, node in settings.degradation.parts.items()}
+    downsample = make(settings.degradation.downsample)
+    return Degradation(parts, downsample, settings.network["scale"], settings.degradation.quantise)
+
+
+def make_methods(settings: Settings) -> dict[str, Method]:
+    """The attribution methods by name."""
+    return {name: make(node) for name, node in settings.attribution.methods.items()}
+
+
+def make_rule(settings: Settings, pieces: int = 1) -> Rule | Adaptive:
+    """The quadrature; an adaptive one looks at the top set of the headline.
+
+    Args:
+        settings: the run's.
+        pieces: smooth pieces of the path; a fixed rule is that of one piece.
+    """
+    attribution = settings.attribution
+    if attribution.rule == "adaptive":
+        return Adaptive(attribution.points, attribution.tolerance, settings.analysis.headline_percent, pieces)
+    return quadrature(attribution.rule, max(1, attribution.points // pieces))
+
+
+def snapshots(settings: Settings, name: str) -> int:
+    """How many averaged states the training of "baseline" or "target" saves on the way."""
+    wanted = name == "target" and settings.attribution.path == "trajectory"
+    return settings.attribution.path_states if wanted else 0
+
+
+def make_path(settings: Settings, inner: Sequence[State]) -> PathSpec:
+    """The path of the attribution from its inner states, on the compute device."""
+    if settings.attribution.path == "straight":
+        return STRAIGHT
+    spec = PathSpec(settings.attribution.path, tuple(cast(state, settings) for state in inner))
+    return replace(spec, rule=make_rule(settings, spec.pieces))
+
+
+def make_layout(settings: Settings) -> FilterLayout:
+    """What is scored: the filters of the network, or its weights, channels or layers.
+
+    Raises:
+        UserError: the network has none, or its kernels are no parameters.
+    """
+    attribution = settings.attribution
+    try:
+        return FilterLayout.of(make_network(settings), attribution.granularity, attribution.rank_other_parameters)
+    except ValueError as error:
+        raise UserError(f"network: {error}") from error
+
+
+def check_selection(settings: Settings) -> None:
+    """Refuse, before anything starts, what cannot be attributed.
+
+    That is a network without filters, percents that select nothing, and more units than a method's budget.
+
+    Raises:
+        UserError: one line that says what would do.
+    """
+    layout = make_layout(settings)
+    for name, method in make_methods(settings).items():
+        if isinstance(method, OneUnit):
+            method.check(layout, name)
+    check_percents(settings, len(layout), layout.word, count_of)
+    make_planted_sets(settings)
+
+
+def make_problem(
+    settings: Settings,
+    data: StudyData,
+    baseline: State,
+    target: State,
+    progress: Progress | None = None,
+    path: PathSpec = STRAIGHT,
+) -> Problem:
+    """The attribution problem of two networks on a probe, on the compute device."""
+    attribution = settings.attribution
+    # In evaluation mode, and with what no state holds (buffers that are not saved) on the device as well.
+    network = make_network(settings).eval().to(compute_device(settings), PRECISIONS[attribution.precision][0])
+    return Problem(
+        network,
+        cast(baseline, settings),
+        cast(target, settings),
+        data.probe,
+        data.degradations,
+        make_rule(settings),
+        settings.seed,
+        make_compute(settings),
+        progress,
+        attribution.granularity,
+        attribution.rank_other_parameters,
+        path,
+    )
+
+
+def make_compute(settings: Settings) -> Compute:
+    """How attribution computes its gradients."""
+    attribution = settings.attribution
+    return Compute(
+        autocast=PRECISIONS[attribution.precision][1],
+        memory=attribution.memory,
+        together=attribution.together,
+        compile=attribution.compile,
+    )
+
+
+def make_analyses(settings: Settings) -> dict[str, Analysis]:
+    """The analyses by name."""
+    return {name: make(node) for name, node in settings.analysis.studies.items()}
+
+
+def make_module(settings: Settings, name: str, degradation: Degradation, start: State | None) -> "SRModule":
+    """The LightningModule of "baseline" or "target", with given or fresh weights."""
+    from faig_lab.training import SRModule
+
+    network = make_network(settings)
+    if start is not None:
+        network.load_state_dict(dict(start))
+    training = settings.training
+    return SRModule(
+        network,
+        degradation,
+        Schedule(**getattr(training, name).model_dump()),
+        loss=make(training.loss),
+        optimizer=make(training.optimizer),
+        seed=settings.seed,
+        stream=name,
+        clean=name == "baseline",
+        channels_last=training.channels_last,
+    )
+
+
+def make_retraining(settings: Settings, data: StudyData, degradation: Degradation) -> Retraining | None:
+    """How chosen weights are trained again, like the run's target; None without photographs to train on."""
+    if not data.train:
+        return None
+
+    def train(
+        start: State, chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
+    ) -> dict[str, Tensor]:
+        from faig_lab.training import fit_chosen
+
+        suffered = replace(degradation, parts={name: degradation.parts[name] for name in parts})
+        module = make_module(settings, "target", suffered, start)
+        highest = rate * module.schedule.learning_rate
+        module.schedule = replace(
+            module.schedule, iterations=iterations, restart_every=iterations, learning_rate=highest
+        )
+        patches = PatchDataset(data.train, settings.training.patch_size, suffered.margin, settings.seed, "target")
+        return fit_chosen(module, chosen, patches, make_loop(settings)).state
+
+    return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())
+
+
+def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
+    """The true filters of each degradation, as flat indices; None where the target is not planted.
+
+    Raises:
+        UserError: one line that says what would do.
+    """
+    planted = settings.target.planted
+    if planted is None:
+        return None
+    layout, names = FilterLayout.of(make_network(settings)), list(settings.degradation.parts)
+    try:
+        return planted_sets(layout, names, planted.percent, settings.seed, layers=planted.layers)
+    except ValueError as error:
+        raise UserError(f"target.planted.{error}") from error
+
+
+def make_turns(settings: Settings, start: State) -> "Turns | None":
+    """The turns in which a planted target is trained from `start`; None where everything is trained at once."""
+    planted, sets = settings.target.planted, make_planted_sets(settings)
+    if planted is None or sets is None:
+        return None
+    from faig_lab.training import Turns, planted_groups
+
+    network = make_network(settings)
+    layout = FilterLayout.of(network)
+    chosen = {name: layout.mask(filters) for name, filters in sets.items()}
+    groups = planted_groups(network, chosen, planted.rate, planted.drift)
+    return Turns(groups, start, planted.turn, planted.drift_steps)
+
+
+def make_loop(settings: Settings) -> Loop:
+    """The training loop's settings with the precision resolved."""
+    training = settings.training
+    return Loop(
+        training.batch_size,
+        training.ema_decay,
+        training.validate_every,
+        training.workers,
+        trainer_arguments(settings),
+        training.checkpoint_every,
+    )
+
+
+def trainer_arguments(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of Lightning's Trainer with the precision resolved."""
+    arguments = settings.trainer.model_dump()
+    return arguments | {"precision": resolve_precision(arguments["precision"], arguments["accelerator"])}
+
+
+def compute_device(settings: Settings) -> torch.device:
+    """Where attribution and analysis run: a CUDA GPU where training may use one, else the CPU.
+
+    Attribution sums in double precision, which Apple's GPUs do not have.
+    """
+    gpu = settings.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def gpu_of(settings: Settings, local_rank: int) -> int | None:
+    """The GPU of a process; None where the compute device is the CPU."""
+    devices = settings.trainer.devices
+    if compute_device(settings).type == "cpu":
+        return None
+    return int(devices[local_rank]) if isinstance(devices, list) else local_rank
+
+
+def alone(settings: Settings) -> Settings:
+    """The same settings for one process, on the first device."""
+    devices = settings.trainer.devices
+    one = {"devices": devices[:1] if isinstance(devices, list) else 1, "num_nodes": 1, "strategy": "auto"}
+    if settings.trainer.num_nodes == 1 and devices in (1, "1"):
+        return settings
+    return settings.model_copy(update={"trainer": settings.trainer.model_copy(update=one)})
+
+
+def determinants(settings: Settings, name: str, data: StudyData, start: State | None) -> dict[str, Any]:
+    """Everything that determines the weights of "baseline" or "target", as plain data.
+
+    Args:
+        settings: the run's.
+        name: which network.
+        data: its training photographs count, by content.
+        start: the weights that training starts from, None for fresh ones.
+    """
+    degradation = make_degradation(settings)
+    training = settings.training
+    shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
+    plain = settings.degradation.model_dump()
+    sets = make_planted_sets(settings) if name == "target" else None
+    planted = settings.target.model_dump()["planted"]
+    return (
+        ({} if sets is None else {"planted": planted | {"sets": content_fingerprint(sets)}})
+        | {
+            "name": name,
+            "numerics": NUMERICS_VERSION,
+            "seed": settings.seed,
+            "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
+            "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
+            "margin": degradation.margin,
+            "network": settings.network,
+            "training": {key: training.model_dump()[key] for key in shared},
+            "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
+            "start": None if start is None else state_fingerprint(start),
+        }
+        | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
+    )
+
+
+def cast(state: State, settings: Settings) -> dict[str, Tensor]:
+    """Weights on the compute device in the precision of `attribution.precision`."""
+    dtype, _ = PRECISIONS[settings.attribution.precision]
+    device = compute_device(settings)
+    return {n: v.to(device, dtype if v.is_floating_point() else v.dtype) for n, v in state.items()}

@@ -1,0 +1,137 @@
+"""What Hydra and OmegaConf refuse while composing, in one line with the nearest valid choice."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from faig_lab.cli.composition import compose
+from faig_lab.config.folder import FOLDER, other_choices
+from faig_lab.config.messages import keys_of, nearest, suggest, unknown_key
+from faig_lab.config.quoting import words_to_type
+from faig_lab.errors import UserError
+
+_NOT_IN_CONFIG = re.compile(r"Could not (?:override|append to|delete from config\.) '([^']+)'")
+_PRESENT = re.compile(r"An item is already at '([^']+)'")
+_TWICE = re.compile(
+    r"Multiple values for ([\w/@]+)|^([\w/@]+) appears more than once"
+    r"|force-add of config groups is not supported: '\+\+([\w/@]+)="
+)
+_FULL_KEY = re.compile(r"full_key: (\S+)")
+_EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}
+_GROUP = re.compile(r"^[+~]{0,2}([\w/]+)=")
+
+
+def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[str], config_dir: Path | None) -> str:
+    """One line about `error`.
+
+    Args:
+        error: raised while composing.
+        settings: those of the command line that led to it, without flags.
+        config_dir: a folder of the user's own, as in `--config-dir`.
+    """
+    if isinstance(error, OverrideParseException):
+        return _bad_override(error, config_dir)
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error, config_dir)
+    text = f"{error}\n{error.__cause__ or ''}"
+    found = _NOT_IN_CONFIG.search(text)
+    if found:
+        known = known_keys(settings, config_dir, of_hydra=found[1].startswith("hydra."))
+        # A whole group was given, and one key in it is wrong.
+        within = _FULL_KEY.search(text) if found[1] in known else None
+        key = within[1] if within else found[1]
+        if key in known and _is_swept(key.partition(".")[0], settings):
+            return f"{key}: Hydra looks for it in the default {key.partition('.')[0]}; in a sweep write ++{key}=..."
+        missing = ".".join(key.split(".")[:2]) not in known
+        return (missing and other_choices(key, config_dir)) or unknown_key(key, known)
+    present = _PRESENT.search(text)
+    if present:
+        return f"{present[1]}: it is there already; write {present[1]}=... without the +"
+    twice = _TWICE.search(text)
+    if twice:
+        return _chosen_twice(next(filter(None, twice.groups())), settings)
+    return _plain(error)
+
+
+def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> list[str]:
+    """Every dotted key and every group, with the choices among `settings` as far as they compose.
+
+    Args:
+        settings: those of the command line. Of the choices of a sweep the first one counts.
+        config_dir: a folder of the user's own.
+        of_hydra: with Hydra's own settings.
+    """
+    return [*keys_of(_composed(settings, config_dir, of_hydra=of_hydra)), *_groups(), "experiment"]
+
+
+def _is_swept(group: str, settings: Sequence[str]) -> bool:
+    return any("," in one and (found := _GROUP.match(one)) and found[1] == group for one in settings)
+
+
+def _chosen_twice(group: str, settings: Sequence[str]) -> str:
+    given = [one.lstrip("+") for one in settings if one.lstrip("+").startswith(f"{group}=")]
+    if len(given) > 1:
+        return f"{group}: chosen {len(given)} times ({' '.join(given)}); leave one"
+    return f"{group}: a choice is there already; write {given[0] if given else f'{group}=...'} without the +"
+
+
+def _bad_override(error: OverrideParseException, config_dir: Path | None) -> str:
+    """What the grammar of Hydra refuses; its reasons name tokens of the grammar, so they are left out."""
+    typed = words_to_type(error.override)
+    how = f"; if the value is text, type {typed}" if typed else ", with quotes around special characters"
+    if "=" not in error.override:
+        name = re.split(r"[^\w./]", error.override)[0]
+        return f"{error.override}: not a setting; write {nearest(name, known_keys((), config_dir)) or 'key'}=value"
+    return f"{error.override}: not a setting; write key=value{how}"
+
+
+def _missing_config(error: MissingConfigException, config_dir: Path | None) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, option = wanted.rpartition("/")
+    if not group:
+        return _plain(error)
+    if group == "hydra/launcher" and option in _EXTRAS:
+        return f'hydra/launcher: {option} is not installed; pip install "faig_lab[{_EXTRAS[option]}]"'
+    # Hydra lists no options for a name within a list, as in degradation=[noise,blr].
+    folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
+    options = error.options or [path.stem for folder in folders for path in folder.glob("*.yaml")]
+    # Launchers are typed by their own names; see `normalise`.
+    names = {name.removeprefix("faig_lab_") for name in options} if group == "hydra/launcher" else set(options)
+    return f"{group}: there is no {option!r}; {suggest(option, names)}"
+
+
+def _plain(error: Exception) -> str:
+    """The message without its lines of internals."""
+    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
+    inner = ("full_key:", "object_type=", "reference_type=", "child config", "See https://")
+    kept = [line for line in lines if line and not line.startswith(inner)]
+    return "; ".join(dict.fromkeys(kept))
+
+
+def _composed(settings: Sequence[str], config_dir: Path | None, *, of_hydra: bool) -> dict[str, Any]:
+    """The configuration without the command line's values, but with its choices as far as they compose."""
+    groups = {*_groups(), *_groups(config_dir), "experiment"}
+    choices = [
+        one if "[" in one else one.partition(",")[0]
+        for one in settings
+        if one.startswith("hydra.searchpath=") or ((found := _GROUP.match(one)) and found[1] in groups)
+    ]
+    for overrides in (choices, []):
+        try:
+            tree = OmegaConf.to_container(compose(overrides, config_dir, of_hydra=of_hydra))
+        except (HydraException, OmegaConfBaseException, UserError):
+            continue
+        assert isinstance(tree, dict)
+        return {str(name): value for name, value in tree.items()}
+    return {}
+
+
+def _groups(config_dir: Path | None = FOLDER) -> list[str]:
+    if config_dir is None:
+        return []
+    return [folder.relative_to(config_dir).as_posix() for folder in config_dir.rglob("*") if folder.is_dir()]

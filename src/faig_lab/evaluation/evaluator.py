@@ -1,0 +1,200 @@
+"""Held-out images between two networks: what a masked network makes of them, in PSNR and in squared distances."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from faig_lab.data import CLEAN, PairedImage
+from faig_lab.evaluation.intervals import Floats
+from faig_lab.filters import State, removed_share
+from faig_lab.metrics import EditSums, as_image, edit_sums, gradient_map, isolation, map_difference, psnr, restore
+
+
+class Ends(NamedTuple):
+    """Baseline and target with one input.
+
+    Attributes:
+        baseline: (images,) PSNR in dB.
+        target: the same.
+        baseline_outputs: the baseline's outputs (3, H, W), clipped to [0, 1] and not rounded.
+        target_outputs: the same of the target.
+    """
+
+    baseline: Tensor
+    target: Tensor
+    baseline_outputs: list[Tensor]
+    target_outputs: list[Tensor]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The target's outputs, rounded to 8 bits."""
+        return [as_image(output) for output in self.target_outputs]
+
+
+class Judgement(NamedTuple):
+    """An intervention with one input.
+
+    Attributes:
+        psnrs: (images,) dB.
+        removed: removed share, not clipped; None where there is nothing to remove, and for clean and mixed input.
+        output_difference: mean over images; None for clean and mixed input.
+        sums: (images,) each: energy, movement towards the baseline, and whole movement of the outputs.
+    """
+
+    psnrs: Tensor
+    removed: float | None
+    output_difference: float | None
+    sums: EditSums[Tensor]
+
+    def row(self) -> dict[str, object]:
+        """What a table says of it: means over images."""
+        return {
+            "psnr": mean(self.psnrs),
+            "removed": self.removed,
+            "output_difference": self.output_difference,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Held-out images and the two networks that bound what an intervention can do.
+
+    Args:
+        network: the module; its own weights do not matter.
+        baseline: θ̄ on the device to compute on.
+        target: θ.
+        images: held-out images.
+        scale: pixels left out of PSNR on each side; the squared distances of an edit run over all pixels.
+        autocast: lower precision for the networks, or None.
+    """
+
+    network: nn.Module
+    baseline: State
+    target: State
+    images: tuple[PairedImage, ...]
+    scale: int
+    autocast: torch.dtype | None = None
+
+    def restore(self, state: State, degradation: str) -> list[Tensor]:
+        """Raw outputs (3, H, W) for every held-out image."""
+        return restore(self.network, state, self.images, degradation, self.autocast)
+
+    def outputs(self, state: State, degradation: str) -> list[Tensor]:
+        """Restored held-out images (3, H, W), clipped and rounded to 8 bits; the target's are not computed again."""
+        if state is self.target and degradation in self._ends:
+            return self._ends[degradation].outputs
+        return [as_image(output) for output in self.restore(state, degradation)]
+
+    def psnrs(self, outputs: Sequence[Tensor]) -> Tensor:
+        """(images,) PSNR of each restored held-out image (dB)."""
+        return torch.cat([psnr(o[None], i.hr[None], self.scale) for o, i in zip(outputs, self.images, strict=True)])
+
+    def psnr(self, outputs: Sequence[Tensor]) -> float:
+        """PSNR per image, then the mean (dB)."""
+        return mean(self.psnrs(outputs))
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """(images,) what each image shows; images of one scene are not independent."""
+        return tuple(image.scene or image.name for image in self.images)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs that every held-out image has: clean, the degradations, and mixed ones."""
+        return tuple(self.images[0].lr)
+
+    @cached_property
+    def _ends(self) -> dict[str, Ends]:
+        return {}
+
+    @cached_property
+    def _maps(self) -> dict[str, list[Tensor]]:
+        return {}
+
+    def ends(self, degradation: str) -> Ends:
+        """What the two networks make of the held-out images with one input; computed once."""
+        if degradation not in self._ends:
+            baseline, target = (
+                [output.clamp(0, 1) for output in self.restore(state, degradation)]
+                for state in (self.baseline, self.target)
+            )
+            psnrs = [self.psnrs([as_image(o) for o in outputs]) for outputs in (baseline, target)]
+            self._ends[degradation] = Ends(psnrs[0], psnrs[1], baseline, target)
+        return self._ends[degradation]
+
+    def maps(self, degradation: str) -> list[Tensor]:
+        """(1, 1, H, W) gradient maps of the target's outputs; computed once."""
+        if degradation not in self._maps:
+            self._maps[degradation] = [gradient_map(output[None]) for output in self.ends(degradation).outputs]
+        return self._maps[degradation]
+
+    def bounds(self, degradation: str) -> tuple[float, float, list[Tensor]]:
+        """PSNR of baseline and target (means over images), and the target's outputs."""
+        ends = self.ends(degradation)
+        return mean(ends.baseline), mean(ends.target), ends.outputs
+
+    def effect(self, state: State, name: str) -> Judgement:
+        """What an intervention does with any input, clean and mixed included: PSNR and the sums of the edit."""
+        return self.effect_of(self.raw(state, name), name)
+
+    def effect_of(self, outputs: Sequence[Tensor], name: str) -> Judgement:
+        """As `effect`, of the held-out images that a network restored; raw outputs (3, H, W)."""
+        return Judgement(self.psnrs([as_image(output) for output in outputs]), None, None, self.edit(outputs, name))
+
+    def effects(self, state: State) -> dict[str, Judgement]:
+        """What an intervention does with every input that is not mixed."""
+        return {name: self.effect(state, name) for name in self.inputs if "+" not in name}
+
+    def edit(self, outputs: Sequence[Tensor], name: str) -> EditSums[Tensor]:
+        """(images,) sums of the edit that outputs of an intervention, not rounded, are of those of the target."""
+        ends = self.ends(name)
+        triples = zip(outputs, ends.baseline_outputs, ends.target_outputs, strict=True)
+        sums = [edit_sums(masked[None], baseline[None], target[None]) for masked, baseline, target in triples]
+        return EditSums(*(torch.cat(parts) for parts in zip(*sums, strict=True)))
+
+    def raw(self, state: State, name: str) -> list[Tensor]:
+        """Outputs (3, H, W) that are not rounded; the target's are not computed again."""
+        return self.ends(name).target_outputs if state is self.target else self.restore(state, name)
+
+    def judge(self, state: State, degradation: str) -> Judgement:
+        """What an intervention does to the restoration of one input degradation."""
+        raw = self.raw(state, degradation)
+        masked = [as_image(output) for output in raw]
+        maps = self.maps(degradation)
+        differences = [map_difference(gradient_map(m[None]), t) for m, t in zip(masked, maps, strict=True)]
+        ends, psnrs = self.ends(degradation), self.psnrs(masked)
+        removed = removed_share(mean(ends.target), mean(psnrs), mean(ends.baseline))
+        return Judgement(psnrs, removed, float(torch.cat(differences).mean()), self.edit(raw, degradation))
+
+
+def pooled(effect: Judgement) -> EditSums[Floats]:
+    """The sums of an intervention over all held-out images, ready to be divided by."""
+    return undivided(EditSums(*(values.double().sum().numpy() for values in effect.sums)))
+
+
+def undivided(sums: EditSums[Floats]) -> EditSums[Floats]:
+    """Put NaN in place of an energy of 0, by which nothing can be divided."""
+    return sums._replace(energy=np.where(sums.energy > 0, sums.energy, np.nan))
+
+
+def isolation_of(effects: Mapping[str, Judgement], masked: str) -> float | None:
+    """Isolation of a masked network, pooled over the held-out images (method.md §9); None where it is not defined.
+
+    Args:
+        effects: what masking does, by input: the degradations, and clean input where there is any.
+        masked: the degradation whose filters are masked.
+    """
+    sums = {name: pooled(effect) for name, effect in effects.items()}
+    others = [of for name, of in sums.items() if name not in (masked, CLEAN)]
+    found = isolation(sums[masked], others, sums.get(CLEAN))
+    return None if np.isnan(found) else float(found)
+
+
+def mean(psnrs: Tensor) -> float:
+    """Mean over images, in double precision."""
+    return float(psnrs.double().mean())

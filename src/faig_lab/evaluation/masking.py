@@ -1,0 +1,150 @@
+"""The masking study: discovered filters back to the baseline, judged on held-out images."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from faig_lab.attribution import Attribution, count_of, ranking
+from faig_lab.data import CLEAN
+from faig_lab.evaluation.evaluator import Evaluator, Judgement
+from faig_lab.evaluation.intervals import Floats
+from faig_lab.filters import mask
+from faig_lab.metrics import EditSums
+
+TableRow = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Edits:
+    """How far every masked network moves the outputs, on every input, image by image.
+
+    Attributes:
+        inputs: the degradations in their order, then clean, then mixed inputs, as far as there are any.
+        sums: (images, rankings, masked, percents, inputs) each; NaN where an input was not judged.
+        psnr: the same shape, dB.
+        target: (images, inputs) dB.
+    """
+
+    inputs: tuple[str, ...]
+    sums: EditSums[Floats]
+    psnr: Floats
+    target: Floats
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Every masked network, judged.
+
+    Attributes:
+        rows: method, draw, percent, filters, masked, degradation, psnr, removed, output_difference.
+        draws: method → number of draws, in the order of the rankings.
+        percents: q, ascending.
+        degradations: of masked sets and inputs.
+        scenes: (images,) what each held-out image shows.
+        psnr: (images, rankings, masked, percents, inputs) dB; the inputs are the degradations.
+        baseline: (images, inputs) dB.
+        target: (images, inputs) dB.
+        edits: what isolation is computed from.
+    """
+
+    rows: list[TableRow]
+    draws: dict[str, int]
+    percents: tuple[float, ...]
+    degradations: tuple[str, ...]
+    scenes: tuple[str, ...]
+    psnr: Floats
+    baseline: Floats
+    target: Floats
+    edits: Edits
+
+    def means(self) -> tuple[Floats, Floats, Floats]:
+        """Means of `psnr`, `baseline` and `target` over the images."""
+        return self.psnr.mean(0), self.baseline.mean(0), self.target.mean(0)
+
+
+def masking(
+    judge: Evaluator,
+    attribution: Attribution,
+    percents: Sequence[float],
+    progress: Callable[[str], None] | None = None,
+    *,
+    mixed_at: Sequence[float] = (),
+) -> Masked:
+    """Mask the top q % of every method, draw and degradation; judge each on every degradation and on clean input.
+
+    Args:
+        judge: held-out images and bounds.
+        attribution: the scores.
+        percents: q, ascending.
+        progress: told after each masked network.
+        mixed_at: those of the percents at which the networks are judged on mixed inputs, too.
+    """
+    layout, names = attribution.layout, attribution.degradations
+    always = (*names, *(name for name in judge.inputs if name == CLEAN))
+    mixed = tuple(name for name in judge.inputs if name not in always)
+    judged: dict[bytes, dict[str, Judgement]] = {}  # methods may agree on a set; it is judged once
+    rows: list[TableRow] = []
+    effects: list[dict[str, Judgement]] = []
+    for method, draw, masked, order in rankings(attribution):
+        for percent in percents:
+            filters = order[: count_of(percent, len(layout))]
+            found = judged.setdefault(filters.sort().values.numpy().tobytes(), {})
+            shown = always + mixed if percent in mixed_at else always
+            if missing := [name for name in shown if name not in found]:
+                state = mask(judge.target, judge.baseline, layout, filters)
+                found |= {n: judge.judge(state, n) if n in names else judge.effect(state, n) for n in missing}
+            what: TableRow = {"method": method, "draw": draw, "percent": percent, "filters": len(filters)}
+            rows += [what | {"masked": masked, "degradation": name} | found[name].row() for name in names]
+            effects.append({name: found[name] for name in shown})
+            if progress is not None:
+                progress(f"{method}, {percent:g} %")
+    ends = [judge.ends(name) for name in names]
+    inputs = always + mixed if mixed_at else always
+    edits = _edits(judge, effects, inputs, (-1, len(names), len(percents)))
+    return Masked(
+        rows,
+        {method: len(scores) for method, scores in attribution.scores.items()},
+        tuple(percents),
+        names,
+        judge.scenes,
+        edits.psnr[..., : len(names)],
+        _columns([end.baseline for end in ends]),
+        _columns([end.target for end in ends]),
+        edits,
+    )
+
+
+def _edits(
+    judge: Evaluator, effects: Sequence[Mapping[str, Judgement]], inputs: tuple[str, ...], shape: tuple[int, ...]
+) -> Edits:
+    """PSNR and sums of every masked network as arrays; `shape` is rankings, masked, percents."""
+    psnr, energy, along, moved = np.full((4, len(judge.images), len(effects), len(inputs)), np.nan)
+    for n, found in enumerate(effects):
+        for i, name in enumerate(inputs):
+            if name in found:
+                parts = (found[name].psnrs, *found[name].sums)
+                for array, part in zip((psnr, energy, along, moved), parts, strict=True):
+                    array[:, n, i] = part.double().numpy()
+    whole = (len(judge.images), *shape, len(inputs))
+    sums = EditSums(*(array.reshape(whole) for array in (energy, along, moved)))
+    return Edits(inputs, sums, psnr.reshape(whole), _columns([judge.ends(name).target for name in inputs]))
+
+
+def _columns(values: Sequence[Tensor]) -> Floats:
+    """(images,) of each input → (images, inputs)."""
+    return np.stack([value.double().numpy() for value in values], 1)
+
+
+def masked_networks(attribution: Attribution, percents: Sequence[float]) -> int:
+    """How many networks `masking` will look at."""
+    return sum(1 for _ in rankings(attribution)) * len(percents)
+
+
+def rankings(attribution: Attribution) -> Iterator[tuple[str, int, str, Tensor]]:
+    """(method, draw, degradation, filters by descending score) of every method, its draws after each other."""
+    for method, scores in attribution.scores.items():
+        for draw, per_degradation in enumerate(scores):
+            for degradation, values in zip(attribution.degradations, per_degradation, strict=True):
+                yield method, draw, degradation, ranking(values)

@@ -1,0 +1,55 @@
+"""Filters and other units of a network: their flat index, weights given from outside, interventions, files."""
+
+from faig_lab.filters.fingerprint import content_fingerprint, fingerprint, state_fingerprint
+from faig_lab.filters.functional import State, evaluate, first_floating, tied, under_every_name
+from faig_lab.filters.interventions import clipped, harm, mask, modulate, removed_share
+from faig_lab.filters.layer import Layer
+from faig_lab.filters.layout import FilterLayout, UnitAddress
+from faig_lab.filters.sparse_update import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
+from faig_lab.filters.weights import (
+    EXPORTS,
+    as_stored,
+    export_weights,
+    load_weights,
+    objection,
+    read_states,
+    read_weights,
+    save_weights,
+    snapshot,
+    write_states,
+)
+
+__all__ = [
+    "EXPORTS",
+    "FilterLayout",
+    "Layer",
+    "Patch",
+    "State",
+    "UnitAddress",
+    "apply_patches",
+    "as_stored",
+    "clipped",
+    "content_fingerprint",
+    "evaluate",
+    "export_weights",
+    "fingerprint",
+    "first_floating",
+    "harm",
+    "load_patch",
+    "load_weights",
+    "make_patch",
+    "mask",
+    "modulate",
+    "objection",
+    "patch_bytes",
+    "read_states",
+    "read_weights",
+    "removed_share",
+    "save_patch",
+    "save_weights",
+    "snapshot",
+    "state_fingerprint",
+    "tied",
+    "under_every_name",
+    "write_states",
+]

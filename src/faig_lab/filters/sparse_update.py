@@ -1,0 +1,209 @@
+"""A sparse patch: the weights of some filters, to be put onto the baseline that they were trained from.
+
+"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+
+A file of kilobytes instead of a whole network. It says which network and which baseline it fits, and is refused
+by all others.
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from faig_lab.archives import read_arrays
+from faig_lab.errors import UserError
+from faig_lab.files import atomic_write
+from faig_lab.filters.fingerprint import state_fingerprint
+from faig_lab.filters.functional import State
+from faig_lab.filters.layer import Layer
+from faig_lab.filters.layout import FilterLayout
+from faig_lab.filters.weights import objection
+from faig_lab.granularity import UNITS
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """Indices and values of filters.
+
+    Attributes:
+        name: what it adds, e.g. the degradation.
+        layout: the filters of the network that it is for.
+        baseline: fingerprint of the weights that it is for.
+        filters: (n,) flat indices, ascending, on the CPU.
+        values: (Σ weights of these filters,) one filter after the other.
+        rest: parameters that belong to no filter (biases, say), by name; may be empty.
+    """
+
+    name: str
+    layout: FilterLayout
+    baseline: str
+    filters: Tensor
+    values: Tensor
+    rest: dict[str, Tensor] = field(default_factory=dict)
+
+    def by_layer(self) -> Iterator[tuple[Layer, Tensor, Tensor]]:
+        """A layer, positions of the filters within it, and their values (filters, weights of each)."""
+        taken = 0
+        for layer, offset in zip(self.layout.layers, self.layout.offsets, strict=False):
+            inside = (self.filters >= offset) & (self.filters < offset + layer.units)
+            count, size = int(inside.sum()), layer.weights // layer.units
+            if count:
+                values = self.values[taken : taken + count * size].view(count, size)
+                yield layer, self.filters[inside] - offset, values
+            taken += count * size
+
+
+def make_patch(
+    target: State, baseline: State, layout: FilterLayout, filters: Tensor, name: str = "", rest: bool = False
+) -> Patch:
+    """Cut the given filters out of the target.
+
+    Args:
+        target: θ.
+        baseline: θ̄, which the patch will fit.
+        layout: the filters of the network.
+        filters: flat indices, in any order.
+        name: what the patch adds.
+        rest: take the target's other parameters along. Biases belong to no filter, so without them a patch of all
+            filters is not the target.
+    """
+    ordered = torch.unique(filters.cpu())
+    chosen = torch.zeros(len(layout), dtype=torch.bool)
+    chosen[ordered] = True
+    inside = torch.split(chosen, [layer.units for layer in layout.layers])
+    cut = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
+    named = {name for layer in layout.layers for name in layer.names}
+    others = {n: v.cpu() for n, v in target.items() if n not in named} if rest else {}
+    return Patch(name, layout, state_fingerprint(baseline), ordered, torch.cat(cut), others)
+
+
+def apply_patches(baseline: State, *patches: Patch) -> dict[str, Tensor]:
+    """Put patches onto the baseline; the order does not matter.
+
+    Raises:
+        UserError: a patch is for other weights, or two patches set one filter to different values.
+    """
+    state = {n: v.clone(memory_format=torch.contiguous_format) for n, v in baseline.items()}
+    fits = state_fingerprint(baseline)
+    owner: dict[str, Tensor] = {}  # which patch, counted from 1, has set each filter
+    for number, patch in enumerate(patches, start=1):
+        if patch.baseline != fits:
+            raise UserError(f"patch {patch.name}: is for the baseline {patch.baseline}, not for {fits}")
+        for layer, where, values in patch.by_layer():
+            filters = layer.rows(state[layer.name]).clone()
+            by = owner.setdefault(layer.name, torch.zeros(len(filters), dtype=torch.int32))
+            where, values = where.to(filters.device), values.to(filters)
+            clash = (by[where.cpu()] > 0) & (filters[where] != values).any(1).cpu()
+            if clash.any():
+                other = patches[int(by[where.cpu()][clash][0]) - 1].name
+                what = f"{int(clash.sum())} {UNITS[layer.granularity]} of {layer.name}"
+                raise UserError(
+                    f"patch {patch.name}: sets {what} to other values than patch {other}; use one of the two, or "
+                    "smaller patches"
+                )
+            filters[where], by[where.cpu()] = values, number
+            state |= dict.fromkeys(layer.names, layer.joined(filters).contiguous())
+        _apply_rest(state, baseline, patch)
+    return state
+
+
+def _apply_rest(state: dict[str, Tensor], baseline: State, patch: Patch) -> None:
+    for name, value in patch.rest.items():
+        value = value.to(baseline[name])
+        if not (torch.equal(state[name], baseline[name]) or torch.equal(state[name], value)):
+            raise UserError(f"patch {patch.name}: sets {name} to other values than the patch before it")
+        state[name] = value.clone()
+
+
+def patch_bytes(patch: Patch) -> bytes:
+    """The content of a patch file, an .npz; the same patch gives the same bytes."""
+    file = io.BytesIO()
+    parts = {"layers": patch.layout.layers, "others": patch.layout.others}
+    about = {"name": patch.name, "baseline": patch.baseline, **{k: [asdict(x) for x in v] for k, v in parts.items()}}
+    np.savez_compressed(
+        file,
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+        filters=patch.filters.numpy().astype(np.uint32),
+        values=patch.values.numpy(),
+        **{f"rest/{name}": value.numpy() for name, value in patch.rest.items()},  # type: ignore[arg-type]
+    )
+    return file.getvalue()
+
+
+def save_patch(path: Path, patch: Patch) -> None:
+    """Write a patch to an .npz file, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(patch_bytes(patch))
+
+
+def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "patch") -> Patch:
+    """Read a patch and make sure that it fits.
+
+    Args:
+        path: the file.
+        baseline: θ̄ that it is to be put onto.
+        layout: the filters of the network.
+        key: what to call it in errors.
+
+    Raises:
+        UserError: no such file, not a patch, damaged, or for another network or baseline.
+    """
+    try:
+        patch = _patch_of(read_arrays(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise UserError(f"{key}: no file {path}") from error
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile, zlib.error) as error:
+        raise UserError(f"{key}: {path} is damaged or no patch ({' '.join(str(error).split())})") from error
+    if patch.layout != layout:
+        raise UserError(f"{key}: {path} is for another network: {_difference(patch.layout, layout)}")
+    if patch.baseline != state_fingerprint(baseline):
+        raise UserError(f"{key}: {path} is for another baseline of this network ({patch.baseline})")
+    if any(name not in baseline or value.shape != baseline[name].shape for name, value in patch.rest.items()):
+        raise UserError(f"{key}: {path} is damaged: its biases are not those of this network")
+    given = {layer.name: values for layer, _, values in patch.by_layer()} | patch.rest
+    for name, value in given.items():
+        fault = objection(value, baseline[name].dtype)
+        if fault is not None:
+            raise UserError(f"{key}: {path}: {name} {fault}")
+    return patch
+
+
+def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:
+    """Raises ValueError, KeyError or TypeError where the arrays are no patch."""
+    about = json.loads(content["about"].tobytes())
+    layout = FilterLayout(*(tuple(_layer(row) for row in about[key]) for key in ("layers", "others")))
+    filters = torch.from_numpy(content["filters"].astype(np.int64))
+    values = torch.from_numpy(content["values"])
+    if filters.ndim != 1 or not (filters.diff() > 0).all() or (len(filters) and int(filters[-1]) >= len(layout)):
+        raise ValueError("its indices are not ascending or not of its network")
+    if values.shape != (int(layout.weights_per_unit()[filters].sum()),):
+        raise ValueError("its values are too few or too many")
+    rest = {n.removeprefix("rest/"): torch.from_numpy(v) for n, v in content.items() if n.startswith("rest/")}
+    return Patch(str(about["name"]), layout, str(about["baseline"]), filters, values, rest)
+
+
+def _layer(row: Mapping[str, Any]) -> Layer:
+    return Layer(**{**row, "names": tuple(row["names"]), "shape": tuple(row["shape"])})
+
+
+def _difference(found: FilterLayout, expected: FilterLayout) -> str:
+    """The first way in which two layouts differ."""
+    if found.granularity != expected.granularity:
+        return f"it holds {UNITS[found.granularity]}, not {UNITS[expected.granularity]}"
+    for theirs, ours in zip(found.layers, expected.layers, strict=False):
+        if (theirs.name, theirs.shape) != (ours.name, ours.shape):
+            shapes = ["×".join(map(str, x.shape)) for x in (theirs, ours)]
+            return f"its {theirs.name} is {shapes[0]}, this network's {ours.name} is {shapes[1]}"
+    if len(found.layers) != len(expected.layers):
+        return f"it has {len(found.layers)} ranked parameters, this network {len(expected.layers)}"
+    return "its groups, its tied parameters or those that are not ranked are others"

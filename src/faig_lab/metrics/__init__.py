@@ -1,0 +1,38 @@
+"""What an output is measured by: PSNR, SSIM, gradient maps, isolation. Pure functions of images."""
+
+from faig_lab.metrics.gradient_map import gradient_map, map_difference, output_difference
+from faig_lab.metrics.isolation import EditSums, back, edit_sums, isolation, off, side
+from faig_lab.metrics.quality import (
+    METRICS,
+    PSNR_CEILING,
+    SSIM_WINDOW,
+    as_image,
+    bicubic,
+    luma,
+    psnr,
+    quality,
+    restore,
+    ssim,
+)
+
+__all__ = [
+    "METRICS",
+    "PSNR_CEILING",
+    "SSIM_WINDOW",
+    "EditSums",
+    "as_image",
+    "back",
+    "bicubic",
+    "edit_sums",
+    "gradient_map",
+    "isolation",
+    "luma",
+    "map_difference",
+    "off",
+    "output_difference",
+    "psnr",
+    "quality",
+    "restore",
+    "side",
+    "ssim",
+]

@@ -1,0 +1,175 @@
+"""Image quality by the conventions of the field, stated once.
+
+An output is clipped to [0, 1] and rounded to 8 bits, as an image file would be; `border` pixels (the scale)
+are left out on each side; PSNR is computed per image and then averaged, never pooled. A perfect image has
+PSNR_CEILING instead of infinity. Y is the luma of ITU-R BT.601 in its studio range, as in MATLAB's rgb2ycbcr. SSIM is
+averaged over the places where its window lies inside the image, as in MATLAB, BasicSR and scikit-image.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faig_lab.data import PairedImage
+from faig_lab.filters import State, evaluate, first_floating
+
+PSNR_CEILING = 100.0
+"""dB reported for a perfect image."""
+
+_CPU_PIXELS = 2**17
+"""HR pixels restored at once on a CPU: more fall out of its caches, which is 15 % slower at 2**18."""
+
+_GPU_PIXELS = 2**22
+"""HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels, whatever the number of images."""
+
+SSIM_WINDOW = 11
+"""Pixels of the side of SSIM's window; images must be as large, border left out."""
+
+METRICS = ("psnr", "psnr_y", "ssim")
+"""What `quality` returns: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
+
+
+def as_image(output: Tensor) -> Tensor:
+    """Clip a network's output to [0, 1] and round it to 8 bits."""
+    return (output.float().clamp(0, 1) * 255).round() / 255
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """(N, 3, H, W) RGB in [0, 1] → (N, 1, H, W) BT.601 luma in [16/255, 235/255]."""
+    weights = rgb.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    return ((rgb * weights).sum(1, keepdim=True) + 16) / 255
+
+
+def psnr(image: Tensor, hr: Tensor, border: int = 0) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each image.
+
+    Args:
+        image: (N, C, H, W) in [0, 1].
+        hr: ground truth, the same shape.
+        border: pixels left out on each side.
+
+    Returns:
+        (N,), at most PSNR_CEILING.
+    """
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # a second to import, with SciPy and all
+
+    values = peak_signal_noise_ratio(
+        _inside(image, border), _inside(hr, border), data_range=1.0, dim=(1, 2, 3), reduction="none"
+    )
+    return values.clamp_max(PSNR_CEILING)
+
+
+def ssim(image: Tensor, hr: Tensor) -> Tensor:
+    """Structural similarity of each image (Wang, Bovik, Sheikh, Simoncelli, IEEE Trans. Image Processing 2004).
+
+    The window is an 11×11 Gaussian of σ = 1.5 with the sum 1, the constants are 0.01² and 0.03². The mean is taken over
+    the places where the whole window lies inside the image, as in MATLAB's ssim, BasicSR and scikit-image.
+
+    Args:
+        image: (N, 1, H, W) in [0, 1].
+        hr: ground truth, the same shape.
+
+    Returns:
+        (N,) in [−1, 1], in the precision of `image`; computed in double precision.
+
+    Raises:
+        ValueError: H or W is less than SSIM_WINDOW.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels, not {height}×{width}")
+    a, b = image.double(), hr.double()
+    offsets = torch.arange(SSIM_WINDOW, dtype=a.dtype, device=a.device) - SSIM_WINDOW // 2
+    window = torch.softmax(-offsets.square() / (2 * 1.5**2), 0)
+    moments = torch.cat([a, b, a * a, b * b, a * b])
+    moments = F.conv2d(F.conv2d(moments, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+    mean_a, mean_b, square_a, square_b, product = moments.chunk(5)
+    variances, covariance = square_a - mean_a**2 + square_b - mean_b**2, product - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    similarity = similarity / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
+    return similarity.mean((1, 2, 3)).to(image.dtype)
+
+
+def quality(output: Tensor, hr: Tensor, border: int) -> dict[str, Tensor]:
+    """All METRICS of a batch of outputs, per image.
+
+    Args:
+        output: (N, 3, H, W) from a network, not clipped.
+        hr: ground truth (N, 3, H, W) in [0, 1].
+        border: pixels left out on each side, usually the scale.
+
+    Returns:
+        Each metric's name → (N,).
+    """
+    image = as_image(output)
+    y, y_hr = _inside(luma(image), border), _inside(luma(hr), border)
+    return {"psnr": psnr(image, hr, border), "psnr_y": psnr(y, y_hr), "ssim": ssim(y, y_hr)}
+
+
+def bicubic(lr: Tensor, scale: int) -> Tensor:
+    """Upscale by bicubic interpolation: the reference that a network has to beat.
+
+    The kernel is Keys' with a = −0.5, as in MATLAB's imresize and in Pillow. Torch has a = −0.5 only with antialiasing,
+    which changes nothing else in upscaling; without antialiasing torch has a = −0.75. At the border the kernel's part
+    inside the image is normalised, as in Pillow; MATLAB mirrors the image there.
+
+    Args:
+        lr: (N, 3, H, W).
+        scale: factor, > 0.
+
+    Returns:
+        (N, 3, scale·H, scale·W), not clipped.
+    """
+    return F.interpolate(lr, scale_factor=float(scale), mode="bicubic", align_corners=False, antialias=True)
+
+
+@torch.no_grad()
+def restore(
+    network: nn.Module,
+    state: State,
+    images: Sequence[PairedImage],
+    degradation: str,
+    autocast: torch.dtype | None = None,
+) -> list[Tensor]:
+    """Restore one LR of every image with given weights; images of one size go through together, in batches.
+
+    Args:
+        network: the module; its own weights do not matter.
+        state: weights to use, on the device to compute on.
+        images: paired images.
+        degradation: which LR.
+        autocast: lower precision for the network's operations, or None.
+
+    Returns:
+        Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
+    """
+    like = first_floating(state.values())
+    groups: dict[torch.Size, list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(image.lr[degradation].shape, []).append(position)
+    outputs: dict[int, Tensor] = {}
+    for positions in _batches(images, groups.values(), like.device):
+        batch = torch.stack([images[i].lr[degradation] for i in positions]).to(like)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(like.device.type, autocast, enabled=autocast is not None):
+            result = evaluate(network, state, batch).to(like.dtype).cpu()
+        outputs.update(zip(positions, result, strict=True))
+    return [outputs[i] for i in range(len(images))]
+
+
+def _batches(
+    images: Sequence[PairedImage], groups: Iterable[Sequence[int]], device: torch.device
+) -> Iterator[Sequence[int]]:
+    """Positions of images of one size: as many as a CPU's caches or a GPU's memory bear."""
+    most = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
+    for group in groups:
+        at_once = max(1, most // images[group[0]].hr[0].numel())
+        yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
+
+
+def _inside(image: Tensor, border: int) -> Tensor:
+    """The image without its border."""
+    return image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]

@@ -1,0 +1,1 @@
+"""Figures and pictures, made from the tables of a run folder."""

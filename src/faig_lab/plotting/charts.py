@@ -1,0 +1,121 @@
+"""Parts that several figures have: axes of percents and shares, guide lines, rows of dots, marks of what is cut off."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from faig_lab.plotting.style import MUTED, legend_columns
+from faig_lab.plotting.words import as_percent, decimal
+
+Show = Callable[[float | None], str]
+
+
+def percent_axis(panel: Axes, levels: Sequence[float], named: Sequence[float] | None = None) -> None:
+    """Make x logarithmic, with a tick at each measured percent or at those that are named."""
+    shown = levels if named is None else named
+    panel.set_xscale("log")
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(shown, [as_percent(level) for level in shown])
+
+
+def share_axis(panel: Axes, axis: str = "y") -> None:
+    """Write the numbers of an axis as percentages."""
+    (panel.yaxis if axis == "y" else panel.xaxis).set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+
+
+def guides(panel: Axes, *levels: float, x: float | None = None) -> None:
+    """Draw thin horizontal lines at the levels, and a dotted vertical one at x."""
+    for level in levels:
+        panel.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
+    if x is not None:
+        panel.axvline(x, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
+
+
+def legend_above(figure: Figure, panel: Axes) -> None:
+    """Put the panel's legend above all panels."""
+    handles, labels = panel.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels))
+
+
+def limit(panel: Axes, low: float, high: float, show: Show = decimal) -> None:
+    """End the y axis at the limits, or before them where the data do, and mark every line that goes beyond."""
+    least, most = panel.get_ylim()
+    panel.set_ylim(max(least, low), min(most, high))
+    mark_cut(panel, show)
+
+
+def mark_cut(panel: Axes, show: Show = decimal) -> None:
+    """Where a line leaves the panel, put an arrow at the edge with the number that lies farthest beyond.
+
+    At the left and right edge the number stands above the line, so that it hides no dot.
+    """
+    for axis, arrows in ((0, "◂▸"), (1, "▾▴")):
+        edges = sorted(panel.get_ylim() if axis else panel.get_xlim())
+        for line in panel.lines:
+            data = np.array(line.get_xydata(), dtype=float)
+            if line.get_transform() != panel.transData or not np.isfinite(data).all() or not len(data):
+                continue
+            for edge, arrow, far in zip(edges, arrows, (data[:, axis].argmin(), data[:, axis].argmax()), strict=True):
+                beyond = data[far, axis] - edge
+                if beyond * (1 if arrow in "▸▴" else -1) > 1e-9:
+                    place = (data[far, 0], edge) if axis else (edge, data[far, 1])
+                    panel.annotate(
+                        f"{arrow} {show(float(data[far, axis]))}", place, (0, 2 if axis else 4),
+                        textcoords="offset points", ha="center" if axis else "left" if arrow == "◂" else "right",
+                        va="top" if arrow == "▴" else "bottom",
+                        fontsize=6, color=line.get_color(),
+                        bbox={"color": "white", "alpha": 0.7, "pad": 0.4},
+                    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dots:
+    """One series of a dot plot: its name in the legend, its colour, and the numbers of each row.
+
+    Attributes:
+        label: in the legend.
+        colour: of its dots.
+        rows: row → numbers.
+        lane: series of one lane lie at the same height within a row; of its own by default.
+        marker: as in matplotlib.
+        hollow: the rows whose dots are hollow.
+        centre: whether a stroke marks the mean.
+    """
+
+    label: str
+    colour: str
+    rows: Mapping[str, Sequence[float]]
+    lane: str = ""
+    marker: str = "o"
+    hollow: Collection[str] = ()
+    centre: bool = False
+
+
+def dot_rows(panel: Axes, names: Sequence[str], series: Sequence[Dots], width: float = 0.6) -> None:
+    """Draw a row per name, from the top; the lanes of a row are `width` rows apart in all."""
+    lanes = list(dict.fromkeys(one.lane or one.label for one in series))
+    step = width / max(len(lanes), 1)
+    for one in series:
+        shift = step * (lanes.index(one.lane or one.label) - (len(lanes) - 1) / 2)
+        label: str | None = one.label
+        for place, name in enumerate(names):
+            found = one.rows.get(name, ())
+            if not len(found):
+                continue
+            face = "white" if name in one.hollow else one.colour
+            panel.plot(
+                found, [place + shift] * len(found), one.marker, color=one.colour, markerfacecolor=face, markersize=4,
+                alpha=0.7 if one.centre else 1, label=label or "_", zorder=3,
+            )  # fmt: skip
+            if one.centre:
+                panel.vlines(np.mean(found), place + shift - step / 2.4, place + shift + step / 2.4, color=one.colour)
+            label = None
+    panel.set_yticks(range(len(names)), list(names))
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)

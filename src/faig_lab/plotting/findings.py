@@ -1,0 +1,213 @@
+"""The numbers that the report shows, computed from the tables of a run. No words here."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from faig_lab.runs.run_files import RunFiles, clipped, harm, mean_of, mean_of_known, number_at, numbers, select, unique
+from faig_lab.runs.tables import Row
+
+DEPTHS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
+"""The columns of the table `depth`: shares of the discovered units, and the evenness over the layers."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over draws, its standard deviation over draws (0 for one draw), and how many draws there are.
+
+    A removed share is clipped to [0, 1] in the mean; `harm` is the mean excess over 1.
+    """
+
+    mean: float | None
+    std: float
+    draws: int
+    harm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and the ends of its interval over photographs, or of the range over them."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method at one percent, mean over the masked sets; shares are removed shares, 0 untouched, 1 gone.
+
+    `std` is the standard deviation of the specificity over random draws, None for a method without draws.
+    `estimate` is the specificity with its interval, `difference` its paired difference from the run's method;
+    both None where there is no interval.
+    """
+
+    method: str
+    own: float | None
+    other: float | None
+    specificity: float | None
+    std: float | None
+    estimate: Estimate | None
+    difference: Estimate | None
+
+
+def over_draws(values: Sequence[float | None]) -> Cell:
+    """Mean and population standard deviation of one number over draws."""
+    there = [number for number in values if number is not None]
+    average = mean_of_known(there)
+    if average is None:
+        return Cell(None, 0.0, 0)
+    variance = math.fsum((number - average) ** 2 for number in there) / len(there)
+    return Cell(average, math.sqrt(variance), len(there))
+
+
+def masking(run: RunFiles, method: str, percent: float, masked: str, degradation: str) -> Cell:
+    """The removed share of one masked set on one input, over draws."""
+    rows = select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation)
+    excess = mean_of_known([harm(number) for number in numbers(rows, "removed")])
+    return replace(over_draws([removed(row) for row in rows]), harm=excess or 0.0)
+
+
+def masked_psnr(run: RunFiles, method: str, percent: float, masked: str, degradation: str) -> float | None:
+    """PSNR in dB with a masked set on one input, mean over draws."""
+    return mean_of(select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation), "psnr")
+
+
+def removed(row: Row) -> float | None:
+    """The removed share of a row as it enters a mean: clipped to [0, 1]."""
+    return clipped(number_at(row, "removed"))
+
+
+def matrix(run: RunFiles, method: str, percent: float) -> list[list[Cell]]:
+    """The specificity matrix of a method: rows = masked set, columns = input degradation."""
+    names = run.degradations
+    return [[masking(run, method, percent, masked, shown) for shown in names] for masked in names]
+
+
+def masked_count(run: RunFiles, percent: float) -> int | None:
+    """How many units a masked set holds at a percent."""
+    counts = numbers(select(run.table("masking"), percent), "filters")
+    return round(counts[0]) if counts else None
+
+
+def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
+    """Every compared method at a percent, in the order of `run.methods`."""
+    return [_method_result(run, method, percent) for method in run.methods]
+
+
+def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
+    rows = select(run.table("specificity"), percent, method=method)
+    # Clipped again, for tables of runs from before removed shares were clipped in every mean.
+    sides = [(clipped(number_at(row, "own")), clipped(number_at(row, "other"))) for row in rows]
+    by_draw = _per_draw(run, method, percent)
+    paired = select(run.table("comparison_paired"), percent, method=method, against=run.chosen, masked="all")
+    return MethodResult(
+        method=method,
+        own=mean_of_known([own for own, _ in sides]),
+        other=mean_of_known([other for _, other in sides]),
+        specificity=mean_of_known([None if own is None or other is None else own - other for own, other in sides]),
+        std=over_draws(by_draw).std if len(by_draw) > 1 else None,
+        estimate=specificity(run, method, percent),
+        difference=_estimate(paired, "difference", "low", "high"),
+    )
+
+
+def specificity(run: RunFiles, method: str, percent: float) -> Estimate | None:
+    """The specificity of a method with its interval, mean over the masked sets."""
+    rows = select(run.table("comparison"), percent, method=method)
+    return _estimate(rows, "specificity", "specificity_low", "specificity_high")
+
+
+def _estimate(rows: Sequence[Row], *columns: str) -> Estimate | None:
+    """The estimate in the columns of the only row; None where there is none, or no interval."""
+    known = [number for column in columns for number in numbers(rows[:1], column)]
+    return Estimate(*known) if len(known) == len(columns) else None
+
+
+def photographs(run: RunFiles) -> int | None:
+    """How many photographs the intervals are over; None for a run without intervals."""
+    counts = numbers(run.table("comparison")[:1], "photographs")
+    return round(counts[0]) if counts else None
+
+
+def percents(run: RunFiles) -> list[float]:
+    """The measured percents, ascending."""
+    return sorted(set(numbers(run.table("masking"), "percent")))
+
+
+def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
+    """Specificity of each draw: own minus other removed share, mean over the masked sets."""
+    rows = [r for r in select(run.table("masking"), percent, method=method) if r["degradation"] in run.degradations]
+    found = []
+    for draw in dict.fromkeys(row["draw"] for row in rows):
+        shares = select(rows, draw=draw)
+        own = mean_of_known([removed(row) for row in shares if row["degradation"] == row["masked"]])
+        other = mean_of_known([removed(row) for row in shares if row["degradation"] != row["masked"]])
+        if own is not None and other is not None:
+            found.append(own - other)
+    return found
+
+
+def restoration(run: RunFiles, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
+    """Mean over held-out images of `psnr` (dB), `psnr_y` (dB) or `ssim`: network -> degradation -> value."""
+    rows = run.table("restoration")
+    names = unique(rows, "degradation")
+    return {
+        network: {name: mean_of(select(rows, network=network, degradation=name), measure) for name in names}
+        for network in unique(rows, "network")
+    }
+
+
+def gain(run: RunFiles, degradation: str) -> float | None:
+    """PSNR of the target minus that of the baseline on one degradation, in dB, mean over held-out images."""
+    means = restoration(run)
+    target, baseline = (means.get(network, {}).get(degradation) for network in ("target", "baseline"))
+    return None if target is None or baseline is None else target - baseline
+
+
+def gaps(run: RunFiles, degradation: str) -> tuple[float | None, float | None]:
+    """Relative completeness gap over the whole probe, and the largest one of a single image.
+
+    The first is |sum of attributions - sum of loss changes| / |sum of loss changes|, the number of
+    metrics.json; it is not the mean of the images' gaps, which an image whose loss hardly changes would rule.
+    """
+    rows = select(run.table("completeness"), degradation=degradation)
+    change, total = (math.fsum(numbers(rows, column)) for column in ("loss_change", "attribution_sum"))
+    sizes = [abs(gap) for gap in numbers(rows, "gap")]
+    return (abs(total - change) / abs(change) if change else None), max(sizes, default=None)
+
+
+def held_out_images(run: RunFiles) -> int:
+    """How many images the interventions are judged on."""
+    return len(unique(run.table("restoration"), "image"))
+
+
+def depths(run: RunFiles) -> dict[str, Row]:
+    """Where the units sit that the run's method found, by degradation, and `random` ones, at the headline percent.
+
+    The columns are `DEPTHS`; nothing in a run without the table `depth`.
+    """
+    rows = select(run.table("depth"), run.headline)
+    own: dict[str, Row] = {str(row["degradation"]): row for row in rows if row["method"] == run.chosen != "random"}
+    return own | {str(row["method"]): row for row in select(rows, method="random")}
+
+
+def shares(run: RunFiles) -> dict[str, tuple[float, list[float | None]]]:
+    """Parameter -> how many weights, and its share of the change of the loss on each input of the table `shares`."""
+    rows = run.table("shares")
+    found = {parameter: select(rows, parameter=parameter) for parameter in unique(rows, "parameter")}
+    return {
+        name: (number_at(of[0], "weights") or 0.0, [number_at(row, "share") for row in of])
+        for name, of in found.items()
+    }
+
+
+def kinds(run: RunFiles) -> dict[str, tuple[float, list[float]]]:
+    """The same for `kernel` (weights of convolutions and linear layers) and `other` together."""
+    rows = run.table("shares")
+    names = unique(rows, "degradation")
+    sums: dict[str, tuple[float, list[float]]] = {}
+    for kind in unique(rows, "kind"):
+        of = [select(rows, kind=kind, degradation=name) for name in names]
+        sums[kind] = math.fsum(numbers(of[0], "weights")), [math.fsum(numbers(found, "share")) for found in of]
+    return sums

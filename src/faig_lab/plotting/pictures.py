@@ -1,0 +1,187 @@
+"""Before and after: a grid of pictures for one degradation, and the arrays that it is made from."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+from torch import Tensor
+
+from faig_lab.evaluation.examples import Example
+from faig_lab.plotting.style import MUTED, WIDTH, drawing, new_figure
+from faig_lab.plotting.words import as_percent, decimal, degraded, removal
+
+BASELINE = "baseline"
+TARGET = "target"
+TRUTH = "ground truth"
+STRENGTH = "λ = "
+"""Titles of restorations at a strength start with it: `λ = 0.25`."""
+
+# Pixels of HR per side that a tile shows: more could not be told apart at a tile's size in the report.
+_WINDOW = 160
+_STRIP_WINDOW = 96
+_LETTER = 0.062  # inches, the widest that a letter of a title is on average
+
+Window = tuple[float, float, float, float]
+"""A part of an image as fractions of it: top, left, height, width."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture, (H, W, 3) floats in [0, 1], and its PSNR in dB against the ground truth where it has one.
+
+    LR may be given as it is: it is shown at the size of the others.
+    """
+
+    image: NDArray[np.floating[Any]]
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One held-out image: its name, and a tile per column title, in order."""
+
+    name: str
+    tiles: Mapping[str, Tile]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The rows of one grid; all have the titles of the first.
+
+    `truth` is the ground truth of all rows where their tiles do not end with it.
+    """
+
+    degradation: str
+    rows: Sequence[PictureRow]
+    truth: NDArray[np.floating[Any]] | None = None
+
+    def truth_of(self, row: PictureRow) -> NDArray[np.floating[Any]]:
+        """The ground truth of a row: its last tile, or that of the whole grid."""
+        return list(row.tiles.values())[-1].image if self.truth is None else self.truth
+
+
+def input_title(degradation: str) -> str:
+    """Title of the column of degraded inputs: `blurred input`."""
+    return f"{degraded(degradation)} input"
+
+
+def masked_title(degradation: str, masked_percent: float) -> str:
+    """Title of the column of a target with a masked set: `1 % deblurring set masked`."""
+    return f"{as_percent(masked_percent)} {removal(degradation)} set masked"
+
+
+def as_array(image: Tensor) -> NDArray[np.float32]:
+    """(3, H, W) → (H, W, 3) in [0, 1]."""
+    return image.clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def picture_grids(examples: Sequence[Example], percent: float) -> list[Pictures]:
+    """One grid per degradation: input, baseline, target, target with each set masked, ground truth.
+
+    Args:
+        examples: of `analysis.examples`.
+        percent: how many units are masked in them.
+    """
+    grids: dict[str, list[PictureRow]] = {}
+    for example in examples:
+        tiles = {input_title(example.degradation): Tile(as_array(example.input))}
+        for name, image in example.restored.items():
+            title = name if name in (BASELINE, TARGET) else masked_title(name, percent)
+            tiles[title] = Tile(as_array(image), example.psnr[name])
+        tiles[TRUTH] = Tile(as_array(example.truth))
+        grids.setdefault(example.degradation, []).append(PictureRow(example.image, tiles))
+    return [Pictures(degradation, rows) for degradation, rows in grids.items()]
+
+
+def before_after(pictures: Pictures) -> Figure:
+    """A grid with a row per image and a column per title, PSNR under each tile.
+
+    Images larger than 160 pixels of HR are shown by the most detailed window of that size, found in the ground truth;
+    PSNR is that of the whole image.
+    """
+    titles = list(pictures.rows[0].tiles)
+    names = [{titles[-1]: row.name} for row in pictures.rows]
+    return _grid(pictures, [_wrapped(title, len(titles)) for title in titles], names, _WINDOW)
+
+
+def strips(pictures: Pictures) -> Figure:
+    """The same part of one image in every tile: a row per name, a column per title, PSNR under each tile.
+
+    The part is the window of 96 pixels of HR with the strongest edges in the truth; PSNR is that of the whole image.
+    """
+    titles = list(pictures.rows[0].tiles)
+    figure = _grid(pictures, titles, [{} for _ in pictures.rows], _STRIP_WINDOW)
+    with drawing():
+        for panel, row in zip(figure.axes[:: len(titles)], pictures.rows, strict=True):
+            panel.set_ylabel(row.name.replace(" ", "\n"), fontsize=8)
+    return figure
+
+
+def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str, str]], window: int) -> Figure:
+    """Tiles with PSNR under each, and under those without the name that they are given."""
+    titles = list(pictures.rows[0].tiles)
+    height = len(pictures.rows) * (0.97 * WIDTH / len(titles) + 0.2)
+    with drawing():
+        figure = new_figure(0.18 + 0.12 * max(head.count("\n") + 1 for head in heads) + height)
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
+        axes = figure.subplots(len(pictures.rows), len(titles), squeeze=False)
+        for row, below, panels in zip(pictures.rows, names, axes, strict=True):
+            part = detailed_window(pictures.truth_of(row), window)
+            for panel, title in zip(panels, titles, strict=True):
+                tile = row.tiles[title]
+                panel.imshow(np.clip(cut(tile.image, part), 0, 1))
+                panel.set_xticks([])
+                panel.set_yticks([])
+                panel.spines[:].set_visible(False)
+                if tile.psnr is not None:
+                    panel.set_xlabel(f"{decimal(tile.psnr)} dB", fontsize=8, labelpad=2)
+                elif title in below:
+                    panel.set_xlabel(_short(below[title]), fontsize=7, color=MUTED, labelpad=2)
+        for panel, head in zip(axes[0], heads, strict=True):
+            panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
+    return figure
+
+
+def _wrapped(title: str, columns: int) -> str:
+    """A title above one of so many tiles, on few lines of about the same length."""
+    glued = title.replace(" %", "\N{NO-BREAK SPACE}%")  # no line starts with the sign
+    widest = max(12, int(WIDTH / columns / _LETTER))
+    lines = textwrap.wrap(glued, widest, break_long_words=False)
+    narrower = (textwrap.wrap(glued, width, break_long_words=False) for width in range(8, widest))
+    return "\n".join(next((found for found in narrower if len(found) == len(lines)), lines))
+
+
+def _short(name: str, limit: int = 18) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+def detailed_window(truth: NDArray[np.floating[Any]], side: int) -> Window:
+    """Top, left, height and width, as fractions of the image, of the window with the strongest edges.
+
+    The window has `side` pixels of `truth` each way; an image that fits is shown whole.
+    """
+    height, width = truth.shape[:2]
+    tall, wide = min(side, height), min(side, width)
+    grey = truth.mean(axis=2)
+    edges = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
+    total = np.pad(edges.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    strength = {
+        (top, left): total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+        for top in range(0, height - tall + 1, 16)
+        for left in range(0, width - wide + 1, 16)
+        for bottom, right in [(min(top + tall, height - 1), min(left + wide, width - 1))]
+    }
+    top, left = max(strength, key=lambda corner: strength[corner])
+    return top / height, left / width, tall / height, wide / width
+
+
+def cut(image: NDArray[np.floating[Any]], window: Window) -> NDArray[np.floating[Any]]:
+    """The window, given in fractions, of an image of any size."""
+    height, width = image.shape[:2]
+    top, left = round(window[0] * height), round(window[1] * width)
+    return image[top : top + max(1, round(window[2] * height)), left : left + max(1, round(window[3] * width))]

@@ -1,0 +1,132 @@
+"""How every figure looks: colours, sizes, and how it becomes a PNG."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from faig_lab.files import atomic_write, write_text
+from faig_lab.plotting.marks import marks_of
+from faig_lab.plotting.words import REFERENCE
+
+WIDTH = 7.0  # inches; at 700 px of page width a point is 1.4 px, so 8 pt reads as 11 px
+DPI = 200
+INK = "#22272e"
+MUTED = "#6b7480"
+LINES = "#d9dde2"
+HEAT = "Greys"
+"""The colour map of shares: grey is no degradation and no method."""
+
+# One colour means one thing on a whole page: no two of these are less than 20 apart in CIELAB. Degradations have
+# Okabe and Ito's colours.
+DEGRADATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+METHODS = (
+    *("#551188", "#117700", "#bb1188", "#99aa11", "#770022", "#8070ff", "#e88f8f", "#555500", "#f0244f"),
+    "#dd11ff",
+)
+CLEAN = "#1f2fc0"
+"""Input that nothing was done to."""
+MIX = "#4f2410"
+"""Several degradations at once."""
+MISSING = {"own_left": "#ecdcb2", "side": "#c4a26a", "side_clean": "#8a6a34"}
+"""What isolation lacks to 1: the distance to the baseline, and side effects on other and on clean input."""
+
+_LINES = ("-", "--", "-.")  # further methods repeat the colours with another line
+_LOOKS = {
+    "random": {"color": MUTED, "linestyle": "--"},
+    "layer_matched": {"color": MUTED, "linestyle": ":"},
+    REFERENCE: {"color": INK, "linestyle": "-."},
+}
+
+_SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.parse_math": False,  # a $ in the name of an image is a $
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": LINES,
+    "grid.linewidth": 0.5,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Make matplotlib's settings ours for the block, whatever the user's own are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def degradation_colour(index: int) -> str:
+    """The colour of the index-th degradation of a run."""
+    return DEGRADATIONS[index % len(DEGRADATIONS)]
+
+
+def method_colour(index: int) -> str:
+    """The colour of the index-th method of a run."""
+    return METHODS[index % len(METHODS)]
+
+
+def input_colour(degradations: Sequence[str], name: str) -> str:
+    """The colour of an input: one of the run's degradations, clean, or several degradations at once."""
+    if name in degradations:
+        return degradation_colour(degradations.index(name))
+    return CLEAN if name == "clean" else MIX
+
+
+def method_look(methods: Sequence[str], method: str) -> dict[str, Any]:
+    """Colour and line style of one of a run's methods; random sets and the reference have their own."""
+    if method in _LOOKS:
+        return dict(_LOOKS[method])
+    index = methods.index(method) if method in methods else len(methods)
+    return {"color": method_colour(index), "linestyle": _LINES[index // len(METHODS) % len(_LINES)]}
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many columns of a legend fit into the figure's width, its rows about equally long."""
+    widest = 0.5 + 0.057 * max(map(len, labels), default=1)  # inches: handle and gaps, and 8 pt letters
+    fit = max(1, int(WIDTH / widest))
+    return max(1, math.ceil(len(labels) / math.ceil(len(labels) / fit))) if labels else 1
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the report's width; height in inches."""
+    return Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, atomically, and its values' places as JSON beside it, if it has any.
+
+    The same figure gives the same bytes.
+    """
+    with atomic_write(path) as temporary, drawing():
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    marks, beside = marks_of(figure), path.with_suffix(".json")
+    if marks:
+        write_text(beside, json.dumps(asdict(marks), ensure_ascii=False, separators=(",", ":")))
+    else:
+        beside.unlink(missing_ok=True)

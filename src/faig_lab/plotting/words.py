@@ -1,0 +1,162 @@
+"""The words and number formats of figures, report and summary: one place, so that they agree."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+ABSENT = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
+
+REFERENCE = "learned_mask"
+"""The method that shows what a set of so many filters can do: figures draw it as a reference line."""
+
+# What a network does against a degradation, and what its input is called.
+_REMOVAL = {
+    "blur": "deblurring",
+    "anisotropic_blur": "anisotropic deblurring",
+    "motion_blur": "motion deblurring",
+    "noise": "denoising",
+    "poisson_noise": "photon denoising",
+    "jpeg": "JPEG artefact removal",
+}
+_INPUT = {
+    "clean": "clean",
+    "blur": "blurred",
+    "anisotropic_blur": "anisotropically blurred",
+    "motion_blur": "motion-blurred",
+    "noise": "noisy",
+    "poisson_noise": "photon-noisy",
+    "jpeg": "JPEG",
+}
+MEANINGS = {
+    "weight": "A single number of a convolution or linear weight.",
+    "filter": "One k×k slice of a convolution weight: what connects one input channel of a layer with one "
+    "output channel.",
+    "output_channel": "Everything in a convolution or linear weight that makes one output channel of its layer.",
+    "input_channel": "Everything in a convolution or linear weight that reads one input channel of its layer.",
+    "layer": "The whole weight of one convolution or linear layer.",
+}
+"""What a unit is, by granularity, for the glossary."""
+
+_METHOD = {
+    "faig": "FAIG",
+    "faig_reference": "FAIG (authors' settings)",
+    "faig_shares": "FAIG in shares",
+    "signed_share": "signed share",
+    "signed_sum": "signed sum",
+    "one_unit": "one-unit ablation",
+    "isolation_integral": "integral of isolation",
+    "isolation_share": "isolation share",
+    "iterated_isolation": "isolation, iterated",
+    "share_given_clean": "share given clean",
+    "share_per_change": "share per change",
+    "ig": "input gradients",
+    "taylor": "Taylor expansion",
+    "fisher": "Fisher information",
+    "weight_change": "weight change",
+    "weight_change_absolute": "weight change (abs.)",
+    "learned_mask": "learned mask",
+    "random": "random sets",
+    "layer_matched": "random, layer-matched",
+}
+
+
+def removal(degradation: str) -> str:
+    """The function that takes a degradation away: `blur` -> `deblurring`."""
+    return _REMOVAL.get(degradation, f"{degradation.replace('_', ' ')} removal")
+
+
+def degraded(degradation: str) -> str:
+    """How an input is called: `blur` -> `blurred`, `blur+noise` -> `blurred and noisy`."""
+    return listed([_INPUT.get(part, part.replace("_", " ")) for part in degradation.split("+")])
+
+
+def sentence_case(text: str) -> str:
+    """The text with its first letter in upper case and all others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def method_label(method: str) -> str:
+    """The name of an attribution method for readers: `faig` -> `FAIG`."""
+    return _METHOD.get(method, method.replace("_", " "))
+
+
+def line_label(method: str) -> str:
+    """The name of a method's line in a figure: as `method_label`, and the reference is called one."""
+    return f"{method_label(method)} (reference)" if method == REFERENCE else method_label(method)
+
+
+def together(degradations: str) -> str:
+    """The function of a set: `blur` -> `deblurring`; the set of several degradations is that of all."""
+    return "all together" if "+" in degradations else removal(degradations)
+
+
+def listed(items: Sequence[str]) -> str:
+    """Items as prose: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """A fixed-point number with a true minus sign; `–` for None, NaN and infinities."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    text = f"{value:,.{digits}f}"
+    if text.startswith("-") and float(text.replace(",", "")) == 0:
+        text = text[1:]
+    return text.replace("-", _MINUS)
+
+
+def with_std(value: float | None, std: float | None) -> str:
+    """`0.52 ± 0.03`; the number alone where there is no standard deviation over draws."""
+    return decimal(value) if std is None else f"{decimal(value)} ± {decimal(std)}"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Like `number`, with `+` before what is above zero."""
+    text = decimal(value, digits)
+    return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage: 0.853 -> `85 %`."""
+    text = decimal(None if value is None else 100 * value, 0)
+    return text if text == ABSENT else f"{text} %"
+
+
+def small_share(value: float | None) -> str:
+    """A small share as a percentage with two significant digits: 0.00123 -> `0.12 %`."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    return f"{100 * value:.2g} %".replace("-", _MINUS) if abs(value) >= 1e-6 else "below 0.0001 %"
+
+
+def between(low: float | None, high: float | None, show: Callable[[float | None], str] = decimal) -> str:
+    """`0.49 to 0.55`; empty where an end is not there."""
+    return "" if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
+def with_ends(estimate: Iterable[float | None], show: Callable[[float | None], str] = decimal) -> str:
+    """`0.52 (0.49 to 0.55)` of a number and its ends; the number alone where an end is not there."""
+    value, low, high = estimate
+    ends = between(low, high, show)
+    return f"{show(value)} ({ends})" if ends else show(value)
+
+
+def as_percent(value: float) -> str:
+    """A percent of the config as it was written there: 1.0 -> `1 %`, 0.5 -> `0.5 %`."""
+    return f"{value:g} %"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated: 12240 -> `12,240`."""
+    return decimal(value, 0)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `12 s` or `3 min 20 s`; below ten seconds with one digit."""
+    if seconds is None or not math.isfinite(seconds):
+        return ABSENT
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,143 @@
+"""The figures of a run, each a pure function of its tables; `None` where the tables have nothing to show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from faig_lab.evaluation.examples import Example
+from faig_lab.files import file_name
+from faig_lab.plotting.charts import legend_above
+from faig_lab.plotting.masking_figures import isolation, masking_curves, methods, specificity
+from faig_lab.plotting.pictures import Pictures, before_after, strips
+from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, new_figure, write_figure
+from faig_lab.plotting.tiles import DETAIL, LARGE, write_tiles
+from faig_lab.plotting.words import as_percent, count, degraded, removal
+from faig_lab.runs.run_files import RunFiles, number_at, numbers, points, read_run, select, unique
+from faig_lab.runs.tables import Row
+from faig_lab.studies.section import sections
+
+_PSNR = "psnr/"
+
+
+def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
+    """Write `figures/*.png` of a run folder from its tables and the pictures; returns the files written."""
+    files = read_run(run)
+    drawn: list[tuple[str, Figure | None]] = [
+        *((f"before_after_{shown.degradation}", before_after(shown)) for shown in pictures if shown.rows),
+        ("isolation", isolation(files)),
+        ("specificity", specificity(files)),
+        ("methods", methods(files)),
+        ("masking_curves", masking_curves(files)),
+        ("layers", layers(files)),
+        ("training", training(files)),
+        *((section.name, section.figure(files)) for section in sections() if files.table(section.name)),
+    ]
+    for shown in pictures:
+        write_tiles(run, f"before_after_{shown.degradation}", shown, LARGE)
+    return [_write(run, name, figure) for name, figure in drawn if figure is not None]
+
+
+def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
+    """Write `figures/<analysis>_<name>.png` from the pictures that an analysis handed over."""
+    for section in sections():
+        if section.name == analysis and section.strips is not None:
+            for grid in section.strips.grids(examples):
+                name = f"{analysis}_{grid.degradation}"
+                _write(run, name, strips(grid))
+                write_tiles(run, name, grid, DETAIL)
+
+
+def _write(run: Path, name: str, figure: Figure) -> Path:
+    path = run / "figures" / f"{file_name(name, 'figures')}.png"
+    write_figure(path, figure)
+    return path
+
+
+def layers(run: RunFiles) -> Figure | None:
+    """What the run's method discovered per layer: a panel per degradation, bars = layer shares."""
+    rows = select(run.table("distribution"), run.headline, method=run.chosen)
+    names = unique(rows, "degradation")
+    if not names:
+        return None
+    tallest = max(numbers(rows, "share"), default=0) or 0.01
+    with drawing():
+        figure = new_figure(1.0 + 0.16 * max(len(unique(rows, "layer")), 6))
+        axes = figure.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
+        for panel, name in zip(axes, names, strict=True):
+            colour = input_colour(run.degradations, name)
+            _layer_panel(panel, select(rows, degradation=name), colour, tallest)
+            panel.set_title(f"{removal(name)} set")
+            panel.axvline(run.headline / 100, color=MUTED, linewidth=0.8, linestyle=":")
+        axes[0].set_ylabel("layer")
+        figure.supxlabel(
+            f"share of the layer's {run.units} that are discovered; number: how many\n"
+            f"dotted: {as_percent(run.headline)}, what an even spread would give",
+            fontsize=7.5, color=MUTED,
+        )  # fmt: skip
+    return figure
+
+
+def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -> None:
+    shares = [number_at(row, "share") or 0.0 for row in rows]
+    panel.barh(range(len(rows)), shares, color=shade, height=0.72)
+    panel.set_yticks(range(len(rows)), [str(row["layer"]).removesuffix(".weight") for row in rows], fontsize=7)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_xlim(0, tallest * 1.16)
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.xaxis.set_major_formatter(lambda share, _: as_percent(round(100 * share, 6)))
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+    for position, (row, share) in enumerate(zip(rows, shares, strict=True)):
+        found = number_at(row, "discovered")
+        if found:
+            panel.text(share + 0.01 * tallest, position, count(found), va="center", fontsize=6.5, color=INK)
+
+
+def training(run: RunFiles) -> Figure | None:
+    """Validation PSNR per degradation and training loss against the step, a column per trained network."""
+    trained = {name: rows for name in ("baseline", "target") if (rows := run.table(f"training_{name}"))}
+    if not trained:
+        return None
+    with drawing():
+        figure = new_figure(3.4)
+        axes = figure.subplots(2, len(trained), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 2))
+        for (upper, lower), (name, rows) in zip(axes.T, trained.items(), strict=True):
+            for key in rows[0]:
+                if key.startswith(_PSNR):
+                    _validation(upper, run, key.removeprefix(_PSNR), points(rows, "step", key))
+            _loss(lower, *points(rows, "step", "loss"))
+            upper.set_title(f"{name}: validation")
+            lower.set_xlabel("step")
+        axes[0][0].set_ylabel("PSNR, dB")
+        axes[1][0].set_ylabel("training loss")
+        legend_above(figure, axes[0][-1])
+    return figure
+
+
+def _validation(panel: Axes, run: RunFiles, degradations: str, curve: np.ndarray) -> None:
+    parts = degradations.split("+")
+    everything = len(parts) > 2 and set(parts) == set(run.degradations)
+    label = "all of these together" if everything else f"{degraded(degradations)} input"
+    colour = input_colour(run.degradations, degradations)
+    panel.plot(*curve, marker="o", markersize=2.5, color=colour, label=label)
+
+
+def _loss(panel: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    """Each recorded loss thin, and their running mean over a twentieth of the curve."""
+    if values.size == 0:
+        return
+    window = max(1, values.size // 20)
+    panel.plot(steps, values, color=MUTED, linewidth=0.5, alpha=0.5 if window > 1 else 1)
+    if window > 1:
+        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
+        panel.plot(steps[window - 1 :], smooth, color=MUTED, linewidth=1.6)
+    if values.min() > 0:
+        top = 1.15 * float(np.quantile(values[values.size // 20 :], 0.98))
+        panel.set_ylim(0, top)
+        if values.max() > top:
+            panel.annotate(f"▴ first losses up to {values.max():.3g}", (0.02, 0.98), xycoords="axes fraction",
+                           va="top", fontsize=6, color=MUTED)  # fmt: skip

@@ -1,0 +1,157 @@
+"""What every page is made with: the templates, their number formats, the style sheet and the policy."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from PIL import Image
+
+from faig_lab.plotting import words
+from faig_lab.runs.run_files import RunFiles
+
+
+def environment() -> Environment:
+    """The templates of this package, with the number formats as filters; an undefined name is an error."""
+    made = Environment(
+        loader=PackageLoader("faig_lab.report", "."),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters.update(
+        share=words.share, small_share=words.small_share, number=words.decimal, signed=words.signed,
+        count=words.count, percent=words.as_percent, duration=words.duration, removal=words.removal,
+        degraded=words.degraded, method=words.method_label, listed=words.listed, sentence_case=words.sentence_case,
+        width=_width, breakable=_breakable,
+    )  # fmt: skip
+    made.globals.update(between=words.between, with_std=words.with_std, style=Markup(resource("report.css")))
+    made.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return made
+
+
+def resource(name: str) -> str:
+    """Return the text of a file of this package: style sheet or script, both our own."""
+    return (resources("faig_lab.report") / name).read_text(encoding="utf-8")
+
+
+def policy(script: str) -> str:
+    """Return a page's Content-Security-Policy: nothing from outside, and no script but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _width(share: float | None) -> str:
+    """A share as the width of a bar, clipped to 0..1."""
+    return f"{100 * min(max(share or 0.0, 0.0), 1.0):.1f}%"
+
+
+def _breakable(name: str) -> Markup:
+    """A file's name that a narrow column may break after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
+# All pictures of a page together, before base64 adds a third: keeps the page below 6 MB.
+BUDGET = 4_000_000
+# All tables together, before base64 adds a third; a table beyond it is only linked.
+TABLES = 350_000
+_WIDTHS = (1, 0.85, 0.7, 0.55, 0.45)
+_QUALITIES = (92, 85)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as `data:` URI, and its size in pixels, which keeps its place on a page."""
+
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes the picture has, before base64."""
+        return len(self.uri) * 3 // 4
+
+
+def embed_charts(paths: Sequence[Path]) -> list[Embedded]:
+    """Embed drawn PNG files at full size with 256 colours, which a chart does not exceed to the eye."""
+    return [_embedded(path, *_few_colours(path)) for path in paths]
+
+
+def embed_all(paths: Sequence[Path], budget: int = BUDGET) -> list[Embedded]:
+    """Embed PNG files within a budget of bytes: small ones as they are, the others in equal parts of the rest."""
+    remaining, large = budget, len(paths)
+    # Smallest first, so that what they do not use is left for the large ones.
+    embedded: dict[Path, Embedded] = {}
+    for path in sorted(paths, key=lambda path: path.stat().st_size):
+        data, kind = _within(path, remaining // large)
+        remaining, large = remaining - len(data), large - 1
+        embedded[path] = _embedded(path, data, kind)
+    return [embedded[path] for path in paths]
+
+
+@dataclass(frozen=True)
+class Download:
+    """One table: how many rows it has, its size in kB, and the CSV file as `data:` URI unless it is too large."""
+
+    rows: int
+    kilobytes: float
+    uri: str | None
+
+
+def downloads(run: RunFiles) -> dict[str, Download]:
+    """Every table of the run by name, in the order of the names; the smallest ones are embedded first."""
+    remaining, found = TABLES, {}
+    files = {name: (run.folder / "tables" / f"{name}.csv").read_bytes() for name in run.tables}
+    for name, data in sorted(files.items(), key=lambda item: len(item[1])):
+        fits = len(data) <= remaining
+        remaining -= len(data) if fits else 0
+        uri = as_uri(data, "text/csv;charset=utf-8") if fits else None
+        found[name] = Download(len(run.tables[name]), max(1.0, len(data) / 1000), uri)
+    return dict(sorted(found.items()))
+
+
+def as_uri(data: bytes, kind: str) -> str:
+    """Bytes as `data:` URI; `kind` is the media type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _embedded(path: Path, data: bytes, kind: str) -> Embedded:
+    with Image.open(path) as image:
+        return Embedded(as_uri(data, f"image/{kind}"), image.width, image.height)
+
+
+def _few_colours(path: Path) -> tuple[bytes, str]:
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        # By largest error: thin lines of a rare colour keep theirs.
+        palette = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette.save(file, format="PNG", optimize=True)
+    return min(file.getvalue(), path.read_bytes(), key=len), "png"
+
+
+def _within(path: Path, limit: int) -> tuple[bytes, str]:
+    """The file itself if it is small enough, else a JPEG: the best quality and width within the limit."""
+    data = path.read_bytes()
+    if len(data) <= limit:
+        return data, "png"
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    for width in _WIDTHS:
+        for quality in _QUALITIES:
+            data = _jpeg(picture, round(width * picture.width), quality)
+            if len(data) <= limit:
+                return data, "jpeg"
+    return data, "jpeg"
+
+
+def _jpeg(picture: Image.Image, width: int, quality: int) -> bytes:
+    """Colour is kept at full resolution: noise is part of what these pictures show."""
+    height = round(picture.height * width / picture.width)
+    file = io.BytesIO()
+    resized = picture.resize((width, height), Image.Resampling.LANCZOS)
+    resized.save(file, format="JPEG", quality=quality, subsampling=0, optimize=True)
+    return file.getvalue()

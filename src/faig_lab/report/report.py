@@ -1,0 +1,89 @@
+"""The report of a run: one self-contained HTML page, made from the files of the run folder alone."""
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from faig_lab.files import write_text
+from faig_lab.plotting import findings, isolation
+from faig_lab.plotting.style import MISSING, MIX
+from faig_lab.report import facts, texts
+from faig_lab.report.filters_map import filters_map
+from faig_lab.report.page import downloads, environment, policy, resource
+from faig_lab.report.page_pictures import page_pictures
+from faig_lab.runs.run_files import RunFiles, over_photographs, read_run, unique
+from faig_lab.studies.section import sections
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` of a run folder, atomically, and return its path.
+
+    Reads config.yaml, metrics.json, status.json, tables/*.csv, attribution/ and figures/; what is not there
+    is left out of the page. No file outside the run folder is read. Without JavaScript the page says and shows
+    the same; with it, pictures can be wiped and dialled, values read and tables sorted. Nothing is loaded over
+    the network, which the page's own policy forbids.
+    """
+    path = run / "report.html"
+    write_text(path, environment().get_template("template.html.j2").render(_context(read_run(run))))
+    return path
+
+
+def _context(run: RunFiles) -> dict[str, Any]:
+    script = resource("report.js")
+    shown = [section for section in sections() if run.table(section.name)]
+    return {
+        "run": run,
+        "name": str(run.config.get("name") or run.folder.name),
+        "seed": run.config.get("seed"),
+        "started": str(run.status.get("started") or "")[:10],
+        "config": _text(run.folder / "config.yaml"),
+        "findings": findings,
+        "texts": texts,
+        "facts": facts,
+        "results": findings.method_results(run, run.headline),
+        "isolated": {found.masked: found for found in isolation.of_sets(run)},
+        "isolation_of": isolation.of_methods(run, run.headline),
+        "isolation_ends": isolation.ends_are(run),
+        "interval_kind": over_photographs(run.table("comparison")),
+        "restoration": _restoration(run),
+        "gaps": {name: findings.gaps(run, name) for name in unique(run.table("completeness"), "degradation")},
+        "share_inputs": unique(run.table("shares"), "degradation"),
+        "pictures": page_pictures(run),
+        "sections": shown,
+        "map": filters_map(run),
+        "colours": {"missing": MISSING, "mix": MIX},
+        "csv": downloads(run),
+        "csv_of": {section.name: _tables_of(run, section.name) for section in shown},
+        "script": Markup(script),
+        "policy": policy(script),
+    }
+
+
+def _restoration(run: RunFiles) -> dict[str, Any]:
+    """The PSNR table: a row per network, the gains, and a row per masked set; columns are degradations."""
+    shown = unique(run.table("restoration"), "degradation")
+    first = [name for name in run.degradations if name in shown]
+    columns = first + sorted(set(shown) - set(first), key=lambda name: (name == "clean", "+" not in name, name))
+    by_measure = {
+        measure: {
+            name: [means.get(column) for column in columns]
+            for name, means in findings.restoration(run, measure).items()
+        }
+        for measure in ("psnr", "ssim")
+    }
+    masked = {
+        name: [findings.masked_psnr(run, run.chosen, run.headline, name, column) for column in columns]
+        for name in run.degradations
+    }
+    gains = [findings.gain(run, column) for column in columns]
+    return by_measure | {"columns": columns, "gains": gains, "masked": masked}
+
+
+def _tables_of(run: RunFiles, section: str) -> list[str]:
+    """The tables of a section's analysis."""
+    return [name for name in sorted(run.tables) if name == section or name.startswith(f"{section}_")]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,140 @@
+"""What is printed when a run has ended: what was found, where the report is, how to see the W&B record."""
+
+import shlex
+from pathlib import Path
+from typing import Protocol
+
+from faig_lab.plotting import findings, isolation
+from faig_lab.plotting.words import (
+    as_percent,
+    between,
+    count,
+    decimal,
+    method_label,
+    removal,
+    share,
+    signed,
+    small_share,
+    with_std,
+)
+from faig_lab.report import texts
+from faig_lab.runs.run_files import RunFiles, over_photographs, read_run
+
+
+class Record(Protocol):
+    """Where a run was recorded: the W&B run's folder, and its page when online."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the W&B run lies."""
+
+    @property
+    def url(self) -> str | None:
+        """The run's page when online."""
+
+
+def summary(run: Path, record: Record | None) -> str:
+    """The closing lines of a run after an empty one: numbers from its files, then paths and commands."""
+    files = read_run(run)
+    notes = [f"note: {warning}" for warning in texts.warnings(files)]
+    blocks = [_isolation(files), _found(files), _table(files), _restored(files), notes, _where(run, record)]
+    return "\n" + "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _size(run: RunFiles) -> str:
+    """`1 % of the filters (122 of 12,240)`."""
+    size = findings.masked_count(run, run.headline)
+    return f"{as_percent(run.headline)} of the {run.units} ({count(size)} of {count(run.filters)})"
+
+
+def _isolation(run: RunFiles) -> list[str]:
+    """Isolation of every method with its parts: mean over the masked sets, then each set of the run's method."""
+    results = isolation.of_methods(run, run.headline)
+    if not results:
+        return []
+    several, ends = len(run.degradations) > 1, isolation.ends_are(run)
+    lines = [
+        f"Isolation after masking {_size(run)}, {findings.held_out_images(run)} images:",
+        "1 = the ideal edit, 0 = as without masking, below 0 = harm; what is missing to 1, by input:",
+    ]
+    head = ["method or set", "isolation", ends, "own input", "others" * several, "clean", "clean, dB"]
+    rows = [(method_label(method), result) for method, result in results.items()]
+    rows += [(f"{removal(found.masked)} ({method_label(run.chosen)})", found) for found in isolation.of_sets(run)]
+    cells = [
+        [
+            name, with_std(found.isolation, found.std), found.ends, decimal(found.own_left), decimal(found.side),
+            decimal(found.side_clean), signed(found.clean_change),
+        ]
+        for name, found in rows
+    ]  # fmt: skip
+    return lines + _aligned(head, cells)
+
+
+def _found(run: RunFiles) -> list[str]:
+    """Removed shares, the paper's reading: one line for each discovered set of the run's method."""
+    if not run.degradations or not run.methods:
+        return []
+    held_out = findings.held_out_images(run)
+    lines = [f"Masking {_size(run)} found by {method_label(run.chosen)}, judged on {held_out} images:"]
+    width = max(len(removal(name)) for name in run.degradations)
+    for masked in run.degradations:
+        removed = {d: findings.masking(run, run.chosen, run.headline, masked, d).mean for d in run.degradations}
+        cells = [f"{share(number):>6} of {removal(shown)}" for shown, number in removed.items()]
+        lines.append(f"  {removal(masked):<{width}} {run.units} remove {'  '.join(cells)}")
+    harm = texts.harm(run)
+    return [*lines, f"  {harm}"] if harm else lines
+
+
+def _table(run: RunFiles) -> list[str]:
+    """The methods compared, mean over the masked sets, with intervals where there are any."""
+    results = findings.method_results(run, run.headline)
+    known = any(result.estimate for result in results)
+    rows = [
+        [
+            method_label(result.method), share(result.own), share(result.other),
+            with_std(result.specificity, result.std),
+            between(result.estimate.low, result.estimate.high) if result.estimate else "",
+        ]
+        for result in results
+    ]  # fmt: skip
+    ends = over_photographs(run.table("comparison")) if known else ""
+    return _aligned(["method", "own removed", "others removed", "specificity", ends], rows)
+
+
+def _restored(run: RunFiles) -> list[str]:
+    """Gain of the target over the baseline, on clean input too, and the completeness gap of each degradation."""
+    means = findings.restoration(run)
+    clean = ["clean"] if "clean" in means.get("target", {}) else []
+    rows = [
+        [
+            name,
+            *(decimal(means.get(network, {}).get(name)) for network in ("baseline", "target")),
+            signed(findings.gain(run, name)),
+            small_share(findings.gaps(run, name)[0]) if name in run.degradations else "",
+        ]
+        for name in [*run.degradations, *clean]
+        if run.degradations
+    ]
+    return _aligned(["input", "baseline, dB", "target, dB", "gain, dB", "completeness gap"], rows)
+
+
+def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Columns of text: the first to the left, the others to the right; a column without a name is left out."""
+    if not rows:
+        return []
+    columns = [column for column in zip(head, *rows, strict=True) if column[0]]
+    widths = [max(map(len, column)) for column in columns]
+    cells = [[columns[0][k].ljust(widths[0]), *(column[k].rjust(width) for column, width in
+             zip(columns[1:], widths[1:], strict=True))] for k in range(len(rows) + 1)]  # fmt: skip
+    return ["  ".join(["", *line]).rstrip() for line in cells]
+
+
+def _where(run: Path, record: Record | None) -> list[str]:
+    report = run / "report.html"
+    lines = [f"report        {report}" if report.is_file() else f"run folder    {run}"]
+    if record is not None and record.folder is not None:
+        folder = shlex.quote(str(record.folder))
+        lines.append(f"look at it    wandb leet {folder}")
+        # An online run is on the server already.
+        lines.append(f"W&B page      {record.url}" if record.url else f"sync to W&B   wandb sync {folder}")
+    return lines

@@ -1,0 +1,134 @@
+"""What page and console say of a run: the question, its numbers in one sentence each, and what to know beforehand."""
+
+from faig_lab.plotting import findings, isolation
+from faig_lab.plotting.words import (
+    MEANINGS,
+    REFERENCE,
+    as_percent,
+    count,
+    decimal,
+    degraded,
+    line_label,
+    listed,
+    method_label,
+    removal,
+    sentence_case,
+    share,
+)
+from faig_lab.report.claims import FEWEST_SCENES, SMALL_GAIN_DB
+from faig_lab.runs.run_files import RunFiles, over_photographs
+
+
+def question(run: RunFiles) -> str:
+    """What the study asks."""
+    kinds = listed([removal(name) for name in run.degradations]) or "restoration"
+    where = f"separate {run.units} for" if len(run.degradations) > 1 else f"a few of its {run.units} for"
+    return (
+        f"A blind super-resolution network upscales a photograph and repairs it in one go. Does it use {where} {kinds}"
+        f"? To test it, the {run.units} that an attribution method points at are set back to their values from before "
+        "the network learnt to restore, and what is lost is measured."
+    )
+
+
+def masking(run: RunFiles, masked: str) -> str:
+    """`Masking 1 % (122 of 12,240) deblurring filters`."""
+    size = findings.masked_count(run, run.headline)
+    of = f" ({count(size)} of {count(run.filters)})" if size and run.filters else ""
+    return f"Masking {as_percent(run.headline)}{of} {removal(masked)} {run.units}"
+
+
+def removed(run: RunFiles, masked: str) -> str:
+    """What masking a set of the run's method removes, its own function first: `85 % of deblurring and 22 % of …`."""
+    names = sorted(run.degradations, key=lambda name: name != masked)
+    found = {name: findings.masking(run, run.chosen, run.headline, masked, name).mean for name in names}
+    return listed([f"{share(number)} of {removal(name)}" for name, number in found.items()])
+
+
+def clean_cost(run: RunFiles) -> str:
+    """What the target itself costs, or gains, on clean input against the baseline; empty where it is not measured."""
+    change = findings.gain(run, "clean")
+    if change is None:
+        return ""
+    where = "above" if change >= 0 else "below"
+    return f"On clean input the target is {decimal(abs(change))} dB {where} the baseline."
+
+
+def harm(run: RunFiles) -> str:
+    """The sets whose own removed share is above 1; empty where there is none."""
+    found = [one for one in isolation.of_sets(run) if one.harm >= isolation.HARM]
+    parts = [f"{removal(one.masked)} {decimal(1 + one.harm)} (harm {decimal(one.harm)})" for one in found]
+    return f"Worse than the baseline itself, clipped to 1 in removed shares: {listed(parts)}." if parts else ""
+
+
+def reference(run: RunFiles) -> str:
+    """How far the methods are from the learned mask at the headline percent; empty for a run without one."""
+    found = isolation.distances(run, run.headline)
+    if not found:
+        return ""
+    best = isolation.of_methods(run, run.headline)[REFERENCE].isolation
+    behind = [f"{method_label(method)} {decimal(distance)}" for method, distance in found.items()]
+    return (
+        f"{sentence_case(line_label(REFERENCE))} at {as_percent(run.headline)}: isolation {decimal(best)}, mean over "
+        "the "
+        f"masked sets. Distance to it at equal count: {listed(behind)}."
+    )
+
+
+def intervals(run: RunFiles) -> str:
+    """What the intervals of specificity are over, and what they do not say; empty for a run from before them."""
+    photographs = findings.photographs(run)
+    if photographs is None:
+        return ""
+    if photographs == 1:
+        return "There are no intervals: all held-out images are of one photograph, and one says nothing about others."
+    kind = over_photographs(run.table("comparison")).removesuffix("photographs")
+    few = f" Of fewer than {FEWEST_SCENES} photographs a 95 % interval would be too narrow." if "range" in kind else ""
+    return (
+        f"Below a specificity: the {kind}the {count(photographs)} held-out photographs for this one training. It tells "
+        f"how far other photographs would move a number, not how far another training would.{few}"
+    )
+
+
+def cell(run: RunFiles, method: str, masked: str, shown: str) -> str:
+    """A cell of the specificity matrix in a sentence."""
+    found = findings.masking(run, method, run.headline, masked, shown)
+    psnr = findings.masked_psnr(run, method, run.headline, masked, shown)
+    target = findings.restoration(run).get("target", {}).get(shown)
+    draws = f" ± {decimal(found.std)} over {found.draws} draws" if found.draws > 1 else ""
+    excess = f", harm {decimal(found.harm)}" if found.harm >= isolation.HARM else ""
+    return (
+        f"{sentence_case(removal(masked))} {run.units} of {method_label(method)} masked: {decimal(found.mean)}{draws}"
+        f"{excess} of {removal(shown)} removed; {degraded(shown)} input from {decimal(target)} to {decimal(psnr)} dB"
+    )
+
+
+def meaning(run: RunFiles) -> str:
+    """What the glossary says of a unit of this run."""
+    others = " All other parameters, biases say, are ranked among them: each one entry of its first axis."
+    return MEANINGS[run.granularity] + (others if run.ranks_others and run.granularity != "layer" else "")
+
+
+def warnings(run: RunFiles) -> list[str]:
+    """What a reader must know before believing a number: faults of the attribution, notes of the data, small gains."""
+    failed = f"This run failed: {run.status.get('error') or 'no reason was recorded'}."
+    found = [failed] if run.status.get("state") == "failed" else []
+    found += [str(line) for line in run.status.get("warnings") or []]
+    found += [str(note) for note in run.provenance.get("notes") or []]
+    if run.ranks_others:
+        found.append(
+            "Biases and all other parameters are ranked and masked as well; where this report speaks of "
+            f"{run.units}, they are meant, too."
+        )
+    gains = {name: findings.gain(run, name) for name in run.degradations}
+    found += [
+        f"The target is {above_baseline(gain)} in {removal(name)}: its removed shares divide by that difference and "
+        "mean little."
+        for name, gain in gains.items()
+        if gain is not None and gain < SMALL_GAIN_DB
+    ]
+    return found
+
+
+def above_baseline(gain: float) -> str:
+    """A small or negative gain against the baseline in words."""
+    return f"only {decimal(gain)} dB above the baseline" if gain > 0 else f"{decimal(-gain)} dB below the baseline"

@@ -1,1 +1,0 @@
-"""Tables, figures, the report and the W&B record, all made from the files of a run folder."""

@@ -1,0 +1,323 @@
+"""Finished run folders to compare: found by folder or pattern, read, grouped by the settings in which they differ."""
+
+import csv
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from faig_lab.config.messages import missing_path
+from faig_lab.config.trust import check_links, read_stored
+from faig_lab.errors import UserError
+from faig_lab.runs.run_files import RunFiles, clipped, harm, mean_of_known, number_at, unique
+from faig_lab.runs.tables import Row, read_table
+
+# Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
+_IRRELEVANT = re.compile(
+    r"^(seed|store|name|task|runs?|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
+    r"|analysis\.(?!precision$)\w+|trainer\.(?!precision$)\w+"
+    r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
+)
+_UNITS = ("network", "degradation.parts")
+_NUMBERS = ("own", "other", "specificity")
+_COLUMNS = {"method", "percent", "masked", *_NUMBERS}
+_ISOLATION = {"method", "percent", "masked", "isolation", "clean_change"}
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """One finished run, told from others by itself.
+
+    Attributes:
+        folder: as it was named.
+        files: its config, status, metrics and the tables `specificity`, `isolation`, `comparison` and `restoration`.
+    """
+
+    folder: Path
+    files: RunFiles
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return int(self.files.config["seed"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting by dotted key; a network and the degradations are one value each."""
+        return dict(_flat(self.files.config))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run folder that is not compared, and why."""
+
+    folder: Path
+    reason: str
+
+
+def find(wanted: str | Sequence[str]) -> list[Path]:
+    """Every run folder at or below the folders and patterns, each once.
+
+    Raises:
+        UserError: a folder does not exist or a pattern matches nothing (the nearest existing folder is named), or
+            there is no run in any of them.
+    """
+    places = [place for item in ([wanted] if isinstance(wanted, str) else wanted) for place in _places(item)]
+    found = list(dict.fromkeys(run for place in places for run in _runs_below(place)))
+    if not found:
+        raise UserError(f"runs: no run folder in {', '.join(map(str, places[:3]))}")
+    return found
+
+
+def read(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
+    """The finished runs among the folders, and the others with the reason."""
+    runs, left_out = [], []
+    for folder in folders:
+        try:
+            runs.append(_read(folder))
+        except (_UnfitError, UserError) as error:
+            left_out.append(LeftOut(folder, str(error)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, csv.Error) as error:
+            reason = " ".join(str(error).split())
+            left_out.append(LeftOut(folder, f"cannot be read ({type(error).__name__}: {reason[:120]})"))
+    return runs, left_out
+
+
+def group(runs: Sequence[FinishedRun]) -> dict[FinishedRun, dict[str, str]]:
+    """For each run what tells its experiment from the others': column → value; runs that agree differ in their seed.
+
+    A setting that a run does not have (it is of another version, say) tells nothing apart.
+    """
+    keys = [key for key in dict.fromkeys(key for run in runs for key in run.settings) if _differs(key, runs)]
+    networks = _network_labels([run.settings.get("network") or {} for run in runs])
+    return {
+        run: {
+            "network": label,
+            **{_column(key): _text(run.settings.get(key)) for key in keys if key != "network"},
+        }
+        for run, label in zip(runs, networks, strict=True)
+    }  # fmt: skip
+
+
+class _UnfitError(Exception):
+    """A run folder that holds no finished run."""
+
+
+def _places(item: str) -> list[Path]:
+    pattern = str(Path(item).expanduser())
+    path = Path(pattern)
+    if not glob.has_magic(pattern) or path.is_dir():  # a name may hold brackets
+        if not path.is_dir():
+            raise UserError(_nearest(path))
+        return [path]
+    found = [Path(name) for name in sorted(glob.glob(pattern), key=_natural)]  # noqa: PTH207 - Path.glob takes no absolute ones
+    folders = [path for path in found if path.is_dir()]
+    if not folders:
+        fixed = Path(*_before_magic(Path(pattern)))
+        inside = f"; {fixed} holds no such folder" if fixed.is_dir() else f"; {_nearest(fixed).removeprefix('runs: ')}"
+        raise UserError(f"runs: {item} matches no folder{inside}")
+    return folders
+
+
+def _before_magic(pattern: Path) -> Iterator[str]:
+    for part in pattern.parts:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _nearest(path: Path) -> str:
+    """A folder that does not exist, with the nearest that does: beside it, or the last one on the way."""
+    existing = path
+    while not existing.parent.is_dir():
+        existing = existing.parent
+    hint = missing_path("runs", existing, "folder")
+    return hint if existing == path else f"{hint} (asked for: {path})"
+
+
+def _runs_below(folder: Path) -> Iterator[Path]:
+    """Run folders at or below a folder, in natural order; no run lies in another."""
+    if any((folder / name).exists() for name in ("status.json", "config.yaml", ".hydra")):
+        yield folder
+        return
+    inside = sorted((entry for entry in os.scandir(folder) if entry.is_dir()), key=lambda entry: _natural(entry.name))
+    for entry in inside:
+        if not entry.name.startswith("."):
+            yield from _runs_below(Path(entry.path))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts 2 before 10."""
+    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", name)]
+
+
+def _read(folder: Path) -> FinishedRun:
+    if not (folder / "status.json").is_file():
+        raise _UnfitError("never started (no status.json)")
+    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    if status.get("state") != "done":
+        error = f": {status['error']}" if status.get("error") else ""
+        raise _UnfitError(f"{status.get('state')}{error}")
+    check_links(folder, "run")
+    config = read_stored(folder / "config.yaml", "run")
+    if not (folder / "tables" / "specificity.csv").is_file():
+        raise _UnfitError("has no tables/specificity.csv (its analyses are without masking)")
+    tables = {
+        name: read_table(folder / "tables" / f"{name}.csv")
+        for name in ("specificity", "isolation", "comparison", "restoration")
+        if (folder / "tables" / f"{name}.csv").is_file()
+    }
+    rows = tables["specificity"]
+    if not rows or not set(rows[0]) >= _COLUMNS:
+        raise _UnfitError("tables/specificity.csv is empty or of another version")
+    if not all(isinstance(row["percent"], float) and all(_is_number(row[name]) for name in _NUMBERS) for row in rows):
+        raise _UnfitError("tables/specificity.csv is damaged")
+    _check_isolation(tables.get("isolation"))
+    metrics = folder / "metrics.json"
+    numbers = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+    run = FinishedRun(folder, RunFiles(folder, config, numbers, status, {}, {}, tables))
+    _ = run.seed, run.settings  # now, where a broken config names its folder
+    return run
+
+
+def _check_isolation(rows: Sequence[Row] | None) -> None:
+    """Refuse a table that is there, but cannot be read; a run without it (of an older version) is compared too."""
+    if rows is None:
+        return
+    if not rows or not set(rows[0]) >= _ISOLATION:
+        raise _UnfitError("tables/isolation.csv is empty or of another version")
+    if not all(_is_number(row["isolation"]) and _is_number(row["clean_change"]) for row in rows):
+        raise _UnfitError("tables/isolation.csv is damaged")
+
+
+def _is_number(cell: object) -> bool:
+    return cell is None or isinstance(cell, float)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if _IRRELEVANT.match(key):
+            continue
+        if isinstance(value, Mapping) and key not in _UNITS and value:
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _differs(key: str, runs: Sequence[FinishedRun]) -> bool:
+    return len({json.dumps(run.settings[key], sort_keys=True) for run in runs if key in run.settings}) > 1
+
+
+def _network_labels(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The class, and where several networks share it what tells them apart."""
+    labels = []
+    for node in nodes:
+        name = str(node.get("_target_", "network")).rpartition(".")[2]
+        alike = [other for other in nodes if other.get("_target_") == node.get("_target_")]
+        telling = [key for key in node if len({json.dumps(other.get(key)) for other in alike}) > 1]
+        details = ", ".join(f"{key} {_text(node[key])}" for key in telling)
+        labels.append(f"{name} ({details})" if details else name)
+    return labels
+
+
+def _column(key: str) -> str:
+    return "degradation" if key == "degradation.parts" else key
+
+
+def _text(value: Any) -> str:
+    """A setting in a word: a node by its class, parts by their names with what they are."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} ({_arguments(part)})" for name, part in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _arguments(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return _text(part)
+    return ", ".join(f"{name} {_text(value)}" for name, value in part.items() if not str(name).startswith("_"))
+
+
+MEAN = "mean"
+"""Stands in the column `masked` for the mean over the masked sets."""
+
+MEASURES = ("isolation", "clean_change", "own", "other", "specificity", "harm")
+"""The measures of a masked set, in the order of the tables."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One row of comparison.csv: a method's masked set in one run; `masked` = "mean" is the mean over the sets.
+
+    Attributes:
+        run: the run.
+        group: label of the experiment that the run belongs to.
+        method: that ranked the filters.
+        percent: of the filters masked.
+        masked: the degradation that the filters were found for.
+        isolation: 1 for the ideal edit, 0 for doing nothing, negative for harm; None in runs without it.
+        clean_change: change of the PSNR on clean input in dB; None in runs without it.
+        own: removed share of the own function, clipped to [0, 1].
+        other: mean removed share of the other functions, clipped to [0, 1].
+        specificity: own minus other.
+        harm: what the removed share of the own function has above 1: the network is worse than the baseline by that.
+    """
+
+    run: FinishedRun
+    group: str
+    method: str
+    percent: float
+    masked: str
+    isolation: float | None
+    clean_change: float | None
+    own: float | None
+    other: float | None
+    specificity: float | None
+    harm: float | None
+
+
+def observations(run: FinishedRun, group: str) -> list[Observation]:
+    """The rows of a run's tables `specificity` and `isolation`, and their means over the masked sets."""
+    isolations = {_place(row): row for row in run.files.table("isolation")}
+    rows = run.files.table("specificity")
+    found = []
+    for method in unique(rows, "method"):
+        of_method = [row for row in rows if row["method"] == method]
+        for percent in sorted({number for row in of_method if (number := number_at(row, "percent")) is not None}):
+            here = [row for row in of_method if row["percent"] == percent]
+            sets = {str(row["masked"]): _numbers(row, isolations.get(_place(row), {})) for row in here}
+            found += [Observation(run, group, method, percent, masked, **numbers) for masked, numbers in sets.items()]
+            means = {name: _mean_of_all([numbers[name] for numbers in sets.values()]) for name in MEASURES}
+            found.append(Observation(run, group, method, percent, MEAN, **means))
+    return found
+
+
+def _numbers(shares: Row, isolation: Row) -> Mapping[str, float | None]:
+    own, other = number_at(shares, "own"), number_at(shares, "other")
+    own_share, others = clipped(own), clipped(other)
+    return {
+        "isolation": number_at(isolation, "isolation"),
+        "clean_change": number_at(isolation, "clean_change"),
+        "own": own_share,
+        "other": others,
+        "specificity": None if own_share is None or others is None else own_share - others,
+        "harm": harm(own) if (measured := number_at(isolation, "harm")) is None else measured,
+    }
+
+
+def _mean_of_all(numbers: list[float | None]) -> float | None:
+    """The mean over the sets; None where one of them has no number, since a mean over other sets is another number."""
+    return None if None in numbers else mean_of_known(numbers)
+
+
+def _place(row: Row) -> tuple[object, object, object]:
+    return row["method"], row["percent"], row["masked"]

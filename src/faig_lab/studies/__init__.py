@@ -1,0 +1,1 @@
+"""Studies of what the discovered filters do: one file each."""

@@ -1,0 +1,374 @@
+"""Deletion and insertion curves: the same filters taken away from the target, and put back one by one.
+
+Deletion starts at the target and sets the top q % back to the baseline's values; insertion starts where deletion
+ends, with all filters at the baseline's values, and gives the top q % the target's (after Petsiuk, Das and Saenko,
+RISE, BMVC 2018, who do it with the pixels of an image). What is in no filter, biases above all, stays the target's in
+both, so the two run between the same two networks: at 100 % deletion has every filter at the baseline's values, and
+insertion is the target, bit for bit. With `target_biases` off insertion has the baseline's biases: it starts at the
+baseline, bit for bit, and does not reach the target.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from pydantic import Field
+from torch import Tensor
+
+from faig_lab.attribution import count_of, ranking
+from faig_lab.data import sample_rng
+from faig_lab.errors import UserError
+from faig_lab.evaluation.curves import (
+    CURVES,
+    DELETION,
+    INSERTION,
+    Measured,
+    Resampling,
+    area_metrics,
+    area_rows,
+    compared_rows,
+    curve_rows,
+    number_or_none,
+    restored_share,
+)
+from faig_lab.evaluation.intervals import Floats
+from faig_lab.filters import FilterLayout, State, mask
+from faig_lab.plotting.charts import guides, legend_above, limit, share_axis
+from faig_lab.plotting.style import drawing, method_look, new_figure
+from faig_lab.plotting.words import as_percent, line_label, listed, method_label, removal, share, signed, with_ends
+from faig_lab.runs.run_files import RunFiles, mean_of, number_at, numbers, numbers_at, points, select, unique
+from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.section import Section, Table
+
+log = logging.getLogger(__name__)
+
+PERCENTS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+LAYER_MATCHED = "layer_matched"
+"""Stands in the column `method` for random filters with as many in each layer as the run's method has."""
+
+Sets = tuple[Tensor, ...]
+"""Flat filter indices for each percent."""
+
+
+class Ranking(NamedTuple):
+    """One draw of one method: for each degradation the sets of all percents."""
+
+    method: str
+    draw: int
+    sets: tuple[Sets, ...]
+
+
+def curves(
+    subject: StudyContext,
+    percents: Sequence[float] = PERCENTS,
+    draws: Annotated[int, Field(ge=1)] = 3,
+    target_biases: bool = True,
+    resamples: Annotated[int, Field(ge=2)] = 1000,
+) -> StudyResult:
+    """Deletion and insertion curves of every method on held-out images, with intervals over photographs.
+
+    Args:
+        subject: what is analysed.
+        percents: q in any order; 0 and 100 are always there.
+        draws: at most so many of a method that draws, and of the layer-matched random filters.
+        target_biases: whether insertion has the target's biases (and all else that is in no filter) throughout.
+        resamples: of the bootstrap.
+
+    Returns:
+        Tables `curves` (curve, method, percent, filters, masked, degradation, psnr, restored, low, high, draws,
+        spread over draws, harm), `curves_areas` (curve, method, masked, side, then area and interval for both axes) and
+        `curves_compared` (curve, method, against, difference, low, high: logarithmic areas of the side `difference`,
+        paired); metrics `area_log/<curve>/<method>/<side>` and `area_linear/…`, means over the degradations, and
+        `restored_without_target_biases/<degradation>`.
+
+    Raises:
+        UserError: a percent is not from 0 to 100, or there is none between them.
+    """
+    grid = _grid(percents)
+    measured = measure(subject, grid, list(rankings_of(subject, grid, draws)), target_biases)
+    how = Resampling(subject.problem.seed, resamples)
+    rows = area_rows(measured, how)
+    tables = {
+        "curves": curve_rows(measured, how),
+        "curves_areas": rows,
+        "curves_compared": compared_rows(measured, subject.method, how),
+    }
+    return StudyResult(tables, area_metrics(rows) | _without_target_biases(subject, measured))
+
+
+def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generator) -> Tensor:
+    """As many random filters in each layer as `filters` has there.
+
+    Generators in the same state give nested sets for nested `filters`.
+
+    Args:
+        filters: distinct flat indices.
+        layout: the filters of the network.
+        rng: draws one permutation per layer, whatever the numbers are.
+    """
+    counts = torch.bincount(layout.layer_of()[filters], minlength=len(layout.layers)).tolist()
+    parts = [
+        offset + torch.from_numpy(rng.permutation(layer.units)[:count])
+        for offset, layer, count in zip(layout.offsets, layout.layers, counts, strict=False)
+    ]
+    return torch.cat(parts)
+
+
+def curve_state(subject: StudyContext, curve: str, filters: Tensor, target_biases: bool = True) -> dict[str, Tensor]:
+    """The network of a curve at a set of filters: deleted from the target, or inserted.
+
+    Args:
+        subject: θ and θ̄.
+        curve: "deletion" or "insertion".
+        filters: flat indices.
+        target_biases: whether insertion has the target's biases.
+    """
+    layout = subject.attribution.layout
+    if curve == INSERTION and not target_biases:
+        return mask(subject.baseline, subject.target, layout, filters)
+    return mask(subject.target, subject.baseline, layout, _absent(curve, filters, len(layout)))
+
+
+def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
+    """The filters, ascending, that have the baseline's values where a curve has come to `filters`."""
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[filters] = True
+    return (chosen if curve == DELETION else ~chosen).nonzero().flatten()
+
+
+def measure(
+    subject: StudyContext, grid: Sequence[float], rankings: Sequence[Ranking], target_biases: bool = True
+) -> Measured:
+    """Judge every network of every curve on every held-out image; one that comes twice is judged once.
+
+    Args:
+        subject: what is analysed.
+        grid: percents, ascending from 0 to 100.
+        rankings: sets for each percent of the grid; the draws of a method follow each other.
+        target_biases: whether insertion has the target's biases.
+    """
+    names = subject.attribution.degradations
+    psnr = np.empty((len(subject.data.held_out), len(CURVES), len(rankings), len(names), len(grid), len(names)))
+    ends = [subject.judge.ends(name) for name in names]
+    target = _by_input([end.target for end in ends])
+    judged: dict[tuple[bool, bytes], Floats] = {(False, b""): target}
+    with subject.bar("curves", psnr[0, ..., 0].size) as advance:
+        for c, r, m, q in np.ndindex(psnr.shape[1:-1]):
+            filters = rankings[r].sets[m][q]
+            absent = _absent(CURVES[c], filters, len(subject.attribution.layout))
+            # By what is absent: the two curves run between the same two networks, unless insertion has other biases.
+            key = (CURVES[c] == INSERTION and not target_biases, absent.numpy().tobytes())
+            if key not in judged:
+                judged[key] = _psnrs(subject, curve_state(subject, CURVES[c], filters, target_biases))
+            psnr[:, c, r, m, q] = judged[key]
+            advance(f"{CURVES[c]}, {rankings[r].method}, {grid[q]:g} %")
+    return Measured(
+        percents=tuple(grid),
+        counts=tuple(count_of(percent, len(subject.attribution.layout)) for percent in grid),
+        draws=Counter(chosen.method for chosen in rankings),
+        degradations=names,
+        scenes=subject.judge.scenes,
+        psnr=psnr,
+        baseline=_by_input([end.baseline for end in ends]),
+        target=target,
+    )
+
+
+def rankings_of(subject: StudyContext, grid: Sequence[float], draws: int) -> Iterator[Ranking]:
+    """Every method's draws, then random filters matched layer by layer to the run's method."""
+    scores = subject.attribution.scores
+    for method, values in scores.items():
+        for draw, per_degradation in enumerate(values[:draws]):
+            yield Ranking(method, draw, tuple(_top_sets(row, grid) for row in per_degradation))
+    if subject.attribution.layout.undivided:
+        log.info("curves: no layer-matched random filters, since every layer is one unit")
+        return
+    for draw in range(draws):
+        sets = zip(subject.attribution.degradations, scores[subject.method][0], strict=True)
+        yield Ranking(LAYER_MATCHED, draw, tuple(_matched_sets(subject, name, row, grid, draw) for name, row in sets))
+
+
+def _top_sets(scores: Tensor, grid: Sequence[float]) -> Sets:
+    order = ranking(scores)
+    return tuple(order[: count_of(percent, len(order))] for percent in grid)
+
+
+def _matched_sets(subject: StudyContext, degradation: str, scores: Tensor, grid: Sequence[float], draw: int) -> Sets:
+    stream = f"{LAYER_MATCHED}/{degradation}"
+    return tuple(
+        layer_matched(filters, subject.attribution.layout, sample_rng(subject.problem.seed, stream, draw))
+        for filters in _top_sets(scores, grid)
+    )
+
+
+def _grid(percents: Sequence[float]) -> tuple[float, ...]:
+    """0, the percents in order, 100."""
+    if wrong := [percent for percent in percents if not 0 <= percent <= 100]:
+        raise UserError(f"analysis.studies.curves.percents: {wrong[0]:g} is not from 0 to 100")
+    grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
+    if len(grid) < 3:
+        raise UserError("analysis.studies.curves.percents: at least one between 0 and 100 is needed, e.g. 1")
+    return grid
+
+
+def _psnrs(subject: StudyContext, state: State) -> Floats:
+    """(images, inputs) dB."""
+    judge, names = subject.judge, subject.attribution.degradations
+    return _by_input([judge.psnrs(judge.outputs(state, name)) for name in names])
+
+
+def _by_input(psnrs: Sequence[Tensor]) -> Floats:
+    """(images,) of each input → (images, inputs)."""
+    return np.stack([values.double().numpy() for values in psnrs], 1)
+
+
+def _without_target_biases(subject: StudyContext, measured: Measured) -> dict[str, float | None]:
+    """What all filters of the target restore in the baseline, whose biases and other weights stay."""
+    every = torch.arange(len(subject.attribution.layout))
+    psnr = _psnrs(subject, curve_state(subject, INSERTION, every, target_biases=False)).mean(0)
+    shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
+    return {
+        f"restored_without_target_biases/{name}": number_or_none(share)
+        for name, share in zip(subject.attribution.degradations, shares, strict=True)
+    }
+
+
+DRAWN = {"deletion": "left", "insertion": "restored"}
+_HEADS = {
+    ("deletion", "own"): "deleted: own ↓",
+    ("deletion", "other"): "others ↑",
+    ("insertion", "own"): "inserted: own ↑",
+    ("insertion", "other"): "others ↓",
+}
+_LAST = ("random", "layer_matched")
+
+
+def _methods(run: RunFiles) -> list[str]:
+    """Every method of the curves in the report's order, the random ones last."""
+    found = unique(run.table("curves"), "method")
+    order = [*run.methods, *found]
+    return sorted(found, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
+
+
+def _sentence(run: RunFiles) -> str:
+    """What the headline's sets leave when deleted, and give when inserted."""
+    parts = {}
+    for curve in DRAWN:
+        rows = select(run.table("curves"), run.headline, curve=curve, method=run.chosen)
+        found = [row for row in rows if row["masked"] == row["degradation"]]
+        parts[curve] = listed(
+            [f"{share(number_at(row, 'restored'))} of {removal(str(row['masked']))}" for row in found]
+        )
+    if not all(parts.values()):
+        return ""
+    return (
+        f"{method_label(run.chosen)} at {as_percent(run.headline)}: deleting its sets leaves {parts['deletion']}; "
+        f"inserting nothing but them restores {parts['insertion']}."
+    )
+
+
+def _figure(run: RunFiles) -> Figure:
+    """Restored share against q: a row per masked degradation and curve, left its own input, right the others."""
+    masked = unique(run.table("curves"), "masked")
+    places = [(name, curve) for name in masked for curve in DRAWN]
+    with drawing():
+        figure = new_figure(0.6 + 1.6 * len(places))
+        axes = figure.subplots(len(places), 2 if len(masked) > 1 else 1, squeeze=False, sharex=True, sharey=True)
+        for row, (name, curve) in zip(axes, places, strict=True):
+            shown = ([name], [other for other in masked if other != name])
+            for panel, inputs in zip(row, shown, strict=False):
+                _panel(panel, run, curve, name, inputs)
+                function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
+                done = "deleted" if curve == "deletion" else "inserted"
+                panel.set_title(f"{removal(name)} set {done}: {function} {DRAWN[curve]}", fontsize=7.5)
+            row[0].set_ylabel("restored share")
+        for panel in axes[-1]:
+            panel.set_xlabel(f"q: {run.units} deleted or inserted")
+        legend_above(figure, axes[0][0])
+    return figure
+
+
+def _panel(panel: Axes, run: RunFiles, curve: str, masked: str, inputs: Sequence[str]) -> None:
+    """Restored share against q for every method, with its interval over images."""
+    for method in _methods(run):
+        look, of = (
+            method_look(run.methods, method),
+            select(run.table("curves"), curve=curve, method=method, masked=masked),
+        )
+        rows = [row for row in of if row["degradation"] in inputs]
+        if len(inputs) == 1:  # of a mean over inputs there is no interval in the table
+            q, low, high = points(rows, "percent", "low", "high")
+            panel.fill_between(q, low, high, color=look["color"], alpha=0.14, linewidth=0)
+        q = sorted(set(numbers(rows, "percent")))
+        restored = [mean_of(select(rows, level), "restored") or 0.0 for level in q]
+        panel.plot(q, restored, marker="o", markersize=2.5, label=line_label(method), **look)
+    guides(panel, 0, 1)
+    panel.set_xscale("symlog", linthresh=0.1, linscale=0.35)
+    panel.set_xlim(0, 100)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks([0, 0.1, 1, 10, 100], ["0", *(as_percent(q) for q in (0.1, 1, 10, 100))])
+    share_axis(panel)
+    limit(panel, -0.5, 1.25, share)
+
+
+def _table(run: RunFiles) -> Table | None:
+    areas = select(run.table("curves_areas"), masked="all")
+    if not areas:
+        return None
+    several = len(unique(run.table("curves"), "masked")) > 1
+    sides = [key for key in _HEADS if several or key[1] == "own"]
+    head = ["Area under the curve", *(_HEADS[key] for key in sides)]
+    head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in DRAWN] if several else []
+    rows = []
+    for axis in ("log", "linear"):
+        for method in _methods(run):
+            cells = []
+            for curve, side in sides:
+                found = select(areas, curve=curve, method=method, side=side)
+                cells.append(
+                    with_ends(numbers_at(found[0], *(f"area_{axis}{end}" for end in ("", "_low", "_high"))))
+                    if found
+                    else ""
+                )
+            for curve in DRAWN if several else ():
+                found = select(run.table("curves_compared"), curve=curve, method=method) if axis == "log" else []
+                cells.append(with_ends(numbers_at(found[0], "difference", "low", "high"), signed) if found else "")
+            rows.append([f"{method_label(method)}, {axis} q", *cells])
+    return Table(head, rows)
+
+
+SECTION = Section(
+    name="curves",
+    order=70,
+    title="From all {units} to none and back: which ranking is faithful?",
+    link="Deletion and insertion",
+    method=(
+        "Deletion sets the top q % of a ranking back to the baseline's values, from none to all of them; insertion "
+        "starts with all of them set back and gives the top q % their values again. A faithful ranking loses its own "
+        "function at once and gets it back at once, and leaves the others alone. What is not ranked, such as biases, "
+        "stays the target's, unless the settings say otherwise. Random sets come in two kinds: any, and as many in "
+        "each layer as the run's method has there, which shows what the choice of layers alone is worth."
+    ),
+    sentence=_sentence,
+    figure=_figure,
+    alt="Line charts of the restored share against the percent of {units} deleted or inserted, a line per method",
+    caption=(
+        "Restored share, 1 − removed share, clipped: 100 % is the target, 0 % the baseline or worse. The axis of "
+        "q is logarithmic from 0.1 %. Bands (of one function): 95 % bootstrap intervals over held-out "
+        "photographs, and of fewer than 10 photographs the range over them."
+    ),
+    table=_table,
+    note=(
+        "Area: mean height of the curve between its own two ends, cut to 0 and 1 and straight between the measured "
+        "points; over log10 q (from the smallest q that was measured to 100 %) and over q itself, where the first "
+        "percent hardly count. Arrows say which way is better. The last columns are paired by photograph. In brackets: "
+        "95 % percentile bootstrap over held-out photographs, draws averaged; of fewer than 10 photographs the range "
+        "over them. It says nothing about other seeds or networks."
+    ),
+)

@@ -1,0 +1,226 @@
+"""Modulation: discovered filters at θ̄ + λ(θ − θ̄), λ from masked (0) through the target (1) to beyond it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from faig_lab.attribution import discovered
+from faig_lab.data import CLEAN
+from faig_lab.evaluation.curves import number_or_none
+from faig_lab.evaluation.evaluator import mean, pooled
+from faig_lab.evaluation.examples import Example, images_to_show
+from faig_lab.evaluation.masking import TableRow
+from faig_lab.filters import State, modulate, removed_share
+from faig_lab.metrics import as_image, back, psnr
+from faig_lab.plotting.charts import legend_above
+from faig_lab.plotting.findings import restoration
+from faig_lab.plotting.pictures import STRENGTH, PictureRow, Pictures, Tile, as_array
+from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
+from faig_lab.plotting.words import count, decimal, degraded, listed, removal, together
+from faig_lab.runs.run_files import RunFiles, number_at, numbers, points, select, unique
+from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.section import Section, Strips, Table
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+
+Restored = dict[tuple[str, float, str], list[Tensor]]
+"""(modulated set, λ, input degradation) → restored held-out images."""
+
+
+def modulation(
+    subject: StudyContext,
+    strengths: Sequence[float] = STRENGTHS,
+    pictured: Sequence[float] = STRENGTHS,
+    method: str | None = None,
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None,
+    image: Annotated[int, Field(ge=0)] | None = None,
+) -> StudyResult:
+    """Sweep λ on the discovered filters of each degradation, and on all of them at once.
+
+    Args:
+        subject: what is analysed.
+        strengths: λ, in the order of the table; 0 is masked, 1 the target.
+        pictured: of which of them pictures are kept.
+        method: whose filters; None is the run's own.
+        percent: how many filters; None is the headline percent.
+        image: which held-out image is pictured, counted from 0; beyond the last one it starts again. None is the first
+            colour photograph.
+
+    Returns:
+        Table `modulation`: method, percent, filters, modulated, strength, degradation (also "clean"), psnr, removed,
+        back (0 = the target's output, 1 = the baseline's); metrics `best_strength/<modulated>/<degradation>`; one
+        example per degradation, `restored` by `<modulated>/<λ>`.
+    """
+    chosen, q = method or subject.method, percent or subject.headline
+    sets = discovered_sets(subject, chosen, q)
+    rows: list[TableRow] = []
+    kept: Restored = {}
+    with subject.bar("modulation", len(sets) * len(strengths)) as advance:
+        for name, filters in sets.items():
+            for strength in strengths:
+                what: TableRow = {"method": chosen, "percent": q, "filters": len(filters), "modulated": name}
+                for degradation, outputs in _restored(subject, filters, strength):
+                    rows.append(what | {"strength": float(strength)} | _judged(subject, degradation, outputs))
+                    if strength in pictured and degradation != CLEAN:
+                        kept[name, strength, degradation] = [as_image(output) for output in outputs]
+                advance(f"{name}, λ = {strength:g}")
+    return StudyResult({"modulation": rows}, _best_strengths(rows), _examples(subject, kept, image))
+
+
+def discovered_sets(subject: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
+    """The discovered filters of each degradation, and with several of all together as `<a>+<b>`."""
+    degradations = subject.attribution.degradations
+    scores = subject.attribution.scores[method][0]
+    sets = {name: discovered(row, percent) for name, row in zip(degradations, scores, strict=True)}
+    return sets if len(sets) == 1 else sets | {"+".join(degradations): torch.unique(torch.cat(list(sets.values())))}
+
+
+def _restored(subject: StudyContext, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
+    """Every degradation and clean input, and what the modulated network makes of the held-out images, not rounded."""
+    state: State = subject.target  # with λ = 1, whatever the filters are
+    if strength != 1:
+        state = modulate(subject.target, subject.baseline, subject.attribution.layout, filters, strength)
+    clean = [name for name in subject.judge.inputs if name == CLEAN]
+    for name in (*subject.attribution.degradations, *clean):
+        yield name, subject.judge.raw(state, name)
+
+
+def _judged(subject: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
+    """PSNR, removed share (None on clean input, where nothing is to be removed), and the way back to the baseline."""
+    baseline, target, _ = subject.judge.bounds(name)
+    effect = subject.judge.effect_of(outputs, name)
+    value = mean(effect.psnrs)
+    return {
+        "degradation": name,
+        "psnr": value,
+        "removed": None if name == CLEAN else removed_share(target, value, baseline),
+        "back": number_or_none(back(pooled(effect))),
+    }
+
+
+def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
+    """The λ with the highest PSNR; the first of equal ones."""
+    best: dict[str, TableRow] = {}
+    for row in (row for row in rows if row["degradation"] != CLEAN):
+        key = f"best_strength/{row['modulated']}/{row['degradation']}"
+        if key not in best or float(str(row["psnr"])) > float(str(best[key]["psnr"])):
+            best[key] = row
+    return {key: float(str(row["strength"])) for key, row in best.items()}
+
+
+def _examples(subject: StudyContext, kept: Restored, chosen: int | None) -> tuple[Example, ...]:
+    """One held-out image with each degradation, restored at every pictured λ."""
+    images = subject.data.held_out
+    position = images_to_show(images)[0] if chosen is None else chosen % len(images)
+    image = images[position]
+    found = []
+    for degradation in subject.attribution.degradations:
+        restored = {
+            f"{name}/{strength:g}": outputs[position]
+            for (name, strength, shown), outputs in kept.items()
+            if shown == degradation
+        }
+        values = {n: float(psnr(o[None], image.hr[None], subject.judge.scale)) for n, o in restored.items()}
+        found.append(Example(image.name, degradation, image.lr[degradation], image.hr, restored, values))
+    return tuple(found)
+
+
+def _curve(run: RunFiles, modulated: str, degradation: str) -> NDArray[np.float64]:
+    """(2, n): λ ascending, and PSNR in dB."""
+    return points(select(run.table("modulation"), modulated=modulated, degradation=degradation), "strength", "psnr")
+
+
+def _sentence(run: RunFiles) -> str:
+    said = []
+    for name in run.degradations:
+        psnr, size = dict(_curve(run, name, name).T), select(run.table("modulation"), modulated=name)
+        if 0 in psnr and 1 in psnr:
+            what = f"{removal(name)}, {count(number_at(size[0], 'filters'))} {run.units}"
+            said.append(f"from {decimal(psnr[0])} to {decimal(psnr[1])} dB on {degraded(name)} input ({what})")
+    return f"Between λ = 0 and λ = 1 PSNR goes {listed(said)}." if said else ""
+
+
+def _figure(run: RunFiles) -> Figure:
+    rows, baseline = run.table("modulation"), restoration(run).get("baseline", {})
+    sets = unique(rows, "modulated")
+    with drawing():
+        figure = new_figure(3.0)
+        panels = figure.subplots(1, len(sets), squeeze=False, sharex=True, sharey=True)[0]
+        for panel, modulated in zip(panels, sets, strict=True):
+            for name in unique(rows, "degradation"):
+                colour, own = input_colour(run.degradations, name), name in modulated.split("+")
+                panel.plot(
+                    *_curve(run, modulated, name), color=colour, marker="o", markersize=3, linewidth=2 if own else 1.1,
+                    label=f"{degraded(name)} input",
+                )  # fmt: skip
+                if (level := baseline.get(name)) is not None:
+                    panel.axhline(level, color=colour, linewidth=0.9, linestyle=":")
+            panel.axvline(1, color=MUTED, linewidth=0.8)
+            panel.set_title(f"modulated: {together(modulated)}")
+        panels[0].set_ylabel("PSNR in dB, held-out images")
+        figure.supxlabel("strength λ: 0 = the baseline's values, 1 = the target's", fontsize=8)
+        legend_above(figure, panels[-1])
+    return figure
+
+
+def _table(run: RunFiles) -> Table:
+    rows = run.table("modulation")
+    shown = [x for x in sorted(set(numbers(rows, "strength"))) if x * 4 == round(x * 4)]
+    lines = []
+    for modulated in unique(rows, "modulated"):
+        for name in unique(rows, "degradation"):
+            psnr = dict(_curve(run, modulated, name).T)
+            lines.append([f"{together(modulated)}, {degraded(name)} input", *(decimal(psnr.get(x)) for x in shown)])
+    return Table(["PSNR in dB at λ =", *(f"{x:g}" for x in shown)], lines)
+
+
+def _grids(examples: Sequence[Example]) -> list[Pictures]:
+    """A grid per degradation: a row per modulated set, a column per λ."""
+    grids = []
+    for example in examples:
+        rows: dict[str, dict[str, Tile]] = {}
+        for key in sorted(example.restored, key=lambda key: float(key.rpartition("/")[2])):
+            modulated, _, strength = key.rpartition("/")
+            tile = Tile(as_array(example.restored[key]), example.psnr[key])
+            rows.setdefault(modulated, {})[f"{STRENGTH}{strength}"] = tile
+        named = [PictureRow(together(name), tiles) for name, tiles in rows.items()]
+        if named:
+            grids.append(Pictures(example.degradation, named, as_array(example.truth)))
+    return grids
+
+
+SECTION = Section(
+    name="modulation",
+    order=10,
+    title="Can the restoration be dialled?",
+    link="Modulation",
+    method=(
+        "Instead of taking the discovered {units} away, they are set to baseline + λ · (target − baseline): "
+        "λ = 0 is masking, λ = 1 is the target, and λ above 1 overdoes what training changed. All other weights stay "
+        "the target's. If these {units} are the restoration, λ is a dial of its strength for one degradation, and the "
+        "others do not notice."
+    ),
+    sentence=_sentence,
+    figure=_figure,
+    alt="Line charts of PSNR against λ, a panel per modulated set of {units}, a line per input degradation",
+    caption=(
+        "PSNR against λ; thick: the input whose {units} are modulated. The vertical line marks the target, dotted "
+        "lines the baseline's PSNR on each input."
+    ),
+    table=_table,
+    note="Each λ holds for the whole image and for all images.",
+    strips=Strips(
+        grids=_grids,
+        alt="Pictures of one photograph with {input} input, restored with growing λ: a row per modulated set",
+        caption=(
+            "One held-out photograph with {input} input, a detail of it; the rows modulate different {units}. "
+            "PSNR in dB over the whole image."
+        ),
+    ),
+)

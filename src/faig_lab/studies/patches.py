@@ -1,0 +1,347 @@
+"""How few changed filters carry the restoration: patches put onto the baseline, idle filters taken back to it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullLocator
+from pydantic import Field
+from torch import Tensor
+
+from faig_lab.attribution import ProbeIntegral, count_of, ranking
+from faig_lab.data import sample_rng
+from faig_lab.evaluation.masking import TableRow
+from faig_lab.filters import State, apply_patches, make_patch, mask, patch_bytes, removed_share
+from faig_lab.plotting.charts import guides, limit, share_axis
+from faig_lab.plotting.style import MUTED, drawing, input_colour, method_look, new_figure
+from faig_lab.plotting.words import as_percent, count, decimal, degraded, listed, method_label, removal, share, together
+from faig_lab.runs.run_files import Rows, RunFiles, number_at, numbers, select, unique
+from faig_lab.runs.tables import Row
+from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.modulation import discovered_sets
+from faig_lab.studies.section import Section, Table
+
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+def patches(
+    subject: StudyContext,
+    percents: Sequence[Percent] = (0.5, 1, 3, 5, 10, 30, 100),
+    kept: Sequence[Percent] = (10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95),
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05,
+    method: str | None = None,
+) -> StudyResult:
+    """Build the target up from the baseline by patches, and take the target back to the baseline where it is idle.
+
+    Biases belong to no filter. Patches are put on without them and with the target's; pruning leaves them the
+    target's.
+
+    Args:
+        subject: what is analysed.
+        percents: sizes of the patches, of all filters, for each degradation and for all of them together.
+        kept: how many filters stay the target's when the others are set back.
+        tolerance: the largest share of any degradation's gain that pruning may cost.
+        method: whose ranking the patches follow; None is the run's own.
+
+    Returns:
+        Tables
+        `patches`: method, percent, filters, patched, biases, kilobytes, degradation, psnr, carried (share of the
+        target's gain over the baseline);
+        `pruning`: order, percent (kept), filters, degradation, psnr, lost (share of the gain);
+        `pruning_layers`: order, percent, layer, depth, filters, kept, share, for the fewest filters within the
+        tolerance (absent where there are none);
+        metrics `carried/<patched>/<percent>/<degradation>` (with biases), `filters_needed/<order>` in percent.
+    """
+    chosen = method or subject.method
+    inserted = _insertion(subject, chosen, percents)
+    orders = idle_orders(subject)
+    pruned = _pruning(subject, orders, sorted(kept, reverse=True))
+    needed = {order: fewest(pruned, order, tolerance) for order in orders}
+    tables = {"patches": inserted, "pruning": pruned}
+    layers = [row for order, percent in needed.items() if percent for row in _layers(subject, orders, order, percent)]
+    metrics: dict[str, float | None] = {
+        f"carried/{row['patched']}/{row['percent']:g}/{row['degradation']}": row["carried"]  # type: ignore[misc]
+        for row in inserted
+        if row["biases"]
+    }
+    metrics |= {f"filters_needed/{order}": percent for order, percent in needed.items()}
+    return StudyResult(tables | ({"pruning_layers": layers} if layers else {}), metrics)
+
+
+def _insertion(subject: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:
+    """Patches on the baseline, without and with the target's biases; at 0 % the biases alone."""
+    layout, theta, start = subject.attribution.layout, subject.target, subject.baseline
+    sets = {percent: discovered_sets(subject, method, percent) for percent in (0.0, *percents)}
+    judged: dict[tuple[int, bytes], list[tuple[str, float, float | None]]] = {}
+    rows: list[TableRow] = []
+    with subject.bar("patches", 2 * sum(map(len, sets.values()))) as advance:
+        for biases in (0, 1):
+            for percent, by_name in sets.items():
+                for name, filters in by_name.items():
+                    patch = make_patch(theta, start, layout, filters, name, rest=bool(biases))
+                    what: TableRow = {"method": method, "percent": percent, "filters": len(filters), "patched": name}
+                    what |= {"biases": biases, "kilobytes": len(patch_bytes(patch)) / 1000}
+                    key = (biases, patch.filters.numpy().tobytes())  # no filters and all of them are the same sets
+                    if key not in judged:
+                        judged[key] = list(_measured(subject, apply_patches(start, patch)))
+                    for shown, psnr, lost in judged[key]:
+                        carried = None if lost is None else 1 - lost
+                        rows.append(what | {"degradation": shown, "psnr": psnr, "carried": carried})
+                    advance(f"{name}, {percent:g} %")
+    return rows
+
+
+def _measured(subject: StudyContext, state: State) -> Iterator[tuple[str, float, float | None]]:
+    """Every degradation, the PSNR of `state` on it, and the share of the target's gain that it lacks."""
+    judge = subject.judge
+    for degradation in subject.attribution.degradations:
+        baseline, target, _ = judge.bounds(degradation)
+        psnr = judge.psnr(judge.outputs(state, degradation))
+        yield degradation, psnr, removed_share(target, psnr, baseline)
+
+
+def idle_orders(subject: StudyContext) -> dict[str, Tensor]:
+    """Rankings (F,) from the filters that carry most, for any degradation, to those that carry nothing.
+
+    `signed_share`: the size of the signed share of the loss change. `faig`: FAIG before the contrast, relative to
+    its sum over all filters. Of both the largest over the degradations. `weight_change` and `random` to compare.
+    """
+    integral, layout = subject.problem.integral, subject.attribution.layout
+    names = [layer.name for layer in layout.layers]
+    change = {name: (subject.target[name] - subject.baseline[name]).abs() for name in names}
+    drawn = sample_rng(subject.problem.seed, "pruning").permutation(len(layout))
+    importance = {
+        "signed_share": shares(integral).abs().amax(0),
+        "faig": magnitudes(integral).amax(0),
+        "weight_change": layout.gather(change).cpu(),
+        "random": torch.from_numpy(drawn),
+    }
+    return {name: ranking(values) for name, values in importance.items()}
+
+
+def shares(integral: ProbeIntegral) -> Tensor:
+    """(K, F) signed share of the loss change over the probe; 0 where the loss does not change."""
+    change = integral.loss_change.sum(0)[:, None]
+    return torch.where(change == 0, 0.0, integral.signed.sum(0) / torch.where(change == 0, 1.0, change))
+
+
+def magnitudes(integral: ProbeIntegral) -> Tensor:
+    """(K, F) Σ|a_j| of each filter over the probe, relative to that of all filters."""
+    total = integral.magnitude.sum(0)
+    return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def _pruning(subject: StudyContext, orders: Mapping[str, Tensor], kept: Sequence[float]) -> list[TableRow]:
+    """The target with all but the first filters of each order set back to the baseline."""
+    layout = subject.attribution.layout
+    rows: list[TableRow] = []
+    with subject.bar("pruning", len(orders) * len(kept)) as advance:
+        for name, order in orders.items():
+            for percent in kept:
+                count = count_of(percent, len(layout))
+                what: TableRow = {"order": name, "percent": percent, "filters": count}
+                state = mask(subject.target, subject.baseline, layout, order[count:])
+                for shown, psnr, lost in _measured(subject, state):
+                    rows.append(what | {"degradation": shown, "psnr": psnr, "lost": lost})
+                advance(f"{name}, {percent:g} % kept")
+    return rows
+
+
+def fewest(rows: Sequence[TableRow], order: str, tolerance: float) -> float | None:
+    """The smallest percent that can be kept before any degradation loses more than `tolerance` of its gain.
+
+    Args:
+        rows: of `pruning`.
+        order: which ranking.
+        tolerance: share of the gain.
+
+    Returns:
+        One of the measured percents; None if already the largest one costs more.
+    """
+    worst: dict[float, float] = {}
+    for row in rows:
+        if row["order"] == order and row["lost"] is not None:
+            percent = float(str(row["percent"]))
+            worst[percent] = max(worst.get(percent, -1.0), float(str(row["lost"])))
+    found = None
+    for percent in sorted(worst, reverse=True):
+        if worst[percent] > tolerance:
+            break
+        found = percent
+    return found
+
+
+def _layers(subject: StudyContext, orders: Mapping[str, Tensor], order: str, percent: float) -> list[TableRow]:
+    """How many filters of each layer stay the target's."""
+    layout = subject.attribution.layout
+    chosen = orders[order][: count_of(percent, len(layout))]
+    counts = torch.bincount(layout.layer_of()[chosen], minlength=len(layout.layers)).tolist()
+    return [
+        {
+            "order": order,
+            "percent": percent,
+            "layer": layer.name.removesuffix(".weight"),
+            "depth": depth,
+            "filters": layer.units,
+            "kept": count,
+            "share": count / layer.units,
+        }
+        for depth, (layer, count) in enumerate(zip(layout.layers, counts, strict=True))
+    ]
+
+
+_TICKS = (0.3, 1, 3, 10, 30, 100)
+
+
+def _patches(run: RunFiles, patched: str, degradation: str, biases: bool) -> Rows:
+    """The patches of one name on one input, the smallest first, without the empty one."""
+    rows = select(run.table("patches"), patched=patched, degradation=degradation, biases=float(biases))
+    return sorted((row for row in rows if number_at(row, "filters")), key=lambda row: number_at(row, "filters") or 0.0)
+
+
+def _tolerance(run: RunFiles) -> float:
+    """The share of the gain that pruning may cost."""
+    node = run.config.get("analysis", {}).get("studies", {}).get("patches", {})
+    return float(node.get("tolerance", 0.05))
+
+
+def _kept(run: RunFiles) -> dict[str, float | None]:
+    """Order of pruning → percent that must stay the target's; None where nothing can be set back."""
+    return {order: run.metrics.get(f"filters_needed/{order}") for order in unique(run.table("pruning"), "order")}
+
+
+def _sentence(run: RunFiles) -> str:
+    said, sizes = [], set()
+    for name in unique(run.table("patches"), "degradation"):
+        rows = [row for row in _patches(run, name, name, False) if (number_at(row, "percent") or 0) >= run.headline]
+        if rows:
+            sizes.add(as_percent(number_at(rows[0], "percent") or 0))
+            said.append(f"{share(number_at(rows[0], 'carried'))} of {removal(name)}")
+    text = f"Put onto the baseline, patches of {listed(sorted(sizes))} of the {run.units} bring {listed(said)}"
+    set_back = [
+        f"{as_percent(round(100 - kept, 6)) if kept is not None else 'none'} by {method_label(order)}"
+        for order, kept in _kept(run).items()
+    ]
+    pruned = f"; from the target, {listed(set_back)} can be set back before an input loses {share(_tolerance(run))}"
+    return f"{text}{pruned if set_back else ''}."
+
+
+def _figure(run: RunFiles) -> Figure:
+    """Insertion per input above; pruning, and where the units stay, below."""
+    inputs = unique(run.table("patches"), "degradation")
+    needed = {order: kept for order, kept in _kept(run).items() if kept is not None}
+    order = min(needed, key=lambda order: needed[order]) if needed else ""
+    layers = select(run.table("pruning_layers"), order=order)
+    with drawing():
+        figure = new_figure(2.6 + max(2.4, 0.6 + 0.13 * len(layers)))
+        figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.08))
+        grid = figure.add_gridspec(2, 1, height_ratios=[2.3, max(2.2, 0.4 + 0.13 * len(layers))])
+        top = grid[0].subgridspec(1, len(inputs)).subplots(squeeze=False, sharey=True)[0]
+        for panel, degradation in zip(top, inputs, strict=True):
+            _insertion_panel(panel, run, degradation)
+        top[0].set_ylabel("share of the target's gain")
+        top[-1].legend(loc="upper left", fontsize=7)
+        below = grid[1].subgridspec(1, 2 if layers else 1).subplots(squeeze=False)[0]
+        _pruning_panel(below[0], run)
+        if layers:
+            _layer_panel(below[1], layers, method_look(run.methods, order)["color"])
+            kept = as_percent(number_at(layers[0], "percent") or 0)
+            below[1].set_title(f"{kept} kept by {method_label(order)}: where")
+            below[1].set_xlabel(f"share of the layer's {run.units}")
+    return figure
+
+
+def _insertion_panel(panel: Axes, run: RunFiles, degradation: str) -> None:
+    total = run.layout.get("filters") or 1
+    for name in unique(run.table("patches"), "patched"):
+        for biases in (True, False):
+            rows = _patches(run, name, degradation, biases)
+            panel.plot(
+                [100 * x / total for x in numbers(rows, "filters")], [number_at(row, "carried") or 0.0 for row in rows],
+                color=input_colour(run.degradations, name), linestyle="-" if biases else ":", marker="o",
+                markersize=2.5, linewidth=1.3, label=together(name) if biases else None,
+            )  # fmt: skip
+    panel.set_title(f"baseline + patch, {degraded(degradation)} input")
+    panel.set_xscale("log")
+    panel.set_xlabel(f"{run.units} changed")
+    _percent_axes(panel, _TICKS)
+
+
+def _percent_axes(panel: Axes, ticks: Sequence[float]) -> None:
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(ticks, [as_percent(level) for level in ticks])
+    share_axis(panel)
+    limit(panel, -0.5, 1.5, share)
+    guides(panel, 0, 1)
+
+
+def _pruning_panel(panel: Axes, run: RunFiles) -> None:
+    rows = run.table("pruning")
+    for order in unique(rows, "order"):
+        levels = sorted(set(numbers(select(rows, order=order), "percent")))
+        worst = [max(numbers(select(rows, level, order=order), "lost"), default=0.0) for level in levels]
+        look = method_look(run.methods, order)
+        panel.plot(
+            [*levels, 100], [*worst, 0], marker="o", markersize=2.5, linewidth=1.3, label=method_label(order), **look
+        )
+    panel.axhline(_tolerance(run), color=MUTED, linewidth=0.8, linestyle=":")
+    panel.set_title("target, the rest set back")
+    panel.set_xlabel(f"{run.units} that stay the target's")
+    panel.set_ylabel("share of the gain lost, worst input")
+    panel.legend(loc="lower left", fontsize=7)
+    _percent_axes(panel, range(0, 101, 20))
+
+
+def _layer_panel(panel: Axes, rows: Sequence[Row], colour: str) -> None:
+    panel.barh(range(len(rows)), [number_at(row, "share") or 0.0 for row in rows], color=colour, height=0.7)
+    panel.set_yticks(range(len(rows)), [str(row["layer"]) for row in rows], fontsize=6)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_xlim(0, 1)
+    panel.grid(visible=False, axis="y")
+    share_axis(panel, "x")
+
+
+def _table(run: RunFiles) -> Table:
+    inputs = unique(run.table("patches"), "degradation")
+    lines = []
+    for name in unique(run.table("patches"), "patched"):
+        columns = [_patches(run, name, shown, biases) for biases in (False, True) for shown in inputs]
+        for position, row in enumerate(columns[0]):
+            if position % 2 == 1 or position == len(columns[0]) - 1:
+                size = f"{together(name)}, {as_percent(number_at(row, 'percent') or 0)}"
+                cells = [share(number_at(column[position], "carried")) for column in columns]
+                lines.append([size, count(number_at(row, "filters")), decimal(number_at(row, "kilobytes"), 0), *cells])
+    gains = [*(degraded(name) for name in inputs), *(f"{degraded(name)}, with biases" for name in inputs)]
+    return Table(["Patch", run.units, "kB", *gains], lines)
+
+
+SECTION = Section(
+    name="patches",
+    order=20,
+    title="How few {units} carry the restoration?",
+    link="Sparse patches",
+    method=(
+        "Two ways between the two networks. Insertion: the target's values of the discovered {units} are a patch, a "
+        "small file, that is put onto the baseline to add one function; several patches go onto one baseline. Pruning: "
+        "starting from the target, the {units} that carry least of any degradation's loss change are set back to the "
+        "baseline. Both are judged by the share of the target's gain over the baseline, in PSNR on held-out images."
+    ),
+    sentence=_sentence,
+    figure=_figure,
+    alt="Line charts: share of the gain that patches carry against their size, share lost by pruning; bars per layer",
+    caption=(
+        "Top: share of the gain on each input against the {units} changed (logarithmic); dotted: without the target's "
+        "biases. Bottom left: what the worst input loses when only so many {units} stay the target's; the dotted line "
+        "is the tolerance. Bottom right: how many of each layer's {units} stay at the last step within it."
+    ),
+    table=_table,
+    note=(
+        "A share below 0 is worse than the baseline. File sizes are without biases, which add one small block to each "
+        "patch. What is set back to the baseline is still there and still computes: pruning tells what need not be "
+        "retrained, and only hints at where a network could be thinner. Pruned networks keep the target's biases, and "
+        "nothing is retrained afterwards."
+    ),
+)

@@ -1,0 +1,62 @@
+"""The section on the path: what the network restores between the baseline and the target."""
+
+from matplotlib.figure import Figure
+
+from faig_lab.plotting.charts import legend_above
+from faig_lab.plotting.style import drawing, input_colour, new_figure
+from faig_lab.plotting.words import decimal, degraded, listed, sentence_case
+from faig_lab.runs.run_files import RunFiles, numbers, points, select, unique
+from faig_lab.studies.section import Section, Table
+
+
+def _sentence(run: RunFiles) -> str:
+    names = [name for name in unique(run.table("path"), "input") if f"barrier/{name}" in run.metrics]
+    found = [f"{degraded(name)} input {decimal(run.metrics[f'barrier/{name}'])} dB" for name in names]
+    return f"Barrier on the probe: {listed(found)}." if found else ""
+
+
+def _figure(run: RunFiles) -> Figure:
+    rows = run.table("path")
+    with drawing():
+        figure = new_figure(2.2)
+        panel = figure.subplots()
+        for name in unique(rows, "input"):
+            panel.plot(
+                *points(select(rows, input=name), "alpha", "psnr"), marker="o", markersize=2.5,
+                label=f"{degraded(name)} input", color=input_colour(run.degradations, name),
+            )  # fmt: skip
+        panel.set_xlabel("α: position on the path, from the baseline (0) to the target (1)")
+        panel.set_ylabel("PSNR on the probe (dB)")
+        legend_above(figure, panel)
+    return figure
+
+
+def _table(run: RunFiles) -> Table:
+    cells = []
+    for name in unique(run.table("path"), "input"):
+        psnr = numbers(select(run.table("path"), input=name), "psnr")
+        values = [psnr[0], min(psnr), psnr[-1], run.metrics.get(f"barrier/{name}")]
+        cells.append([sentence_case(f"{degraded(name)} input"), *map(decimal, values)])
+    return Table(["PSNR on the probe (dB)", "baseline", "lowest on the path", "target", "barrier"], cells)
+
+
+SECTION = Section(
+    name="path",
+    order=110,
+    title="What lies between the baseline and the target?",
+    link="Path",
+    method=(
+        "The attribution integrates the gradient of the loss along a path in weight space from the baseline to the "
+        "target. The PSNR at the points of the quadrature shows what the networks on the path restore. The barrier of "
+        "an input is how far its PSNR falls below the worse of the two ends."
+    ),
+    sentence=_sentence,
+    figure=_figure,
+    alt="A curve of PSNR over the position on the path for every input",
+    caption="One curve for each input; a mark is a point of the quadrature. Outputs are neither clipped nor rounded.",
+    table=_table,
+    note=(
+        "With a high barrier the integral measures the barrier and not the functions. The setting attribution.path "
+        "offers other paths: trajectory (through weights of the training) and curve (trained to keep the loss low)."
+    ),
+)

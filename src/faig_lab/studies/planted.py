@@ -1,0 +1,199 @@
+"""Planted pairs: do the methods find the filters that alone learned a function (method.md §11)?"""
+
+import logging
+from collections.abc import Iterator, Mapping
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from faig_lab.attribution import Attribution
+from faig_lab.attribution.planted import average_precision, changes, recall_at_count
+from faig_lab.evaluation.curves import number_or_none
+from faig_lab.evaluation.evaluator import isolation_of, pooled
+from faig_lab.evaluation.headline import means
+from faig_lab.evaluation.masking import TableRow
+from faig_lab.filters import mask
+from faig_lab.metrics import back, off, side
+from faig_lab.plotting.charts import Dots, dot_rows, legend_above
+from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
+from faig_lab.plotting.words import count, decimal, listed, method_label, removal, sentence_case, share, small_share
+from faig_lab.runs.run_files import RunFiles, mean_of, number_at, select, unique
+from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.section import Section, Table
+
+log = logging.getLogger(__name__)
+
+REST = "rest"
+"""All filters that are in no true set."""
+
+
+def planted(subject: StudyContext) -> StudyResult:
+    """Compare the scores of every method with the true sets, and mask the true sets themselves.
+
+    Args:
+        subject: a planted pair and its attribution.
+
+    Returns:
+        Table `planted`: method, draw, degradation, filters, average_precision, recall (the share of the true filters
+        among as many with the highest scores), chance (the share of true filters among all). Table
+        `planted_isolation`: each true set masked, judged on every input: back, off, side and the set's isolation. Table
+        `planted_change`: mean and standard deviation of Σ|θ − θ̄| over the filters of each group, and how many filters
+        did not change. Metrics `planted/<method>/average_precision/<degradation>`, `planted/<method>/recall/…` (means
+        over draws), `planted/chance/<degradation>` and `planted/isolation/<degradation>`. Nothing if the target is
+        not planted.
+    """
+    if subject.planted is None:
+        log.warning("planted: left out, since nobody knows the true filters of this target")
+        return StudyResult({})
+    found = _found(subject.attribution, subject.planted)
+    edits = _edits(subject, subject.planted)
+    changed = _changed(subject, subject.planted)
+    metrics = {f"planted/{name}": value for name, value in means(found, "chance", ["degradation"]).items()}
+    for measure in ("average_precision", "recall"):
+        for name, value in means(found, measure, ("method", "degradation")).items():
+            _, method, degradation = name.split("/")
+            metrics[f"planted/{method}/{measure}/{degradation}"] = value
+    metrics |= {f"planted/{name}": value for name, value in means(edits, "isolation", ["masked"]).items()}
+    return StudyResult({"planted": found, "planted_isolation": edits, "planted_change": changed}, metrics)
+
+
+def _found(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow]:
+    """What every method and draw makes of each true set."""
+    total = len(attribution.layout)
+    return [
+        {
+            "method": method,
+            "draw": draw,
+            "degradation": degradation,
+            "filters": len(true[degradation]),
+            "average_precision": average_precision(values, true[degradation]),
+            "recall": recall_at_count(values, true[degradation]),
+            "chance": len(true[degradation]) / total,
+        }
+        for method, scores in attribution.scores.items()
+        for draw, per_degradation in enumerate(scores)
+        for degradation, values in zip(attribution.degradations, per_degradation, strict=True)
+    ]
+
+
+def _edits(subject: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
+    """Each true set masked, judged on every degradation and on clean input."""
+    rows: list[TableRow] = []
+    for masked, filters in true.items():
+        state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
+        effects = subject.judge.effects(state)
+        sums = {name: pooled(effect) for name, effect in effects.items()}
+        whole = isolation_of(effects, masked)
+        for name, of in sums.items():
+            moved = None if name == masked else number_or_none(side(of, sums[masked]))
+            parts = {"back": number_or_none(back(of)), "off": number_or_none(off(of)), "side": moved}
+            rows.append({"masked": masked, "degradation": name, **parts, "isolation": whole})
+    return rows
+
+
+def _changed(subject: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
+    """How far the filters of each group moved."""
+    moved = changes(subject.problem.baseline, subject.problem.target, subject.attribution.layout)
+    rows: list[TableRow] = []
+    for name, values in _groups(moved, true):
+        numbers = {"mean": float(values.mean()), "std": float(values.std(correction=0))}
+        rows.append({"group": name, "filters": len(values), **numbers, "unchanged": int((values == 0).sum())})
+    return rows
+
+
+def _groups(values: Tensor, true: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    rest = torch.ones(len(values), dtype=torch.bool)
+    for name, filters in true.items():
+        rest[filters] = False
+        yield name, values[filters]
+    yield REST, values[rest]
+
+
+_COLUMNS = {"average_precision": "average precision", "recall": "recall at the set's size"}
+
+
+def _methods(run: RunFiles) -> list[str]:
+    """All methods, the highest mean average precision first."""
+    rows = run.table("planted")
+    return sorted(unique(rows, "method"), key=lambda m: -(mean_of(select(rows, method=m), "average_precision") or 0.0))
+
+
+def _mean(run: RunFiles, method: str, degradation: str, column: str) -> float | None:
+    """Mean over draws."""
+    return mean_of(select(run.table("planted"), method=method, degradation=degradation), column)
+
+
+def _sentence(run: RunFiles) -> str:
+    first = run.table("planted")[0]
+    isolations = [
+        f"{decimal(number_at(row, 'isolation'))} for {removal(str(row['masked']))}"
+        for row in run.table("planted_isolation")
+        if row["masked"] == row["degradation"]
+    ]
+    return (
+        f"Each true set has {count(number_at(first, 'filters'))} {run.units} "
+        f"({small_share(number_at(first, 'chance'))} of "
+        f"all); masked, the true sets themselves have an isolation of {listed(isolations)}."
+    )
+
+
+def _figure(run: RunFiles) -> Figure:
+    methods, names = _methods(run), unique(run.table("planted"), "degradation")
+    with drawing():
+        figure = new_figure(1.1 + 0.24 * len(methods))
+        panels = figure.subplots(1, 2, sharey=True)
+        for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
+            values = {n: {m: v for m in methods if (v := _mean(run, m, n, column)) is not None} for n in names}
+            series = [
+                Dots(removal(n), input_colour(run.degradations, n), {method_label(m): [v] for m, v in found.items()})
+                for n, found in values.items()
+            ]
+            dot_rows(panel, [method_label(method) for method in methods], series, width=0.4)
+            panel.axvline(number_at(run.table("planted")[0], "chance") or 0.0, color=MUTED, linestyle=":", linewidth=1)
+            panel.set_xlim(-0.02, 1.02)
+            panel.set_xlabel(title)
+        legend_above(figure, panels[0])
+    return figure
+
+
+def _table(run: RunFiles) -> Table:
+    names = unique(run.table("planted"), "degradation")
+    head = [f"{sentence_case(removal(name))}: {what}" for name in names for what in ("average precision", "recall")]
+    rows = [
+        [
+            sentence_case(method_label(method)),
+            *(show(_mean(run, method, name, column)) for name in names for column, show in
+              (("average_precision", lambda x: decimal(x, 3)), ("recall", share))),
+        ]
+        for method in _methods(run)
+    ]  # fmt: skip
+    chance = number_at(run.table("planted")[0], "chance")
+    return Table(["Method", *head], [*rows, ["Chance", *[decimal(chance, 3), share(chance)] * len(names)]])
+
+
+SECTION = Section(
+    name="planted",
+    order=80,
+    title="Does each method find the {units} that learned a function?",
+    link="Planted sets",
+    method=(
+        "The target of this run is planted. A random set of {units} was drawn for each degradation. In turns, each set "
+        "alone learned to restore input with its degradation, and to leave the output on every other input as it was "
+        "without the set. All other weights, biases included, were trained on clean input only. So the true {units} of "
+        "each function are known, and nearly every {unit} has changed. The scores of all methods are compared with the "
+        "true sets."
+    ),
+    sentence=_sentence,
+    figure=_figure,
+    alt="Dot plots of average precision and recall, a row per method, a colour per function",
+    caption=(
+        "Left: average precision of the scores, 1 if all true {units} come first. Right: the share of the true {units} "
+        "among as many {units} with the highest scores. One dot per function, the mean over draws; dotted: chance."
+    ),
+    table=_table,
+    note=(
+        "A planted pair is not a usual pair: no {unit} of a usual target is trained on one input alone. The isolation "
+        "of the true sets says what the known answer is worth, since all other weights have adapted to them."
+    ),
+)

@@ -1,0 +1,418 @@
+"""Re-training chosen filters only, from the baseline: do weights, locations and connections matter?
+
+method.md §5. A goal is one degradation alone, or the mix that the target was trained on. For each goal, sets of
+filters of one size are trained from the baseline while everything else stays frozen; two sets are filled with the
+target's values instead, at their own locations and at others.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from pydantic import Field
+from torch import Tensor
+
+from faig_lab.attribution import count_of, ranking
+from faig_lab.attribution.methods import weight_change
+from faig_lab.data import sample_rng
+from faig_lab.evaluation.headline import means
+from faig_lab.evaluation.masking import TableRow
+from faig_lab.filters import FilterLayout, State
+from faig_lab.plotting.charts import Dots, dot_rows, legend_above, mark_cut, share_axis
+from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
+from faig_lab.plotting.words import (
+    ABSENT,
+    as_percent,
+    count,
+    degraded,
+    listed,
+    method_label,
+    removal,
+    sentence_case,
+    share,
+)
+from faig_lab.runs.run_files import Rows, RunFiles, mean_of, mean_of_known, numbers, select, unique
+from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.section import Section, Table
+from faig_lab.training import Chosen
+
+log = logging.getLogger(__name__)
+
+MIX = "mix"
+"""The goal of all degradations at once: the union of their sets, on the mix that the target was trained on."""
+
+OTHER = "other_degradation"
+"""The filters that the run's method finds for the next degradation."""
+RANDOM = "random"
+"""Filters drawn from all."""
+MOVED = "other_locations"
+"""As many filters in each layer as the run's method finds, at other locations."""
+REDRAWN = "redrawn_weights"
+"""The filters of the run's method, from fresh random values instead of the baseline's."""
+WHOLE = "whole_network"
+"""Every parameter, trained as long: what the sets can be held against."""
+COPIED = "target_values"
+"""The filters of the run's method at the target's values, without training."""
+COPIED_MOVED = "target_values_moved"
+"""The same values at other locations of the same layers, without training."""
+UNTRAINED = (COPIED, COPIED_MOVED)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What filters are to learn: one degradation, or MIX.
+
+    Attributes:
+        name: of the goal.
+        parts: the degradations of the training samples.
+        sets: how many discovered sets make up one for this goal.
+        orders: method → all filters, the most responsible first.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    sets: int
+    orders: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network of the comparison: `filters` of `start` differ from the baseline or are `chosen` for training."""
+
+    goal: Goal
+    variant: str
+    percent: float
+    filters: int
+    start: State
+    chosen: Chosen | None
+    draw: int = 0
+
+
+def retraining(
+    subject: StudyContext,
+    percents: Sequence[Annotated[float, Field(gt=0, lt=100)]] = (1.0,),
+    iterations: Annotated[int, Field(ge=1)] = 300,
+    rate: Annotated[float, Field(gt=0)] = 10.0,
+    rivals: Sequence[str] = ("signed_share", "weight_change"),
+    draws: Annotated[int, Field(ge=0)] = 2,
+) -> StudyResult:
+    """Train only the chosen filters from the baseline, and judge on held-out images.
+
+    Args:
+        subject: two networks and their attribution; `subject.retraining` does the training.
+        percents: q. A degradation's set has q % of the filters, the mix's as many as all degradations' together.
+        iterations: of each training.
+        rate: learning rate of the sets, in times the target's; the whole network always has the target's.
+        rivals: methods beside the run's own; one that the run has no scores of is left out.
+        draws: random sets per goal.
+
+    Returns:
+        Table `retraining`: variant, draw, percent, trained (the goal), filters, degradation, psnr (dB) and share =
+        (PSNR − PSNR(baseline)) / (PSNR(target) − PSNR(baseline)); metrics
+        `retrained/<variant>/<percent>/<trained>/<degradation>`, the mean share. Nothing for data without
+        photographs to train on.
+
+    Raises:
+        UserError: a training diverged.
+    """
+    if subject.retraining is None:
+        log.warning("retraining: left out, since the data has no photographs to train on")
+        return StudyResult({})
+    trials = [trial for goal in goals(subject, rivals) for trial in _trials(subject, goal, percents, draws)]
+    rows: list[TableRow] = []
+    if subject.attribution.layout.undivided:
+        log.info("retraining: no other locations to compare with, since every layer is one unit")
+    log.info("retraining: %d networks, %d iterations each", sum(t.chosen is not None for t in trials), iterations)
+    with subject.bar("retraining", len(trials)) as advance:
+        for trial in trials:
+            found = list(_rows(subject, trial, _state(subject, trial, iterations, rate)))
+            rows += found
+            log.info("retraining for %s, %s: %s", trial.goal.name, trial.variant, _reached(found))
+            advance(f"{trial.variant}, {trial.goal.name}")
+    return StudyResult({"retraining": rows}, _metrics(rows))
+
+
+def goals(subject: StudyContext, rivals: Sequence[str]) -> list[Goal]:
+    """Each degradation alone and, where there are several, the mix; with the filters in the order of each method."""
+    names = subject.attribution.degradations
+    orders = {method: ranking(scores) for method, scores in _scores(subject, rivals).items()}
+    single = [
+        Goal(name, (name,), 1, {method: order[k] for method, order in orders.items()}) for k, name in enumerate(names)
+    ]
+    mix = Goal(MIX, names, len(names), {method: union_order(order) for method, order in orders.items()})
+    return single if len(names) == 1 else [*single, mix]
+
+
+def union_order(orders: Tensor) -> Tensor:
+    """(K, F) rankings → (F,) one ranking by the best rank in any of them; ties in the order of the layout.
+
+    Where the top n of the K rankings share no filter, the first K·n are their union.
+    """
+    return torch.argsort(torch.argsort(orders, dim=-1).amin(0), stable=True)
+
+
+def other_locations(layout: FilterLayout, filters: Tensor, rng: np.random.Generator) -> Tensor:
+    """A random other location for every filter: distinct filters of the same layers, none of them twice.
+
+    They are not among `filters` themselves, unless these are more than half of their layer.
+    """
+    layers = layout.layer_of()
+    taken = torch.zeros(len(layout), dtype=torch.bool)
+    taken[filters] = True
+    order = torch.from_numpy(rng.permutation(len(layout)))
+    order = order[torch.argsort(2 * layers[order] + taken[order].long(), stable=True)]  # by layer, free ones first
+    grouped = torch.argsort(layers[filters], stable=True)
+    counts = torch.bincount(layers[filters], minlength=len(layout.layers))
+    first = torch.tensor(layout.offsets[:-1]) - (counts.cumsum(0) - counts)
+    places = torch.empty_like(filters)
+    places[grouped] = order[torch.arange(len(filters)) + first.repeat_interleave(counts)]
+    return places
+
+
+def transplanted(
+    state: State, donor: State, layout: FilterLayout, filters: Tensor, places: Tensor
+) -> dict[str, Tensor]:
+    """`state` with the donor's `filters` at `places`, which lie in the same layers; all else bit for bit."""
+    result = dict(state)
+    for layer, offset in zip(layout.layers, layout.offsets, strict=False):
+        inside = (filters >= offset) & (filters < offset + layer.units)
+        if inside.any():
+            weight = state[layer.name]
+            rows, values = layer.rows(weight).clone(), layer.rows(donor[layer.name].to(weight))
+            rows[(places[inside] - offset).to(weight.device)] = values[(filters[inside] - offset).to(weight.device)]
+            result |= dict.fromkeys(layer.names, layer.joined(rows))
+    return result
+
+
+def _scores(subject: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
+    """(K, F) scores of the run's method and its rivals; weight change needs no gradients, so it is always there."""
+    known = subject.attribution.scores
+    found = {name: known[name][0] for name in dict.fromkeys((subject.method, *rivals)) if name in known}
+    if "weight_change" in rivals and "weight_change" not in known:
+        found["weight_change"] = weight_change(subject.problem)[0]
+    return found
+
+
+def _trials(subject: StudyContext, goal: Goal, percents: Sequence[float], draws: int) -> Iterator[Trial]:
+    """All networks of one goal."""
+    layout = subject.attribution.layout
+    for percent in percents:
+        count = min(goal.sets * count_of(percent, len(layout)), len(layout))
+        for variant, filters in goal.orders.items():
+            yield _training(subject, goal, variant, percent, filters[:count])
+        for draw in range(draws):
+            order = torch.from_numpy(_rng(subject, goal, "random", draw).permutation(len(layout)))
+            yield _training(subject, goal, RANDOM, percent, order[:count], draw)
+        yield from _controls(subject, goal, percent, goal.orders[subject.method][:count])
+    everything = {name: torch.ones((), dtype=torch.bool) for name, _ in subject.network.named_parameters()}
+    yield Trial(goal, WHOLE, 100.0, len(layout), subject.baseline, everything)
+
+
+def _controls(subject: StudyContext, goal: Goal, percent: float, filters: Tensor) -> Iterator[Trial]:
+    """The discovered filters with other locations or other weights, and without training."""
+    assert subject.retraining is not None
+    layout, start, count = subject.attribution.layout, subject.baseline, len(filters)
+    names = subject.attribution.degradations
+    if len(goal.parts) < len(names):
+        following = names[(names.index(goal.name) + 1) % len(names)]
+        scores = subject.attribution.scores[subject.method][0, names.index(following)]
+        yield _training(subject, goal, OTHER, percent, ranking(scores)[:count])
+    rng = _rng(subject, goal, "locations")
+    places = other_locations(layout, filters, rng)
+    if not layout.undivided:
+        yield _training(subject, goal, MOVED, percent, places)
+    fresh = subject.retraining.fresh(int(rng.integers(2**31)))
+    redrawn = transplanted(start, fresh, layout, filters, filters)
+    yield Trial(goal, REDRAWN, percent, count, redrawn, layout.mask(filters))
+    yield Trial(goal, COPIED, percent, count, transplanted(start, subject.target, layout, filters, filters), None)
+    if not layout.undivided:
+        copied = transplanted(start, subject.target, layout, filters, places)
+        yield Trial(goal, COPIED_MOVED, percent, count, copied, None)
+
+
+def _training(subject: StudyContext, goal: Goal, variant: str, percent: float, filters: Tensor, draw: int = 0) -> Trial:
+    chosen = subject.attribution.layout.mask(filters)
+    return Trial(goal, variant, percent, len(filters), subject.baseline, chosen, draw)
+
+
+def _state(subject: StudyContext, trial: Trial, iterations: int, rate: float) -> State:
+    """The trial's weights after training, where the baseline's are."""
+    if trial.chosen is None:
+        return trial.start
+    assert subject.retraining is not None
+    times = 1.0 if trial.variant == WHOLE else rate
+    trained = subject.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times)
+    return {name: value.to(subject.baseline[name]) for name, value in trained.items()}
+
+
+def _rows(subject: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
+    what: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
+    what |= {"trained": trial.goal.name, "filters": trial.filters}
+    for degradation in subject.attribution.degradations:
+        baseline, target, _ = subject.judge.bounds(degradation)
+        value, gain = subject.judge.psnr(subject.judge.outputs(state, degradation)), target - baseline
+        share = (value - baseline) / gain if abs(gain) > 1e-6 else None
+        yield what | {"degradation": degradation, "psnr": value, "share": share}
+
+
+def _reached(rows: Sequence[TableRow]) -> str:
+    """What a trial reaches, for the log."""
+    shares = [(row["degradation"], row["share"]) for row in rows if row["share"] is not None]
+    reached = ", ".join(f"{round(100 * float(str(share)))} % on {name}" for name, share in shares)
+    return f"of the target's gain {reached}" if reached else "no gain to reach"
+
+
+def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
+    """Mean share over draws."""
+    keys = ("variant", "percent", "trained", "degradation")
+    return {f"retrained/{name.removeprefix('share/')}": share for name, share in means(rows, "share", keys).items()}
+
+
+def _rng(subject: StudyContext, goal: Goal, what: str, draw: int = 0) -> np.random.Generator:
+    return sample_rng(subject.problem.seed, f"retraining/{goal.name}/{what}", draw)
+
+
+_LOW, _HIGH = -0.5, 1.1  # of the figure
+
+
+def _trained(run: RunFiles, variant: str, goal: str, q: float) -> Rows:
+    """Rows of one variant and goal at a percent, on every input."""
+    return select(run.table("retraining"), None if variant == WHOLE else q, variant=variant, trained=goal)
+
+
+def result(run: RunFiles, variant: str, goal: str, degradations: Sequence[str], q: float) -> float | None:
+    """Share of the target's gain, mean over draws and the given degradations; None where one is missing."""
+    rows = _trained(run, variant, goal, q)
+    found = [mean_of(select(rows, degradation=name), "share") for name in degradations]
+    return None if None in found else mean_of_known(found)
+
+
+def _own(run: RunFiles, goal: str) -> list[str]:
+    """The degradations that a goal is judged by: its own, or all for the mix."""
+    return unique(run.table("retraining"), "degradation") if goal == MIX else [goal]
+
+
+def _percents(run: RunFiles) -> list[float]:
+    return sorted(set(numbers([row for row in run.table("retraining") if row["variant"] != WHOLE], "percent")))
+
+
+def _headline(run: RunFiles) -> float:
+    """The percent that is spoken of: the headline percent, or the nearest that was trained."""
+    return min(_percents(run), key=lambda q: abs(q - run.headline), default=run.headline)
+
+
+def _variants(run: RunFiles) -> dict[str, str]:
+    """Variant → its words, in the order of the table, what is not trained last."""
+    method = method_label(run.chosen)
+    words = {
+        OTHER: f"{method}'s for another degradation",
+        MOVED: "same layers, other locations",
+        REDRAWN: f"{method}'s, weights re-drawn",
+        WHOLE: "whole network",
+        COPIED: "target's values, not trained",
+        COPIED_MOVED: "the same at other locations",
+    }
+    found = unique(run.table("retraining"), "variant")
+    return {v: words.get(v, method_label(v)) for v in sorted(found, key=lambda v: (v in UNTRAINED, v == WHOLE))}
+
+
+def _goal(goal: str) -> str:
+    return "the mix" if goal == MIX else f"{removal(goal)} alone"
+
+
+def _sentence(run: RunFiles) -> str:
+    goals, q = unique(run.table("retraining"), "trained"), _headline(run)
+    node = run.config.get("analysis", {}).get("studies", {}).get("retraining", {})
+    steps, whole = node.get("iterations"), run.config.get("training", {}).get("target", {}).get("iterations")
+    long = f" for {count(steps)} iterations (the target: {count(whole)})" if steps and whole else ""
+    found = {goal: [result(run, v, goal, _own(run, goal), q) for v in (run.chosen, WHOLE)] for goal in goals}
+    said = [f"{share(own)} ({share(all_of_it)}) in {_goal(goal)}" for goal, (own, all_of_it) in found.items()]
+    return (
+        f"Trained alone{long}, {as_percent(q)} of the {run.units}, chosen by {method_label(run.chosen)}, reach this "
+        "share "
+        f"of the target's gain (in brackets the whole network): {listed(said)}."
+    )
+
+
+def _figure(run: RunFiles) -> Figure:
+    """A panel per goal, a row per variant, a dot per training."""
+    goals, variants = unique(run.table("retraining"), "trained"), _variants(run)
+    with drawing():
+        figure = new_figure(1.0 + 0.24 * len(variants))
+        panels = figure.subplots(1, len(goals), squeeze=False, sharex=True, sharey=True)[0]
+        for panel, goal in zip(panels, goals, strict=True):
+            _panel(panel, run, goal, variants)
+        legend_above(figure, panels[-1])
+        figure.supxlabel("share of the target's gain over the baseline, held-out images", fontsize=8)
+    return figure
+
+
+def _panel(panel: Axes, run: RunFiles, goal: str, variants: dict[str, str]) -> None:
+    q, series = _headline(run), []
+    hollow = [label for variant, label in variants.items() if variant in UNTRAINED]
+    for name in _own(run, goal):
+        colour = input_colour(run.degradations, name)
+        found = {v: numbers(select(_trained(run, v, goal, q), degradation=name), "share") for v in variants}
+        rows = {variants[v]: x for v, x in found.items()}
+        series.append(Dots(f"{degraded(name)} input", colour, rows, hollow=hollow))
+        whole = result(run, WHOLE, goal, [name], q)
+        if whole is not None:
+            panel.axvline(min(whole, _HIGH), color=colour, linewidth=0.8, linestyle=":")
+    dot_rows(panel, list(variants.values()), series, width=0.36)
+    panel.set_xlim(_LOW, _HIGH)
+    panel.axvline(0, color=MUTED, linewidth=0.8)
+    panel.axhline(len(variants) - len(hollow) - 0.5, color=MUTED, linewidth=0.6)
+    panel.set_title(_goal(goal))
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    share_axis(panel, "x")
+    mark_cut(panel, share)
+
+
+def _table(run: RunFiles) -> Table:
+    goals, levels = unique(run.table("retraining"), "trained"), _percents(run)
+    columns = [(goal, name) for goal in goals for name in _own(run, goal)]
+    several = len(run.degradations) > 1
+    head = [f"{_goal(goal)}: {degraded(name)}" if goal == MIX and several else _goal(goal) for goal, name in columns]
+    lines = []
+    for variant, label in _variants(run).items():
+        for q in levels[:1] if variant == WHOLE else levels:
+            cells = [share(result(run, variant, goal, [shown], q)) for goal, shown in columns]
+            if set(cells) != {ABSENT}:
+                size = f", {as_percent(q)}" if len(levels) > 1 and variant != WHOLE else ""
+                lines.append([label + size, *cells])
+    return Table(["share of the target's gain", *map(sentence_case, head)], lines)
+
+
+SECTION = Section(
+    name="retraining",
+    order=30,
+    title="Do the weights, locations and connections of the discovered {units} matter?",
+    link="Re-training",
+    method=(
+        "Starting from the baseline, only the chosen {units} are trained, with the target's data, loss and optimizer; "
+        "every other weight keeps the baseline's bits. Equally large sets compete: those of the methods, those of the "
+        "other degradation, random ones, as many at other locations of the same layers, and the discovered ones from "
+        "fresh random weights. Each degradation's set is trained on that degradation alone (and clean input), the "
+        "union of all sets on the target's mix. Beside it, without any training, the discovered {units} get the "
+        "target's values, at their own locations and at others of the same layers."
+    ),
+    sentence=_sentence,
+    figure=_figure,
+    alt="Dot plots of the share of the target's gain that each re-trained set of {units} reaches, a panel per goal",
+    caption=(
+        "Share of the target's gain in PSNR: 0 = the baseline, 100 % = the target; one dot per training. Hollow: not "
+        "trained. Dotted: the whole network, trained as long. An arrow with a number lies beyond the panel."
+    ),
+    table=_table,
+    note=(
+        "The trainings are short, so this tells who learns faster with few weights, not who would win in the end; and "
+        "but for random sets each is done once. Biases stay the baseline's, except for the whole network, which is "
+        "trained at the target's own learning rate."
+    ),
+)
