@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.attribution import Attribution
+from faig_lab.attribution import Attribution, discovered
 from faig_lab.filters import FilterLayout
-from faig_lab.studies.masking import depth, depth_metrics
+from faig_lab.studies.masking import depth, depth_metrics, distribution
 
 PARTS = ["first_third", "middle_third", "last_third", "last_convolution", "entropy"]
 
@@ -96,3 +96,25 @@ def test_every_method_degradation_and_percent_has_a_row_and_the_headline_its_met
     assert set(metrics) == {f"depth/{m}/10/{d}/{part}" for m, d, p in keys if p == 10 for part in PARTS}
     [row] = [r for r in rows if (r["method"], r["degradation"], r["percent"]) == ("faig", "noise", 10)]
     assert metrics["depth/faig/10/noise/entropy"] == row["entropy"]
+
+
+def test_the_distribution_counts_every_discovered_filter_once(network, make_attribution):
+    attribution = make_attribution(network)
+    percents = [0.1, 1, 10, 100]
+    rows = distribution(attribution, percents)
+    layout = attribution.layout
+    assert {r["method"] for r in rows} == {"faig"}
+    assert len(rows) == 2 * len(percents) * len(layout.layers)
+    for k, degradation in enumerate(attribution.degradations):
+        for percent in percents:
+            chosen = [r for r in rows if (r["degradation"], r["percent"]) == (degradation, percent)]
+            filters = discovered(attribution.scores["faig"][0, k], percent)
+            assert [r["depth"] for r in chosen] == list(range(len(layout.layers)))
+            assert sum(r["discovered"] for r in chosen) == len(filters)
+            assert sum(r["filters"] for r in chosen) == len(layout)
+            addresses = [layout.address(i).layer for i in filters.tolist()]
+            for layer, found in zip(layout.layers, chosen, strict=True):
+                assert f"{found['layer']}.weight" == layer.name
+                assert found["discovered"] == addresses.count(layer.name)
+                assert found["share"] == found["discovered"] / found["filters"]
+    assert all(r["share"] == 1 for r in rows if r["percent"] == 100)
