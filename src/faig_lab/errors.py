@@ -1,7 +1,13 @@
 """The error that is meant for the user, and the one that ends a run from outside."""
 
 import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -23,3 +29,20 @@ def note_way_on(error: BaseException, key: str, folder: Path) -> None:
     here = Path.cwd()
     near = folder.relative_to(here) if folder.is_relative_to(here) else folder
     error.add_note(shlex.quote(f"{key}={near}"))
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception (in the main thread, the only one that may)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated("terminated (SIGTERM)")

@@ -54,9 +54,8 @@ class FaigLabSweeper(BasicSweeper):
         Raises:
             SweepError: not all jobs are done.
         """
-        from faig_lab.errors import Terminated, UserError, note_way_on
+        from faig_lab.errors import Terminated, UserError, note_way_on, terminable
         from faig_lab.runs import sweep
-        from faig_lab.runs.folder import terminable
 
         assert isinstance(self.launcher, _Numbered)
         done, folder = self.launcher, self.launcher.folder

@@ -29,7 +29,7 @@ from faig_lab.plotting.style import (
 )
 from faig_lab.plotting.words import share
 from faig_lab.report import figures
-from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.folder import RunFolder
 
 MakeRun = Callable[..., Path]
 
@@ -87,7 +87,7 @@ def unnamed(figure: Figure) -> Iterator[str]:
             yield f"y of {panel.get_title()!r}"
 
 
-def drawn(run: RunFiles) -> dict[str, Figure | None]:
+def drawn(run: RunFolder) -> dict[str, Figure | None]:
     found = {name: getattr(masking_figures, name)(run) for name in ("isolation", "methods", "masking_curves")}
     return found | {name: getattr(figures, name)(run) for name in ("layers", "training")}
 
@@ -95,7 +95,7 @@ def drawn(run: RunFiles) -> dict[str, Figure | None]:
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_every_axis_has_a_name(make_run: MakeRun, degradations: tuple[str, ...]) -> None:
     isolated = {"faig": 0.5, "signed_share": 0.7, "random": 0.0}
-    for name, figure in drawn(read_run(make_run(degradations, intervals=0.1, isolated=isolated))).items():
+    for name, figure in drawn(RunFolder(make_run(degradations, intervals=0.1, isolated=isolated))).items():
         assert figure is not None
         assert list(unnamed(figure)) == [], name
 
@@ -140,7 +140,7 @@ def test_dots_lie_in_their_lanes_and_those_beyond_are_marked() -> None:
 
 
 def test_a_cut_curve_of_a_run_is_marked(make_run: MakeRun) -> None:
-    run = read_run(make_run(isolated={"faig": 0.5, "signed_share": -3.0, "random": 0.0}))
+    run = RunFolder(make_run(isolated={"faig": 0.5, "signed_share": -3.0, "random": 0.0}))
     figure = masking_figures.isolation(run)
     assert figure is not None
     texts = [text for panel in figure.axes for text in marks(panel)]

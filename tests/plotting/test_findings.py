@@ -12,7 +12,7 @@ from faig_lab.report import texts
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
 from faig_lab.runs import run_files
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.masking import PARTS
 
@@ -21,7 +21,7 @@ OWN = ("faig", "signed_share", "random")
 
 
 def test_random_draws_become_a_mean_and_a_spread(make_run: MakeRun) -> None:
-    run = read_run(make_run())
+    run = RunFolder(make_run())
     rows = [
         row
         for row in run.table("masking")
@@ -38,7 +38,7 @@ def test_random_draws_become_a_mean_and_a_spread(make_run: MakeRun) -> None:
 
 
 def test_the_runs_method_is_first_and_random_last(make_run: MakeRun) -> None:
-    run = read_run(make_run(methods=("random", "signed_share", "faig")))
+    run = RunFolder(make_run(methods=("random", "signed_share", "faig")))
     assert run.methods == ["signed_share", "faig", "random"]
     assert run.degradations == ["blur", "noise"]
 
@@ -53,7 +53,7 @@ def test_a_single_run_orders_no_methods_whatever_its_numbers(make_run: MakeRun) 
 
 
 def test_one_degradation_has_no_specificity(make_run: MakeRun) -> None:
-    (result,) = findings.method_results(read_run(make_run(("blur",), methods=("faig",))), 1)
+    (result,) = findings.method_results(RunFolder(make_run(("blur",), methods=("faig",))), 1)
     assert (result.own, result.other, result.specificity) == (pytest.approx(0.85), None, None)
 
 
@@ -65,7 +65,7 @@ def test_a_small_gain_is_a_warning(make_run: MakeRun, target: float, said: str) 
         for network, psnr in (("baseline", 27.0), ("target", target))
     ]
     write_table(folder / "tables" / "restoration.csv", rows)
-    run = read_run(folder)
+    run = RunFolder(folder)
     (warning,) = texts.warnings(run)
     assert said in warning
     assert warning in summary(folder, None)
@@ -80,14 +80,14 @@ def test_changes_that_cancel_leave_a_gap_larger_than_any_image_s(make_run: MakeR
         for name, change, total in (("a", -10.0, -10.1), ("b", 9.0, 9.2))
     ]  # fmt: skip
     write_table(folder / "tables" / "completeness.csv", rows)
-    assert findings.gaps(read_run(folder), "blur") == (pytest.approx(0.1), pytest.approx(0.2 / 9))
+    assert findings.gaps(RunFolder(folder), "blur") == (pytest.approx(0.1), pytest.approx(0.2 / 9))
 
 
 def test_where_the_sets_sit_beside_random_ones(make_run: MakeRun) -> None:
     assert findings.DEPTHS == PARTS
-    found = findings.depths(read_run(make_run()))
+    found = findings.depths(RunFolder(make_run()))
     assert {name: row["last_third"] for name, row in found.items()} == {"blur": 0.6, "noise": 0.6, "random": 0.33}
-    assert list(findings.depths(read_run(make_run(methods=("faig",))))) == ["blur", "noise"]
+    assert list(findings.depths(RunFolder(make_run(methods=("faig",))))) == ["blur", "noise"]
 
 
 def test_the_page_shows_where_they_sit_and_of_an_older_run_the_map_alone(make_run: MakeRun) -> None:
@@ -113,7 +113,7 @@ def test_shares_of_kernels_and_others_are_added_up_for_each_input(make_run: Make
     folder = make_run()
     columns = ("degradation", "parameter", "kind", "weights", "share")
     write_table(folder / "tables" / "shares.csv", [dict(zip(columns, row, strict=True)) for row in SHARES])
-    run = read_run(folder)
+    run = RunFolder(folder)
     assert findings.shares(run) == {
         "a.weight": (90, [0.7, 1.5]),
         "a.bias": (4, [0.1, -0.5]),

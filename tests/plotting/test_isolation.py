@@ -15,7 +15,7 @@ from faig_lab.report import texts
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import read_table, write_table
 
 MakeRun = Callable[..., Path]
@@ -23,7 +23,7 @@ ISOLATED = {"faig": 0.66, "signed_share": 0.72, "random": 0.1}
 
 
 def test_numbers_are_those_of_the_tables(make_run: MakeRun) -> None:
-    run = read_run(make_run(isolated=ISOLATED))
+    run = RunFolder(make_run(isolated=ISOLATED))
     found = isolation.of_set(run, "signed_share", 1, "noise")
     assert found is not None
     assert (found.isolation, found.own_left, found.side, found.side_clean) == pytest.approx((0.72, 0.14, 0.07, 0.07))
@@ -39,7 +39,7 @@ def test_numbers_are_those_of_the_tables(make_run: MakeRun) -> None:
 )
 def test_a_range_is_called_range(make_run: MakeRun, photographs: int, words: str) -> None:
     folder = make_run(isolated=ISOLATED, photographs=photographs)
-    assert isolation.ends_are(read_run(folder)) == words
+    assert isolation.ends_are(RunFolder(folder)) == words
     text = summary(folder, None)
     assert ("range over" in text, "95 % interval" in text) == ("range" in words, "95 %" in words)
     page = write_report(folder).read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def test_the_target_s_cost_on_clean_input_is_said(make_run: MakeRun) -> None:
         if (row["network"], row["degradation"]) == ("baseline", "clean"):
             row["psnr"] = 20.31
     write_table(folder / "tables" / "restoration.csv", rows)
-    assert texts.clean_cost(read_run(folder)) == "On clean input the target is 0.31 dB below the baseline."
+    assert texts.clean_cost(RunFolder(folder)) == "On clean input the target is 0.31 dB below the baseline."
     (line,) = [line for line in summary(folder, None).splitlines() if line.startswith("  clean ")]
     assert line.split()[1:] == ["20.31", "20.00", "−0.31"]
     assert write_report(folder).read_text(encoding="utf-8").count("0.31 dB below the baseline") == 1
@@ -113,7 +113,7 @@ def test_a_single_degradation_has_no_other_to_disturb(make_run: MakeRun) -> None
     assert "− side effect on clean input" in page
     assert "− side effect on  input" not in page
     assert "others" not in summary(folder, None).split("\n\n")[0]
-    assert figure(read_run(folder)) is not None
+    assert figure(RunFolder(folder)) is not None
 
 
 @pytest.mark.parametrize("methods", [3, 7])
@@ -121,7 +121,7 @@ def test_the_figure_has_a_panel_per_method_and_set(make_run: MakeRun, methods: i
     names = ("faig", "signed_share", "ig", "taylor", "fisher", "weight_change", "random")[7 - methods :]
     shares = dict.fromkeys(names, 0.5)
     run = make_run(methods=names, own=shares, other=shares, isolated={name: 0.1 * k for k, name in enumerate(names)})
-    drawn = figure(read_run(run))
+    drawn = figure(RunFolder(run))
     assert drawn is not None
     panels = [panel for panel in drawn.axes if panel.axison]
     assert len(panels) == 2 * methods
@@ -134,29 +134,29 @@ EVEN = dict.fromkeys(FOUND, 0.5)
 
 
 def test_distances_to_the_learned_mask_at_equal_count(make_run: MakeRun) -> None:
-    run = read_run(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND))
+    run = RunFolder(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND))
     assert isolation.distances(run, 1.0) == pytest.approx({"faig": 0.4, "signed_share": 0.15, "random": 1.15})
     assert isolation.distances(run, 2.0) == {}
     assert texts.reference(run) == (
         "Learned mask (reference) at 1 %: isolation 0.90, mean over the masked sets. Distance to it at equal count: "
         "FAIG 0.40, signed share 0.15 and random sets 1.15."
     )
-    assert texts.reference(run) in write_report(run.folder).read_text(encoding="utf-8")
+    assert texts.reference(run) in write_report(run.path).read_text(encoding="utf-8")
 
 
 def test_a_method_above_the_learned_mask_has_a_negative_distance(make_run: MakeRun) -> None:
-    run = read_run(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND | {"faig": 0.95}))
+    run = RunFolder(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND | {"faig": 0.95}))
     assert "FAIG \N{MINUS SIGN}0.05," in texts.reference(run)
 
 
 def test_nothing_is_said_without_a_reference(make_run: MakeRun) -> None:
     others = {method: value for method, value in FOUND.items() if method != "learned_mask"}
-    run = read_run(make_run(methods=tuple(others), own=EVEN, other=EVEN, isolated=others))
+    run = RunFolder(make_run(methods=tuple(others), own=EVEN, other=EVEN, isolated=others))
     assert (isolation.distances(run, 1.0), texts.reference(run)) == ({}, "")
 
 
 def test_every_panel_but_its_own_has_the_reference_line(make_run: MakeRun) -> None:
-    run = read_run(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND, intervals=0.1))
+    run = RunFolder(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND, intervals=0.1))
     drawn = figure(run)
     assert drawn is not None
     lines = {panel.get_title(): [line.get_label() for line in panel.lines] for panel in drawn.axes[:4]}
@@ -172,7 +172,7 @@ def test_every_panel_but_its_own_has_the_reference_line(make_run: MakeRun) -> No
 
 def test_runs_from_before_say_what_they_have(make_run: MakeRun) -> None:
     folder = make_run()
-    run = read_run(folder)
+    run = RunFolder(folder)
     assert (isolation.of_sets(run), isolation.of_methods(run, 1), figure(run)) == ([], {}, None)
     assert "solation" not in summary(folder, None)
     assert "removes 85 % of deblurring" in write_report(folder).read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from scipy import stats
 from faig_lab.plotting.words import between, decimal
 from faig_lab.report.comparison import Comparison, estimate
 from faig_lab.report.comparison_page import comparison_figure, sentences, warnings, write_comparison
-from faig_lab.runs.finished_runs import FinishedRun, LeftOut
-from faig_lab.runs.run_files import RunFiles
+from faig_lab.runs.finished_runs import LeftOut
+from faig_lab.runs.folder import RunFolder
 
 NETWORKS = {
     "SRResNet": {"_target_": "faig_lab.networks.SRResNet", "scale": 2},
@@ -52,7 +52,9 @@ def make(
     tables = {"specificity": rows, "restoration": restoration, "comparison": [{"photographs": float(photographs)}]}
     tables |= {"isolation": isolation} if isolated else {}
     folder = folder or Path(f"runs/{network}-{seed}-{chosen}")
-    return FinishedRun(folder, RunFiles(folder, config, {}, {"state": "done"}, {}, {}, tables))
+    run = RunFolder(folder)
+    vars(run).update(config=config, metrics={}, status={"state": "done"}, _tables=tables)  # as if they were read
+    return run
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ def test_a_sweep_over_methods_counts_each_training_once():
     assert comparison.groups == ["SRResNet"]
     assert comparison.estimate("SRResNet", "faig", 1.0).n == 3
     assert comparison.gain("SRResNet", "blur").n == 3
-    assert [run.files.config["attribution"]["name"] for run in comparison.repeated] == ["signed_share"] * 3
+    assert [run.config["attribution"]["name"] for run in comparison.repeated] == ["signed_share"] * 3
 
 
 def test_methods_of_different_runs_come_together():
@@ -193,7 +195,7 @@ def test_removed_shares_are_clipped_and_the_excess_is_harm():
 
 def test_harm_of_the_table_comes_before_what_the_share_says():
     run = make(0, isolated=True)
-    for row in run.files.tables["isolation"]:
+    for row in run.table("isolation"):
         row["harm"] = 0.25
     assert Comparison([run], "faig").estimate("SRResNet", "faig", 1.0, "harm").mean == 0.25
 
@@ -278,8 +280,8 @@ def test_the_page_shows_and_links_everything(three, tmp_path):
         for seed in range(3)
     ]
     for run in runs[:-1]:
-        run.folder.mkdir(parents=True)
-        (run.folder / "report.html").touch()
+        run.path.mkdir(parents=True)
+        (run.path / "report.html").touch()
     page = write_comparison(place, Comparison(runs, "faig"), [LeftOut(sweep / "7", "failed: <disk> full")])
     text = page.read_text(encoding="utf-8")
     assert "Distance to the learned mask" in text

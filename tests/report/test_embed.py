@@ -9,7 +9,7 @@ from PIL import Image
 
 from faig_lab.plotting.style import new_figure, write_figure
 from faig_lab.report.page import TABLES, downloads, embed_all, embed_charts
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 
 
 def decoded(embedded):
@@ -66,7 +66,7 @@ def test_a_table_beyond_the_budget_is_only_linked(make_run):
     row = path.read_text().splitlines(keepends=True)[1]
     with path.open("a") as file:
         file.write(row * (TABLES // len(row)))
-    found = downloads(read_run(run))
+    found = downloads(RunFolder(run))
     assert found["masking"].uri is None
     assert found["specificity"].uri is not None
     assert sum(len(table.uri or "") for table in found.values()) < 4 / 3 * TABLES + 1000

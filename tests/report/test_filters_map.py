@@ -12,7 +12,7 @@ from faig_lab.files import write_text
 from faig_lab.plotting.marks import SCALE
 from faig_lab.plotting.style import MIX
 from faig_lab.report.filters_map import filters_map
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 
 
 def rank(run, name, leaders, total=12240):
@@ -40,7 +40,7 @@ def run(make_run):
 
 
 def test_planted_filters_are_marked_where_they_are(run):
-    found = filters_map(read_run(run))
+    found = filters_map(RunFolder(run))
     first, second, last = found.layers[0], found.layers[1], found.layers[-1]
     assert (first.name, first.outputs, first.inputs) == ("conv_first", 24, 3)
     assert first.counts == {"blur": 72, "noise": 1}
@@ -55,15 +55,15 @@ def test_planted_filters_are_marked_where_they_are(run):
 
 
 def test_a_filter_of_several_sets_has_a_colour_of_its_own(run):
-    found = filters_map(read_run(run))
+    found = filters_map(RunFolder(run))
     assert found.shared
     assert pixels(found.layers[0])[1, 2].tolist() == rgb(MIX)
     rank(run, "noise", range(12239, 12117, -1))
-    assert not filters_map(read_run(run)).shared
+    assert not filters_map(RunFolder(run)).shared
 
 
 def test_marks_say_channel_and_rank(run):
-    layer = filters_map(read_run(run)).layers[1]
+    layer = filters_map(RunFolder(run)).layers[1]
     # The filter of flat index 72 + 25 is row 1, column 1, and the 98th of its ranking.
     assert (round(SCALE * 1.5 / 24), round(SCALE * 1.5 / 24), 0, "out 1, in 1: rank 98") in layer.marks.points
     assert layer.marks.labels == ["deblurring filter", "denoising filter"]
@@ -71,7 +71,7 @@ def test_marks_say_channel_and_rank(run):
 
 
 def test_layers_are_drawn_to_fit(run):
-    sizes = {layer.name: layer.size for layer in filters_map(read_run(run)).layers}
+    sizes = {layer.name: layer.size for layer in filters_map(RunFolder(run)).layers}
     assert (sizes["conv_first"], sizes["body.0.conv1"], sizes["upconv1"]) == (4, 4, 2)
 
 
@@ -91,7 +91,7 @@ def test_the_full_network_stays_light(make_run):
     rng = np.random.default_rng(0)
     for name in ("blur", "noise"):
         rank(run, name, rng.permutation(total)[:1519].tolist(), total)
-    found = filters_map(read_run(run))
+    found = filters_map(RunFolder(run))
     assert sum(len(layer.uri) for layer in found.layers) < 60_000
     assert sum(len(str(layer.marks.points)) for layer in found.layers) < 150_000
 
@@ -99,4 +99,4 @@ def test_the_full_network_stays_light(make_run):
 def test_no_map_without_layout_or_ranking(run):
     for path in (run / "attribution").glob("*_index.txt"):
         path.unlink()
-    assert filters_map(read_run(run)) is None
+    assert filters_map(RunFolder(run)) is None

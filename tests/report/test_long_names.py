@@ -13,7 +13,7 @@ from faig_lab.plotting.masking_figures import masking_curves, specificity
 from faig_lab.plotting.pictures import TRUTH, PictureRow, Pictures, Tile, before_after, input_title, masked_title
 from faig_lab.plotting.style import drawing, legend_columns
 from faig_lab.report.figures import training
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import read_table, write_table
 
 MakeRun = Callable[..., Path]
@@ -41,7 +41,7 @@ def drawn(figure: Figure | None) -> Figure:
 
 @pytest.mark.parametrize("degradations", [("blur", "noise"), SHORT, LONG, (*LONG, "motion_blur", "film_grain")])
 def test_names_below_a_matrix_do_not_overlap(make_run: MakeRun, degradations: Sequence[str]) -> None:
-    figure = drawn(specificity(read_run(make_run(degradations, METHODS, own=SHARES, other=SHARES))))
+    figure = drawn(specificity(RunFolder(make_run(degradations, METHODS, own=SHARES, other=SHARES))))
     panels = [panel for panel in figure.axes if panel.axison]
     assert len(panels) == len(METHODS)
     for panel in panels:
@@ -60,7 +60,7 @@ def test_legends_are_within_the_figure(make_run: MakeRun, degradations: Sequence
     for name in ("baseline", "target"):
         rows = [{**row, "psnr/" + "+".join(degradations): row.get("psnr/clean")} for row in _validated(folder, name)]
         write_table(folder / "tables" / f"training_{name}.csv", rows)
-    run = read_run(folder)
+    run = RunFolder(folder)
     for figure in (drawn(training(run)), drawn(masking_curves(run))):
         (legend,) = figure.legends
         box = legend.get_window_extent()

@@ -18,7 +18,7 @@ from faig_lab.report import texts
 from faig_lab.report.figures import layers, training, write_figures
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
-from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.studies.section import sections
 
 MakeRun = Callable[..., Path]
@@ -36,20 +36,20 @@ OTHER = dict.fromkeys(METHODS, 0.1)
     ],
 )
 def test_what_intervals_are_and_do_not_say(make_run: MakeRun, photographs: int, kind: str, expected: str) -> None:
-    text = texts.intervals(read_run(make_run(intervals=0.1, photographs=photographs)))
+    text = texts.intervals(RunFolder(make_run(intervals=0.1, photographs=photographs)))
     assert text.startswith(expected)
     assert "not how far another training would." in text
     assert ("would be too narrow" in text) == (kind == "range")
 
 
 def test_one_photograph_has_no_interval(make_run: MakeRun) -> None:
-    run = read_run(make_run(methods=METHODS, own=OWN, other=OTHER, intervals=0.1, photographs=1))
+    run = RunFolder(make_run(methods=METHODS, own=OWN, other=OTHER, intervals=0.1, photographs=1))
     assert texts.intervals(run).startswith("There are no intervals")
     assert masking_figures.methods(run) is None
 
 
 def test_a_run_from_before_there_were_intervals(make_run: MakeRun) -> None:
-    run = read_run(make_run())
+    run = RunFolder(make_run())
     assert texts.intervals(run) == ""
     assert masking_figures.methods(run) is None
 
@@ -60,7 +60,7 @@ def test_the_figure_has_a_panel_for_each_other_method(make_run: MakeRun, others:
     names = methods[: others + 1]
     own = {name: 0.9 - 0.1 * place for place, name in enumerate(names)}
     run = make_run(methods=names, own=own, other=dict.fromkeys(names, 0.1), intervals=0.05)
-    figure = masking_figures.methods(read_run(run))
+    figure = masking_figures.methods(RunFolder(run))
     assert figure is not None
     shown = [panel for panel in figure.axes if panel.axison]
     assert len(shown) == others
@@ -80,24 +80,24 @@ def test_the_page_has_intervals_and_figure(make_run: MakeRun) -> None:
     assert "a panel per method beside FAIG" in html
 
 
-def layout_of(run: Path, **changes: object) -> RunFiles:
+def layout_of(run: Path, **changes: object) -> RunFolder:
     path = run / "attribution" / "layout.json"
     write_json(path, json.loads(path.read_text()) | changes)
-    return read_run(run)
+    return RunFolder(run)
 
 
 @pytest.mark.parametrize("granularity", [name for name in UNITS if name != "filter"])
 def test_page_figures_and_console_have_the_run_s_own_word(make_run: MakeRun, granularity: str) -> None:
     run = layout_of(make_run(intervals=0.1, isolated={"faig": 0.5, "random": 0.0}), granularity=granularity)
-    write_figures(run.folder, [])
-    page = write_report(run.folder).read_text(encoding="utf-8")
+    write_figures(run.path, [])
+    page = write_report(run.path).read_text(encoding="utf-8")
     read = re.sub(r"<(script|style|pre)\b.*?</\1>|(?<=data:)[^\"]*|data-marks='[^']*'", "", page, flags=re.DOTALL)
     for kept in ("Filter attribution by", "Finding Discriminative Filters", "of the filters)", "denoising filters"):
         read = read.replace(kept, "")  # the paper's own words
     assert not re.findall(r"[^<>]*\bfilters?\b[^<>]*", read, flags=re.IGNORECASE)
     assert f"deblurring {UNITS[granularity]}" in read
-    assert f"1 % of the {UNITS[granularity]} (122 of" in summary(run.folder, None)
-    assert "filter" not in summary(run.folder, None)
+    assert f"1 % of the {UNITS[granularity]} (122 of" in summary(run.path, None)
+    assert "filter" not in summary(run.path, None)
     functions = (
         masking_figures.isolation, masking_figures.methods, masking_figures.masking_curves,
         masking_figures.specificity, layers, training,
@@ -119,13 +119,13 @@ def test_every_text_of_a_section_takes_the_word(make_run: MakeRun) -> None:
 
 
 def test_a_run_from_before_there_was_a_choice_ranks_filters(make_run: MakeRun) -> None:
-    run = read_run(make_run())
+    run = RunFolder(make_run())
     assert (run.units, run.unit, run.worded("{Units}: one {unit}")) == ("filters", "filter", "Filters: one filter")
 
 
 def test_a_reader_is_told_when_other_parameters_are_ranked_too(make_run: MakeRun) -> None:
     run = make_run()
-    assert texts.warnings(read_run(run)) == []
+    assert texts.warnings(RunFolder(run)) == []
     (note,) = texts.warnings(layout_of(run, layers=[{"out": 3}, {"shape": [4]}]))
     assert note.startswith("Biases and all other parameters are ranked")
 

@@ -90,7 +90,7 @@ BREAKS = {
     "failed: disk full": lambda run: (run / "status.json").write_text('{"state": "failed", "error": "disk full"}'),
     "never started": lambda run: (run / "status.json").unlink(),
     "cannot be read (JSONDecodeError": lambda run: (run / "status.json").write_text("{"),
-    "cannot be read (FileNotFoundError": lambda run: (run / "config.yaml").unlink(),
+    "has no config.yaml": lambda run: (run / "config.yaml").unlink(),
     "cannot be read (ScannerError": lambda run: (run / "config.yaml").write_text("a: b: c"),
     "is no configuration": lambda run: (run / "config.yaml").write_text("7"),
     "cannot be read (KeyError": lambda run: (run / "config.yaml").write_text("name: x"),
@@ -107,7 +107,7 @@ def test_what_is_no_finished_run_is_left_out_and_named(make, reason):
     good, bad = make("good"), make("bad")
     BREAKS[reason](bad)
     runs, left_out = read([good, bad])
-    assert [run.folder for run in runs] == [good]
+    assert [run.path for run in runs] == [good]
     assert [one.folder for one in left_out] == [bad]
     assert reason in left_out[0].reason
     assert "\n" not in left_out[0].reason

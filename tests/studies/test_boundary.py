@@ -22,7 +22,7 @@ from faig_lab.data import (
 from faig_lab.data.evaluation import paired_images
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.boundary import NETWORKS, SECTION, boundary, degrade_anew, gain_and_share, severities
 
@@ -187,7 +187,7 @@ def make(make_run):
 
 
 def said(folder):
-    return SECTION.sentence(read_run(folder))
+    return SECTION.sentence(RunFolder(folder))
 
 
 def test_what_carries_the_gain_in_training(make):
@@ -199,13 +199,13 @@ def test_what_carries_the_gain_in_training(make):
 
 
 def test_the_table_has_every_severity_with_its_interval(make):
-    rows = SECTION.table(read_run(make())).rows
+    rows = SECTION.table(RunFolder(make())).rows
     assert rows[2] == ["blurred, sigma = 2 (trained)", "+3.00 (+2.70 to +3.30)", "60 % (30 % to 90 %)"]
     assert rows[0][1:] == ["−1.00 (−1.30 to −0.70)", "\N{EN DASH}"]
 
 
 def test_what_is_left_of_the_gain_is_drawn_below(make):
-    above, below = SECTION.figure(read_run(make())).axes
+    above, below = SECTION.figure(RunFolder(make())).axes
     gain, left = [line.get_ydata() for line in below.lines if len(line.get_xdata()) == len(SEVERITIES)]
     assert list(gain) == pytest.approx([-1.0, 0.1, 3.0, 0.5])
     assert list(left) == pytest.approx([0.4 * g for g in gain])
@@ -217,7 +217,7 @@ def test_what_is_left_of_the_gain_is_drawn_below(make):
 @pytest.mark.parametrize("interval", [0.3, None])
 def test_figure_table_and_report(make, degradations, interval, tmp_path):
     folder = make(degradations=degradations, interval=interval)
-    files = read_run(folder)
+    files = RunFolder(folder)
     write_figure(tmp_path / "boundary.png", SECTION.figure(files))
     table = SECTION.table(files)
     assert len(table.rows) == len(degradations) * len(SEVERITIES)

@@ -14,7 +14,7 @@ from faig_lab.metrics import METRICS, quality
 from faig_lab.networks import SECOND_BRANCH, SRResNet, TwoBranchSRResNet
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.branches import (
     EVERYTHING,
@@ -349,11 +349,11 @@ def make(make_run):
 
 
 def said(folder):
-    return SECTION.sentence(read_run(folder))
+    return SECTION.sentence(RunFolder(folder))
 
 
 def cells(folder, start):
-    return next(list(row[1:]) for row in SECTION.table(read_run(folder)).rows if row[0].startswith(start))
+    return next(list(row[1:]) for row in SECTION.table(RunFolder(folder)).rows if row[0].startswith(start))
 
 
 def test_what_the_trainings_had_in_common(make):
@@ -398,15 +398,15 @@ def test_the_table_has_predictor_sets_sizes_and_times(make):
 
 
 def test_what_was_not_measured_has_no_row(make):
-    heads = " ".join(row[0] for row in SECTION.table(read_run(make(two=False, timed=False))).rows)
+    heads = " ".join(row[0] for row in SECTION.table(RunFolder(make(two=False, timed=False))).rows)
     assert not any(word in heads for word in ("predict", "ms a step"))
 
 
 def test_seeds_are_crosses(make):
-    marks = [line for line in SECTION.figure(read_run(make(seeds=3, turned=("noise",)))).axes[0].lines
+    marks = [line for line in SECTION.figure(RunFolder(make(seeds=3, turned=("noise",)))).axes[0].lines
              if line.get_marker() == "x"]  # fmt: skip
     assert list(marks[2].get_xdata()) == [-0.3, 0.3]
-    assert not [x for x in SECTION.figure(read_run(make())).axes[0].lines if x.get_marker() == "x"]
+    assert not [x for x in SECTION.figure(RunFolder(make())).axes[0].lines if x.get_marker() == "x"]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -415,10 +415,10 @@ def test_seeds_are_crosses(make):
 def test_stands_for_every_kind_of_run(make, seeds, photographs, two, tmp_path):
     folder = make(seeds=seeds, photographs=photographs, two=two)
     for name in ("one.png", "two.png"):
-        write_figure(tmp_path / name, SECTION.figure(read_run(folder)))
+        write_figure(tmp_path / name, SECTION.figure(RunFolder(folder)))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert SECTION.title in write_report(folder).read_text(encoding="utf-8")
-    table = SECTION.table(read_run(folder))
+    table = SECTION.table(RunFolder(folder))
     inputs = ("clean", "blurred", "noisy", "blurred and noisy")
     assert [row[0] for row in table.rows[:8]] == [f"{m}, {name} input" for m in ("PSNR", "SSIM") for name in inputs]
     assert all(len(row) == len(table.head) for row in table.rows)

@@ -27,7 +27,7 @@ from faig_lab.evaluation.curves import (
 from faig_lab.filters import FilterLayout, mask
 from faig_lab.networks import SRResNet
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.curves import LAYER_MATCHED, SECTION, curve_state, curves, layer_matched
 
@@ -298,7 +298,7 @@ def write(
     areas: Mapping[str, float] = AREAS,
     left: tuple[float, float] = (-0.03, -0.03),
     dip: float | None = None,
-) -> RunFiles:
+) -> RunFolder:
     rows = [
         {
             "curve": curve,
@@ -354,7 +354,7 @@ def write(
             for method in METHODS[1:]
         ],
     )
-    return read_run(run)
+    return RunFolder(run)
 
 
 def test_what_the_headline_leaves_and_gives(make_run: MakeRun) -> None:

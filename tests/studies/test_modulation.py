@@ -13,7 +13,7 @@ from faig_lab.networks import SRResNet
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.figures import write_strips
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.modulation import SECTION, modulation
 
@@ -157,7 +157,7 @@ def make(make_run):
 
 
 def said(folder):
-    return SECTION.sentence(read_run(folder))
+    return SECTION.sentence(RunFolder(folder))
 
 
 def test_psnr_at_both_ends_of_every_set(make):
@@ -169,7 +169,7 @@ def test_psnr_at_both_ends_of_every_set(make):
 
 
 def test_the_table_has_every_set_on_every_input(make):
-    table = SECTION.table(read_run(make(BUMPY, MOVING)))
+    table = SECTION.table(RunFolder(make(BUMPY, MOVING)))
     assert table.head == ["PSNR in dB at λ =", "0", "0.5", "1", "1.5"]
     assert table.rows[0] == ["deblurring, blurred input", "27.00", "26.50", "31.50", "31.90"]
     assert table.rows[1] == ["deblurring, noisy input", "28.00", "29.00", "29.50", "29.50"]
@@ -187,7 +187,7 @@ def test_figure_table_and_pictures_are_in_the_report(make, degradations):
     ]
     write_strips(folder, "modulation", examples)
     write_strips(folder, "masking", examples)  # an analysis without a section draws nothing
-    figure = SECTION.figure(read_run(folder))
+    figure = SECTION.figure(RunFolder(folder))
     assert figure is not None
     write_figure(folder / "figures" / "modulation.png", figure)
     pictures = sorted(folder.glob("figures/modulation_*.png"))

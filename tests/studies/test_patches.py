@@ -10,7 +10,7 @@ from faig_lab.files import write_json
 from faig_lab.filters import apply_patches, make_patch, mask
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, patches, shares
 
@@ -159,7 +159,7 @@ def make(make_run):
 
 
 def said(folder):
-    return SECTION.sentence(read_run(folder))
+    return SECTION.sentence(RunFolder(folder))
 
 
 def test_small_patches_and_nothing_idle(make):
@@ -172,14 +172,14 @@ def test_small_patches_and_nothing_idle(make):
 def test_large_patches_and_half_idle(make):
     text = said(make(carried=0.8, lost=0.01))
     assert "bring 80 % of deblurring and 80 % of denoising; from the target, 50 % by FAIG and none" in text
-    panel = SECTION.figure(read_run(make(carried=0.8, lost=0.01))).axes[-1]
+    panel = SECTION.figure(RunFolder(make(carried=0.8, lost=0.01))).axes[-1]
     assert panel.get_title() == "50 % kept by FAIG: where"
     assert [label.get_text() for label in panel.get_yticklabels()] == [f"body.{n}" for n in range(10)]
 
 
 def test_the_worst_input_is_drawn(make):
     folder = make(carried=0.8, lost=0.5)
-    files = read_run(folder)
+    files = RunFolder(folder)
     for row in files.table("pruning"):
         row["lost"] = 0.25 if row["degradation"] == "blur" else 0.5
     pruned = SECTION.figure(files).axes[2].lines[0]
@@ -192,7 +192,7 @@ def test_the_worst_input_is_drawn(make):
 )
 def test_it_is_in_the_report(make, degradations, lost):
     folder = make(0.3, lost, degradations)
-    figure = SECTION.figure(read_run(folder))
+    figure = SECTION.figure(RunFolder(folder))
     assert figure is not None
     write_figure(folder / "figures" / "patches.png", figure)
     page = write_report(folder).read_text(encoding="utf-8")

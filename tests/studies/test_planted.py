@@ -11,7 +11,7 @@ from faig_lab.filters import mask
 from faig_lab.metrics import edit_sums
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.planted import SECTION, planted
 
@@ -138,14 +138,14 @@ def make(make_run):
 
 
 def test_the_sentence_says_what_the_true_sets_are_worth(make):
-    assert SECTION.sentence(read_run(make())) == (
+    assert SECTION.sentence(RunFolder(make())) == (
         "Each true set has 122 filters (1 % of all); masked, the true sets themselves have an isolation of 0.75 for "
         "deblurring and 0.50 for denoising."
     )
 
 
 def test_the_table_has_means_over_draws_and_chance(make):
-    table = SECTION.table(read_run(make()))
+    table = SECTION.table(RunFolder(make()))
     assert [row[0] for row in table.rows] == ["Signed share", "FAIG", "Random sets", "Chance"]
     assert table.rows[2][1:] == ["0.020", "1 %", "0.120", "1 %"]
     assert table.rows[3][1:] == ["0.010", "1 %", "0.010", "1 %"]
@@ -155,5 +155,5 @@ def test_the_table_has_means_over_draws_and_chance(make):
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_figure_and_report(make, degradations, tmp_path):
     folder = make(degradations)
-    write_figure(tmp_path / "planted.png", SECTION.figure(read_run(folder)))
+    write_figure(tmp_path / "planted.png", SECTION.figure(RunFolder(folder)))
     assert 'id="planted"' in write_report(folder).read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from faig_lab.evaluation.prediction import Guess, accuracies, confusion, cut_cro
 from faig_lab.files import write_json
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.prediction import SECTION, calibrate, decide, overlaps, prediction, top_filters
 
@@ -251,7 +251,7 @@ def make(make_run):
 
 
 def said(folder):
-    return SECTION.sentence(read_run(folder))
+    return SECTION.sentence(RunFolder(folder))
 
 
 def test_the_accuracy_and_what_it_is_over(make):
@@ -271,7 +271,7 @@ def test_a_range_is_called_so(make):
 
 
 def test_every_predictor_has_its_row_and_none_is_called_best(make):
-    rows = SECTION.table(read_run(make())).rows
+    rows = SECTION.table(RunFolder(make())).rows
     assert [row[:3] for row in rows] == [
         ["Top-k overlap", "100 % (90 % to 100 %)", "80 % (70 % to 90 %)"],
         ["Noise level and sharpness", "90 % (80 % to 100 %)", "95 % (85 % to 100 %)"],
@@ -281,7 +281,7 @@ def test_every_predictor_has_its_row_and_none_is_called_best(make):
 
 
 def test_the_confusion_of_a_mix_is_drawn_with_its_counts(make):
-    figure = SECTION.figure(read_run(make()))
+    figure = SECTION.figure(RunFolder(make()))
     panel = figure.axes[2]  # the first matrix
     assert panel.get_title() == "top-k overlap"
     counts = {(round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in panel.texts}
@@ -291,7 +291,7 @@ def test_the_confusion_of_a_mix_is_drawn_with_its_counts(make):
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_figure_table_and_report_for_any_number_of_degradations(make, degradations, tmp_path):
     folder = make(degradations, interval=False)
-    files = read_run(folder)
+    files = RunFolder(folder)
     write_figure(tmp_path / "prediction.png", SECTION.figure(files))
     table = SECTION.table(files)
     assert len(table.rows) == 3

@@ -16,7 +16,7 @@ from faig_lab.filters import FilterLayout
 from faig_lab.networks import SRResNet
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.retraining import SECTION, goals, other_locations, result, retraining, transplanted, union_order
 from faig_lab.training import Retraining
@@ -292,7 +292,7 @@ def make(make_run):
 
 
 def said(folder):
-    return SECTION.sentence(read_run(folder))
+    return SECTION.sentence(RunFolder(folder))
 
 
 def test_the_set_and_the_whole_network_in_numbers(make):
@@ -303,7 +303,7 @@ def test_the_set_and_the_whole_network_in_numbers(make):
 
 
 def test_every_variant_has_its_row(make):
-    rows = {row[0]: list(row[1:]) for row in SECTION.table(read_run(make())).rows}
+    rows = {row[0]: list(row[1:]) for row in SECTION.table(RunFolder(make())).rows}
     assert rows["same layers, other locations"] == ["8 %"] * 4
     assert rows["FAIG's, weights re-drawn"] == ["10 %"] * 4
     assert rows["the same at other locations"] == ["−200 %"] * 4
@@ -311,12 +311,12 @@ def test_every_variant_has_its_row(make):
 
 
 def test_what_lies_left_of_a_panel_is_marked(make):
-    figure = SECTION.figure(read_run(make()))
+    figure = SECTION.figure(RunFolder(make()))
     assert [text.get_text() for text in figure.axes[0].texts] == ["◂ −200 %"]
 
 
 def test_draws_are_averaged(make):
-    run = read_run(make())
+    run = RunFolder(make())
     assert result(run, "random", "blur", ["blur"], 1.0) == pytest.approx(0.05)
     assert result(run, "random", "mix", ["blur", "noise"], 1.0) == pytest.approx(0.05)
     assert result(run, "other_degradation", "mix", ["blur", "noise"], 1.0) is None
@@ -325,7 +325,7 @@ def test_draws_are_averaged(make):
 def test_the_figure_is_drawn_and_is_the_same_twice(make, tmp_path):
     pages = []
     for name in ("one.png", "two.png"):
-        write_figure(tmp_path / name, SECTION.figure(read_run(make())))
+        write_figure(tmp_path / name, SECTION.figure(RunFolder(make())))
         pages.append((tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
 
@@ -334,16 +334,16 @@ def test_the_figure_is_drawn_and_is_the_same_twice(make, tmp_path):
 @pytest.mark.parametrize("without", [(), ("random", "signed_share", "other_degradation")])
 def test_stands_for_every_kind_of_run(make, degradations, without, tmp_path):
     folder = make(degradations, without=without)
-    write_figure(tmp_path / "figure.png", SECTION.figure(read_run(folder)))
+    write_figure(tmp_path / "figure.png", SECTION.figure(RunFolder(folder)))
     page = write_report(folder).read_text(encoding="utf-8")
     assert SECTION.title.format(units="filters") in page
-    table = SECTION.table(read_run(folder))
+    table = SECTION.table(RunFolder(folder))
     assert all(len(row) == len(table.head) for row in table.rows)
 
 
 def test_every_percent_has_its_row_and_the_headline_is_spoken_of(make):
     folder = make(percents=(1.0, 5.0))
-    heads = [row[0] for row in SECTION.table(read_run(folder)).rows]
+    heads = [row[0] for row in SECTION.table(RunFolder(folder)).rows]
     assert {"FAIG, 1 %", "FAIG, 5 %", "whole network"} <= set(heads)
     assert len(heads) == len(set(heads))
     assert "1 % of the filters, chosen by FAIG" in said(folder)
@@ -352,4 +352,4 @@ def test_every_percent_has_its_row_and_the_headline_is_spoken_of(make):
 def test_a_share_that_is_not_defined_is_a_dash(make):
     folder = make(**dict.fromkeys(SHARES, None))
     assert "– (–) in deblurring alone" in said(folder)
-    assert SECTION.figure(read_run(folder)) is not None
+    assert SECTION.figure(RunFolder(folder)) is not None

@@ -15,7 +15,7 @@ from faig_lab.evaluation.curves import Resampling
 from faig_lab.evaluation.isolation import Isolation
 from faig_lab.evaluation.masking import masking
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.curves import layer_matched
 from faig_lab.studies.sanity import SECTION, chance_in_layers, overlap, randomised, sanity, swapped
@@ -170,7 +170,7 @@ def write(
     swapped: float | None = -0.6,
     spearman: float = 0.1,
     measure: str = "isolation",
-) -> RunFiles:
+) -> RunFolder:
     checks = [("original", 0, 1.0, before), ("randomised", 0, overlap, after), ("randomised", 1, overlap, after)]
     if swapped is not None:
         checks.append(("swapped", 0, kept, swapped))
@@ -181,7 +181,7 @@ def write(
         for name in ("blur", "noise")
     ]
     write_table(run / "tables" / "sanity.csv", rows)
-    return read_run(run)
+    return RunFolder(run)
 
 
 def test_both_checks_are_told_in_numbers(make_run: MakeRun) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from faig_lab.attribution import Problem, attribute, quadrature
 from faig_lab.report.report import write_report
-from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.context import NetworkTrainer
 from faig_lab.studies.stability import (
@@ -191,7 +191,7 @@ PAIRS = (
 JACCARD = {"probe": 0.4, "points": 0.95, "precision": 0.7}
 
 
-def write(run: Path, jaccard: Mapping[str, float | None] = JACCARD, methods: tuple[str, ...] = ("faig",)) -> RunFiles:
+def write(run: Path, jaccard: Mapping[str, float | None] = JACCARD, methods: tuple[str, ...] = ("faig",)) -> RunFolder:
     rows = [
         {"kind": kind, "a": a, "b": b, "method": method, "degradation": name}
         | {"spearman": 0.8, "jaccard": jaccard[kind], "chance": 0.005}
@@ -200,7 +200,7 @@ def write(run: Path, jaccard: Mapping[str, float | None] = JACCARD, methods: tup
         for name in ("blur", "noise")
     ]
     write_table(run / "tables" / "stability.csv", rows)
-    return read_run(run)
+    return RunFolder(run)
 
 
 def test_the_lowest_of_each_kind_is_told(make_run: MakeRun) -> None:

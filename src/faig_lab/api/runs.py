@@ -11,7 +11,7 @@ from faig_lab.config.targets import check_node, make
 from faig_lab.config.trust import check_links, check_stored, read_stored
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout
-from faig_lab.runs.run_files import RunFiles, read_run
+from faig_lab.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,12 +22,12 @@ class Run(Scores):
         files: its configuration, metrics, tables, provenance and status as plain data.
     """
 
-    files: RunFiles = field(repr=False)
+    files: RunFolder = field(repr=False)
 
     @property
     def path(self) -> Path:
         """The folder."""
-        return self.files.folder
+        return self.files.path
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -74,7 +74,7 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
     if not trust:
         check_links(folder, "run")
         check_stored(read_stored(folder / "config.yaml", "run"), f"run: {folder / 'config.yaml'}")
-    files = read_run(folder)
+    files = RunFolder(folder)
     check_node(files.config["network"], "network")
     network = make(files.config["network"])
     degradations = tuple(files.provenance["degradations"])

@@ -61,7 +61,7 @@ def _tidy(comparison: Comparison) -> Iterator[Mapping[str, object]]:
     for one in comparison.observations:
         if one.masked != MEAN:
             yield {
-                "run": one.run.folder.as_posix(), "seed": one.run.seed, **comparison.columns[one.run],
+                "run": one.run.path.as_posix(), "seed": one.run.seed, **comparison.columns[one.run],
                 "method": one.method, "percent": one.percent, "masked": one.masked,
                 **{measure: getattr(one, measure) for measure in MEASURES},
             }  # fmt: skip

@@ -102,6 +102,7 @@ def check_restores(network: nn.Module, state: dict[str, Tensor], image: PairedIm
     """Restore a part of an image once: weights can be finite and still too large to compute with.
 
     Args:
+        network: whatever its own weights are.
         state: the weights.
         image: a probe image.
         weights: the setting and the file, for the message.

@@ -145,7 +145,7 @@ def study(settings: Settings, folder: Path, config: str) -> None:
 def _take_part(settings: Settings) -> None:
     """What a process does whose rank is not the first: its share of training and attribution; it leaves no file."""
     with TemporaryDirectory() as folder, processes.group(gpu_of(settings, processes.local_rank())):
-        stages = Study(settings, RunFolder(Path(folder)), WandbRecord(None))
+        stages = Study(settings, RunFolder(Path(folder)).start(), WandbRecord(None))
         processes.barrier()  # the first one has prepared the data by now
         stages.load_data()
         stages.target(stages.baseline())

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from faig_lab.runs.run_files import RunFiles, clipped, harm, mean_of, mean_of_known, number_at, numbers, select, unique
-from faig_lab.runs.tables import Row
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, clipped, harm, mean_of, mean_of_known, number_at, numbers, select, unique
 
 DEPTHS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
 """The columns of the table `depth`: shares of the discovered units, and the evenness over the layers."""
@@ -61,14 +61,14 @@ def over_draws(values: Sequence[float | None]) -> Cell:
     return Cell(average, math.sqrt(variance), len(there))
 
 
-def masking(run: RunFiles, method: str, percent: float, masked: str, degradation: str) -> Cell:
+def masking(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> Cell:
     """The removed share of one masked set on one input, over draws."""
     rows = select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation)
     excess = mean_of_known([harm(number) for number in numbers(rows, "removed")])
     return replace(over_draws([removed(row) for row in rows]), harm=excess or 0.0)
 
 
-def masked_psnr(run: RunFiles, method: str, percent: float, masked: str, degradation: str) -> float | None:
+def masked_psnr(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> float | None:
     """PSNR in dB with a masked set on one input, mean over draws."""
     return mean_of(select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation), "psnr")
 
@@ -78,24 +78,24 @@ def removed(row: Row) -> float | None:
     return clipped(number_at(row, "removed"))
 
 
-def matrix(run: RunFiles, method: str, percent: float) -> list[list[Cell]]:
+def matrix(run: RunFolder, method: str, percent: float) -> list[list[Cell]]:
     """The specificity matrix of a method: rows = masked set, columns = input degradation."""
     names = run.degradations
     return [[masking(run, method, percent, masked, shown) for shown in names] for masked in names]
 
 
-def masked_count(run: RunFiles, percent: float) -> int | None:
+def masked_count(run: RunFolder, percent: float) -> int | None:
     """How many units a masked set holds at a percent."""
     counts = numbers(select(run.table("masking"), percent), "filters")
     return round(counts[0]) if counts else None
 
 
-def method_results(run: RunFiles, percent: float) -> list[MethodResult]:
+def method_results(run: RunFolder, percent: float) -> list[MethodResult]:
     """Every compared method at a percent, in the order of `run.methods`."""
     return [_method_result(run, method, percent) for method in run.methods]
 
 
-def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
+def _method_result(run: RunFolder, method: str, percent: float) -> MethodResult:
     rows = select(run.table("specificity"), percent, method=method)
     # Clipped again, for tables of runs from before removed shares were clipped in every mean.
     sides = [(clipped(number_at(row, "own")), clipped(number_at(row, "other"))) for row in rows]
@@ -112,7 +112,7 @@ def _method_result(run: RunFiles, method: str, percent: float) -> MethodResult:
     )
 
 
-def specificity(run: RunFiles, method: str, percent: float) -> Estimate | None:
+def specificity(run: RunFolder, method: str, percent: float) -> Estimate | None:
     """The specificity of a method with its interval, mean over the masked sets."""
     rows = select(run.table("comparison"), percent, method=method)
     return _estimate(rows, "specificity", "specificity_low", "specificity_high")
@@ -124,18 +124,18 @@ def _estimate(rows: Sequence[Row], *columns: str) -> Estimate | None:
     return Estimate(*known) if len(known) == len(columns) else None
 
 
-def photographs(run: RunFiles) -> int | None:
+def photographs(run: RunFolder) -> int | None:
     """How many photographs the intervals are over; None for a run without intervals."""
     counts = numbers(run.table("comparison")[:1], "photographs")
     return round(counts[0]) if counts else None
 
 
-def percents(run: RunFiles) -> list[float]:
+def percents(run: RunFolder) -> list[float]:
     """The measured percents, ascending."""
     return sorted(set(numbers(run.table("masking"), "percent")))
 
 
-def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
+def _per_draw(run: RunFolder, method: str, percent: float) -> list[float]:
     """Specificity of each draw: own minus other removed share, mean over the masked sets."""
     rows = [r for r in select(run.table("masking"), percent, method=method) if r["degradation"] in run.degradations]
     found = []
@@ -148,7 +148,7 @@ def _per_draw(run: RunFiles, method: str, percent: float) -> list[float]:
     return found
 
 
-def restoration(run: RunFiles, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
+def restoration(run: RunFolder, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
     """Mean over held-out images of `psnr` (dB), `psnr_y` (dB) or `ssim`: network -> degradation -> value."""
     rows = run.table("restoration")
     names = unique(rows, "degradation")
@@ -158,14 +158,14 @@ def restoration(run: RunFiles, measure: str = "psnr") -> dict[str, dict[str, flo
     }
 
 
-def gain(run: RunFiles, degradation: str) -> float | None:
+def gain(run: RunFolder, degradation: str) -> float | None:
     """PSNR of the target minus that of the baseline on one degradation, in dB, mean over held-out images."""
     means = restoration(run)
     target, baseline = (means.get(network, {}).get(degradation) for network in ("target", "baseline"))
     return None if target is None or baseline is None else target - baseline
 
 
-def gaps(run: RunFiles, degradation: str) -> tuple[float | None, float | None]:
+def gaps(run: RunFolder, degradation: str) -> tuple[float | None, float | None]:
     """Relative completeness gap over the whole probe, and the largest one of a single image.
 
     The first is |sum of attributions - sum of loss changes| / |sum of loss changes|, the number of
@@ -177,12 +177,12 @@ def gaps(run: RunFiles, degradation: str) -> tuple[float | None, float | None]:
     return (abs(total - change) / abs(change) if change else None), max(sizes, default=None)
 
 
-def held_out_images(run: RunFiles) -> int:
+def held_out_images(run: RunFolder) -> int:
     """How many images the interventions are judged on."""
     return len(unique(run.table("restoration"), "image"))
 
 
-def depths(run: RunFiles) -> dict[str, Row]:
+def depths(run: RunFolder) -> dict[str, Row]:
     """Where the units sit that the run's method found, by degradation, and `random` ones, at the headline percent.
 
     The columns are `DEPTHS`; nothing in a run without the table `depth`.
@@ -192,7 +192,7 @@ def depths(run: RunFiles) -> dict[str, Row]:
     return own | {str(row["method"]): row for row in select(rows, method="random")}
 
 
-def shares(run: RunFiles) -> dict[str, tuple[float, list[float | None]]]:
+def shares(run: RunFolder) -> dict[str, tuple[float, list[float | None]]]:
     """Parameter -> how many weights, and its share of the change of the loss on each input of the table `shares`."""
     rows = run.table("shares")
     found = {parameter: select(rows, parameter=parameter) for parameter in unique(rows, "parameter")}
@@ -202,7 +202,7 @@ def shares(run: RunFiles) -> dict[str, tuple[float, list[float | None]]]:
     }
 
 
-def kinds(run: RunFiles) -> dict[str, tuple[float, list[float]]]:
+def kinds(run: RunFolder) -> dict[str, tuple[float, list[float]]]:
     """The same for `kernel` (weights of convolutions and linear layers) and `other` together."""
     rows = run.table("shares")
     names = unique(rows, "degradation")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from faig_lab.plotting.words import REFERENCE, between, count
-from faig_lab.runs.run_files import RunFiles, number_at, numbers, select
-from faig_lab.runs.tables import Row
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, number_at, numbers, select
 
 HARM = 0.005
 """A smaller excess rounds to 0.00."""
@@ -45,25 +45,25 @@ class IsolationResult:
         return between(self.low, self.high)
 
 
-def of_set(run: RunFiles, method: str, percent: float, masked: str) -> IsolationResult | None:
+def of_set(run: RunFolder, method: str, percent: float, masked: str) -> IsolationResult | None:
     """The isolation of one masked set; None for a run without the table."""
     rows = select(run.table("isolation"), percent, method=method, masked=masked)
     return _result(rows[0]) if rows else None
 
 
-def of_sets(run: RunFiles) -> list[IsolationResult]:
+def of_sets(run: RunFolder) -> list[IsolationResult]:
     """The sets of the run's own method at the headline percent."""
     found = (of_set(run, run.chosen, run.headline, masked) for masked in run.degradations)
     return [result for result in found if result is not None]
 
 
-def of_methods(run: RunFiles, percent: float) -> dict[str, IsolationResult]:
+def of_methods(run: RunFolder, percent: float) -> dict[str, IsolationResult]:
     """Method → mean over its masked sets, in the order of `run.methods`."""
     rows = {str(row["method"]): row for row in select(run.table("isolation_methods"), percent)}
     return {method: _result(rows[method]) for method in run.methods if method in rows}
 
 
-def ends_are(run: RunFiles) -> str:
+def ends_are(run: RunFolder) -> str:
     """What the ends of an interval of isolation are: `range over 3 scenes`, `95 % interval over 24 scenes`."""
     rows = run.table("isolation_methods")
     scenes = numbers(rows[:1], "scenes")
@@ -73,7 +73,7 @@ def ends_are(run: RunFiles) -> str:
     return f"{kind} over {count(scenes[0])} scenes"
 
 
-def distances(run: RunFiles, percent: float) -> dict[str, float]:
+def distances(run: RunFolder, percent: float) -> dict[str, float]:
     """Method → the learned mask's mean isolation minus the method's, at a percent of the units for both.
 
     Below 0 the method's sets are the better ones. Empty for a run without a learned mask.

@@ -15,7 +15,8 @@ from faig_lab.plotting.charts import guides, legend_above, limit, percent_axis, 
 from faig_lab.plotting.isolation import HARM, of_set
 from faig_lab.plotting.style import HEAT, INK, LINES, MISSING, MUTED, WIDTH, drawing, method_look, new_figure
 from faig_lab.plotting.words import REFERENCE, decimal, degraded, line_label, method_label, removal, share
-from faig_lab.runs.run_files import RunFiles, mean_of_known, numbers, points, select
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import mean_of_known, numbers, points, select
 
 _MISSING = {
     "own_left": "distance to the baseline, own input",
@@ -29,7 +30,7 @@ _NAME = 14  # letters in a line of a name
 _LETTER = 0.056  # inches, at the size of tick labels
 
 
-def isolation(run: RunFiles) -> Figure | None:
+def isolation(run: RunFolder) -> Figure | None:
     """A panel per method and masked set: the line is isolation, the areas are what is missing to 1.
 
     None for a run without the table.
@@ -58,7 +59,7 @@ def isolation(run: RunFiles) -> Figure | None:
     return figure
 
 
-def _isolation_panel(panel: Axes, run: RunFiles, method: str, masked: str, parts: list[str]) -> None:
+def _isolation_panel(panel: Axes, run: RunFolder, method: str, masked: str, parts: list[str]) -> None:
     levels = findings.percents(run)
     found = [(q, r) for q in levels if (r := of_set(run, method, q, masked)) is not None and r.isolation is not None]
     if found:
@@ -81,7 +82,7 @@ def _isolation_panel(panel: Axes, run: RunFiles, method: str, masked: str, parts
     limit(panel, _LOWEST, 1.03)
 
 
-def methods(run: RunFiles) -> Figure | None:
+def methods(run: RunFolder) -> Figure | None:
     """Specificity, a panel per other method: it and the run's method with their intervals, all others as thin lines.
 
     A learned mask is a dash-dotted reference line in every panel. None where the tables hold no interval, or a single
@@ -116,7 +117,7 @@ def methods(run: RunFiles) -> Figure | None:
     return figure
 
 
-def _specificity_panel(panel: Axes, run: RunFiles, other: str, known: Sequence[str]) -> None:
+def _specificity_panel(panel: Axes, run: RunFolder, other: str, known: Sequence[str]) -> None:
     levels = findings.percents(run)
     for method in known:
         found = [(q, e) for q in levels if (e := findings.specificity(run, method, q)) is not None]
@@ -143,7 +144,7 @@ def _named(levels: Sequence[float], headline: float) -> list[float]:
     return sorted(named)
 
 
-def specificity(run: RunFiles) -> Figure | None:
+def specificity(run: RunFolder) -> Figure | None:
     """Matrices of removed shares at the headline percent, a panel per method: rows = masked set, columns = input.
 
     Removed shares are clipped to 0..1 in the mean over draws; the excess is printed as harm.
@@ -176,7 +177,7 @@ def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
     return max(1, min(3, int((WIDTH / _LETTER - names) / ((lines + 1) * len(below)))))
 
 
-def _matrix_panel(panel: Axes, run: RunFiles, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
+def _matrix_panel(panel: Axes, run: RunFolder, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
     """One matrix; the names of its sets only where they are given."""
     cells = findings.matrix(run, method, run.headline)
     shares = np.array([[math.nan if cell.mean is None else cell.mean for cell in row] for row in cells])
@@ -199,7 +200,7 @@ def _matrix_panel(panel: Axes, run: RunFiles, method: str, inputs: Sequence[str]
         )  # fmt: skip
 
 
-def masking_curves(run: RunFiles) -> Figure | None:
+def masking_curves(run: RunFolder) -> Figure | None:
     """Removed shares against masked percent: a row per masked set, left its own, right the others."""
     names = run.degradations
     if not names or not run.methods:
@@ -220,7 +221,7 @@ def masking_curves(run: RunFiles) -> Figure | None:
     return figure
 
 
-def _curves(panel: Axes, run: RunFiles, masked: str, shown: Sequence[str]) -> None:
+def _curves(panel: Axes, run: RunFolder, masked: str, shown: Sequence[str]) -> None:
     """Mean removed share over the shown degradations for each method, with the band of random draws."""
     for method in run.methods:
         found = np.array(list(_curve(run, method, masked, shown)))
@@ -239,7 +240,7 @@ def _curves(panel: Axes, run: RunFiles, masked: str, shown: Sequence[str]) -> No
     limit(panel, _LOWEST, _HIGHEST, share)
 
 
-def _curve(run: RunFiles, method: str, masked: str, shown: Sequence[str]) -> Iterator[tuple[float, float, float]]:
+def _curve(run: RunFolder, method: str, masked: str, shown: Sequence[str]) -> Iterator[tuple[float, float, float]]:
     """Points (percent, mean, standard deviation over draws) of one method, over all shown degradations."""
     rows = [r for r in select(run.table("masking"), method=method, masked=masked) if r["degradation"] in shown]
     for level in sorted(set(numbers(rows, "percent"))):

@@ -9,8 +9,9 @@ from scipy.special import stdtrit
 
 from faig_lab.plotting import findings
 from faig_lab.report.claims import SMALL_GAIN_DB, Evidence, may_claim
-from faig_lab.runs.finished_runs import MEAN, MEASURES, FinishedRun, Observation, group, observations
-from faig_lab.runs.run_files import mean_of_known
+from faig_lab.runs.finished_runs import MEAN, MEASURES, Observation, group, observations
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import mean_of_known
 
 __all__ = ["LEARNED", "LEVEL", "MEAN", "MEASURES", "Comparison", "Estimate", "estimate"]
 
@@ -61,7 +62,7 @@ class Comparison:
         reference: the method that the others are compared with.
     """
 
-    def __init__(self, runs: Sequence[FinishedRun], reference: str) -> None:
+    def __init__(self, runs: Sequence[RunFolder], reference: str) -> None:
         self.columns = group(runs)
         self.label = {run: " · ".join(columns.values()) for run, columns in self.columns.items()}
         self.observations = self._observed(runs)
@@ -76,7 +77,7 @@ class Comparison:
     @cached_property
     def headline(self) -> float:
         """The percent that the runs speak of; of several the first."""
-        wanted = float(self.runs[0].files.config.get("analysis", {}).get("headline_percent", 1))
+        wanted = float(self.runs[0].config.get("analysis", {}).get("headline_percent", 1))
         return min(self.percents, key=lambda percent: abs(percent - wanted))
 
     @cached_property
@@ -85,7 +86,7 @@ class Comparison:
         return "isolation" if any(one.isolation is not None for one in self.observations) else "specificity"
 
     @cached_property
-    def without_isolation(self) -> list[FinishedRun]:
+    def without_isolation(self) -> list[RunFolder]:
         """The runs that hold no isolation: runs of an older version, or without clean input."""
         have = {one.run for one in self.observations if one.isolation is not None}
         return [run for run in self.runs if run not in have]
@@ -134,7 +135,7 @@ class Comparison:
         """What words about groups may rest on; the trainings are those of the group that has fewest."""
         runs = [run for run in self.runs if self.label[run] in groups]
         return Evidence(
-            scenes=[findings.photographs(run.files) for run in runs],
+            scenes=[findings.photographs(run) for run in runs],
             trainings=min(len(self.seeds(group)) for group in groups),
             gains=[gain for run in runs for gain in self._gains(run).values()],
         )
@@ -160,20 +161,16 @@ class Comparison:
 
     def gain(self, group: str, degradation: str) -> Estimate | None:
         """PSNR of the target above the baseline in dB."""
-        return self._over_trainings(group, lambda run: findings.gain(run.files, degradation))
+        return self._over_trainings(group, lambda run: findings.gain(run, degradation))
 
     def psnr(self, group: str, network: str, degradation: str) -> Estimate | None:
         """PSNR of `bicubic`, `baseline` or `target` in dB."""
-        return self._over_trainings(
-            group, lambda run: findings.restoration(run.files).get(network, {}).get(degradation)
-        )
+        return self._over_trainings(group, lambda run: findings.restoration(run).get(network, {}).get(degradation))
 
     def inputs(self, group: str) -> list[str]:
         """The degradations that a group's sets are of, and clean input where it was restored."""
         clean = any(
-            "clean" in findings.restoration(run.files).get("target", {})
-            for run in self.runs
-            if self.label[run] == group
+            "clean" in findings.restoration(run).get("target", {}) for run in self.runs if self.label[run] == group
         )
         return self.degradations(group) + ["clean"] * clean
 
@@ -190,10 +187,10 @@ class Comparison:
         found: dict[int, dict[str, float]] = {}
         for run, label in self.label.items():
             if label == group:
-                found[run.seed] = run.files.metrics | found.get(run.seed, {})
+                found[run.seed] = run.metrics | found.get(run.seed, {})
         return dict(sorted(found.items()))
 
-    def _observed(self, runs: Sequence[FinishedRun]) -> list[Observation]:
+    def _observed(self, runs: Sequence[RunFolder]) -> list[Observation]:
         found: dict[tuple[object, ...], Observation] = {}
         for run in runs:
             for one in observations(run, self.label[run]):
@@ -216,10 +213,10 @@ class Comparison:
             if one.group in groups and (value := getattr(one, measure)) is not None
         }
 
-    def _gains(self, run: FinishedRun) -> dict[str, float | None]:
-        return {name: findings.gain(run.files, name) for name in self.degradations(self.label[run])}
+    def _gains(self, run: RunFolder) -> dict[str, float | None]:
+        return {name: findings.gain(run, name) for name in self.degradations(self.label[run])}
 
-    def _over_trainings(self, group: str, measure: Callable[[FinishedRun], float | None]) -> Estimate | None:
+    def _over_trainings(self, group: str, measure: Callable[[RunFolder], float | None]) -> Estimate | None:
         """One run for each seed: runs of one group and seed have the same networks."""
         by_seed = {run.seed: run for run in reversed(self.runs) if self.label[run] == group}
         return estimate(measure(by_seed[seed]) for seed in sorted(by_seed))

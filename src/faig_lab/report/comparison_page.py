@@ -105,7 +105,7 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
         figure=embed_all([picture])[0] if figure is not None else None,
         made=date.today().isoformat(),
         sentences=sentences(comparison), warnings=warnings(comparison),
-        links={run: _link(run.folder / "report.html", folder) for run in comparison.runs},
+        links={run: _link(run.path / "report.html", folder) for run in comparison.runs},
         c=comparison, left_out=left_out, networks=_NETWORKS, shares=_SHARES, learned=LEARNED,
     )  # fmt: skip
     path = folder / "compare.html"
@@ -168,7 +168,7 @@ def _reason(comparison: Comparison, group: str) -> str:
 
 
 def _without_isolation(comparison: Comparison) -> list[str]:
-    missing = [run.folder.as_posix() for run in comparison.without_isolation]
+    missing = [run.path.as_posix() for run in comparison.without_isolation]
     if not missing:
         return []
     if comparison.measure != "isolation":

@@ -5,12 +5,13 @@ from typing import Any
 
 from faig_lab.plotting import findings
 from faig_lab.plotting.words import count
-from faig_lab.runs.run_files import RunFiles, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import unique
 
 Facts = dict[str, str]
 
 
-def study(run: RunFiles) -> Facts:
+def study(run: RunFolder) -> Facts:
     """The network, the data and the training of a run: label -> line, without what the run does not say."""
     network, data = run.config.get("network", {}), run.config.get("data", {})
     ranked = run.layout.get("layers", [])
@@ -32,19 +33,19 @@ def study(run: RunFiles) -> Facts:
     return {label: line for label, line in facts.items() if line}
 
 
-def attribution(run: RunFiles) -> Facts:
+def attribution(run: RunFolder) -> Facts:
     """How the attribution was computed, as far as the provenance tells; versions are not part of it."""
     shown = {key: found for key, found in run.provenance.items() if key not in ("versions", "notes", "theta")}
     return {key.replace("_", " "): _flat(found) for key, found in shown.items()}
 
 
-def versions(run: RunFiles) -> Facts:
+def versions(run: RunFolder) -> Facts:
     """Name and version of what computed the run."""
     found = run.provenance.get("versions")
     return {str(name): str(version) for name, version in found.items()} if isinstance(found, Mapping) else {}
 
 
-def seconds(run: RunFiles) -> dict[str, float]:
+def seconds(run: RunFolder) -> dict[str, float]:
     """Seconds of each stage, and of the parts of the attribution, from `seconds/…` in metrics.json."""
     stages = {key.removeprefix("seconds/"): value for key, value in run.metrics.items() if key.startswith("seconds/")}
     part = "attribution/"

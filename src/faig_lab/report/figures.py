@@ -16,8 +16,8 @@ from faig_lab.plotting.pictures import Pictures, before_after, strips
 from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, new_figure, write_figure
 from faig_lab.plotting.tiles import DETAIL, LARGE, write_tiles
 from faig_lab.plotting.words import as_percent, count, degraded, removal
-from faig_lab.runs.run_files import RunFiles, number_at, numbers, points, read_run, select, unique
-from faig_lab.runs.tables import Row
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, number_at, numbers, points, select, unique
 from faig_lab.studies.section import sections
 
 _PSNR = "psnr/"
@@ -25,7 +25,7 @@ _PSNR = "psnr/"
 
 def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
     """Write `figures/*.png` of a run folder from its tables and the pictures; returns the files written."""
-    files = read_run(run)
+    files = RunFolder(run)
     drawn: list[tuple[str, Figure | None]] = [
         *((f"before_after_{shown.degradation}", before_after(shown)) for shown in pictures if shown.rows),
         ("isolation", isolation(files)),
@@ -57,7 +57,7 @@ def _write(run: Path, name: str, figure: Figure) -> Path:
     return path
 
 
-def layers(run: RunFiles) -> Figure | None:
+def layers(run: RunFolder) -> Figure | None:
     """What the run's method discovered per layer: a panel per degradation, bars = layer shares."""
     rows = select(run.table("distribution"), run.headline, method=run.chosen)
     names = unique(rows, "degradation")
@@ -97,7 +97,7 @@ def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -
             panel.text(share + 0.01 * tallest, position, count(found), va="center", fontsize=6.5, color=INK)
 
 
-def training(run: RunFiles) -> Figure | None:
+def training(run: RunFolder) -> Figure | None:
     """Validation PSNR per degradation and training loss against the step, a column per trained network."""
     trained = {name: rows for name in ("baseline", "target") if (rows := run.table(f"training_{name}"))}
     if not trained:
@@ -118,7 +118,7 @@ def training(run: RunFiles) -> Figure | None:
     return figure
 
 
-def _validation(panel: Axes, run: RunFiles, degradations: str, curve: np.ndarray) -> None:
+def _validation(panel: Axes, run: RunFolder, degradations: str, curve: np.ndarray) -> None:
     parts = degradations.split("+")
     everything = len(parts) > 2 and set(parts) == set(run.degradations)
     label = "all of these together" if everything else f"{degraded(degradations)} input"

@@ -17,7 +17,7 @@ from faig_lab.plotting.marks import SCALE, Marks
 from faig_lab.plotting.style import MIX, degradation_colour
 from faig_lab.plotting.words import removal
 from faig_lab.report.page import as_uri
-from faig_lab.runs.run_files import RunFiles
+from faig_lab.runs.folder import RunFolder
 
 _EMPTY = "#eceff2"
 # CSS pixels: a filter is drawn as large as lets its layer fit.
@@ -56,14 +56,14 @@ class FiltersMap:
     shared: bool
 
 
-def filters_map(run: RunFiles) -> FiltersMap | None:
+def filters_map(run: RunFolder) -> FiltersMap | None:
     """The map of the run's method at the headline percent.
 
     None where layout or ranking are not there, or where other units than filters were ranked.
     Reads `attribution/layout.json` and the first lines of `attribution/<degradation>_index.txt`, the ranking.
     """
     total = run.filters
-    names = [name for name in run.degradations if is_inside(run.folder, _index(run, name))]
+    names = [name for name in run.degradations if is_inside(run.path, _index(run, name))]
     if not names or not total or run.granularity != "filter" or run.ranks_others:
         return None
     wanted = count_of(run.headline, total)
@@ -74,8 +74,8 @@ def filters_map(run: RunFiles) -> FiltersMap | None:
     return FiltersMap(layers, colours, union < wanted * len(names))
 
 
-def _index(run: RunFiles, degradation: str) -> Path:
-    return run.folder / "attribution" / f"{degradation}_index.txt"
+def _index(run: RunFolder, degradation: str) -> Path:
+    return run.path / "attribution" / f"{degradation}_index.txt"
 
 
 def _first(path: Path, wanted: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from faig_lab.plotting import words
-from faig_lab.runs.run_files import RunFiles
+from faig_lab.runs.folder import RunFolder
 
 
 def environment() -> Environment:
@@ -102,10 +102,10 @@ class Download:
     uri: str | None
 
 
-def downloads(run: RunFiles) -> dict[str, Download]:
+def downloads(run: RunFolder) -> dict[str, Download]:
     """Every table of the run by name, in the order of the names; the smallest ones are embedded first."""
     remaining, found = TABLES, {}
-    files = {name: (run.folder / "tables" / f"{name}.csv").read_bytes() for name in run.tables}
+    files = {name: (run.path / "tables" / f"{name}.csv").read_bytes() for name in run.tables}
     for name, data in sorted(files.items(), key=lambda item: len(item[1])):
         fits = len(data) <= remaining
         remaining -= len(data) if fits else 0

@@ -11,7 +11,7 @@ from faig_lab.plotting.pictures import TARGET
 from faig_lab.plotting.tiles import TileFile, TileRow, read_tiles
 from faig_lab.plotting.words import as_percent, removal
 from faig_lab.report.page import BUDGET, Embedded, embed_all, embed_charts
-from faig_lab.runs.run_files import RunFiles
+from faig_lab.runs.folder import RunFolder
 from faig_lab.studies.section import sections
 
 _BEFORE_AFTER = "before_after_"
@@ -52,7 +52,7 @@ class PagePictures:
         return [name for name in self.names if name.startswith(f"{section}_")]
 
 
-def page_pictures(run: RunFiles) -> PagePictures:
+def page_pictures(run: RunFolder) -> PagePictures:
     """Read and embed figures/*.png and figures/pictures/: charts first, pictures in what they leave of the budget."""
     known = ["isolation", "methods", "masking_curves", "layers", "training", *(section.name for section in sections())]
     charts = [_png(run, name) for name in known if _is_there(run, name)]
@@ -61,7 +61,7 @@ def page_pictures(run: RunFiles) -> PagePictures:
         *sorted((path.stem for path in _drawn(run, f"{_BEFORE_AFTER}*")), key=lambda name: _place(run, name)),
         *(f"{section.name}_{name}" for section in sections() if section.strips for name in run.degradations),
     ]
-    rows = {name: found for name in names if (found := read_tiles(run.folder, name))}
+    rows = {name: found for name in names if (found := read_tiles(run.path, name))}
     whole = [_png(run, name) for name in names if name not in rows and _is_there(run, name)]
     paths = [tile.path for grid in rows.values() for row in grid for tile in row.tiles] + whole
     left = BUDGET - sum(picture.bytes for picture in drawn.values())
@@ -76,7 +76,7 @@ def page_pictures(run: RunFiles) -> PagePictures:
     )
 
 
-def _grid(run: RunFiles, name: str, rows: list[TileRow], embedded: dict[Path, Embedded]) -> Grid:
+def _grid(run: RunFolder, name: str, rows: list[TileRow], embedded: dict[Path, Embedded]) -> Grid:
     """The grid; first compared are the target and the target without, or with some of, the input's own filters."""
     degradation = max((d for d in run.degradations if name.endswith(f"_{d}")), key=len, default="")
     names, titles = [row.name for row in rows], [tile.title for tile in rows[0].tiles]
@@ -95,24 +95,24 @@ def _place_of(start: str, names: list[str], otherwise: int) -> int:
     return next((place for place, name in enumerate(names) if name.startswith(start)), otherwise)
 
 
-def _marks(run: RunFiles, name: str) -> Any:
+def _marks(run: RunFolder, name: str) -> Any:
     path = _png(run, name).with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if is_inside(run.folder, path) else None
+    return json.loads(path.read_text(encoding="utf-8")) if is_inside(run.path, path) else None
 
 
-def _drawn(run: RunFiles, pattern: str) -> Iterator[Path]:
-    return (run.folder / "figures").glob(f"{pattern}.png")
+def _drawn(run: RunFolder, pattern: str) -> Iterator[Path]:
+    return (run.path / "figures").glob(f"{pattern}.png")
 
 
-def _png(run: RunFiles, name: str) -> Path:
-    return run.folder / "figures" / f"{name}.png"
+def _png(run: RunFolder, name: str) -> Path:
+    return run.path / "figures" / f"{name}.png"
 
 
-def _is_there(run: RunFiles, name: str) -> bool:
+def _is_there(run: RunFolder, name: str) -> bool:
     """Names come from files of the run, so they may lead anywhere."""
-    return is_inside(run.folder, _png(run, name))
+    return is_inside(run.path, _png(run, name))
 
 
-def _place(run: RunFiles, picture: str) -> tuple[int, str]:
+def _place(run: RunFolder, picture: str) -> tuple[int, str]:
     name = picture.removeprefix(_BEFORE_AFTER)
     return (run.degradations.index(name) if name in run.degradations else len(run.degradations), name)

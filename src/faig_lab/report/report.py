@@ -12,7 +12,8 @@ from faig_lab.report import facts, texts
 from faig_lab.report.filters_map import filters_map
 from faig_lab.report.page import downloads, environment, policy, resource
 from faig_lab.report.page_pictures import page_pictures
-from faig_lab.runs.run_files import RunFiles, over_photographs, read_run, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import over_photographs, unique
 from faig_lab.studies.section import sections
 
 
@@ -25,19 +26,19 @@ def write_report(run: Path) -> Path:
     the network, which the page's own policy forbids.
     """
     path = run / "report.html"
-    write_text(path, environment().get_template("template.html.j2").render(_context(read_run(run))))
+    write_text(path, environment().get_template("template.html.j2").render(_context(RunFolder(run))))
     return path
 
 
-def _context(run: RunFiles) -> dict[str, Any]:
+def _context(run: RunFolder) -> dict[str, Any]:
     script = resource("report.js")
     shown = [section for section in sections() if run.table(section.name)]
     return {
         "run": run,
-        "name": str(run.config.get("name") or run.folder.name),
+        "name": str(run.config.get("name") or run.path.name),
         "seed": run.config.get("seed"),
         "started": str(run.status.get("started") or "")[:10],
-        "config": _text(run.folder / "config.yaml"),
+        "config": _text(run.path / "config.yaml"),
         "findings": findings,
         "texts": texts,
         "facts": facts,
@@ -60,7 +61,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _restoration(run: RunFiles) -> dict[str, Any]:
+def _restoration(run: RunFolder) -> dict[str, Any]:
     """The PSNR table: a row per network, the gains, and a row per masked set; columns are degradations."""
     shown = unique(run.table("restoration"), "degradation")
     first = [name for name in run.degradations if name in shown]
@@ -80,7 +81,7 @@ def _restoration(run: RunFiles) -> dict[str, Any]:
     return by_measure | {"columns": columns, "gains": gains, "masked": masked}
 
 
-def _tables_of(run: RunFiles, section: str) -> list[str]:
+def _tables_of(run: RunFolder, section: str) -> list[str]:
     """The tables of a section's analysis."""
     return [name for name in sorted(run.tables) if name == section or name.startswith(f"{section}_")]
 

@@ -18,7 +18,8 @@ from faig_lab.plotting.words import (
     with_std,
 )
 from faig_lab.report import texts
-from faig_lab.runs.run_files import RunFiles, over_photographs, read_run
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import over_photographs
 
 
 class Record(Protocol):
@@ -35,19 +36,19 @@ class Record(Protocol):
 
 def summary(run: Path, record: Record | None) -> str:
     """The closing lines of a run after an empty one: numbers from its files, then paths and commands."""
-    files = read_run(run)
+    files = RunFolder(run)
     notes = [f"note: {warning}" for warning in texts.warnings(files)]
     blocks = [_isolation(files), _found(files), _table(files), _restored(files), notes, _where(run, record)]
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _size(run: RunFiles) -> str:
+def _size(run: RunFolder) -> str:
     """`1 % of the filters (122 of 12,240)`."""
     size = findings.masked_count(run, run.headline)
     return f"{as_percent(run.headline)} of the {run.units} ({count(size)} of {count(run.filters)})"
 
 
-def _isolation(run: RunFiles) -> list[str]:
+def _isolation(run: RunFolder) -> list[str]:
     """Isolation of every method with its parts: mean over the masked sets, then each set of the run's method."""
     results = isolation.of_methods(run, run.headline)
     if not results:
@@ -70,7 +71,7 @@ def _isolation(run: RunFiles) -> list[str]:
     return lines + _aligned(head, cells)
 
 
-def _found(run: RunFiles) -> list[str]:
+def _found(run: RunFolder) -> list[str]:
     """Removed shares, the paper's reading: one line for each discovered set of the run's method."""
     if not run.degradations or not run.methods:
         return []
@@ -85,7 +86,7 @@ def _found(run: RunFiles) -> list[str]:
     return [*lines, f"  {harm}"] if harm else lines
 
 
-def _table(run: RunFiles) -> list[str]:
+def _table(run: RunFolder) -> list[str]:
     """The methods compared, mean over the masked sets, with intervals where there are any."""
     results = findings.method_results(run, run.headline)
     known = any(result.estimate for result in results)
@@ -101,7 +102,7 @@ def _table(run: RunFiles) -> list[str]:
     return _aligned(["method", "own removed", "others removed", "specificity", ends], rows)
 
 
-def _restored(run: RunFiles) -> list[str]:
+def _restored(run: RunFolder) -> list[str]:
     """Gain of the target over the baseline, on clean input too, and the completeness gap of each degradation."""
     means = findings.restoration(run)
     clean = ["clean"] if "clean" in means.get("target", {}) else []

@@ -16,10 +16,11 @@ from faig_lab.plotting.words import (
     share,
 )
 from faig_lab.report.claims import FEWEST_SCENES, SMALL_GAIN_DB
-from faig_lab.runs.run_files import RunFiles, over_photographs
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import over_photographs
 
 
-def question(run: RunFiles) -> str:
+def question(run: RunFolder) -> str:
     """What the study asks."""
     kinds = listed([removal(name) for name in run.degradations]) or "restoration"
     where = f"separate {run.units} for" if len(run.degradations) > 1 else f"a few of its {run.units} for"
@@ -30,21 +31,21 @@ def question(run: RunFiles) -> str:
     )
 
 
-def masking(run: RunFiles, masked: str) -> str:
+def masking(run: RunFolder, masked: str) -> str:
     """`Masking 1 % (122 of 12,240) deblurring filters`."""
     size = findings.masked_count(run, run.headline)
     of = f" ({count(size)} of {count(run.filters)})" if size and run.filters else ""
     return f"Masking {as_percent(run.headline)}{of} {removal(masked)} {run.units}"
 
 
-def removed(run: RunFiles, masked: str) -> str:
+def removed(run: RunFolder, masked: str) -> str:
     """What masking a set of the run's method removes, its own function first: `85 % of deblurring and 22 % of …`."""
     names = sorted(run.degradations, key=lambda name: name != masked)
     found = {name: findings.masking(run, run.chosen, run.headline, masked, name).mean for name in names}
     return listed([f"{share(number)} of {removal(name)}" for name, number in found.items()])
 
 
-def clean_cost(run: RunFiles) -> str:
+def clean_cost(run: RunFolder) -> str:
     """What the target itself costs, or gains, on clean input against the baseline; empty where it is not measured."""
     change = findings.gain(run, "clean")
     if change is None:
@@ -53,14 +54,14 @@ def clean_cost(run: RunFiles) -> str:
     return f"On clean input the target is {decimal(abs(change))} dB {where} the baseline."
 
 
-def harm(run: RunFiles) -> str:
+def harm(run: RunFolder) -> str:
     """The sets whose own removed share is above 1; empty where there is none."""
     found = [one for one in isolation.of_sets(run) if one.harm >= isolation.HARM]
     parts = [f"{removal(one.masked)} {decimal(1 + one.harm)} (harm {decimal(one.harm)})" for one in found]
     return f"Worse than the baseline itself, clipped to 1 in removed shares: {listed(parts)}." if parts else ""
 
 
-def reference(run: RunFiles) -> str:
+def reference(run: RunFolder) -> str:
     """How far the methods are from the learned mask at the headline percent; empty for a run without one."""
     found = isolation.distances(run, run.headline)
     if not found:
@@ -74,7 +75,7 @@ def reference(run: RunFiles) -> str:
     )
 
 
-def intervals(run: RunFiles) -> str:
+def intervals(run: RunFolder) -> str:
     """What the intervals of specificity are over, and what they do not say; empty for a run from before them."""
     photographs = findings.photographs(run)
     if photographs is None:
@@ -89,7 +90,7 @@ def intervals(run: RunFiles) -> str:
     )
 
 
-def cell(run: RunFiles, method: str, masked: str, shown: str) -> str:
+def cell(run: RunFolder, method: str, masked: str, shown: str) -> str:
     """A cell of the specificity matrix in a sentence."""
     found = findings.masking(run, method, run.headline, masked, shown)
     psnr = findings.masked_psnr(run, method, run.headline, masked, shown)
@@ -102,13 +103,13 @@ def cell(run: RunFiles, method: str, masked: str, shown: str) -> str:
     )
 
 
-def meaning(run: RunFiles) -> str:
+def meaning(run: RunFolder) -> str:
     """What the glossary says of a unit of this run."""
     others = " All other parameters, biases say, are ranked among them: each one entry of its first axis."
     return MEANINGS[run.granularity] + (others if run.ranks_others and run.granularity != "layer" else "")
 
 
-def warnings(run: RunFiles) -> list[str]:
+def warnings(run: RunFolder) -> list[str]:
     """What a reader must know before believing a number: faults of the attribution, notes of the data, small gains."""
     failed = f"This run failed: {run.status.get('error') or 'no reason was recorded'}."
     found = [failed] if run.status.get("state") == "failed" else []

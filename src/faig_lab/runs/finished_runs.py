@@ -7,17 +7,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from faig_lab.config.messages import missing_path
-from faig_lab.config.trust import check_links, read_stored
+from faig_lab.config.trust import check_links
 from faig_lab.errors import UserError
-from faig_lab.runs.run_files import RunFiles, clipped, harm, mean_of_known, number_at, unique
-from faig_lab.runs.tables import Row, read_table
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, clipped, harm, mean_of_known, number_at, unique
 
 # Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
 _IRRELEVANT = re.compile(
@@ -31,27 +30,9 @@ _COLUMNS = {"method", "percent", "masked", *_NUMBERS}
 _ISOLATION = {"method", "percent", "masked", "isolation", "clean_change"}
 
 
-@dataclass(frozen=True, eq=False)
-class FinishedRun:
-    """One finished run, told from others by itself.
-
-    Attributes:
-        folder: as it was named.
-        files: its config, status, metrics and the tables `specificity`, `isolation`, `comparison` and `restoration`.
-    """
-
-    folder: Path
-    files: RunFiles
-
-    @property
-    def seed(self) -> int:
-        """Of the run."""
-        return int(self.files.config["seed"])
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """Every setting by dotted key; a network and the degradations are one value each."""
-        return dict(_flat(self.files.config))
+def settings_of(run: RunFolder) -> dict[str, Any]:
+    """Every setting of a run by dotted key; a network and the degradations are one value each."""
+    return dict(_flat(run.config))
 
 
 @dataclass(frozen=True)
@@ -76,7 +57,7 @@ def find(wanted: str | Sequence[str]) -> list[Path]:
     return found
 
 
-def read(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
+def read(folders: Sequence[Path]) -> tuple[list[RunFolder], list[LeftOut]]:
     """The finished runs among the folders, and the others with the reason."""
     runs, left_out = [], []
     for folder in folders:
@@ -90,17 +71,19 @@ def read(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
     return runs, left_out
 
 
-def group(runs: Sequence[FinishedRun]) -> dict[FinishedRun, dict[str, str]]:
+def group(runs: Sequence[RunFolder]) -> dict[RunFolder, dict[str, str]]:
     """For each run what tells its experiment from the others': column → value; runs that agree differ in their seed.
 
     A setting that a run does not have (it is of another version, say) tells nothing apart.
     """
-    keys = [key for key in dict.fromkeys(key for run in runs for key in run.settings) if _differs(key, runs)]
-    networks = _network_labels([run.settings.get("network") or {} for run in runs])
+    settings = {run: settings_of(run) for run in runs}
+    every = list(settings.values())
+    keys = [key for key in dict.fromkeys(key for one in every for key in one) if _differs(key, every)]
+    networks = _network_labels([settings[run].get("network") or {} for run in runs])
     return {
         run: {
             "network": label,
-            **{_column(key): _text(run.settings.get(key)) for key in keys if key != "network"},
+            **{_column(key): _text(settings[run].get(key)) for key in keys if key != "network"},
         }
         for run, label in zip(runs, networks, strict=True)
     }  # fmt: skip
@@ -158,39 +141,32 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", name)]
 
 
-def _read(folder: Path) -> FinishedRun:
+def _read(folder: Path) -> RunFolder:
     if not (folder / "status.json").is_file():
         raise _UnfitError("never started (no status.json)")
-    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    if status.get("state") != "done":
-        error = f": {status['error']}" if status.get("error") else ""
-        raise _UnfitError(f"{status.get('state')}{error}")
+    run = RunFolder(folder)
+    if run.status.get("state") != "done":
+        error = f": {run.status['error']}" if run.status.get("error") else ""
+        raise _UnfitError(f"{run.status.get('state')}{error}")
     check_links(folder, "run")
-    config = read_stored(folder / "config.yaml", "run")
+    if not (folder / "config.yaml").is_file():
+        raise _UnfitError("has no config.yaml")
     if not (folder / "tables" / "specificity.csv").is_file():
         raise _UnfitError("has no tables/specificity.csv (its analyses are without masking)")
-    tables = {
-        name: read_table(folder / "tables" / f"{name}.csv")
-        for name in ("specificity", "isolation", "comparison", "restoration")
-        if (folder / "tables" / f"{name}.csv").is_file()
-    }
-    rows = tables["specificity"]
+    rows = run.table("specificity")
     if not rows or not set(rows[0]) >= _COLUMNS:
         raise _UnfitError("tables/specificity.csv is empty or of another version")
     if not all(isinstance(row["percent"], float) and all(_is_number(row[name]) for name in _NUMBERS) for row in rows):
         raise _UnfitError("tables/specificity.csv is damaged")
-    _check_isolation(tables.get("isolation"))
-    metrics = folder / "metrics.json"
-    numbers = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    run = FinishedRun(folder, RunFiles(folder, config, numbers, status, {}, {}, tables))
-    _ = run.seed, run.settings  # now, where a broken config names its folder
+    if (folder / "tables" / "isolation.csv").is_file():
+        _check_isolation(run.table("isolation"))
+    # Read now, so that a damaged file is found here and not in the middle of the comparison.
+    _ = run.metrics, run.table("comparison"), run.table("restoration"), run.seed, settings_of(run)
     return run
 
 
-def _check_isolation(rows: Sequence[Row] | None) -> None:
-    """Refuse a table that is there, but cannot be read; a run without it (of an older version) is compared too."""
-    if rows is None:
-        return
+def _check_isolation(rows: Sequence[Row]) -> None:
+    """Refuse a damaged table; a run of an older version, which has none, is compared too."""
     if not rows or not set(rows[0]) >= _ISOLATION:
         raise _UnfitError("tables/isolation.csv is empty or of another version")
     if not all(_is_number(row["isolation"]) and _is_number(row["clean_change"]) for row in rows):
@@ -212,8 +188,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield key, value
 
 
-def _differs(key: str, runs: Sequence[FinishedRun]) -> bool:
-    return len({json.dumps(run.settings[key], sort_keys=True) for run in runs if key in run.settings}) > 1
+def _differs(key: str, every: Sequence[Mapping[str, Any]]) -> bool:
+    return len({json.dumps(one[key], sort_keys=True) for one in every if key in one}) > 1
 
 
 def _network_labels(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -272,7 +248,7 @@ class Observation:
         harm: what the removed share of the own function has above 1: the network is worse than the baseline by that.
     """
 
-    run: FinishedRun
+    run: RunFolder
     group: str
     method: str
     percent: float
@@ -285,10 +261,10 @@ class Observation:
     harm: float | None
 
 
-def observations(run: FinishedRun, group: str) -> list[Observation]:
+def observations(run: RunFolder, group: str) -> list[Observation]:
     """The rows of a run's tables `specificity` and `isolation`, and their means over the masked sets."""
-    isolations = {_place(row): row for row in run.files.table("isolation")}
-    rows = run.files.table("specificity")
+    isolations = {_place(row): row for row in run.table("isolation")}
+    rows = run.table("specificity")
     found = []
     for method in unique(rows, "method"):
         of_method = [row for row in rows if row["method"] == method]

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind: its configuration, its state, its metrics.
+"""The folder of one run: its configuration, its state, its metrics, its tables.
 
 Whatever ends a run, status.json says so: done, or failed with the error. Files are written atomically, so
 what was finished before stays whole. Only SIGKILL leaves "running"; the process id in the file then belongs
@@ -7,77 +7,169 @@ to nobody.
 
 import json
 import logging
-import os
-import signal
-import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any
 
-from faig_lab.errors import Terminated, UserError
+from faig_lab.config.trust import read_stored
+from faig_lab.errors import Terminated, UserError, terminable
 from faig_lab.files import overwrite_json, remove_leftovers, write_json, write_text
+from faig_lab.granularity import UNITS
+from faig_lab.runs.status import fresh_status, is_running, now, read_status
+from faig_lab.runs.tables import read_table, unique, write_table
 
 log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The run's folder, its stages and its metrics. Open it with `open_run`.
+    """The folder of one run: written by the run, read by all that shows, compares or continues the run.
 
-    Attributes:
+    Each file is read when it is first asked for, and kept. What is not there is empty, so that a partial run can be
+    shown; a malformed file raises. To write, open the folder with `open_run` or `reopen_run`.
+
+    Args:
         path: the folder.
-        metrics: flat headline numbers; metrics.json follows after every stage.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metrics: dict[str, float] = {}
-        self._status: dict[str, Any] = {
-            "state": "running",
-            "stage": "start",
-            "stages_done": [],
-            "error": None,
-            "warnings": [],
-            "pid": os.getpid(),
-            "pid_since": _born(os.getpid()),
-            "host": socket.gethostname(),
-            "started": _now(),
-            "ended": None,
-            "attempt": 1,
-        }
+        self._tables: dict[str, list[dict[str, str | float | None]]] = {}
         self._inner = [0.0]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml as plain data; nothing in the file is called or resolved."""
+        file = self.path / "config.yaml"
+        return read_stored(file, "run") if file.is_file() else {}
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """status.json."""
+        return _json(self.path / "status.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """metrics.json: flat headline numbers; the file follows after every stage of a run."""
+        return _json(self.path / "metrics.json")
+
+    @cached_property
+    def layout(self) -> dict[str, Any]:
+        """attribution/layout.json."""
+        return _json(self.path / "attribution" / "layout.json")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """attribution/provenance.json."""
+        return _json(self.path / "attribution" / "provenance.json")
+
+    def table(self, name: str) -> list[dict[str, str | float | None]]:
+        """Rows of `tables/<name>.csv`, empty when there is no such table."""
+        if name not in self._tables:
+            file = self.path / "tables" / f"{name}.csv"
+            self._tables[name] = read_table(file) if file.is_file() else []
+        return self._tables[name]
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, str | float | None]]]:
+        """The rows of every table, by name."""
+        return {file.stem: self.table(file.stem) for file in sorted((self.path / "tables").glob("*.csv"))}
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run's configuration."""
+        return int(self.config["seed"])
+
+    @cached_property
+    def degradations(self) -> list[str]:
+        """The discriminated degradations, in the order of the masking table."""
+        return unique(self.table("masking"), "masked") or sorted(
+            str(row["degradation"]) for row in self.table("completeness") if row["degradation"]
+        )
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods that were compared: the run's own first, `random` last."""
+        found = unique(self.table("masking"), "method")
+        return sorted(found, key=lambda method: (method == "random", method != self.chosen, found.index(method)))
+
+    @cached_property
+    def chosen(self) -> str:
+        """The run's attribution method; the first of the masking table when the config does not say."""
+        found = unique(self.table("masking"), "method")
+        name = str(self.config.get("attribution", {}).get("name", ""))
+        return name if name in found or not found else found[0]
+
+    @cached_property
+    def headline(self) -> float:
+        """The percent that the report speaks of: the config's, or the nearest that was measured."""
+        wanted = float(self.config.get("analysis", {}).get("headline_percent", 1))
+        measured = [float(row["percent"]) for row in self.table("masking") if row["percent"] is not None]
+        return min(measured, key=lambda value: abs(value - wanted), default=wanted)
+
+    @cached_property
+    def filters(self) -> int | None:
+        """All filters of the network, None when the layout is not there."""
+        return self.layout.get("filters")
+
+    @property
+    def granularity(self) -> str:
+        """What the run ranked; filters, if it is from before there was a choice."""
+        return str(self.layout.get("granularity", "filter"))
+
+    @property
+    def units(self) -> str:
+        """The word for what was ranked: `filters`, `output channels` and so on."""
+        return UNITS[self.granularity]
+
+    @property
+    def unit(self) -> str:
+        """The word for one of them."""
+        return self.units.removesuffix("s")
+
+    @property
+    def ranks_others(self) -> bool:
+        """Whether biases and other parameters without an output channel are ranked too."""
+        return any("out" not in layer for layer in self.layout.get("layers", []))
+
+    def worded(self, text: str, **more: str) -> str:
+        """The text with the run's own word in place of `{unit}`, `{units}` and `{Units}`, and more such words."""
+        return text.format(unit=self.unit, units=self.units, Units=self.units.capitalize(), **more)
+
+    def start(self) -> "RunFolder":
+        """Begin a run of this process in the folder: a fresh status and no metrics. Nothing is written yet."""
+        self.status, self.metrics = fresh_status(), {}
+        return self
 
     @property
     def current_stage(self) -> str:
         """The stage that the run is in, or ended in."""
-        return str(self._status["stage"])
+        return str(self.status["stage"])
 
     @property
     def goes_on(self) -> bool:
         """Whether an earlier attempt was interrupted in this folder."""
-        return int(self._status["attempt"]) > 1
+        return int(self.status["attempt"]) > 1
 
     def update(self, **changes: object) -> None:
         """Change the status and write it."""
-        self._status |= changes
-        write_json(self.path / "status.json", self._status)
+        self.status |= changes
+        write_json(self.path / "status.json", self.status)
 
     def warn(self, line: str) -> None:
         """Log a warning about the run's numbers and keep it in the status, where the report finds it."""
         log.warning("%s", line)
-        self.update(warnings=[*self._status["warnings"], line])
+        self.update(warnings=[*self.status["warnings"], line])
 
     def fail(self, error: str) -> None:
         """Write down how the run ended, on a full disk too; what cannot be written must not hide the error."""
         try:
-            self.update(state="failed", error=error, ended=_now())
+            self.update(state="failed", error=error, ended=now())
         except OSError:
             with suppress(OSError):
-                overwrite_json(self.path / "status.json", self._status)
+                overwrite_json(self.path / "status.json", self.status)
 
     def add_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Add headline numbers and write metrics.json; what is None or not finite is left out."""
@@ -87,7 +179,7 @@ class RunFolder:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """One stage of the run; its seconds, without those of stages inside it, become `seconds/<name>`."""
-        outer = self._status["stage"]
+        outer = self.status["stage"]
         self.update(stage=name)
         start = time.perf_counter()
         self._inner.append(0.0)
@@ -96,7 +188,12 @@ class RunFolder:
         inside = self._inner.pop()
         self._inner[-1] += total
         self.add_metrics({f"seconds/{name}": self.metrics.get(f"seconds/{name}", 0.0) + total - inside})
-        self.update(stage=outer, stages_done=[*self._status["stages_done"], name])
+        self.update(stage=outer, stages_done=[*self.status["stages_done"], name])
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write `tables/<name>.csv`; rows that were read before are read again."""
+        write_table(self.path / "tables" / f"{name}.csv", rows)
+        self._tables.pop(name, None)
 
 
 @contextmanager
@@ -113,7 +210,7 @@ def open_run(path: Path, config: str) -> Iterator[RunFolder]:
         UserError: the folder holds the result of another configuration, or a run that is still going on.
     """
     before = check_free(path, config)
-    run = RunFolder(path)
+    run = RunFolder(path).start()
     if before.get("state") in ("running", "failed"):
         remove_leftovers(path, not_in=(".hydra", "wandb"))
         run.update(attempt=int(before.get("attempt", 1)) + 1)
@@ -132,7 +229,7 @@ def _closing(run: RunFolder) -> Iterator[None]:
     except BaseException as error:
         run.fail(_describe(error))
         raise
-    run.update(state="done", stage="end", ended=_now())
+    run.update(state="done", stage="end", ended=now())
 
 
 @contextmanager
@@ -144,11 +241,14 @@ def reopen_run(path: Path) -> Iterator[RunFolder]:
     """
     run = RunFolder(path)
     try:
-        before = json.loads((path / "status.json").read_text(encoding="utf-8"))
-        run.metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        before, metrics = run.status, run.metrics
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"run: {path} holds no finished run ({error})") from error
+    if not before or not (path / "metrics.json").is_file():
+        raise UserError(f"run: {path} holds no finished run (no {'metrics' if before else 'status'}.json)")
     _check_idle(path, before)
+    run.start()
+    run.metrics = metrics
     kept = {"started": before.get("started"), "attempt": before.get("attempt", 1)}
     run.update(**kept, stages_done=before.get("stages_done", []), warnings=before.get("warnings", []))
     with _closing(run):
@@ -157,9 +257,8 @@ def reopen_run(path: Path) -> Iterator[RunFolder]:
 
 def check_free(path: Path, config: str) -> Mapping[str, Any]:
     """Refuse a folder that would be overwritten with something else; its status, empty if there is none."""
+    status, file = read_status(path), path / "config.yaml"
     try:
-        status = cast(dict[str, Any], json.loads((path / "status.json").read_text(encoding="utf-8")))
-        file = path / "config.yaml"
         before = file.read_text(encoding="utf-8") if file.is_file() else config
     except (OSError, ValueError):
         return {}
@@ -175,52 +274,6 @@ def _check_idle(path: Path, status: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: process {status['pid']} is writing to it; wait for it, or choose another folder")
 
 
-def is_running(status: Mapping[str, Any]) -> bool:
-    """Whether another process of this machine is at work on the run of this status.json."""
-    pid = status.get("pid")
-    at_work = status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(pid)
-    # The number may be another process's by now, after a restart of the machine at the latest.
-    return at_work and status.get("pid_since") in (None, _born(pid))
-
-
-def _born(pid: object) -> str | None:
-    """When a process was started, in the kernel's ticks; None where the system does not tell."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _alive(pid: object) -> bool:
-    """Whether another process of that number exists."""
-    if not isinstance(pid, int) or pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception (in the main thread, the only one that may)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated("terminated (SIGTERM)")
-
-
 def _describe(error: BaseException) -> str:
     """The error in one line."""
     if isinstance(error, KeyboardInterrupt):
@@ -229,5 +282,5 @@ def _describe(error: BaseException) -> str:
     return text if isinstance(error, UserError | Terminated) else f"{type(error).__name__}: {text}"
 
 
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,10 +1,8 @@
 """`resume=FOLDER`: an interrupted run goes on in its folder, with the settings it was started with."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -16,7 +14,7 @@ from faig_lab.config.quoting import quoted
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.runs import processes
-from faig_lab.runs.folder import is_running
+from faig_lab.runs.status import is_running, read_status
 
 _RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
 # What changes no number: where the run is recorded, and what is shown of an error.
@@ -89,17 +87,8 @@ def _check(folder: Path) -> None:
         raise UserError(missing_path("resume", folder, "folder"))
     if not (folder / "config.yaml").is_file():
         raise UserError(f"resume: {folder} holds no run (config.yaml); repeat the command that started it")
-    status = _status(folder)
+    status = read_status(folder)
     if status.get("state") == "done":
         raise UserError(f"resume: {folder} is done; task=analyse run={folder} adds analyses to it")
     if is_running(status):
         raise UserError(f"resume: process {status['pid']} is still at work in {folder}; wait for it")
-
-
-def _status(folder: Path) -> dict[str, Any]:
-    """status.json; empty where the run was killed before it wrote one."""
-    try:
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}

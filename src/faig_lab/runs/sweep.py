@@ -2,13 +2,11 @@
 
 import csv
 import io
-import json
 import os
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.files import write_text
-from faig_lab.runs.folder import RunFolder, is_running
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.status import is_running, now, read_status, seconds_of, state_of
 from faig_lab.runs.tables import cell_text
 
 _new: set[Path] = set()
@@ -92,15 +91,6 @@ class Job:
     report: str
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """status.json of a run folder; empty if there is none or it cannot be read."""
-    try:
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
-
-
 def is_done(folder: Path) -> bool:
     """Whether the job of this folder has been done."""
     return read_status(folder).get("state") == "done"
@@ -121,7 +111,7 @@ def jobs(folder: Path, overrides: Mapping[int, Sequence[str]], ended: Mapping[in
 def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None]) -> Job:
     folder = sweep / str(number)
     status = read_status(folder)
-    state, error = _state(status), str(status.get("error") or "")
+    state, error = state_of(status), str(status.get("error") or "")
     if number in ended:
         state, error = ("done", "") if ended[number] is None else ("failed", ended[number] or "")
     report = folder / "report.html"
@@ -129,25 +119,10 @@ def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int,
         number,
         " ".join(overrides),
         state,
-        _seconds(status),
+        seconds_of(status),
         error,
         report.relative_to(sweep).as_posix() if state == "done" and report.is_file() else "",
     )
-
-
-def _state(status: Mapping[str, Any]) -> str:
-    state = str(status.get("state") or "not started")
-    if state == "running" and status.get("host") == socket.gethostname() and not is_running(status):
-        return "killed"
-    return state
-
-
-def _seconds(status: Mapping[str, Any]) -> int | None:
-    try:
-        started, ended = (datetime.fromisoformat(status[name]) for name in ("started", "ended"))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return round((ended - started).total_seconds())
 
 
 def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
@@ -182,8 +157,7 @@ def leave_failure(folder: Path, reason: str) -> None:
     status = read_status(folder)
     if status.get("state") == "done" or status.get("error") == reason or is_running(status):
         return
-    ended = datetime.now().astimezone().isoformat(timespec="seconds")
-    RunFolder(folder).update(state="failed", error=reason, ended=ended)
+    RunFolder(folder).start().update(state="failed", error=reason, ended=now())
 
 
 def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> None:

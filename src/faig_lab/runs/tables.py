@@ -2,15 +2,20 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from faig_lab.files import write_text
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 Row = Mapping[str, str | float | None]
+Rows = Sequence[dict[str, str | float | None]]
 
 # Names stay text even when they look like a number: DIV2K calls its images 0801, 0802, ...
 TEXT_COLUMNS = frozenset(
@@ -81,3 +86,72 @@ def _value(column: str, cell: str | None) -> str | float | None:
         return float(cell)
     except ValueError:  # a name in a column that we do not know, of an analysis of the user's own
         return cell
+
+
+def unique(rows: Rows, column: str) -> list[str]:
+    """The names in a column in order of first appearance."""
+    return list(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None))
+
+
+def select(rows: Rows, percent: float | None = None, **wanted: object) -> Rows:
+    """The rows that have the wanted cells and belong to the percent, if one is given."""
+    return [row for row in rows if wanted.items() <= row.items() and (percent is None or at(percent, row))]
+
+
+def number_at(row: Row, column: str) -> float | None:
+    """A finite number of a row, None when it is absent, NaN or infinite."""
+    cell = row.get(column)
+    return cell if isinstance(cell, float) and math.isfinite(cell) else None
+
+
+def numbers_at(row: Row, *columns: str) -> list[float | None]:
+    """Several numbers of a row, as `value` reads each."""
+    return [number_at(row, column) for column in columns]
+
+
+def numbers(rows: Sequence[Row], column: str) -> list[float]:
+    """The finite numbers of a column."""
+    return [number for row in rows if (number := number_at(row, column)) is not None]
+
+
+def points(rows: Sequence[Row], *columns: str) -> NDArray[np.float64]:
+    """(columns, n): the rows that have a number in all columns, the first column ascending."""
+    found = [numbers_at(row, *columns) for row in rows]
+    known = sorted(numbers for numbers in found if None not in numbers)
+    return np.array(known, dtype=np.float64).reshape(-1, len(columns)).T
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Mean of the numbers that are there, None when there are none."""
+    there = [number for number in values if number is not None]
+    return math.fsum(there) / len(there) if there else None
+
+
+def mean_of(rows: Sequence[Row], column: str) -> float | None:
+    """Mean of the numbers of a column, None when there are none."""
+    return mean_of_known(numbers(rows, column))
+
+
+def clipped(share: float | None) -> float | None:
+    """A removed share as it enters a mean: clipped to [0, 1] (as in the analyses, whose packages need torch)."""
+    return None if share is None else min(max(share, 0.0), 1.0)
+
+
+def harm(share: float | None) -> float | None:
+    """By how much a removed share is above 1, ≥ 0: there the masked network is worse than the baseline."""
+    return None if share is None else max(share - 1.0, 0.0)
+
+
+def at(percent: float, row: Row) -> bool:
+    """Whether a row belongs to a percent."""
+    found = row.get("percent")
+    return isinstance(found, float) and math.isclose(found, percent, rel_tol=1e-9)
+
+
+def over_photographs(rows: Sequence[Row]) -> str:
+    """What `low` and `high` of these rows are: a 95 % interval, or the range over few photographs.
+
+    Rows without the column `interval` are of an earlier version, which had bootstrap intervals only.
+    """
+    kinds = {str(row["interval"]) for row in rows if row.get("interval") is not None}
+    return "range over photographs" if "range" in kinds else "95 % interval over photographs"

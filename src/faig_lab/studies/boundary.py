@@ -28,8 +28,8 @@ from faig_lab.metrics import as_image, bicubic
 from faig_lab.plotting.charts import guides, legend_above
 from faig_lab.plotting.style import LINES, MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import as_percent, degraded, listed, method_label, share, signed, with_ends
-from faig_lab.runs.run_files import Rows, RunFiles, number_at, numbers, numbers_at, points, select, unique
-from faig_lab.runs.tables import Row
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, Rows, number_at, numbers, numbers_at, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -209,7 +209,7 @@ _LOOK = {
 _LABEL = 0.09  # of the axis: labels that are closer would run into each other
 
 
-def _gains(run: RunFiles, degradation: str) -> Rows:
+def _gains(run: RunFolder, degradation: str) -> Rows:
     """One row per severity, ascending."""
     return sorted(
         select(run.table("boundary_gain"), degradation=degradation), key=lambda row: number_at(row, "severity") or 0.0
@@ -220,7 +220,7 @@ def _gain_at(row: Row) -> str:
     return f"{row['parameter']} = {number_at(row, 'severity'):g}"
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     rows = run.table("boundary_gain")
     said = [
         f"{share(number_at(row, 'share'))} of the gain of {signed(number_at(row, 'gain'))} dB on "
@@ -232,7 +232,7 @@ def _sentence(run: RunFiles) -> str:
     return f"At the severity in training, {what} carry {listed(said)}." if said else ""
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     names = unique(run.table("boundary"), "degradation")
     with drawing():
         figure = new_figure(4.9)
@@ -286,7 +286,7 @@ def _mark_trained(panel: Axes, rows: Rows) -> None:
             panel.axvline(edge, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     lines = []
     for name in unique(run.table("boundary_gain"), "degradation"):
         for row in _gains(run, name):

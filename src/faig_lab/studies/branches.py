@@ -28,17 +28,8 @@ from faig_lab.networks.two_branch import Predicting
 from faig_lab.plotting.charts import Dots, dot_rows, mark_cut, share_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, legend_columns, new_figure
 from faig_lab.plotting.words import count, decimal, degraded, listed, method_label, removal, share, signed, with_ends
-from faig_lab.runs.run_files import (
-    Rows,
-    RunFiles,
-    mean_of,
-    number_at,
-    numbers,
-    numbers_at,
-    over_photographs,
-    select,
-    unique,
-)
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Rows, mean_of, number_at, numbers, numbers_at, over_photographs, select, unique
 from faig_lab.studies.context import Pair, StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -386,12 +377,12 @@ _LABELS = {ONE: "one branch", TWO: "two branches"}
 _ENDS = ("difference", "low", "high")
 
 
-def _compared(run: RunFiles, measure: str) -> Rows:
+def _compared(run: RunFolder, measure: str) -> Rows:
     """The rows of one measure, one per input."""
     return select(run.table("branches"), measure=measure)
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     """What the trainings had in common, and the differences in PSNR."""
     rows = _compared(run, "psnr")
     given = any((run.config.get(name) or {}).get("weights") for name in ("baseline", "target"))
@@ -406,7 +397,7 @@ def _sentence(run: RunFiles) -> str:
     return f"{said}; PSNR, one branch minus two{ends}: {listed(found)}."
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     rows, methods = _compared(run, "psnr"), unique(run.table("branches_filters"), "method")
     with drawing():
         figure = new_figure(1.1 + 0.34 * max(len(rows), 2 * len(methods), 3))
@@ -435,7 +426,7 @@ def _difference_panel(panel: Axes, rows: Rows) -> None:
     panel.set_ylabel("input")
 
 
-def _sets_panel(panel: Axes, run: RunFiles, methods: Sequence[str]) -> None:
+def _sets_panel(panel: Axes, run: RunFolder, methods: Sequence[str]) -> None:
     rows = run.table("branches_filters")
     series = {f"{method_label(m)}, {label}": (m, network) for m in methods for network, label in _LABELS.items()}
     dots = []
@@ -457,7 +448,7 @@ def _sets_panel(panel: Axes, run: RunFiles, methods: Sequence[str]) -> None:
     mark_cut(panel, share)
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     lines = []
     for measure, unit, digits in (("psnr", "dB", 2), ("ssim", "", 3)):
         for row in _compared(run, measure):

@@ -42,7 +42,8 @@ from faig_lab.filters import FilterLayout, State, mask
 from faig_lab.plotting.charts import guides, legend_above, limit, share_axis
 from faig_lab.plotting.style import drawing, method_look, new_figure
 from faig_lab.plotting.words import as_percent, line_label, listed, method_label, removal, share, signed, with_ends
-from faig_lab.runs.run_files import RunFiles, mean_of, number_at, numbers, numbers_at, points, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import mean_of, number_at, numbers, numbers_at, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -249,14 +250,14 @@ _HEADS = {
 _LAST = ("random", "layer_matched")
 
 
-def _methods(run: RunFiles) -> list[str]:
+def _methods(run: RunFolder) -> list[str]:
     """Every method of the curves in the report's order, the random ones last."""
     found = unique(run.table("curves"), "method")
     order = [*run.methods, *found]
     return sorted(found, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     """What the headline's sets leave when deleted, and give when inserted."""
     parts = {}
     for curve in DRAWN:
@@ -273,7 +274,7 @@ def _sentence(run: RunFiles) -> str:
     )
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     """Restored share against q: a row per masked degradation and curve, left its own input, right the others."""
     masked = unique(run.table("curves"), "masked")
     places = [(name, curve) for name in masked for curve in DRAWN]
@@ -294,7 +295,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _panel(panel: Axes, run: RunFiles, curve: str, masked: str, inputs: Sequence[str]) -> None:
+def _panel(panel: Axes, run: RunFolder, curve: str, masked: str, inputs: Sequence[str]) -> None:
     """Restored share against q for every method, with its interval over images."""
     for method in _methods(run):
         look, of = (
@@ -317,7 +318,7 @@ def _panel(panel: Axes, run: RunFiles, curve: str, masked: str, inputs: Sequence
     limit(panel, -0.5, 1.25, share)
 
 
-def _table(run: RunFiles) -> Table | None:
+def _table(run: RunFolder) -> Table | None:
     areas = select(run.table("curves_areas"), masked="all")
     if not areas:
         return None

@@ -23,7 +23,8 @@ from faig_lab.plotting.findings import restoration
 from faig_lab.plotting.pictures import STRENGTH, PictureRow, Pictures, Tile, as_array
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, decimal, degraded, listed, removal, together
-from faig_lab.runs.run_files import RunFiles, number_at, numbers, points, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import number_at, numbers, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Strips, Table
 
@@ -131,12 +132,12 @@ def _examples(subject: StudyContext, kept: Restored, chosen: int | None) -> tupl
     return tuple(found)
 
 
-def _curve(run: RunFiles, modulated: str, degradation: str) -> NDArray[np.float64]:
+def _curve(run: RunFolder, modulated: str, degradation: str) -> NDArray[np.float64]:
     """(2, n): λ ascending, and PSNR in dB."""
     return points(select(run.table("modulation"), modulated=modulated, degradation=degradation), "strength", "psnr")
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     said = []
     for name in run.degradations:
         psnr, size = dict(_curve(run, name, name).T), select(run.table("modulation"), modulated=name)
@@ -146,7 +147,7 @@ def _sentence(run: RunFiles) -> str:
     return f"Between λ = 0 and λ = 1 PSNR goes {listed(said)}." if said else ""
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     rows, baseline = run.table("modulation"), restoration(run).get("baseline", {})
     sets = unique(rows, "modulated")
     with drawing():
@@ -169,7 +170,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     rows = run.table("modulation")
     shown = [x for x in sorted(set(numbers(rows, "strength"))) if x * 4 == round(x * 4)]
     lines = []

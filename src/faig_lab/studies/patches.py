@@ -18,8 +18,8 @@ from faig_lab.filters import State, apply_patches, make_patch, mask, patch_bytes
 from faig_lab.plotting.charts import guides, limit, share_axis
 from faig_lab.plotting.style import MUTED, drawing, input_colour, method_look, new_figure
 from faig_lab.plotting.words import as_percent, count, decimal, degraded, listed, method_label, removal, share, together
-from faig_lab.runs.run_files import Rows, RunFiles, number_at, numbers, select, unique
-from faig_lab.runs.tables import Row
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, Rows, number_at, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.modulation import discovered_sets
 from faig_lab.studies.section import Section, Table
@@ -196,24 +196,24 @@ def _layers(subject: StudyContext, orders: Mapping[str, Tensor], order: str, per
 _TICKS = (0.3, 1, 3, 10, 30, 100)
 
 
-def _patches(run: RunFiles, patched: str, degradation: str, biases: bool) -> Rows:
+def _patches(run: RunFolder, patched: str, degradation: str, biases: bool) -> Rows:
     """The patches of one name on one input, the smallest first, without the empty one."""
     rows = select(run.table("patches"), patched=patched, degradation=degradation, biases=float(biases))
     return sorted((row for row in rows if number_at(row, "filters")), key=lambda row: number_at(row, "filters") or 0.0)
 
 
-def _tolerance(run: RunFiles) -> float:
+def _tolerance(run: RunFolder) -> float:
     """The share of the gain that pruning may cost."""
     node = run.config.get("analysis", {}).get("studies", {}).get("patches", {})
     return float(node.get("tolerance", 0.05))
 
 
-def _kept(run: RunFiles) -> dict[str, float | None]:
+def _kept(run: RunFolder) -> dict[str, float | None]:
     """Order of pruning → percent that must stay the target's; None where nothing can be set back."""
     return {order: run.metrics.get(f"filters_needed/{order}") for order in unique(run.table("pruning"), "order")}
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     said, sizes = [], set()
     for name in unique(run.table("patches"), "degradation"):
         rows = [row for row in _patches(run, name, name, False) if (number_at(row, "percent") or 0) >= run.headline]
@@ -229,7 +229,7 @@ def _sentence(run: RunFiles) -> str:
     return f"{text}{pruned if set_back else ''}."
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     """Insertion per input above; pruning, and where the units stay, below."""
     inputs = unique(run.table("patches"), "degradation")
     needed = {order: kept for order, kept in _kept(run).items() if kept is not None}
@@ -254,7 +254,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _insertion_panel(panel: Axes, run: RunFiles, degradation: str) -> None:
+def _insertion_panel(panel: Axes, run: RunFolder, degradation: str) -> None:
     total = run.layout.get("filters") or 1
     for name in unique(run.table("patches"), "patched"):
         for biases in (True, False):
@@ -278,7 +278,7 @@ def _percent_axes(panel: Axes, ticks: Sequence[float]) -> None:
     guides(panel, 0, 1)
 
 
-def _pruning_panel(panel: Axes, run: RunFiles) -> None:
+def _pruning_panel(panel: Axes, run: RunFolder) -> None:
     rows = run.table("pruning")
     for order in unique(rows, "order"):
         levels = sorted(set(numbers(select(rows, order=order), "percent")))
@@ -304,7 +304,7 @@ def _layer_panel(panel: Axes, rows: Sequence[Row], colour: str) -> None:
     share_axis(panel, "x")
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     inputs = unique(run.table("patches"), "degradation")
     lines = []
     for name in unique(run.table("patches"), "patched"):

@@ -5,17 +5,18 @@ from matplotlib.figure import Figure
 from faig_lab.plotting.charts import legend_above
 from faig_lab.plotting.style import drawing, input_colour, new_figure
 from faig_lab.plotting.words import decimal, degraded, listed, sentence_case
-from faig_lab.runs.run_files import RunFiles, numbers, points, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import numbers, points, select, unique
 from faig_lab.studies.section import Section, Table
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     names = [name for name in unique(run.table("path"), "input") if f"barrier/{name}" in run.metrics]
     found = [f"{degraded(name)} input {decimal(run.metrics[f'barrier/{name}'])} dB" for name in names]
     return f"Barrier on the probe: {listed(found)}." if found else ""
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     rows = run.table("path")
     with drawing():
         figure = new_figure(2.2)
@@ -31,7 +32,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     cells = []
     for name in unique(run.table("path"), "input"):
         psnr = numbers(select(run.table("path"), input=name), "psnr")

@@ -18,7 +18,8 @@ from faig_lab.metrics import back, off, side
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, decimal, listed, method_label, removal, sentence_case, share, small_share
-from faig_lab.runs.run_files import RunFiles, mean_of, number_at, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import mean_of, number_at, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -113,18 +114,18 @@ def _groups(values: Tensor, true: Mapping[str, Tensor]) -> Iterator[tuple[str, T
 _COLUMNS = {"average_precision": "average precision", "recall": "recall at the set's size"}
 
 
-def _methods(run: RunFiles) -> list[str]:
+def _methods(run: RunFolder) -> list[str]:
     """All methods, the highest mean average precision first."""
     rows = run.table("planted")
     return sorted(unique(rows, "method"), key=lambda m: -(mean_of(select(rows, method=m), "average_precision") or 0.0))
 
 
-def _mean(run: RunFiles, method: str, degradation: str, column: str) -> float | None:
+def _mean(run: RunFolder, method: str, degradation: str, column: str) -> float | None:
     """Mean over draws."""
     return mean_of(select(run.table("planted"), method=method, degradation=degradation), column)
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     first = run.table("planted")[0]
     isolations = [
         f"{decimal(number_at(row, 'isolation'))} for {removal(str(row['masked']))}"
@@ -138,7 +139,7 @@ def _sentence(run: RunFiles) -> str:
     )
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     methods, names = _methods(run), unique(run.table("planted"), "degradation")
     with drawing():
         figure = new_figure(1.1 + 0.24 * len(methods))
@@ -157,7 +158,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     names = unique(run.table("planted"), "degradation")
     head = [f"{sentence_case(removal(name))}: {what}" for name in names for what in ("average precision", "recall")]
     rows = [

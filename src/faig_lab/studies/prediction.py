@@ -38,8 +38,8 @@ from faig_lab.evaluation.prediction import (
 from faig_lab.filters import first_floating
 from faig_lab.plotting.style import HEAT, INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, degraded, listed, removal, sentence_case, share, with_ends
-from faig_lab.runs.run_files import RunFiles, number_at, numbers, numbers_at, over_photographs, select, unique
-from faig_lab.runs.tables import Row
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Row, number_at, numbers, numbers_at, over_photographs, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -252,7 +252,7 @@ _METHOD = {
 _UPRIGHT = 3  # As many answers have room for their names side by side.
 
 
-def _names(run: RunFiles) -> list[str]:
+def _names(run: RunFolder) -> list[str]:
     """The degradations that are told apart."""
     return [name for name in unique(run.table("prediction"), "predicted") if name != "clean"]
 
@@ -261,7 +261,7 @@ def _method(method: str) -> str:
     return _METHOD.get(method, method.replace("_", " "))
 
 
-def _accuracy(run: RunFiles, method: str, measure: str) -> Row:
+def _accuracy(run: RunFolder, method: str, measure: str) -> Row:
     """The row of a predictor; empty where it was not measured, as with a single degradation."""
     return next(iter(select(run.table("prediction_accuracy"), method=method, measure=measure)), {})
 
@@ -271,12 +271,12 @@ def _shown(row: Row) -> str:
     return with_ends(numbers_at(row, "value", "low", "high"), share)
 
 
-def _either(run: RunFiles) -> str:
+def _either(run: RunFolder) -> str:
     """`blurred or noisy`."""
     return listed([degraded(name) for name in _names(run)]).replace(" and ", " or ")
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     balanced, clean = (_accuracy(run, _OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
     parts = [f"{_shown(balanced)} of them right between {_either(run)} (balanced accuracy)"] if balanced else []
     parts.append(f"{_shown(clean)} with clean as a further answer")
@@ -287,7 +287,7 @@ def _sentence(run: RunFiles) -> str:
     )
 
 
-def _figure(run: RunFiles) -> Figure | None:
+def _figure(run: RunFolder) -> Figure | None:
     names, truths = _names(run), unique(run.table("prediction"), "truth")
     methods = unique(run.table("prediction"), "method")
     if not names:
@@ -317,7 +317,7 @@ def _row(figure: SubFigure, columns: int, labels: Sequence[str]) -> list[Axes]:
     return panels
 
 
-def _overlap_panel(panel: Axes, run: RunFiles, name: str, truths: Sequence[str]) -> None:
+def _overlap_panel(panel: Axes, run: RunFolder, name: str, truths: Sequence[str]) -> None:
     """A dot per crop, a line of dots per input; dashed the threshold of this degradation."""
     for place, truth in enumerate(truths):
         overlaps = numbers(select(run.table("prediction_overlaps"), truth=truth), f"overlap/{name}")
@@ -332,7 +332,7 @@ def _overlap_panel(panel: Axes, run: RunFiles, name: str, truths: Sequence[str])
     panel.tick_params(axis="y", length=0)
 
 
-def _confusion_panel(panel: Axes, run: RunFiles, method: str, truths: Sequence[str]) -> None:
+def _confusion_panel(panel: Axes, run: RunFolder, method: str, truths: Sequence[str]) -> None:
     """Rows = true input, columns = prediction; the shade is the share of the row."""
     answers = unique(run.table("prediction"), "predicted")
     found = {
@@ -355,7 +355,7 @@ def _confusion_panel(panel: Axes, run: RunFiles, method: str, truths: Sequence[s
         )  # fmt: skip
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     rows = []
     for method in unique(run.table("prediction_accuracy"), "method"):
         balanced, accuracy = (_accuracy(run, method, measure) for measure in ("balanced_accuracy", "accuracy"))

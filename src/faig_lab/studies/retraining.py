@@ -37,7 +37,8 @@ from faig_lab.plotting.words import (
     sentence_case,
     share,
 )
-from faig_lab.runs.run_files import Rows, RunFiles, mean_of, mean_of_known, numbers, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Rows, mean_of, mean_of_known, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 from faig_lab.training import Chosen
@@ -281,33 +282,33 @@ def _rng(subject: StudyContext, goal: Goal, what: str, draw: int = 0) -> np.rand
 _LOW, _HIGH = -0.5, 1.1  # of the figure
 
 
-def _trained(run: RunFiles, variant: str, goal: str, q: float) -> Rows:
+def _trained(run: RunFolder, variant: str, goal: str, q: float) -> Rows:
     """Rows of one variant and goal at a percent, on every input."""
     return select(run.table("retraining"), None if variant == WHOLE else q, variant=variant, trained=goal)
 
 
-def result(run: RunFiles, variant: str, goal: str, degradations: Sequence[str], q: float) -> float | None:
+def result(run: RunFolder, variant: str, goal: str, degradations: Sequence[str], q: float) -> float | None:
     """Share of the target's gain, mean over draws and the given degradations; None where one is missing."""
     rows = _trained(run, variant, goal, q)
     found = [mean_of(select(rows, degradation=name), "share") for name in degradations]
     return None if None in found else mean_of_known(found)
 
 
-def _own(run: RunFiles, goal: str) -> list[str]:
+def _own(run: RunFolder, goal: str) -> list[str]:
     """The degradations that a goal is judged by: its own, or all for the mix."""
     return unique(run.table("retraining"), "degradation") if goal == MIX else [goal]
 
 
-def _percents(run: RunFiles) -> list[float]:
+def _percents(run: RunFolder) -> list[float]:
     return sorted(set(numbers([row for row in run.table("retraining") if row["variant"] != WHOLE], "percent")))
 
 
-def _headline(run: RunFiles) -> float:
+def _headline(run: RunFolder) -> float:
     """The percent that is spoken of: the headline percent, or the nearest that was trained."""
     return min(_percents(run), key=lambda q: abs(q - run.headline), default=run.headline)
 
 
-def _variants(run: RunFiles) -> dict[str, str]:
+def _variants(run: RunFolder) -> dict[str, str]:
     """Variant → its words, in the order of the table, what is not trained last."""
     method = method_label(run.chosen)
     words = {
@@ -326,7 +327,7 @@ def _goal(goal: str) -> str:
     return "the mix" if goal == MIX else f"{removal(goal)} alone"
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     goals, q = unique(run.table("retraining"), "trained"), _headline(run)
     node = run.config.get("analysis", {}).get("studies", {}).get("retraining", {})
     steps, whole = node.get("iterations"), run.config.get("training", {}).get("target", {}).get("iterations")
@@ -340,7 +341,7 @@ def _sentence(run: RunFiles) -> str:
     )
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     """A panel per goal, a row per variant, a dot per training."""
     goals, variants = unique(run.table("retraining"), "trained"), _variants(run)
     with drawing():
@@ -353,7 +354,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _panel(panel: Axes, run: RunFiles, goal: str, variants: dict[str, str]) -> None:
+def _panel(panel: Axes, run: RunFolder, goal: str, variants: dict[str, str]) -> None:
     q, series = _headline(run), []
     hollow = [label for variant, label in variants.items() if variant in UNTRAINED]
     for name in _own(run, goal):
@@ -374,7 +375,7 @@ def _panel(panel: Axes, run: RunFiles, goal: str, variants: dict[str, str]) -> N
     mark_cut(panel, share)
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     goals, levels = unique(run.table("retraining"), "trained"), _percents(run)
     columns = [(goal, name) for goal in goals for name in _own(run, goal)]
     several = len(run.degradations) > 1

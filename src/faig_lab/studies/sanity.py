@@ -21,7 +21,8 @@ from faig_lab.filters import FilterLayout, State, clipped, mask, removed_share
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, share_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, method_look, new_figure
 from faig_lab.plotting.words import decimal, method_label, share
-from faig_lab.runs.run_files import Rows, RunFiles, mean_of, numbers, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import Rows, mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 from faig_lab.studies.stability import deterministic, rank_correlation, scores_of
@@ -179,16 +180,16 @@ def _means(rows: Sequence[TableRow]) -> dict[str, float | None]:
 _CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
 
 
-def _shown_rows(run: RunFiles, check: str, method: str) -> Rows:
+def _shown_rows(run: RunFolder, check: str, method: str) -> Rows:
     return select(run.table("sanity"), check=check, method=method)
 
 
-def _measure(run: RunFiles) -> str:
+def _measure(run: RunFolder) -> str:
     """What masked sets are judged by: isolation, or specificity in runs of earlier versions."""
     return "isolation" if any("isolation" in row for row in run.table("sanity")) else "specificity"
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     methods, measure = unique(run.table("sanity"), "method"), _measure(run)
     method = run.chosen if run.chosen in methods else methods[0]
     original, randomised, swapped = (_shown_rows(run, check, method) for check in _CHECKS)
@@ -203,7 +204,7 @@ def _sentence(run: RunFiles) -> str:
     return f"{said}."
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     rows, measure = run.table("sanity"), _measure(run)
     checks = [check for check in _CHECKS if check in unique(rows, "check")]
     methods = unique(rows, "method")
@@ -231,7 +232,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     measures = list(dict.fromkeys([_measure(run), "specificity"]))
     head = ["Attributed", "order", "in common", "by layers", "own removed", "others", *measures]
     columns = {"spearman": decimal} | dict.fromkeys(("overlap", "chance_in_layers", "own", "other"), share)

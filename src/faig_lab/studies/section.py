@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from faig_lab.evaluation.examples import Example
 from faig_lab.plotting.pictures import Pictures
-from faig_lab.runs.run_files import RunFiles
+from faig_lab.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Section:
     title: str
     link: str
     method: str
-    figure: Callable[[RunFiles], Figure | None]
+    figure: Callable[[RunFolder], Figure | None]
     alt: str
     caption: str
-    sentence: Callable[[RunFiles], str] = lambda run: ""
-    table: Callable[[RunFiles], Table | None] = lambda run: None
+    sentence: Callable[[RunFolder], str] = lambda run: ""
+    table: Callable[[RunFolder], Table | None] = lambda run: None
     note: str = ""
     order: int = 100
     strips: Strips | None = None

@@ -18,7 +18,8 @@ from faig_lab.filters import State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above
 from faig_lab.plotting.style import MUTED, drawing, method_look, new_figure
 from faig_lab.plotting.words import decimal, listed, method_label, removal
-from faig_lab.runs.run_files import RunFiles, number_at, numbers, select, unique
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import number_at, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -226,7 +227,7 @@ _COLUMNS = {"jaccard": "Jaccard index of the top sets", "spearman": "rank correl
 _MARKERS = "osD^v<>"
 
 
-def _sentence(run: RunFiles) -> str:
+def _sentence(run: RunFolder) -> str:
     rows = select(run.table("stability"), method=run.chosen) or run.table("stability")
     lowest = {kind: min(found) for kind in _KINDS if (found := numbers(select(rows, kind=kind), "jaccard"))}
     said = [f"{decimal(found)} {_KINDS[kind]}" for kind, found in lowest.items()]
@@ -236,17 +237,17 @@ def _sentence(run: RunFiles) -> str:
     )
 
 
-def _series(run: RunFiles) -> list[tuple[str, str]]:
+def _series(run: RunFolder) -> list[tuple[str, str]]:
     """(method, degradation)."""
     rows = run.table("stability")
     return list(dict.fromkeys((str(row["method"]), str(row["degradation"])) for row in rows))
 
 
-def _pairs(run: RunFiles) -> list[str]:
+def _pairs(run: RunFolder) -> list[str]:
     return list(dict.fromkeys(f"{row['a']} | {row['b']}" for row in run.table("stability")))
 
 
-def _figure(run: RunFiles) -> Figure:
+def _figure(run: RunFolder) -> Figure:
     rows, pairs = run.table("stability"), _pairs(run)
     degradations = unique(rows, "degradation")
     with drawing():
@@ -269,7 +270,7 @@ def _figure(run: RunFiles) -> Figure:
     return figure
 
 
-def _table(run: RunFiles) -> Table:
+def _table(run: RunFolder) -> Table:
     series = _series(run)
     cells: dict[str, dict[tuple[str, str], str]] = {}
     for row in run.table("stability"):
