@@ -52,7 +52,7 @@ def plain():
 
 
 @pytest.fixture
-def make_judge():
+def make_evaluator():
     def make(network, images=None, **changes):
         images = images or (image("a"), image("b", (9, 8), seed=1), image("c", seed=2))
         given = {"baseline": state_of(network), "target": state_of(network, 1)} | changes

@@ -19,7 +19,7 @@ import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import continued, normalise
 from faig_lab.cli.composition import compose
-from faig_lab.cli.reference import parameters, reference, takes
+from faig_lab.cli.reference import parameters, reference, studies, takes
 from faig_lab.config import check, rules
 from faig_lab.data.images import write_png
 from faig_lab.studies.section import SECTIONS
@@ -220,6 +220,11 @@ def test_every_file_table_and_metric_of_a_run_is_described(tmp_path):
 def test_the_reference_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference(), "run: python -m faig_lab.cli.reference > docs/configuration.md"
+
+
+def test_the_page_of_the_studies_is_up_to_date():
+    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    assert page == studies(), "run: python -m faig_lab.cli.reference studies > docs/studies.md"
 
 
 def test_the_reference_has_every_setting():

@@ -10,7 +10,7 @@ from analysis_case import subject_of
 
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.composition import compose
-from faig_lab.cli.trained import make_rivals, rival_settings, train_once
+from faig_lab.cli.trained import make_network_trainer, settings_of_other, train_once
 from faig_lab.config import check
 from faig_lab.data import Photograph
 from faig_lab.filters import load_weights
@@ -42,22 +42,22 @@ def stored(settings):
 
 
 def test_scale_and_degradations_of_a_rival_are_those_of_the_run(settings):
-    other = rival_settings(settings, RIVAL, 5)
+    other = settings_of_other(settings, RIVAL, 5)
     assert other.network == RIVAL | {"scale": 2, "degradations": ["blur", "noise"]}
     assert other.seed == 5
     plain = {"_target_": "faig_lab.networks.SRResNet", "features": 3}
-    assert rival_settings(settings, plain, 0).network == plain | {"scale": 2}
-    assert rival_settings(settings, None, settings.seed) == settings
+    assert settings_of_other(settings, plain, 0).network == plain | {"scale": 2}
+    assert settings_of_other(settings, None, settings.seed) == settings
 
 
 def test_a_rival_is_trained_whatever_the_run_was_given(settings, tmp_path):
     given = settings.model_copy(update={"target": settings.target.model_copy(update={"weights": str(tmp_path)})})
-    assert rival_settings(given, RIVAL, 0).target.weights is None
+    assert settings_of_other(given, RIVAL, 0).target.weights is None
 
 
 def test_a_pair_is_trained_once_and_found_again(settings, data, caplog):
     caplog.set_level("INFO")
-    rivals = make_rivals(settings, data, make_degradation(settings))
+    rivals = make_network_trainer(settings, data, make_degradation(settings))
     first = rivals.train(RIVAL, 1)
     assert isinstance(first.network, TwoBranchSRResNet)
     names = stored(settings)
@@ -77,7 +77,7 @@ def test_the_runs_own_network_at_its_own_seed_is_the_runs(settings, data):
     baseline = train_once(settings, "baseline", data, degradation, None)
     target = train_once(settings, "target", data, degradation, baseline.state)
     names = stored(settings)
-    pair = make_rivals(settings, data, degradation).train(None, settings.seed)
+    pair = make_network_trainer(settings, data, degradation).train(None, settings.seed)
     assert isinstance(pair.network, SRResNet)
     assert stored(settings) == names
     assert all(torch.equal(pair.target[name], value) for name, value in target.state.items())
@@ -93,14 +93,14 @@ def test_every_row_of_the_record_is_told_also_of_a_network_that_is_found(setting
 
 
 def test_the_time_of_a_step_leaves_nothing_in_the_store(settings, data):
-    seconds = make_rivals(settings, data, make_degradation(settings)).step_seconds([None, RIVAL], 1)
+    seconds = make_network_trainer(settings, data, make_degradation(settings)).step_seconds([None, RIVAL], 1)
     assert len(seconds) == 2
     assert all(second > 0 for second in seconds)
     assert not Path(settings.store).exists()
 
 
 def test_data_without_photographs_has_no_rivals(settings):
-    assert make_rivals(settings, subject_of().data, make_degradation(settings)) is None
+    assert make_network_trainer(settings, subject_of().data, make_degradation(settings)) is None
 
 
 def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):

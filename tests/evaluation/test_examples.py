@@ -10,30 +10,30 @@ from faig_lab.evaluation.examples import colourfulness, examples, images_to_show
 from faig_lab.filters import mask
 
 
-def test_examples_are_the_outputs_of_the_networks_they_name(network, make_judge, make_attribution):
-    judge, attribution = make_judge(network), make_attribution(network)
-    found = examples(judge, attribution, "random", 10, [0, 2])
+def test_examples_are_the_outputs_of_the_networks_they_name(network, make_evaluator, make_attribution):
+    evaluator, attribution = make_evaluator(network), make_attribution(network)
+    found = examples(evaluator, attribution, "random", 10, [0, 2])
     assert [(e.degradation, e.image) for e in found] == [(d, i) for d in ("blur", "noise") for i in "ac"]
-    states = {"baseline": judge.baseline, "target": judge.target}
+    states = {"baseline": evaluator.baseline, "target": evaluator.target}
     for k, name in enumerate(attribution.degradations):
         filters = discovered(attribution.scores["random"][0, k], 10)
-        states[name] = mask(judge.target, judge.baseline, attribution.layout, filters)
+        states[name] = mask(evaluator.target, evaluator.baseline, attribution.layout, filters)
     for example in found:
-        image = judge.images["abc".index(example.image)]
+        image = evaluator.images["abc".index(example.image)]
         assert example.truth is image.hr
         assert example.input is image.lr[example.degradation]
         assert list(example.restored) == list(example.psnr) == ["baseline", "target", "blur", "noise"]
         for name, restored in example.restored.items():
-            position = judge.images.index(image)
-            assert torch.equal(restored, judge.outputs(states[name], example.degradation)[position])
+            position = evaluator.images.index(image)
+            assert torch.equal(restored, evaluator.outputs(states[name], example.degradation)[position])
             assert restored.shape == image.hr.shape
             assert 0 <= float(restored.min()) <= float(restored.max()) <= 1
             expected = reference.psnr(restored.numpy(), image.hr.numpy(), 2)
             assert example.psnr[name] == pytest.approx(expected, abs=1e-4)
 
 
-def test_no_positions_are_no_examples(network, make_judge, make_attribution):
-    assert examples(make_judge(network), make_attribution(network), "faig", 10, []) == []
+def test_no_positions_are_no_examples(network, make_evaluator, make_attribution):
+    assert examples(make_evaluator(network), make_attribution(network), "faig", 10, []) == []
 
 
 def test_colourfulness_of_grey_and_of_two_halves():

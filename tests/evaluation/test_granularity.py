@@ -33,45 +33,45 @@ def weights(network):
     return dict(network.named_parameters())
 
 
-def cut(subject, granularity, rank_others=False):
-    problem = replace(subject.problem, granularity=granularity, rank_others=rank_others)
-    subject = replace(subject, problem=problem, attribution=attribute(problem, METHODS), percents=(PERCENT, 80.0))
+def cut(context, granularity, rank_others=False):
+    problem = replace(context.problem, granularity=granularity, rank_others=rank_others)
+    context = replace(context, problem=problem, attribution=attribute(problem, METHODS), percents=(PERCENT, 80.0))
 
     def train(start, chosen, parts, iterations, rate):
-        chosen = under_every_name(subject.network, chosen)
-        return {n: torch.where(chosen[n], subject.target[n], v) if n in chosen else v for n, v in start.items()}
+        chosen = under_every_name(context.network, chosen)
+        return {n: torch.where(chosen[n], context.target[n], v) if n in chosen else v for n, v in start.items()}
 
-    return replace(subject, headline=PERCENT, retraining=Retraining(train, lambda seed: fresh(subject.network)))
+    return replace(context, headline=PERCENT, retraining=Retraining(train, lambda seed: fresh(context.network)))
 
 
 def tied_subject():
     torch.manual_seed(0)
-    subject, network = subject_of(), Tied()
+    context, network = subject_of(), Tied()
     baseline = {n: v.detach().clone() for n, v in network.state_dict().items()}
     moved = {n: baseline[n] + 0.1 * torch.randn_like(baseline[n]) for n in weights(network)}
     target = {n: under_every_name(network, moved)[n] for n in baseline}
-    return replace(subject, problem=replace(subject.problem, network=network, baseline=baseline, target=target))
+    return replace(context, problem=replace(context.problem, network=network, baseline=baseline, target=target))
 
 
 SUBJECTS = {"SRResNet": subject_of, "tied": tied_subject}
 
 
 @pytest.fixture(params=[(n, g) for n in SUBJECTS for g in UNITS], ids="-".join)
-def subject(request):
+def context(request):
     name, granularity = request.param
     return cut(SUBJECTS[name](), granularity)
 
 
-def test_masking_and_modulation_select_as_many_units_as_they_say(subject):
-    units = len(subject.attribution.layout)
-    masked = masking_study(subject, resamples=10).tables
-    assert {row["filters"] for row in masked["masking"]} == {count_of(q, units) for q in subject.percents}
+def test_masking_and_modulation_select_as_many_units_as_they_say(context):
+    units = len(context.attribution.layout)
+    masked = masking_study(context, resamples=10).tables
+    assert {row["filters"] for row in masked["masking"]} == {count_of(q, units) for q in context.percents}
     own = [row for row in masked["distribution"] if row["percent"] == PERCENT and row["method"] == "faig"]
     for degradation in ("blur", "noise"):
         rows = [row for row in own if row["degradation"] == degradation]
         assert sum(row["filters"] for row in rows) == units
         assert sum(row["discovered"] for row in rows) == count_of(PERCENT, units) > 0
-    modulated = modulation(subject, strengths=[0, 1], pictured=[]).tables["modulation"]
+    modulated = modulation(context, strengths=[0, 1], pictured=[]).tables["modulation"]
     gone = {row["modulated"]: row for row in modulated if row["strength"] == 0 and row["degradation"] == "blur"}
     by_masking = [
         row["psnr"] for row in masked["masking"]
@@ -80,28 +80,28 @@ def test_masking_and_modulation_select_as_many_units_as_they_say(subject):
     assert [gone["blur"]["psnr"], gone["noise"]["psnr"]] == by_masking
 
 
-def test_curves_run_between_the_two_ends(subject):
-    rows = curves(subject, percents=[PERCENT], draws=2, resamples=10).tables["curves"]
+def test_curves_run_between_the_two_ends(context):
+    rows = curves(context, percents=[PERCENT], draws=2, resamples=10).tables["curves"]
     methods = {row["method"] for row in rows}
-    assert ("layer_matched" in methods) == (subject.attribution.layout.granularity != "layer")
+    assert ("layer_matched" in methods) == (context.attribution.layout.granularity != "layer")
     for row in rows:
-        assert row["filters"] == count_of(row["percent"], len(subject.attribution.layout))
+        assert row["filters"] == count_of(row["percent"], len(context.attribution.layout))
         if (row["curve"], row["percent"]) in (("deletion", 0.0), ("insertion", 100.0)):
             assert row["restored"] == pytest.approx(1)
 
 
-def test_patches_of_everything_are_the_target(subject):
-    tables = patches(subject, percents=[PERCENT, 100], kept=[50, 100]).tables
+def test_patches_of_everything_are_the_target(context):
+    tables = patches(context, percents=[PERCENT, 100], kept=[50, 100]).tables
     for row in tables["patches"]:
         if row["biases"] and row["percent"] == 100:
             assert row["carried"] == pytest.approx(1)
     assert all(row["lost"] == pytest.approx(0) for row in tables["pruning"] if row["percent"] == 100)
 
 
-def test_retraining_trains_the_chosen_units_only(subject):
-    rows = retraining(subject, percents=[PERCENT], iterations=1, rivals=["signed_share"], draws=1).tables["retraining"]
+def test_retraining_trains_the_chosen_units_only(context):
+    rows = retraining(context, percents=[PERCENT], iterations=1, rivals=["signed_share"], draws=1).tables["retraining"]
     variants = {row["variant"] for row in rows}
-    one = subject.attribution.layout.granularity == "layer"
+    one = context.attribution.layout.granularity == "layer"
     assert ("other_locations" in variants) == ("target_values_moved" in variants) == (not one)
     for row in rows:
         same = [
@@ -115,22 +115,22 @@ def test_retraining_trains_the_chosen_units_only(subject):
             assert row["share"] == pytest.approx(1)
 
 
-def test_sanity_stability_and_prediction_run(subject):
-    checked = sanity(subject, draws=1).tables["sanity"]
+def test_sanity_stability_and_prediction_run(context):
+    checked = sanity(context, draws=1).tables["sanity"]
     assert {row["check"] for row in checked} == {"original", "randomised", "swapped"}
     assert all(0 <= row["chance"] <= 1 and 0 <= row["overlap"] <= 1 for row in checked)
-    varied = stability(subject, points=[1, 2], authors_points=0).tables["stability"]
+    varied = stability(context, points=[1, 2], authors_points=0).tables["stability"]
     assert all(0 <= row["jaccard"] <= 1 for row in varied)
-    guessed = prediction(subject, percent=PERCENT, points=1, crop=16).tables["prediction_overlaps"]
+    guessed = prediction(context, percent=PERCENT, points=1, crop=16).tables["prediction_overlaps"]
     assert all(0 <= row["overlap/blur"] <= 1 for row in guessed)
 
 
 def test_other_parameters_are_masked_when_they_are_ranked():
-    subject = cut(subject_of(), "filter", rank_others=True)
-    layout = subject.attribution.layout
+    context = cut(subject_of(), "filter", rank_others=True)
+    layout = context.attribution.layout
     assert len(layout) > len(subject_of().attribution.layout)
-    rows = curves(subject, percents=[PERCENT], draws=1, resamples=10).tables["curves"]
+    rows = curves(context, percents=[PERCENT], draws=1, resamples=10).tables["curves"]
     ends = [row["restored"] for row in rows if (row["curve"], row["percent"]) == ("deletion", 100.0)]
     assert ends == pytest.approx([0] * len(ends), abs=1e-12)  # the baseline itself, not one with the target's biases
-    found = masking_study(replace(subject, percents=(100.0,), headline=100.0), resamples=10).tables["masking"]
+    found = masking_study(replace(context, percents=(100.0,), headline=100.0), resamples=10).tables["masking"]
     assert {row["removed"] for row in found} == {1.0}

@@ -156,32 +156,32 @@ def test_keys_of_the_metrics():
 
 def subject_with(degradations, mixed=None):
     """The subject of the analyses with a mixed input on its held-out images."""
-    subject = subject_of(degradations)
+    context = subject_of(degradations)
     if mixed is None:
-        return subject
+        return context
     held_out = tuple(
         replace(image, lr=image.lr | {mixed: an_image(50 + n, (mixed,)).lr[mixed]})
-        for n, image in enumerate(subject.data.held_out)
+        for n, image in enumerate(context.data.held_out)
     )
-    return replace(subject, data=StudyData((), subject.data.probe, held_out, degradations))
+    return replace(context, data=StudyData((), context.data.probe, held_out, degradations))
 
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_the_tables_are_the_definition_computed_by_loops(degradations):
-    subject = subject_with(degradations)
-    tables = masking_study(subject, resamples=2).tables
-    layout, names = subject.attribution.layout, (*degradations, "clean")
+    context = subject_with(degradations)
+    tables = masking_study(context, resamples=2).tables
+    layout, names = context.attribution.layout, (*degradations, "clean")
 
     def outputs(state):
         with torch.no_grad():
             return {
-                n: [functional_call(subject.network, dict(state), (i.lr[n][None],))[0] for i in subject.data.held_out]
+                n: [functional_call(context.network, dict(state), (i.lr[n][None],))[0] for i in context.data.held_out]
                 for n in names
             }
 
-    scores = subject.attribution.scores["faig"][0, 0]
-    state = mask(subject.target, subject.baseline, layout, ranking(scores)[: count_of(10, len(layout))])
-    ends = outputs(state), outputs(subject.baseline), outputs(subject.target)
+    scores = context.attribution.scores["faig"][0, 0]
+    state = mask(context.target, context.baseline, layout, ranking(scores)[: count_of(10, len(layout))])
+    ends = outputs(state), outputs(context.baseline), outputs(context.target)
     expected, backs, offs, sides = reference.edit(*ends, "blur", list(degradations[1:]), "clean")
     where = {"method": "faig", "percent": 10.0, "masked": "blur"}
     (row,) = [r for r in tables["isolation"] if where.items() <= r.items()]
@@ -193,8 +193,8 @@ def test_the_tables_are_the_definition_computed_by_loops(degradations):
 
 
 def test_masking_nothing_is_exactly_zero():
-    subject = replace(subject_of(), percents=(0.1,), headline=0.1)  # no filter of 136
-    study = masking_study(subject, resamples=2)
+    context = replace(subject_of(), percents=(0.1,), headline=0.1)  # no filter of 136
+    study = masking_study(context, resamples=2)
     for row in study.tables["isolation"]:
         assert (row["filters"], row["isolation"], row["own_left"], row["side"], row["side_clean"]) == (0, 0, 1, 0, 0)
         assert row["clean_change"] == 0
@@ -202,9 +202,9 @@ def test_masking_nothing_is_exactly_zero():
 
 
 def test_equal_networks_give_empty_cells():
-    subject = subject_of()
-    judge = Evaluator(subject.network, subject.baseline, subject.baseline, subject.data.held_out, 2)
-    for row in isolation_of(masking(judge, subject.attribution, (10.0,))).sets():
+    context = subject_of()
+    evaluator = Evaluator(context.network, context.baseline, context.baseline, context.data.held_out, 2)
+    for row in isolation_of(masking(evaluator, context.attribution, (10.0,))).sets():
         assert row["isolation"] is None
 
 
@@ -217,34 +217,34 @@ def test_mixed_input_is_judged_at_the_headline_alone():
 
 
 def test_a_row_of_side_effects_is_the_judgement_of_its_set():
-    subject = subject_with(("blur", "noise"), "blur+noise")
-    rows = masking_study(subject, resamples=2).tables["side_effects"]
-    filters = ranking(subject.attribution.scores["faig"][0, 1])[: count_of(10, 136)]
-    state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
+    context = subject_with(("blur", "noise"), "blur+noise")
+    rows = masking_study(context, resamples=2).tables["side_effects"]
+    filters = ranking(context.attribution.scores["faig"][0, 1])[: count_of(10, 136)]
+    state = mask(context.target, context.baseline, context.attribution.layout, filters)
     for name in ("clean", "blur+noise"):
         where = {"method": "faig", "percent": 10.0, "masked": "noise", "input": name}
         (row,) = [r for r in rows if where.items() <= r.items()]
-        values = subject.judge.effect(state, name).psnrs.double()
+        values = context.evaluator.effect(state, name).psnrs.double()
         assert row["psnr"] == pytest.approx(float(values.mean()), abs=1e-9)
-        change = values - subject.judge.ends(name).target.double()
+        change = values - context.evaluator.ends(name).target.double()
         assert row["psnr_change"] == pytest.approx(float(change.mean()), abs=1e-9)
 
 
 def test_passes_of_a_study():
     """Every masked network restores K + 1 inputs, at the headline the mixed one too; the ends restore each once."""
-    subject = subject_with(("blur", "noise"), "blur+noise")
+    context = subject_with(("blur", "noise"), "blur+noise")
     calls = []
-    subject.network.register_forward_pre_hook(lambda module, arguments: calls.append(len(arguments[0])))
-    restoration(subject.judge)
+    context.network.register_forward_pre_hook(lambda module, arguments: calls.append(len(arguments[0])))
+    restoration(context.evaluator)
     assert sum(calls) == 2 * 2 * 4  # images, networks, inputs
     sets = {
         (q, ranking(row)[: count_of(q, 136)].sort().values.numpy().tobytes())
-        for scores in subject.attribution.scores.values()
+        for scores in context.attribution.scores.values()
         for draw in scores
         for row in draw
         for q in (1.0, 10.0)
     }
     calls.clear()
-    masking_study(subject, resamples=2)
+    masking_study(context, resamples=2)
     headline = sum(q == 10 for q, _ in sets)
     assert sum(calls) == 2 * (3 * len(sets) + headline)

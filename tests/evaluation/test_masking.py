@@ -33,58 +33,61 @@ def psnr_by_hand(network, state, images, degradation):
 # The judge
 
 
-def test_the_judge_is_the_definition(network, make_judge):
-    judge = make_judge(network)
+def test_the_judge_is_the_definition(network, make_evaluator):
+    evaluator = make_evaluator(network)
     layout = FilterLayout.of(network)
-    state = mask(judge.target, judge.baseline, layout, torch.arange(0, len(layout), 3))
+    state = mask(evaluator.target, evaluator.baseline, layout, torch.arange(0, len(layout), 3))
     for degradation in ("blur", "noise"):
         baseline, target, masked = (
-            psnr_by_hand(network, s, judge.images, degradation) for s in (judge.baseline, judge.target, state)
+            psnr_by_hand(network, s, evaluator.images, degradation)
+            for s in (evaluator.baseline, evaluator.target, state)
         )
-        found = judge.judge(state, degradation)
+        found = evaluator.evaluate(state, degradation)
         assert found.row()["psnr"] == pytest.approx(masked, abs=1e-4)
         assert found.psnrs.mean().item() == pytest.approx(masked, abs=1e-4)
         assert found.removed == pytest.approx((target - masked) / (target - baseline), abs=1e-3)
-        pairs = zip(judge.outputs(state, degradation), judge.outputs(judge.target, degradation), strict=True)
+        pairs = zip(
+            evaluator.outputs(state, degradation), evaluator.outputs(evaluator.target, degradation), strict=True
+        )
         expected = [float(output_difference(m[None], t[None])) for m, t in pairs]
         assert found.output_difference == pytest.approx(sum(expected) / 3, rel=1e-5)
-        assert judge.bounds(degradation)[:2] == pytest.approx((baseline, target), abs=1e-4)
+        assert evaluator.bounds(degradation)[:2] == pytest.approx((baseline, target), abs=1e-4)
 
 
-def test_both_ends_are_exact(network, make_judge):
-    judge = make_judge(network)
-    untouched, gone = judge.judge(judge.target, "blur"), judge.judge(judge.baseline, "blur")
+def test_both_ends_are_exact(network, make_evaluator):
+    evaluator = make_evaluator(network)
+    untouched, gone = evaluator.evaluate(evaluator.target, "blur"), evaluator.evaluate(evaluator.baseline, "blur")
     assert (untouched.removed, untouched.output_difference) == (0, 0)
     assert gone.removed == 1
 
 
-def test_equal_networks_leave_nothing_to_remove(network, make_judge):
+def test_equal_networks_leave_nothing_to_remove(network, make_evaluator):
     state = dict(network.state_dict())
-    judge = make_judge(network, baseline=state, target=state)
-    assert judge.judge(state, "noise").removed is None
+    evaluator = make_evaluator(network, baseline=state, target=state)
+    assert evaluator.evaluate(state, "noise").removed is None
 
 
-def test_the_bounds_are_computed_once(network, make_judge):
-    judge = make_judge(network)
+def test_the_bounds_are_computed_once(network, make_evaluator):
+    evaluator = make_evaluator(network)
     calls = []
     network.register_forward_pre_hook(lambda *arguments: calls.append(1))
     for _ in range(3):
-        judge.judge(dict(judge.target), "blur")
+        evaluator.evaluate(dict(evaluator.target), "blur")
     one_pass = 2  # images of two sizes
     assert len(calls) == one_pass * (2 + 3)
-    assert judge.judge(judge.target, "blur").output_difference == 0
-    assert all(map(torch.equal, judge.outputs(judge.target, "blur"), judge.ends("blur").outputs))
+    assert evaluator.evaluate(evaluator.target, "blur").output_difference == 0
+    assert all(map(torch.equal, evaluator.outputs(evaluator.target, "blur"), evaluator.ends("blur").outputs))
     assert len(calls) == one_pass * (2 + 3)
 
 
 # The table
 
 
-def test_rows_of_every_method_draw_percent_and_pair(network, make_judge, make_attribution):
-    judge, attribution = make_judge(network), make_attribution(network)
+def test_rows_of_every_method_draw_percent_and_pair(network, make_evaluator, make_attribution):
+    evaluator, attribution = make_evaluator(network), make_attribution(network)
     told = []
     percents = [0.1, 1, 50]
-    rows = masking(judge, attribution, percents, told.append).rows
+    rows = masking(evaluator, attribution, percents, told.append).rows
     assert len(rows) == (1 + 3) * 3 * 2 * 2
     assert all(list(row) == COLUMNS for row in rows)
     keys = [tuple(row[column] for column in ("method", "draw", "percent", "masked", "degradation")) for row in rows]
@@ -95,9 +98,9 @@ def test_rows_of_every_method_draw_percent_and_pair(network, make_judge, make_at
     assert len(told) == masked_networks(attribution, percents) == (1 + 3) * 2 * 3
 
 
-def test_the_psnr_of_every_image_is_kept_in_the_order_of_the_rows(network, make_judge, make_attribution):
-    judge, attribution = make_judge(network), make_attribution(network)
-    masked = masking(judge, attribution, [1, 50])
+def test_the_psnr_of_every_image_is_kept_in_the_order_of_the_rows(network, make_evaluator, make_attribution):
+    evaluator, attribution = make_evaluator(network), make_attribution(network)
+    masked = masking(evaluator, attribution, [1, 50])
     assert (masked.draws, masked.percents, masked.degradations) == (
         {"faig": 1, "random": 3},
         (1, 50),
@@ -108,42 +111,42 @@ def test_the_psnr_of_every_image_is_kept_in_the_order_of_the_rows(network, make_
     # Rows: rankings are (method, draw, masked), then percents, then inputs; the array has the same order.
     assert [row["psnr"] for row in masked.rows] == pytest.approx(list(means), abs=1e-12)
     for k, degradation in enumerate(masked.degradations):
-        baseline, target, _ = judge.bounds(degradation)
+        baseline, target, _ = evaluator.bounds(degradation)
         assert masked.baseline[:, k].mean() == pytest.approx(baseline, abs=1e-12)
         assert masked.target[:, k].mean() == pytest.approx(target, abs=1e-12)
 
 
-def test_images_of_one_scene_belong_together(network, make_judge):
+def test_images_of_one_scene_belong_together(network, make_evaluator):
     first, second, third = (an_image(seed, ("blur", "noise")) for seed in (1, 2, 3))
     images = (replace(first, scene="a"), replace(second, scene="a"), third)
-    assert make_judge(network, images).scenes == ("a", "a", third.name)
+    assert make_evaluator(network, images).scenes == ("a", "a", third.name)
 
 
-def test_no_filters_remove_nothing(network, make_judge, make_attribution):
-    for row in masking(make_judge(network), make_attribution(network), [0.1]).rows:
+def test_no_filters_remove_nothing(network, make_evaluator, make_attribution):
+    for row in masking(make_evaluator(network), make_attribution(network), [0.1]).rows:
         assert (row["filters"], row["removed"], row["output_difference"]) == (0, 0, 0)
 
 
-def test_all_filters_of_a_network_without_biases_remove_all(plain, make_judge, make_attribution):
-    for row in masking(make_judge(plain), make_attribution(plain), [100]).rows:
+def test_all_filters_of_a_network_without_biases_remove_all(plain, make_evaluator, make_attribution):
+    for row in masking(make_evaluator(plain), make_attribution(plain), [100]).rows:
         assert row["filters"] == len(FilterLayout.of(plain))
         assert row["removed"] == 1
 
 
-def test_a_row_is_the_judgement_of_its_own_top_set(network, make_judge, make_attribution):
-    judge, attribution = make_judge(network), make_attribution(network)
-    for row in masking(judge, attribution, [10]).rows:
+def test_a_row_is_the_judgement_of_its_own_top_set(network, make_evaluator, make_attribution):
+    evaluator, attribution = make_evaluator(network), make_attribution(network)
+    for row in masking(evaluator, attribution, [10]).rows:
         scores = attribution.scores[row["method"]][row["draw"], attribution.degradations.index(row["masked"])]
         filters = discovered(scores, 10)
         assert filters.tolist() == scores.argsort(descending=True)[:13].tolist()
-        state = mask(judge.target, judge.baseline, attribution.layout, filters)
-        assert {key: row[key] for key in COLUMNS[6:]} == judge.judge(state, row["degradation"]).row()
+        state = mask(evaluator.target, evaluator.baseline, attribution.layout, filters)
+        assert {key: row[key] for key in COLUMNS[6:]} == evaluator.evaluate(state, row["degradation"]).row()
 
 
-def test_methods_that_agree_on_a_set_agree_on_its_effect(network, make_judge, make_attribution):
+def test_methods_that_agree_on_a_set_agree_on_its_effect(network, make_evaluator, make_attribution):
     attribution = make_attribution(network, methods=(("faig", 1), ("same", 1)))
     attribution.scores["same"] = attribution.scores["faig"] ** 3
-    rows = masking(make_judge(network), attribution, [5, 20]).rows
+    rows = masking(make_evaluator(network), attribution, [5, 20]).rows
     halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     for one, other in zip(*halves, strict=True):
         assert one | {"method": "same"} == other
@@ -170,10 +173,11 @@ def test_a_planted_denoising_filter_is_found_by_its_removed_share():
     clean = torch.full((3, 16, 16), 0.5)
     noise = clean + 0.2 * torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
     images = (PairedImage("a", torch.full((3, 32, 32), 0.5), {"clean": clean, "noise": noise}),)
-    judge = Evaluator(Denoiser(), baseline, target, images, scale=2)
+    evaluator = Evaluator(Denoiser(), baseline, target, images, scale=2)
     layout = FilterLayout.of(Denoiser())
     removed = [
-        judge.judge(mask(target, baseline, layout, torch.tensor([filter_])), "noise").removed for filter_ in range(4)
+        evaluator.evaluate(mask(target, baseline, layout, torch.tensor([filter_])), "noise").removed
+        for filter_ in range(4)
     ]
     assert removed[0] == removed[1] == 0
     assert abs(removed[2]) < 0.01
@@ -183,9 +187,9 @@ def test_a_planted_denoising_filter_is_found_by_its_removed_share():
 # Restoration
 
 
-def test_restoration_has_every_network_input_and_image(network, make_judge):
-    judge = make_judge(network)
-    rows = restoration(judge)
+def test_restoration_has_every_network_input_and_image(network, make_evaluator):
+    evaluator = make_evaluator(network)
+    rows = restoration(evaluator)
     assert all(list(row) == ["network", "degradation", "image", *METRICS] for row in rows)
     keys = [(row["network"], row["degradation"], row["image"]) for row in rows]
     expected = {
@@ -197,19 +201,19 @@ def test_restoration_has_every_network_input_and_image(network, make_judge):
     assert len(keys) == len(expected)
     assert set(keys) == expected
     for row in rows:
-        image = next(image for image in judge.images if image.name == row["image"])
+        image = next(image for image in evaluator.images if image.name == row["image"])
         lr = image.lr[row["degradation"]][None]
         if row["network"] == "bicubic":
             output = bicubic(lr, 2)
         else:
-            state = judge.baseline if row["network"] == "baseline" else judge.target
+            state = evaluator.baseline if row["network"] == "baseline" else evaluator.target
             output = functional_call(network, dict(state), (lr,)).detach()
         values = quality(output, image.hr[None], 2)
         for metric in METRICS:
             assert row[metric] == pytest.approx(float(values[metric]), abs=1e-3)
 
 
-def test_outputs_are_those_of_an_image_file(network, make_judge):
-    judge = make_judge(network)
-    for output in judge.outputs(judge.target, "noise"):
+def test_outputs_are_those_of_an_image_file(network, make_evaluator):
+    evaluator = make_evaluator(network)
+    for output in evaluator.outputs(evaluator.target, "noise"):
         assert torch.equal(output, as_image(output))

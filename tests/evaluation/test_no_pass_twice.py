@@ -21,25 +21,25 @@ def restored(monkeypatch):
 
     own = Evaluator.restore
 
-    def watched(judge, state, degradation):
-        seen[state_fingerprint(state), degradation, tuple(image.name for image in judge.images)] += 1
-        return own(judge, state, degradation)
+    def watched(evaluator, state, degradation):
+        seen[state_fingerprint(state), degradation, tuple(image.name for image in evaluator.images)] += 1
+        return own(evaluator, state, degradation)
 
     monkeypatch.setattr(Evaluator, "restore", watched)
     return seen
 
 
 def test_masking(restored):
-    subject = subject_of()
-    restoration(subject.judge)
-    masking(subject.judge, subject.attribution, (1.0, 10.0), mixed_at=(10.0,))
+    context = subject_of()
+    restoration(context.evaluator)
+    masking(context.evaluator, context.attribution, (1.0, 10.0), mixed_at=(10.0,))
     assert set(restored.values()) == {1}
 
 
 @pytest.mark.parametrize("target_biases", [True, False])
 def test_curves(restored, target_biases):
-    subject = subject_of()
-    curves(subject, percents=(10.0,), draws=1, target_biases=target_biases, resamples=2)
+    context = subject_of()
+    curves(context, percents=(10.0,), draws=1, target_biases=target_biases, resamples=2)
     twice = [key for key, count in restored.items() if count > 1]
     # With the baseline's biases insertion starts at the baseline, and ends where the metric without biases looks.
     assert len(twice) == (0 if target_biases else 4)
@@ -47,17 +47,17 @@ def test_curves(restored, target_biases):
 
 
 def test_modulation(restored):
-    subject = subject_of()
+    context = subject_of()
     for name in ("blur", "noise", "clean"):
-        subject.judge.ends(name)
+        context.evaluator.ends(name)
     before = restored.copy()
-    modulation(subject, strengths=(0.5, 1.0, 1.5), pictured=(1.0,))
+    modulation(context, strengths=(0.5, 1.0, 1.5), pictured=(1.0,))
     assert set(restored.values()) == {1}
     assert len(restored - before) == 3 * 2 * 3  # sets, strengths other than 1, inputs
 
 
 def test_pictures_restore_only_the_images_they_show(restored):
-    subject = subject_of()
-    examples(subject.judge, subject.attribution, "faig", 10.0, [1])
-    assert {names for _, _, names in restored} == {(subject.data.held_out[1].name,)}
+    context = subject_of()
+    examples(context.evaluator, context.attribution, "faig", 10.0, [1])
+    assert {names for _, _, names in restored} == {(context.data.held_out[1].name,)}
     assert set(restored.values()) == {1}

@@ -32,14 +32,14 @@ KINDS = [odd.IndexFirst, odd.MaskFirst]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=["whole numbers", "truth values"])
-def subject(request):
+def context(request):
     return subject_of(make=request.param)
 
 
-def test_the_table_comes_first(subject):
-    first = next(iter(subject.problem.target.values()))
+def test_the_table_comes_first(context):
+    first = next(iter(context.problem.target.values()))
     assert not first.is_floating_point()
-    assert first_floating(subject.problem.target.values()) is subject.problem.target["conv_first.weight"]
+    assert first_floating(context.problem.target.values()) is context.problem.target["conv_first.weight"]
 
 
 def test_nothing_but_whole_numbers_is_an_error():
@@ -48,35 +48,35 @@ def test_nothing_but_whole_numbers_is_an_error():
     assert first_floating([torch.tensor([1]), torch.zeros(1, dtype=torch.float16)]).dtype == torch.float16
 
 
-def test_attribution_is_complete(subject):
-    assert subject.attribution.scores["faig"].count_nonzero() > 200
-    finer = replace(subject.problem, rule=quadrature("gauss_legendre", 16))
+def test_attribution_is_complete(context):
+    assert context.attribution.scores["faig"].count_nonzero() > 200
+    finer = replace(context.problem, rule=quadrature("gauss_legendre", 16))
     assert all(row["gap"] < 0.02 for row in finer.integral.rows())
 
 
 @pytest.mark.parametrize("compute", [Compute(torch.bfloat16), Compute(together=2), Compute(memory=0.5)], ids=str)
-def test_attribution_in_other_ways(subject, compute):
-    found = attribute(replace(subject.problem, compute=compute), METHODS).scores["faig"]
-    expected = subject.attribution.scores["faig"]
+def test_attribution_in_other_ways(context, compute):
+    found = attribute(replace(context.problem, compute=compute), METHODS).scores["faig"]
+    expected = context.attribution.scores["faig"]
     assert float((found - expected).norm() / expected.norm()) < 0.1
 
 
-def test_input_gradients(subject):
-    assert torch.isfinite(input_gradients(subject.problem)).all()
+def test_input_gradients(context):
+    assert torch.isfinite(input_gradients(context.problem)).all()
 
 
-def test_the_receptive_field(subject):
-    assert reach(subject.problem.network, subject.problem.target, 2) == reach(
+def test_the_receptive_field(context):
+    assert reach(context.problem.network, context.problem.target, 2) == reach(
         SRResNet(features=4, blocks=1), SRResNet(features=4, blocks=1).state_dict(), 2
     )
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
-def test_masked_networks_restore_images(subject, autocast):
-    problem = subject.problem
+def test_masked_networks_restore_images(context, autocast):
+    problem = context.problem
     masked = mask(problem.target, problem.baseline, problem.layout, torch.arange(20))
     assert torch.equal(masked["a_table"], problem.target["a_table"])
-    held_out = subject.data.held_out
+    held_out = context.data.held_out
     for state in (problem.target, masked):
         for output, pair in zip(restore(problem.network, state, held_out, "blur", autocast), held_out, strict=True):
             lr = pair.lr["blur"][None]
@@ -92,35 +92,35 @@ def test_masked_networks_restore_images(subject, autocast):
         partial(learned_mask, steps=2, crop=16, crops=1),
     ],
 )
-def test_other_methods(subject, method):
-    assert method(subject.problem).count_nonzero() > 100
+def test_other_methods(context, method):
+    assert method(context.problem).count_nonzero() > 100
 
 
-def test_randomised_targets_and_idle_filters(subject):
-    problem = subject.problem
+def test_randomised_targets_and_idle_filters(context):
+    problem = context.problem
     shuffled = randomised(problem.baseline, problem.target, 0)
     assert torch.equal(shuffled["a_table"], problem.target["a_table"])
     assert not torch.equal(shuffled["conv_hr.weight"], problem.target["conv_hr.weight"])
-    assert all(len(order.unique()) == len(problem.layout) for order in idle_orders(subject).values())
+    assert all(len(order.unique()) == len(problem.layout) for order in idle_orders(context).values())
 
 
-def test_boundary(subject):
+def test_boundary(context):
     pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=7), "noise": GaussianNoise(sigma=0.1)}
     degradation = Degradation(parts, Downsample("bicubic", True), 2)
     held_out = paired_images([Photograph("texture", "texture", pixels, "")], degradation, 40, 1)
-    found = boundary(replace(subject, degradation=degradation, data=replace(subject.data, held_out=held_out)))
+    found = boundary(replace(context, degradation=degradation, data=replace(context.data, held_out=held_out)))
     assert all(torch.isfinite(torch.tensor(float(row["psnr"]))) for row in found.tables["boundary"])
 
 
-def test_prediction(subject):
-    rows = prediction(subject, crop=16, points=2, percent=10.0).tables["prediction"]
+def test_prediction(context):
+    rows = prediction(context, crop=16, points=2, percent=10.0).tables["prediction"]
     assert {row["method"] for row in rows} == {"overlap", "image_estimator", "linear_probe"}
-    vectors = features(subject.problem.network, subject.problem.target, subject.data.probe[0].lr["blur"])
+    vectors = features(context.problem.network, context.problem.target, context.data.probe[0].lr["blur"])
     assert np.unique(vectors).size == 4
 
 
-def test_branches(subject):
+def test_branches(context):
     torch.manual_seed(1)
     network = odd.TwoBranchesIndexFirst()
     state = network.state_dict()
@@ -130,7 +130,7 @@ def test_branches(subject):
     assert answers(network, state, images, ("blur", "noise"), 16)
     assert torch.equal(images[0].lr["blur"], before)
     target = {n: v + 0.05 * torch.randn_like(v) if v.is_floating_point() else v for n, v in state.items()}
-    studied = _study(subject, Pair(network, state, target), ["faig"])
+    studied = _study(context, Pair(network, state, target), ["faig"])
     assert torch.equal(studied.problem.target["a_table"], state["a_table"])
     assert torch.isfinite(studied.attribution.scores["faig"]).all()
 

@@ -53,7 +53,7 @@ def test_an_offline_run_lies_in_the_run_folder(
     record.log_training("training/target", {"step": 50, "loss": 0.1, "psnr/blur": 30.0})
     record.log_metrics({"psnr/target/blur": 31.5})
     record.log_tables(run)
-    record.log_figures(run)
+    record.log_figures(run, {})
     for name in ("baseline", "target"):
         (run / "weights").mkdir(exist_ok=True)
         (run / "weights" / f"{name}.pt").write_bytes(name.encode())

@@ -36,12 +36,12 @@ def photograph():
 
 
 @pytest.fixture(scope="module")
-def subject(photograph):
+def context(photograph):
     """A subject whose held-out images are cut from a photograph, with margins of real pixels."""
-    subject = subject_of()
+    context = subject_of()
     degradation = Degradation({"blur": BLUR, "noise": NOISE}, Downsample("bicubic", True), 2)
     held_out = paired_images([photograph], degradation, 40, 2)
-    return replace(subject, degradation=degradation, data=replace(subject.data, held_out=held_out))
+    return replace(context, degradation=degradation, data=replace(context.data, held_out=held_out))
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_a_part_without_a_number_first_is_left_out():
 
 
 @pytest.mark.parametrize("name", ["blur", "noise"])
-def test_the_trained_severity_gives_the_study_s_input_but_for_its_border(subject, name):
-    part = subject.degradation.parts[name]
-    alone = replace(subject.degradation, parts={name: part})
+def test_the_trained_severity_gives_the_study_s_input_but_for_its_border(context, name):
+    part = context.degradation.parts[name]
+    alone = replace(context.degradation, parts={name: part})
     border = -(-alone.margin // 2)
-    for image, anew in zip(subject.data.held_out, degrade_anew(subject.data.held_out, alone, name), strict=True):
+    for image, anew in zip(context.data.held_out, degrade_anew(context.data.held_out, alone, name), strict=True):
         inside = (slice(None), slice(border, -border), slice(border, -border))
         assert torch.equal(anew.lr[name][inside], image.lr[name][inside])
         assert not torch.equal(anew.lr[name], image.lr[name])
         assert torch.equal(anew.lr["clean"], image.lr["clean"])
 
 
-def test_an_image_smaller_than_the_margin_can_be_degraded(subject):
-    (image, *_) = paired_images([Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], subject.degradation, 8, 1)
-    wide = replace(subject.degradation, parts={"blur": GaussianBlur(sigma=5.0, kernel_size=61)})
+def test_an_image_smaller_than_the_margin_can_be_degraded(context):
+    (image, *_) = paired_images([Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], context.degradation, 8, 1)
+    wide = replace(context.degradation, parts={"blur": GaussianBlur(sigma=5.0, kernel_size=61)})
     (anew,) = degrade_anew([image], wide, "blur")
     assert anew.lr["blur"].abs().max() == 0
 
@@ -111,10 +111,10 @@ def test_gain_and_share_by_hand():
     assert np.isnan(share)
 
 
-def test_the_tables_agree_with_each_other(subject):
-    apart = tuple(replace(image, scene=f"scene {n}") for n, image in enumerate(subject.data.held_out))
-    subject = replace(subject, data=replace(subject.data, held_out=apart))
-    findings = boundary(subject, factors=[0.5, 1, 2])
+def test_the_tables_agree_with_each_other(context):
+    apart = tuple(replace(image, scene=f"scene {n}") for n, image in enumerate(context.data.held_out))
+    context = replace(context, data=replace(context.data, held_out=apart))
+    findings = boundary(context, factors=[0.5, 1, 2])
     rows, gains = findings.tables["boundary"], findings.tables["boundary_gain"]
     assert len(rows) == 2 * 3 * len(NETWORKS)
     assert len(gains) == 2 * 3
@@ -130,29 +130,29 @@ def test_the_tables_agree_with_each_other(subject):
     assert findings.metrics["boundary/gain/noise/0.05"] == gains[3]["gain"]
 
 
-def test_crops_of_one_photograph_have_no_interval(subject):
-    gains = boundary(subject, factors=[1]).tables["boundary_gain"]
+def test_crops_of_one_photograph_have_no_interval(context):
+    gains = boundary(context, factors=[1]).tables["boundary_gain"]
     assert {row["gain_low"] for row in gains} == {row["gain_high"] for row in gains} == {None}
 
 
-def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_not_count(subject):
+def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_not_count(context):
     """Noise is pointwise, so only downsampling sees the border: numbers move by little."""
-    rows = boundary(subject, factors=[1]).tables["boundary"]
-    baseline, target, _ = subject.judge.bounds("noise")
+    rows = boundary(context, factors=[1]).tables["boundary"]
+    baseline, target, _ = context.evaluator.bounds("noise")
     found = {row["network"]: row["psnr"] for row in rows if row["degradation"] == "noise"}
     assert found["target"] == pytest.approx(target, abs=0.1)
     assert found["baseline"] == pytest.approx(baseline, abs=0.1)
 
 
-def test_masking_no_filter_carries_nothing(subject):
-    none = replace(subject, percents=(1e-6,), headline=1e-6)
+def test_masking_no_filter_carries_nothing(context):
+    none = replace(context, percents=(1e-6,), headline=1e-6)
     rows = boundary(none, factors=[1]).tables["boundary"]
     psnr = {(row["degradation"], row["network"]): row["psnr"] for row in rows}
     assert psnr["blur", "masked"] == psnr["blur", "target"]
 
 
-def test_parts_that_the_run_did_not_make_are_left_out(subject, caplog):
-    without = replace(subject, degradation=replace(subject.degradation, parts={}))
+def test_parts_that_the_run_did_not_make_are_left_out(context, caplog):
+    without = replace(context, degradation=replace(context.degradation, parts={}))
     assert boundary(without).tables == {}
     assert "no degradation" in caplog.text
 

@@ -69,15 +69,15 @@ class Trainer:
         return [0.25, 0.5]
 
 
-def studied(rival=None, subject=None, **parameters):
-    trainer, subject = Trainer(rival), subject or subject_of()
-    subject = replace(subject, rivals=NetworkTrainer(trainer.train, trainer.seconds, lambda baseline, seed: baseline))
-    return subject, trainer, branches(subject, NODE, resamples=50, crop=16, **parameters)
+def studied(rival=None, context=None, **parameters):
+    trainer, context = Trainer(rival), context or subject_of()
+    context = replace(context, trainer=NetworkTrainer(trainer.train, trainer.seconds, lambda baseline, seed: baseline))
+    return context, trainer, branches(context, NODE, resamples=50, crop=16, **parameters)
 
 
-def same(subject):
+def same(context):
     """The subject's own networks as a rival."""
-    return Pair(subject.network, subject.problem.baseline, subject.problem.target)
+    return Pair(context.network, context.problem.baseline, context.problem.target)
 
 
 def rows_of(found, table, **wanted):
@@ -88,7 +88,7 @@ def rows_of(found, table, **wanted):
 
 
 def test_a_network_is_as_good_as_itself():
-    subject, _, found = studied(same(subject_of()))
+    context, _, found = studied(same(subject_of()))
     assert {row["difference"] for row in found.tables["branches"]} == {0.0}
     assert {(row["low"], row["high"]) for row in found.tables["branches"]} == {(0.0, 0.0)}
     sides = [
@@ -99,21 +99,21 @@ def test_a_network_is_as_good_as_itself():
     assert sides[0]
     assert "branches_prediction" not in found.tables
     assert "branches_predictor" not in found.tables
-    parameters = sum(p.numel() for p in subject.network.parameters())
+    parameters = sum(p.numel() for p in context.network.parameters())
     assert (
         found.metrics["branches/parameters/one_branch"] == found.metrics["branches/parameters/two_branch"] == parameters
     )
 
 
 def test_differences_are_means_over_images_of_one_minus_two():
-    subject, _, found = studied(rival := moved(two_branches(), 5))
+    context, _, found = studied(rival := moved(two_branches(), 5))
     for degradation in ("clean", "blur", "noise"):
         found_values = {}
-        for name, network, state in ((ONE, subject.network, subject.target), (TWO, rival.network, rival.target)):
+        for name, network, state in ((ONE, context.network, context.target), (TWO, rival.network, rival.target)):
             network.load_state_dict(dict(state))
             with torch.no_grad():
-                outputs = [network(i.lr[degradation][None]) for i in subject.data.held_out]
-            pairs = zip(outputs, subject.data.held_out, strict=True)
+                outputs = [network(i.lr[degradation][None]) for i in context.data.held_out]
+            pairs = zip(outputs, context.data.held_out, strict=True)
             found_values[name] = [quality(output, i.hr[None], 2) for output, i in pairs]
         for measure in METRICS:
             (row,) = rows_of(found, "branches", measure=measure, degradation=degradation)
@@ -159,8 +159,8 @@ def test_seeds_are_averaged_and_their_range_is_told():
 
 
 def test_each_further_seed_trains_both_networks_and_the_runs_own_seed_the_rival_only():
-    subject, trainer, found = studied(seeds=[8, 3])
-    assert subject.problem.seed == 3
+    context, trainer, found = studied(seeds=[8, 3])
+    assert context.problem.seed == 3
     assert trainer.asked == [(NODE, 3), (None, 8), (NODE, 8)]
     for table in ("branches_images", "branches_filters"):
         assert {(row["seed"], row["network"]) for row in found.tables[table]} == {
@@ -227,11 +227,11 @@ def test_scores_keep_the_filters_outside_of_the_predictor_in_their_order():
 
 def test_masking_leaves_the_predictor_and_shares_are_own_and_other():
     pair = moved(two_branches(), 1)
-    subject = subject_of()
-    problem = replace(subject.problem, network=pair.network, baseline=pair.baseline, target=pair.target)
+    context = subject_of()
+    problem = replace(context.problem, network=pair.network, baseline=pair.baseline, target=pair.target)
     generator = torch.Generator().manual_seed(0)
     scores = {"faig": torch.rand(1, *problem.shape, generator=generator, dtype=torch.float64)}
-    study = replace(subject, problem=problem, attribution=restoring(scores, problem))
+    study = replace(context, problem=problem, attribution=restoring(scores, problem))
     rows = list(discriminative(study))
     for k, row in enumerate(rows):
         filters = discovered(study.attribution.scores["faig"][0, k], study.headline)
@@ -241,7 +241,7 @@ def test_masking_leaves_the_predictor_and_shares_are_own_and_other():
             assert not layer.startswith(SECOND_BRANCH)
             state[layer] = state[layer].clone()
             state[layer][out, in_] = study.baseline[layer][out, in_]
-        removed = [float(study.judge.judge(state, name).removed) for name in ("blur", "noise")]
+        removed = [float(study.evaluator.evaluate(state, name).removed) for name in ("blur", "noise")]
         assert (row["own"], row["other"]) == pytest.approx((removed[k], removed[1 - k]))
         assert row["specificity"] == pytest.approx(removed[k] - removed[1 - k])
     assert [row["masked"] for row in rows] == ["blur", "noise"]

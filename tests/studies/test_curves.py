@@ -41,52 +41,52 @@ def only(rows, **wanted):
 
 
 @pytest.fixture(scope="module")
-def subject():
+def context():
     return subject_of()
 
 
 @pytest.fixture(scope="module")
-def found(subject):
-    return curves(subject, percents=[10, 1], draws=2)
+def found(context):
+    return curves(context, percents=[10, 1], draws=2)
 
 
-def filters_and_rest(subject):
-    filters = {layer.name for layer in subject.attribution.layout.layers}
-    return filters, set(subject.target) - filters
+def filters_and_rest(context):
+    filters = {layer.name for layer in context.attribution.layout.layers}
+    return filters, set(context.target) - filters
 
 
-def test_the_ends_of_both_curves_are_exact_networks(subject):
-    every, none = torch.arange(len(subject.attribution.layout)), torch.arange(0)
-    filters, rest = filters_and_rest(subject)
-    hollow = {n: (subject.baseline if n in filters else subject.target)[n] for n in subject.target}
+def test_the_ends_of_both_curves_are_exact_networks(context):
+    every, none = torch.arange(len(context.attribution.layout)), torch.arange(0)
+    filters, rest = filters_and_rest(context)
+    hollow = {n: (context.baseline if n in filters else context.target)[n] for n in context.target}
     assert rest
-    assert same(curve_state(subject, DELETION, none), subject.target)
-    assert same(curve_state(subject, DELETION, every), hollow)
-    assert same(curve_state(subject, INSERTION, none), hollow)
-    assert same(curve_state(subject, INSERTION, every), subject.target)
+    assert same(curve_state(context, DELETION, none), context.target)
+    assert same(curve_state(context, DELETION, every), hollow)
+    assert same(curve_state(context, INSERTION, none), hollow)
+    assert same(curve_state(context, INSERTION, every), context.target)
 
 
-def test_the_ends_of_insertion_with_the_baselines_biases(subject):
-    every, none = torch.arange(len(subject.attribution.layout)), torch.arange(0)
-    filters, _ = filters_and_rest(subject)
-    end = {n: (subject.target if n in filters else subject.baseline)[n] for n in subject.target}
-    assert same(curve_state(subject, INSERTION, none, target_biases=False), subject.baseline)
-    assert same(curve_state(subject, INSERTION, every, target_biases=False), end)
-    assert same(curve_state(subject, DELETION, none, target_biases=False), subject.target)
+def test_the_ends_of_insertion_with_the_baselines_biases(context):
+    every, none = torch.arange(len(context.attribution.layout)), torch.arange(0)
+    filters, _ = filters_and_rest(context)
+    end = {n: (context.target if n in filters else context.baseline)[n] for n in context.target}
+    assert same(curve_state(context, INSERTION, none, target_biases=False), context.baseline)
+    assert same(curve_state(context, INSERTION, every, target_biases=False), end)
+    assert same(curve_state(context, DELETION, none, target_biases=False), context.target)
 
 
-def test_inserting_a_set_is_deleting_all_others(subject):
+def test_inserting_a_set_is_deleting_all_others(context):
     chosen = torch.tensor([7, 0, 30])
-    others = torch.tensor([i for i in range(len(subject.attribution.layout)) if i not in (0, 7, 30)])
-    expected = mask(subject.target, subject.baseline, subject.attribution.layout, others)
-    assert same(curve_state(subject, INSERTION, chosen), expected)
+    others = torch.tensor([i for i in range(len(context.attribution.layout)) if i not in (0, 7, 30)])
+    expected = mask(context.target, context.baseline, context.attribution.layout, others)
+    assert same(curve_state(context, INSERTION, chosen), expected)
 
 
-def test_the_table_begins_and_ends_where_the_curves_do(subject, found):
+def test_the_table_begins_and_ends_where_the_curves_do(context, found):
     rows = found.tables["curves"]
     for row in only(rows, curve=DELETION, percent=0.0) + only(rows, curve=INSERTION, percent=100.0):
         assert (row["restored"], row["low"], row["high"], row["spread"]) == (1, 1, 1, 0)
-        assert row["psnr"] == pytest.approx(subject.judge.bounds(row["degradation"])[1], abs=1e-5)
+        assert row["psnr"] == pytest.approx(context.evaluator.bounds(row["degradation"])[1], abs=1e-5)
     ends = [
         {(row["masked"], row["degradation"]): row["psnr"] for row in only(rows, curve=curve, percent=percent)}
         for curve, percent in ((DELETION, 100.0), (INSERTION, 0.0))
@@ -94,7 +94,7 @@ def test_the_table_begins_and_ends_where_the_curves_do(subject, found):
     assert ends[0] == ends[1]
 
 
-def test_the_table_has_every_point_of_every_method(subject, found):
+def test_the_table_has_every_point_of_every_method(context, found):
     rows = found.tables["curves"]
     methods = ["faig", "signed_share", "random", LAYER_MATCHED]
     assert list(dict.fromkeys(row["method"] for row in rows)) == methods
@@ -103,15 +103,15 @@ def test_the_table_has_every_point_of_every_method(subject, found):
     ]
     assert sorted({row["percent"] for row in rows}) == [0, 1, 10, 100]
     assert len(rows) == 2 * len(methods) * 2 * 4 * 2
-    assert {row["filters"] for row in only(rows, percent=100.0)} == {len(subject.attribution.layout)}
+    assert {row["filters"] for row in only(rows, percent=100.0)} == {len(context.attribution.layout)}
     assert all(row["spread"] == 0 for row in only(rows, method="faig"))
     assert any(row["spread"] > 0 for row in only(rows, method="random"))
 
 
 def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
-    subject = subject_of()
-    subject.problem.target.update({n: v for n, v in subject.problem.baseline.items() if n.endswith("bias")})
-    found = curves(subject, percents=[1], draws=1)
+    context = subject_of()
+    context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
+    found = curves(context, percents=[1], draws=1)
     assert {row["restored"] for row in only(found.tables["curves"], curve=DELETION, percent=100.0)} == {0}
     assert {row["restored"] for row in only(found.tables["curves"], curve=INSERTION, percent=0.0)} == {0}
     assert found.metrics["restored_without_target_biases/blur"] == 1
@@ -119,48 +119,48 @@ def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
 
 def test_a_planted_set_is_all_that_matters():
     """Only ten filters differ: with them gone or back, the curve is at its other end, to the last bit."""
-    subject = subject_of(("blur",))
-    layout = subject.attribution.layout
+    context = subject_of(("blur",))
+    layout = context.attribution.layout
     planted = torch.randperm(len(layout), generator=torch.Generator().manual_seed(0))[:10]
     chosen = layout.mask(planted)
-    baseline = subject.problem.baseline
-    for name, value in subject.problem.target.items():
+    baseline = context.problem.baseline
+    for name, value in context.problem.target.items():
         value.copy_(torch.where(chosen[name], value, baseline[name]) if name in chosen else baseline[name])
     scores = torch.zeros(1, 1, len(layout), dtype=torch.float64)
     scores[0, 0, planted] = 1
     percent = 100 * 10 / len(layout)
-    subject = replace(subject, attribution=Attribution({"faig": scores, "backwards": -scores}, ("blur",), layout))
-    rows = only(curves(subject, [percent, 100 - percent], draws=1).tables["curves"])
+    context = replace(context, attribution=Attribution({"faig": scores, "backwards": -scores}, ("blur",), layout))
+    rows = only(curves(context, [percent, 100 - percent], draws=1).tables["curves"])
     deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="faig")] for c in CURVES)
     assert (deletion, insertion) == ([1, 0, 0, 0], [0, 1, 1, 1])
     deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="backwards")] for c in CURVES)
     assert (deletion, insertion) == ([1, 1, 1, 0], [0, 0, 0, 1])
-    area = only(curves(subject, [percent, 100 - percent], draws=1).tables["curves_areas"], method="faig", masked="all")
+    area = only(curves(context, [percent, 100 - percent], draws=1).tables["curves_areas"], method="faig", masked="all")
     own = {row["curve"]: row["area_linear"] for row in only(area, side="own")}
     assert own[DELETION] == pytest.approx(percent / 200)
     assert own[INSERTION] == pytest.approx(1 - percent / 200)
     assert {row["area_log"] for row in area if row["side"] != "own"} == {None}
 
 
-def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(subject):
-    scores = dict(subject.attribution.scores) | {"copy": subject.attribution.scores["faig"]}
-    twice = replace(subject, attribution=replace(subject.attribution, scores=scores))
+def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(context):
+    scores = dict(context.attribution.scores) | {"copy": context.attribution.scores["faig"]}
+    twice = replace(context, attribution=replace(context.attribution, scores=scores))
     rows = curves(twice, percents=[10], draws=1).tables["curves_compared"]
     for row in only(rows, method="copy"):
         assert (row["against"], row["difference"], row["low"], row["high"]) == ("faig", 0, 0, 0)
 
 
-def compared_on(subject, images):
+def compared_on(context, images):
     """(curve, method) → the row of the comparison with FAIG, on these held-out images."""
-    on_images = replace(subject, data=replace(subject.data, held_out=tuple(images)))
+    on_images = replace(context, data=replace(context.data, held_out=tuple(images)))
     rows = curves(on_images, percents=[10], draws=1, resamples=200).tables["curves_compared"]
     return {(row["curve"], row["method"]): row for row in rows}
 
 
-def test_the_ends_below_ten_scenes_are_the_differences_of_single_scenes(subject):
+def test_the_ends_below_ten_scenes_are_the_differences_of_single_scenes(context):
     """Ways are clipped, so the difference of all scenes may lie outside of the range of single ones."""
     images = [image(seed, ("blur", "noise")) for seed in (3, 4, 5)]
-    whole, single = compared_on(subject, images), [compared_on(subject, [one]) for one in images]
+    whole, single = compared_on(context, images), [compared_on(context, [one]) for one in images]
     assert {method for _, method in whole} == {"signed_share", "random", LAYER_MATCHED}
     for key, row in whole.items():
         differences = [one[key]["difference"] for one in single]
@@ -170,27 +170,27 @@ def test_the_ends_below_ten_scenes_are_the_differences_of_single_scenes(subject)
         assert {one[key]["low"] for one in single} == {None}
 
 
-def test_from_ten_scenes_on_the_difference_lies_in_its_bootstrap_interval(subject):
-    for row in compared_on(subject, [image(seed, ("blur", "noise")) for seed in range(3, 13)]).values():
+def test_from_ten_scenes_on_the_difference_lies_in_its_bootstrap_interval(context):
+    for row in compared_on(context, [image(seed, ("blur", "noise")) for seed in range(3, 13)]).values():
         assert row["interval"] == "bootstrap"
         assert row["low"] < row["difference"] < row["high"]
 
 
-def test_it_is_the_same_every_time(subject, found):
-    again = curves(subject, percents=[1, 10], draws=2)
+def test_it_is_the_same_every_time(context, found):
+    again = curves(context, percents=[1, 10], draws=2)
     assert again == found
 
 
 @pytest.mark.parametrize(("percents", "message"), [([-1], "-1 is not"), ([101, 5], "101 is not"), ([0, 100], "one")])
-def test_percents_that_cannot_be_are_refused(subject, percents, message):
+def test_percents_that_cannot_be_are_refused(context, percents, message):
     with pytest.raises(UserError, match=message):
-        curves(subject, percents=percents)
+        curves(context, percents=percents)
 
 
-def test_per_image_psnr_and_the_mean(subject):
-    outputs = subject.judge.outputs(subject.target, "blur")
-    assert subject.judge.psnrs(outputs).shape == (2,)
-    assert float(subject.judge.psnrs(outputs).mean()) == subject.judge.psnr(outputs)
+def test_per_image_psnr_and_the_mean(context):
+    outputs = context.evaluator.outputs(context.target, "blur")
+    assert context.evaluator.psnrs(outputs).shape == (2,)
+    assert float(context.evaluator.psnrs(outputs).mean()) == context.evaluator.psnr(outputs)
 
 
 PERCENTS = np.array([0.0, 1.0, 10.0, 100.0])

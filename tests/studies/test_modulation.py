@@ -90,14 +90,14 @@ def test_what_has_no_meaning_is_refused(pair):
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_the_sweep(degradations):
-    subject = subject_of(degradations)
-    found = modulation(subject, strengths=[0, 0.5, 1], pictured=[0, 1], percent=10, image=1)
+    context = subject_of(degradations)
+    found = modulation(context, strengths=[0, 0.5, 1], pictured=[0, 1], percent=10, image=1)
     rows = found.tables["modulation"]
     names = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
     assert list(dict.fromkeys(row["modulated"] for row in rows)) == names
     assert len(rows) == len(names) * 3 * (len(degradations) + 1)  # clean input, too
     for row in rows:
-        _, target, _ = subject.judge.bounds(row["degradation"])
+        _, target, _ = context.evaluator.bounds(row["degradation"])
         if row["strength"] == 1:
             assert row["psnr"] == target
             assert row["back"] == 0
@@ -105,29 +105,29 @@ def test_the_sweep(degradations):
             assert row["removed"] is None
         elif row["strength"] == 1:
             assert row["removed"] == 0
-        assert row["filters"] <= len(subject.attribution.layout) * 0.1 * len(degradations)
+        assert row["filters"] <= len(context.attribution.layout) * 0.1 * len(degradations)
     assert {e.degradation for e in found.examples} == set(degradations)
     for example in found.examples:
-        assert example.image == subject.data.held_out[1].name
+        assert example.image == context.data.held_out[1].name
         assert set(example.restored) == {f"{name}/{strength}" for name in names for strength in (0, 1)}
-        target = subject.judge.outputs(subject.target, example.degradation)[1]
+        target = context.evaluator.outputs(context.target, example.degradation)[1]
         assert torch.equal(example.restored[f"{names[0]}/1"], target)
     assert set(found.metrics) == {f"best_strength/{name}/{shown}" for name in names for shown in degradations}
 
 
 def test_without_a_choice_a_colour_photograph_is_pictured():
-    subject = subject_of(("blur", "noise"))
-    found = modulation(subject, strengths=[0, 1], pictured=[1], percent=10)
-    first = images_to_show(subject.data.held_out)[0]
-    assert {example.image for example in found.examples} == {subject.data.held_out[first].name}
+    context = subject_of(("blur", "noise"))
+    found = modulation(context, strengths=[0, 1], pictured=[1], percent=10)
+    first = images_to_show(context.data.held_out)[0]
+    assert {example.image for example in found.examples} == {context.data.held_out[first].name}
 
 
 def test_all_filters_at_zero_are_the_baseline_but_for_its_biases():
-    subject = subject_of(("blur", "noise"))
-    subject.problem.target.update({n: v for n, v in subject.problem.baseline.items() if n.endswith("bias")})
-    rows = modulation(subject, strengths=[0], percent=100).tables["modulation"]
+    context = subject_of(("blur", "noise"))
+    context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
+    rows = modulation(context, strengths=[0], percent=100).tables["modulation"]
     for row in rows:
-        assert row["psnr"] == subject.judge.bounds(row["degradation"])[0]
+        assert row["psnr"] == context.evaluator.bounds(row["degradation"])[0]
         assert row["back"] == pytest.approx(1)
         assert row["removed"] == (None if row["degradation"] == "clean" else 1)
 

@@ -16,27 +16,27 @@ from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, p
 
 
 @pytest.fixture(scope="module")
-def subject():
+def context():
     return subject_of(("blur", "noise"))
 
 
 @pytest.fixture(scope="module")
-def tables(subject):
-    return patches(subject, percents=[10, 100], kept=[100, 50, 1]).tables
+def tables(context):
+    return patches(context, percents=[10, 100], kept=[100, 50, 1]).tables
 
 
-def test_the_ends_of_insertion(subject, tables):
+def test_the_ends_of_insertion(context, tables):
     rows = tables["patches"]
     assert len(rows) == 2 * 3 * 3 * 2  # biases × percents with 0 × sets × inputs
     for row in rows:
-        baseline, target, _ = subject.judge.bounds(row["degradation"])
+        baseline, target, _ = context.evaluator.bounds(row["degradation"])
         if row["percent"] == 0 and not row["biases"]:
             assert (row["psnr"], row["carried"], row["filters"]) == (baseline, 0, 0)
         if row["percent"] == 100 and row["biases"]:
             assert (row["psnr"], row["carried"]) == (target, 1)
-            assert row["filters"] == len(subject.attribution.layout)
+            assert row["filters"] == len(context.attribution.layout)
     without = [row for row in rows if row["percent"] == 100 and not row["biases"]]
-    assert all(row["psnr"] != subject.judge.bounds(row["degradation"])[1] for row in without)
+    assert all(row["psnr"] != context.evaluator.bounds(row["degradation"])[1] for row in without)
 
 
 def test_patches_grow_with_their_filters_and_biases(tables):
@@ -45,49 +45,49 @@ def test_patches_grow_with_their_filters_and_biases(tables):
         assert 0 < size[name, 0, 0] < size[name, 10, 0] < size[name, 100, 0] < size[name, 100, 1] < 20
 
 
-def test_a_patch_is_masking_seen_from_the_other_end(subject):
+def test_a_patch_is_masking_seen_from_the_other_end(context):
     """Putting a set onto the baseline is masking with the networks exchanged."""
     filters = torch.tensor([3, 17, 99])
-    layout = subject.attribution.layout
-    patched = apply_patches(subject.baseline, make_patch(subject.target, subject.baseline, layout, filters))
-    exchanged = mask(subject.baseline, subject.target, layout, filters)
+    layout = context.attribution.layout
+    patched = apply_patches(context.baseline, make_patch(context.target, context.baseline, layout, filters))
+    exchanged = mask(context.baseline, context.target, layout, filters)
     assert all(torch.equal(patched[name], value) for name, value in exchanged.items())
 
 
-def test_the_ends_of_pruning(subject, tables):
+def test_the_ends_of_pruning(context, tables):
     rows = tables["pruning"]
-    orders = set(idle_orders(subject))
+    orders = set(idle_orders(context))
     assert {row["order"] for row in rows} == orders
     for row in rows:
         if row["percent"] == 100:
-            assert (row["psnr"], row["lost"]) == (subject.judge.bounds(row["degradation"])[1], 0)
+            assert (row["psnr"], row["lost"]) == (context.evaluator.bounds(row["degradation"])[1], 0)
     assert {row["order"] for row in tables["pruning_layers"]} == orders
     for row in tables["pruning_layers"]:
         assert row["share"] == row["kept"] / row["filters"]
 
 
-def test_orders_are_rankings_from_most_to_least(subject):
-    count = len(subject.attribution.layout)
-    orders = idle_orders(subject)
+def test_orders_are_rankings_from_most_to_least(context):
+    count = len(context.attribution.layout)
+    orders = idle_orders(context)
     assert all(sorted(order.tolist()) == list(range(count)) for order in orders.values())
-    change = {n: (subject.target[n] - v).abs() for n, v in subject.baseline.items()}
-    sizes = subject.attribution.layout.gather(change)[orders["weight_change"]]
+    change = {n: (context.target[n] - v).abs() for n, v in context.baseline.items()}
+    sizes = context.attribution.layout.gather(change)[orders["weight_change"]]
     assert (sizes.diff() <= 0).all()
-    assert torch.equal(orders["random"], idle_orders(subject)["random"])
+    assert torch.equal(orders["random"], idle_orders(context)["random"])
 
 
-def test_shares_and_magnitudes_are_shares(subject):
-    integral = subject.problem.integral
+def test_shares_and_magnitudes_are_shares(context):
+    integral = context.problem.integral
     assert torch.allclose(magnitudes(integral).sum(1), torch.ones(2, dtype=torch.float64))
     assert torch.allclose(shares(integral) * integral.loss_change.sum(0)[:, None], integral.signed.sum(0))
 
 
 def test_a_filter_that_did_not_change_goes_first():
-    subject = subject_of(("blur", "noise"))
-    subject.problem.target["conv_hr.weight"][2, 1] = subject.problem.baseline["conv_hr.weight"][2, 1]
-    subject.problem.__dict__.pop("integral", None)
-    idle = subject.attribution.layout.index("conv_hr.weight", 2, 1)
-    orders = idle_orders(subject)
+    context = subject_of(("blur", "noise"))
+    context.problem.target["conv_hr.weight"][2, 1] = context.problem.baseline["conv_hr.weight"][2, 1]
+    context.problem.__dict__.pop("integral", None)
+    idle = context.attribution.layout.index("conv_hr.weight", 2, 1)
+    orders = idle_orders(context)
     for name in ("signed_share", "faig", "weight_change"):
         assert int(orders[name][-1]) == idle
 

@@ -20,17 +20,17 @@ TRUE = {"blur": torch.tensor([2, 3, 50]), "noise": torch.tensor([7, 60, 61])}
 
 def planted_subject(scores=None, planted=TRUE):
     """A pair of which only the filters of TRUE differ."""
-    subject = subject_of()
-    layout = subject.attribution.layout
+    context = subject_of()
+    layout = context.attribution.layout
     everything = torch.arange(len(layout))
     rest = everything[~torch.isin(everything, torch.cat(list(TRUE.values())))]
-    biases = {n: v for n, v in subject.problem.baseline.items() if n.endswith("bias")}
-    target = mask(subject.problem.target, subject.problem.baseline, layout, rest) | biases
-    problem = replace(subject.problem, target=target)
-    attribution = subject.attribution
+    biases = {n: v for n, v in context.problem.baseline.items() if n.endswith("bias")}
+    target = mask(context.problem.target, context.problem.baseline, layout, rest) | biases
+    problem = replace(context.problem, target=target)
+    attribution = context.attribution
     if scores is not None:
         attribution = Attribution(scores, attribution.degradations, layout)
-    return replace(subject, problem=problem, attribution=attribution, planted=planted)
+    return replace(context, problem=problem, attribution=attribution, planted=planted)
 
 
 def truth(total, sign=1.0):
@@ -75,13 +75,13 @@ def test_the_change_of_each_group_is_that_of_its_filters():
 
 
 def test_isolation_is_that_of_the_formula_by_hand():
-    subject = planted_subject()
-    found = planted(subject)
-    state = mask(subject.target, subject.baseline, subject.attribution.layout, TRUE["noise"])
-    restore = subject.judge.restore
+    context = planted_subject()
+    found = planted(context)
+    state = mask(context.target, context.baseline, context.attribution.layout, TRUE["noise"])
+    restore = context.evaluator.restore
     moved, left = {}, {}
     for name in ("blur", "noise", "clean"):
-        outputs = [restore(s, name) for s in (state, subject.baseline, subject.target)]
+        outputs = [restore(s, name) for s in (state, context.baseline, context.target)]
         m, b, t = (torch.stack(images).clamp(0, 1).double() for images in outputs)
         moved[name], left[name] = float((m - t).square().sum()), float((m - b).square().sum())
         if name == "noise":

@@ -20,8 +20,8 @@ from faig_lab.studies.prediction import SECTION, calibrate, decide, overlaps, pr
 RULE = quadrature("gauss_legendre", 4)
 
 
-def run(subject, **settings):
-    return prediction(subject, **({"crop": 16, "points": 2, "percent": 10.0} | settings))
+def run(context, **settings):
+    return prediction(context, **({"crop": 16, "points": 2, "percent": 10.0} | settings))
 
 
 def test_overlap_is_the_share_of_the_discovered_filters_that_are_found_again():
@@ -75,29 +75,29 @@ def test_every_input_is_judged_once_whatever_the_number_of_degradations(degradat
 
 
 def test_no_ground_truth_is_looked_at():
-    subject = subject_of()
+    context = subject_of()
 
     def blind(images):
         return tuple(PairedImage(i.name, torch.full_like(i.hr, torch.nan), i.lr) for i in images)
 
-    assert len(subject.attribution.scores) == 3  # the discovered filters are there before
-    data = replace(subject.data, probe=blind(subject.data.probe), held_out=blind(subject.data.held_out))
-    problem = replace(subject.problem, probe=blind(subject.problem.probe))
-    assert run(replace(subject, data=data, problem=problem)).tables == run(subject).tables
+    assert len(context.attribution.scores) == 3  # the discovered filters are there before
+    data = replace(context.data, probe=blind(context.data.probe), held_out=blind(context.data.held_out))
+    problem = replace(context.problem, probe=blind(context.problem.probe))
+    assert run(replace(context, data=data, problem=problem)).tables == run(context).tables
 
 
 def test_it_is_the_same_twice_and_depends_on_the_method():
-    subject = subject_of()
-    assert run(subject) == run(subject)
-    other = run(replace(subject, method="random"))
-    assert other.tables["prediction_overlaps"] != run(subject).tables["prediction_overlaps"]
+    context = subject_of()
+    assert run(context) == run(context)
+    other = run(replace(context, method="random"))
+    assert other.tables["prediction_overlaps"] != run(context).tables["prediction_overlaps"]
 
 
 def test_a_crop_that_is_too_small_is_refused():
-    subject = subject_of()
-    subject = replace(subject, degradation=replace(subject.degradation, scale=4))
+    context = subject_of()
+    context = replace(context, degradation=replace(context.degradation, scale=4))
     with pytest.raises(UserError, match=r"^analysis.studies.prediction.crop: 16 HR pixels is too small; at least 32"):
-        run(subject)
+        run(context)
 
 
 def paired(height, width):
@@ -190,10 +190,10 @@ CLEANS = [Guess("overlap", image, "clean", "clean", "blur") for image in ALIKE]
 
 
 def test_the_photographs_are_those_of_the_held_out_images():
-    subject = subject_of()
-    images = tuple(replace(image, scene="one") for image in subject.data.held_out)
-    for held_out, photographs in ((subject.data.held_out, 2), (images, 1)):
-        found = run(replace(subject, data=replace(subject.data, held_out=held_out)))
+    context = subject_of()
+    images = tuple(replace(image, scene="one") for image in context.data.held_out)
+    for held_out, photographs in ((context.data.held_out, 2), (images, 1)):
+        found = run(replace(context, data=replace(context.data, held_out=held_out)))
         assert {row["photographs"] for row in found.tables["prediction_accuracy"]} == {photographs}
         assert (found.metrics["prediction/accuracy_low"] is None) == (photographs == 1)
 

@@ -41,10 +41,10 @@ class Recorder:
 
 
 def studied(degradations=("blur", "noise"), **parameters):
-    subject = subject_of(degradations)
-    recorder = Recorder(subject.target)
-    subject = replace(subject, retraining=Retraining(recorder.train, recorder.fresh))
-    return subject, recorder, retraining(subject, percents=[10], **parameters)
+    context = subject_of(degradations)
+    recorder = Recorder(context.target)
+    context = replace(context, retraining=Retraining(recorder.train, recorder.fresh))
+    return context, recorder, retraining(context, percents=[10], **parameters)
 
 
 def shares(rows, **wanted):
@@ -56,9 +56,9 @@ def count(masks):
 
 
 def test_every_set_of_a_goal_has_the_same_number_of_filters():
-    subject, recorder, found = studied()
+    context, recorder, found = studied()
     rows = found.tables["retraining"]
-    q = count_of(10, len(subject.attribution.layout))
+    q = count_of(10, len(context.attribution.layout))
     sizes = {(row["trained"], row["filters"]) for row in rows if row["variant"] != "whole_network"}
     assert sizes == {("blur", q), ("noise", q), ("mix", 2 * q)}
     trained = {
@@ -84,14 +84,14 @@ def test_only_the_whole_network_keeps_the_targets_learning_rate():
 
 
 def test_training_starts_from_the_baseline_except_for_redrawn_weights():
-    subject, recorder, _ = studied()
-    layout = subject.attribution.layout
+    context, recorder, _ = studied()
+    layout = context.attribution.layout
     other = [
-        call for call in recorder.calls if any(not torch.equal(call[0][n], v) for n, v in subject.baseline.items())
+        call for call in recorder.calls if any(not torch.equal(call[0][n], v) for n, v in context.baseline.items())
     ]
     assert len(other) == 3  # one for each goal
     for start, chosen, _, _ in other:
-        for name, value in subject.baseline.items():
+        for name, value in context.baseline.items():
             inside = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
             assert torch.equal(start[name][~inside], value[~inside])
             assert not torch.isclose(start[name][inside], value[inside]).any()
@@ -99,13 +99,13 @@ def test_training_starts_from_the_baseline_except_for_redrawn_weights():
 
 
 def test_shares_are_0_for_the_baseline_and_1_for_the_target():
-    subject, _, found = studied()
+    context, _, found = studied()
     rows = found.tables["retraining"]
     assert shares(rows, variant="whole_network") == [1.0] * 6
     for row in rows:
-        baseline, target, _ = subject.judge.bounds(row["degradation"])
+        baseline, target, _ = context.evaluator.bounds(row["degradation"])
         assert row["share"] == pytest.approx((row["psnr"] - baseline) / (target - baseline))
-    idle = replace(subject, retraining=Retraining(lambda start, *_: dict(start), subject.retraining.fresh))
+    idle = replace(context, retraining=Retraining(lambda start, *_: dict(start), context.retraining.fresh))
     rows = retraining(idle, percents=[10]).tables["retraining"]
     assert shares(rows, variant="faig") == [0.0] * 6
 
@@ -118,12 +118,12 @@ def test_target_values_at_their_own_locations_are_what_perfect_training_of_them_
 
 
 def test_the_other_degradations_filters_are_those_of_the_next_one():
-    subject, recorder, found = studied(rivals=[], draws=0)
+    context, recorder, found = studied(rivals=[], draws=0)
     rows = found.tables["retraining"]
     variants = list(dict.fromkeys(row["variant"] for row in rows if row["trained"] == "blur"))
     call = recorder.calls[variants.index("other_degradation")]
-    filters = discovered(subject.attribution.scores["faig"][0, 1], 10)
-    expected = subject.attribution.layout.mask(filters)
+    filters = discovered(context.attribution.scores["faig"][0, 1], 10)
+    expected = context.attribution.layout.mask(filters)
     assert all(torch.equal(call[1][name], mask) for name, mask in expected.items())
     assert not shares(rows, variant="other_degradation", trained="mix")
 
@@ -136,11 +136,11 @@ def test_one_degradation_is_the_mix():
 
 
 def test_weight_change_is_compared_though_the_run_has_no_scores_of_it():
-    subject, _, found = studied(rivals=["weight_change", "ig"])
+    context, _, found = studied(rivals=["weight_change", "ig"])
     variants = {row["variant"] for row in found.tables["retraining"]}
     assert "weight_change" in variants
     assert variants.isdisjoint({"ig", "signed_share"})
-    assert set(goals(subject, ["signed_share"])[0].orders) == {"faig", "signed_share"}
+    assert set(goals(context, ["signed_share"])[0].orders) == {"faig", "signed_share"}
 
 
 def test_the_same_seed_gives_the_same_table():
@@ -230,17 +230,17 @@ def built():
     adamw = ["training.optimizer._target_=torch.optim.AdamW", "+training.optimizer.weight_decay=0.1"]
     settings = check(compose([*tiny, *adamw]))
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    subject = subject_of()
-    data = replace(subject.data, train=(Photograph("a", "a", pixels, "a"),))
-    return replace(subject, retraining=make_retraining(settings, data, make_degradation(settings)))
+    context = subject_of()
+    data = replace(context.data, train=(Photograph("a", "a", pixels, "a"),))
+    return replace(context, retraining=make_retraining(settings, data, make_degradation(settings)))
 
 
 def test_as_built_from_settings_frozen_weights_keep_their_bits_and_a_seed_gives_one_table():
-    subject = built()
-    layout = subject.attribution.layout
+    context = built()
+    layout = context.attribution.layout
     chosen = layout.mask(torch.arange(0, len(layout), 7))
-    trained = subject.retraining.train(subject.baseline, chosen, ("blur",), 3)
-    for name, value in subject.baseline.items():
+    trained = context.retraining.train(context.baseline, chosen, ("blur",), 3)
+    for name, value in context.baseline.items():
         mask = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
         assert trained[name][~mask].numpy().tobytes() == value[~mask].numpy().tobytes()
         assert torch.equal(mask, trained[name] != value)

@@ -38,8 +38,8 @@ def test_randomised_changes_are_the_same_changes_elsewhere():
 
 
 def test_randomised_starts_at_the_baseline_and_leaves_the_target_alone():
-    subject = subject_of()
-    baseline, target = subject.problem.baseline, subject.problem.target
+    context = subject_of()
+    baseline, target = context.problem.baseline, context.problem.target
     before = {n: v.clone() for n, v in target.items()}
     found = randomised(baseline, target, seed=0)
     for name, value in found.items():
@@ -98,11 +98,11 @@ def test_every_check_of_every_method_is_there(rows):
 
 
 def test_isolation_is_that_of_the_masking_study():
-    subject = subject_of()
-    percents = (subject.headline,)
-    masked = masking(subject.judge, subject.attribution, percents)
-    known = Isolation(masked, len(subject.attribution.layout), Resampling(0, 2)).sets()
-    for row in only(sanity(subject, draws=1).tables["sanity"], check="original"):
+    context = subject_of()
+    percents = (context.headline,)
+    masked = masking(context.evaluator, context.attribution, percents)
+    known = Isolation(masked, len(context.attribution.layout), Resampling(0, 2)).sets()
+    for row in only(sanity(context, draws=1).tables["sanity"], check="original"):
         (same,) = only(known, method=row["method"], masked=row["degradation"])
         assert row["isolation"] == pytest.approx(same["isolation"], abs=1e-9)
 
@@ -126,14 +126,14 @@ def test_three_labels_move_in_a_circle():
 
 def test_a_randomised_target_has_other_filters():
     """One filter per degradation was changed by much; with the changes elsewhere, it is not found again."""
-    subject = subject_of()
-    baseline, target = subject.problem.baseline, subject.problem.target
+    context = subject_of()
+    baseline, target = context.problem.baseline, context.problem.target
     for name, value in target.items():
         target[name] = baseline[name] + 0.01 * (value - baseline[name])
-    name = subject.attribution.layout.layers[1].name
+    name = context.attribution.layout.layers[1].name
     target[name][0, 0] += 1
-    subject = replace(subject, attribution=attribute(subject.problem, METHODS), headline=1.0)
-    rows = sanity(subject, draws=3).tables["sanity"]
+    context = replace(context, attribution=attribute(context.problem, METHODS), headline=1.0)
+    rows = sanity(context, draws=3).tables["sanity"]
     found = [row["overlap"] for row in only(rows, check="randomised", method="faig")]
     assert np.mean(found) < 0.5
     assert np.mean([row["spearman"] for row in only(rows, check="randomised", method="faig")]) < 0.6
@@ -146,10 +146,10 @@ def test_one_degradation_has_no_labels_to_exchange():
 
 
 def test_methods_that_draw_are_left_out():
-    subject = subject_of()
-    scores = {"random": subject.attribution.scores["random"]}
-    subject = replace(subject, attribution=replace(subject.attribution, scores=scores))
-    assert sanity(subject, draws=1).tables == {}
+    context = subject_of()
+    scores = {"random": context.attribution.scores["random"]}
+    context = replace(context, attribution=replace(context.attribution, scores=scores))
+    assert sanity(context, draws=1).tables == {}
 
 
 def test_metrics_are_means():

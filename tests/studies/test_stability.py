@@ -98,9 +98,9 @@ def linear_problem():
 
 def test_rules_that_are_exact_agree():
     problem = linear_problem()
-    subject = subject_of()
-    subject = replace(subject, problem=problem, attribution=attribute(problem, METHODS), headline=30.0)
-    rows = stability(subject, points=[1, 2, 5], authors_points=0).tables["stability"]
+    context = subject_of()
+    context = replace(context, problem=problem, attribution=attribute(problem, METHODS), headline=30.0)
+    rows = stability(context, points=[1, 2, 5], authors_points=0).tables["stability"]
     exact = [row for row in rows if row["kind"] == "points"]
     assert [row["a"] for row in exact[::4]] == ["Gauss–Legendre 1", "Gauss–Legendre 2"]
     assert {row["jaccard"] for row in exact} == {1}
@@ -125,9 +125,9 @@ def test_every_comparison_of_every_method_is_in_the_table():
         calls.append(problem)
         return METHODS["faig"](problem)
 
-    subject = subject_of()
-    subject = replace(subject, methods={**METHODS, "faig": counted})
-    found = stability(subject, points=[1, 2, 4], authors_points=3)
+    context = subject_of()
+    context = replace(context, methods={**METHODS, "faig": counted})
+    found = stability(context, points=[1, 2, 4], authors_points=3)
     rows = found.tables["stability"]
     # halves of the two probe images, points 1, 2, 4 and 3 of the authors', two precisions: each attributed once
     assert len(calls) == 2 + 3 + 1 + 2
@@ -140,37 +140,37 @@ def test_every_comparison_of_every_method_is_in_the_table():
 
 
 def test_a_method_that_draws_is_left_out():
-    subject = subject_of(method="random")
-    assert stability(subject, points=[1, 2], authors_points=0, beside=()).tables == {}
-    rows = stability(subject, points=[1, 2], authors_points=0, beside=["faig", "absent"]).tables["stability"]
+    context = subject_of(method="random")
+    assert stability(context, points=[1, 2], authors_points=0, beside=()).tables == {}
+    rows = stability(context, points=[1, 2], authors_points=0, beside=["faig", "absent"]).tables["stability"]
     assert {row["method"] for row in rows} == {"faig"}
 
 
-def with_targets(subject, make):
-    return replace(subject, rivals=NetworkTrainer(None, None, make))
+def with_targets(context, make):
+    return replace(context, trainer=NetworkTrainer(None, None, make))
 
 
 def test_a_target_trained_again_starts_from_the_baseline_and_is_compared_with_the_runs_own():
-    subject, asked = subject_of(), []
+    context, asked = subject_of(), []
 
     def make(baseline, seed):
         asked.append((baseline, seed))
-        return subject.target
+        return context.target
 
-    found = stability(with_targets(subject, make), points=[2, 3], authors_points=0, targets=2)
+    found = stability(with_targets(context, make), points=[2, 3], authors_points=0, targets=2)
     rows = [row for row in found.tables["stability"] if row["kind"] == "seed"]
     assert {(row["a"], row["b"]) for row in rows} == {("seed 3", "seed 4"), ("seed 3", "seed 5")}
     assert [seed for _, seed in asked] == [4, 5]
-    assert all(torch.equal(value, subject.baseline[name]) for name, value in asked[0][0].items())
+    assert all(torch.equal(value, context.baseline[name]) for name, value in asked[0][0].items())
     assert {row["jaccard"] for row in rows} == {1.0}  # the same weights, the same filters
     assert found.metrics["stability/seed/faig/jaccard"] == 1.0
 
 
 def test_another_target_has_other_filters():
-    subject = subject_of()
+    context = subject_of()
     torch.manual_seed(5)
-    other = {name: value + 0.05 * torch.randn_like(value) for name, value in subject.baseline.items()}
-    found = stability(with_targets(subject, lambda *_: other), points=[2, 3], authors_points=0, targets=1)
+    other = {name: value + 0.05 * torch.randn_like(value) for name, value in context.baseline.items()}
+    found = stability(with_targets(context, lambda *_: other), points=[2, 3], authors_points=0, targets=1)
     (worst,) = {found.metrics["stability/seed/faig/jaccard"]}
     assert worst < 0.5
 

@@ -1,4 +1,4 @@
-"""What settings take and what they are, in words: from the schema, and from what a `_target_` names."""
+"""Two pages of docs/, made of what the files and the code say: the configuration reference and the studies."""
 
 import inspect
 import json
@@ -6,8 +6,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, get_args
 
 import yaml
@@ -17,6 +19,7 @@ from pydantic.errors import PydanticUserError
 from faig_lab.config.folder import FOLDER
 from faig_lab.config.settings import Settings
 from faig_lab.config.targets import find
+from faig_lab.studies.section import sections
 
 _KINDS = {
     "integer": "whole number",
@@ -283,5 +286,42 @@ def _base(node: yaml.Node) -> str:
     return ", ".join(f"{key.value}: {value.value}" for key, value in node.value)
 
 
+STUDIES = """\
+# Studies
+
+<!-- Generated; change the study or its YAML, then: python -m faig_lab.cli.reference studies > docs/studies.md -->
+
+A study is a question about the discovered filters. `analysis=<name>` adds the study to a run, `task=analyse
+run=<folder> analysis=<name>` adds it to a finished run. Every run has the [masking](method.md) study. What each study
+writes stands in its docstring, what it takes in the [configuration reference](configuration.md#analysis), and
+[a study of your own](own_analysis.md) needs one file.
+"""
+
+
+def studies() -> str:
+    """The page of the studies, in Markdown: from each study's section of the report, docstring and YAML."""
+    lines = [*STUDIES.splitlines(), ""]
+    for section in sections():
+        option = FOLDER / "analysis" / f"{section.name}.yaml"
+        lines += [f"## {_in_filters(section.title)}", "", _in_filters(section.method), ""]
+        if option.is_file():
+            module = import_module(f"faig_lab.studies.{section.name}")
+            returns = (inspect.getdoc(getattr(module, section.name)) or "").partition("Returns:\n")[2].split("\n\n")[0]
+            about = _read(option, "analysis").about
+            lines += [f"`analysis={section.name}`: {about}", "", _written(returns), ""]
+        lines += [f"The figure: {_in_filters(section.caption)} {_in_filters(section.note)}".rstrip(), ""]
+    return "\n".join(fill(line, 120, break_on_hyphens=False, break_long_words=False) for line in lines).rstrip() + "\n"
+
+
+def _in_filters(text: str) -> str:
+    """A text of a section with the word for what is ranked by default."""
+    return text.format(unit="filter", units="filters", Units="Filters", input="degraded")
+
+
+def _written(returns: str) -> str:
+    """What a study leaves, in one paragraph."""
+    return " ".join(returns.split())
+
+
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(studies() if sys.argv[1:] == ["studies"] else reference())

@@ -53,7 +53,7 @@ from faig_lab.cli.preflight import (
 )
 from faig_lab.cli.provenance import describe_scores, describe_weights, kept_results
 from faig_lab.cli.resource_errors import explained
-from faig_lab.cli.trained import make_rivals, train_once
+from faig_lab.cli.trained import make_network_trainer, train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.rules import check_path
 from faig_lab.config.targets import make
@@ -136,7 +136,7 @@ def study(settings: Settings, folder: Path, config: str) -> None:
             baseline = stages.baseline()
             target, attribution = stages.target(baseline)
         stages.settings = alone(settings)
-        stages.judge(baseline, target, attribution)
+        stages.evaluate(baseline, target, attribution)
         stages.report()
         stages.kept.discard()
     _sum_up(folder, record)
@@ -164,7 +164,7 @@ def analyse(settings: Settings) -> None:
         path = make_path(existing.settings, existing.path_states())
         stages.problem = make_problem(existing.settings, stages.data, baseline, target, path=path)
         stages.kept = kept_results(existing.settings, stages.data, baseline, target)
-        stages.judge(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
+        stages.evaluate(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
         stages.report()
         stages.kept.discard()
     _sum_up(existing.run.path, record)
@@ -247,7 +247,7 @@ class Study:
             target = self._obtain("target", baseline, now)
         return target, found[0] if found else self._attribute(baseline, target)
 
-    def judge(
+    def evaluate(
         self, baseline: State, target: State, attribution: Attribution, only: tuple[str, ...] | None = None
     ) -> None:
         """Run the analyses (all, or `only` some) on held-out images; each leaves its tables when it is done."""
@@ -255,7 +255,7 @@ class Study:
         from faig_lab.report.figures import write_strips
 
         settings = self.settings.analysis
-        subject = StudyContext(
+        context = StudyContext(
             self.problem,
             make_methods(self.settings),
             attribution,
@@ -267,29 +267,31 @@ class Study:
             PRECISIONS[settings.precision][1],
             progress_bar,
             make_retraining(self.settings, self.data, self.degradation),
-            make_rivals(self.settings, self.data, self.degradation),
+            make_network_trainer(self.settings, self.data, self.degradation),
             make_planted_sets(self.settings),
         )
         with self.run.stage("analysis"):
-            rows = restoration(subject.judge)
+            rows = restoration(context.evaluator)
             write_table(self.run.path / "tables" / "restoration.csv", rows)
             self.run.add_metrics(restoration_metrics(rows))
             for name, analysis in make_analyses(self.settings).items():
                 if only is not None and name not in only:
                     continue
                 with self.run.stage(f"analysis/{name}"):
-                    findings = kept(self.kept, f"analysis-{name}", partial(analysis, subject))
+                    findings = kept(self.kept, f"analysis-{name}", partial(analysis, context))
                 for table, found in findings.tables.items():
                     write_table(self.run.path / "tables" / f"{file_name(table, name)}.csv", found)
                 self.run.add_metrics(findings.metrics)
                 write_strips(self.run.path, name, findings.examples)
-            percent = subject.headline
-            pictures = examples(subject.judge, attribution, subject.method, percent, images_to_show(self.data.held_out))
+            percent = context.headline
+            pictures = examples(
+                context.evaluator, attribution, context.method, percent, images_to_show(self.data.held_out)
+            )
             self.pictures = picture_grids(pictures, percent)
 
     def report(self) -> None:
         """Draw the figures, write the report, mirror everything to W&B."""
-        from faig_lab.report.figures import write_figures
+        from faig_lab.report.figures import captions, write_figures
         from faig_lab.report.report import write_report
 
         with self.run.stage("report"):
@@ -297,7 +299,7 @@ class Study:
             write_report(self.run.path)
         self.record.log_metrics(self.run.metrics)
         self.record.log_tables(self.run.path)
-        self.record.log_figures(self.run.path)
+        self.record.log_figures(self.run.path, captions(RunFolder(self.run.path)))
         self.record.log_artifacts(self.run.path, self.settings.name)
 
     def _obtain(self, name: str, start: State | None, then: Scoring | None = None) -> dict[str, Tensor]:

@@ -96,13 +96,13 @@ def _offer(folder: Path, label: str, name: str) -> None:
     )
 
 
-def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -> NetworkTrainer | None:
+def make_network_trainer(settings: Settings, data: StudyData, degradation: Degradation) -> NetworkTrainer | None:
     """How other networks are trained like the run's; None without photographs to train on."""
     if not data.train:
         return None
 
     def train(network: Node | None, seed: int) -> Pair:
-        own = rival_settings(settings, network, seed)
+        own = settings_of_other(settings, network, seed)
         module = make_network(own).eval()
         label = f"{type(module).__name__}, seed {seed}"
         baseline = train_once(own, "baseline", data, degradation, None, label=f"{label}, baseline").state
@@ -112,19 +112,19 @@ def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -
     def seconds(networks: Sequence[Node | None], steps: int) -> list[float]:
         from faig_lab.training import step_seconds
 
-        makers = [partial(_timed, rival_settings(settings, node, settings.seed), degradation) for node in networks]
+        makers = [partial(_timed, settings_of_other(settings, node, settings.seed), degradation) for node in networks]
         size = settings.training.patch_size
         patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
         return step_seconds(makers, patches, make_loop(settings), steps)
 
     def target(baseline: State, seed: int) -> State:
-        own = rival_settings(settings, None, seed)
+        own = settings_of_other(settings, None, seed)
         return train_once(own, "target", data, degradation, baseline, label=f"target, seed {seed}").state
 
     return NetworkTrainer(train, seconds, target)
 
 
-def rival_settings(settings: Settings, network: Node | None, seed: int) -> Settings:
+def settings_of_other(settings: Settings, network: Node | None, seed: int) -> Settings:
     """The settings with another network and seed, and nothing given; scale and degradations stay the run's."""
     node: dict[str, Any] = dict(network or settings.network) | {"scale": settings.network["scale"]}
     if "degradations" in node:

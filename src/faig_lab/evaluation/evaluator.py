@@ -36,7 +36,7 @@ class Ends(NamedTuple):
         return [as_image(output) for output in self.target_outputs]
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """An intervention with one input.
 
     Attributes:
@@ -138,15 +138,15 @@ class Evaluator:
         ends = self.ends(degradation)
         return mean(ends.baseline), mean(ends.target), ends.outputs
 
-    def effect(self, state: State, name: str) -> Judgement:
+    def effect(self, state: State, name: str) -> Evaluation:
         """What an intervention does with any input, clean and mixed included: PSNR and the sums of the edit."""
         return self.effect_of(self.raw(state, name), name)
 
-    def effect_of(self, outputs: Sequence[Tensor], name: str) -> Judgement:
+    def effect_of(self, outputs: Sequence[Tensor], name: str) -> Evaluation:
         """As `effect`, of the held-out images that a network restored; raw outputs (3, H, W)."""
-        return Judgement(self.psnrs([as_image(output) for output in outputs]), None, None, self.edit(outputs, name))
+        return Evaluation(self.psnrs([as_image(output) for output in outputs]), None, None, self.edit(outputs, name))
 
-    def effects(self, state: State) -> dict[str, Judgement]:
+    def effects(self, state: State) -> dict[str, Evaluation]:
         """What an intervention does with every input that is not mixed."""
         return {name: self.effect(state, name) for name in self.inputs if "+" not in name}
 
@@ -161,7 +161,7 @@ class Evaluator:
         """Outputs (3, H, W) that are not rounded; the target's are not computed again."""
         return self.ends(name).target_outputs if state is self.target else self.restore(state, name)
 
-    def judge(self, state: State, degradation: str) -> Judgement:
+    def evaluate(self, state: State, degradation: str) -> Evaluation:
         """What an intervention does to the restoration of one input degradation."""
         raw = self.raw(state, degradation)
         masked = [as_image(output) for output in raw]
@@ -169,10 +169,10 @@ class Evaluator:
         differences = [map_difference(gradient_map(m[None]), t) for m, t in zip(masked, maps, strict=True)]
         ends, psnrs = self.ends(degradation), self.psnrs(masked)
         removed = removed_share(mean(ends.target), mean(psnrs), mean(ends.baseline))
-        return Judgement(psnrs, removed, float(torch.cat(differences).mean()), self.edit(raw, degradation))
+        return Evaluation(psnrs, removed, float(torch.cat(differences).mean()), self.edit(raw, degradation))
 
 
-def pooled(effect: Judgement) -> EditSums[Floats]:
+def pooled(effect: Evaluation) -> EditSums[Floats]:
     """The sums of an intervention over all held-out images, ready to be divided by."""
     return undivided(EditSums(*(values.double().sum().numpy() for values in effect.sums)))
 
@@ -182,7 +182,7 @@ def undivided(sums: EditSums[Floats]) -> EditSums[Floats]:
     return sums._replace(energy=np.where(sums.energy > 0, sums.energy, np.nan))
 
 
-def isolation_of(effects: Mapping[str, Judgement], masked: str) -> float | None:
+def isolation_of(effects: Mapping[str, Evaluation], masked: str) -> float | None:
     """Isolation of a masked network, pooled over the held-out images (method.md §9); None where it is not defined.
 
     Args:

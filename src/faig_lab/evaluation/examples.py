@@ -66,27 +66,27 @@ def colourfulness(image: Tensor) -> float:
 
 
 def examples(
-    judge: Evaluator, attribution: Attribution, method: str, percent: float, positions: Sequence[int]
+    evaluator: Evaluator, attribution: Attribution, method: str, percent: float, positions: Sequence[int]
 ) -> list[Example]:
     """Restore held-out images with baseline, target and the target with each discovered set masked.
 
     Args:
-        judge: held-out images and networks.
+        evaluator: held-out images and networks.
         attribution: the scores.
         method: whose scores choose the filters (its first draw).
         percent: how many.
         positions: which of the held-out images.
     """
-    states = {"baseline": judge.baseline, "target": judge.target}
+    states = {"baseline": evaluator.baseline, "target": evaluator.target}
     for name, scores in zip(attribution.degradations, attribution.scores[method][0], strict=True):
         filters = discovered(scores, percent)
-        states[name] = mask(judge.target, judge.baseline, attribution.layout, filters)
-    shown = replace(judge, images=tuple(judge.images[position] for position in positions))
+        states[name] = mask(evaluator.target, evaluator.baseline, attribution.layout, filters)
+    shown = replace(evaluator, images=tuple(evaluator.images[position] for position in positions))
     found = []
     for degradation in attribution.degradations:
         outputs = {name: shown.outputs(state, degradation) for name, state in states.items()}
         for position, image in enumerate(shown.images):
             restored = {name: images[position] for name, images in outputs.items()}
-            values = {n: float(psnr(o[None], image.hr[None], judge.scale)) for n, o in restored.items()}
+            values = {n: float(psnr(o[None], image.hr[None], evaluator.scale)) for n, o in restored.items()}
             found.append(Example(image.name, degradation, image.lr[degradation], image.hr, restored, values))
     return found

@@ -59,19 +59,19 @@ def means(rows: Sequence[TableRow], value: str, keys: Sequence[str]) -> dict[str
     return {name: None if None in values else sum(values) / len(values) for name, values in groups.items()}  # type: ignore[arg-type]
 
 
-def restoration(judge: Evaluator) -> list[TableRow]:
+def restoration(evaluator: Evaluator) -> list[TableRow]:
     """Quality of bicubic upscaling, baseline and target on every held-out image with every input."""
     rows: list[TableRow] = []
-    for degradation in judge.images[0].lr:
-        ends = judge.ends(degradation)
+    for degradation in evaluator.images[0].lr:
+        ends = evaluator.ends(degradation)
         outputs = {
-            "bicubic": [bicubic(image.lr[degradation][None], judge.scale)[0] for image in judge.images],
+            "bicubic": [bicubic(image.lr[degradation][None], evaluator.scale)[0] for image in evaluator.images],
             "baseline": ends.baseline_outputs,
             "target": ends.target_outputs,
         }
         for name, results in outputs.items():
-            for image, output in zip(judge.images, results, strict=True):
-                values = quality(output[None], image.hr[None], judge.scale)
+            for image, output in zip(evaluator.images, results, strict=True):
+                values = quality(output[None], image.hr[None], evaluator.scale)
                 row = {"network": name, "degradation": degradation, "image": image.name}
                 rows.append(row | {metric: float(value) for metric, value in values.items()})
     return rows

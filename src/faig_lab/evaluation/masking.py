@@ -8,7 +8,7 @@ from torch import Tensor
 
 from faig_lab.attribution import Attribution, count_of, ranking
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.evaluator import Evaluator, Judgement
+from faig_lab.evaluation.evaluator import Evaluation, Evaluator
 from faig_lab.evaluation.intervals import Floats
 from faig_lab.filters import mask
 from faig_lab.metrics import EditSums
@@ -65,7 +65,7 @@ class Masked:
 
 
 def masking(
-    judge: Evaluator,
+    evaluator: Evaluator,
     attribution: Attribution,
     percents: Sequence[float],
     progress: Callable[[str], None] | None = None,
@@ -75,40 +75,42 @@ def masking(
     """Mask the top q % of every method, draw and degradation; judge each on every degradation and on clean input.
 
     Args:
-        judge: held-out images and bounds.
+        evaluator: held-out images and bounds.
         attribution: the scores.
         percents: q, ascending.
         progress: told after each masked network.
         mixed_at: those of the percents at which the networks are judged on mixed inputs, too.
     """
     layout, names = attribution.layout, attribution.degradations
-    always = (*names, *(name for name in judge.inputs if name == CLEAN))
-    mixed = tuple(name for name in judge.inputs if name not in always)
-    judged: dict[bytes, dict[str, Judgement]] = {}  # methods may agree on a set; it is judged once
+    always = (*names, *(name for name in evaluator.inputs if name == CLEAN))
+    mixed = tuple(name for name in evaluator.inputs if name not in always)
+    judged: dict[bytes, dict[str, Evaluation]] = {}  # methods may agree on a set; it is judged once
     rows: list[TableRow] = []
-    effects: list[dict[str, Judgement]] = []
+    effects: list[dict[str, Evaluation]] = []
     for method, draw, masked, order in rankings(attribution):
         for percent in percents:
             filters = order[: count_of(percent, len(layout))]
             found = judged.setdefault(filters.sort().values.numpy().tobytes(), {})
             shown = always + mixed if percent in mixed_at else always
             if missing := [name for name in shown if name not in found]:
-                state = mask(judge.target, judge.baseline, layout, filters)
-                found |= {n: judge.judge(state, n) if n in names else judge.effect(state, n) for n in missing}
+                state = mask(evaluator.target, evaluator.baseline, layout, filters)
+                found |= {
+                    n: evaluator.evaluate(state, n) if n in names else evaluator.effect(state, n) for n in missing
+                }
             what: TableRow = {"method": method, "draw": draw, "percent": percent, "filters": len(filters)}
             rows += [what | {"masked": masked, "degradation": name} | found[name].row() for name in names]
             effects.append({name: found[name] for name in shown})
             if progress is not None:
                 progress(f"{method}, {percent:g} %")
-    ends = [judge.ends(name) for name in names]
+    ends = [evaluator.ends(name) for name in names]
     inputs = always + mixed if mixed_at else always
-    edits = _edits(judge, effects, inputs, (-1, len(names), len(percents)))
+    edits = _edits(evaluator, effects, inputs, (-1, len(names), len(percents)))
     return Masked(
         rows,
         {method: len(scores) for method, scores in attribution.scores.items()},
         tuple(percents),
         names,
-        judge.scenes,
+        evaluator.scenes,
         edits.psnr[..., : len(names)],
         _columns([end.baseline for end in ends]),
         _columns([end.target for end in ends]),
@@ -117,19 +119,19 @@ def masking(
 
 
 def _edits(
-    judge: Evaluator, effects: Sequence[Mapping[str, Judgement]], inputs: tuple[str, ...], shape: tuple[int, ...]
+    evaluator: Evaluator, effects: Sequence[Mapping[str, Evaluation]], inputs: tuple[str, ...], shape: tuple[int, ...]
 ) -> Edits:
     """PSNR and sums of every masked network as arrays; `shape` is rankings, masked, percents."""
-    psnr, energy, along, moved = np.full((4, len(judge.images), len(effects), len(inputs)), np.nan)
+    psnr, energy, along, moved = np.full((4, len(evaluator.images), len(effects), len(inputs)), np.nan)
     for n, found in enumerate(effects):
         for i, name in enumerate(inputs):
             if name in found:
                 parts = (found[name].psnrs, *found[name].sums)
                 for array, part in zip((psnr, energy, along, moved), parts, strict=True):
                     array[:, n, i] = part.double().numpy()
-    whole = (len(judge.images), *shape, len(inputs))
+    whole = (len(evaluator.images), *shape, len(inputs))
     sums = EditSums(*(array.reshape(whole) for array in (energy, along, moved)))
-    return Edits(inputs, sums, psnr.reshape(whole), _columns([judge.ends(name).target for name in inputs]))
+    return Edits(inputs, sums, psnr.reshape(whole), _columns([evaluator.ends(name).target for name in inputs]))
 
 
 def _columns(values: Sequence[Tensor]) -> Floats:

@@ -18,7 +18,7 @@ from faig_lab.plotting.tiles import DETAIL, LARGE, write_tiles
 from faig_lab.plotting.words import as_percent, count, degraded, removal
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Row, number_at, numbers, points, select, unique
-from faig_lab.studies.section import sections
+from faig_lab.studies.section import sections_of
 
 _PSNR = "psnr/"
 
@@ -34,16 +34,21 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
         ("masking_curves", masking_curves(files)),
         ("layers", layers(files)),
         ("training", training(files)),
-        *((section.name, section.figure(files)) for section in sections() if files.table(section.name)),
+        *((section.name, section.figure(files)) for section in sections_of(files)),
     ]
     for shown in pictures:
         write_tiles(run, f"before_after_{shown.degradation}", shown, LARGE)
     return [_write(run, name, figure) for name, figure in drawn if figure is not None]
 
 
+def captions(run: RunFolder) -> dict[str, str]:
+    """Figure → how to read it, for the studies of a run."""
+    return {section.name: run.worded(section.caption) for section in sections_of(run)}
+
+
 def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
     """Write `figures/<analysis>_<name>.png` from the pictures that an analysis handed over."""
-    for section in sections():
+    for section in sections_of(RunFolder(run)):
         if section.name == analysis and section.strips is not None:
             for grid in section.strips.grids(examples):
                 name = f"{analysis}_{grid.degradation}"

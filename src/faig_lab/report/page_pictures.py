@@ -12,7 +12,7 @@ from faig_lab.plotting.tiles import TileFile, TileRow, read_tiles
 from faig_lab.plotting.words import as_percent, removal
 from faig_lab.report.page import BUDGET, Embedded, embed_all, embed_charts
 from faig_lab.runs.folder import RunFolder
-from faig_lab.studies.section import sections
+from faig_lab.studies.section import sections_of
 
 _BEFORE_AFTER = "before_after_"
 
@@ -54,12 +54,19 @@ class PagePictures:
 
 def page_pictures(run: RunFolder) -> PagePictures:
     """Read and embed figures/*.png and figures/pictures/: charts first, pictures in what they leave of the budget."""
-    known = ["isolation", "methods", "masking_curves", "layers", "training", *(section.name for section in sections())]
+    known = [
+        "isolation",
+        "methods",
+        "masking_curves",
+        "layers",
+        "training",
+        *(section.name for section in sections_of(run)),
+    ]
     charts = [_png(run, name) for name in known if _is_there(run, name)]
     drawn = dict(zip([path.stem for path in charts], embed_charts(charts), strict=True))
     names = [
         *sorted((path.stem for path in _drawn(run, f"{_BEFORE_AFTER}*")), key=lambda name: _place(run, name)),
-        *(f"{section.name}_{name}" for section in sections() if section.strips for name in run.degradations),
+        *(f"{section.name}_{name}" for section in sections_of(run) if section.strips for name in run.degradations),
     ]
     rows = {name: found for name in names if (found := read_tiles(run.path, name))}
     whole = [_png(run, name) for name in names if name not in rows and _is_there(run, name)]

@@ -14,7 +14,7 @@ from faig_lab.report.page import downloads, environment, policy, resource
 from faig_lab.report.page_pictures import page_pictures
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import over_photographs, unique
-from faig_lab.studies.section import sections
+from faig_lab.studies.section import sections_of
 
 
 def write_report(run: Path) -> Path:
@@ -32,7 +32,7 @@ def write_report(run: Path) -> Path:
 
 def _context(run: RunFolder) -> dict[str, Any]:
     script = resource("report.js")
-    shown = [section for section in sections() if run.table(section.name)]
+    shown = sections_of(run)
     return {
         "run": run,
         "name": str(run.config.get("name") or run.path.name),

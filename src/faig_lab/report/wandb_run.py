@@ -118,9 +118,13 @@ class WandbRecord:
 
         self._log_files(run_folder, "tables", "*.csv", table)
 
-    def log_figures(self, run_folder: Path) -> None:
-        """Log every `figures/*.png` of a run folder as an image."""
-        self._log_files(run_folder, "figures", "*.png", lambda wandb, path: wandb.Image(str(path)))
+    def log_figures(self, run_folder: Path, captions: Mapping[str, str]) -> None:
+        """Log every `figures/*.png` of a run folder as an image, with the caption of that name."""
+
+        def image(wandb: Any, path: Path) -> Any:
+            return wandb.Image(str(path), caption=captions.get(path.stem))
+
+        self._log_files(run_folder, "figures", "*.png", image)
 
     def _log_files(self, run_folder: Path, kind: str, pattern: str, made: Callable[[Any, Path], Any]) -> None:
         """Log each file of a folder as `<kind>/<name>`."""

@@ -42,12 +42,12 @@ SMALLEST_GAIN = 0.2
 
 
 def boundary(
-    subject: StudyContext, factors: Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=1)] = FACTORS
+    context: StudyContext, factors: Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=1)] = FACTORS
 ) -> StudyResult:
     """Judge baseline, target and the target without its discovered filters at severities around the trained one.
 
     Args:
-        subject: what is analysed; masked are the degradation's own filters, at the headline percent of its method.
+        context: what is analysed; masked are the degradation's own filters, at the headline percent of its method.
         factors: times the trained severity; of a trained range, its low end for factors below 1, its high end for
             those above, and both ends and the middle for 1.
 
@@ -58,17 +58,17 @@ def boundary(
         `boundary/gain/<D>/<severity>` and `boundary/share/<D>/<severity>`. Nothing, where no degradation of the
         data has a severity that is known.
     """
-    swept = list(_sweep(subject, factors))
+    swept = list(_sweep(context, factors))
     if not swept:
         log.warning("boundary: no degradation of this run has a severity that can be swept")
     psnrs: list[TableRow] = []
     gains: list[TableRow] = []
-    with subject.bar("boundary", len(swept)) as advance:
+    with context.bar("boundary", len(swept)) as advance:
         for what, name, part in swept:
-            images = degrade_anew(subject.data.held_out, replace(subject.degradation, parts={name: part}), name)
-            values = _psnrs(subject, images, name)
+            images = degrade_anew(context.data.held_out, replace(context.degradation, parts={name: part}), name)
+            values = _psnrs(context, images, name)
             psnrs += [what | {"network": n, "psnr": float(values[:, i].mean())} for i, n in enumerate(NETWORKS)]
-            gains.append(what | _gain(values, subject.judge.scenes, subject.problem.seed))
+            gains.append(what | _gain(values, context.evaluator.scenes, context.problem.seed))
             advance(f"{name}, {what['parameter']} = {what['severity']}")
     tables = {"boundary": psnrs, "boundary_gain": gains} if swept else {}
     return StudyResult(tables, _metrics(gains))
@@ -116,15 +116,15 @@ def degrade_anew(images: Sequence[PairedImage], degradation: Degradation, name: 
     return anew
 
 
-def _sweep(subject: StudyContext, factors: Sequence[float]) -> Iterator[tuple[TableRow, str, Part]]:
+def _sweep(context: StudyContext, factors: Sequence[float]) -> Iterator[tuple[TableRow, str, Part]]:
     """Every degradation at every severity: what the tables say of it, its name, the part."""
-    for name in subject.attribution.degradations:
-        part: Any = subject.degradation.parts.get(name)
+    for name in context.attribution.degradations:
+        part: Any = context.degradation.parts.get(name)
         for value, changed in severities(part, factors).items() if part is not None else ():
             parameter = fields(part)[0].name
             trained = getattr(part, parameter)
             ends = (trained, trained) if isinstance(trained, int | float) else trained
-            what: TableRow = {"method": subject.method, "percent": subject.headline, "degradation": name}
+            what: TableRow = {"method": context.method, "percent": context.headline, "degradation": name}
             inside = int(ends[0] <= value <= ends[1])
             yield what | {"parameter": parameter, "severity": float(value), "in_training": inside}, name, changed
 
@@ -154,16 +154,16 @@ def _accepts(part: Any, changes: Mapping[str, Any]) -> bool:
     return True
 
 
-def _psnrs(subject: StudyContext, images: Sequence[PairedImage], name: str) -> NDArray[np.float64]:
+def _psnrs(context: StudyContext, images: Sequence[PairedImage], name: str) -> NDArray[np.float64]:
     """(images, NETWORKS) dB."""
-    judge = replace(subject.judge, images=tuple(images))
-    row = subject.attribution.degradations.index(name)
-    own = discovered(subject.attribution.scores[subject.method][0][row], subject.headline)
-    masked = mask(subject.target, subject.baseline, subject.attribution.layout, own)
-    states: dict[str, State] = {"baseline": subject.baseline, "target": subject.target, "masked": masked}
-    outputs: dict[str, list[Tensor]] = {n: judge.outputs(state, name) for n, state in states.items()}
-    outputs["bicubic"] = [as_image(bicubic(image.lr[name][None], judge.scale)[0]) for image in images]
-    return np.stack([judge.psnrs(outputs[network]).double().numpy() for network in NETWORKS], axis=1)
+    evaluator = replace(context.evaluator, images=tuple(images))
+    row = context.attribution.degradations.index(name)
+    own = discovered(context.attribution.scores[context.method][0][row], context.headline)
+    masked = mask(context.target, context.baseline, context.attribution.layout, own)
+    states: dict[str, State] = {"baseline": context.baseline, "target": context.target, "masked": masked}
+    outputs: dict[str, list[Tensor]] = {n: evaluator.outputs(state, name) for n, state in states.items()}
+    outputs["bicubic"] = [as_image(bicubic(image.lr[name][None], evaluator.scale)[0]) for image in images]
+    return np.stack([evaluator.psnrs(outputs[network]).double().numpy() for network in NETWORKS], axis=1)
 
 
 def _gain(psnrs: NDArray[np.float64], scenes: Sequence[str], seed: int) -> TableRow:

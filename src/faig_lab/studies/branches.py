@@ -45,11 +45,11 @@ def restoring(scores: Mapping[str, Tensor], problem: Problem) -> Attribution:
 
 def discriminative(study: StudyContext) -> Iterator[TableRow]:
     """Own and other removed share (clipped) of the discovered filters at the headline percent."""
-    attribution, judge = study.attribution, study.judge
+    attribution, evaluator = study.attribution, study.evaluator
     for method, scores in attribution.scores.items():
         for masked, values in zip(attribution.degradations, scores[0], strict=True):
             filters = discovered(values, study.headline)
-            removed = _removed(study, mask(judge.target, judge.baseline, attribution.layout, filters))
+            removed = _removed(study, mask(evaluator.target, evaluator.baseline, attribution.layout, filters))
             others = [clipped(share) for name, share in removed.items() if name != masked]
             own, other = clipped(removed[masked]), _mean(others)
             yield {
@@ -65,9 +65,9 @@ def discriminative(study: StudyContext) -> Iterator[TableRow]:
 
 def without_predictor(study: StudyContext) -> Iterator[TableRow]:
     """What is lost when the whole predictor goes back to the baseline's values; nothing without a predictor."""
-    judge = study.judge
-    if any(name.startswith(SECOND_BRANCH) for name in judge.target):
-        state = {n: judge.baseline[n] if n.startswith(SECOND_BRANCH) else v for n, v in judge.target.items()}
+    evaluator = study.evaluator
+    if any(name.startswith(SECOND_BRANCH) for name in evaluator.target):
+        state = {n: evaluator.baseline[n] if n.startswith(SECOND_BRANCH) else v for n, v in evaluator.target.items()}
         for degradation, removed in _removed(study, state).items():
             yield {"degradation": degradation, "removed": removed}
 
@@ -76,8 +76,8 @@ def _removed(study: StudyContext, state: State) -> dict[str, float | None]:
     """Degradation → removed share of an intervention."""
     found = {}
     for name in study.problem.degradations:
-        baseline, target, _ = study.judge.bounds(name)
-        found[name] = removed_share(target, study.judge.psnr(study.judge.outputs(state, name)), baseline)
+        baseline, target, _ = study.evaluator.bounds(name)
+        found[name] = removed_share(target, study.evaluator.psnr(study.evaluator.outputs(state, name)), baseline)
     return found
 
 
@@ -207,7 +207,7 @@ ONE, TWO = "one_branch", "two_branch"
 
 
 def branches(
-    subject: StudyContext,
+    context: StudyContext,
     rival: dict[str, Any],
     seeds: Sequence[Annotated[int, Field(ge=0)]] = (),
     methods: Sequence[str] = ("signed_share",),
@@ -218,7 +218,7 @@ def branches(
     """Train a rival of the run's network on the same budget, and compare the two on held-out images.
 
     Args:
-        subject: the run's network; `subject.rivals` does the training, or finds it in the store.
+        context: the run's network; `context.trainer` does the training, or finds it in the store.
         rival: `_target_` and arguments of the other network; its scale and degradations become the run's.
         seeds: further ones beside the run's; each trains both networks.
         methods: whose filters are masked in both, beside the run's method; one that the run lacks is left out.
@@ -237,19 +237,19 @@ def branches(
     Raises:
         UserError: a training diverged.
     """
-    if subject.rivals is None:
+    if context.trainer is None:
         log.warning("branches: left out, since the data has no photographs to train on")
         return StudyResult({})
-    every = list(dict.fromkeys((subject.problem.seed, *seeds)))
-    wanted = [name for name in dict.fromkeys((subject.method, *methods)) if _deterministic(subject, name)]
+    every = list(dict.fromkeys((context.problem.seed, *seeds)))
+    wanted = [name for name in dict.fromkeys((context.method, *methods)) if _deterministic(context, name)]
     images: list[TableRow] = []
     filters: list[TableRow] = []
     predictor: list[TableRow] = []
     said: list[Answer] = []
     metrics: dict[str, float | None] = {}
-    with subject.bar("branches", 2 * len(every)) as advance:
+    with context.bar("branches", 2 * len(every)) as advance:
         for seed in every:
-            for name, study in _studies(subject, rival, seed, wanted):
+            for name, study in _studies(context, rival, seed, wanted):
                 what: TableRow = {"seed": seed, "network": name}
                 images += [what | row for row in _restored(study)]
                 filters += [what | row for row in discriminative(study)]
@@ -258,14 +258,14 @@ def branches(
                     said += answers(study.network, study.target, study.data.held_out, study.problem.degradations, crop)
                 metrics[f"branches/parameters/{name}"] = float(sum(p.numel() for p in study.network.parameters()))
                 advance(f"seed {seed}, {name}")
-    compared = compare(images, subject.judge.scenes, subject.problem.seed, resamples)
-    accuracy = accuracy_rows(said, subject.problem.seed, resamples)
+    compared = compare(images, context.evaluator.scenes, context.problem.seed, resamples)
+    accuracy = accuracy_rows(said, context.problem.seed, resamples)
     tables = {"branches": compared, "branches_images": images, "branches_filters": filters}
     tables |= {"branches_prediction": accuracy} if accuracy else {}
     tables |= {"branches_predictor": predictor} if predictor else {}
     metrics |= _metrics(compared, filters, accuracy)
     if timed_steps:
-        seconds = subject.rivals.step_seconds([None, rival], timed_steps)
+        seconds = context.trainer.step_seconds([None, rival], timed_steps)
         metrics |= {f"branches/step_seconds/{name}": s for name, s in zip((ONE, TWO), seconds, strict=True)}
     return StudyResult(tables, metrics)
 
@@ -319,41 +319,41 @@ def _row(
 
 
 def _studies(
-    subject: StudyContext, rival: Mapping[str, Any], seed: int, methods: Sequence[str]
+    context: StudyContext, rival: Mapping[str, Any], seed: int, methods: Sequence[str]
 ) -> Iterator[tuple[str, StudyContext]]:
     """Both networks of a seed, each with scores of its filters outside of the predictor."""
-    assert subject.rivals is not None
-    if seed == subject.problem.seed:
-        scores = {name: subject.attribution.scores[name] for name in methods}
-        yield ONE, replace(subject, attribution=restoring(scores, subject.problem))
+    assert context.trainer is not None
+    if seed == context.problem.seed:
+        scores = {name: context.attribution.scores[name] for name in methods}
+        yield ONE, replace(context, attribution=restoring(scores, context.problem))
     else:
-        yield ONE, _study(subject, subject.rivals.train(None, seed), methods)
-    yield TWO, _study(subject, subject.rivals.train(rival, seed), methods)
+        yield ONE, _study(context, context.trainer.train(None, seed), methods)
+    yield TWO, _study(context, context.trainer.train(rival, seed), methods)
 
 
-def _study(subject: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyContext:
-    """The subject with another pair of networks, attributed like its own."""
-    like = first_floating(subject.problem.target.values())
+def _study(context: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyContext:
+    """The context with another pair of networks, attributed like its own."""
+    like = first_floating(context.problem.target.values())
     baseline, target = (
         {n: v.to(like) if v.is_floating_point() else v.to(like.device) for n, v in state.items()}
         for state in (pair.baseline, pair.target)
     )
     network = pair.network.to(like.device)  # with what no state holds, buffers that are not saved
-    problem = subject.problem.straight(network=network, baseline=baseline, target=target)
-    scores = {name: subject.methods[name](problem) for name in methods}
-    return replace(subject, problem=problem, attribution=restoring(scores, problem))
+    problem = context.problem.straight(network=network, baseline=baseline, target=target)
+    scores = {name: context.methods[name](problem) for name in methods}
+    return replace(context, problem=problem, attribution=restoring(scores, problem))
 
 
-def _deterministic(subject: StudyContext, method: str) -> bool:
-    return method in subject.methods and len(subject.attribution.scores.get(method, ())) == 1
+def _deterministic(context: StudyContext, method: str) -> bool:
+    return method in context.methods and len(context.attribution.scores.get(method, ())) == 1
 
 
 def _restored(study: StudyContext) -> Iterator[TableRow]:
     """The target's quality on every held-out image with every input."""
-    images, judge = study.data.held_out, study.judge
+    images, evaluator = study.data.held_out, study.evaluator
     for degradation in images[0].lr:
-        for image, output in zip(images, judge.restore(judge.target, degradation), strict=True):
-            values = quality(output[None], image.hr[None], judge.scale)
+        for image, output in zip(images, evaluator.restore(evaluator.target, degradation), strict=True):
+            values = quality(output[None], image.hr[None], evaluator.scale)
             yield {"degradation": degradation, "image": image.name} | {n: float(v) for n, v in values.items()}
 
 

@@ -70,7 +70,7 @@ def no_bar(name: str, steps: int) -> Iterator[Callable[[str], None]]:
 
 @dataclass(frozen=True)
 class StudyContext:
-    """Two networks, their attribution and the images to judge on.
+    """Two networks, their attribution and the images to evaluate on.
 
     Args:
         problem: network, θ̄ and θ (in the attribution's precision), probe, quadrature, seed.
@@ -84,7 +84,7 @@ class StudyContext:
         autocast: lower precision for restoring held-out images, or None.
         bar: progress.
         retraining: how chosen weights are trained again; None without photographs to train on.
-        rivals: how other networks are trained like the run's; None without photographs to train on.
+        trainer: how other networks are trained like the run's; None without photographs to train on.
         planted: degradation → the filters that alone learned it; None where the target is not planted.
     """
 
@@ -99,7 +99,7 @@ class StudyContext:
     autocast: torch.dtype | None = None
     bar: Bar = field(default=no_bar, repr=False)
     retraining: Retraining | None = field(default=None, repr=False)
-    rivals: NetworkTrainer | None = field(default=None, repr=False)
+    trainer: NetworkTrainer | None = field(default=None, repr=False)
     planted: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     @property
@@ -118,7 +118,7 @@ class StudyContext:
         return {n: v.float() if v.is_floating_point() else v for n, v in self.problem.target.items()}
 
     @cached_property
-    def judge(self) -> Evaluator:
+    def evaluator(self) -> Evaluator:
         """Held-out images between the two networks."""
         scale = self.degradation.scale
         return Evaluator(self.network, self.baseline, self.target, self.data.held_out, scale, self.autocast)

@@ -66,7 +66,7 @@ class Ranking(NamedTuple):
 
 
 def curves(
-    subject: StudyContext,
+    context: StudyContext,
     percents: Sequence[float] = PERCENTS,
     draws: Annotated[int, Field(ge=1)] = 3,
     target_biases: bool = True,
@@ -75,7 +75,7 @@ def curves(
     """Deletion and insertion curves of every method on held-out images, with intervals over photographs.
 
     Args:
-        subject: what is analysed.
+        context: what is analysed.
         percents: q in any order; 0 and 100 are always there.
         draws: at most so many of a method that draws, and of the layer-matched random filters.
         target_biases: whether insertion has the target's biases (and all else that is in no filter) throughout.
@@ -92,15 +92,15 @@ def curves(
         UserError: a percent is not from 0 to 100, or there is none between them.
     """
     grid = _grid(percents)
-    measured = measure(subject, grid, list(rankings_of(subject, grid, draws)), target_biases)
-    how = Resampling(subject.problem.seed, resamples)
+    measured = measure(context, grid, list(rankings_of(context, grid, draws)), target_biases)
+    how = Resampling(context.problem.seed, resamples)
     rows = area_rows(measured, how)
     tables = {
         "curves": curve_rows(measured, how),
         "curves_areas": rows,
-        "curves_compared": compared_rows(measured, subject.method, how),
+        "curves_compared": compared_rows(measured, context.method, how),
     }
-    return StudyResult(tables, area_metrics(rows) | _without_target_biases(subject, measured))
+    return StudyResult(tables, area_metrics(rows) | _without_target_biases(context, measured))
 
 
 def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generator) -> Tensor:
@@ -121,19 +121,19 @@ def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generato
     return torch.cat(parts)
 
 
-def curve_state(subject: StudyContext, curve: str, filters: Tensor, target_biases: bool = True) -> dict[str, Tensor]:
+def curve_state(context: StudyContext, curve: str, filters: Tensor, target_biases: bool = True) -> dict[str, Tensor]:
     """The network of a curve at a set of filters: deleted from the target, or inserted.
 
     Args:
-        subject: θ and θ̄.
+        context: θ and θ̄.
         curve: "deletion" or "insertion".
         filters: flat indices.
         target_biases: whether insertion has the target's biases.
     """
-    layout = subject.attribution.layout
+    layout = context.attribution.layout
     if curve == INSERTION and not target_biases:
-        return mask(subject.baseline, subject.target, layout, filters)
-    return mask(subject.target, subject.baseline, layout, _absent(curve, filters, len(layout)))
+        return mask(context.baseline, context.target, layout, filters)
+    return mask(context.target, context.baseline, layout, _absent(curve, filters, len(layout)))
 
 
 def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
@@ -144,55 +144,55 @@ def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
 
 
 def measure(
-    subject: StudyContext, grid: Sequence[float], rankings: Sequence[Ranking], target_biases: bool = True
+    context: StudyContext, grid: Sequence[float], rankings: Sequence[Ranking], target_biases: bool = True
 ) -> Measured:
     """Judge every network of every curve on every held-out image; one that comes twice is judged once.
 
     Args:
-        subject: what is analysed.
+        context: what is analysed.
         grid: percents, ascending from 0 to 100.
         rankings: sets for each percent of the grid; the draws of a method follow each other.
         target_biases: whether insertion has the target's biases.
     """
-    names = subject.attribution.degradations
-    psnr = np.empty((len(subject.data.held_out), len(CURVES), len(rankings), len(names), len(grid), len(names)))
-    ends = [subject.judge.ends(name) for name in names]
+    names = context.attribution.degradations
+    psnr = np.empty((len(context.data.held_out), len(CURVES), len(rankings), len(names), len(grid), len(names)))
+    ends = [context.evaluator.ends(name) for name in names]
     target = _by_input([end.target for end in ends])
     judged: dict[tuple[bool, bytes], Floats] = {(False, b""): target}
-    with subject.bar("curves", psnr[0, ..., 0].size) as advance:
+    with context.bar("curves", psnr[0, ..., 0].size) as advance:
         for c, r, m, q in np.ndindex(psnr.shape[1:-1]):
             filters = rankings[r].sets[m][q]
-            absent = _absent(CURVES[c], filters, len(subject.attribution.layout))
+            absent = _absent(CURVES[c], filters, len(context.attribution.layout))
             # By what is absent: the two curves run between the same two networks, unless insertion has other biases.
             key = (CURVES[c] == INSERTION and not target_biases, absent.numpy().tobytes())
             if key not in judged:
-                judged[key] = _psnrs(subject, curve_state(subject, CURVES[c], filters, target_biases))
+                judged[key] = _psnrs(context, curve_state(context, CURVES[c], filters, target_biases))
             psnr[:, c, r, m, q] = judged[key]
             advance(f"{CURVES[c]}, {rankings[r].method}, {grid[q]:g} %")
     return Measured(
         percents=tuple(grid),
-        counts=tuple(count_of(percent, len(subject.attribution.layout)) for percent in grid),
+        counts=tuple(count_of(percent, len(context.attribution.layout)) for percent in grid),
         draws=Counter(chosen.method for chosen in rankings),
         degradations=names,
-        scenes=subject.judge.scenes,
+        scenes=context.evaluator.scenes,
         psnr=psnr,
         baseline=_by_input([end.baseline for end in ends]),
         target=target,
     )
 
 
-def rankings_of(subject: StudyContext, grid: Sequence[float], draws: int) -> Iterator[Ranking]:
+def rankings_of(context: StudyContext, grid: Sequence[float], draws: int) -> Iterator[Ranking]:
     """Every method's draws, then random filters matched layer by layer to the run's method."""
-    scores = subject.attribution.scores
+    scores = context.attribution.scores
     for method, values in scores.items():
         for draw, per_degradation in enumerate(values[:draws]):
             yield Ranking(method, draw, tuple(_top_sets(row, grid) for row in per_degradation))
-    if subject.attribution.layout.undivided:
+    if context.attribution.layout.undivided:
         log.info("curves: no layer-matched random filters, since every layer is one unit")
         return
     for draw in range(draws):
-        sets = zip(subject.attribution.degradations, scores[subject.method][0], strict=True)
-        yield Ranking(LAYER_MATCHED, draw, tuple(_matched_sets(subject, name, row, grid, draw) for name, row in sets))
+        sets = zip(context.attribution.degradations, scores[context.method][0], strict=True)
+        yield Ranking(LAYER_MATCHED, draw, tuple(_matched_sets(context, name, row, grid, draw) for name, row in sets))
 
 
 def _top_sets(scores: Tensor, grid: Sequence[float]) -> Sets:
@@ -200,10 +200,10 @@ def _top_sets(scores: Tensor, grid: Sequence[float]) -> Sets:
     return tuple(order[: count_of(percent, len(order))] for percent in grid)
 
 
-def _matched_sets(subject: StudyContext, degradation: str, scores: Tensor, grid: Sequence[float], draw: int) -> Sets:
+def _matched_sets(context: StudyContext, degradation: str, scores: Tensor, grid: Sequence[float], draw: int) -> Sets:
     stream = f"{LAYER_MATCHED}/{degradation}"
     return tuple(
-        layer_matched(filters, subject.attribution.layout, sample_rng(subject.problem.seed, stream, draw))
+        layer_matched(filters, context.attribution.layout, sample_rng(context.problem.seed, stream, draw))
         for filters in _top_sets(scores, grid)
     )
 
@@ -218,10 +218,10 @@ def _grid(percents: Sequence[float]) -> tuple[float, ...]:
     return grid
 
 
-def _psnrs(subject: StudyContext, state: State) -> Floats:
+def _psnrs(context: StudyContext, state: State) -> Floats:
     """(images, inputs) dB."""
-    judge, names = subject.judge, subject.attribution.degradations
-    return _by_input([judge.psnrs(judge.outputs(state, name)) for name in names])
+    evaluator, names = context.evaluator, context.attribution.degradations
+    return _by_input([evaluator.psnrs(evaluator.outputs(state, name)) for name in names])
 
 
 def _by_input(psnrs: Sequence[Tensor]) -> Floats:
@@ -229,14 +229,14 @@ def _by_input(psnrs: Sequence[Tensor]) -> Floats:
     return np.stack([values.double().numpy() for values in psnrs], 1)
 
 
-def _without_target_biases(subject: StudyContext, measured: Measured) -> dict[str, float | None]:
+def _without_target_biases(context: StudyContext, measured: Measured) -> dict[str, float | None]:
     """What all filters of the target restore in the baseline, whose biases and other weights stay."""
-    every = torch.arange(len(subject.attribution.layout))
-    psnr = _psnrs(subject, curve_state(subject, INSERTION, every, target_biases=False)).mean(0)
+    every = torch.arange(len(context.attribution.layout))
+    psnr = _psnrs(context, curve_state(context, INSERTION, every, target_biases=False)).mean(0)
     shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
     return {
         f"restored_without_target_biases/{name}": number_or_none(share)
-        for name, share in zip(subject.attribution.degradations, shares, strict=True)
+        for name, share in zip(context.attribution.degradations, shares, strict=True)
     }
 
 

@@ -123,11 +123,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def masking_study(subject: StudyContext, resamples: Annotated[int, Field(ge=2)] = 1000) -> StudyResult:
+def masking_study(context: StudyContext, resamples: Annotated[int, Field(ge=2)] = 1000) -> StudyResult:
     """Mask the discovered filters of every method and compare what goes, with intervals over scenes.
 
     Args:
-        subject: what is analysed.
+        context: what is analysed.
         resamples: of the bootstrap.
 
     Returns:
@@ -136,11 +136,11 @@ def masking_study(subject: StudyContext, resamples: Annotated[int, Field(ge=2)] 
         method), `distribution` and `depth`; isolation with its parts, removed shares, harm, specificities and depths as
         metrics.
     """
-    percents, attribution = subject.percents, subject.attribution
-    with subject.bar("masking", masked_networks(attribution, percents)) as advance:
-        masked = masking(subject.judge, attribution, percents, advance, mixed_at=(subject.headline,))
-    how = Resampling(subject.problem.seed, resamples)
-    compared, isolation = compare(masked, subject.method, how), Isolation(masked, len(attribution.layout), how)
+    percents, attribution = context.percents, context.attribution
+    with context.bar("masking", masked_networks(attribution, percents)) as advance:
+        masked = masking(context.evaluator, attribution, percents, advance, mixed_at=(context.headline,))
+    how = Resampling(context.problem.seed, resamples)
+    compared, isolation = compare(masked, context.method, how), Isolation(masked, len(attribution.layout), how)
     tables = {
         "isolation": isolation.sets(),
         "isolation_methods": isolation.methods(),
@@ -154,6 +154,6 @@ def masking_study(subject: StudyContext, resamples: Annotated[int, Field(ge=2)] 
     if compared.paired:
         tables["comparison_paired"] = compared.paired
     metrics = isolation_metrics(tables["isolation"], tables["side_effects"]) | masking_metrics(masked.rows)
-    metrics |= comparison_metrics(compared.methods, subject.headline)
-    metrics |= depth_metrics(tables["depth"], subject.headline)
+    metrics |= comparison_metrics(compared.methods, context.headline)
+    metrics |= depth_metrics(tables["depth"], context.headline)
     return StudyResult(tables, metrics)

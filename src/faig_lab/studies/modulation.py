@@ -35,7 +35,7 @@ Restored = dict[tuple[str, float, str], list[Tensor]]
 
 
 def modulation(
-    subject: StudyContext,
+    context: StudyContext,
     strengths: Sequence[float] = STRENGTHS,
     pictured: Sequence[float] = STRENGTHS,
     method: str | None = None,
@@ -45,7 +45,7 @@ def modulation(
     """Sweep λ on the discovered filters of each degradation, and on all of them at once.
 
     Args:
-        subject: what is analysed.
+        context: what is analysed.
         strengths: λ, in the order of the table; 0 is masked, 1 the target.
         pictured: of which of them pictures are kept.
         method: whose filters; None is the run's own.
@@ -58,44 +58,44 @@ def modulation(
         back (0 = the target's output, 1 = the baseline's); metrics `best_strength/<modulated>/<degradation>`; one
         example per degradation, `restored` by `<modulated>/<λ>`.
     """
-    chosen, q = method or subject.method, percent or subject.headline
-    sets = discovered_sets(subject, chosen, q)
+    chosen, q = method or context.method, percent or context.headline
+    sets = discovered_sets(context, chosen, q)
     rows: list[TableRow] = []
     kept: Restored = {}
-    with subject.bar("modulation", len(sets) * len(strengths)) as advance:
+    with context.bar("modulation", len(sets) * len(strengths)) as advance:
         for name, filters in sets.items():
             for strength in strengths:
                 what: TableRow = {"method": chosen, "percent": q, "filters": len(filters), "modulated": name}
-                for degradation, outputs in _restored(subject, filters, strength):
-                    rows.append(what | {"strength": float(strength)} | _judged(subject, degradation, outputs))
+                for degradation, outputs in _restored(context, filters, strength):
+                    rows.append(what | {"strength": float(strength)} | _judged(context, degradation, outputs))
                     if strength in pictured and degradation != CLEAN:
                         kept[name, strength, degradation] = [as_image(output) for output in outputs]
                 advance(f"{name}, λ = {strength:g}")
-    return StudyResult({"modulation": rows}, _best_strengths(rows), _examples(subject, kept, image))
+    return StudyResult({"modulation": rows}, _best_strengths(rows), _examples(context, kept, image))
 
 
-def discovered_sets(subject: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
+def discovered_sets(context: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
     """The discovered filters of each degradation, and with several of all together as `<a>+<b>`."""
-    degradations = subject.attribution.degradations
-    scores = subject.attribution.scores[method][0]
+    degradations = context.attribution.degradations
+    scores = context.attribution.scores[method][0]
     sets = {name: discovered(row, percent) for name, row in zip(degradations, scores, strict=True)}
     return sets if len(sets) == 1 else sets | {"+".join(degradations): torch.unique(torch.cat(list(sets.values())))}
 
 
-def _restored(subject: StudyContext, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
+def _restored(context: StudyContext, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
     """Every degradation and clean input, and what the modulated network makes of the held-out images, not rounded."""
-    state: State = subject.target  # with λ = 1, whatever the filters are
+    state: State = context.target  # with λ = 1, whatever the filters are
     if strength != 1:
-        state = modulate(subject.target, subject.baseline, subject.attribution.layout, filters, strength)
-    clean = [name for name in subject.judge.inputs if name == CLEAN]
-    for name in (*subject.attribution.degradations, *clean):
-        yield name, subject.judge.raw(state, name)
+        state = modulate(context.target, context.baseline, context.attribution.layout, filters, strength)
+    clean = [name for name in context.evaluator.inputs if name == CLEAN]
+    for name in (*context.attribution.degradations, *clean):
+        yield name, context.evaluator.raw(state, name)
 
 
-def _judged(subject: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
+def _judged(context: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
     """PSNR, removed share (None on clean input, where nothing is to be removed), and the way back to the baseline."""
-    baseline, target, _ = subject.judge.bounds(name)
-    effect = subject.judge.effect_of(outputs, name)
+    baseline, target, _ = context.evaluator.bounds(name)
+    effect = context.evaluator.effect_of(outputs, name)
     value = mean(effect.psnrs)
     return {
         "degradation": name,
@@ -115,19 +115,19 @@ def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
     return {key: float(str(row["strength"])) for key, row in best.items()}
 
 
-def _examples(subject: StudyContext, kept: Restored, chosen: int | None) -> tuple[Example, ...]:
+def _examples(context: StudyContext, kept: Restored, chosen: int | None) -> tuple[Example, ...]:
     """One held-out image with each degradation, restored at every pictured λ."""
-    images = subject.data.held_out
+    images = context.data.held_out
     position = images_to_show(images)[0] if chosen is None else chosen % len(images)
     image = images[position]
     found = []
-    for degradation in subject.attribution.degradations:
+    for degradation in context.attribution.degradations:
         restored = {
             f"{name}/{strength:g}": outputs[position]
             for (name, strength, shown), outputs in kept.items()
             if shown == degradation
         }
-        values = {n: float(psnr(o[None], image.hr[None], subject.judge.scale)) for n, o in restored.items()}
+        values = {n: float(psnr(o[None], image.hr[None], context.evaluator.scale)) for n, o in restored.items()}
         found.append(Example(image.name, degradation, image.lr[degradation], image.hr, restored, values))
     return tuple(found)
 

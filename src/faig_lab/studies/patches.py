@@ -28,7 +28,7 @@ Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 def patches(
-    subject: StudyContext,
+    context: StudyContext,
     percents: Sequence[Percent] = (0.5, 1, 3, 5, 10, 30, 100),
     kept: Sequence[Percent] = (10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95),
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05,
@@ -40,7 +40,7 @@ def patches(
     target's.
 
     Args:
-        subject: what is analysed.
+        context: what is analysed.
         percents: sizes of the patches, of all filters, for each degradation and for all of them together.
         kept: how many filters stay the target's when the others are set back.
         tolerance: the largest share of any degradation's gain that pruning may cost.
@@ -55,13 +55,13 @@ def patches(
         tolerance (absent where there are none);
         metrics `carried/<patched>/<percent>/<degradation>` (with biases), `filters_needed/<order>` in percent.
     """
-    chosen = method or subject.method
-    inserted = _insertion(subject, chosen, percents)
-    orders = idle_orders(subject)
-    pruned = _pruning(subject, orders, sorted(kept, reverse=True))
+    chosen = method or context.method
+    inserted = _insertion(context, chosen, percents)
+    orders = idle_orders(context)
+    pruned = _pruning(context, orders, sorted(kept, reverse=True))
     needed = {order: fewest(pruned, order, tolerance) for order in orders}
     tables = {"patches": inserted, "pruning": pruned}
-    layers = [row for order, percent in needed.items() if percent for row in _layers(subject, orders, order, percent)]
+    layers = [row for order, percent in needed.items() if percent for row in _layers(context, orders, order, percent)]
     metrics: dict[str, float | None] = {
         f"carried/{row['patched']}/{row['percent']:g}/{row['degradation']}": row["carried"]  # type: ignore[misc]
         for row in inserted
@@ -71,13 +71,13 @@ def patches(
     return StudyResult(tables | ({"pruning_layers": layers} if layers else {}), metrics)
 
 
-def _insertion(subject: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:
+def _insertion(context: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:
     """Patches on the baseline, without and with the target's biases; at 0 % the biases alone."""
-    layout, theta, start = subject.attribution.layout, subject.target, subject.baseline
-    sets = {percent: discovered_sets(subject, method, percent) for percent in (0.0, *percents)}
+    layout, theta, start = context.attribution.layout, context.target, context.baseline
+    sets = {percent: discovered_sets(context, method, percent) for percent in (0.0, *percents)}
     judged: dict[tuple[int, bytes], list[tuple[str, float, float | None]]] = {}
     rows: list[TableRow] = []
-    with subject.bar("patches", 2 * sum(map(len, sets.values()))) as advance:
+    with context.bar("patches", 2 * sum(map(len, sets.values()))) as advance:
         for biases in (0, 1):
             for percent, by_name in sets.items():
                 for name, filters in by_name.items():
@@ -86,7 +86,7 @@ def _insertion(subject: StudyContext, method: str, percents: Sequence[float]) ->
                     what |= {"biases": biases, "kilobytes": len(patch_bytes(patch)) / 1000}
                     key = (biases, patch.filters.numpy().tobytes())  # no filters and all of them are the same sets
                     if key not in judged:
-                        judged[key] = list(_measured(subject, apply_patches(start, patch)))
+                        judged[key] = list(_measured(context, apply_patches(start, patch)))
                     for shown, psnr, lost in judged[key]:
                         carried = None if lost is None else 1 - lost
                         rows.append(what | {"degradation": shown, "psnr": psnr, "carried": carried})
@@ -94,25 +94,25 @@ def _insertion(subject: StudyContext, method: str, percents: Sequence[float]) ->
     return rows
 
 
-def _measured(subject: StudyContext, state: State) -> Iterator[tuple[str, float, float | None]]:
+def _measured(context: StudyContext, state: State) -> Iterator[tuple[str, float, float | None]]:
     """Every degradation, the PSNR of `state` on it, and the share of the target's gain that it lacks."""
-    judge = subject.judge
-    for degradation in subject.attribution.degradations:
-        baseline, target, _ = judge.bounds(degradation)
-        psnr = judge.psnr(judge.outputs(state, degradation))
+    evaluator = context.evaluator
+    for degradation in context.attribution.degradations:
+        baseline, target, _ = evaluator.bounds(degradation)
+        psnr = evaluator.psnr(evaluator.outputs(state, degradation))
         yield degradation, psnr, removed_share(target, psnr, baseline)
 
 
-def idle_orders(subject: StudyContext) -> dict[str, Tensor]:
+def idle_orders(context: StudyContext) -> dict[str, Tensor]:
     """Rankings (F,) from the filters that carry most, for any degradation, to those that carry nothing.
 
     `signed_share`: the size of the signed share of the loss change. `faig`: FAIG before the contrast, relative to
     its sum over all filters. Of both the largest over the degradations. `weight_change` and `random` to compare.
     """
-    integral, layout = subject.problem.integral, subject.attribution.layout
+    integral, layout = context.problem.integral, context.attribution.layout
     names = [layer.name for layer in layout.layers]
-    change = {name: (subject.target[name] - subject.baseline[name]).abs() for name in names}
-    drawn = sample_rng(subject.problem.seed, "pruning").permutation(len(layout))
+    change = {name: (context.target[name] - context.baseline[name]).abs() for name in names}
+    drawn = sample_rng(context.problem.seed, "pruning").permutation(len(layout))
     importance = {
         "signed_share": shares(integral).abs().amax(0),
         "faig": magnitudes(integral).amax(0),
@@ -134,17 +134,17 @@ def magnitudes(integral: ProbeIntegral) -> Tensor:
     return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
 
 
-def _pruning(subject: StudyContext, orders: Mapping[str, Tensor], kept: Sequence[float]) -> list[TableRow]:
+def _pruning(context: StudyContext, orders: Mapping[str, Tensor], kept: Sequence[float]) -> list[TableRow]:
     """The target with all but the first filters of each order set back to the baseline."""
-    layout = subject.attribution.layout
+    layout = context.attribution.layout
     rows: list[TableRow] = []
-    with subject.bar("pruning", len(orders) * len(kept)) as advance:
+    with context.bar("pruning", len(orders) * len(kept)) as advance:
         for name, order in orders.items():
             for percent in kept:
                 count = count_of(percent, len(layout))
                 what: TableRow = {"order": name, "percent": percent, "filters": count}
-                state = mask(subject.target, subject.baseline, layout, order[count:])
-                for shown, psnr, lost in _measured(subject, state):
+                state = mask(context.target, context.baseline, layout, order[count:])
+                for shown, psnr, lost in _measured(context, state):
                     rows.append(what | {"degradation": shown, "psnr": psnr, "lost": lost})
                 advance(f"{name}, {percent:g} % kept")
     return rows
@@ -174,9 +174,9 @@ def fewest(rows: Sequence[TableRow], order: str, tolerance: float) -> float | No
     return found
 
 
-def _layers(subject: StudyContext, orders: Mapping[str, Tensor], order: str, percent: float) -> list[TableRow]:
+def _layers(context: StudyContext, orders: Mapping[str, Tensor], order: str, percent: float) -> list[TableRow]:
     """How many filters of each layer stay the target's."""
-    layout = subject.attribution.layout
+    layout = context.attribution.layout
     chosen = orders[order][: count_of(percent, len(layout))]
     counts = torch.bincount(layout.layer_of()[chosen], minlength=len(layout.layers)).tolist()
     return [

@@ -29,11 +29,11 @@ REST = "rest"
 """All filters that are in no true set."""
 
 
-def planted(subject: StudyContext) -> StudyResult:
+def planted(context: StudyContext) -> StudyResult:
     """Compare the scores of every method with the true sets, and mask the true sets themselves.
 
     Args:
-        subject: a planted pair and its attribution.
+        context: a planted pair and its attribution.
 
     Returns:
         Table `planted`: method, draw, degradation, filters, average_precision, recall (the share of the true filters
@@ -44,12 +44,12 @@ def planted(subject: StudyContext) -> StudyResult:
         over draws), `planted/chance/<degradation>` and `planted/isolation/<degradation>`. Nothing if the target is
         not planted.
     """
-    if subject.planted is None:
+    if context.planted is None:
         log.warning("planted: left out, since nobody knows the true filters of this target")
         return StudyResult({})
-    found = _found(subject.attribution, subject.planted)
-    edits = _edits(subject, subject.planted)
-    changed = _changed(subject, subject.planted)
+    found = _found(context.attribution, context.planted)
+    edits = _edits(context, context.planted)
+    changed = _changed(context, context.planted)
     metrics = {f"planted/{name}": value for name, value in means(found, "chance", ["degradation"]).items()}
     for measure in ("average_precision", "recall"):
         for name, value in means(found, measure, ("method", "degradation")).items():
@@ -78,12 +78,12 @@ def _found(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRo
     ]
 
 
-def _edits(subject: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
+def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
     """Each true set masked, judged on every degradation and on clean input."""
     rows: list[TableRow] = []
     for masked, filters in true.items():
-        state = mask(subject.target, subject.baseline, subject.attribution.layout, filters)
-        effects = subject.judge.effects(state)
+        state = mask(context.target, context.baseline, context.attribution.layout, filters)
+        effects = context.evaluator.effects(state)
         sums = {name: pooled(effect) for name, effect in effects.items()}
         whole = isolation_of(effects, masked)
         for name, of in sums.items():
@@ -93,9 +93,9 @@ def _edits(subject: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
     return rows
 
 
-def _changed(subject: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
+def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
     """How far the filters of each group moved."""
-    moved = changes(subject.problem.baseline, subject.problem.target, subject.attribution.layout)
+    moved = changes(context.problem.baseline, context.problem.target, context.attribution.layout)
     rows: list[TableRow] = []
     for name, values in _groups(moved, true):
         numbers = {"mean": float(values.mean()), "std": float(values.std(correction=0))}

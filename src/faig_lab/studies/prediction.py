@@ -1,7 +1,8 @@
 """Which degradation does an input suffer from? Named by the filters that work on it, without ground truth (§6).
 
 Top-k overlap: the target's own output stands in for the ground truth, the filters that the path integral then ranks
-highest are compared with the discovered ones of each degradation. Judged on held-out crops beside two rivals.
+highest are compared with the discovered ones of each degradation. Evaluated on held-out crops beside
+two comparison methods.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,7 @@ class TopOverlap:
 
 
 def prediction(
-    subject: StudyContext,
+    context: StudyContext,
     percent: Annotated[float, Field(gt=0, le=100)] = 3.0,
     points: Annotated[int, Field(ge=1)] = 4,
     crop: Annotated[int, Field(ge=16)] = 96,
@@ -87,7 +88,7 @@ def prediction(
     probe is trained on crops of the training photographs, or of the probe where the source has none.
 
     Args:
-        subject: what is analysed; the discovered filters are those of its method.
+        context: what is analysed; the discovered filters are those of its method.
         percent: how many filters are compared.
         points: of the Gauss–Legendre rule along the path.
         crop: side of the square crops in HR pixels; a smaller image is used whole.
@@ -98,30 +99,30 @@ def prediction(
         Tables `prediction` (method, truth, predicted, count; "clean" allowed), `prediction_overlaps` (image, truth,
         overlap/<D>) and `prediction_accuracy`; metrics `prediction/…`.
     """
-    if crop // subject.degradation.scale < _SMALLEST:
-        needed = _SMALLEST * subject.degradation.scale
+    if crop // context.degradation.scale < _SMALLEST:
+        needed = _SMALLEST * context.degradation.scale
         raise UserError(f"analysis.studies.prediction.crop: {crop} HR pixels is too small; at least {needed}")
-    names = subject.attribution.degradations
-    probe = spread(cut_crops(subject.data.probe, crop, overlapping=True), most)
-    held_out = spread(cut_crops(subject.data.held_out, crop, overlapping=False), most)
-    scores = subject.attribution.scores[subject.method][0]
+    names = context.attribution.degradations
+    probe = spread(cut_crops(context.data.probe, crop, overlapping=True), most)
+    held_out = spread(cut_crops(context.data.held_out, crop, overlapping=False), most)
+    scores = context.attribution.scores[context.method][0]
     sets = {name: discovered(row, percent) for name, row in zip(names, scores, strict=True)}
-    by_overlap = TopOverlap(subject.problem, quadrature("gauss_legendre", points), percent, sets)
-    with subject.bar("prediction", len(probe) + len(held_out)) as advance:
+    by_overlap = TopOverlap(context.problem, quadrature("gauss_legendre", points), percent, sets)
+    with context.bar("prediction", len(probe) + len(held_out)) as advance:
         known = _overlap_rows(by_overlap, probe, (CLEAN, *names), advance)
         found = _overlap_rows(by_overlap, held_out, tuple(held_out[0].inputs), advance)
     thresholds = {n: calibrate(_of(known, n, n), _of(known, CLEAN, n)) for n in names}
     guesses = _overlap_guesses(found, thresholds)
-    training, source = _training_crops(subject, crop, training_crops, probe)
+    training, source = _training_crops(context, crop, training_crops, probe)
     rivals = {
         ESTIMATOR: _learned(probe, names, image_numbers, fit_thresholds),
-        LINEAR: _learned(training, names, lambda lr: features(subject.network, subject.target, lr), fit_linear),
+        LINEAR: _learned(training, names, lambda lr: features(context.network, context.target, lr), fit_linear),
     }
     for method, predictor in rivals.items():
         guesses += _guess(method, predictor, held_out)
     fitted = {OVERLAP: ("probe", len(probe)), ESTIMATOR: ("probe", len(probe)), LINEAR: (source, len(training))}
-    scenes = {image.name: image.scene or image.name for image in subject.data.held_out}
-    accuracy = accuracies(guesses, names, fitted, scenes, subject.problem.seed)
+    scenes = {image.name: image.scene or image.name for image in context.data.held_out}
+    accuracy = accuracies(guesses, names, fitted, scenes, context.problem.seed)
     tables = {"prediction": confusion(guesses, names), "prediction_overlaps": found, "prediction_accuracy": accuracy}
     limits: dict[str, float | None] = {f"prediction/threshold/{name}": value for name, value in thresholds.items()}
     return StudyResult(tables, guess_metrics(guesses, accuracy, names, main=OVERLAP) | limits)
@@ -226,12 +227,12 @@ def _learned(
     return predict
 
 
-def _training_crops(subject: StudyContext, crop: int, count: int, probe: list[Crop]) -> tuple[list[Crop], str]:
+def _training_crops(context: StudyContext, crop: int, count: int, probe: list[Crop]) -> tuple[list[Crop], str]:
     """Crops to train the linear probe on, and where they are from."""
-    photographs = subject.data.train[:count]
+    photographs = context.data.train[:count]
     if not photographs:
         return probe, "probe"
-    images = paired_images(photographs, subject.degradation, crop, -(-count // len(photographs)))
+    images = paired_images(photographs, context.degradation, crop, -(-count // len(photographs)))
     return cut_crops(images, crop, overlapping=False), "training photographs"
 
 
@@ -374,7 +375,8 @@ SECTION = Section(
         "For an input without ground truth the target's own output takes its place: the path integral from baseline "
         "to target then tells which {units} work on this input. Their overlap with the discovered {units} of each "
         "degradation names the degradation (top-k overlap); an input is called clean when no overlap passes its "
-        "threshold, which was set on probe crops. Beside it are two rivals that look for the degradation directly, "
+        "threshold, which was set on probe crops. Beside it are two comparison methods that look for the degradation "
+        "directly, "
         "both fitted to labelled crops: thresholds on noise level and sharpness of the input alone, and a linear "
         "classifier of the target's mean features."
     ),

@@ -96,7 +96,7 @@ class Trial:
 
 
 def retraining(
-    subject: StudyContext,
+    context: StudyContext,
     percents: Sequence[Annotated[float, Field(gt=0, lt=100)]] = (1.0,),
     iterations: Annotated[int, Field(ge=1)] = 300,
     rate: Annotated[float, Field(gt=0)] = 10.0,
@@ -106,7 +106,7 @@ def retraining(
     """Train only the chosen filters from the baseline, and judge on held-out images.
 
     Args:
-        subject: two networks and their attribution; `subject.retraining` does the training.
+        context: two networks and their attribution; `context.retraining` does the training.
         percents: q. A degradation's set has q % of the filters, the mix's as many as all degradations' together.
         iterations: of each training.
         rate: learning rate of the sets, in times the target's; the whole network always has the target's.
@@ -122,27 +122,27 @@ def retraining(
     Raises:
         UserError: a training diverged.
     """
-    if subject.retraining is None:
+    if context.retraining is None:
         log.warning("retraining: left out, since the data has no photographs to train on")
         return StudyResult({})
-    trials = [trial for goal in goals(subject, rivals) for trial in _trials(subject, goal, percents, draws)]
+    trials = [trial for goal in goals(context, rivals) for trial in _trials(context, goal, percents, draws)]
     rows: list[TableRow] = []
-    if subject.attribution.layout.undivided:
+    if context.attribution.layout.undivided:
         log.info("retraining: no other locations to compare with, since every layer is one unit")
     log.info("retraining: %d networks, %d iterations each", sum(t.chosen is not None for t in trials), iterations)
-    with subject.bar("retraining", len(trials)) as advance:
+    with context.bar("retraining", len(trials)) as advance:
         for trial in trials:
-            found = list(_rows(subject, trial, _state(subject, trial, iterations, rate)))
+            found = list(_rows(context, trial, _state(context, trial, iterations, rate)))
             rows += found
             log.info("retraining for %s, %s: %s", trial.goal.name, trial.variant, _reached(found))
             advance(f"{trial.variant}, {trial.goal.name}")
     return StudyResult({"retraining": rows}, _metrics(rows))
 
 
-def goals(subject: StudyContext, rivals: Sequence[str]) -> list[Goal]:
+def goals(context: StudyContext, rivals: Sequence[str]) -> list[Goal]:
     """Each degradation alone and, where there are several, the mix; with the filters in the order of each method."""
-    names = subject.attribution.degradations
-    orders = {method: ranking(scores) for method, scores in _scores(subject, rivals).items()}
+    names = context.attribution.degradations
+    orders = {method: ranking(scores) for method, scores in _scores(context, rivals).items()}
     single = [
         Goal(name, (name,), 1, {method: order[k] for method, order in orders.items()}) for k, name in enumerate(names)
     ]
@@ -191,73 +191,73 @@ def transplanted(
     return result
 
 
-def _scores(subject: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
-    """(K, F) scores of the run's method and its rivals; weight change needs no gradients, so it is always there."""
-    known = subject.attribution.scores
-    found = {name: known[name][0] for name in dict.fromkeys((subject.method, *rivals)) if name in known}
+def _scores(context: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
+    """(K, F) scores of the run's method and of the comparison methods; weight change, which needs no gradients, always."""
+    known = context.attribution.scores
+    found = {name: known[name][0] for name in dict.fromkeys((context.method, *rivals)) if name in known}
     if "weight_change" in rivals and "weight_change" not in known:
-        found["weight_change"] = weight_change(subject.problem)[0]
+        found["weight_change"] = weight_change(context.problem)[0]
     return found
 
 
-def _trials(subject: StudyContext, goal: Goal, percents: Sequence[float], draws: int) -> Iterator[Trial]:
+def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws: int) -> Iterator[Trial]:
     """All networks of one goal."""
-    layout = subject.attribution.layout
+    layout = context.attribution.layout
     for percent in percents:
         count = min(goal.sets * count_of(percent, len(layout)), len(layout))
         for variant, filters in goal.orders.items():
-            yield _training(subject, goal, variant, percent, filters[:count])
+            yield _training(context, goal, variant, percent, filters[:count])
         for draw in range(draws):
-            order = torch.from_numpy(_rng(subject, goal, "random", draw).permutation(len(layout)))
-            yield _training(subject, goal, RANDOM, percent, order[:count], draw)
-        yield from _controls(subject, goal, percent, goal.orders[subject.method][:count])
-    everything = {name: torch.ones((), dtype=torch.bool) for name, _ in subject.network.named_parameters()}
-    yield Trial(goal, WHOLE, 100.0, len(layout), subject.baseline, everything)
+            order = torch.from_numpy(_rng(context, goal, "random", draw).permutation(len(layout)))
+            yield _training(context, goal, RANDOM, percent, order[:count], draw)
+        yield from _controls(context, goal, percent, goal.orders[context.method][:count])
+    everything = {name: torch.ones((), dtype=torch.bool) for name, _ in context.network.named_parameters()}
+    yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, everything)
 
 
-def _controls(subject: StudyContext, goal: Goal, percent: float, filters: Tensor) -> Iterator[Trial]:
+def _controls(context: StudyContext, goal: Goal, percent: float, filters: Tensor) -> Iterator[Trial]:
     """The discovered filters with other locations or other weights, and without training."""
-    assert subject.retraining is not None
-    layout, start, count = subject.attribution.layout, subject.baseline, len(filters)
-    names = subject.attribution.degradations
+    assert context.retraining is not None
+    layout, start, count = context.attribution.layout, context.baseline, len(filters)
+    names = context.attribution.degradations
     if len(goal.parts) < len(names):
         following = names[(names.index(goal.name) + 1) % len(names)]
-        scores = subject.attribution.scores[subject.method][0, names.index(following)]
-        yield _training(subject, goal, OTHER, percent, ranking(scores)[:count])
-    rng = _rng(subject, goal, "locations")
+        scores = context.attribution.scores[context.method][0, names.index(following)]
+        yield _training(context, goal, OTHER, percent, ranking(scores)[:count])
+    rng = _rng(context, goal, "locations")
     places = other_locations(layout, filters, rng)
     if not layout.undivided:
-        yield _training(subject, goal, MOVED, percent, places)
-    fresh = subject.retraining.fresh(int(rng.integers(2**31)))
+        yield _training(context, goal, MOVED, percent, places)
+    fresh = context.retraining.fresh(int(rng.integers(2**31)))
     redrawn = transplanted(start, fresh, layout, filters, filters)
     yield Trial(goal, REDRAWN, percent, count, redrawn, layout.mask(filters))
-    yield Trial(goal, COPIED, percent, count, transplanted(start, subject.target, layout, filters, filters), None)
+    yield Trial(goal, COPIED, percent, count, transplanted(start, context.target, layout, filters, filters), None)
     if not layout.undivided:
-        copied = transplanted(start, subject.target, layout, filters, places)
+        copied = transplanted(start, context.target, layout, filters, places)
         yield Trial(goal, COPIED_MOVED, percent, count, copied, None)
 
 
-def _training(subject: StudyContext, goal: Goal, variant: str, percent: float, filters: Tensor, draw: int = 0) -> Trial:
-    chosen = subject.attribution.layout.mask(filters)
-    return Trial(goal, variant, percent, len(filters), subject.baseline, chosen, draw)
+def _training(context: StudyContext, goal: Goal, variant: str, percent: float, filters: Tensor, draw: int = 0) -> Trial:
+    chosen = context.attribution.layout.mask(filters)
+    return Trial(goal, variant, percent, len(filters), context.baseline, chosen, draw)
 
 
-def _state(subject: StudyContext, trial: Trial, iterations: int, rate: float) -> State:
+def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) -> State:
     """The trial's weights after training, where the baseline's are."""
     if trial.chosen is None:
         return trial.start
-    assert subject.retraining is not None
+    assert context.retraining is not None
     times = 1.0 if trial.variant == WHOLE else rate
-    trained = subject.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times)
-    return {name: value.to(subject.baseline[name]) for name, value in trained.items()}
+    trained = context.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times)
+    return {name: value.to(context.baseline[name]) for name, value in trained.items()}
 
 
-def _rows(subject: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
+def _rows(context: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
     what: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
     what |= {"trained": trial.goal.name, "filters": trial.filters}
-    for degradation in subject.attribution.degradations:
-        baseline, target, _ = subject.judge.bounds(degradation)
-        value, gain = subject.judge.psnr(subject.judge.outputs(state, degradation)), target - baseline
+    for degradation in context.attribution.degradations:
+        baseline, target, _ = context.evaluator.bounds(degradation)
+        value, gain = context.evaluator.psnr(context.evaluator.outputs(state, degradation)), target - baseline
         share = (value - baseline) / gain if abs(gain) > 1e-6 else None
         yield what | {"degradation": degradation, "psnr": value, "share": share}
 
@@ -275,8 +275,8 @@ def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
     return {f"retrained/{name.removeprefix('share/')}": share for name, share in means(rows, "share", keys).items()}
 
 
-def _rng(subject: StudyContext, goal: Goal, what: str, draw: int = 0) -> np.random.Generator:
-    return sample_rng(subject.problem.seed, f"retraining/{goal.name}/{what}", draw)
+def _rng(context: StudyContext, goal: Goal, what: str, draw: int = 0) -> np.random.Generator:
+    return sample_rng(context.problem.seed, f"retraining/{goal.name}/{what}", draw)
 
 
 _LOW, _HIGH = -0.5, 1.1  # of the figure

@@ -40,14 +40,14 @@ class Scored(NamedTuple):
     compared_with: Tensor
 
 
-def sanity(subject: StudyContext, draws: Annotated[int, Field(ge=1)] = 3) -> StudyResult:
+def sanity(context: StudyContext, draws: Annotated[int, Field(ge=1)] = 3) -> StudyResult:
     """Attribute again with a randomised target and with exchanged labels, and judge what is found.
 
     Filters are masked in the true target, at the headline percent. With one degradation there are no labels to
     exchange, and with K > 2 each degradation is called by the next one's name.
 
     Args:
-        subject: what is analysed; methods that draw are left out.
+        context: what is analysed; methods that draw are left out.
         draws: how many randomised targets.
 
     Returns:
@@ -57,11 +57,11 @@ def sanity(subject: StudyContext, draws: Annotated[int, Field(ge=1)] = 3) -> Stu
         many filters in each layer), isolation, own, other and specificity by the label; metrics
         `sanity/<check>/<method>/<overlap|isolation|specificity>`, means.
     """
-    scored = list(_scored(subject, draws))
+    scored = list(_scored(context, draws))
     rows: list[TableRow] = []
-    with subject.bar("sanity", len(scored)) as advance:
+    with context.bar("sanity", len(scored)) as advance:
         for one in scored:
-            rows += _rows(subject, one)
+            rows += _rows(context, one)
             advance(f"{one.check}, {one.method}")
     return StudyResult({"sanity": rows} if rows else {}, _means(rows))
 
@@ -116,25 +116,25 @@ def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: Filt
     return float((one * two / sizes).sum() / one.sum()) if one.sum() else None
 
 
-def _scored(subject: StudyContext, draws: int) -> Iterator[Scored]:
+def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
     """Every check's scores by every method."""
-    methods, problem = deterministic(subject), subject.problem.straight()
-    originals = {method: subject.attribution.scores[method][0] for method in methods}
+    methods, problem = deterministic(context), context.problem.straight()
+    originals = {method: context.attribution.scores[method][0] for method in methods}
     for method, scores in originals.items():
         yield Scored(ORIGINAL, 0, method, scores, scores)
     for draw in range(draws):
         target = randomised(problem.baseline, problem.target, problem.seed, draw)
-        for method, scores in scores_of(subject, replace(problem, target=target), methods).items():
+        for method, scores in scores_of(context, replace(problem, target=target), methods).items():
             yield Scored(RANDOMISED, draw, method, scores, originals[method])
     if len(problem.degradations) > 1:
         probe = swapped(problem.probe, problem.degradations)
-        for method, scores in scores_of(subject, replace(problem, probe=probe), methods).items():
+        for method, scores in scores_of(context, replace(problem, probe=probe), methods).items():
             yield Scored(SWAPPED, 0, method, scores, originals[method].roll(-1, 0))
 
 
-def _rows(subject: StudyContext, one: Scored) -> Iterator[TableRow]:
-    layout, percent = subject.attribution.layout, subject.headline
-    for degradation, scores, before in zip(subject.problem.degradations, one.scores, one.compared_with, strict=True):
+def _rows(context: StudyContext, one: Scored) -> Iterator[TableRow]:
+    layout, percent = context.attribution.layout, context.headline
+    for degradation, scores, before in zip(context.problem.degradations, one.scores, one.compared_with, strict=True):
         filters = discovered(scores, percent)
         yield {
             "check": one.check,
@@ -145,15 +145,15 @@ def _rows(subject: StudyContext, one: Scored) -> Iterator[TableRow]:
             "overlap": overlap(scores, before, percent),
             "chance": len(filters) / len(layout),
             "chance_in_layers": chance_in_layers(scores, before, percent, layout),
-        } | _judged(subject, filters, degradation)
+        } | _judged(context, filters, degradation)
 
 
-def _judged(subject: StudyContext, filters: Tensor, label: str) -> TableRow:
+def _judged(context: StudyContext, filters: Tensor, label: str) -> TableRow:
     """Masking the filters in the true target: isolation, own and other removed share (clipped), their difference."""
-    effects = subject.judge.effects(mask(subject.target, subject.baseline, subject.attribution.layout, filters))
+    effects = context.evaluator.effects(mask(context.target, context.baseline, context.attribution.layout, filters))
     removed: dict[str, float | None] = {}
-    for name in subject.problem.degradations:
-        baseline, target, _ = subject.judge.bounds(name)
+    for name in context.problem.degradations:
+        baseline, target, _ = context.evaluator.bounds(name)
         removed[name] = clipped(removed_share(target, mean(effects[name].psnrs), baseline))
     own, others = removed[label], [share for name, share in removed.items() if name != label]
     known = [share for share in others if share is not None]

@@ -1,6 +1,7 @@
 """What a further section of the report consists of; one analysis, one section."""
 
 import pkgutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -76,3 +77,16 @@ def sections() -> tuple[Section, ...]:
     modules = (import_module(f"faig_lab.studies.{module.name}") for module in pkgutil.iter_modules(package.__path__))
     found = [module.SECTION for module in modules if hasattr(module, "SECTION")]
     return tuple(sorted(found, key=lambda section: section.order))
+
+
+def sections_of(run: RunFolder) -> tuple[Section, ...]:
+    """The sections that a run has a table for, those of the user's own studies too.
+
+    A study of the user's own lies in the module that the run's configuration names as `_target_`. The module is not
+    imported here: it is known while the study runs, and a page made from a stranger's folder executes nothing.
+    """
+    studies = (run.config.get("analysis") or {}).get("studies") or {}
+    named = (str(node.get("_target_")).rpartition(".")[0] for node in studies.values() if isinstance(node, dict))
+    own = (getattr(sys.modules.get(module), "SECTION", None) for module in named)
+    found = {section.name: section for section in (*own, *sections()) if isinstance(section, Section)}
+    return tuple(sorted((one for one in found.values() if run.table(one.name)), key=lambda section: section.order))

@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
 
 
 def stability(
-    subject: StudyContext,
+    context: StudyContext,
     points: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=2)] = POINTS,
     authors_points: Annotated[int, Field(ge=0)] = 100,
     beside: Sequence[str] = ("signed_share",),
@@ -60,7 +60,7 @@ def stability(
     """Attribute again with other targets, images, points and precision, and compare the scores and the top sets.
 
     Args:
-        subject: what is analysed; top sets are those of its headline percent.
+        context: what is analysed; top sets are those of its headline percent.
         points: of Gauss–Legendre, ascending; the last is what the others are compared with.
         authors_points: of the authors' one-sided sum from the target, compared with the same; 0 leaves it out.
         beside: methods that are looked at beside the run's own, if the run has them.
@@ -72,22 +72,22 @@ def stability(
         Table `stability`: kind ("seed", "probe", "points", "precision"), a, b, method, degradation, spearman, jaccard,
         chance (expected Jaccard index of two random sets); metrics `stability/<kind>/<method>/jaccard`, the worst.
     """
-    methods = [name for name in dict.fromkeys([subject.method, *beside]) if _is_deterministic(subject, name)]
+    methods = [name for name in dict.fromkeys([context.method, *beside]) if _is_deterministic(context, name)]
     comparisons = [
-        *trained_again(subject, targets),
-        *halves(subject.problem),
-        *refinements(subject.problem, points, authors_points),
+        *trained_again(context, targets),
+        *halves(context.problem),
+        *refinements(context.problem, points, authors_points),
     ]
-    comparisons += precisions(subject.problem)
+    comparisons += precisions(context.problem)
     solved: dict[int, dict[str, Tensor]] = {}
     rows: list[TableRow] = []
-    with subject.bar("stability", len(comparisons)) as advance:
+    with context.bar("stability", len(comparisons)) as advance:
         for comparison in comparisons:
             for problem in (comparison.first, comparison.second):
                 if id(problem) not in solved:
-                    solved[id(problem)] = scores_of(subject, problem, methods)
+                    solved[id(problem)] = scores_of(context, problem, methods)
             a, b = solved[id(comparison.first)], solved[id(comparison.second)]
-            rows += [row for method in methods for row in _rows(subject, comparison, method, a[method], b[method])]
+            rows += [row for method in methods for row in _rows(context, comparison, method, a[method], b[method])]
             advance(f"{comparison.a}, {comparison.b}")
     return StudyResult({"stability": rows} if rows else {}, _worst(rows))
 
@@ -123,15 +123,15 @@ def chance_jaccard(count: int, filters: int) -> float:
     return shared / (2 * count - shared) if count else 0.0
 
 
-def trained_again(subject: StudyContext, targets: int) -> Iterator[Comparison]:
+def trained_again(context: StudyContext, targets: int) -> Iterator[Comparison]:
     """The run's target against targets of the next seeds, from the same baseline."""
-    own = subject.problem.straight()
-    if targets and subject.rivals is None:
+    own = context.problem.straight()
+    if targets and context.trainer is None:
         log.warning("stability: no targets of other seeds, since the data has no photographs to train on")
         return
     for seed in range(own.seed + 1, own.seed + 1 + targets):
-        assert subject.rivals is not None
-        trained = subject.rivals.target({name: value.cpu() for name, value in subject.baseline.items()}, seed)
+        assert context.trainer is not None
+        trained = context.trainer.target({name: value.cpu() for name, value in context.baseline.items()}, seed)
         target = {name: trained[name].to(value) for name, value in own.target.items()}
         yield _compared("seed", (f"seed {own.seed}", own), (f"seed {seed}", replace(own, target=target)))
 
@@ -176,25 +176,25 @@ def _single(state: State) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def scores_of(subject: StudyContext, problem: Problem, methods: Sequence[str]) -> dict[str, Tensor]:
+def scores_of(context: StudyContext, problem: Problem, methods: Sequence[str]) -> dict[str, Tensor]:
     """(K, F) scores of deterministic methods on a problem."""
-    return {method: subject.methods[method](problem)[0] for method in methods}
+    return {method: context.methods[method](problem)[0] for method in methods}
 
 
-def deterministic(subject: StudyContext) -> list[str]:
+def deterministic(context: StudyContext) -> list[str]:
     """The run's methods that do not draw."""
-    return [method for method in subject.attribution.scores if _is_deterministic(subject, method)]
+    return [method for method in context.attribution.scores if _is_deterministic(context, method)]
 
 
-def _is_deterministic(subject: StudyContext, method: str) -> bool:
-    scores = subject.attribution.scores
-    return method in scores and method in subject.methods and len(scores[method]) == 1
+def _is_deterministic(context: StudyContext, method: str) -> bool:
+    scores = context.attribution.scores
+    return method in scores and method in context.methods and len(scores[method]) == 1
 
 
-def _rows(subject: StudyContext, comparison: Comparison, method: str, a: Tensor, b: Tensor) -> Iterator[TableRow]:
-    count = len(discovered(a[0], subject.headline))
-    for degradation, one, other in zip(subject.problem.degradations, a, b, strict=True):
-        agreement = compare_scores(one, other, subject.headline)
+def _rows(context: StudyContext, comparison: Comparison, method: str, a: Tensor, b: Tensor) -> Iterator[TableRow]:
+    count = len(discovered(a[0], context.headline))
+    for degradation, one, other in zip(context.problem.degradations, a, b, strict=True):
+        agreement = compare_scores(one, other, context.headline)
         yield {
             "kind": comparison.kind,
             "a": comparison.a,
