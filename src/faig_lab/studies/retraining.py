@@ -192,7 +192,7 @@ def transplanted(
 
 
 def _scores(context: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
-    """(K, F) scores of the run's method and of the comparison methods; weight change, which needs no gradients, always."""
+    """(K, F) scores of the run's and the comparison methods; weight change, which needs no gradients, always."""
     known = context.attribution.scores
     found = {name: known[name][0] for name in dict.fromkeys((context.method, *rivals)) if name in known}
     if "weight_change" in rivals and "weight_change" not in known:
