@@ -74,7 +74,7 @@ def _theta(settings: Settings, name: str) -> str:
     return f"EMA weights (decay {settings.training.ema_decay}) after training"
 
 
-_PACKAGES = ("data", "networks", "training", "attribution", "analysis")
+_PACKAGES = ("networks", "filters", "data", "metrics", "attribution", "training", "evaluation", "studies")
 _NO_MATTER = {
     "": (
         "name",

@@ -1,16 +1,18 @@
-"""Progress of the loops that Lightning does not run."""
+"""One run on one page: load → train → attribute → evaluate → report.
+
+Lightning, Matplotlib and the page's templates are imported where they are needed: until the attribution starts, a run
+whose networks are in the store does without.
+"""
 
 import logging
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
-from tqdm import tqdm
 
 from faig_lab.attribution import (
     Attribution,
@@ -40,7 +42,7 @@ from faig_lab.cli.build import (
     make_problem,
     make_retraining,
 )
-from faig_lab.cli.existing import reopen
+from faig_lab.cli.existing import Existing, reopen
 from faig_lab.cli.export import export
 from faig_lab.cli.preflight import (
     check_compiler,
@@ -51,13 +53,14 @@ from faig_lab.cli.preflight import (
     check_sizes,
     save_planted,
 )
+from faig_lab.cli.progress import progress_bar
 from faig_lab.cli.provenance import describe_scores, describe_weights, kept_results
 from faig_lab.cli.resource_errors import explained
 from faig_lab.cli.trained import make_network_trainer, train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.rules import check_path
 from faig_lab.config.targets import make
-from faig_lab.data import StudyData
+from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.examples import examples, images_to_show
 from faig_lab.evaluation.headline import restoration, restoration_metrics
 from faig_lab.files import file_name
@@ -65,41 +68,50 @@ from faig_lab.filters import State, load_weights, save_weights, write_states
 from faig_lab.report.wandb_run import WandbRecord
 from faig_lab.runs import processes
 from faig_lab.runs.folder import RunFolder, open_run
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.context import StudyContext, kept
 from faig_lab.training import Trained
 
-
-@contextmanager
-def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar in a terminal, nothing elsewhere (a log file has no use for one).
-
-    Args:
-        name: what is going on.
-        total: how many steps.
-
-    Yields:
-        A function to call after each step with what was done.
-    """
-    with tqdm(total=total, desc=name, leave=False, disable=processes.rank() > 0 or not sys.stderr.isatty()) as bar:
-
-        def advance(what: str) -> None:
-            bar.set_postfix_str(what, refresh=False)
-            bar.update()
-
-        yield advance
-
+if TYPE_CHECKING:
+    from faig_lab.plotting.pictures import Pictures
 
 log = logging.getLogger(__name__)
 
-Scoring = Callable[[State], Attribution]
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on.
+
+    Attributes:
+        data: photographs to train on, probe, held-out images.
+        degradation: the way from HR to LR.
+        given: "baseline", "target" → weights from a file of the user's.
+    """
+
+    data: StudyData
+    degradation: Degradation
+    given: dict[str, Trained]
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """Two networks with the scores of their filters.
+
+    Attributes:
+        problem: what was attributed.
+        attribution: the scores of every method.
+        cache: results that are kept until the run is done.
+    """
+
+    problem: Problem
+    attribution: Attribution
+    cache: Kept
 
 
 @full_precision()
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Run what `task` says: a whole study in `folder`, or further analyses or an export of the finished run `run`.
+    """Run what `task` says: a whole study in `folder`, or further studies or an export of the finished run `run`.
 
-    float32 is float32 throughout, on GPUs too: in training, attribution and judging.
+    float32 is float32 throughout, on GPUs too: in training, attribution and evaluation.
 
     Args:
         cfg: the composed configuration.
@@ -117,259 +129,283 @@ def run(cfg: DictConfig, folder: Path) -> None:
         study(settings, folder, OmegaConf.to_yaml(cfg, resolve=True))
 
 
-def study(settings: Settings, folder: Path, config: str) -> None:
-    """Run one study and leave everything about it in `folder`; `config` is the configuration as YAML."""
+def study(settings: Settings, path: Path, config: str) -> None:
+    """Run one study from the data to the report.
+
+    Args:
+        settings: checked settings.
+        path: the run folder.
+        config: the configuration as YAML.
+    """
     check_selection(settings)
     check_path(settings)
     if processes.rank() > 0:
         _take_part(settings)
         return
     with (
-        open_run(folder, config) as run_folder,
-        WandbRecord.start(settings.logger, settings.model_dump(), folder, folder.name, run_folder.goes_on) as record,
-        explained(settings.model_dump(), folder, lambda: run_folder.current_stage),
+        open_run(path, config) as folder,
+        WandbRecord.start(settings.logger, settings.model_dump(), path, path.name, folder.goes_on) as record,
+        explained(settings.model_dump(), path, lambda: folder.current_stage),
     ):
-        stages = Study(settings, run_folder, record)
         with processes.group(gpu_of(settings, processes.local_rank())):
-            stages.load_data()
+            inputs = load(settings, folder)
             processes.barrier()
-            baseline = stages.baseline()
-            target, attribution = stages.target(baseline)
-        stages.settings = alone(settings)
-        stages.evaluate(baseline, target, attribution)
-        stages.report()
-        stages.kept.discard()
-    _sum_up(folder, record)
+            attributed = train_and_attribute(settings, inputs, folder, record)
+        # From here on this process is alone.
+        settings = alone(settings)
+        pictures = evaluate(settings, inputs, attributed, folder)
+        report(settings, folder, record, pictures)
+        attributed.cache.discard()
+    _sum_up(path, record)
 
 
 def _take_part(settings: Settings) -> None:
-    """What a process does whose rank is not the first: its share of training and attribution; it leaves no file."""
-    with TemporaryDirectory() as folder, processes.group(gpu_of(settings, processes.local_rank())):
-        stages = Study(settings, RunFolder(Path(folder)).start(), WandbRecord(None))
-        processes.barrier()  # the first one has prepared the data by now
-        stages.load_data()
-        stages.target(stages.baseline())
+    """Compute a further process's share of training and attribution; the process leaves no file."""
+    with TemporaryDirectory() as path, processes.group(gpu_of(settings, processes.local_rank())):
+        folder = RunFolder(Path(path)).start()
+        processes.barrier()  # the first process has prepared the data by now
+        train_and_attribute(settings, load(settings, folder), folder, WandbRecord(None))
 
 
 def analyse(settings: Settings) -> None:
-    """Run the analyses of `settings` that the finished run `settings.run` does not have; nothing is trained."""
+    """Run the studies of `settings` that the finished run `settings.run` does not have; nothing is trained."""
     with (
         reopen(settings) as existing,
         WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
         explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
     ):
-        stages = Study(alone(existing.settings), existing.run, record)
-        stages.load_data()
-        baseline, target = stages.baseline(), stages.given["target"].state
-        path = make_path(existing.settings, existing.path_states())
-        stages.problem = make_problem(existing.settings, stages.data, baseline, target, path=path)
-        stages.kept = kept_results(existing.settings, stages.data, baseline, target)
-        stages.evaluate(baseline, target, existing.attribution(stages.problem), only=existing.wanted)
-        stages.report()
-        stages.kept.discard()
-    _sum_up(existing.run.path, record)
+        own, folder = alone(existing.settings), existing.run
+        inputs = load(own, folder)
+        pictures = evaluate(own, inputs, attributed := _attributed(existing, inputs), folder, only=existing.wanted)
+        report(own, folder, record, pictures)
+        attributed.cache.discard()
+    _sum_up(folder.path, record)
 
 
-def _sum_up(folder: Path, record: WandbRecord) -> None:
+def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
+    """The scores of a finished run, from its files."""
+    settings, data = existing.settings, inputs.data
+    baseline, target = (inputs.given[name].state for name in ("baseline", "target"))
+    problem = make_problem(settings, data, baseline, target, path=make_path(settings, existing.path_states()))
+    return Attributed(problem, existing.attribution(problem), kept_results(settings, data, baseline, target))
+
+
+def _sum_up(path: Path, record: WandbRecord) -> None:
     from faig_lab.report.summary import summary
 
-    print(summary(folder, record))
+    print(summary(path, record))
 
 
-class Study:
-    """The stages of one run; each reads what the one before it left.
+def load(settings: Settings, folder: RunFolder) -> Inputs:
+    """Read every file that the run needs, degrade probe and held-out, and look for what would go wrong later.
+
+    Raises:
+        UserError: a file, the network or the machine cannot be worked with.
+    """
+    with folder.stage("data"):
+        given = _given(settings)
+        check_planted(settings)
+        degradation = make_degradation(settings)
+        data: StudyData = make(settings.data).load(degradation, settings.seed)
+        log.info(
+            "data: %d training photographs, %d probe and %d held-out images",
+            len(data.train),
+            len(data.probe),
+            len(data.held_out),
+        )
+        check_sizes(data)
+        if {"baseline", "target"} <= given.keys():
+            check_different(given["baseline"].state, given["target"].state, make_layout(settings), "target.weights")
+        check_compiler(settings)
+        check_network(settings, data)
+        for name, trained in given.items():
+            weights = f"{name}.weights: {getattr(settings, name).weights}"
+            check_restores(make_network(settings), trained.state, data.probe[0], weights)
+        check_memory(settings, data)
+    return Inputs(data, degradation, given)
+
+
+def _given(settings: Settings) -> dict[str, Trained]:
+    """The weights that the settings name."""
+    given = {}
+    for name in ("baseline", "target"):
+        weights = getattr(settings, name).weights
+        if weights is not None:
+            path = Path(weights).expanduser()
+            given[name] = Trained(load_weights(path, make_network(settings), key=f"{name}.weights"), [])
+            log.info("%s: weights from %s", name, path)
+    return given
+
+
+def train_and_attribute(settings: Settings, inputs: Inputs, folder: RunFolder, record: WandbRecord) -> Attributed:
+    """Train both networks, or find them, and score the filters.
+
+    The callback attributes a target right after `fit`. A target that exists already is attributed by the same
+    function. So is one with `attribution.path=trajectory`, since the trajectory is known when the training has ended.
+    """
+    with folder.stage("baseline"):
+        baseline = obtain(settings, "baseline", inputs, folder, record).state
+    results: list[Attributed] = []
+
+    def attribute_target(target: State) -> Attribution:
+        results.append(attribute_networks(settings, inputs, folder, baseline, Trained(dict(target), [])))
+        return results[0].attribution
+
+    with folder.stage("target"):
+        then = None if settings.attribution.path == "trajectory" else attribute_target
+        target = obtain(settings, "target", inputs, folder, record, start=baseline, then=then)
+    return results[0] if results else attribute_networks(settings, inputs, folder, baseline, target)
+
+
+def obtain(
+    settings: Settings,
+    name: str,
+    inputs: Inputs,
+    folder: RunFolder,
+    record: WandbRecord,
+    *,
+    start: State | None = None,
+    then: Callable[[State], Attribution] | None = None,
+) -> Trained:
+    """A network: given, found in the store, or trained. Weights and training record go to the run folder.
 
     Args:
-        settings: checked settings.
-        run: the run folder.
-        record: the W&B record.
+        settings: the run's.
+        name: "baseline" or "target".
+        inputs: data, degradation and given weights.
+        folder: the run's.
+        record: shows the curve of the training, also of one that is found.
+        start: the weights that training starts from; None for fresh ones.
+        then: attributes the network right after its training.
     """
+    trained = inputs.given.get(name)
+    if trained is None:
+        show = partial(record.log_training, f"training/{name}")
+        trained = train_once(settings, name, inputs.data, inputs.degradation, start, then, show)
+    if trained.history:
+        folder.write_table(f"training_{name}", trained.history)
+    weights = folder.path / "weights" / f"{name}.pt"
+    if not _is_own(getattr(settings, name).weights, weights):
+        save_weights(weights, trained.state, describe_weights(settings, name, trained))
+    return trained
 
-    problem: Problem
-    data: StudyData
-    kept: Kept
 
-    def __init__(self, settings: Settings, run: RunFolder, record: WandbRecord) -> None:
-        self.settings, self.run, self.record = settings, run, record
-        self.degradation = make_degradation(settings)
-        self.given: dict[str, Trained] = {}
-        self.trajectory: tuple[State, ...] = ()
+def _is_own(given: str | None, weights: Path) -> bool:
+    """Whether the given weights are the run's own file, whose description is to stay."""
+    return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
 
-    def load_data(self) -> None:
-        """Read every file that the run needs, before anything starts; degrade probe and held-out."""
-        with self.run.stage("data"):
-            for name in ("baseline", "target"):
-                weights = getattr(self.settings, name).weights
-                if weights is not None:
-                    path = Path(weights).expanduser()
-                    state = load_weights(path, make_network(self.settings), key=f"{name}.weights")
-                    self.given[name] = Trained(state, [])
-                    log.info("%s: weights from %s", name, path)
-            check_planted(self.settings)
-            self.data = make(self.settings.data).load(self.degradation, self.settings.seed)
-            log.info(
-                "data: %d training photographs, %d probe and %d held-out images",
-                len(self.data.train),
-                len(self.data.probe),
-                len(self.data.held_out),
-            )
-            check_sizes(self.data)
-            self._check_given()
-            check_compiler(self.settings)
-            check_network(self.settings, self.data)
-            for name, given in self.given.items():
-                weights = f"{name}.weights: {getattr(self.settings, name).weights}"
-                check_restores(make_network(self.settings), given.state, self.data.probe[0], weights)
-            check_memory(self.settings, self.data)
 
-    def _check_given(self) -> None:
-        """Given networks must differ."""
-        if {"baseline", "target"} <= self.given.keys():
-            states = self.given["baseline"].state, self.given["target"].state
-            check_different(*states, make_layout(self.settings), "target.weights")
+def attribute_networks(
+    settings: Settings, inputs: Inputs, folder: RunFolder, baseline: State, target: Trained
+) -> Attributed:
+    """Score the filters of two networks; write scores, provenance, completeness and the profile of the path."""
+    data, state = inputs.data, target.state
+    with folder.stage("attribution"):
+        path = _path(settings, inputs, folder, baseline, target)
+        cache = kept_results(settings, data, baseline, state)
+        with progress_bar("attribution", len(data.probe) * len(data.degradations)) as advance:
+            problem = make_problem(settings, data, baseline, state, advance, path)
+            problem.kept.folder = cache.folder
+            problem.spread.over_group()
+            integral = problem.integral  # before the methods, so that its faults are found whatever they are
+            result = attribute(problem, make_methods(settings))
+            problem.spread.alone()
+        if problem.kept.recalled:
+            log.info("attribution: %d of its integrals were there already", problem.kept.recalled)
+        barriers = profile(problem)
+        for line in (*result.warnings, *barriers.warnings()):
+            folder.warn(line)
+        provenance = describe_scores(settings, data, integral, problem.costs)
+        save_planted(settings, folder.path / "attribution")
+        save_attribution(result, settings.attribution.name, folder.path / "attribution", provenance)
+        shares = share_rows(integral, result.layout)
+        for name, rows in {"completeness": integral.rows(), "shares": shares, "path": barriers.rows()}.items():
+            folder.write_table(name, rows)
+        gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
+        folder.add_metrics(gaps | share_metrics(shares))
+        folder.add_metrics({f"barrier/{name}": value for name, value in barriers.barriers.items()})
+    folder.add_metrics({f"seconds/attribution/{what}": cost.seconds for what, cost in problem.costs.items()})
+    return Attributed(problem, result, cache)
 
-    def baseline(self) -> dict[str, Tensor]:
-        """The baseline: read, found in the store, or trained."""
-        with self.run.stage("baseline"):
-            return self._obtain("baseline", start=None)
 
-    def target(self, baseline: State) -> tuple[dict[str, Tensor], Attribution]:
-        """The target and its attribution: by the callback right after `fit`, or on weights that exist."""
-        found: list[Attribution] = []
+def _path(settings: Settings, inputs: Inputs, folder: RunFolder, baseline: State, target: Trained) -> PathSpec:
+    """The path of the attribution; the inner states of a path that is not straight are kept in the run folder."""
+    kind = settings.attribution.path
+    inner: tuple[State, ...] = target.trajectory
+    if kind == "straight":
+        return STRAIGHT
+    if kind == "curve":
+        steps = settings.attribution.curve_steps
+        with progress_bar("curve", steps) as advance:
+            line = make_problem(settings, inputs.data, baseline, target.state)
+            inner = (train_middle(line, steps, advance),)
+    write_states(folder.path / "attribution" / "path.pt", inner)
+    return make_path(settings, inner)
 
-        def attribute_now(target: State) -> Attribution:
-            found.append(self._attribute(baseline, target))
-            return found[0]
 
-        with self.run.stage("target"):
-            # The trajectory is known when the training has ended, so it cannot be attributed by the callback.
-            now = attribute_now if self.settings.attribution.path != "trajectory" else None
-            target = self._obtain("target", baseline, now)
-        return target, found[0] if found else self._attribute(baseline, target)
+def evaluate(
+    settings: Settings,
+    inputs: Inputs,
+    attributed: Attributed,
+    folder: RunFolder,
+    only: Collection[str] | None = None,
+) -> "Sequence[Pictures]":
+    """Run the studies (all, or `only` some) on held-out images; each leaves its tables when it is done.
 
-    def evaluate(
-        self, baseline: State, target: State, attribution: Attribution, only: tuple[str, ...] | None = None
-    ) -> None:
-        """Run the analyses (all, or `only` some) on held-out images; each leaves its tables when it is done."""
-        from faig_lab.plotting.pictures import picture_grids
-        from faig_lab.report.figures import write_strips
+    Returns:
+        Pictures before and after masking, for the report.
+    """
+    from faig_lab.plotting.pictures import picture_grids
+    from faig_lab.report.figures import write_strips
 
-        settings = self.settings.analysis
-        context = StudyContext(
-            self.problem,
-            make_methods(self.settings),
-            attribution,
-            self.settings.attribution.name,
-            self.data,
-            self.degradation,
-            tuple(settings.percents),
-            settings.headline_percent,
-            PRECISIONS[settings.precision][1],
-            progress_bar,
-            make_retraining(self.settings, self.data, self.degradation),
-            make_network_trainer(self.settings, self.data, self.degradation),
-            make_planted_sets(self.settings),
-        )
-        with self.run.stage("analysis"):
-            rows = restoration(context.evaluator)
-            write_table(self.run.path / "tables" / "restoration.csv", rows)
-            self.run.add_metrics(restoration_metrics(rows))
-            for name, analysis in make_analyses(self.settings).items():
-                if only is not None and name not in only:
-                    continue
-                with self.run.stage(f"analysis/{name}"):
-                    findings = kept(self.kept, f"analysis-{name}", partial(analysis, context))
-                for table, found in findings.tables.items():
-                    write_table(self.run.path / "tables" / f"{file_name(table, name)}.csv", found)
-                self.run.add_metrics(findings.metrics)
-                write_strips(self.run.path, name, findings.examples)
-            percent = context.headline
-            pictures = examples(
-                context.evaluator, attribution, context.method, percent, images_to_show(self.data.held_out)
-            )
-            self.pictures = picture_grids(pictures, percent)
+    context = study_context(settings, inputs, attributed)
+    with folder.stage("analysis"):
+        rows = restoration(context.evaluator)
+        folder.write_table("restoration", rows)
+        folder.add_metrics(restoration_metrics(rows))
+        for name, analysis in make_analyses(settings).items():
+            if only is not None and name not in only:
+                continue
+            with folder.stage(f"analysis/{name}"):
+                result = kept(attributed.cache, f"analysis-{name}", partial(analysis, context))
+            for table, found in result.tables.items():
+                folder.write_table(file_name(table, name), found)
+            folder.add_metrics(result.metrics)
+            write_strips(folder.path, name, result.examples)
+        shown = images_to_show(inputs.data.held_out)
+        pictures = examples(context.evaluator, attributed.attribution, context.method, context.headline, shown)
+        return picture_grids(pictures, context.headline)
 
-    def report(self) -> None:
-        """Draw the figures, write the report, mirror everything to W&B."""
-        from faig_lab.report.figures import captions, write_figures
-        from faig_lab.report.report import write_report
 
-        with self.run.stage("report"):
-            write_figures(self.run.path, self.pictures)
-            write_report(self.run.path)
-        self.record.log_metrics(self.run.metrics)
-        self.record.log_tables(self.run.path)
-        self.record.log_figures(self.run.path, captions(RunFolder(self.run.path)))
-        self.record.log_artifacts(self.run.path, self.settings.name)
+def study_context(settings: Settings, inputs: Inputs, attributed: Attributed) -> StudyContext:
+    """What every study works on."""
+    data, degradation = inputs.data, inputs.degradation
+    return StudyContext(
+        attributed.problem,
+        make_methods(settings),
+        attributed.attribution,
+        settings.attribution.name,
+        data,
+        degradation,
+        tuple(settings.analysis.percents),
+        settings.analysis.headline_percent,
+        PRECISIONS[settings.analysis.precision][1],
+        progress_bar,
+        make_retraining(settings, data, degradation),
+        make_network_trainer(settings, data, degradation),
+        make_planted_sets(settings),
+    )
 
-    def _obtain(self, name: str, start: State | None, then: Scoring | None = None) -> dict[str, Tensor]:
-        """A network by name, with its weights and training record in the run folder."""
-        trained = self.given.get(name) or self._train_once(name, start, then)
-        self.trajectory = trained.trajectory
-        if trained.history:
-            write_table(self.run.path / "tables" / f"training_{name}.csv", trained.history)
-        weights = self.run.path / "weights" / f"{name}.pt"
-        if not self._is_own(name, weights):
-            save_weights(weights, trained.state, describe_weights(self.settings, name, trained))
-        return trained.state
 
-    def _is_own(self, name: str, weights: Path) -> bool:
-        """Whether the given weights are the run's own file, whose description is to stay."""
-        given = getattr(self.settings, name).weights
-        return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
+def report(settings: Settings, folder: RunFolder, record: WandbRecord, pictures: "Sequence[Pictures]") -> None:
+    """Draw the figures, write the report, mirror everything to W&B."""
+    from faig_lab.report.figures import captions, write_figures
+    from faig_lab.report.report import write_report
 
-    def _train_once(self, name: str, start: State | None, then: Scoring | None) -> Trained:
-        """Train the network, unless the store has it; W&B shows the curve either way."""
-        show = partial(self.record.log_training, f"training/{name}")
-        return train_once(self.settings, name, self.data, self.degradation, start, then, show)
-
-    def _attribute(self, baseline: State, target: State) -> Attribution:
-        """Score the filters; write scores, provenance and the completeness of the integral."""
-        with self.run.stage("attribution"):
-            total = len(self.data.probe) * len(self.data.degradations)
-            path = self._path(baseline, target)
-            with progress_bar("attribution", total) as advance:
-                self.problem = make_problem(self.settings, self.data, baseline, target, advance, path)
-                self.kept = kept_results(self.settings, self.data, baseline, target)
-                self.problem.kept.folder = self.kept.folder
-                self.problem.spread.over_group()
-                integral = self.problem.integral  # before the methods, so that its faults are found whatever they are
-                result = attribute(self.problem, make_methods(self.settings))
-                self.problem.spread.alone()
-            if self.problem.kept.recalled:
-                log.info("attribution: %d of its integrals were there already", self.problem.kept.recalled)
-            for line in result.warnings:
-                self.run.warn(line)
-            provenance = describe_scores(self.settings, self.data, integral, self.problem.costs)
-            save_planted(self.settings, self.run.path / "attribution")
-            save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
-            write_table(self.run.path / "tables" / "completeness.csv", integral.rows())
-            shares = share_rows(integral, result.layout)
-            write_table(self.run.path / "tables" / "shares.csv", shares)
-            gaps = {f"completeness_gap/{name}": integral.gap(name) for name in integral.degradations}
-            self.run.add_metrics(gaps | share_metrics(shares))
-            self._write_profile()
-        self.run.add_metrics({f"seconds/attribution/{what}": c.seconds for what, c in self.problem.costs.items()})
-        return result
-
-    def _path(self, baseline: State, target: State) -> PathSpec:
-        """The path of the attribution; what bends the path is kept in the run folder."""
-        kind = self.settings.attribution.path
-        inner: tuple[State, ...] = self.trajectory
-        if kind == "straight":
-            return STRAIGHT
-        if kind == "curve":
-            steps = self.settings.attribution.curve_steps
-            with progress_bar("curve", steps) as advance:
-                line = make_problem(self.settings, self.data, baseline, target)
-                inner = (train_middle(line, steps, advance),)
-        write_states(self.run.path / "attribution" / "path.pt", inner)
-        return make_path(self.settings, inner)
-
-    def _write_profile(self) -> None:
-        """Write the PSNR along the path, its barriers, and a warning where a barrier is high."""
-        found = profile(self.problem)
-        write_table(self.run.path / "tables" / "path.csv", found.rows())
-        self.run.add_metrics({f"barrier/{name}": value for name, value in found.barriers.items()})
-        for line in found.warnings():
-            self.run.warn(line)
+    with folder.stage("report"):
+        write_figures(folder.path, pictures)
+        write_report(folder.path)
+    record.log_metrics(folder.metrics)
+    record.log_tables(folder.path)
+    record.log_figures(folder.path, captions(RunFolder(folder.path)))
+    record.log_artifacts(folder.path, settings.name)
