@@ -44,7 +44,6 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
         module = types.ModuleType("faig_lab.cli.study")
         module.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
-        monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
 
     return install
 

@@ -167,13 +167,11 @@ def seen(monkeypatch):
     """The configurations that reach the pipeline."""
     import sys
 
-    import faig_lab
 
     calls = []
     module = types.ModuleType("faig_lab.cli.study")
     module.run = lambda cfg, folder: calls.append((cfg, folder))
     monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
-    monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
     return calls
 
 

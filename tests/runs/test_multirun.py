@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.errors import Terminated, UserError
 
@@ -37,7 +36,6 @@ def pipeline(monkeypatch):
     module = types.ModuleType("faig_lab.cli.study")
     module.run = stand_in.run
     monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
-    monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
     return stand_in
 
 

@@ -10,7 +10,6 @@ import types
 import pytest
 from omegaconf import OmegaConf
 
-import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder, is_running, open_run
 
@@ -28,7 +27,6 @@ def ran(monkeypatch):
     module = types.ModuleType("faig_lab.cli.study")
     module.run = lambda cfg, folder: runs.append((cfg, folder))
     monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
-    monkeypatch.setattr(faig_lab, "pipeline", module, raising=False)
     yield runs
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):
