@@ -1,6 +1,7 @@
 """The rules about imports, read from the source: packages import only from those before them."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -68,3 +69,16 @@ def test_command_line_loads_only_light_packages() -> None:
 def test_no_drawer_of_odds_and_ends() -> None:
     assert not [p for p in PACKAGE.rglob("*") if p.stem in ("utils", "helpers", "misc", "common")]
     assert sys.version_info >= (3, 11)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if package(p) in CORE], ids=name)
+def test_the_core_names_no_setting(path: Path) -> None:
+    """An error of the library names the argument; the command line puts its key there (config/keys.py)."""
+    groups = "attribution|baseline|data|degradation|hydra|logger|target|trainer|training"
+    key = re.compile(rf"(?<![\w.])(?:{groups})\.(?!py\b|md\b|pt\b)[a-z]\w*")
+    for raised in (
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Raise)
+    ):
+        for part in ast.walk(raised):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                assert not key.search(part.value), f"{path.name}:{part.lineno}: {part.value}"

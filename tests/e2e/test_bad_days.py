@@ -309,7 +309,7 @@ def weights_that_do_not_fit(tmp_path):
     with (tmp_path / "evil.pth").open("wb") as file:
         pickle.dump(Malicious(tmp_path / "executed"), file, protocol=2)  # torch warns of others
     return {
-        "scale": (saved(tmp_path / "x3.pth", other), "check network.scale and the network's size"),
+        "scale": (saved(tmp_path / "x3.pth", other), "check scale and size of the network"),
         "missing": (saved(tmp_path / "less.pth", less), "lacks conv_hr.weight; see the network settings"),
         "evil": (tmp_path / "evil.pth", "nothing in it was executed"),
         "evil checkpoint": (tmp_path / "evil.ckpt", "nothing in it was executed"),

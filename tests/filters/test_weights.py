@@ -230,7 +230,7 @@ def test_missing_and_unknown_names_are_named(network, state, save):
 
 def test_a_wrong_shape_names_scale_and_size(network, save):
     message = refusal(save(SRResNet(scale=3, features=4, blocks=1).state_dict()), network, "target.weights")
-    assert "upconv1.weight is 36×4×3×3 in the file and 16×4×3×3 in the network; check network.scale" in message
+    assert "upconv1.weight is 36×4×3×3 in the file and 16×4×3×3 in the network; check scale and size" in message
     assert "conv_first.weight is 6×3×3×3" in refusal(save(SRResNet(features=6, blocks=1).state_dict()), network)
 
 

@@ -96,7 +96,7 @@ def test_it_is_the_same_twice_and_depends_on_the_method():
 def test_a_crop_that_is_too_small_is_refused():
     context = subject_of()
     context = replace(context, degradation=replace(context.degradation, scale=4))
-    with pytest.raises(UserError, match=r"^analysis.studies.prediction.crop: 16 HR pixels is too small; at least 32"):
+    with pytest.raises(UserError, match=r"^crop: 16 HR pixels is too small; at least 32"):
         run(context)
 
 

@@ -58,6 +58,7 @@ from faig_lab.cli.provenance import describe_scores, describe_weights, kept_resu
 from faig_lab.cli.resource_errors import explained
 from faig_lab.cli.trained import make_network_trainer, train_once
 from faig_lab.config import Settings, check
+from faig_lab.config.keys import with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.config.targets import make
 from faig_lab.data import Degradation, StudyData
@@ -366,7 +367,8 @@ def evaluate(
         for name, analysis in make_analyses(settings).items():
             if only is not None and name not in only:
                 continue
-            with folder.stage(f"analysis/{name}"):
+            keys = {argument: f"analysis.studies.{name}.{argument}" for argument in settings.analysis.studies[name]}
+            with folder.stage(f"analysis/{name}"), with_keys(keys):
                 result = kept(attributed.cache, f"analysis-{name}", partial(analysis, context))
             for table, found in result.tables.items():
                 folder.write_table(file_name(table, name), found)

@@ -274,7 +274,7 @@ def _compare(state: State, network: nn.Module, path: Path, key: str) -> None:
         if state[name].shape != value.shape:
             raise UserError(
                 f"{key}: {path} is not for this {what}: {name} is {_shape(state[name])} in the file and "
-                f"{_shape(value)} in the network; check network.scale and the network's size"
+                f"{_shape(value)} in the network; check scale and size of the network"
             )
     for name, owner in tied(network).items():
         if state[name].dtype != state[owner].dtype or not torch.equal(state[name], state[owner]):

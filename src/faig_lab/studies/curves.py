@@ -23,7 +23,7 @@ from torch import Tensor
 
 from faig_lab.attribution import count_of, ranking
 from faig_lab.data import sample_rng
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.evaluation.curves import (
     CURVES,
     DELETION,
@@ -89,7 +89,7 @@ def curves(
         `restored_without_target_biases/<degradation>`.
 
     Raises:
-        UserError: a percent is not from 0 to 100, or there is none between them.
+        InputError: a percent is not from 0 to 100, or there is none between them.
     """
     grid = _grid(percents)
     measured = measure(context, grid, list(rankings_of(context, grid, draws)), target_biases)
@@ -211,10 +211,10 @@ def _matched_sets(context: StudyContext, degradation: str, scores: Tensor, grid:
 def _grid(percents: Sequence[float]) -> tuple[float, ...]:
     """0, the percents in order, 100."""
     if wrong := [percent for percent in percents if not 0 <= percent <= 100]:
-        raise UserError(f"analysis.studies.curves.percents: {wrong[0]:g} is not from 0 to 100")
+        raise InputError("percents", f"{wrong[0]:g} is not from 0 to 100")
     grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
     if len(grid) < 3:
-        raise UserError("analysis.studies.curves.percents: at least one between 0 and 100 is needed, e.g. 1")
+        raise InputError("percents", "at least one between 0 and 100 is needed, e.g. 1")
     return grid
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from faig_lab.attribution import Problem, Rule, discovered, integrate, quadrature
 from faig_lab.data import CLEAN
 from faig_lab.data.evaluation import paired_images
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.evaluation.prediction import (
     Classifier,
@@ -101,7 +101,7 @@ def prediction(
     """
     if crop // context.degradation.scale < _SMALLEST:
         needed = _SMALLEST * context.degradation.scale
-        raise UserError(f"analysis.studies.prediction.crop: {crop} HR pixels is too small; at least {needed}")
+        raise InputError("crop", f"{crop} HR pixels is too small; at least {needed}")
     names = context.attribution.degradations
     probe = spread(cut_crops(context.data.probe, crop, overlapping=True), most)
     held_out = spread(cut_crops(context.data.held_out, crop, overlapping=False), most)
