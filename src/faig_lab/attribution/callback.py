@@ -1,32 +1,41 @@
 """The Lightning callback that attributes a target as soon as it is trained."""
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import pytorch_lightning as pl
 from torch import nn
 
-from faig_lab.attribution.run import Attribution
 from faig_lab.filters import State, snapshot
 
+T = TypeVar("T")
 
-class AttributionCallback(pl.Callback):
-    """Attribute the filters of the network that was just fitted.
 
-    It runs at the end of `fit`, after the weight averaging has put the EMA weights into the module: these are
-    the θ that is attributed. The work itself is a function of θ, the same one that serves weights from a file.
+class AttributionCallback(pl.Callback, Generic[T]):
+    """Attribute the filters of the network that was just fitted, in any Trainer.
+
+    The callback runs at the end of `fit`, after a weight averaging has put the averaged weights into the module: these
+    weights are the θ that is attributed. The work itself is a function of θ, which serves weights from a file as well.
 
     Args:
-        attribute: θ → attribution.
+        attribute: θ → attribution, for example a call of `faig_lab.attribute`.
+        network: the module's attribute that holds the network.
 
     Attributes:
         result: what `attribute` returned, None before the end of `fit`.
     """
 
-    def __init__(self, attribute: Callable[[State], Attribution]) -> None:
-        self.attribute = attribute
-        self.result: Attribution | None = None
+    def __init__(self, attribute: Callable[[State], T], network: str = "network") -> None:
+        self.attribute, self.network = attribute, network
+        self.result: T | None = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Attribute the module's network on its device."""
-        assert isinstance(pl_module.network, nn.Module)
-        self.result = self.attribute(snapshot(pl_module.network))
+        """Attribute the module's network on its device.
+
+        Raises:
+            TypeError: the module has no network of that name.
+        """
+        network = getattr(pl_module, self.network, None)
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"network: {type(pl_module).__name__}.{self.network} is no network; name another attribute")
+        self.result = self.attribute(snapshot(network))
