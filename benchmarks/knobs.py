@@ -62,7 +62,7 @@ def _evaluations(
     if layout is None:
         path = LossPath(*arguments)
     else:
-        with patch("faig_lab.attribution.compute.memory_format", lambda *_: layout):
+        with patch("faig_lab.attribution.path.memory_format", lambda *_: layout):
             path = LossPath(*arguments)
     return lambda: list(path.gradients(quadrature("midpoint", points).points.tolist()))
 

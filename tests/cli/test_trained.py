@@ -105,7 +105,7 @@ def test_data_without_photographs_has_no_rivals(settings):
 
 def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):
     degradation = make_degradation(settings)
-    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", 0)
+    monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", 0)
     older = train_once(settings, "baseline", data, degradation, None)
     (folder,) = stored(settings)
     monkeypatch.undo()
@@ -126,7 +126,7 @@ def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeyp
 
 def test_a_rival_of_another_version_is_offered_in_other_words(settings, data, caplog, monkeypatch):
     degradation = make_degradation(settings)
-    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", 0)
+    monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", 0)
     train_once(settings, "baseline", data, degradation, None)
     monkeypatch.undo()
     train_once(settings, "baseline", data, degradation, None, label="SRResNet, seed 1, baseline")

@@ -167,7 +167,6 @@ def seen(monkeypatch):
     """The configurations that reach the pipeline."""
     import sys
 
-
     calls = []
     module = types.ModuleType("faig_lab.cli.study")
     module.run = lambda cfg, folder: calls.append((cfg, folder))

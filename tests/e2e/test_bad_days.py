@@ -248,7 +248,7 @@ def test_out_of_memory_in_training(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("fails", [out_of_memory, out_of_gpu_memory])
 def test_out_of_memory_in_attribution(fails, store, capsys, tmp_path, monkeypatch):
     before = trained(store)
-    monkeypatch.setattr("faig_lab.attribution.run.attribute", fails)
+    monkeypatch.setattr("faig_lab.cli.study.attribute", fails)
     line = refusal(capsys, tmp_path / "run", store)
     asked = "20.00 GiB" if fails is out_of_gpu_memory else "1152921504606846976 bytes"
     assert line == (
@@ -266,7 +266,7 @@ def test_out_of_memory_in_an_analysis(fails, store, capsys, tmp_path, monkeypatc
     def fail(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("faig_lab.evaluation.headline.restoration", fail if fails is MemoryError else fails)
+    monkeypatch.setattr("faig_lab.cli.study.restoration", fail if fails is MemoryError else fails)
     line = refusal(capsys, tmp_path / "run", store, "data.test_crop=null")
     assert line.startswith("data.test_crop: out of memory in analysis")
     assert "lower data.test_crop (now null: the whole image)" in line
@@ -279,7 +279,7 @@ def test_out_of_memory_while_reading_photographs(photographs, capsys, tmp_path, 
     def fail(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("faig_lab.data.images.decode_image", fail)
+    monkeypatch.setattr("faig_lab.data.photographs.decode_image", fail)
     line = refusal(capsys, tmp_path / "run", tmp_path / "store", *photographs)
     assert "out of memory in data" in line
     assert "give data.prepared=FOLDER, which keeps photographs on disk" in line

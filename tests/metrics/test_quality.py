@@ -259,7 +259,7 @@ def test_images_of_several_sizes_are_restored_in_their_order(network, dtype):
 def test_no_more_pixels_are_restored_at_once_than_a_cpu_bears(network, monkeypatch):
     images = [image(name, 6, 5) for name in "abcde"] + [image("f", 16, 16)]
     together = restore(network, network.state_dict(), images, "noise")
-    monkeypatch.setattr("faig_lab.metrics._CPU_PIXELS", 2 * 12 * 10)
+    monkeypatch.setattr("faig_lab.metrics.quality._CPU_PIXELS", 2 * 12 * 10)
     calls = []
     network.register_forward_pre_hook(lambda module, arguments: calls.append(len(arguments[0])))
     outputs = restore(network, network.state_dict(), images, "noise")

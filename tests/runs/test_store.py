@@ -388,7 +388,7 @@ def test_the_key_does_not_depend_on_the_text_of_the_code(monkeypatch):
 
 def test_another_numerics_version_is_another_key(monkeypatch):
     before = needs()
-    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", NUMERICS_VERSION + 1)
+    monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", NUMERICS_VERSION + 1)
     assert needs() != before
 
 

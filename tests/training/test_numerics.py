@@ -152,7 +152,7 @@ def test_the_key_of_a_network_has_the_version(monkeypatch):
     image = PairedImage("i", torch.zeros(3, 4, 4), {n: torch.zeros(3, 2, 2) for n in ("clean", "blur", "noise")})
     settings, data = settings_of("SRResNet"), StudyData(photographs(), (image,), (image,), ("blur", "noise"))
     assert determinants(settings, "baseline", data, None)["numerics"] == NUMERICS_VERSION
-    monkeypatch.setattr("faig_lab.training.numerics.NUMERICS_VERSION", NUMERICS_VERSION + 1)
+    monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", NUMERICS_VERSION + 1)
     assert determinants(settings, "baseline", data, None)["numerics"] == NUMERICS_VERSION + 1
 
 

@@ -82,7 +82,7 @@ def test_a_network_without_a_predictor_is_never_told_labels(tiny, monkeypatch):
     def fail(*arguments):
         raise AssertionError("labels were drawn")
 
-    monkeypatch.setattr("faig_lab.data.patches.suffered", fail)
+    monkeypatch.setattr("faig_lab.training.module.suffered", fail)
     assert not tiny.module().predicts
     tiny.fit()
 

@@ -1,17 +1,25 @@
 """Progress of the loops that Lightning does not run."""
 
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from faig_lab.plotting.words import duration
 from faig_lab.runs import processes
+
+EVERY = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
 def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar in a terminal, nothing elsewhere (a log file has no use for one).
+    """A bar with the remaining time in a terminal; elsewhere a line in the log every 10 s, none for shorter loops.
 
     Args:
         name: what is going on.
@@ -20,10 +28,20 @@ def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
     Yields:
         A function to call after each step with what was done.
     """
-    with tqdm(total=total, desc=name, leave=False, disable=processes.rank() > 0 or not sys.stderr.isatty()) as bar:
+    terminal = sys.stderr.isatty()
+    start = said = time.monotonic()
+    done = 0
+    with tqdm(total=total, desc=name, leave=False, disable=processes.rank() > 0 or not terminal) as bar:
 
         def advance(what: str) -> None:
+            nonlocal said, done
+            done += 1
             bar.set_postfix_str(what, refresh=False)
             bar.update()
+            now = time.monotonic()
+            if now - said >= EVERY and not terminal and processes.rank() == 0:
+                said = now
+                left = (now - start) / done * max(0, total - done)
+                log.info("%s: %d of %d, about %s left", name, done, total, duration(left))
 
         yield advance

@@ -44,6 +44,7 @@ from faig_lab.cli.build import (
 )
 from faig_lab.cli.existing import Existing, reopen
 from faig_lab.cli.export import export
+from faig_lab.cli.forecast import forecast
 from faig_lab.cli.preflight import (
     check_compiler,
     check_memory,
@@ -150,6 +151,8 @@ def study(settings: Settings, path: Path, config: str) -> None:
     ):
         with processes.group(gpu_of(settings, processes.local_rank())):
             inputs = load(settings, folder)
+            if processes.world() == 1:
+                announce(settings, inputs, folder)
             processes.barrier()
             attributed = train_and_attribute(settings, inputs, folder, record)
         # From here on this process is alone.
@@ -224,6 +227,15 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
             check_restores(make_network(settings), trained.state, data.probe[0], weights)
         check_memory(settings, data)
     return Inputs(data, degradation, given)
+
+
+def announce(settings: Settings, inputs: Inputs, folder: RunFolder) -> None:
+    """Say in the log what the run will do, about how long it will take, where it is, and how it goes on if stopped."""
+    with folder.stage("forecast"):
+        expected = forecast(settings, inputs.data, inputs.degradation, inputs.given)
+    log.info("plan: %s", expected)
+    log.info("run folder: %s; a run that is stopped goes on with resume=%s", folder.path, folder.path)
+    folder.add_metrics({"seconds/expected": expected.seconds})
 
 
 def _given(settings: Settings) -> dict[str, Trained]:

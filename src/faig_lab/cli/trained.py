@@ -48,7 +48,7 @@ def train_once(
     """
     label = label or name
     needs = determinants(settings, name, data, start)
-    kind = f"{type(make_network(settings)).__name__}-{name}"
+    kind = network_kind(settings, name)
     store = Path(settings.store).expanduser()
     with open_entry(store, kind, needs) as entry:
         if entry.exists:
@@ -83,6 +83,11 @@ def train_once(
         )
 
 
+def network_kind(settings: Settings, name: str) -> str:
+    """What the store calls a network: its class, and "baseline" or "target"."""
+    return f"{type(make_network(settings)).__name__}-{name}"
+
+
 def _offer(folder: Path, label: str, name: str) -> None:
     """Tell the user of a trained network that another version of faig_lab left in the store."""
     weights = shlex.quote(f"{name}.weights={folder / 'weights.pt'}")
@@ -112,7 +117,8 @@ def make_network_trainer(settings: Settings, data: StudyData, degradation: Degra
     def seconds(networks: Sequence[Node | None], steps: int) -> list[float]:
         from faig_lab.training import step_seconds
 
-        makers = [partial(_timed, settings_of_other(settings, node, settings.seed), degradation) for node in networks]
+        others = [settings_of_other(settings, node, settings.seed) for node in networks]
+        makers = [partial(timed_module, other, degradation) for other in others]
         size = settings.training.patch_size
         patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
         return step_seconds(makers, patches, make_loop(settings), steps)
@@ -134,7 +140,7 @@ def settings_of_other(settings: Settings, network: Node | None, seed: int) -> Se
     return settings.model_copy(update=changes | untrained)
 
 
-def _timed(settings: Settings, degradation: Degradation, steps: int) -> "SRModule":
+def timed_module(settings: Settings, degradation: Degradation, steps: int) -> "SRModule":
     """A target that is trained for a few steps only."""
     module = make_module(settings, "target", degradation, None)
     module.schedule = replace(module.schedule, iterations=steps, restart_every=steps)

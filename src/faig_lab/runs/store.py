@@ -145,6 +145,11 @@ def lock_of(folder: Path) -> FileLock:
     return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
+def place(root: Path, name: str, determinants: Mapping[str, Any]) -> Entry:
+    """The entry of a network, whether it is there or not; nothing is locked (see `open_entry`)."""
+    return Entry(root / f"{name}-{fingerprint(determinants)}")
+
+
 @contextmanager
 def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterator[Entry]:
     """Lock the entry of a network and yield it; another run that needs the same one waits here.
@@ -154,7 +159,7 @@ def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterat
         name: what the network is, the readable half of the folder's name.
         determinants: everything that determines its weights, as plain data.
     """
-    entry = Entry(root / f"{name}-{fingerprint(determinants)}")
+    entry = place(root, name, determinants)
     if processes.rank() > 0:
         processes.barrier()  # until the first rank holds the lock: from now on the entry stays as it is
         yield entry

@@ -1,0 +1,175 @@
+"""What a run will do and about how long it will take, from a few measured steps."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from faig_lab.attribution import Adaptive, Problem, count_of
+from faig_lab.attribution.precision import PRECISIONS
+from faig_lab.cli.build import (
+    compute_device,
+    determinants,
+    make_layout,
+    make_loop,
+    make_methods,
+    make_network,
+    make_problem,
+    make_rule,
+)
+from faig_lab.cli.trained import network_kind, timed_module
+from faig_lab.config import Settings
+from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.filters import evaluate
+from faig_lab.plotting.words import duration, listed
+from faig_lab.runs.store import Entry, place
+from faig_lab.training import Trained
+
+REPORT_SECONDS = 8.0
+"""Figures and page take about this long, whatever the networks are."""
+
+_STEPS, _ROUNDS = 4, 3
+_WORTH_MEASURING = 200  # training steps; fewer are done before their time would be known
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will do.
+
+    Attributes:
+        parts: what is done → expected seconds.
+        unknown: studies whose time is not estimated.
+    """
+
+    parts: dict[str, float]
+    unknown: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The sum over all parts."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        parts = ", ".join(f"{part} ({duration(seconds)})" for part, seconds in self.parts.items())
+        beside = f", without {listed(self.unknown)}" if self.unknown else ""
+        return f"{parts}: about {duration(self.seconds)} in all{beside}"
+
+
+def forecast(settings: Settings, data: StudyData, degradation: Degradation, given: dict[str, Trained]) -> Forecast:
+    """Measure a few training steps, a gradient and a restoration, and count how many of each the run needs.
+
+    Args:
+        settings: the run's.
+        data: its photographs and images.
+        degradation: the way from HR to LR.
+        given: the networks that are not trained.
+    """
+    parts: dict[str, float] = {}
+    steps = {name: getattr(settings.training, name).iterations for name in to_train(settings, data, given)}
+    if sum(steps.values()) >= _WORTH_MEASURING:
+        seconds = _step(settings, data, degradation)
+        for name, count in steps.items():
+            parts[f"{name}: {count} steps of {1000 * seconds:.0f} ms"] = count * seconds
+    state = make_network(settings).state_dict()
+    problem = make_problem(settings, data, state, state)
+    gradients = len(data.probe) * len(data.degradations) * _points(settings)
+    parts[f"attribution: {gradients} gradients"] = gradients * _gradient(problem)
+    if "masking" in settings.analysis.studies:
+        networks = masked_sets(settings, data)
+        restored = networks * len([name for name in data.held_out[0].lr if "+" not in name])
+        parts[f"masking: {networks} networks"] = restored * _restoration(settings, problem, data)
+    parts["report"] = REPORT_SECONDS
+    return Forecast(parts, tuple(name for name in settings.analysis.studies if name != "masking"))
+
+
+def to_train(settings: Settings, data: StudyData, given: dict[str, Trained]) -> list[str]:
+    """Which of "baseline" and "target" are neither given nor in the store."""
+    store = Path(settings.store).expanduser()
+
+    def entry(name: str, start: Trained | None) -> Entry:
+        needs = determinants(settings, name, data, None if start is None else start.state)
+        return place(store, network_kind(settings, name), needs)
+
+    baseline = given.get("baseline")
+    missing = []
+    if baseline is None:
+        stored = entry("baseline", None)
+        baseline = stored.load(make_network(settings), mark=False) if stored.exists else None
+        missing = [] if baseline else ["baseline"]
+    if "target" not in given and (baseline is None or not entry("target", baseline).exists):
+        missing.append("target")
+    return missing
+
+
+def masked_sets(settings: Settings, data: StudyData) -> int:
+    """How many masked networks the masking study evaluates at most: draws × degradations × percents of each method."""
+    units = len(make_layout(settings))
+    percents = [percent for percent in settings.analysis.percents if count_of(percent, units)]
+    draws = sum(int(settings.attribution.methods[name].get("draws", 1)) for name in make_methods(settings))
+    return draws * len(data.degradations) * len(percents)
+
+
+def _points(settings: Settings) -> int:
+    """Gradient evaluations of an image with one degradation; an adaptive rule seldom needs its whole budget."""
+    rule = make_rule(settings)
+    return max(5, rule.budget // 2) if isinstance(rule, Adaptive) else len(rule.points)
+
+
+def _step(settings: Settings, data: StudyData, degradation: Degradation) -> float:
+    """Seconds of a training step."""
+    from faig_lab.training import step_seconds
+
+    patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, "target")
+    (seconds,) = step_seconds([partial(timed_module, settings, degradation)], patches, make_loop(settings), _STEPS)
+    return seconds
+
+
+def _gradient(problem: Problem) -> float:
+    """Seconds of a gradient evaluation of the loss of a probe image, forward and backward."""
+    image = problem.probe[0]
+    like = next(iter(problem.baseline.values()))
+    lr, hr = image.lr[problem.degradations[0]][None].to(like), image.hr[None].to(like)
+    leaves = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in problem.baseline.items()}
+    wanted = [value for value in leaves.values() if value.requires_grad]
+
+    def once() -> None:
+        loss = (problem.compute.output(problem.network, leaves, lr) - hr).square().mean()
+        torch.autograd.grad(loss, wanted, allow_unused=True)
+
+    with torch.enable_grad():
+        return _seconds(once, lr.device)
+
+
+@torch.no_grad()
+def _restoration(settings: Settings, problem: Problem, data: StudyData) -> float:
+    """Seconds to restore all held-out images once; the first image is measured, the others count by their pixels."""
+    autocast = PRECISIONS[settings.analysis.precision][1]
+    state = {n: v.float() if v.is_floating_point() else v for n, v in problem.baseline.items()}
+    images = [next(iter(image.lr.values())) for image in data.held_out]
+    lr = images[0][None].to(compute_device(settings))
+
+    def once() -> None:
+        with torch.autocast(lr.device.type, autocast, enabled=autocast is not None):
+            evaluate(problem.network.float(), state, lr)
+
+    return _seconds(once, lr.device) * sum(image[0].numel() for image in images) / images[0][0].numel()
+
+
+def _seconds(once: Callable[[], None], device: torch.device) -> float:
+    """The median seconds of a few calls, after one that does not count."""
+    measured = []
+    for _ in range(_ROUNDS + 1):
+        start = time.perf_counter()
+        once()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        measured.append(time.perf_counter() - start)
+    return median(measured[1:])

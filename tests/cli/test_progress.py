@@ -1,0 +1,53 @@
+"""Progress without a terminal: a line every 10 s with what is left, none for short loops."""
+
+import pytest
+
+from faig_lab.cli import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when the test lets them."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def messages(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_line_every_ten_seconds_says_what_is_left(clock, caplog):
+    caplog.set_level("INFO")
+    with progress.progress_bar("masking", 8) as advance:
+        for _ in range(8):
+            clock[0] += 4.0
+            advance("faig, 1 %")
+    assert messages(caplog) == ["masking: 3 of 8, about 20 s left", "masking: 6 of 8, about 8.0 s left"]
+
+
+def test_a_short_loop_has_no_line(clock, caplog):
+    caplog.set_level("INFO")
+    with progress.progress_bar("masking", 3) as advance:
+        for _ in range(3):
+            clock[0] += 3.0
+            advance("")
+    assert messages(caplog) == []
+
+
+def test_more_steps_than_were_announced_leave_no_time_below_zero(clock, caplog):
+    caplog.set_level("INFO")
+    with progress.progress_bar("masking", 1) as advance:
+        for _ in range(2):
+            clock[0] += 11.0
+            advance("")
+    assert [line.rpartition(", ")[2] for line in messages(caplog)] == ["about 0.0 s left"] * 2
+
+
+def test_further_processes_say_nothing(clock, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(progress.processes, "rank", lambda: 1)
+    with progress.progress_bar("masking", 2) as advance:
+        clock[0] += 20.0
+        advance("")
+    assert messages(caplog) == []
