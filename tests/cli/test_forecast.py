@@ -62,7 +62,8 @@ def test_a_long_training_is_estimated_from_a_measured_step(tmp_path, data, monke
     monkeypatch.setattr(module, "_restoration", lambda *_: 2.0)
     settings = settings_of(
         tmp_path, "training.baseline.iterations=1000", "training.target.iterations=400",
-        "attribution.rule=gauss_legendre", "attribution.points=8", "analysis.percents=[5]", "analysis.headline_percent=5", "analysis=curves",
+        "attribution.rule=gauss_legendre", "attribution.points=8", "analysis.percents=[5]",
+        "analysis.headline_percent=5", "analysis=curves",
     )  # fmt: skip
     found = forecast(settings, data, make_degradation(settings), {})
     gradients = len(data.probe) * 2 * 8

@@ -17,11 +17,11 @@ from faig_lab.filters import (
     load_patch,
     load_weights,
     make_patch,
-    own_names,
     read_states,
     save_patch,
     write_states,
 )
+from faig_lab.filters.weights import own_names
 from faig_lab.networks import SRResNet
 from faig_lab.training.checkpoint import saved_step
 

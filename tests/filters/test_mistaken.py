@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from faig_lab.errors import UserError
-from faig_lab.filters import load_weights, mistaken_for_weights, save_weights
+from faig_lab.filters import load_weights, save_weights
+from faig_lab.filters.weights import mistaken_for_weights
 from faig_lab.networks import SRResNet
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"

@@ -11,7 +11,7 @@ from faig_lab.plotting import findings
 from faig_lab.report import texts
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
-from faig_lab.runs import run_files
+from faig_lab.runs import tables
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.masking import PARTS
@@ -128,5 +128,5 @@ def test_shares_of_kernels_and_others_are_added_up_for_each_input(make_run: Make
 
 @pytest.mark.parametrize("share", [None, -0.5, 0.0, 0.3, 1.0, 1.7])
 def test_the_report_clips_as_the_analyses_do(share: float | None) -> None:
-    assert run_files.clipped(share) == interventions.clipped(share)
-    assert run_files.harm(share) == interventions.harm(share)
+    assert tables.clipped(share) == interventions.clipped(share)
+    assert tables.harm(share) == interventions.harm(share)

@@ -97,7 +97,7 @@ def test_alone_there_is_nothing_to_join(monkeypatch):
 
 
 def test_a_failure_ends_all_processes(capfd):
-    assert processes.start(["seed=x"], 2) == 2
+    assert processes.start_group(["seed=x"], 2) == 2
     assert "seed" in capfd.readouterr().err
 
 

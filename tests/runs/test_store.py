@@ -449,7 +449,7 @@ import sys, torch
 from dataclasses import replace
 from pathlib import Path
 from faig_lab.networks import SRResNet
-from faig_lab.training import open_entry
+from faig_lab.runs.store import open_entry
 from faig_lab.training.plan import Trained
 
 with open_entry(Path(sys.argv[1]), "target", {"seed": 0, "network": {"features": 4}}) as entry:

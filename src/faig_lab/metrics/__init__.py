@@ -1,8 +1,7 @@
 """What an output is measured by: PSNR, SSIM, gradient maps, isolation. Pure functions of images."""
 
 from faig_lab.metrics.gradient_map import gradient_map, map_difference, output_difference
-from faig_lab.metrics.isolation import EditSums, back, edit_sums, isolation, off, side
-from faig_lab.metrics.quality import (
+from faig_lab.metrics.image_quality import (
     METRICS,
     PSNR_CEILING,
     SSIM_WINDOW,
@@ -14,6 +13,7 @@ from faig_lab.metrics.quality import (
     restore,
     ssim,
 )
+from faig_lab.metrics.isolation import EditSums, back, edit_sums, isolation, off, side
 
 __all__ = [
     "METRICS",
