@@ -1,4 +1,4 @@
-"""Troubleshooting: each fault ends with one line that names the remedy, and nothing that was computed before is lost."""
+"""Troubleshooting: each fault ends with one line that names the remedy; nothing that was computed before is lost."""
 
 import importlib
 import json
