@@ -1,5 +1,6 @@
 """CONTRIBUTING.md: each recipe works as it is written, outside the tree and inside a copy of it."""
 
+import importlib.util
 import json
 import os
 import re
@@ -86,6 +87,13 @@ def test_a_recipe_touches_few_files_and_says_where_each_goes(name, tmp_path):
     rows = re.findall(rf"^\| \[{name}\]\(#add-a-{name}\) \| (\d) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.M)
     assert rows == [str(len(moves(page)))]
     assert all((ROOT / path).parent.is_dir() and not (ROOT / path).exists() for path in moves(page).values())
+
+
+def test_the_command_that_generates_the_reference_is_there():
+    (module,) = re.findall(r"^python -m (\S+) > docs/configuration\.md$", CONTRIBUTING.read_text(encoding="utf-8"), re.M)
+    assert importlib.util.find_spec(module) is not None
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert f"python -m {module} > docs/configuration.md" in page
 
 
 @recipe
