@@ -1,16 +1,16 @@
 # make run    the whole study at laptop scale       make run ARGS="seed=1 attribution=signed_share"
 # make test   lint, types and tests                  make slow   real runs and builds
-# make bench  speed, as ratios measured in one run   make study STUDY=blur_noise   one of experiments/, anew
-# Every target sets up what it needs in .venv; `make help` lists them.
+# make bench  speed, as ratios measured in one run   make study STUDY=planted   run a study of experiments/ again
+# Every target installs its packages in .venv; `make help` lists the targets.
 
 VENV := .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= blur_noise
 ARGS ?=
-# More arguments for pip. On Linux PyPI's torch brings the CUDA libraries (gigabytes); without a GPU:
+# Additional arguments for pip. On Linux PyPI's torch brings the CUDA libraries (gigabytes). Without a GPU:
 #   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
-# The first Python that is new enough; PYTHON=/path/to/python3.12 chooses another.
+# The first Python that is new enough; PYTHON=/path/to/python3.12 chooses another Python.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 && command -v $$p && break; done)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) -c constraints.txt
@@ -20,20 +20,20 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --qui
 
 help:
 	@echo 'make run     the whole study (experiment $(EXPERIMENT)); more settings: make run ARGS="seed=1 trainer=cpu"'
-	@echo 'make test    ruff, mypy and the quick tests; fails if any of them does'
+	@echo 'make test    ruff, mypy and the quick tests; fails if one of them fails'
 	@echo 'make slow    the slow tests: real runs, building the wheel'
-	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s floor (half an hour);'
-	@echo '             make bench-gpu on a GPU; some parts: make bench ARGS="--parts ab"'
-	@echo 'make gpu     prove, measure and use a GPU in ten minutes: make gpu ARGS="--minutes 9 --data DIR --out DIR";'
-	@echo '             make test-gpu the tests that need one'
-	@echo 'make study   a study of experiments/ from its commands: make study STUDY=blur_noise (minutes to hours)'
-	@echo 'make clean   remove .venv and what the tools left (not outputs/)'
-	@echo 'make help    this'
+	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s best rate (half an hour);'
+	@echo '             make bench-gpu on a GPU; only some parts: make bench ARGS="--parts ab"'
+	@echo 'make gpu     test, measure and use a GPU in ten minutes: make gpu ARGS="--minutes 9 --data DIR --out DIR";'
+	@echo '             make test-gpu the tests that need a GPU'
+	@echo 'make study   run a study of experiments/ again: make study STUDY=planted (minutes to hours)'
+	@echo 'make clean   remove .venv and the caches of the tools (not outputs/)'
+	@echo 'make help    this list'
 
 run: $(VENV)/.stamp-run
 	$(BIN)/python -m faig_lab experiment=$(EXPERIMENT) $(ARGS)
 
-# Processes that test, each with one thread: one for each core, 8 at most. make test JOBS=0 tests in one process.
+# Test processes, each with one thread: one for each core, 8 at most. make test JOBS=0 uses one process.
 JOBS ?= $(shell $(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 8))')
 test: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ test: $(VENV)/.stamp-dev
 slow: $(VENV)/.stamp-dev
 	$(BIN)/pytest -m slow
 
-# Results go to benchmarks/results. make bench ARGS="--parts ab --quick": some parts, on a smaller network.
+# Results are written to benchmarks/results. make bench ARGS="--parts ab --quick": some parts, on a smaller network.
 DEVICE ?= cpu
 bench: $(VENV)/.stamp-dev
 	$(PIP) opencv-python-headless
@@ -53,8 +53,8 @@ bench: $(VENV)/.stamp-dev
 bench-gpu:
 	@$(MAKE) --no-print-directory bench DEVICE=cuda
 
-# What a GPU is wanted for, in the minutes that it is there; nothing is installed. With the packages of .venv where it
-# is there, else with those of the machine's own Python.
+# The work for a GPU that is available for some minutes. Nothing is installed: the packages are those of
+# .venv if it exists, otherwise those of the machine's own Python.
 HERE = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu:
 	@$(HERE) -m benchmarks.gpu $(ARGS)
@@ -62,7 +62,7 @@ gpu:
 test-gpu:
 	PYTHONPATH=src $(HERE) -m pytest -m gpu
 
-# The commands of a study, into outputs/studies, and its tables and figures into experiments/. What is trained stays.
+# Run a study in outputs/studies and write its tables and figures to experiments/. Trained networks are kept.
 STUDY ?=
 DATA ?=
 STUDIES := $(patsubst experiments/%/run.sh,%,$(sort $(wildcard experiments/*/run.sh)))
@@ -77,12 +77,12 @@ clean:
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp-run: $(BIN)/python pyproject.toml constraints.txt
-	@echo 'installing faig_lab and what it needs into $(VENV) (once, a few minutes)'
+	@echo 'installing faig_lab and its dependencies into $(VENV) (once, a few minutes)'
 	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run
-	@echo 'installing the tools that the tests need into $(VENV) (once)'
+	@echo 'installing the tools for the tests into $(VENV) (once)'
 	$(PIP) -e '.[dev]'
 	@touch $@
 

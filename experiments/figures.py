@@ -1,6 +1,6 @@
 """A figure over the seeds of a study, and its numbers beside it.
 
-python experiments/figures.py modulation outputs/studies/analyses experiments/modulation
+python experiments/figures.py modulation outputs/studies/judged experiments/analyses
 python experiments/figures.py shrink outputs/compared/blur_noise/isolation.png experiments/blur_noise
 
 Reads one table of every finished run below the first folder; writes <figure>.png (the mean, and each seed) and

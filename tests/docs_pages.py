@@ -1,4 +1,4 @@
-"""What stands in the fenced blocks of README.md, docs/ and experiments/: commands, files, Python.
+"""What stands in the fenced blocks of README.md, CONTRIBUTING.md, docs/ and experiments/: commands, files, Python.
 
 ```bash                     commands, one a line; `\\` continues a line
 ```python                   code that runs, with one namespace for the page
@@ -17,7 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", *DOCS, *sorted((ROOT / "experiments").rglob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [ROOT / "README.md", CONTRIBUTING, *DOCS, *sorted((ROOT / "experiments").rglob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w+)([^\n`]*)\n(.*?)^```$", re.M | re.S)
 _OURS = re.compile(r"(?:^|\s)(?:[\w./]*python3? -m faig_lab|torchrun .*?-m faig_lab|faig-lab)(?=\s|$)(.*)")

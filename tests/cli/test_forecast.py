@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.cli import forecast as module
 from faig_lab.cli.build import make_degradation, make_network
@@ -28,7 +28,7 @@ def settings_of(tmp_path, *settings):
 @pytest.fixture
 def data():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    return replace(subject_of().data, train=(Photograph("a", "a", pixels, "a"),))
+    return replace(context_of().data, train=(Photograph("a", "a", pixels, "a"),))
 
 
 def test_what_is_given_or_stored_is_not_trained(tmp_path, data):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.composition import compose
@@ -34,7 +34,7 @@ def settings(tmp_path):
 @pytest.fixture
 def data():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    return replace(subject_of().data, train=(Photograph("a", "a", pixels, "a"),))
+    return replace(context_of().data, train=(Photograph("a", "a", pixels, "a"),))
 
 
 def stored(settings):
@@ -100,7 +100,7 @@ def test_the_time_of_a_step_leaves_nothing_in_the_store(settings, data):
 
 
 def test_data_without_photographs_has_no_rivals(settings):
-    assert make_network_trainer(settings, subject_of().data, make_degradation(settings)) is None
+    assert make_network_trainer(settings, context_of().data, make_degradation(settings)) is None
 
 
 def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):

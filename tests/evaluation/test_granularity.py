@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from analysis_case import METHODS, subject_of
 from odd_networks import Tied
+from study_case import METHODS, context_of
 
 from faig_lab.attribution import attribute, count_of
 from faig_lab.filters import under_every_name
@@ -46,14 +46,14 @@ def cut(context, granularity, rank_others=False):
 
 def tied_subject():
     torch.manual_seed(0)
-    context, network = subject_of(), Tied()
+    context, network = context_of(), Tied()
     baseline = {n: v.detach().clone() for n, v in network.state_dict().items()}
     moved = {n: baseline[n] + 0.1 * torch.randn_like(baseline[n]) for n in weights(network)}
     target = {n: under_every_name(network, moved)[n] for n in baseline}
     return replace(context, problem=replace(context.problem, network=network, baseline=baseline, target=target))
 
 
-SUBJECTS = {"SRResNet": subject_of, "tied": tied_subject}
+SUBJECTS = {"SRResNet": context_of, "tied": tied_subject}
 
 
 @pytest.fixture(params=[(n, g) for n in SUBJECTS for g in UNITS], ids="-".join)
@@ -126,9 +126,9 @@ def test_sanity_stability_and_prediction_run(context):
 
 
 def test_other_parameters_are_masked_when_they_are_ranked():
-    context = cut(subject_of(), "filter", rank_others=True)
+    context = cut(context_of(), "filter", rank_others=True)
     layout = context.attribution.layout
-    assert len(layout) > len(subject_of().attribution.layout)
+    assert len(layout) > len(context_of().attribution.layout)
     rows = curves(context, percents=[PERCENT], draws=1, resamples=10).tables["curves"]
     ends = [row["restored"] for row in rows if (row["curve"], row["percent"]) == ("deletion", 100.0)]
     assert ends == pytest.approx([0] * len(ends), abs=1e-12)  # the baseline itself, not one with the target's biases

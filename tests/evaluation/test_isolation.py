@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import reference
 import torch
-from analysis_case import image as an_image
-from analysis_case import subject_of
+from study_case import context_of
+from study_case import image as an_image
 from torch.func import functional_call
 
 from faig_lab.attribution import count_of, ranking
@@ -156,7 +156,7 @@ def test_keys_of_the_metrics():
 
 def subject_with(degradations, mixed=None):
     """The subject of the analyses with a mixed input on its held-out images."""
-    context = subject_of(degradations)
+    context = context_of(degradations)
     if mixed is None:
         return context
     held_out = tuple(
@@ -193,7 +193,7 @@ def test_the_tables_are_the_definition_computed_by_loops(degradations):
 
 
 def test_masking_nothing_is_exactly_zero():
-    context = replace(subject_of(), percents=(0.1,), headline=0.1)  # no filter of 136
+    context = replace(context_of(), percents=(0.1,), headline=0.1)  # no filter of 136
     study = masking_study(context, resamples=2)
     for row in study.tables["isolation"]:
         assert (row["filters"], row["isolation"], row["own_left"], row["side"], row["side_clean"]) == (0, 0, 1, 0, 0)
@@ -202,7 +202,7 @@ def test_masking_nothing_is_exactly_zero():
 
 
 def test_equal_networks_give_empty_cells():
-    context = subject_of()
+    context = context_of()
     evaluator = Evaluator(context.network, context.baseline, context.baseline, context.data.held_out, 2)
     for row in isolation_of(masking(evaluator, context.attribution, (10.0,))).sets():
         assert row["isolation"] is None

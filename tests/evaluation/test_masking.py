@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import reference
 import torch
-from analysis_case import image as an_image
+from study_case import image as an_image
 from torch import nn
 from torch.func import functional_call
 

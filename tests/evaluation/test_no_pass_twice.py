@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.evaluation.examples import examples
@@ -30,7 +30,7 @@ def restored(monkeypatch):
 
 
 def test_masking(restored):
-    context = subject_of()
+    context = context_of()
     restoration(context.evaluator)
     masking(context.evaluator, context.attribution, (1.0, 10.0), mixed_at=(10.0,))
     assert set(restored.values()) == {1}
@@ -38,7 +38,7 @@ def test_masking(restored):
 
 @pytest.mark.parametrize("target_biases", [True, False])
 def test_curves(restored, target_biases):
-    context = subject_of()
+    context = context_of()
     curves(context, percents=(10.0,), draws=1, target_biases=target_biases, resamples=2)
     twice = [key for key, count in restored.items() if count > 1]
     # With the baseline's biases insertion starts at the baseline, and ends where the metric without biases looks.
@@ -47,7 +47,7 @@ def test_curves(restored, target_biases):
 
 
 def test_modulation(restored):
-    context = subject_of()
+    context = context_of()
     for name in ("blur", "noise", "clean"):
         context.evaluator.ends(name)
     before = restored.copy()
@@ -57,7 +57,7 @@ def test_modulation(restored):
 
 
 def test_pictures_restore_only_the_images_they_show(restored):
-    context = subject_of()
+    context = context_of()
     examples(context.evaluator, context.attribution, "faig", 10.0, [1])
     assert {names for _, _, names in restored} == {(context.data.held_out[1].name,)}
     assert set(restored.values()) == {1}

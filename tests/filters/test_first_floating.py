@@ -7,7 +7,7 @@ import numpy as np
 import odd_networks as odd
 import pytest
 import torch
-from analysis_case import METHODS, image, subject_of
+from study_case import METHODS, context_of, image
 
 import faig_lab
 from faig_lab.attribution import Compute, attribute, quadrature
@@ -33,7 +33,7 @@ KINDS = [odd.IndexFirst, odd.MaskFirst]
 
 @pytest.fixture(scope="module", params=KINDS, ids=["whole numbers", "truth values"])
 def context(request):
-    return subject_of(make=request.param)
+    return context_of(make=request.param)
 
 
 def test_the_table_comes_first(context):

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.data import (
     JPEG,
@@ -38,7 +38,7 @@ def photograph():
 @pytest.fixture(scope="module")
 def context(photograph):
     """A subject whose held-out images are cut from a photograph, with margins of real pixels."""
-    context = subject_of()
+    context = context_of()
     degradation = Degradation({"blur": BLUR, "noise": NOISE}, Downsample("bicubic", True), 2)
     held_out = paired_images([photograph], degradation, 40, 2)
     return replace(context, degradation=degradation, data=replace(context.data, held_out=held_out))

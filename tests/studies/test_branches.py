@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_case import image, subject_of
+from study_case import context_of, image
 
 from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.data import PairedImage
@@ -70,7 +70,7 @@ class Trainer:
 
 
 def studied(rival=None, context=None, **parameters):
-    trainer, context = Trainer(rival), context or subject_of()
+    trainer, context = Trainer(rival), context or context_of()
     context = replace(context, trainer=NetworkTrainer(trainer.train, trainer.seconds, lambda baseline, seed: baseline))
     return context, trainer, branches(context, NODE, resamples=50, crop=16, **parameters)
 
@@ -88,7 +88,7 @@ def rows_of(found, table, **wanted):
 
 
 def test_a_network_is_as_good_as_itself():
-    context, _, found = studied(same(subject_of()))
+    context, _, found = studied(same(context_of()))
     assert {row["difference"] for row in found.tables["branches"]} == {0.0}
     assert {(row["low"], row["high"]) for row in found.tables["branches"]} == {(0.0, 0.0)}
     sides = [
@@ -185,7 +185,7 @@ def test_the_same_seed_gives_the_same_tables():
 
 
 def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
-    found = branches(subject_of(), NODE)
+    found = branches(context_of(), NODE)
     assert (found.tables, found.metrics) == ({}, {})
     assert "no photographs to train on" in caplog.text
 
@@ -194,7 +194,7 @@ def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
 def test_any_number_of_degradations(degradations):
     torch.manual_seed(0)
     network = TwoBranchSRResNet(features=4, blocks=1, predictor_features=3, degradations=degradations)
-    found = studied(moved(network, 1), subject_of(degradations))[2]
+    found = studied(moved(network, 1), context_of(degradations))[2]
     predicted = [row["predicted"] for row in found.tables["branches_prediction"]]
     assert predicted == [*degradations, EVERYTHING]
     specific = [row["specificity"] for row in rows_of(found, "branches_filters", method="faig")]
@@ -227,7 +227,7 @@ def test_scores_keep_the_filters_outside_of_the_predictor_in_their_order():
 
 def test_masking_leaves_the_predictor_and_shares_are_own_and_other():
     pair = moved(two_branches(), 1)
-    context = subject_of()
+    context = context_of()
     problem = replace(context.problem, network=pair.network, baseline=pair.baseline, target=pair.target)
     generator = torch.Generator().manual_seed(0)
     scores = {"faig": torch.rand(1, *problem.shape, generator=generator, dtype=torch.float64)}
@@ -250,10 +250,10 @@ def test_masking_leaves_the_predictor_and_shares_are_own_and_other():
 def test_a_predictor_that_does_everything_takes_everything_along():
     pair = moved(two_branches(), 1, size=0.5)
     target = {n: v if n.startswith(SECOND_BRANCH) else pair.baseline[n] for n, v in pair.target.items()}
-    problem = replace(subject_of().problem, network=pair.network, baseline=pair.baseline, target=target)
-    study = replace(subject_of(), problem=problem)
+    problem = replace(context_of().problem, network=pair.network, baseline=pair.baseline, target=target)
+    study = replace(context_of(), problem=problem)
     assert [row["removed"] for row in without_predictor(study)] == [1.0, 1.0]
-    assert list(without_predictor(subject_of())) == []
+    assert list(without_predictor(context_of())) == []
 
 
 # Prediction

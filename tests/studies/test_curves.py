@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_case import image, subject_of
+from study_case import context_of, image
 
 from faig_lab.attribution import Attribution
 from faig_lab.data import sample_rng
@@ -42,7 +42,7 @@ def only(rows, **wanted):
 
 @pytest.fixture(scope="module")
 def context():
-    return subject_of()
+    return context_of()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_table_has_every_point_of_every_method(context, found):
 
 
 def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
-    context = subject_of()
+    context = context_of()
     context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
     found = curves(context, percents=[1], draws=1)
     assert {row["restored"] for row in only(found.tables["curves"], curve=DELETION, percent=100.0)} == {0}
@@ -119,7 +119,7 @@ def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
 
 def test_a_planted_set_is_all_that_matters():
     """Only ten filters differ: with them gone or back, the curve is at its other end, to the last bit."""
-    context = subject_of(("blur",))
+    context = context_of(("blur",))
     layout = context.attribution.layout
     planted = torch.randperm(len(layout), generator=torch.Generator().manual_seed(0))[:10]
     chosen = layout.mask(planted)

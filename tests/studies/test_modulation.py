@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from analysis_case import subject_of
 from PIL import Image
+from study_case import context_of
 
 from faig_lab.evaluation.examples import Example, images_to_show
 from faig_lab.filters import FilterLayout, mask, modulate
@@ -90,7 +90,7 @@ def test_what_has_no_meaning_is_refused(pair):
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_the_sweep(degradations):
-    context = subject_of(degradations)
+    context = context_of(degradations)
     found = modulation(context, strengths=[0, 0.5, 1], pictured=[0, 1], percent=10, image=1)
     rows = found.tables["modulation"]
     names = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
@@ -116,14 +116,14 @@ def test_the_sweep(degradations):
 
 
 def test_without_a_choice_a_colour_photograph_is_pictured():
-    context = subject_of(("blur", "noise"))
+    context = context_of(("blur", "noise"))
     found = modulation(context, strengths=[0, 1], pictured=[1], percent=10)
     first = images_to_show(context.data.held_out)[0]
     assert {example.image for example in found.examples} == {context.data.held_out[first].name}
 
 
 def test_all_filters_at_zero_are_the_baseline_but_for_its_biases():
-    context = subject_of(("blur", "noise"))
+    context = context_of(("blur", "noise"))
     context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
     rows = modulation(context, strengths=[0], percent=100).tables["modulation"]
     for row in rows:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.files import write_json
 from faig_lab.filters import apply_patches, make_patch, mask
@@ -17,7 +17,7 @@ from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, p
 
 @pytest.fixture(scope="module")
 def context():
-    return subject_of(("blur", "noise"))
+    return context_of(("blur", "noise"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_shares_and_magnitudes_are_shares(context):
 
 
 def test_a_filter_that_did_not_change_goes_first():
-    context = subject_of(("blur", "noise"))
+    context = context_of(("blur", "noise"))
     context.problem.target["conv_hr.weight"][2, 1] = context.problem.baseline["conv_hr.weight"][2, 1]
     context.problem.__dict__.pop("integral", None)
     idle = context.attribution.layout.index("conv_hr.weight", 2, 1)
@@ -109,7 +109,7 @@ def test_fewest_stops_at_the_first_step_beyond_the_tolerance_of_the_worst_input(
 
 
 def test_one_degradation_has_one_set():
-    tables = patches(subject_of(("blur",)), percents=[10], kept=[90]).tables
+    tables = patches(context_of(("blur",)), percents=[10], kept=[90]).tables
     assert {row["patched"] for row in tables["patches"]} == {"blur"}
 
 

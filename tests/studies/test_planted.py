@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.attribution import Attribution
 from faig_lab.filters import mask
@@ -20,7 +20,7 @@ TRUE = {"blur": torch.tensor([2, 3, 50]), "noise": torch.tensor([7, 60, 61])}
 
 def planted_subject(scores=None, planted=TRUE):
     """A pair of which only the filters of TRUE differ."""
-    context = subject_of()
+    context = context_of()
     layout = context.attribution.layout
     everything = torch.arange(len(layout))
     rest = everything[~torch.isin(everything, torch.cat(list(TRUE.values())))]
@@ -41,7 +41,7 @@ def truth(total, sign=1.0):
 
 
 def test_the_answer_itself_has_precision_one_and_its_opposite_none():
-    total = len(subject_of().attribution.layout)
+    total = len(context_of().attribution.layout)
     rest = torch.cat([truth(total), truth(total, -1.0)])  # two draws: the answer and its opposite
     found = planted(planted_subject({"answer": truth(total), "none": torch.zeros(1, 2, total), "both": rest}))
     chance, last = 3 / total, 3 / total  # of the opposite all true filters come last, and together
@@ -57,7 +57,7 @@ def test_the_answer_itself_has_precision_one_and_its_opposite_none():
 
 
 def test_degradations_are_not_mixed_up():
-    total = len(subject_of().attribution.layout)
+    total = len(context_of().attribution.layout)
     found = planted(planted_subject({"swapped": truth(total).flip(1)}))
     for name in TRUE:
         assert found.metrics[f"planted/swapped/recall/{name}"] == pytest.approx(0, abs=1e-12)
@@ -67,7 +67,7 @@ def test_the_change_of_each_group_is_that_of_its_filters():
     rows = {row["group"]: row for row in planted(planted_subject()).tables["planted_change"]}
     assert list(rows) == ["blur", "noise", "rest"]
     assert (rows["rest"]["mean"], rows["rest"]["std"]) == (0, 0)
-    assert rows["rest"]["unchanged"] == rows["rest"]["filters"] == len(subject_of().attribution.layout) - 6
+    assert rows["rest"]["unchanged"] == rows["rest"]["filters"] == len(context_of().attribution.layout) - 6
     for name in TRUE:
         assert rows[name]["filters"] == 3
         assert rows[name]["unchanged"] == 0
@@ -102,7 +102,7 @@ def test_a_set_that_holds_all_that_changed_goes_all_the_way_back():
 
 
 def test_without_true_sets_there_is_nothing_to_say(caplog):
-    found = planted(subject_of())
+    found = planted(context_of())
     assert (found.tables, found.metrics) == ({}, {})
     assert "planted: left out" in caplog.text
 

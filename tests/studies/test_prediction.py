@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.attribution import Problem, quadrature
 from faig_lab.data import PairedImage
@@ -31,7 +31,7 @@ def test_overlap_is_the_share_of_the_discovered_filters_that_are_found_again():
 
 
 def test_the_filters_that_differ_are_the_top_ones_of_any_input():
-    problem = subject_of().problem
+    problem = context_of().problem
     planted = torch.tensor([30, 60, 70])
     chosen = problem.layout.mask(planted)
     target = {n: torch.where(chosen[n], v + 0.3, v) if n in chosen else v.clone() for n, v in problem.baseline.items()}
@@ -63,7 +63,7 @@ def test_the_largest_overlap_above_its_threshold_decides():
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
 def test_every_input_is_judged_once_whatever_the_number_of_degradations(degradations):
-    findings = run(subject_of(degradations))
+    findings = run(context_of(degradations))
     for method in ("overlap", "image_estimator", "linear_probe"):
         rows = [row for row in findings.tables["prediction"] if row["method"] == method]
         assert {row["predicted"] for row in rows} == {"clean", *degradations}
@@ -75,7 +75,7 @@ def test_every_input_is_judged_once_whatever_the_number_of_degradations(degradat
 
 
 def test_no_ground_truth_is_looked_at():
-    context = subject_of()
+    context = context_of()
 
     def blind(images):
         return tuple(PairedImage(i.name, torch.full_like(i.hr, torch.nan), i.lr) for i in images)
@@ -87,14 +87,14 @@ def test_no_ground_truth_is_looked_at():
 
 
 def test_it_is_the_same_twice_and_depends_on_the_method():
-    context = subject_of()
+    context = context_of()
     assert run(context) == run(context)
     other = run(replace(context, method="random"))
     assert other.tables["prediction_overlaps"] != run(context).tables["prediction_overlaps"]
 
 
 def test_a_crop_that_is_too_small_is_refused():
-    context = subject_of()
+    context = context_of()
     context = replace(context, degradation=replace(context.degradation, scale=4))
     with pytest.raises(UserError, match=r"^crop: 16 HR pixels is too small; at least 32"):
         run(context)
@@ -190,7 +190,7 @@ CLEANS = [Guess("overlap", image, "clean", "clean", "blur") for image in ALIKE]
 
 
 def test_the_photographs_are_those_of_the_held_out_images():
-    context = subject_of()
+    context = context_of()
     images = tuple(replace(image, scene="one") for image in context.data.held_out)
     for held_out, photographs in ((context.data.held_out, 2), (images, 1)):
         found = run(replace(context, data=replace(context.data, held_out=held_out)))

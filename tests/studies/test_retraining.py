@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 
 from faig_lab.attribution import count_of, discovered
 from faig_lab.cli.build import make_degradation, make_retraining
@@ -41,7 +41,7 @@ class Recorder:
 
 
 def studied(degradations=("blur", "noise"), **parameters):
-    context = subject_of(degradations)
+    context = context_of(degradations)
     recorder = Recorder(context.target)
     context = replace(context, retraining=Retraining(recorder.train, recorder.fresh))
     return context, recorder, retraining(context, percents=[10], **parameters)
@@ -161,7 +161,7 @@ def test_metrics_are_means_over_draws():
 
 
 def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
-    found = retraining(subject_of())
+    found = retraining(context_of())
     assert found.tables == {}
     assert found.metrics == {}
     assert "no photographs to train on" in caplog.text
@@ -230,7 +230,7 @@ def built():
     adamw = ["training.optimizer._target_=torch.optim.AdamW", "+training.optimizer.weight_decay=0.1"]
     settings = check(compose([*tiny, *adamw]))
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    context = subject_of()
+    context = context_of()
     data = replace(context.data, train=(Photograph("a", "a", pixels, "a"),))
     return replace(context, retraining=make_retraining(settings, data, make_degradation(settings)))
 
@@ -257,7 +257,7 @@ def test_fresh_weights_are_those_of_the_seed():
 
 def test_data_without_photographs_has_no_retraining():
     settings = check(compose())
-    assert make_retraining(settings, subject_of().data, make_degradation(settings)) is None
+    assert make_retraining(settings, context_of().data, make_degradation(settings)) is None
 
 
 SHARES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_case import METHODS, image, subject_of
+from study_case import METHODS, context_of, image
 
 from faig_lab.attribution import attribute, discovered
 from faig_lab.data import sample_rng
@@ -38,7 +38,7 @@ def test_randomised_changes_are_the_same_changes_elsewhere():
 
 
 def test_randomised_starts_at_the_baseline_and_leaves_the_target_alone():
-    context = subject_of()
+    context = context_of()
     baseline, target = context.problem.baseline, context.problem.target
     before = {n: v.clone() for n, v in target.items()}
     found = randomised(baseline, target, seed=0)
@@ -68,7 +68,7 @@ def test_overlap_by_hand():
 
 
 def test_chance_in_layers_is_what_matched_filters_have():
-    layout = subject_of().attribution.layout
+    layout = context_of().attribution.layout
     generator = torch.Generator().manual_seed(0)
     scores, other = (torch.rand(len(layout), generator=generator) for _ in range(2))
     scores[:24] += 1
@@ -83,7 +83,7 @@ def test_chance_in_layers_is_what_matched_filters_have():
 
 @pytest.fixture(scope="module")
 def rows():
-    return sanity(subject_of(), draws=2).tables["sanity"]
+    return sanity(context_of(), draws=2).tables["sanity"]
 
 
 def test_every_check_of_every_method_is_there(rows):
@@ -98,7 +98,7 @@ def test_every_check_of_every_method_is_there(rows):
 
 
 def test_isolation_is_that_of_the_masking_study():
-    context = subject_of()
+    context = context_of()
     percents = (context.headline,)
     masked = masking(context.evaluator, context.attribution, percents)
     known = Isolation(masked, len(context.attribution.layout), Resampling(0, 2)).sets()
@@ -118,7 +118,7 @@ def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(rows
 
 def test_three_labels_move_in_a_circle():
     names = ("blur", "noise", "jpeg")
-    rows = sanity(subject_of(names), draws=1).tables["sanity"]
+    rows = sanity(context_of(names), draws=1).tables["sanity"]
     for row in only(rows, check="swapped"):
         assert row["overlap"] == 1
         assert row["spearman"] == pytest.approx(1)
@@ -126,7 +126,7 @@ def test_three_labels_move_in_a_circle():
 
 def test_a_randomised_target_has_other_filters():
     """One filter per degradation was changed by much; with the changes elsewhere, it is not found again."""
-    context = subject_of()
+    context = context_of()
     baseline, target = context.problem.baseline, context.problem.target
     for name, value in target.items():
         target[name] = baseline[name] + 0.01 * (value - baseline[name])
@@ -140,20 +140,20 @@ def test_a_randomised_target_has_other_filters():
 
 
 def test_one_degradation_has_no_labels_to_exchange():
-    rows = sanity(subject_of(("blur",)), draws=1).tables["sanity"]
+    rows = sanity(context_of(("blur",)), draws=1).tables["sanity"]
     assert {row["check"] for row in rows} == {"original", "randomised"}
     assert {row["specificity"] for row in rows} == {None}
 
 
 def test_methods_that_draw_are_left_out():
-    context = subject_of()
+    context = context_of()
     scores = {"random": context.attribution.scores["random"]}
     context = replace(context, attribution=replace(context.attribution, scores=scores))
     assert sanity(context, draws=1).tables == {}
 
 
 def test_metrics_are_means():
-    found = sanity(subject_of(), draws=2)
+    found = sanity(context_of(), draws=2)
     rows = only(found.tables["sanity"], check="randomised", method="faig")
     assert found.metrics["sanity/randomised/faig/overlap"] == pytest.approx(np.mean([r["overlap"] for r in rows]))
 

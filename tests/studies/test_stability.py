@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from analysis_case import METHODS, image, subject_of
 from scipy import stats
+from study_case import METHODS, context_of, image
 from torch import nn
 
 from faig_lab.attribution import Problem, attribute, quadrature
@@ -77,7 +77,7 @@ def test_chance_is_what_random_sets_have():
 )
 def test_halves_of_the_probe(images, expected):
     probe = tuple(image(seed, ("blur", "noise")) for seed in range(images))
-    problem = replace(subject_of().problem, probe=probe)
+    problem = replace(context_of().problem, probe=probe)
     found = [
         tuple(tuple(probe.index(i) for i in part.probe) for part in (comparison.first, comparison.second))
         for comparison in halves(problem)
@@ -98,7 +98,7 @@ def linear_problem():
 
 def test_rules_that_are_exact_agree():
     problem = linear_problem()
-    context = subject_of()
+    context = context_of()
     context = replace(context, problem=problem, attribution=attribute(problem, METHODS), headline=30.0)
     rows = stability(context, points=[1, 2, 5], authors_points=0).tables["stability"]
     exact = [row for row in rows if row["kind"] == "points"]
@@ -108,7 +108,7 @@ def test_rules_that_are_exact_agree():
 
 
 def test_the_problems_that_are_compared():
-    problem = subject_of().problem
+    problem = context_of().problem
     points = list(refinements(problem, [2, 4, 8], authors_points=10))
     assert [(len(c.first.rule), len(c.second.rule)) for c in points] == [(2, 8), (4, 8), (10, 8)]
     assert points[-1].first.rule.points.tolist() == pytest.approx([0.1 * k for k in range(1, 11)])
@@ -125,7 +125,7 @@ def test_every_comparison_of_every_method_is_in_the_table():
         calls.append(problem)
         return METHODS["faig"](problem)
 
-    context = subject_of()
+    context = context_of()
     context = replace(context, methods={**METHODS, "faig": counted})
     found = stability(context, points=[1, 2, 4], authors_points=3)
     rows = found.tables["stability"]
@@ -140,7 +140,7 @@ def test_every_comparison_of_every_method_is_in_the_table():
 
 
 def test_a_method_that_draws_is_left_out():
-    context = subject_of(method="random")
+    context = context_of(method="random")
     assert stability(context, points=[1, 2], authors_points=0, beside=()).tables == {}
     rows = stability(context, points=[1, 2], authors_points=0, beside=["faig", "absent"]).tables["stability"]
     assert {row["method"] for row in rows} == {"faig"}
@@ -151,7 +151,7 @@ def with_targets(context, make):
 
 
 def test_a_target_trained_again_starts_from_the_baseline_and_is_compared_with_the_runs_own():
-    context, asked = subject_of(), []
+    context, asked = context_of(), []
 
     def make(baseline, seed):
         asked.append((baseline, seed))
@@ -167,7 +167,7 @@ def test_a_target_trained_again_starts_from_the_baseline_and_is_compared_with_th
 
 
 def test_another_target_has_other_filters():
-    context = subject_of()
+    context = context_of()
     torch.manual_seed(5)
     other = {name: value + 0.05 * torch.randn_like(value) for name, value in context.baseline.items()}
     found = stability(with_targets(context, lambda *_: other), points=[2, 3], authors_points=0, targets=1)
@@ -176,9 +176,9 @@ def test_another_target_has_other_filters():
 
 
 def test_without_photographs_no_target_is_trained_and_the_log_says_so(caplog):
-    assert list(trained_again(subject_of(), 1)) == []
+    assert list(trained_again(context_of(), 1)) == []
     assert "no photographs to train on" in caplog.text
-    assert list(trained_again(subject_of(), 0)) == []
+    assert list(trained_again(context_of(), 0)) == []
 
 
 MakeRun = Callable[..., Path]

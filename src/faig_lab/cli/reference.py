@@ -137,9 +137,9 @@ INTRODUCTION = """\
 <!-- Generated; change conf/ or the code, then: python -m faig_lab.cli.reference > docs/configuration.md -->
 
 Every group, every setting and its value. `group=option` chooses a file of a group, `key=value` changes a setting. A
-setting that is shown with a `+` stands in no file: it has the value shown, and is given with the `+`.
-`python -m faig_lab --cfg job` prints what a command line composes. Files of your own: see
-[the folder of your own](own_method.md#a-folder-of-your-own).
+setting with a `+` is in no file: the table has its default, and the command line needs the `+` to change the setting.
+`python -m faig_lab --cfg job` prints the configuration of a command line. Files of your own:
+[a folder of your own](own_method.md#a-folder-of-your-own).
 """
 _HIDDEN = ("hydra/help", "hydra/job_logging", "hydra/hydra_logging")
 _HYDRA_KEYS = ("_partial_", "_convert_", "_recursive_")

@@ -1,4 +1,4 @@
-"""Bad days: each ends in one line that says what to do, and nothing that was computed before is lost."""
+"""Troubleshooting: each fault ends with one line that names the remedy; nothing that was computed before is lost."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ TINY = tiny("+experiment=blur_noise", "analysis.percents=[1]")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("bad days")
+    return tmp_path_factory.mktemp("faults")
 
 
 @pytest.fixture(scope="module")

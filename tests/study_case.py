@@ -1,4 +1,4 @@
-"""A subject for analyses: two small networks with a path integral, and noise for images. Milliseconds."""
+"""A context for studies: two small networks with a path integral, and noise for images. Milliseconds."""
 
 import torch
 
@@ -17,8 +17,8 @@ def image(seed, degradations):
     return PairedImage(f"image{seed}", torch.rand(3, 16, 16, generator=generator), lr)
 
 
-def subject_of(degradations=("blur", "noise"), method="faig", make=lambda: SRResNet(features=4, blocks=1)):
-    """A subject whose target is the baseline with noise on every weight."""
+def context_of(degradations=("blur", "noise"), method="faig", make=lambda: SRResNet(features=4, blocks=1)):
+    """A context whose target is the baseline with noise on every weight."""
     torch.manual_seed(0)
     network = make()
     baseline = {n: v.clone() for n, v in network.state_dict().items()}
