@@ -48,7 +48,7 @@ from faig_lab.build import (
 from faig_lab.config import Settings, check
 from faig_lab.config.rules import check_path
 from faig_lab.data import StudyData
-from faig_lab.files import file_name
+from faig_lab.files import file_name, weights_file
 from faig_lab.machine import explained
 from faig_lab.networks import State, load_weights, save_weights, write_states
 from faig_lab.reporting.tables import write_table
@@ -176,10 +176,10 @@ class Study:
             for name in ("baseline", "target"):
                 weights = getattr(self.settings, name).weights
                 if weights is not None:
-                    path = Path(weights).expanduser()
+                    path = weights_file(weights)
                     state = load_weights(path, make_network(self.settings), key=f"{name}.weights")
                     self.given[name] = Trained(state, [])
-                    log.info("%s: weights from %s", name, path)
+                    log.info("%s: weights from %s", name, weights)
             check_planted(self.settings)
             self.data = make(self.settings.data).load(self.degradation, self.settings.seed)
             log.info(
@@ -289,7 +289,7 @@ class Study:
     def _is_own(self, name: str, weights: Path) -> bool:
         """Whether the given weights are the run's own file, whose description is to stay."""
         given = getattr(self.settings, name).weights
-        return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
+        return given is not None and weights.is_file() and weights_file(given).samefile(weights)
 
     def _train_once(self, name: str, start: State | None, then: Scoring | None) -> Trained:
         """Train the network, unless the store has it; W&B shows the curve either way."""

@@ -24,4 +24,4 @@ def test_export_in_our_format_and_in_the_authors(tmp_path):
     # Both keys share their tensors: the file is no larger for them.
     assert (tmp_path / "theirs.pth").stat().st_size < 1.5 * (tmp_path / "ours.pt").stat().st_size + 5000
     with pytest.raises(UserError, match=r"the suffix must be \.pt \(our format\) or \.pth"):
-        export_weights(tmp_path / "weights.safetensors", state, {})
+        export_weights(tmp_path / "weights.bin", state, {})

@@ -13,7 +13,9 @@ def mistaken_for_weights(path: Path) -> str | None:
     LFS and git-annex leave in place of large files.
     """
     if path.is_dir():
-        files = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".pt", ".pth", ".ckpt"))
+        files = sorted(
+            entry.name for entry in path.iterdir() if entry.suffix in (".pt", ".pth", ".ckpt", ".safetensors")
+        )
         return (
             f"is a folder; name a file in it: {', '.join(files[:5])}" if files else "is a folder without weights files"
         )

@@ -7,7 +7,7 @@ import yaml
 from faig_lab.build import make_planted_sets
 from faig_lab.config import Settings
 from faig_lab.errors import UserError
-from faig_lab.files import write_json
+from faig_lab.files import weights_file, write_json
 
 
 def save_planted(settings: Settings, folder: Path) -> None:
@@ -26,7 +26,7 @@ def check_planted(settings: Settings) -> None:
     weights, planted = settings.target.weights, settings.target.model_dump()["planted"]
     if weights is None or planted is None:
         return
-    beside = Path(weights).expanduser().with_suffix(".yaml")
+    beside = weights_file(weights).with_suffix(".yaml")
     try:
         described = yaml.safe_load(beside.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
