@@ -136,7 +136,8 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load
 
     try:
-        return dict(load(path.read_bytes()))  # into memory: a mapped file could still change
+        # Into memory, since a mapped file could still change; sorted, since the library's order is another every time.
+        return dict(sorted(load(path.read_bytes()).items()))
     except KeyError as error:
         raise RefusedError(f"it has tensors of type {error}, which torch lacks") from error
     except (SafetensorError, RuntimeError, ValueError) as error:

@@ -54,8 +54,8 @@ def modulate(
 def load_weights(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
     """Read the weights of `network` from our files, safetensors, a Lightning checkpoint or the authors' `.pth`.
 
-    `package:NAME` names a file that faig_lab ships. Of the authors' dict `params_ema` is taken, else `params`. Nothing in a file is executed. The network is not
-    changed.
+    `package:NAME` names a file that faig_lab ships. Of the authors' dict `params_ema` is taken, else `params`.
+    Nothing in a file is executed. The network is not changed.
 
     Raises:
         UserError: no such file, no weights, or weights of another network.

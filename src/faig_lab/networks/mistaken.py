@@ -3,6 +3,7 @@
 from pathlib import Path
 
 _LONGEST_POINTER = 1024  # bytes; the specification of Git LFS promises less
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -13,9 +14,7 @@ def mistaken_for_weights(path: Path) -> str | None:
     LFS and git-annex leave in place of large files.
     """
     if path.is_dir():
-        files = sorted(
-            entry.name for entry in path.iterdir() if entry.suffix in (".pt", ".pth", ".ckpt", ".safetensors")
-        )
+        files = sorted(entry.name for entry in path.iterdir() if entry.suffix in _SUFFIXES)
         return (
             f"is a folder; name a file in it: {', '.join(files[:5])}" if files else "is a folder without weights files"
         )

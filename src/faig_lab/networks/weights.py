@@ -96,9 +96,9 @@ def _plain(state: State) -> dict[str, Tensor]:
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
     """Read the weights of `network` from a file in any of the four formats.
 
-    Read are: a flat dict of tensors (ours), safetensors (by the suffix), a Lightning checkpoint of our SRModule (its `state_dict`, which
-    holds the averaged weights), and the authors' dict with `params_ema` (preferred) or `params`. The prefixes
-    `network.`, `module.` and `_orig_mod.` are removed where the names do not fit with them.
+    The formats are: a flat dict of tensors (ours), safetensors (known by the suffix), a Lightning checkpoint of our
+    SRModule (its `state_dict`, which holds the averaged weights), and the authors' dict with `params_ema` (preferred)
+    or `params`. The prefixes `network.`, `module.` and `_orig_mod.` are removed where the names do not fit with them.
 
     Args:
         path: the file.
