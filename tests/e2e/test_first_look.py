@@ -55,6 +55,7 @@ def test_it_composes_with_the_methods_that_it_promises_and_trains_nothing():
     assert all(getattr(settings, name).weights == f"package:{FILES[name].name}" for name in NAMES)
     assert settings.name == "first_look"
     assert "EmbeddedPhotographs" in settings.data["_target_"]
+    assert settings.logger.mode == "disabled"  # neither an account nor a server is asked
 
 
 def test_its_attribution_differs_from_the_default_in_method_points_and_draws_alone():
