@@ -36,14 +36,16 @@ def write(run: Path, folder: Path) -> None:
         ValueError: the run did not train them, or a weight is too large for half precision.
     """
     config = read(run / "config.yaml")
-    for name in NAMES:
+    network = make_network(check(compose(["+experiment=blur_noise", f"seed={config['seed']}"])))
+    rounded = {}
+    for name in NAMES:  # before anything is written
         if config[name]["weights"] is not None:
             raise ValueError(f"{run} did not train its {name}")
-        network = make_network(check(compose(["+experiment=blur_noise", f"seed={config['seed']}"])))
         state = load_weights(run / "weights" / f"{name}.pt", network)
-        half = {key: value.half() for key, value in state.items()}
-        if not all(torch.isfinite(value).all() for value in half.values()):
+        rounded[name] = {key: value.half() for key, value in state.items()}
+        if not all(torch.isfinite(value).all() for value in rounded[name].values()):
             raise ValueError(f"{run}: a weight of its {name} is too large for half precision")
+    for name, half in rounded.items():
         path = folder / f"srresnet_small_{name}.safetensors"
         export_weights(path, half, described(run, config, name))
         add(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
