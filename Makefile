@@ -1,3 +1,4 @@
+# make look   a first look in a minute, no training  make look ARGS="attribution.name=faig"
 # make run    the whole study at laptop scale       make run ARGS="seed=1 attribution=signed_share"
 # make test   lint, types and tests                  make slow   real runs and builds
 # make bench  speed, as ratios measured in one run   make study STUDY=planted   run a study of experiments/ again
@@ -15,10 +16,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 && command -v $$p && break; done)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help run test slow bench bench-gpu gpu test-gpu study clean
+.PHONY: help look run test slow bench bench-gpu gpu test-gpu study clean
 .DELETE_ON_ERROR:
 
 help:
+	@echo 'make look    the finding in a minute, on two trained networks that ship with the package'
 	@echo 'make run     the whole study (experiment $(EXPERIMENT)); more settings: make run ARGS="seed=1 trainer=cpu"'
 	@echo 'make test    ruff, mypy and the quick tests; fails if one of them fails'
 	@echo 'make slow    the slow tests: real runs, building the wheel'
@@ -29,6 +31,9 @@ help:
 	@echo 'make study   run a study of experiments/ again: make study STUDY=planted (minutes to hours)'
 	@echo 'make clean   remove .venv and the caches of the tools (not outputs/)'
 	@echo 'make help    this list'
+
+look: $(VENV)/.stamp-run
+	$(BIN)/python -m faig_lab experiment=first_look $(ARGS)
 
 run: $(VENV)/.stamp-run
 	$(BIN)/python -m faig_lab experiment=$(EXPERIMENT) $(ARGS)

@@ -1,12 +1,40 @@
-"""What every test shares: a folder of its own to run in, and no settings of the machine's."""
+"""What every test shares: a folder of its own to run in, no settings of the machine's, and a trained pair."""
 
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 pytest_plugins = ["network_fixtures", "run_fixtures"]
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TrainedPair(NamedTuple):
+    """A network that blur and noise were trained into; both states in float32."""
+
+    network: "nn.Module"
+    baseline: "dict[str, Tensor]"
+    target: "dict[str, Tensor]"
+
+
+@pytest.fixture
+def shipped_pair() -> TrainedPair:
+    """The pair that the package ships, read anew for every test; milliseconds."""
+    import faig_lab
+
+    network = faig_lab.SRResNet(scale=2, features=24, blocks=8).eval()
+    states = [
+        {
+            key: value.float()
+            for key, value in faig_lab.load_weights(f"package:srresnet_small_{name}.safetensors", network).items()
+        }
+        for name in ("baseline", "target")
+    ]
+    return TrainedPair(network, *states)
 
 
 @pytest.fixture(autouse=True)

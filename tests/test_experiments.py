@@ -1,20 +1,24 @@
 """The studies: the README shows the commands that `make study` runs, they compose, and the figures' script draws."""
 
 import csv
+import hashlib
 import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from docs_pages import ROOT, arguments, blocks, commands, lines
+from omegaconf import OmegaConf
 from PIL import Image
 
 from faig_lab.cli.arguments import normalise
 from faig_lab.cli.composition import compose
 from faig_lab.config import check, rules
 from faig_lab.files import write_json
+from faig_lab.filters import load_weights, save_weights
 from faig_lab.runs.tables import write_table
 
 STUDIES = sorted(path.parent for path in (ROOT / "experiments").glob("*/run.sh"))
@@ -196,3 +200,68 @@ def test_the_tables_of_the_figures_are_tables_of_runs(figures):
     text = (ROOT / "docs" / "run_folder.md").read_text(encoding="utf-8")
     assert all(f"`{plot.table}`" in text for plot in figures.PLOTS.values())
     assert {name for folder in STUDIES for name in drawn(folder)} == set(figures.PLOTS)
+
+
+# The script that makes the pair which the package ships
+
+
+@pytest.fixture
+def pretrained(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    import pretrained
+
+    return pretrained
+
+
+@pytest.fixture
+def trained_run(tmp_path, shipped_pair):
+    """What the script reads of a run that trained both networks."""
+    folder = tmp_path / "run"
+    for name in ("baseline", "target"):
+        state = {key: value * 1.0001 for key, value in getattr(shipped_pair, name).items()}  # no longer 16 bits
+        save_weights(folder / "weights" / f"{name}.pt", state, {"what": name, "seed": 0})
+    config = OmegaConf.to_container(compose(["+experiment=blur_noise"]))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    write_json(folder / "attribution" / "provenance.json", {"training": ["coins"], "training_precision": "32-true"})
+    return folder
+
+
+def test_the_pair_is_rounded_and_described(pretrained, trained_run, shipped_pair, tmp_path):
+    pretrained.write(trained_run, tmp_path / "pair")
+    for name in ("baseline", "target"):
+        path = tmp_path / "pair" / f"srresnet_small_{name}.safetensors"
+        full, half = (load_weights(one, shipped_pair.network) for one in (trained_run / "weights" / f"{name}.pt", path))
+        assert all(torch.equal(half[key], value.half()) for key, value in full.items())
+        found = yaml.safe_load(path.with_suffix(".yaml").read_text())
+        assert (found["what"], found["photographs"]) == (name, ["coins"])
+        assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (found["training"]["iterations"], found["training"]["precision"]) == (3000, "32-true")
+
+
+def test_what_was_measured_gets_into_table_and_description(pretrained, trained_run, tmp_path):
+    pretrained.write(trained_run, tmp_path / "pair")
+    psnr = {f"psnr/{of}/{what}": 20.0 for of in ("baseline", "target") for what in ("blur", "noise", "clean")}
+    for folder, more in ((trained_run, 0.0), (tmp_path / "half", 0.25)):
+        write_json(folder / "metrics.json", {n: v + more for n, v in psnr.items()} | {"isolation/faig/1": more, "x": 1})
+    pretrained.compare(trained_run, tmp_path / "half", tmp_path / "pair", tmp_path / "table.csv")
+    rows = {row["key"]: row for row in written(tmp_path, "table")}
+    assert rows.keys() == psnr.keys() | {"isolation/faig/1"}
+    assert {row["difference"] for row in rows.values()} == {"0.25000"}
+    found = yaml.safe_load((tmp_path / "pair" / "srresnet_small_target.yaml").read_text())
+    assert (found["psnr"]["float32"]["blur"], found["psnr"]["float16"]["blur"]) == (20.0, 20.25)
+
+
+def test_a_run_that_did_not_train_makes_no_pair(pretrained, trained_run, tmp_path):
+    config = yaml.safe_load((trained_run / "config.yaml").read_text())
+    config["target"]["weights"] = "t.pt"
+    (trained_run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="did not train its target"):
+        pretrained.write(trained_run, tmp_path / "pair")
+    assert not (tmp_path / "pair").exists()
+
+
+def test_weights_too_large_for_half_precision_make_no_pair(pretrained, trained_run, shipped_pair, tmp_path):
+    state = {key: value * 1e6 for key, value in shipped_pair.target.items()}
+    save_weights(trained_run / "weights" / "target.pt", state, {})
+    with pytest.raises(ValueError, match="a weight of its target is too large for half precision"):
+        pretrained.write(trained_run, tmp_path / "pair")

@@ -123,6 +123,27 @@ def read_tensors(path: Path) -> Any:
     return content
 
 
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors file, on the CPU. The format holds numbers alone, without checksums.
+
+    The library compares the length of the header and every tensor's type, shape and place with the bytes that are
+    there, before it makes a tensor.
+
+    Raises:
+        RefusedError: it is damaged or something else; the library's word for the fault follows.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        # Into memory, since a mapped file could still change; sorted, since the library's order is another every time.
+        return dict(sorted(load(path.read_bytes()).items()))
+    except KeyError as error:
+        raise RefusedError(f"it has tensors of type {error}, which torch lacks") from error
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise RefusedError(f"it is damaged or no safetensors file: {reason(error)}") from error
+
+
 def reason(error: Exception) -> str:
     """What an error of reading says, in one line; some say nothing, and none gives advice."""
     line = (str(error).splitlines() or [""])[0].strip()

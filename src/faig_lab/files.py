@@ -18,6 +18,12 @@ from faig_lab.errors import UserError
 FILE_NAME = r"\w[\w.-]{0,99}"
 """What a name looks like that becomes a file or a part of its name: one letter, digit or _, then also . and -."""
 
+PRETRAINED = Path(__file__).with_name("pretrained")
+"""The folder of the weights that the package ships; its README says where they come from."""
+
+PACKAGE = "package:"
+"""What the name of such weights begins with, in place of a path that differs from one installation to the next."""
+
 _ERRORS = "backslashreplace"  # in JSON it is the escape that reads back as what was written
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
 
@@ -40,6 +46,25 @@ def text_of(name: str) -> str:
     surrogates and leaves here as `ä`.
     """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def weights_file(name: str | Path, key: str = "weights") -> Path:
+    """The file that a weights setting names: a path, or `package:NAME` for a file that faig_lab ships.
+
+    Args:
+        name: as it was given; `~` is the user's own folder.
+        key: the configuration key to name in errors.
+
+    Raises:
+        UserError: faig_lab ships no weights of that name.
+    """
+    wanted = str(name)
+    if not wanted.startswith(PACKAGE):
+        return Path(name).expanduser()
+    shipped = {f"{PACKAGE}{file.name}": file for file in sorted(PRETRAINED.glob("*.safetensors"))}
+    if wanted not in shipped:
+        raise UserError(f"{key}: faig_lab ships no weights {wanted}; choices: {', '.join(shipped)}")
+    return shipped[wanted]
 
 
 def is_inside(folder: Path, path: Path) -> bool:
@@ -110,6 +135,15 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     torch.save(dict(content), buffer)
     with atomic_write(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Write contiguous tensors that own their memory in the safetensors format, atomically."""
+    from safetensors.torch import save
+
+    content = save(dict(tensors), metadata={"format": "pt"})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _json(value: Any) -> str:

@@ -47,3 +47,17 @@ def test_wheel_in_another_folder(tmp_path: Path) -> None:
     assert str(site / "faig_lab" / "conf") in output(command, "--help", cwd=tmp_path)
     found = "from hydra.core.plugins import Plugins; print(Plugins.instance().class_name_to_class)"
     assert "hydra_plugins.faig_lab_sweeper.FaigLabSweeper" in output(python, "-c", found, cwd=tmp_path)
+    # The trained pair, its provenance and its note on licences travel with the wheel, too.
+    assert "package:srresnet_small_target.safetensors" in output(
+        command, "--cfg", "job", "+experiment=first_look", cwd=tmp_path
+    )
+    shipped = """
+import faig_lab
+from faig_lab.files import PRETRAINED
+network = faig_lab.SRResNet(scale=2, features=24, blocks=8)
+states = [faig_lab.load_weights(f"package:srresnet_small_{n}.safetensors", network) for n in ("baseline", "target")]
+print(len(states), PRETRAINED, *sorted(path.name for path in PRETRAINED.iterdir()))
+"""
+    names = [f"srresnet_small_{name}.{suffix}" for name in ("baseline", "target") for suffix in ("safetensors", "yaml")]
+    expected = ["2", str(site / "faig_lab" / "pretrained"), "README.md", *names]
+    assert output(python, "-c", shipped, cwd=tmp_path).split() == expected

@@ -24,5 +24,7 @@ def test_export_in_our_format_and_in_the_authors(tmp_path):
         assert all(torch.equal(network.state_dict()[n], v) for n, v in state.items())
     # Both keys share their tensors: the file is no larger for them.
     assert (tmp_path / "theirs.pth").stat().st_size < 1.5 * (tmp_path / "ours.pt").stat().st_size + 5000
-    with pytest.raises(UserError, match=r"the suffix must be \.pt \(our format\) or \.pth"):
-        export_weights(tmp_path / "weights.safetensors", state, {})
+    with pytest.raises(
+        UserError, match=r"the suffix must be \.pt \(our format\), \.pth \(the authors' format\) or \.safetensors"
+    ):
+        export_weights(tmp_path / "weights.bin", state, {})

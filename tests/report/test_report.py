@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from markupsafe import escape
 
 from faig_lab.files import write_json
@@ -117,6 +118,22 @@ def test_stands_for_every_kind_of_run(
     charts = ["masking_curves", "layers"]
     assert len(page.images) == tiles + len(charts) + LAYERS
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", page.text.split("name: blur_noise")[0])
+
+
+@pytest.mark.parametrize("given", [(), ("target",), ("baseline", "target")])
+def test_says_which_networks_were_trained_and_which_were_read(make_run: MakeRun, given: tuple[str, ...]) -> None:
+    run = make_run()
+    file = "package:srresnet_small_{}.safetensors"
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    for name in given:
+        config[name]["weights"] = file.format(name)
+    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    text = _page(run).text.split("name: blur_noise")[0]
+    for name in ("baseline", "target"):
+        assert (f"{name} from {file.format(name)} (it ships with faig_lab)" in text) == (name in given)
+    nothing = len(given) == 2
+    assert ("This run trained neither of them." in text) == nothing
+    assert ("What was trained" in text) == ("the networks are trained on" in text) == (not nothing)
 
 
 def test_needs_no_other_file(make_run: MakeRun, make_pictures: MakePictures) -> None:

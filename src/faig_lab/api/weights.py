@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
+from faig_lab.files import weights_file
 from faig_lab.filters import FilterLayout, State, as_stored, export_weights, interventions, objection
 from faig_lab.filters import load_weights as read_weights
 from faig_lab.runs.versions import versions
@@ -50,22 +51,22 @@ def modulate(
 
 
 def load_weights(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
-    """Read the weights of `network` from our files, a Lightning checkpoint or the authors' `.pth`.
+    """Read the weights of `network` from our files, safetensors, a Lightning checkpoint or the authors' `.pth`.
 
-    Of the authors' dict `params_ema` is taken, else `params`. Nothing in a file is executed. The network is not
-    changed.
+    `package:NAME` names a file that faig_lab ships. Of the authors' dict `params_ema` is taken, else `params`.
+    Nothing in a file is executed. The network is not changed.
 
     Raises:
         UserError: no such file, no weights, or weights of another network.
     """
-    return read_weights(Path(path).expanduser(), network)
+    return read_weights(weights_file(path), network)
 
 
 def save_weights(path: str | Path, weights: Weights, about: Mapping[str, Any] | None = None) -> None:
     """Write weights, and a `.yaml` beside them that says what they are.
 
     Args:
-        path: `.pt` is a flat dict of tensors; `.pth` the authors' format.
+        path: `.pt` is a flat dict of tensors; `.pth` the authors' format; `.safetensors` safetensors.
         weights: what is written.
         about: plain data for the `.yaml`, e.g. network and scale.
 

@@ -14,7 +14,7 @@ from faig_lab.cli.build import compute_device, make_compute, make_network, make_
 from faig_lab.config import Settings
 from faig_lab.data import PairedImage, StudyData
 from faig_lab.errors import UserError
-from faig_lab.files import write_json
+from faig_lab.files import weights_file, write_json
 from faig_lab.filters import first_floating
 from faig_lab.filters.trial import try_gradient, try_output
 from faig_lab.metrics import SSIM_WINDOW
@@ -138,7 +138,7 @@ def check_planted(settings: Settings) -> None:
     weights, planted = settings.target.weights, settings.target.model_dump()["planted"]
     if weights is None or planted is None:
         return
-    beside = Path(weights).expanduser().with_suffix(".yaml")
+    beside = weights_file(weights).with_suffix(".yaml")
     try:
         described = yaml.safe_load(beside.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

@@ -65,7 +65,7 @@ from faig_lab.config.targets import make
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.examples import examples, images_to_show
 from faig_lab.evaluation.headline import restoration, restoration_metrics
-from faig_lab.files import file_name
+from faig_lab.files import file_name, weights_file
 from faig_lab.filters import State, load_weights, save_weights, write_states
 from faig_lab.report.wandb_run import WandbRecord
 from faig_lab.runs import processes
@@ -244,9 +244,9 @@ def _given(settings: Settings) -> dict[str, Trained]:
     for name in ("baseline", "target"):
         weights = getattr(settings, name).weights
         if weights is not None:
-            path = Path(weights).expanduser()
+            path = weights_file(weights)
             given[name] = Trained(load_weights(path, make_network(settings), key=f"{name}.weights"), [])
-            log.info("%s: weights from %s", name, path)
+            log.info("%s: weights from %s", name, weights)
     return given
 
 
@@ -305,7 +305,7 @@ def obtain(
 
 def _is_own(given: str | None, weights: Path) -> bool:
     """Whether the given weights are the run's own file, whose description is to stay."""
-    return given is not None and weights.is_file() and Path(given).expanduser().samefile(weights)
+    return given is not None and weights.is_file() and weights_file(given).samefile(weights)
 
 
 def attribute_networks(

@@ -17,10 +17,16 @@ from faig_lab.config.settings import (
     TrainerSettings,
 )
 from faig_lab.errors import UserError
+from faig_lab.files import weights_file
 
 SCALES = (2, 3, 4)
 
-_EXPORTS = {".pt": "our format", ".pth": "the authors'", ".npz": "a patch of the modulated filters"}
+_EXPORTS = {
+    ".pt": "our format",
+    ".pth": "the authors'",
+    ".safetensors": "safetensors",
+    ".npz": "a patch of the modulated filters",
+}
 
 # Set by the pipeline from other settings; a second source would be a contradiction.
 _PIPELINE_SETS = {
@@ -230,8 +236,9 @@ def check_files(settings: Settings) -> None:
         raise UserError("run: only task=analyse works on a finished run; add task=analyse, or leave run out")
     given = {"baseline": settings.baseline.weights, "target": settings.target.weights}
     for network, weights in given.items():
-        if weights is not None and not Path(weights).expanduser().is_file():
-            raise UserError(missing_path(f"{network}.weights", Path(weights).expanduser(), "file"))
+        path = None if weights is None else weights_file(weights, f"{network}.weights")
+        if path is not None and not path.is_file():
+            raise UserError(missing_path(f"{network}.weights", path, "file"))
     untrained = [network for network, weights in given.items() if weights is None]
     _check_required(settings.data, trains=bool(untrained))
     if "lr_dirs" in settings.data and untrained:

@@ -38,7 +38,7 @@ class Group(BaseModel):
 class GivenWeights(Group):
     """Where a trained network comes from instead of training."""
 
-    weights: str | None = Field(description="weights file to read; null = train")
+    weights: str | None = Field(description="weights file to read, or package:NAME, which faig_lab ships; null = train")
 
 
 class PlantedSettings(Group):
@@ -150,7 +150,9 @@ class LoggerSettings(Group):
 class ExportSettings(Group):
     """What task=export writes."""
 
-    file: str | None = Field(default=None, description="where to: .pt ours, .pth the authors' format, .npz a patch")
+    file: str | None = Field(
+        default=None, description="where to: .pt ours, .pth the authors' format, .safetensors, .npz a patch"
+    )
     strengths: dict[str, float] = Field(default_factory=dict, description="degradation to λ of its discovered filters")
     method: str | None = Field(default=None, description="whose filters; null = the run's")
     percent: Percent | None = Field(default=None, description="how many; null = the run's headline percent")

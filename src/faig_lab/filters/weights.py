@@ -1,4 +1,4 @@
-"""Names in files that others wrote: wrappers put prefixes in front of a network's names."""
+"""Weights files: ours, safetensors, Lightning checkpoints, the authors' format. Nothing in a file is executed."""
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from faig_lab.archives import read_tensors, reason
+from faig_lab.archives import read_safetensors, read_tensors, reason
 from faig_lab.errors import UserError
-from faig_lab.files import write_tensors, write_text
+from faig_lab.files import write_safetensors, write_tensors, write_text
 from faig_lab.filters.functional import State, tied
 
 PREFIXES = ("network.", "module.", "_orig_mod.")
@@ -55,6 +55,7 @@ def _shorter(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 _LONGEST_POINTER = 1024  # bytes; the specification of Git LFS promises less
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -65,7 +66,7 @@ def mistaken_for_weights(path: Path) -> str | None:
     LFS and git-annex leave in place of large files.
     """
     if path.is_dir():
-        files = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".pt", ".pth", ".ckpt"))
+        files = sorted(entry.name for entry in path.iterdir() if entry.suffix in _SUFFIXES)
         return (
             f"is a folder; name a file in it: {', '.join(files[:5])}" if files else "is a folder without weights files"
         )
@@ -140,8 +141,10 @@ def _kind(value: Tensor) -> str | None:
 EMA_KEYS = ("params_ema", "params")
 """The authors' (BasicSR's) keys; the averaged weights come first, since they are what is attributed."""
 
-EXPORTS = (".pt", ".pth")
-"""Suffixes of the formats that can be written: ours and the authors'."""
+SAFETENSORS = ".safetensors"
+
+EXPORTS = (".pt", ".pth", SAFETENSORS)
+"""Suffixes of the formats that can be written: ours, the authors' and safetensors."""
 
 
 def save_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
@@ -157,10 +160,11 @@ def save_weights(path: Path, state: State, description: Mapping[str, Any]) -> No
 
 
 def export_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
-    """Write weights for others to use, with their description beside them: by the suffix ours or the authors' format.
+    """Write weights for others to use, with their description beside them; the suffix names the format.
 
     Args:
-        path: .pt: a flat dict of tensors; .pth: the authors' `{"params": …, "params_ema": …}`, both the same.
+        path: .pt: a flat dict of tensors; .pth: the authors' `{"params": …, "params_ema": …}`, both the same;
+            .safetensors: tensors by name.
         state: parameters by name.
         description: as for `save_weights`.
 
@@ -168,9 +172,13 @@ def export_weights(path: Path, state: State, description: Mapping[str, Any]) -> 
         UserError: another suffix.
     """
     if path.suffix not in EXPORTS:
-        raise UserError(f"{path}: the suffix must be .pt (our format) or .pth (the authors' format)")
+        raise UserError(f"{path}: the suffix must be .pt (our format), .pth (the authors' format) or .safetensors")
     tensors = _plain(state)
-    _write(path, tensors if path.suffix == ".pt" else {"params": tensors, "params_ema": tensors}, description)
+    if path.suffix == SAFETENSORS:
+        _describe(path, description)
+        write_safetensors(path, tensors)
+    else:
+        _write(path, tensors if path.suffix == ".pt" else {"params": tensors, "params_ema": tensors}, description)
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
@@ -183,8 +191,12 @@ def snapshot(network: nn.Module) -> dict[str, Tensor]:
 
 def _write(path: Path, content: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Write the description first, so that weights are never without it."""
-    write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
+    _describe(path, description)
     write_tensors(path, content)
+
+
+def _describe(path: Path, description: Mapping[str, Any]) -> None:
+    write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
 
 
 def _plain(state: State) -> dict[str, Tensor]:
@@ -193,11 +205,11 @@ def _plain(state: State) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
-    """Read the weights of `network` from a file in any of the three formats.
+    """Read the weights of `network` from a file in any of the four formats.
 
-    Read are: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which
-    holds the averaged weights), and the authors' dict with `params_ema` (preferred) or `params`. The prefixes
-    `network.`, `module.` and `_orig_mod.` are removed where the names do not fit with them.
+    The formats are: a flat dict of tensors (ours), safetensors (known by the suffix), a Lightning checkpoint of our
+    SRModule (its `state_dict`, which holds the averaged weights), and the authors' dict with `params_ema` (preferred)
+    or `params`. The prefixes `network.`, `module.` and `_orig_mod.` are removed where the names do not fit with them.
 
     Args:
         path: the file.
@@ -219,7 +231,7 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
 
 
 def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
-    """Read a weights file in any of the three formats as it is, names with it, for no network in particular.
+    """Read a weights file in any of the four formats as it is, names with it, for no network in particular.
 
     Raises:
         UserError: not a file, or not weights.
@@ -228,7 +240,7 @@ def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
 
 
 def _read(path: Path, key: str) -> Any:
-    """Unpickle with `weights_only=True`: anything but tensors and plain containers is refused."""
+    """Read tensors and plain containers; anything else is refused."""
     mistaken = mistaken_for_weights(path)
     if mistaken:
         raise UserError(f"{key}: {path} {mistaken}")
@@ -237,13 +249,13 @@ def _read(path: Path, key: str) -> Any:
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise UserError(f"{key}: no file {path}{hint}")
     try:
-        return read_tensors(path)
+        return read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_tensors(path)
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
         raise UserError(f"{key}: {path} cannot be read as weights ({reason(error)})") from error
 
 
 def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
-    """Find the dict of tensors in one of the three formats."""
+    """Find the dict of tensors in one of the formats."""
     if isinstance(content, dict):
         for name in (*EMA_KEYS, "state_dict"):
             if isinstance(content.get(name), dict):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from faig_lab.files import PACKAGE
 from faig_lab.plotting import findings
 from faig_lab.plotting.words import count
 from faig_lab.runs.folder import RunFolder
@@ -17,11 +18,13 @@ def study(run: RunFolder) -> Facts:
     ranked = run.layout.get("layers", [])
     layers = sum("out" in layer for layer in ranked)  # the others are biases and the like
     where = f"{layers} layers" + (f" and {len(ranked) - layers} other parameters" if len(ranked) > layers else "")
+    # Weights that were given come from elsewhere, and so did the photographs that they were trained on.
+    trained_on = 0 if len(given(run)) == 2 else len(run.provenance.get("training") or [])
     facts = {
         "Network": _described(network),
         run.units.capitalize(): f"{count(run.filters)} in {where}" if run.filters else "",
         "Data": _class_name(data),
-        "Training": _images(len(run.provenance.get("training") or []), "the networks are trained on"),
+        "Training": _images(trained_on, "the networks are trained on"),
         "Probe": _images(len(unique(run.table("completeness"), "image")), "attribution is computed on"),
         "Held-out": _images(findings.held_out_images(run), "everything below is judged on"),
         "Baseline": _trained(run.config, "baseline"),
@@ -31,6 +34,12 @@ def study(run: RunFolder) -> Facts:
     parts = run.config.get("degradation", {}).get("parts") or {}
     facts |= {f"Degradation: {name}": _described(part) for name, part in parts.items()}
     return {label: line for label, line in facts.items() if line}
+
+
+def given(run: RunFolder) -> Facts:
+    """Network → where its weights were read from, for each network that the run did not train."""
+    weights = {name: (run.config.get(name) or {}).get("weights") for name in ("baseline", "target")}
+    return {name: _origin(str(file)) for name, file in weights.items() if file}
 
 
 def attribution(run: RunFolder) -> Facts:
@@ -74,13 +83,17 @@ def _images(number: int, what_for: str) -> str:
 def _trained(config: Mapping[str, Any], name: str) -> str:
     weights = (config.get(name) or {}).get("weights")
     if weights:
-        return f"weights given: {weights}"
+        return f"weights given: {_origin(str(weights))}"
     schedule = config.get("training", {}).get(name) or {}
     if "iterations" not in schedule:
         return ""
     rate = f", learning rate {schedule['learning_rate']:g}" if "learning_rate" in schedule else ""
     start = " from the baseline's weights" if name == "target" else ""
     return f"{count(schedule['iterations'])} iterations{start}{rate}"
+
+
+def _origin(weights: str) -> str:
+    return f"{weights} (it ships with faig_lab)" if weights.startswith(PACKAGE) else weights
 
 
 def _theta(found: Any) -> str:

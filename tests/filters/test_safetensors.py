@@ -1,0 +1,201 @@
+"""The safetensors format: read and written to the bit, and refused in one line when it is damaged or too large."""
+
+import json
+import struct
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import faig_lab
+from faig_lab.errors import UserError
+from faig_lab.files import PRETRAINED, weights_file
+from faig_lab.filters import export_weights, load_weights, read_weights
+from faig_lab.networks import SRResNet
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return SRResNet(features=4, blocks=1)
+
+
+def packed(header, data=b""):
+    """A file of the format with any header, a lying one too."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def tensor(dtype="F32", shape=(1,), place=(0, 4)):
+    return {"a": {"dtype": dtype, "shape": list(shape), "data_offsets": list(place)}}
+
+
+def refusal(path, network):
+    with pytest.raises(UserError) as caught:
+        load_weights(path, network, "target.weights")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"target.weights: {path}")
+    return message
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_written_and_read_is_the_same_to_the_bit(dtype, network, tmp_path):
+    state = {name: value.to(dtype) for name, value in network.state_dict().items()}
+    path = tmp_path / "some" / "weights.safetensors"
+    export_weights(path, state, {"what": "target", "network": {"scale": 2}})
+    read = load_weights(path, network)
+    assert list(read) == list(state)  # the format has an order of its own
+    assert all(torch.equal(read[name], value) and read[name].dtype == dtype for name, value in state.items())
+    assert OmegaConf.load(path.with_suffix(".yaml")).network.scale == 2
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["weights.safetensors", "weights.yaml"]
+    other = load_file(path)  # by the library's own reader, as anybody else would
+    assert all(torch.equal(other[name], value) for name, value in state.items())
+
+
+def test_half_precision_halves_the_file_and_computes_in_the_networks_own(network, tmp_path):
+    for name, dtype in (("full", torch.float32), ("half", torch.float16)):
+        state = {key: value.to(dtype) for key, value in network.state_dict().items()}
+        export_weights(tmp_path / f"{name}.safetensors", state, {})
+    header = 2000  # bytes, about
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] - sizes[0] / 2 < header
+    rounded = load_weights(tmp_path / "half.safetensors", network)
+    network.load_state_dict(rounded)
+    assert all(value.dtype == torch.float32 for value in network.state_dict().values())
+    assert all(torch.equal(value.half(), rounded[name]) for name, value in network.state_dict().items())
+
+
+def test_files_of_others_are_read(network, tmp_path):
+    """Any order, metadata, prefixes of wrappers, and tied weights under both names."""
+    state = {f"module.{name}": value for name, value in reversed(network.state_dict().items())}
+    save_file(state, tmp_path / "a.SAFETENSORS", metadata={"made by": "somebody"})
+    read = load_weights(tmp_path / "a.SAFETENSORS", network)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
+    tied = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    tied[1].weight = tied[0].weight
+    export_weights(tmp_path / "tied.safetensors", tied.state_dict(), {})
+    assert load_weights(tmp_path / "tied.safetensors", tied).keys() == tied.state_dict().keys()
+
+
+def test_what_is_read_is_no_longer_the_file(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    export_weights(path, network.state_dict(), {})
+    read = load_weights(path, network)
+    path.write_bytes(bytes(path.stat().st_size))  # written over in place
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0", "header too small"),
+        (struct.pack("<Q", 10**15) + b"{}", "header too large"),  # a petabyte
+        (struct.pack("<Q", 50_000) + b"{}", "invalid header length"),
+        (packed(b"\xff\xfe{}"), "invalid UTF-8"),
+        (packed(b'{"a": '), "invalid JSON"),
+        (packed(b'{"a":' * 100_000), "recursion limit"),
+        (packed(tensor(shape=[10**12], place=[0, 4 * 10**12]), b"1234"), "not fully covered"),  # four terabytes
+        (packed(tensor(shape=[10**12]), b"1234"), "invalid shape"),
+        (packed(tensor(shape=[2**62, 2**62]), b"1234"), "overflow"),
+        (packed(tensor(shape=[-1]), b"1234"), "invalid JSON"),
+        (packed(tensor(place=[4, 0]), b"1234"), "invalid"),
+        (packed(tensor() | {"b": tensor()["a"]}, b"1234"), "invalid offset"),  # two tensors in one place
+        (packed(tensor(), b"123"), "not fully covered"),
+        (packed(tensor(), b"1234567"), "not fully covered"),
+        (packed(tensor("F128"), b"1234"), "invalid JSON"),
+        (packed(tensor("F8_E8M0", [4]), b"1234"), "it has tensors of type 'F8_E8M0', which torch lacks"),
+    ],
+)
+def test_a_damaged_or_lying_header_is_refused_before_a_tensor_is_made(content, words, network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    message = refusal(path, network)
+    assert "cannot be read as weights" in message
+    assert words in message
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.999])
+def test_a_truncated_file_is_refused(share, network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    export_weights(path, network.state_dict(), {})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert ("cannot be read as weights (it is damaged" if share else "is empty") in refusal(path, network)
+
+
+def test_other_files_under_this_suffix_are_refused(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    torch.save(network.state_dict(), path)
+    assert "it is damaged or no safetensors file" in refusal(path, network)
+    path.write_text("<!DOCTYPE html><html>Not found</html>")
+    assert "is a web page" in refusal(path, network)
+    assert "is a folder; name a file in it: a.safetensors" in refusal(tmp_path, network)
+
+
+def test_a_file_of_no_tensors_holds_no_weights(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(packed({}))
+    assert "holds no weights" in refusal(path, network)
+    path.write_bytes(packed({"__metadata__": {"params": "x"}}))
+    assert "holds no weights" in refusal(path, network)
+
+
+def test_weights_of_another_network_are_refused_by_name_and_shape(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    export_weights(path, SRResNet(features=6, blocks=1).state_dict(), {})
+    assert "is not for this SRResNet: conv_first.weight is 6×3×3×3 in the file and 4×3×3×3" in refusal(path, network)
+    export_weights(path, SRResNet(features=4, blocks=2).state_dict(), {})
+    assert "it has unknown body.1.conv1.bias, body.1.conv1.weight, body.1.conv2.bias and 1 more" in refusal(
+        path, network
+    )
+    state = dict(network.state_dict())
+    export_weights(path, state | {"conv_hr.bias": state["conv_hr.bias"] * torch.nan}, {})
+    assert "conv_hr.bias has values that are not finite" in refusal(path, network)
+    export_weights(path, {name: value.long() for name, value in state.items()}, {})
+    assert "is torch.int64; expected floating numbers" in refusal(path, network)
+    export_weights(path, {name: value.to(torch.float8_e4m3fn) for name, value in state.items()}, {})
+    assert "is torch.float8_e4m3fn; expected floating numbers of 16 to 64 bits" in refusal(path, network)
+
+
+def test_the_library_reads_and_writes_it(network, tmp_path):
+    faig_lab.save_weights(tmp_path / "a.safetensors", network, {"network": "SRResNet"})
+    read = faig_lab.load_weights(tmp_path / "a.safetensors", network)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
+    assert read_weights(tmp_path / "a.safetensors").keys() == network.state_dict().keys()
+
+
+# Weights that the package ships
+
+
+def test_a_path_stays_a_path_and_shipped_weights_have_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert weights_file("~/a.pt") == tmp_path / "a.pt"
+    assert str(weights_file("package/a.pt")).replace("\\", "/") == "package/a.pt"
+    names = [f"package:{file.name}" for file in PRETRAINED.glob("*.safetensors")]
+    assert len(names) == 2
+    assert all(weights_file(name).parent == PRETRAINED and weights_file(name).is_file() for name in names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "srresnet_small_targe.safetensors",
+        "srresnet_small_target.yaml",
+        "",
+        "../files.py",
+        "../pretrained/srresnet_small_target.safetensors",
+        "/etc/passwd",
+        "*.safetensors",
+    ],
+)
+def test_a_name_can_only_be_that_of_a_shipped_file(name):
+    with pytest.raises(UserError) as caught:
+        weights_file(f"package:{name}", "target.weights")
+    assert str(caught.value) == (
+        f"target.weights: faig_lab ships no weights package:{name}; choices: "
+        "package:srresnet_small_baseline.safetensors, package:srresnet_small_target.safetensors"
+    )
