@@ -24,6 +24,7 @@ from faig_lab.plotting.style import INK, degradation_colour, drawing, legend_col
 from faig_lab.plotting.words import degraded, method_label, removal, sentence_case
 from faig_lab.report.comparison import estimate
 from faig_lab.runs import finished_runs
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Row, read_table, write_table
 
 
@@ -148,9 +149,9 @@ def points(plot: Plot, folder: str) -> dict[str, dict[Key, dict[int, float]]]:
     return {name: of_name | _differences(plot, of_name) for name, of_name in means.items()}
 
 
-def _network(run: finished_runs.FinishedRun, row: Row) -> str:
+def _network(run: RunFolder, row: Row) -> str:
     """The row's, else the class of the run's."""
-    return str(row.get("network") or run.files.config["network"]["_target_"].rpartition(".")[2])
+    return str(row.get("network") or run.config["network"]["_target_"].rpartition(".")[2])
 
 
 def _differences(plot: Plot, found: dict[Key, dict[int, float]]) -> dict[Key, dict[int, float]]:
