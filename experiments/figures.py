@@ -25,7 +25,7 @@ from faig_lab.plotting.words import degraded, method_label, removal, sentence_ca
 from faig_lab.report.comparison import estimate
 from faig_lab.runs import finished_runs
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, read_table, write_table
+from faig_lab.runs.tables import Row, write_table
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def points(plot: Plot, folder: str) -> dict[str, dict[Key, dict[int, float]]]:
     for one in left_out:
         print(f"left out: {one.folder}: {one.reason}", file=sys.stderr)
     for run in runs:
-        for row in read_table(run.folder / "tables" / f"{plot.table}.csv"):
+        for row in run.table(plot.table):
             if plot.where(row):
                 seed = int(row.get("seed", run.seed))
                 for name in plot.values:
