@@ -23,7 +23,7 @@ from faig_lab.filters import (
 )
 from faig_lab.filters.weights import own_names
 from faig_lab.networks import SRResNet
-from faig_lab.training.checkpoint import saved_step
+from faig_lab.training.fitting import saved_step
 
 NAME = "conv_hr.bias"
 

@@ -22,7 +22,8 @@ class Tiny:
         self.seed, self.stream, self.clean = 0, "target", False
         self.workers, self.checkpoint_every = 0, 500
         self.precision, self.channels_last = "32-true", False
-        self.loss, self.adam, self.trainer = torch.nn.L1Loss(), {}, {}
+        self.loss, self.trainer = torch.nn.L1Loss(), {}
+        self.optimizer = partial(torch.optim.Adam, betas=BETAS)
         parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=5), "noise": GaussianNoise(sigma=0.1)}
         self.degradation = Degradation(parts, Downsample(), scale=2)
         pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
@@ -36,34 +37,33 @@ class Tiny:
         return SRResNet(features=4, blocks=1)
 
     def patches(self):
-        return PatchDataset(self.photographs, 8, self.degradation.margin, self.seed, self.stream)
+        return PatchDataset(self.photographs, 8, self.degradation.margin, seed=self.seed, stream=self.stream)
 
     def module(self):
         schedule = Schedule(self.steps, self.rate, self.restart_every, self.lowest)
-        optimizer = partial(torch.optim.Adam, betas=BETAS, **self.adam)
         return SRModule(
             self.network(),
             self.degradation,
             schedule,
-            self.loss,
-            optimizer,
-            self.seed,
-            self.stream,
-            self.clean,
-            self.channels_last,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            seed=self.seed,
+            stream=self.stream,
+            clean=self.clean,
+            channels_last=self.channels_last,
         )
 
-    def fit(self, publish=lambda trained: None, callbacks=(), on_row=None, checkpoint=None, snapshots=0):
+    def fit(self, publish=None, callbacks=(), on_row=None, checkpoint=None, snapshots=0):
         trainer = {"accelerator": "cpu", "devices": 1, "precision": self.precision} | self.trainer
         loop = Loop(self.batch_size, self.decay, self.validate_every, self.workers, trainer, self.checkpoint_every)
         return fit(
             self.module(),
             self.patches(),
             self.validation,
-            loop,
-            publish,
-            callbacks,
-            on_row,
+            loop=loop,
+            publish=publish,
+            callbacks=callbacks,
+            on_row=on_row,
             checkpoint=checkpoint,
             snapshots=snapshots,
         )

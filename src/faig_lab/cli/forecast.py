@@ -127,8 +127,10 @@ def _step(settings: Settings, data: StudyData, degradation: Degradation) -> floa
     """Seconds of a training step."""
     from faig_lab.training import step_seconds
 
-    patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, "target")
-    (seconds,) = step_seconds([partial(timed_module, settings, degradation)], patches, make_loop(settings), _STEPS)
+    size, seed = settings.training.patch_size, settings.seed
+    patches = PatchDataset(data.train, size, degradation.margin, seed=seed, stream="target")
+    make = partial(timed_module, settings, degradation)
+    (seconds,) = step_seconds([make], patches, loop=make_loop(settings), steps=_STEPS)
     return seconds
 
 

@@ -32,6 +32,7 @@ from faig_lab.cli.build import (
     alone,
     check_selection,
     gpu_of,
+    load_data,
     make_analyses,
     make_degradation,
     make_layout,
@@ -61,7 +62,6 @@ from faig_lab.cli.trained import make_network_trainer, train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.keys import with_keys
 from faig_lab.config.rules import check_path
-from faig_lab.config.targets import make
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.examples import examples, images_to_show
 from faig_lab.evaluation.headline import restoration, restoration_metrics
@@ -210,7 +210,7 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
         given = _given(settings)
         check_planted(settings)
         degradation = make_degradation(settings)
-        data: StudyData = make(settings.data).load(degradation, settings.seed)
+        data = load_data(settings, degradation)
         log.info(
             "data: %d training photographs, %d probe and %d held-out images",
             len(data.train),

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faig_lab.attribution import Attribution
-from faig_lab.cli.build import determinants, make_loop, make_module, make_network, make_turns, snapshots
+from faig_lab.cli.build import determinants, make_loop, make_module, make_network, make_turns, snapshots, training_keys
 from faig_lab.cli.provenance import describe_weights
 from faig_lab.config import Settings
+from faig_lab.config.keys import with_keys
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.filters import State
 from faig_lab.runs.store import entries_of_other_versions, open_entry
@@ -64,23 +65,26 @@ def train_once(
         from faig_lab.attribution.callback import AttributionCallback
         from faig_lab.training import fit
 
-        patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
         turns = make_turns(settings, start) if name == "target" and start is not None else None
         scoring = AttributionCallback(then) if then is not None else None
-        return fit(
-            make_module(settings, name, degradation, start),
-            patches,
-            data.probe,
-            make_loop(settings),
-            publish=lambda trained: entry.publish(
-                trained, describe_weights(settings, name, trained) | {"determinants": needs}
-            ),
-            callbacks=[callback for callback in (turns, scoring) if callback is not None],
-            on_row=on_row,
-            name=label,
-            checkpoint=entry.partial,
-            snapshots=snapshots(settings, name),
-        )
+        with with_keys(training_keys(name)):
+            patches = PatchDataset(
+                data.train, settings.training.patch_size, degradation.margin, seed=settings.seed, stream=name
+            )
+            return fit(
+                make_module(settings, name, degradation, start),
+                patches,
+                data.probe,
+                loop=make_loop(settings),
+                publish=lambda trained: entry.publish(
+                    trained, describe_weights(settings, name, trained) | {"determinants": needs}
+                ),
+                callbacks=[callback for callback in (turns, scoring) if callback is not None],
+                on_row=on_row,
+                name=label,
+                checkpoint=entry.partial,
+                snapshots=snapshots(settings, name),
+            )
 
 
 def network_kind(settings: Settings, name: str) -> str:
@@ -120,8 +124,9 @@ def make_network_trainer(settings: Settings, data: StudyData, degradation: Degra
         others = [settings_of_other(settings, node, settings.seed) for node in networks]
         makers = [partial(timed_module, other, degradation) for other in others]
         size = settings.training.patch_size
-        patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
-        return step_seconds(makers, patches, make_loop(settings), steps)
+        with with_keys(training_keys("target")):
+            patches = PatchDataset(data.train, size, degradation.margin, seed=settings.seed, stream="target")
+            return step_seconds(makers, patches, loop=make_loop(settings), steps=steps)
 
     def target(baseline: State, seed: int) -> State:
         own = settings_of_other(settings, None, seed)

@@ -1,16 +1,13 @@
-"""Images on disk → HR patches and paired sets."""
+"""Images on disk → HR patches for training, and paired images for probe and held-out."""
 
 from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur
-from faig_lab.data.degradations.downsample import Downsample
-from faig_lab.data.degradations.jpeg import JPEG
-from faig_lab.data.degradations.noises import GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Degradation, Part, sample_rng
+from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
+from faig_lab.data.degradations.pipeline import CLEAN, Degradation, Downsample, Part, sample_rng
 from faig_lab.data.div2k import Archive, Div2k
-from faig_lab.data.paired import PairedFolders
-from faig_lab.data.patches import Batch, PatchDataset, StepSampler, cut, degrade, patch_loader, suffered
+from faig_lab.data.evaluation import PairedImage, StudyData
+from faig_lab.data.patches import Batch, PatchDataset, StepSampler, applied, cut, degrade, patch_loader
 from faig_lab.data.photographs import Photograph
-from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs
-from faig_lab.data.study import PairedImage, StudyData
+from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs, PairedFolders
 
 __all__ = [
     "CLEAN",
@@ -34,9 +31,9 @@ __all__ = [
     "PoissonNoise",
     "StepSampler",
     "StudyData",
+    "applied",
     "cut",
     "degrade",
     "patch_loader",
     "sample_rng",
-    "suffered",
 ]

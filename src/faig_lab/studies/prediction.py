@@ -232,7 +232,7 @@ def _training_crops(context: StudyContext, crop: int, count: int, probe: list[Cr
     photographs = context.data.train[:count]
     if not photographs:
         return probe, "probe"
-    images = paired_images(photographs, context.degradation, crop, -(-count // len(photographs)))
+    images = paired_images(photographs, context.degradation, crop=crop, crops=-(-count // len(photographs)))
     return cut_crops(images, crop, overlapping=False), "training photographs"
 
 
