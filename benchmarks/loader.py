@@ -24,8 +24,7 @@ from faig_lab.config import check, compose
 from faig_lab.data import PatchDataset, Photograph, StepSampler, patch_loader
 from faig_lab.data.images import list_images
 from faig_lab.data.patches import collate
-from faig_lab.data.photographs import embedded_photographs, read_photograph
-from faig_lab.data.prepared import encoded_file, open_prepared, prepare
+from faig_lab.data.photographs import embedded_photographs, encoded_file, open_prepared, prepare, read_photograph
 
 SIZE = (1356, 2040)
 BATCH, PATCH = 16, 64

@@ -519,7 +519,7 @@ def tiff_16(width, height):
 
 @pytest.mark.parametrize("make", [png_16, tiff_16])
 def test_an_image_that_claims_gigabytes_is_refused(make, monkeypatch, tmp_path):
-    monkeypatch.setattr("faig_lab.data.samples.imagecodecs.png_decode", lambda *_: pytest.fail("was decoded"))
+    monkeypatch.setattr("faig_lab.data.images.imagecodecs.png_decode", lambda *_: pytest.fail("was decoded"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow's own limit is for 8-bit images and another message
     monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *_: pytest.fail("was decoded"))
     with pytest.raises(UserError, match=r"bytes would be 1,536,000,000 of pixels; it was not decoded"):

@@ -13,9 +13,8 @@ import tifffile
 from PIL import Image
 
 from faig_lab.data import images
-from faig_lab.data.images import decode_image
-from faig_lab.data.prepared import encoded_file, prepare
-from faig_lab.data.samples import Pixels
+from faig_lab.data.images import Pixels, decode_image
+from faig_lab.data.photographs import encoded_file, prepare
 from faig_lab.errors import UserError
 
 PATH = Path("a.png")

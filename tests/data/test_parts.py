@@ -26,7 +26,7 @@ from faig_lab.data import (
     sample_rng,
 )
 from faig_lab.data.degradations.noises import poisson_quantile
-from faig_lab.data.degradations.severity import draw, draw_whole
+from faig_lab.data.degradations.pipeline import draw, draw_whole
 
 HR_PARTS = [
     GaussianBlur(sigma=1.5, kernel_size=9),

@@ -14,9 +14,8 @@ from filelock import FileLock
 from PIL import Image
 
 from faig_lab.data import Degradation, FolderPhotographs, PatchDataset, Photograph, StepSampler, patch_loader
-from faig_lab.data import prepared as prepared_module
-from faig_lab.data.photographs import read_photograph
-from faig_lab.data.prepared import encoded_file, open_prepared, prepare
+from faig_lab.data import photographs as photographs_module
+from faig_lab.data.photographs import encoded_file, open_prepared, prepare, read_photograph
 from faig_lab.errors import UserError
 
 SaveImage = Callable[..., Path]
@@ -44,13 +43,13 @@ def arrays(folder: Path) -> dict[str, int]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """What has been decoded so far."""
     seen: list[Path] = []
-    decode = prepared_module.decode_image
+    decode = photographs_module.decode_image
 
     def counting(data: bytes, path: Path) -> Any:
         seen.append(path)
         return decode(data, path)
 
-    monkeypatch.setattr(prepared_module, "decode_image", counting)
+    monkeypatch.setattr(photographs_module, "decode_image", counting)
     return seen
 
 
@@ -177,7 +176,7 @@ def test_the_room_on_the_disk_is_looked_at_first(
     images: list[Path], tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(prepared_module, "require_space", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(photographs_module, "require_space", lambda *arguments: asked.append(arguments))
     prepared(images, tmp_path / "p")
     assert asked == [(tmp_path / "p", 3 * (2 * 40 * 56 + 40 * 40), "data.prepared", "3 decoded images")]
 

@@ -15,7 +15,7 @@ from faig_lab.networks import FilterLayout, SRResNet, load_patch, load_weights, 
 from faig_lab.networks.prefixes import own_names
 from faig_lab.networks.sequences import read_states
 from faig_lab.steps.given import check_restores
-from faig_lab.training.checkpoint import saved_step
+from faig_lab.training.fitting import saved_step
 
 NAME = "conv_hr.bias"
 

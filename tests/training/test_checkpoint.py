@@ -10,7 +10,7 @@ import torch
 from training_case import KillAt, Killed, same
 
 from faig_lab.errors import UserError
-from faig_lab.training.checkpoint import Checkpoints, saved_step
+from faig_lab.training.fitting import Checkpoints, saved_step
 
 
 def resumed(tiny, folder, *kills, **options):

@@ -10,7 +10,7 @@ from training_case import Watch, bits, frozen_bits
 
 from faig_lab.networks import FilterLayout
 from faig_lab.training import Loop, fit_chosen
-from faig_lab.training.partial import Freezing
+from faig_lab.training.finetuning import Freezing
 
 OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),

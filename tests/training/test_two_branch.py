@@ -8,7 +8,7 @@ from faig_lab.data import Batch, degrade, suffered
 from faig_lab.data.patches import collate
 from faig_lab.networks import SECOND_BRANCH, TwoBranchSRResNet
 from faig_lab.training import Loop, step_seconds
-from faig_lab.training.timing import ROUNDS
+from faig_lab.training.fitting import ROUNDS
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from faig_lab.data.degradations import (
     sample_rng,
 )
 from faig_lab.data.div2k import Archive, Div2k
+from faig_lab.data.evaluation import PairedImage, StudyData
 from faig_lab.data.patches import Batch, PatchDataset, StepSampler, cut, degrade, patch_loader, suffered
 from faig_lab.data.photographs import Photograph
 from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs, PairedFolders
-from faig_lab.data.study import PairedImage, StudyData
 
 __all__ = [
     "CLEAN",

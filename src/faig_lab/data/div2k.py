@@ -19,11 +19,17 @@ from filelock import FileLock
 from faig_lab.archives import RefusedError, check_unpacked
 from faig_lab.data.degradations import Degradation
 from faig_lab.data.download import RemoteFile, download
-from faig_lab.data.evaluation import check_crops, paired_images
+from faig_lab.data.evaluation import StudyData, check_crops, paired_images
 from faig_lab.data.images import EXTENSIONS, list_images
-from faig_lab.data.photographs import Photograph, check_disjoint, read_photographs
-from faig_lab.data.prepared import Encoded, encoded_file, open_prepared, prepare
-from faig_lab.data.study import StudyData
+from faig_lab.data.photographs import (
+    Encoded,
+    Photograph,
+    check_disjoint,
+    encoded_file,
+    open_prepared,
+    prepare,
+    read_photographs,
+)
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
 

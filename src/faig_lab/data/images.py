@@ -8,22 +8,26 @@ import difflib
 import io
 import logging
 import math
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from faig_lab.archives import RATIO
-from faig_lab.data.metadata import ORIENTATION, orientation, whole, without_metadata
-from faig_lab.data.samples import Pixels, UnsupportedError, on_white, oriented, png_16, tiff_16, tiff_bits
 from faig_lab.errors import UserError
 from faig_lab.files import atomic_write
+
+Pixels = NDArray[np.uint8 | np.uint16]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """What `list_images` takes for an image, in any case; the content decides how a file is read."""
@@ -35,6 +39,22 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LARGE = 1_000_000_000  # bytes of pixels that any file may decode to
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
+"""What counts for pixels and frames beside the critical chunks, whose names begin with a capital letter."""
+_PNG_EXIF = (b"eXIf",)
+_PNG_ORIENTED = (*_PNG_EXIF, b"zTXt", b"tEXt", b"iTXt")
+_PNG_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+ORIENTATION = 0x0112
+_TIFF_PIXELS = frozenset((*range(254, 267), *range(273, 285), *range(292, 294), 317, *range(320, 326), 332, 338, 339))
+_TIFF_PIXELS |= {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, ORIENTATION}
+_EXIF_SEGMENT = 0xE1
+_LEAST = {0xE0: 14, 0xEE: 12}
+"""Bytes of a whole JFIF and a whole Adobe segment of a JPEG. They say how colours are stored."""
+
+
+class UnsupportedError(Exception):
+    """A sound file of a kind that is not read."""
 
 
 class _TooLargeError(Exception):
@@ -228,3 +248,154 @@ def _nearest_folder(path: Path) -> str:
     names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
     close = difflib.get_close_matches(path.name, names, n=1)
     return f"nearest: {path.parent / close[0]}" if close else f"nothing in {path.parent} is named like {path.name}"
+
+
+def png_16(data: bytes, transparent: int | tuple[int, ...] | None) -> Pixels:
+    """A 16-bit PNG; `transparent` is the colour that stands for full transparency, if there is one."""
+    samples = np.atleast_3d(imagecodecs.png_decode(data))
+    colour = samples[..., :3] if samples.shape[2] >= 3 else samples[..., :1].repeat(3, axis=2)
+    if samples.shape[2] in (2, 4):
+        return on_white(colour, samples[..., -1:])
+    if transparent is not None:
+        seen = (colour != np.array(transparent, dtype=np.uint16)).any(axis=2, keepdims=True)
+        return np.where(seen, colour, np.uint16(65535))
+    return colour
+
+
+def tiff_bits(page: tifffile.TiffPage) -> int:
+    """Bits per sample, 1 to 16; anything that cannot be brought to 8 or 16 without guessing is refused."""
+    bits, dtype = page.bitspersample, page.dtype
+    if dtype is None or dtype.kind not in "ub" or bits not in (1, 2, 4, 8, 16):
+        raise UnsupportedError(f"{bits}-bit pixels of type {dtype} are not supported")
+    return bits
+
+
+def tiff_16(page: tifffile.TiffPage) -> Pixels:
+    """A 16-bit grey or RGB TIFF page, with or without alpha."""
+    kind = tifffile.PHOTOMETRIC
+    expected = {kind.MINISBLACK: 1, kind.MINISWHITE: 1, kind.RGB: 3}
+    channels = expected.get(kind(page.photometric))
+    if channels is None:
+        raise UnsupportedError(f"16-bit pixels of kind {kind(page.photometric).name} are not supported")
+    samples = page.asarray()
+    samples = np.moveaxis(samples, 0, 2) if page.axes == "SYX" else np.atleast_3d(samples)
+    if samples.ndim != 3 or samples.shape[2] < channels:
+        raise UnsupportedError(f"an array of axes {page.axes} is not a photograph")
+    colour = samples[..., :channels].repeat(3 // channels, axis=2)
+    colour = ~colour if page.photometric == kind.MINISWHITE else colour
+    if not page.extrasamples or page.extrasamples[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:
+        return colour
+    associated = page.extrasamples[0] == tifffile.EXTRASAMPLE.ASSOCALPHA
+    return on_white(colour, samples[..., channels : channels + 1], associated)
+
+
+def on_white(colour: Pixels, alpha: Pixels, associated: bool = False) -> Pixels:
+    """Composite (H, W, 3) with (H, W, 1) alpha on white; `associated`: colour holds colour × alpha."""
+    largest = int(np.iinfo(colour.dtype).max)
+    wide_colour, wide_alpha = colour.astype(np.uint64), alpha.astype(np.uint64)
+    weighted = wide_colour * (largest if associated else wide_alpha)
+    composited = (weighted + largest * (largest - wide_alpha) + largest // 2) // largest
+    flattened: Pixels = np.minimum(composited, largest).astype(colour.dtype)
+    return flattened
+
+
+def oriented(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply the EXIF orientation 1 … 8; other values mean nothing and are ignored."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A PNG, JPEG or TIFF without text, profiles and EXIF; other files as they are."""
+    if data.startswith(_PNG):
+        return _PNG + b"".join(raw for name, raw in _chunks(data) if not name[:1].islower() or name in _PNG_PIXELS)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data, exif=False)
+    return _tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else data
+
+
+def orientation(data: bytes) -> int:
+    """The EXIF orientation of an image file; 1 where its metadata says nothing or is broken."""
+    for reduced in _with_orientation(data):
+        try:
+            with Image.open(io.BytesIO(reduced)) as image:
+                return whole(image.getexif().get(ORIENTATION, 1))
+        except Exception:
+            continue
+    return 1
+
+
+def whole(value: object) -> int:
+    """An orientation that is a number; 1, upright, for anything else."""
+    return value if isinstance(value, int) else 1
+
+
+def _with_orientation(data: bytes) -> Iterator[bytes]:
+    """The metadata that may hold an orientation: all of it, then EXIF alone, which the rest may have spoilt."""
+    if data.startswith(_PNG):
+        for wanted in (_PNG_ORIENTED, _PNG_EXIF):
+            kept = [raw for name, raw in _chunks(data) if name in wanted and _may_orient(name, raw)]
+            if kept:
+                # Around one pixel: Pillow decodes all pixels before it looks for metadata behind them.
+                pixel = [_chunk(b"IDAT", zlib.compress(b"\0\0")), _chunk(b"IEND", b"")]
+                yield _PNG + b"".join([_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)), *kept, *pixel])
+    elif data.startswith(b"\xff\xd8\xff"):
+        yield _jpeg(data, exif=True)
+    else:
+        yield data
+
+
+def _may_orient(name: bytes, raw: bytes) -> bool:
+    return name in _PNG_EXIF or raw[8:].startswith(_PNG_TEXTS)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a PNG with their names; what is no whole chunk comes last, without a name."""
+    at = len(_PNG)
+    while at < len(data):
+        name = data[at + 4 : at + 8]
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if not name.isalpha() or end > len(data):
+            yield b"", data[at:]
+            return
+        yield name, data[at:end]
+        at = end
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _jpeg(data: bytes, exif: bool) -> bytes:
+    """A JPEG without comments and application segments but those that say how colours are stored."""
+    parts, at = [data[:2]], 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + length
+        if not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9 or length < 2 or end > len(data) or marker == 0xDA:
+            break  # the pixels, or nothing that can be understood
+        is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not is_metadata or length - 2 >= _LEAST.get(marker, length) or (exif and marker == _EXIF_SEGMENT):
+            parts.append(data[at:end])
+        at = end
+    return b"".join([*parts, data[at:]])
+
+
+def _tiff(data: bytes) -> bytes:
+    """A TIFF of which the first image has no tags but those of its pixels."""
+    order = "<" if data.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        entries = [data[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+        kept = [entry for entry in entries if struct.unpack_from(f"{order}H", entry)[0] in _TIFF_PIXELS]
+        following = data[start + 2 + 12 * count : start + 6 + 12 * count]
+    except struct.error:
+        return data
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + following
+    return data[:start] + directory + data[start + len(directory) :]

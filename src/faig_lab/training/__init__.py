@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 from faig_lab.networks import state_fingerprint
 from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import METRICS, as_image, bicubic, psnr, quality, restore
-from faig_lab.training.numerics import NUMERICS_VERSION
-from faig_lab.training.plan import Chosen, Loop, Retraining, Row, Schedule, Train, Trained, resolve_precision
+from faig_lab.training.plan import (
+    NUMERICS_VERSION,
+    Chosen,
+    Loop,
+    Retraining,
+    Row,
+    Schedule,
+    Train,
+    Trained,
+    resolve_precision,
+)
 from faig_lab.training.store import (
     Entry,
     adopt,
@@ -58,11 +67,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from faig_lab.training.callbacks import History
-    from faig_lab.training.fitting import fit
+    from faig_lab.training.finetuning import Freezing, Turns, fit_chosen, planted_groups
+    from faig_lab.training.fitting import fit, step_seconds
     from faig_lab.training.module import SRModule
-    from faig_lab.training.partial import Freezing, fit_chosen
-    from faig_lab.training.planted import Turns, planted_groups
-    from faig_lab.training.timing import step_seconds
 else:  # a type checker would take any name for one that this function knows
     _NEED_LIGHTNING = {
         "Freezing": "partial",

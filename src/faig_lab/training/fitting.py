@@ -1,23 +1,31 @@
 """One training from settings to weights: Lightning does the loop."""
 
 import logging
+import shutil
 import signal
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from faig_lab.archives import read_tensors, reason
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
+from faig_lab.files import remove_leftovers, write_tensors
 from faig_lab.networks import snapshot
 from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence, Trajectory
-from faig_lab.training.checkpoint import Checkpoints, saved_step
 from faig_lab.training.module import SRModule, ValidationItem
 from faig_lab.training.plan import Loop, Row, Trained
 
@@ -151,3 +159,115 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     # Lightning looks for other checkpoints beside ours; there is one, which is written again and again.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+
+
+_FILE = "training.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are there completely or not at all, on one file system; Lightning copies across two."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside `path` and rename."""
+        write_tensors(Path(path), checkpoint)
+
+
+class Checkpoints(pl.Callback):
+    """Keep the state of a training while it runs.
+
+    Put it after every callback whose state counts (average, history).
+
+    Args:
+        folder: of this training alone; it need not exist.
+        every: steps between checkpoints, which is what a kill loses at most.
+
+    Attributes:
+        path: the checkpoint.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path, self.every = folder / _FILE, every
+        self._after_validation = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let this trainer write and read whole files."""
+        trainer.strategy.checkpoint_io = WholeFiles()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save every so many steps; where a validation follows, after it, so that its row is not lost."""
+        step = trainer.global_step
+        if step % self.every or step >= trainer.max_steps:
+            return
+        if not trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(outputs["loss"]))):  # on every rank
+            return
+        validates = trainer.enable_validation and step % (trainer.val_check_batch or 1) == 0
+        if validates:
+            self._after_validation = True
+        else:
+            trainer.save_checkpoint(self.path)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what was put off until the validation is over."""
+        if self._after_validation:
+            self._after_validation = False
+            trainer.save_checkpoint(self.path)
+
+
+def saved_step(folder: Path) -> int | None:
+    """The step that a training in `folder` can go on from; None where there is no checkpoint.
+
+    One that cannot be read is said to be so and removed.
+    """
+    path = folder / _FILE
+    remove_leftovers(folder)
+    if not path.is_file():
+        return None
+    try:
+        content: Mapping[str, Any] = read_tensors(path)
+        return int(content["global_step"])
+    except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
+        log.warning("the checkpoint %s cannot be read (%s): the training starts again", path, reason(error))
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+ROUNDS = 3
+_WARM_UP = 3  # steps of each round that do not count: memory is allocated, kernels are chosen
+
+
+def step_seconds(
+    makers: Sequence[Callable[[int], SRModule]], patches: PatchDataset, loop: Loop, steps: int
+) -> list[float]:
+    """The median seconds of a training step of each network, everything included that happens in every step.
+
+    Args:
+        makers: number of steps → the module to train, with that schedule; a fresh one each time.
+        patches: what is trained on.
+        loop: as in training.
+        steps: that count in each of the ROUNDS, > 0.
+    """
+    quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
+    watches = [Stopwatch() for _ in makers]
+    for _ in range(ROUNDS):
+        for make, watch in zip(makers, watches, strict=True):
+            fit(make(steps + _WARM_UP), patches, (), quiet, lambda trained: None, callbacks=[watch], name="timing")
+    return [median(watch.seconds) for watch in watches]
+
+
+class Stopwatch(pl.Callback):
+    """Seconds from the end of one training step to the end of the next, without the first few of each training."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the time."""
+        now = time.perf_counter()
+        if batch_idx >= _WARM_UP:
+            self.seconds.append(now - self._last)
+        self._last = now

@@ -1,4 +1,4 @@
-"""What a training is told and what it yields. Nothing here needs Lightning, whose import takes over a second."""
+"""The version of the numbers that a training gives: part of the key of every trained network in the store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+NUMERICS_VERSION = 1
+"""Raise this number by one if a change of the code makes a training with the same settings give other weights.
+
+tests/training/test_numerics.py trains a few steps and compares them with recorded numbers. While that test passes, the
+number stays, whatever was moved or renamed: every trained network and every unfinished training is found again.
+When the test fails, either the change is a mistake, or the number is raised and the recorded numbers are made anew.
+Another reason to raise it: a checkpoint of an unfinished training can no longer be read (a renamed callback).
+"""
+
 
 Row = dict[str, float]
 """One row of the training record."""

@@ -7,10 +7,8 @@ a range [low, high], of which each sample draws its own.
 """
 
 from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur
-from faig_lab.data.degradations.downsample import Downsample
-from faig_lab.data.degradations.jpeg import JPEG
-from faig_lab.data.degradations.noises import GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Degradation, Part, sample_rng
+from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
+from faig_lab.data.degradations.pipeline import CLEAN, Degradation, Downsample, Part, sample_rng
 
 __all__ = [
     "CLEAN",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
 from torch import Tensor
 
-from faig_lab.data.degradations.severity import (
+from faig_lab.data.degradations.pipeline import (
     Severity,
     WholeSeverity,
     check_probability,

@@ -1,4 +1,4 @@
-"""The whole way from HR to LR: named parts around a downsampling."""
+"""Severities: a number, or a range of which every sample draws its own value."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,87 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from faig_lab.data.degradations.downsample import Downsample
+Severity = float | tuple[float, float]
+"""A number, or [low, high]: drawn uniformly for each sample."""
+
+WholeSeverity = int | tuple[int, int]
+"""A whole number, or [low, high]: each whole number from low to high is as likely, both included."""
+
+
+def ends(name: str, severity: Severity) -> tuple[float, float]:
+    """The lowest and the highest value that `severity` can take.
+
+    Args:
+        name: the parameter's name, for the message.
+        severity: as the user gave it; a list counts as a tuple.
+
+    Raises:
+        ValueError: it is not a range of two numbers that increase.
+    """
+    pair = (severity, severity) if isinstance(severity, int | float) else tuple(severity)
+    if len(pair) != 2 or not pair[0] <= pair[1]:
+        raise ValueError(f"{name} must be a number or a range [low, high], not {severity}")
+    return pair
+
+
+def draw(severity: Severity, rng: np.random.Generator) -> float:
+    """The value for one sample; a plain number takes no random number from `rng`."""
+    return float(severity) if isinstance(severity, int | float) else rng.uniform(*severity)
+
+
+def draw_whole(severity: WholeSeverity, rng: np.random.Generator) -> int:
+    """The whole value for one sample; a plain number takes no random number from `rng`."""
+    return severity if isinstance(severity, int) else int(rng.integers(*severity, endpoint=True))
+
+
+def check_probability(probability: float) -> None:
+    """Raise ValueError unless `probability` lies in 0..1."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must lie in 0..1, not {probability}")
+
+
+_CUBIC_AND_LINEAR = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """Downsampling by an integer factor.
+
+    Args:
+        mode: "bicubic", "bilinear", "area" (the mean of each block) or "nearest" (the pixel at the block's centre,
+            the one below and to the right of it where the factor is even; torch's `nearest-exact`).
+        antialias: widen the kernel by the factor, as MATLAB's imresize and Pillow do; for bicubic and bilinear.
+            Antialiased bicubic is the field's convention; bilinear without antialiasing is what the authors'
+            training code does (it passes cv2.INTER_CUBIC as `dst`; method.md §8). Torch's cubic kernel has a = −0.5
+            with antialiasing, as MATLAB and Pillow, and a = −0.75 without, as OpenCV. At the border the kernel's part
+            inside the image is normalised, as in Pillow; MATLAB mirrors the image there.
+    """
+
+    mode: Literal["bicubic", "bilinear", "area", "nearest"] = "bicubic"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mode not in (*_CUBIC_AND_LINEAR, "area", "nearest"):
+            raise ValueError(f"mode must be bicubic, bilinear, area or nearest, not {self.mode}")
+        if self.antialias and self.mode not in _CUBIC_AND_LINEAR:
+            raise ValueError(f"antialias must be false for {self.mode}, which has no kernel to widen")
+
+    def reach(self, scale: int) -> int:
+        """How many HR pixels beyond its own an LR pixel sees, at most."""
+        return 2 * scale
+
+    def apply(self, images: Tensor, scale: int) -> Tensor:
+        """(N, 3, H, W) → (N, 3, H/scale, W/scale); H and W are multiples of `scale`."""
+        if scale == 1:
+            return images
+        size = (images.shape[-2] // scale, images.shape[-1] // scale)
+        if self.mode in _CUBIC_AND_LINEAR:
+            return F.interpolate(images, size=size, mode=self.mode, align_corners=False, antialias=self.antialias)
+        return F.interpolate(images, size=size, mode="nearest-exact" if self.mode == "nearest" else self.mode)
+
 
 CLEAN = "clean"
 """The name of an input that is only downsampled."""
