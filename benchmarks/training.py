@@ -135,7 +135,7 @@ def _train(settings: Settings, data: StudyData, steps: int, clock: Clock | None 
     module = make_module(settings, "target", degradation, None)
     validation = data.probe if clock is None else ()
     callbacks = [clock] if clock is not None else []
-    return fit(module, patches, validation, make_loop(settings), publish=lambda trained: None, callbacks=callbacks)
+    return fit(module, patches, validation, loop=make_loop(settings), callbacks=callbacks)
 
 
 def _differences(ends: list[float]) -> list[float]:

@@ -65,7 +65,7 @@ def train(world, checkpoint=None, steps=STEPS):
     )
     loop = Loop(4, 0.9, 5, 0, {"accelerator": "cpu", "devices": world, "precision": "32-true"}, 20)
     patches = PatchDataset(photographs, 8, degradation.margin, 0, "target")
-    trained = fit(module, patches, _images(1), loop, lambda trained: None, checkpoint=checkpoint)
+    trained = fit(module, patches, _images(1), loop=loop, checkpoint=checkpoint)
     return {"state": trained.state, "history": trained.history}
 
 

@@ -1,5 +1,6 @@
 """From settings to objects: what the pipeline works with, and what determines a trained network."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from faig_lab.attribution.planted import planted_sets
 from faig_lab.attribution.probe import Progress
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.config import Settings
+from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.percents import check_percents
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.errors import UserError
@@ -60,6 +62,30 @@ def make_degradation(settings: Settings) -> Degradation:
     parts = {name: make(node) for name, node in settings.degradation.parts.items()}
     downsample = make(settings.degradation.downsample)
     return Degradation(parts, downsample, settings.network["scale"], settings.degradation.quantise)
+
+
+def load_data(settings: Settings, degradation: Degradation) -> StudyData:
+    """Read the images of the data source, and degrade probe and held-out.
+
+    Raises:
+        UserError: the source cannot be read; the error names a key or a file.
+    """
+    source = make(settings.data)
+    keys = keys_below("data", inspect.signature(type(source)).parameters)
+    with with_keys(keys | {"FolderPhotographs": "data=folder"}):
+        data: StudyData = source.load(degradation, settings.seed)
+    return data
+
+
+def training_keys(name: str) -> dict[str, str]:
+    """The keys of the arguments with which "baseline" or "target" is trained."""
+    schedule = f"training.{name}"
+    return {
+        "patch_size": "training.patch_size",
+        "schedule": schedule,
+        "learning_rate": f"{schedule}.learning_rate",
+        "precision": "trainer.precision",
+    }
 
 
 def make_methods(settings: Settings) -> dict[str, Method]:
@@ -198,14 +224,15 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
     ) -> dict[str, Tensor]:
         from faig_lab.training import fit_chosen
 
-        suffered = replace(degradation, parts={name: degradation.parts[name] for name in parts})
-        module = make_module(settings, "target", suffered, start)
+        applied = replace(degradation, parts={name: degradation.parts[name] for name in parts})
+        module = make_module(settings, "target", applied, start)
         highest = rate * module.schedule.learning_rate
         module.schedule = replace(
             module.schedule, iterations=iterations, restart_every=iterations, learning_rate=highest
         )
-        patches = PatchDataset(data.train, settings.training.patch_size, suffered.margin, settings.seed, "target")
-        return fit_chosen(module, chosen, patches, make_loop(settings)).state
+        with with_keys(training_keys("target")):
+            patches = PatchDataset(data.train, settings.training.patch_size, applied.margin, settings.seed, "target")
+            return fit_chosen(module, chosen, patches, make_loop(settings)).state
 
     return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 
 FILE_NAME = r"\w[\w.-]{0,99}"
 """What a name looks like that becomes a file or a part of its name: one letter, digit or _, then also . and -."""
@@ -26,10 +26,10 @@ def file_name(name: str, what: str, *, several: bool = True) -> str:
     """The name, which is about to become a file or a part of its name; `several` names may have `+` between them.
 
     Raises:
-        UserError: it would lead elsewhere or is no name; the message begins with `what`.
+        InputError: it would lead elsewhere or is no name; the argument is `what`.
     """
     if not re.fullmatch(rf"{FILE_NAME}(\+{FILE_NAME})*" if several else FILE_NAME, name):
-        raise UserError(f"{what}: {name!r} becomes the name of a file; use letters, digits, _, - and . (100 at most)")
+        raise InputError(what, f"{name!r} becomes the name of a file; use letters, digits, _, - and . (100 at most)")
     return name
 
 

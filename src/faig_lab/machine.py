@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError, UserError
 from faig_lab.files import text_of
 
 log = logging.getLogger(__name__)
@@ -152,23 +152,24 @@ def lacks_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
 
 
-def require_space(folder: Path, needed: int, key: str, what: str) -> None:
+def require_space(folder: Path, needed: int, argument: str, what: str) -> None:
     """Make sure that a disk has room before a large write begins.
 
     Args:
         folder: where to write; it exists.
         needed: bytes.
-        key: the setting that names the folder.
+        argument: the caller's argument that names the folder.
         what: what will be written, for the message.
 
     Raises:
-        UserError: there is less.
+        InputError: there is less.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(
-            f"{key}: {what} takes {gigabytes(needed)} and {folder} has {gigabytes(free)} free; "
-            f"free some, or set {key} to a folder on another disk"
+        raise InputError(
+            argument,
+            f"{what} takes {gigabytes(needed)} and {folder} has {gigabytes(free)} free; "
+            f"free some, or set `{argument}` to a folder on another disk",
         )
 
 

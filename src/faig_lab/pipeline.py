@@ -34,7 +34,7 @@ from faig_lab.build import (
     alone,
     check_selection,
     gpu_of,
-    make,
+    load_data,
     make_analyses,
     make_degradation,
     make_layout,
@@ -181,7 +181,7 @@ class Study:
                     self.given[name] = Trained(state, [])
                     log.info("%s: weights from %s", name, path)
             check_planted(self.settings)
-            self.data = make(self.settings.data).load(self.degradation, self.settings.seed)
+            self.data = load_data(self.settings, self.degradation)
             log.info(
                 "data: %d training photographs, %d probe and %d held-out images",
                 len(self.data.train),

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from faig_lab.config.keys import in_keys, with_keys
+from faig_lab.config.keys import in_keys, keys_below, with_keys
 from faig_lab.errors import InputError, UserError
 
 KEYS = {"memory": "attribution.memory", "images": "the images (data.probe_crop)"}
@@ -48,3 +48,18 @@ def test_an_input_error_is_a_value_error_in_the_words_of_the_caller_and_survives
 
 def test_text_in_keys() -> None:
     assert in_keys("`memory`, `memory` and `x`", KEYS) == "attribution.memory, attribution.memory and `x`"
+
+
+def test_a_part_of_an_argument_has_the_key_of_the_argument() -> None:
+    keys = keys_below("data", ("train", "lr_dirs"))
+    assert keys == {"train": "data.train", "lr_dirs": "data.lr_dirs"}
+    line = r"^data\.train\.size: correct data\.train\.size, data\.lr_dirs\.blur\+noise or `other\.size`; or null$"
+    with pytest.raises(UserError, match=line), with_keys(keys):
+        raise InputError("train.size", "correct `train.size`, `lr_dirs.blur+noise` or `other.size`; or `None`")
+
+
+def test_an_outer_context_translates_what_an_inner_one_has_no_key_for() -> None:
+    outer, inner = {"points": "attribution.points"}, {"patch_size": "training.patch_size"}
+    line = r"^attribution\.points: more, or lower training\.patch_size$"
+    with pytest.raises(UserError, match=line), with_keys(outer), with_keys(inner):
+        raise InputError("points", "more, or lower `patch_size`")

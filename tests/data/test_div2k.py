@@ -171,7 +171,7 @@ def test_a_folder_that_is_not_complete_is_named(
     path = tmp_path / "DIV2K" / "DIV2K_train_HR" / "0001.png"
     path.parent.mkdir(parents=True)
     path.write_bytes(images["train"]["DIV2K_train_HR/0001.png"])
-    with pytest.raises(UserError, match=rf"^data\.train\.images: {path.parent} holds 1 images, expected 3; delete it"):
+    with pytest.raises(UserError, match=rf"^train\.images: {path.parent} holds 1 images, expected 3; delete it"):
         source().load(degradation, seed=0)
 
 
@@ -236,7 +236,7 @@ def test_an_archive_with_another_number_of_images_is_named(
 ) -> None:
     images["train"].popitem()
     server.files["DIV2K_train_HR.zip"] = zipped(images["train"])
-    with pytest.raises(UserError, match=r"^data\.train\.images: .*DIV2K_train_HR\.zip holds 2 images, expected 3"):
+    with pytest.raises(UserError, match=r"^train\.images: .*DIV2K_train_HR\.zip holds 2 images, expected 3"):
         source().load(degradation, seed=0)
 
 
@@ -250,7 +250,7 @@ def test_a_damaged_archive_is_named(
 ) -> None:
     server.files["DIV2K_train_HR.zip"] = damage(server.files["DIV2K_train_HR.zip"])
     path = tmp_path / "DIV2K" / "DIV2K_train_HR.zip"
-    with pytest.raises(UserError, match=rf"^{path}: a damaged archive \(.*\); delete it to download it anew$"):
+    with pytest.raises(UserError, match=rf"^{path}: a damaged archive \(.*\); delete it to download it again$"):
         source().load(degradation, seed=0)
 
 
@@ -289,11 +289,11 @@ def test_what_was_prepared_from_another_archive_is_not_used(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"probe_images": 0}, r"data\.probe_images: must be from 1 to 5, not 0"),
-        ({"probe_images": 6}, r"data\.probe_images: must be from 1 to 5, not 6"),
-        ({"test_images": 5}, r"data\.test_images: must be from 1 to 4, not 5: 2 of the 6 validation images are"),
-        ({"test_images": 0}, r"data\.test_images: must be from 1 to 4, not 0"),
-        ({"probe_crop": 8}, r"data\.probe_crop: 8 HR pixels is too small"),
+        ({"probe_images": 0}, r"probe_images: must be from 1 to 5, not 0"),
+        ({"probe_images": 6}, r"probe_images: must be from 1 to 5, not 6"),
+        ({"test_images": 5}, r"test_images: must be from 1 to 4, not 5: 2 of the 6 validation images are"),
+        ({"test_images": 0}, r"test_images: must be from 1 to 4, not 0"),
+        ({"probe_crop": 8}, r"probe_crop: 8 HR pixels is too small"),
     ],
 )
 def test_numbers_that_do_not_fit(source: Source, changes: dict[str, Any], message: str) -> None:

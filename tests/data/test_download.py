@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def remote(server: FileServer, sha256: str | None = SHA256, size: int | None = len(CONTENT)) -> RemoteFile:
-    return RemoteFile(f"{server.url}/a.zip", sha256, size, "data.train")
+    return RemoteFile(f"{server.url}/a.zip", sha256, size, "train")
 
 
 def names(folder: Path) -> list[str]:
@@ -79,7 +79,7 @@ def test_many_breaks_are_not_counted_as_long_as_something_arrives(server: FileSe
 def test_after_five_attempts_without_a_byte_the_part_is_kept_for_the_next_run(server: FileServer, path: Path) -> None:
     server.broken = [1_000_000, *[0] * 5]
     message = refusal(remote(server), path)
-    assert message.startswith(f"data.train: {server.url}/a.zip: the line broke off at 1.00 MB of 3.00 MB, 5 times")
+    assert message.startswith(f"train: {server.url}/a.zip: the line broke off at 1.00 MB of 3.00 MB, 5 times")
     assert f"1.00 MB are kept in {path}.part: start again later to continue" in message
     assert (path.parent / "a.zip.part").read_bytes() == CONTENT[:1_000_000]
     download(remote(server), path, pause=0)
@@ -154,8 +154,8 @@ def test_wrong_bytes_name_file_expected_and_found_and_are_put_aside(server: File
     server.files["a.zip"] = wrong
     found = hashlib.sha256(wrong).hexdigest()
     assert refusal(remote(server), path) == (
-        f"data.train.sha256: {path}: expected {SHA256}, found {found}; it is kept as a.zip.rejected; "
-        "start again to download it anew, or correct data.train.sha256"
+        f"train.sha256: {path}: expected {SHA256}, found {found}; it is kept as a.zip.rejected; "
+        "start again to download it again, or correct `train.sha256`"
     )
     assert names(path.parent) == ["a.zip.rejected"]
     server.files["a.zip"] = CONTENT
@@ -166,7 +166,7 @@ def test_wrong_bytes_name_file_expected_and_found_and_are_put_aside(server: File
 def test_a_wrong_file_that_is_there_is_left_alone(server: FileServer, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"mine")
-    assert f"data.train.size: {path}: expected 3000000 bytes, found 4 bytes; delete it" in refusal(remote(server), path)
+    assert f"train.size: {path}: expected 3000000 bytes, found 4 bytes; delete it" in refusal(remote(server), path)
     assert f"{path}: expected {SHA256}, found" in refusal(remote(server, size=None), path)
     assert path.read_bytes() == b"mine"
 
@@ -174,7 +174,7 @@ def test_a_wrong_file_that_is_there_is_left_alone(server: FileServer, path: Path
 def test_another_size_is_noticed_before_the_download(server: FileServer, path: Path) -> None:
     server.files["a.zip"] = b"<html>the file has moved</html>"
     message = refusal(remote(server), path)
-    assert message.startswith(f"data.train.size: {server.url}/a.zip: the server has 31 bytes, expected 3000000; ")
+    assert message.startswith(f"train.size: {server.url}/a.zip: the server has 31 bytes, expected 3000000; ")
     assert names(path.parent) == []
 
 
@@ -182,16 +182,16 @@ def test_without_a_checksum_that_of_the_first_download_counts(server: FileServer
     assert download(remote(server, sha256=None, size=None), path) == SHA256
     assert (path.parent / "a.zip.sha256").read_text() == f"{SHA256}  a.zip\n"
     path.write_bytes(CONTENT[:-1])
-    assert f"data.train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
+    assert f"train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
     path.unlink()
     server.files["a.zip"] = CONTENT[:-1]
-    assert f"data.train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
+    assert f"train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
 
 
 def test_a_file_that_the_server_does_not_have_is_no_reason_to_try_again(server: FileServer, path: Path) -> None:
     del server.files["a.zip"]
     message = refusal(remote(server), path)
-    assert message == (f"data.base_url: {server.url}/a.zip: the server says 404 Not Found; give another base_url")
+    assert message == (f"base_url: {server.url}/a.zip: the server says 404 Not Found; give another base_url")
     assert len(server.requests) == 1
 
 
@@ -207,14 +207,14 @@ def test_a_server_that_is_not_there(path: Path) -> None:
     with serving() as server:
         gone = remote(server)
     message = refusal(gone, path)
-    assert message.startswith(f"data.train: {gone.url}: ")
+    assert message.startswith(f"train: {gone.url}: ")
     assert "refused" in message
     assert "5 times in a row; 0.00 MB are kept" in message
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://host/a.zip", "a.zip"])
 def test_only_http(url: str, path: Path) -> None:
-    assert refusal(RemoteFile(url, key="data.train"), path) == f"data.train: {url} is no http or https address"
+    assert refusal(RemoteFile(url, argument="train"), path) == f"train: {url} is no http or https address"
 
 
 def test_a_disk_that_is_too_small_is_noticed_before_the_download(
@@ -225,8 +225,8 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_download(
     server.broken = [1_000_000]
     message = refusal(remote(server), path)
     assert message == (
-        f"data.root: a.zip takes 3.00 MB and {path.parent} has 2.50 MB free; "
-        "free some, or set data.root to a folder on another disk"
+        f"root: a.zip takes 3.00 MB and {path.parent} has 2.50 MB free; "
+        "free some, or set `root` to a folder on another disk"
     )
     free.free = 3_000_000
     download(remote(server), path, pause=0)

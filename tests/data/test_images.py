@@ -305,7 +305,7 @@ def test_list_images(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.Tif", "d.webp", "e.bmp"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_images(tmp_path, "data.train_dir")] == [
+    assert [path.name for path in list_images(tmp_path, "train_dir")] == [
         "a.jpeg",
         "b.PNG",
         "c.Tif",
@@ -316,22 +316,22 @@ def test_list_images(tmp_path: Path) -> None:
 
 def test_list_images_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "training").mkdir()
-    with pytest.raises(UserError, match=r"data\.train_dir: .*trainin: no such folder; nearest: .*training$"):
-        list_images(tmp_path / "trainin", "data.train_dir")
+    with pytest.raises(UserError, match=r"train_dir: .*trainin: no such folder; nearest: .*training$"):
+        list_images(tmp_path / "trainin", "train_dir")
     with pytest.raises(UserError, match=r"no such folder; nearest: .*training$"):
-        list_images(tmp_path / "traning" / "hr", "data.train_dir")
+        list_images(tmp_path / "traning" / "hr", "train_dir")
     with pytest.raises(UserError, match=r"nothing in .* is named like zzz"):
-        list_images(tmp_path / "zzz", "data.train_dir")
-    with pytest.raises(UserError, match=r"data\.train_dir: .*training: no image in this folder \(\.png"):
-        list_images(tmp_path / "training", "data.train_dir")
+        list_images(tmp_path / "zzz", "train_dir")
+    with pytest.raises(UserError, match=r"train_dir: .*training: no image in this folder \(\.png"):
+        list_images(tmp_path / "training", "train_dir")
     (tmp_path / "training" / "hr").mkdir()
     (tmp_path / "training" / "hr" / "a.png").touch()
     with pytest.raises(UserError, match=r"no image in this folder .*; nearest: .*hr$"):
-        list_images(tmp_path / "training", "data.train_dir")
+        list_images(tmp_path / "training", "train_dir")
     with pytest.raises(UserError, match="is a file, not a folder"):
-        list_images(tmp_path / "training" / "hr" / "a.png", "data.train_dir")
+        list_images(tmp_path / "training" / "hr" / "a.png", "train_dir")
 
 
 def test_a_folder_that_is_not_given() -> None:
-    with pytest.raises(UserError, match=r"data\.probe_dir: no folder given; add data\.probe_dir="):
-        required_folder(None, "data.probe_dir")
+    with pytest.raises(UserError, match=r"^probe_dir: no folder given; add `probe_dir`="):
+        required_folder(None, "probe_dir")

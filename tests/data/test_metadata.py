@@ -214,7 +214,7 @@ def test_pillows_own_limit_does_not_count_and_stays_for_others(monkeypatch: pyte
     for data, pixels in ((encoded(EIGHT), EIGHT), (encoded(SIXTEEN), SIXTEEN), (encoded(EIGHT, format="BMP"), EIGHT)):
         np.testing.assert_array_equal(decode_image(data, PATH), pixels)
     (tmp_path / "a.png").write_bytes(encoded(EIGHT))
-    (path,) = prepare([encoded_file(tmp_path / "a.png", "a")], tmp_path / "prepared", "data.prepared")
+    (path,) = prepare([encoded_file(tmp_path / "a.png", "a")], tmp_path / "prepared", "prepared")
     np.testing.assert_array_equal(np.load(path), EIGHT)
     assert Image.MAX_IMAGE_PIXELS == 10
     monkeypatch.setattr(images, "PIXEL_LIMIT", 95)

@@ -104,9 +104,7 @@ def test_photographs_are_drawn_in_proportion_to_their_pixels():
 
 @pytest.mark.parametrize(("height", "width", "fits"), [(7, 40, 7), (40, 5, 5)])
 def test_a_photograph_that_is_too_small_is_refused(height, width, fits):
-    with pytest.raises(
-        UserError, match=rf"^training\.patch_size: 8 is larger than b \({width}×{height}\); at most {fits}"
-    ):
+    with pytest.raises(UserError, match=rf"^patch_size: 8 is larger than b \({width}×{height}\); at most {fits}"):
         dataset(photograph(24, 24), photograph(height, width, "b"))
 
 

@@ -49,7 +49,7 @@ def test_a_missing_or_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return spec
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    remedy = r"reinstall it \(pip install --force-reinstall scikit-\w+\) or use data=folder"
+    remedy = r"reinstall it \(pip install --force-reinstall scikit-\w+\) or use `FolderPhotographs`"
     with pytest.raises(UserError, match=rf"^data/camera.png of scikit-image [\d.]+: the file is missing; {remedy}$"):
         embedded_photographs("held_out")
     (tmp_path / "data").mkdir()

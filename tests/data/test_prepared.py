@@ -32,7 +32,7 @@ def images(tmp_path: Path, save_image: SaveImage, rng: np.random.Generator) -> l
 
 def prepared(paths: list[Path], folder: Path) -> list[Photograph]:
     encoded = [encoded_file(path, path.stem) for path in paths]
-    return [open_prepared(f, e.name) for e, f in zip(encoded, prepare(encoded, folder, "data.prepared"), strict=True)]
+    return [open_prepared(f, e.name) for e, f in zip(encoded, prepare(encoded, folder, "prepared"), strict=True)]
 
 
 def arrays(folder: Path) -> dict[str, int]:
@@ -120,12 +120,12 @@ def test_a_preparation_that_broke_off_goes_on(
 def test_what_is_decoded_can_be_used_without_writing(images: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "prepared"
     encoded = [encoded_file(path, path.stem) for path in images]
-    first = prepare(encoded[1:], folder, "data.prepared")
+    first = prepare(encoded[1:], folder, "prepared")
     (folder / ".lock").unlink(missing_ok=True)
     (folder / ".lock").mkdir()  # no lock can be taken, as where the folder is for reading only
-    assert prepare(encoded[1:], folder, "data.prepared") == first
+    assert prepare(encoded[1:], folder, "prepared") == first
     with pytest.raises(OSError, match=r"\.lock"):
-        prepare(encoded, folder, "data.prepared")
+        prepare(encoded, folder, "prepared")
 
 
 def test_a_damaged_image_is_named_and_the_others_are_kept(images: list[Path], tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_damaged_prepared_file_is_named(images: list[Path], tmp_path: Path, da
     prepared(images, tmp_path / "p")
     file = next((tmp_path / "p").glob("a-*.npy"))
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(UserError, match=rf"^{file}: a damaged prepared image .*; delete it to have it decoded anew"):
+    with pytest.raises(UserError, match=rf"^{file}: a damaged prepared image .*; delete it to have it decoded again"):
         prepared(images, tmp_path / "p")
     file.unlink()
     assert len(prepared(images, tmp_path / "p")) == 3
@@ -168,7 +168,7 @@ def test_an_array_that_is_no_photograph_is_named(images: list[Path], tmp_path: P
     prepared(images, tmp_path / "p")
     file = next((tmp_path / "p").glob("a-*.npy"))
     np.save(file, array)
-    with pytest.raises(UserError, match=rf"^{file}: no prepared image"):
+    with pytest.raises(UserError, match=rf"^{file}: not a prepared image"):
         prepared(images, tmp_path / "p")
 
 
@@ -178,7 +178,7 @@ def test_the_room_on_the_disk_is_looked_at_first(
     asked = []
     monkeypatch.setattr(photographs_module, "require_space", lambda *arguments: asked.append(arguments))
     prepared(images, tmp_path / "p")
-    assert asked == [(tmp_path / "p", 3 * (2 * 40 * 56 + 40 * 40), "data.prepared", "3 decoded images")]
+    assert asked == [(tmp_path / "p", 3 * (2 * 40 * 56 + 40 * 40), "prepared", "3 decoded images")]
 
 
 def test_another_process_waits(images: list[Path], tmp_path: Path, decoded: list[Path]) -> None:

@@ -53,17 +53,17 @@ class Tiny:
             self.channels_last,
         )
 
-    def fit(self, publish=lambda trained: None, callbacks=(), on_row=None, checkpoint=None, snapshots=0):
+    def fit(self, publish=None, callbacks=(), on_row=None, checkpoint=None, snapshots=0):
         trainer = {"accelerator": "cpu", "devices": 1, "precision": self.precision} | self.trainer
         loop = Loop(self.batch_size, self.decay, self.validate_every, self.workers, trainer, self.checkpoint_every)
         return fit(
             self.module(),
             self.patches(),
             self.validation,
-            loop,
-            publish,
-            callbacks,
-            on_row,
+            loop=loop,
+            publish=publish,
+            callbacks=callbacks,
+            on_row=on_row,
             checkpoint=checkpoint,
             snapshots=snapshots,
         )

@@ -69,7 +69,7 @@ def trained(settings, name, start):
     module = make_module(settings, name, degradation, start)
     loop = make_loop(settings)
     quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
-    return fit(module, patches, (), quiet, publish=lambda trained: None)
+    return fit(module, patches, (), loop=quiet)
 
 
 def numbers_of(state):

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from training_case import KillAt, Killed, Watch, frozen_bits
 
-from faig_lab.data import degrade, suffered
+from faig_lab.data import applied, degrade
 from faig_lab.networks import FilterLayout, evaluate
 from faig_lab.training import Turns, planted_groups
 from faig_lab.training import module as training_module
@@ -102,7 +102,7 @@ def recorded(monkeypatch, module, name, record):
 
 def test_a_set_sees_its_own_input_by_its_probability_and_all_others_evenly(tiny, monkeypatch):
     seen = []
-    recorded(monkeypatch, training_module, "degrade", lambda given, _: seen.append((suffered(*given), given[1].margin)))
+    recorded(monkeypatch, training_module, "degrade", lambda given, _: seen.append((applied(*given), given[1].margin)))
     tiny.steps, tiny.batch_size = 6, 64
     parts = tiny.degradation.parts
     tiny.degradation = replace(tiny.degradation, parts=parts | {"noise": replace(parts["noise"], probability=1.0)})
@@ -129,7 +129,7 @@ def test_a_set_learns_to_leave_other_inputs_as_they_were_without_it(tiny):
     class Inputs(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             what = (batch, pl_module.degradation, pl_module.seed, pl_module.stream, pl_module.clean)
-            batches.append((suffered(*what), *degrade(*what)))
+            batches.append((applied(*what), *degrade(*what)))
 
     batches = []
     tiny.loss, tiny.steps, tiny.batch_size, tiny.validate_every = Loss(), 8, 8, 100

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.data import Batch, degrade, suffered
+from faig_lab.data import Batch, applied, degrade
 from faig_lab.data.patches import collate
 from faig_lab.networks import SECOND_BRANCH, TwoBranchSRResNet
 from faig_lab.training import Loop, step_seconds
@@ -31,7 +31,7 @@ def batch_of(tiny, count=12):
 @pytest.mark.parametrize("stream", ["target", "other"])
 def test_labels_are_what_each_sample_really_suffers(tiny, stream):
     batch, way = batch_of(tiny, 24), tiny.degradation
-    names = suffered(batch, way, 0, stream, clean=False)
+    names = applied(batch, way, 0, stream, clean=False)
     assert len(set(names)) == 4
     lr, clean = (degrade(batch, way, 0, stream, clean=clean)[0] for clean in (False, True))
     assert [bool((a != b).any()) for a, b in zip(lr, clean, strict=True)] == [bool(parts) for parts in names]
@@ -41,7 +41,7 @@ def test_labels_are_what_each_sample_really_suffers(tiny, stream):
 
 
 def test_a_clean_sample_suffers_nothing(tiny):
-    assert suffered(batch_of(tiny), tiny.degradation, 0, "baseline", clean=True) == [frozenset()] * 12
+    assert applied(batch_of(tiny), tiny.degradation, 0, "baseline", clean=True) == [frozenset()] * 12
 
 
 class Watched(nn.Module):
@@ -75,14 +75,14 @@ def test_a_step_adds_the_predictions_loss_of_the_batchs_labels_to_that_of_the_re
     restoration = (nn.functional.interpolate(lr, scale_factor=2.0) - hr).abs().mean()
     assert float(loss.detach()) == pytest.approx(float(restoration + 7 * lr.mean((2, 3)).sum()), rel=1e-5)
     assert watched.passes == 1
-    assert watched.told == [suffered(batch, tiny.degradation, tiny.seed, tiny.stream, clean)]
+    assert watched.told == [applied(batch, tiny.degradation, tiny.seed, tiny.stream, clean)]
 
 
 def test_a_network_without_a_predictor_is_never_told_labels(tiny, monkeypatch):
     def fail(*arguments):
         raise AssertionError("labels were drawn")
 
-    monkeypatch.setattr("faig_lab.training.module.suffered", fail)
+    monkeypatch.setattr("faig_lab.training.module.applied", fail)
     assert not tiny.module().predicts
     tiny.fit()
 

@@ -5,31 +5,39 @@ its user reads the key of the setting that the argument comes from.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from faig_lab.errors import InputError, UserError
 
-_MENTION = re.compile(r"`(\w+)`")
+_MENTION = re.compile(r"`([\w.+]+)`")
+_YAML = {"None": "null"}
+
+
+def keys_below(node: str, arguments: Iterable[str]) -> dict[str, str]:
+    """Return the keys of a node's arguments: argument → `node.argument`."""
+    return {argument: f"{node}.{argument}" for argument in arguments}
 
 
 @contextmanager
 def with_keys(keys: Mapping[str, str]) -> Iterator[None]:
     """Put keys in the place of arguments in every `InputError` that is raised inside; also a decorator.
 
-    Contexts can be nested: the innermost context translates.
+    Contexts can be nested: the innermost context that has a key for the argument translates.
 
     Args:
         keys: argument → key, or whatever the command line calls the argument. An argument without a key keeps its name.
+            For a part of an argument, such as `train.size`, the key of `train` is used.
 
     Raises:
         UserError: `<key>: <message>`.
+        InputError: the argument has no key.
     """
     try:
         yield
     except InputError as error:
-        key = keys.get(error.argument, error.argument)
-        raise UserError(f"{key}: {in_keys(error.message, keys)}") from error
+        key, message = _key(error.argument, keys), in_keys(error.message, keys)
+        raise (InputError(error.argument, message) if key is None else UserError(f"{key}: {message}")) from error
 
 
 def in_keys(text: str, keys: Mapping[str, str]) -> str:
@@ -37,6 +45,12 @@ def in_keys(text: str, keys: Mapping[str, str]) -> str:
 
     Args:
         text: a message or a warning of the library.
-        keys: argument → key. Words in backticks that are not in it stay as they are.
+        keys: argument → key. Words in backticks that are not in it stay as they are. `None` becomes YAML's null.
     """
-    return _MENTION.sub(lambda mention: keys.get(mention[1], mention[0]), text)
+    return _MENTION.sub(lambda mention: _key(mention[1], {**_YAML, **keys}) or mention[0], text)
+
+
+def _key(argument: str, keys: Mapping[str, str]) -> str | None:
+    """The key of an argument or of a part of it, such as `train.size`; None if there is none."""
+    name, dot, part = argument.partition(".")
+    return f"{keys[name]}{dot}{part}" if name in keys else None

@@ -17,8 +17,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from faig_lab.config.composition import other_choices
+from faig_lab.config.keys import in_keys, keys_below
 from faig_lab.config.messages import first_error, nearest, suggest
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError, UserError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
@@ -72,14 +73,15 @@ def build(node: Mapping[str, Any], key: str) -> Any:
         return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
-        raise UserError(_about(str(cause), node, key)) from error
+        text = in_keys(str(cause), keys_below(key, node)) if isinstance(cause, InputError) else str(cause)
+        raise UserError(_about(text, node, key)) from error
 
 
 def _about(message: str, node: Mapping[str, Any], key: str) -> str:
     """A message that starts with an argument's name gets that argument's dotted key."""
     line = " ".join(message.split())
-    found = re.match(r"['`]?(\w+)['`]?(?::| (?=must|has|is|needs|should))\s*(.*)", line)
-    if found and found[1] in node:
+    found = re.match(r"['`]?([\w.]+)['`]?(?::| (?=must|has|is|needs|should))\s*(.*)", line)
+    if found and found[1].split(".")[0] in node:
         return f"{key}.{found[1]}: {found[2]}"
     return line if line.startswith(f"{key}.") else f"{key}: {line}"
 

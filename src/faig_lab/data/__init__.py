@@ -1,4 +1,4 @@
-"""Images on disk → HR patches and paired sets."""
+"""Images on disk → HR patches for training, and paired images for probe and held-out."""
 
 from faig_lab.data.degradations import (
     CLEAN,
@@ -15,7 +15,7 @@ from faig_lab.data.degradations import (
 )
 from faig_lab.data.div2k import Archive, Div2k
 from faig_lab.data.evaluation import PairedImage, StudyData
-from faig_lab.data.patches import Batch, PatchDataset, StepSampler, cut, degrade, patch_loader, suffered
+from faig_lab.data.patches import Batch, PatchDataset, StepSampler, applied, cut, degrade, patch_loader
 from faig_lab.data.photographs import Photograph
 from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs, PairedFolders
 
@@ -41,9 +41,9 @@ __all__ = [
     "PoissonNoise",
     "StepSampler",
     "StudyData",
+    "applied",
     "cut",
     "degrade",
     "patch_loader",
     "sample_rng",
-    "suffered",
 ]

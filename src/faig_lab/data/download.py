@@ -1,7 +1,7 @@
-"""Download of one large file: continued where it broke off, checked, and in its place only when it is whole.
+"""Download of one large file: continued where it broke off, checked, and put in its place when it is complete.
 
-What has arrived lies beside it as `<name>.part`, whatever ends the download; the next attempt, or the next run,
-asks for the rest (HTTP Range).
+Received bytes are kept beside the file as `<name>.part`, whatever ends the download. The next attempt, or the next run,
+requests the rest (HTTP Range).
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.machine import gigabytes, require_space
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _CHUNK = 2**20
 _TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 5  # in a row without a new byte
 _TRY_AGAIN = {408, 429, 500, 502, 503, 504}
-# What a broken line looks like from here; a full disk is an OSError too, and is not one of these.
+# The exceptions of a broken connection. A full disk is an OSError as well, but none of these.
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
@@ -35,41 +35,43 @@ class RemoteFile:
 
     Args:
         url: http or https.
-        sha256: of its bytes, in hexadecimal; None: whatever comes first is recorded and asked for from then on.
-        size: in bytes; None: what the server says.
-        key: the setting that describes it, for messages: `<key>.sha256`, `<key>.size`.
+        sha256: of its bytes, in hexadecimal; None: the sha256 of the first download is recorded and required from
+            then on.
+        size: in bytes; None: the size that the server reports.
+        argument: the caller's argument that describes the file, for messages: `<argument>.sha256`, `<argument>.size`.
     """
 
     url: str
     sha256: str | None = None
     size: int | None = None
-    key: str = "data"
+    argument: str = "remote"
 
 
-class _LineBrokenError(Exception):
-    """The transfer ended early; what has arrived is kept."""
+class _BrokenTransferError(Exception):
+    """The transfer ended early; the received bytes are kept."""
 
 
 def download(remote: RemoteFile, path: Path, pause: float = 1.0) -> str:
-    """Bring a file to `path`, unless it is there, and check it.
+    """Download a file to `path`, unless it exists, and check it.
 
-    A transfer that breaks off is continued after a pause that doubles, until five attempts in a row brought not
-    one byte. A server that ignores Range starts it anew.
+    A transfer that breaks off is continued after a pause. The pause doubles with each attempt, and the fifth attempt in
+    a row without a new byte is the last. If the server ignores Range, the transfer starts from the beginning.
 
     Args:
-        remote: what to download.
-        path: where to; the rest of its folder is left alone, except `<name>.part`, `.rejected` and `.sha256`.
+        remote: the file to download.
+        path: its place; no other file of the folder is touched, except `<name>.part`, `.rejected` and `.sha256`.
         pause: seconds before the second attempt.
 
     Returns:
         The sha256 of the file.
 
     Raises:
-        UserError: the server has no such file or cannot be reached, the disk is too small, or size or sha256 are
-            not those expected; a file that arrived whole and wrong is kept as `<name>.rejected`.
+        InputError: the server has no such file or cannot be reached, the disk is too small, or size or sha256 differ
+            from the expected ones. A complete file with a wrong sha256 is kept as `<name>.rejected`. The error names
+            `remote.argument`, or the caller's arguments `base_url` or `root`.
     """
     if not remote.url.startswith(("http://", "https://")):
-        raise UserError(f"{remote.key}: {remote.url} is no http or https address")
+        raise InputError(remote.argument, f"{remote.url} is no http or https address")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         return _check(path, path, remote)
@@ -83,37 +85,38 @@ def download(remote: RemoteFile, path: Path, pause: float = 1.0) -> str:
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """Return the sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check(found: Path, path: Path, remote: RemoteFile) -> str:
-    """The sha256 of `found`, which is at `path` or on its way there.
+def _check(file: Path, path: Path, remote: RemoteFile) -> str:
+    """Check size and sha256 of `file`, which is at `path` or is the partial file, and return the sha256.
 
-    One on its way is put aside if it is wrong, or every further run would meet it again.
+    A wrong partial file is renamed, or every further run would find it again.
     """
-    size = found.stat().st_size
-    digest = sha256(found)
+    size = file.stat().st_size
+    digest = sha256(file)
     expected = remote.sha256 or _recorded(path)
     if remote.size not in (None, size):
-        name, wrong, wanted = "size", f"{size} bytes", f"{remote.size} bytes"
+        name, wrong, right = "size", f"{size} bytes", f"{remote.size} bytes"
     elif expected not in (None, digest):
-        name, wrong, wanted = "sha256", digest, f"{expected}"
+        name, wrong, right = "sha256", digest, f"{expected}"
     else:
         return digest
     remedy = "delete it"
-    if found != path:
-        kept = found.replace(_beside(path, ".rejected"))
+    if file != path:
+        kept = file.replace(_beside(path, ".rejected"))
         remedy = f"it is kept as {kept.name}; start again"
-    raise UserError(
-        f"{remote.key}.{name}: {path}: expected {wanted}, found {wrong}; {remedy} to download it anew, "
-        f"or correct {remote.key}.{name}"
+    argument = f"{remote.argument}.{name}"
+    raise InputError(
+        argument,
+        f"{path}: expected {right}, found {wrong}; {remedy} to download it again, or correct `{argument}`",
     )
 
 
 def _recorded(path: Path) -> str | None:
-    """The sha256 of the first download, where none was known."""
+    """Return the recorded sha256 of the first download; None if none was recorded."""
     record = _beside(path, ".sha256")
     return record.read_text(encoding="utf-8").split()[0] if record.is_file() else None
 
@@ -123,22 +126,23 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _transfer(remote: RemoteFile, partial: Path, pause: float) -> None:
-    """Fill `partial` to its end, over as many connections as it takes."""
+    """Complete `partial`, over as many connections as are necessary."""
     failures, wait = 0, pause
     while True:
         before = _length(partial)
         try:
             _connect(remote, partial)
             return
-        except (_LineBrokenError, *_BROKEN) as error:
+        except (_BrokenTransferError, *_BROKEN) as error:
             reason = _reason(error, remote)
         if _length(partial) > before:
             failures, wait = 0, pause
         failures += 1
         if failures == _ATTEMPTS:
-            raise UserError(
-                f"{remote.key}: {remote.url}: {reason}, {_ATTEMPTS} times in a row; {gigabytes(_length(partial))} "
-                f"are kept in {partial}: start again later to continue, or set data.base_url to a mirror"
+            raise InputError(
+                remote.argument,
+                f"{remote.url}: {reason}, {_ATTEMPTS} times in a row; {gigabytes(_length(partial))} "
+                f"are kept in {partial}: start again later to continue, or set `base_url` to a mirror",
             )
         log.info("%s: %s; trying again in %.0f s", remote.url, reason, wait)
         time.sleep(wait)
@@ -146,51 +150,53 @@ def _transfer(remote: RemoteFile, partial: Path, pause: float) -> None:
 
 
 def _connect(remote: RemoteFile, partial: Path) -> None:
-    """One connection: ask for what is missing and append it."""
-    have = _length(partial)
-    if have and have == remote.size:
+    """Open one connection, request the missing bytes and append them."""
+    present = _length(partial)
+    if present and present == remote.size:
         return
     request = urllib.request.Request(remote.url, headers={"User-Agent": "faig-lab"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if present:
+        request.add_header("Range", f"bytes={present}-")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            _receive(response, remote, partial, have)
+            _receive(response, remote, partial, present)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416:
             raise
-        _out_of_range(error, partial, have)
+        _out_of_range(error, partial, present)
 
 
-def _out_of_range(error: urllib.error.HTTPError, partial: Path, have: int) -> None:
-    """The server has nothing after what is here: it is all of it, or it is another file."""
-    if _total(error.headers) != have:
+def _out_of_range(error: urllib.error.HTTPError, partial: Path, present: int) -> None:
+    """Handle a server that has no bytes after the present ones: the file is complete, or it is another file."""
+    if _total(error.headers) != present:
         partial.unlink()
-        raise _LineBrokenError("the partial file is not of this one") from error
+        raise _BrokenTransferError("the partial file belongs to another file") from error
 
 
-def _receive(response: http.client.HTTPResponse, remote: RemoteFile, partial: Path, have: int) -> None:
-    """Write the body of one response behind what is there, or from the start if that is what the server sends."""
-    continued = response.status == 206 and _first(response.headers) == have
+def _receive(response: http.client.HTTPResponse, remote: RemoteFile, partial: Path, present: int) -> None:
+    """Append the body of one response to the present bytes, or replace them if the server sends the whole file."""
+    continued = response.status == 206 and _first(response.headers) == present
     if response.status == 206 and not continued:
-        partial.unlink(missing_ok=True)  # without a Range the next attempt gets all of it
-        raise _LineBrokenError("the server sent another part than was asked for")
-    start = have if continued else 0
+        partial.unlink(missing_ok=True)  # the next attempt requests the whole file
+        raise _BrokenTransferError("the server sent another part than was requested")
+    start = present if continued else 0
     total = _total(response.headers) if continued else _number(response.headers.get("Content-Length", ""))
     if remote.size is not None and total not in (None, remote.size):
-        raise UserError(
-            f"{remote.key}.size: {remote.url}: the server has {total} bytes, expected {remote.size}; "
-            f"set data.base_url to another mirror, or correct {remote.key}.size"
+        argument = f"{remote.argument}.size"
+        raise InputError(
+            argument,
+            f"{remote.url}: the server has {total} bytes, expected {remote.size}; "
+            f"set `base_url` to another mirror, or correct `{argument}`",
         )
     total = total or remote.size
     if total is not None:
-        require_space(partial.parent, total - start, "data.root", partial.name.removesuffix(".part"))
+        require_space(partial.parent, total - start, "root", partial.name.removesuffix(".part"))
     with partial.open("ab" if continued else "wb") as file:
         for chunk in _chunks(response, _Progress(remote.url, start, total)):
             file.write(chunk)
     if total is not None and _length(partial) < total:
-        raise _LineBrokenError(f"the line broke off at {gigabytes(_length(partial))} of {gigabytes(total)}")
+        raise _BrokenTransferError(f"the line broke off at {gigabytes(_length(partial))} of {gigabytes(total)}")
 
 
 def _chunks(response: http.client.HTTPResponse, progress: "_Progress") -> Iterator[bytes]:
@@ -201,7 +207,7 @@ def _chunks(response: http.client.HTTPResponse, progress: "_Progress") -> Iterat
 
 @dataclass
 class _Progress:
-    """A line of the log for every tenth of the file."""
+    """Writes a line to the log for every tenth of the file."""
 
     url: str
     done: int
@@ -216,15 +222,15 @@ class _Progress:
 
 
 def _reason(error: Exception, remote: RemoteFile) -> str:
-    """Why a connection failed.
+    """Return the reason why a connection failed.
 
     Raises:
-        UserError: it is not worth another attempt.
+        InputError: another attempt would fail as well.
     """
     if isinstance(error, urllib.error.HTTPError):
         if error.code not in _TRY_AGAIN:
-            raise UserError(
-                f"data.base_url: {remote.url}: the server says {error.code} {error.reason}; give another base_url"
+            raise InputError(
+                "base_url", f"{remote.url}: the server says {error.code} {error.reason}; give another base_url"
             ) from error
         return f"the server says {error.code} {error.reason}"
     text = " ".join(str(getattr(error, "reason", None) or error).split())
@@ -236,12 +242,12 @@ def _length(path: Path) -> int:
 
 
 def _first(headers: Message) -> int | None:
-    """The first byte of `Content-Range: bytes first-last/total`."""
+    """Read the first byte's number from `Content-Range: bytes first-last/total`."""
     return _number(headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
 
 
 def _total(headers: Message) -> int | None:
-    """The total of `Content-Range: bytes first-last/total`."""
+    """Read the total from `Content-Range: bytes first-last/total`."""
     return _number(headers.get("Content-Range", "").rpartition("/")[2])
 
 

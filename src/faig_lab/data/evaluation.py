@@ -1,7 +1,12 @@
-"""What every data source hands over: photographs to train on, images to attribute on, images to judge on."""
+"""The data of a study, and how photographs become the paired images of probe and held-out.
+
+Every data source returns `StudyData`: photographs to train on, images to attribute on, held-out images to evaluate on.
+Paired images are crops at fixed, detailed places, then degraded. They do not depend on the run's seed: runs with
+different seeds are attributed and evaluated on the same pixels.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +18,7 @@ from faig_lab.data.degradations import CLEAN, Degradation, sample_rng
 from faig_lab.data.images import Pixels, to_tensor
 from faig_lab.data.patches import cut
 from faig_lab.data.photographs import Photograph
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError, UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +26,11 @@ class PairedImage:
     """One ground truth with its inputs.
 
     Args:
-        name: unique among the images of its set; names it in tables and seeds its noise.
+        name: unique among the images of its set; its name in tables, and the seed of its noise.
         hr: (3, scale·h, scale·w), float32 in [0, 1].
-        lr: input's name → (3, h, w), float32 in [0, 1]; always holds "clean".
+        lr: input's name → (3, h, w), float32 in [0, 1]; "clean" is always among the inputs.
         scene: what it shows; images of one scene, such as crops of one photograph, are not independent of each
-            other. None where the image is all there is of its scene.
+            other. None if the set has no other image of its scene.
 
     Raises:
         ValueError: shapes do not fit or "clean" is missing.
@@ -58,12 +63,12 @@ class StudyData:
     """The data of one study.
 
     Args:
-        train: photographs to cut patches from; empty where the source has none.
-        probe: what attribution is computed on; never empty.
-        held_out: what interventions are judged on; never empty.
-        degradations: the discriminated ones, e.g. ("blur", "noise"); each image's `lr` holds them all, and
-            may hold more ("clean", and "blur+noise" for all together).
-        notes: sentences that the report must say.
+        train: photographs to cut patches from; empty if the source has none.
+        probe: the images that attribution is computed on; never empty.
+        held_out: the images that interventions are evaluated on; never empty.
+        degradations: the discriminated degradations, e.g. ("blur", "noise"); each image has an input for each of
+            them, and may have more inputs ("clean", and "blur+noise" for all together).
+        notes: sentences that the report must contain.
 
     Raises:
         ValueError: a set is empty, holds a name twice, or one of its images lacks a degradation.
@@ -89,11 +94,11 @@ class StudyData:
 
 
 EVALUATION_SEED = 0
-"""Seeds the noise of probe and held-out images in every run, whatever the run's own seed."""
+"""The seed of the noise of probe and held-out images in every run, whatever the run's own seed."""
 
 _SMALLEST_CROP = 16
 _CANDIDATES_PER_AXIS = 16
-_BATCH_PIXELS = 2**23  # Bounds the memory of whole photographs: 8 million HR pixels, 100 MB in float32.
+_BATCH_PIXELS = 2**23  # HR pixels degraded at once: 8 million, 100 MB in float32, bound the memory of photographs.
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +113,54 @@ class Region:
     scene: str | None = None
 
 
-def check_crops(kind: str, crop: int | None, crops: int) -> None:
-    """Refuse crops that nothing can be seen in.
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """The crops of probe and held-out images, which all sources of photographs have in common.
 
     Args:
-        kind: "probe" or "test", as the settings call it.
-        crop: side in HR pixels; None: the whole image.
-        crops: how many per image.
+        probe_crop: side of the probe crops in HR pixels, cut to a multiple of the scale; None: the whole image.
+            An image that is smaller is used whole.
+        probe_crops: number of crops per image; fewer if no more fit without overlap.
+        test_crop: the same for held-out images.
+        test_crops: the same for held-out images.
 
     Raises:
-        UserError: the crop is smaller than 16 pixels, or there is not one per image.
+        InputError: a crop is smaller than 16 pixels, or a number of crops is less than 1.
     """
-    if crop is not None and crop < _SMALLEST_CROP:
-        raise UserError(f"data.{kind}_crop: {crop} HR pixels is too small; at least {_SMALLEST_CROP}, or null")
-    if crops < 1:
-        raise UserError(f"data.{kind}_crops: {crops} crops per image; at least 1")
+
+    probe_crop: int | None = 128
+    probe_crops: int = 2
+    test_crop: int | None = 192
+    test_crops: int = 2
+
+    def __post_init__(self) -> None:
+        for kind, crop, crops in (
+            ("probe", self.probe_crop, self.probe_crops),
+            ("test", self.test_crop, self.test_crops),
+        ):
+            if crop is not None and crop < _SMALLEST_CROP:
+                raise InputError(f"{kind}_crop", f"{crop} HR pixels is too small; at least {_SMALLEST_CROP}, or `None`")
+            if crops < 1:
+                raise InputError(f"{kind}_crops", f"{crops} crops per image; at least 1")
+
+    def study(
+        self,
+        train: Iterable[Photograph],
+        probe: Iterable[Photograph],
+        held_out: Iterable[Photograph],
+        degradation: Degradation,
+    ) -> StudyData:
+        """Cut and degrade the images of probe and held-out.
+
+        Raises:
+            UserError: a crop or a photograph has no LR pixel.
+        """
+        return StudyData(
+            train=tuple(train),
+            probe=paired_images(tuple(probe), degradation, self.probe_crop, self.probe_crops),
+            held_out=paired_images(tuple(held_out), degradation, self.test_crop, self.test_crops),
+            degradations=tuple(degradation.parts),
+        )
 
 
 def paired_images(
@@ -132,12 +170,12 @@ def paired_images(
 
     Args:
         photographs: with different names.
-        degradation: brings the scale and the inputs.
-        crop: side of the square crops in HR pixels, cut down to a multiple of the scale; None: all of each.
-        crops: how many per photograph; fewer where no more fit without overlap.
+        degradation: has the scale and the inputs.
+        crop: side of the square crops in HR pixels, cut to a multiple of the scale; None: the whole photograph.
+        crops: number of crops per photograph; fewer if no more fit without overlap.
 
     Raises:
-        UserError: crop or photograph has not one LR pixel.
+        UserError: a crop or a photograph has no LR pixel.
     """
     regions = [region for photo in photographs for region in _regions(photo, crop, crops, degradation.scale)]
     return degrade_regions(regions, degradation, degradation.inputs())
@@ -146,17 +184,17 @@ def paired_images(
 def degrade_regions(
     regions: Sequence[Region], degradation: Degradation, inputs: Mapping[str, frozenset[str]]
 ) -> tuple[PairedImage, ...]:
-    """Cut the regions with the margin that degradation needs and degrade them, as a batch per size.
+    """Cut the regions with the margin that `degradation` needs, and degrade regions of one size as a batch.
 
     The randomness of a sample is a function of (region's name, input's name) alone.
 
     Args:
         regions: with different names.
-        degradation: what is done.
-        inputs: input's name → the parts applied.
+        degradation: the way from HR to LR.
+        inputs: input's name → the parts to apply.
 
     Returns:
-        One image per region, in their order.
+        One image per region, in the order of the regions.
     """
     images = {
         image.name: image
@@ -169,18 +207,19 @@ def degrade_regions(
 def detailed_places(pixels: Pixels, size: tuple[int, int], count: int, step: int) -> list[tuple[int, int]]:
     """Find where a photograph has most detail: up to `count` (top, left) of rectangles that do not overlap.
 
-    Among an even grid of candidates the total of the mean gradient magnitude is made large, greedily from
-    each possible first choice; a set of more rectangles goes before one of fewer, and a plain tiling of the
-    photograph is one of the sets, so that as many are found as fit side by side. Deterministic.
+    Candidates lie on an even grid. From each candidate as the first choice, further candidates are added greedily by
+    their mean gradient magnitude. The set with the most rectangles wins; among equally many, the set with the largest
+    total. A plain tiling of the photograph is one of the sets, so that as many rectangles are found as fit side by
+    side. The result is deterministic.
 
     Args:
         pixels: (H, W, 3).
         size: (h, w), no larger than the photograph.
-        count: how many are wanted, at least 1.
-        step: places are multiples of it.
+        count: number of rectangles to find, at least 1.
+        step: top and left are multiples of it.
 
     Returns:
-        Places with the most detailed first; fewer than `count` where no more fit.
+        Places, the most detailed first; fewer than `count` if no more fit.
     """
     height, width = pixels.shape[:2]
     tiling = _grid(pixels, size, (height // size[0], width // size[1]), step)
@@ -197,7 +236,7 @@ def detailed_places(pixels: Pixels, size: tuple[int, int], count: int, step: int
 
 
 def _regions(photo: Photograph, crop: int | None, crops: int, scale: int) -> list[Region]:
-    """The regions of one photograph; one smaller than the crop is used whole along that axis."""
+    """Return the regions of one photograph. A photograph smaller than the crop is used whole along that axis."""
     height, width = (
         min(length, length if crop is None else crop) // scale * scale for length in photo.pixels.shape[:2]
     )
@@ -214,7 +253,7 @@ def _regions(photo: Photograph, crop: int | None, crops: int, scale: int) -> lis
 
 
 def _grid(pixels: Pixels, size: tuple[int, int], counts: tuple[int, int], step: int) -> NDArray[np.intp]:
-    """Evenly spread (top, left), multiples of `step`, at most `counts` of them along the axes: (n, 2)."""
+    """Return evenly spaced (top, left), multiples of `step`, at most `counts` of them along the axes: (n, 2)."""
     axes = []
     for axis in (0, 1):
         even = np.linspace(0, (pixels.shape[axis] - size[axis]) // step, counts[axis])
@@ -223,7 +262,7 @@ def _grid(pixels: Pixels, size: tuple[int, int], counts: tuple[int, int], step: 
 
 
 def _mean_gradient(pixels: Pixels, places: NDArray[np.intp], size: tuple[int, int]) -> NDArray[np.float64]:
-    """The mean gradient magnitude of the grey image in each rectangle, by an integral image."""
+    """Return the mean gradient magnitude of the grey image in each rectangle, by an integral image."""
     grey = pixels.mean(axis=2) if min(pixels.shape[:2]) > 1 else np.zeros((2, 2))
     magnitude = np.hypot(*np.gradient(grey))
     integral = np.pad(magnitude.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
@@ -233,7 +272,7 @@ def _mean_gradient(pixels: Pixels, places: NDArray[np.intp], size: tuple[int, in
 
 
 def _greedy(first: int, apart: NDArray[np.bool_], count: int) -> list[int]:
-    """Take `first`, then the earliest candidates that overlap none taken, up to `count`."""
+    """Choose `first`, then the earliest candidates that overlap no chosen candidate, up to `count`."""
     chosen = [first]
     free = apart[first].copy()
     while len(chosen) < count and free.any():
@@ -243,7 +282,7 @@ def _greedy(first: int, apart: NDArray[np.bool_], count: int) -> list[int]:
 
 
 def _batches(regions: Sequence[Region], margin: int) -> Iterator[list[Region]]:
-    """Regions of one size, as many at once as the memory bound allows."""
+    """Yield batches of regions of one size, each as large as _BATCH_PIXELS allows."""
     groups: dict[tuple[int, int], list[Region]] = defaultdict(list)
     for region in regions:
         groups[region.size].append(region)
@@ -256,7 +295,7 @@ def _batches(regions: Sequence[Region], margin: int) -> Iterator[list[Region]]:
 def _degrade_batch(
     regions: Sequence[Region], degradation: Degradation, inputs: Mapping[str, frozenset[str]]
 ) -> Iterator[PairedImage]:
-    """Regions of one size, degraded together."""
+    """Degrade regions of one size as one batch."""
     margin, size = degradation.margin, regions[0].size
     patches = torch.stack([to_tensor(cut(r.pixels, r.top, r.left, r.size, margin)) for r in regions])
     degraded = {}

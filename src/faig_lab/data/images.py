@@ -1,7 +1,8 @@
-"""Images on disk: read to RGB at their own depth, listed by folder, written as PNG.
+"""Images on disk: read as RGB at their own depth, listed by folder, written as PNG.
 
-Pillow decodes what has 8 bits; 16-bit colour, which Pillow cuts to 8, goes through imagecodecs (PNG) and
-tifffile (TIFF). Colour profiles are ignored, as in the field's benchmarks; so is broken metadata.
+Pillow decodes files of 8 bits. Pillow would cut 16-bit colour to 8 bits, so imagecodecs (PNG) and tifffile (TIFF)
+decode it. Colour profiles are ignored, as in the field's benchmarks. Decoders get no metadata, since broken metadata
+must not keep them from the pixels.
 """
 
 import difflib
@@ -24,16 +25,16 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from faig_lab.archives import RATIO
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError, UserError
 from faig_lab.files import atomic_write
 
 Pixels = NDArray[np.uint8 | np.uint16]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""What `list_images` takes for an image, in any case; the content decides how a file is read."""
+"""The extensions of files that `list_images` returns, in any case. The content decides how a file is read."""
 
 PIXEL_LIMIT = 500_000_000
-"""Pixels that a file may declare: more than any camera takes; 1.5 GB of memory in 8 bits."""
+"""The largest number of pixels that a file may declare: more than any camera takes; 1.5 GB of memory in 8 bits."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV")
@@ -41,24 +42,24 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LARGE = 1_000_000_000  # bytes of pixels that any file may decode to
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
-"""What counts for pixels and frames beside the critical chunks, whose names begin with a capital letter."""
+"""Chunks that pixels and frames depend on, beside the critical chunks, whose names begin with a capital letter."""
 _PNG_EXIF = (b"eXIf",)
 _PNG_ORIENTED = (*_PNG_EXIF, b"zTXt", b"tEXt", b"iTXt")
 _PNG_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-ORIENTATION = 0x0112
+_ORIENTATION = 0x0112
 _TIFF_PIXELS = frozenset((*range(254, 267), *range(273, 285), *range(292, 294), 317, *range(320, 326), 332, 338, 339))
-_TIFF_PIXELS |= {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, ORIENTATION}
+_TIFF_PIXELS |= {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, _ORIENTATION}
 _EXIF_SEGMENT = 0xE1
 _LEAST = {0xE0: 14, 0xEE: 12}
-"""Bytes of a whole JFIF and a whole Adobe segment of a JPEG. They say how colours are stored."""
+"""The least bytes of a JFIF and of an Adobe segment of a JPEG. Both segments say how colours are stored."""
 
 
-class UnsupportedError(Exception):
-    """A sound file of a kind that is not read."""
+class _UnsupportedError(Exception):
+    """The file is sound, but of a kind that is not read."""
 
 
 class _TooLargeError(Exception):
-    """A file that declares more pixels than are read."""
+    """The file declares more pixels than PIXEL_LIMIT."""
 
 
 def read_image(path: Path) -> Pixels:
@@ -74,71 +75,88 @@ def read_image(path: Path) -> Pixels:
         UserError: the file is missing, damaged or of another kind, float, over 16 bits, or has many frames
             or more than PIXEL_LIMIT pixels.
     """
+    return decode_image(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return decode_image(data, path)
 
 
 def decode_image(data: bytes, path: Path) -> Pixels:
-    """As `read_image`, for the bytes of a file already in memory; `path` is for the message."""
+    """Decode the bytes of an image file, as `read_image` does; `path` is for messages."""
     if not data:
         raise UserError(f"{path}: the file is empty")
     try:
-        with _quiet_decoders():
+        with _silent_decoders():
             return _decode(data)
-    except UnsupportedError as reason:
+    except _UnsupportedError as reason:
         raise UserError(f"{path}: {reason}; convert it to an 8- or 16-bit RGB PNG") from None
     except _TooLargeError as reason:
         raise UserError(f"{path}: {reason}; cut it into smaller images") from None
     except UnidentifiedImageError:
         raise UserError(f"{path}: not a readable PNG, JPEG, BMP, TIFF or WebP image") from None
-    except Exception as error:  # Decoders raise anything on damaged bytes.
+    except Exception as error:  # Decoders may raise any exception on damaged bytes.
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: damaged or incomplete image ({detail})") from error
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
-    """Turn (H, W, 3) uint8 or uint16 into float32 (3, H, W) in [0, 1]."""
+    """Convert (H, W, 3) uint8 or uint16 to float32 (3, H, W) in [0, 1]."""
     largest = np.float32(np.iinfo(pixels.dtype).max)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / largest)
 
 
-def list_images(folder: Path, key: str) -> list[Path]:
-    """List the images directly in `folder`, sorted by name; hidden files and other extensions are left out.
+def required_folder(folder: str | Path | None, argument: str) -> Path:
+    """Return the path of a folder; `~` stands for the home folder.
 
     Raises:
-        UserError: there is no such folder or no image in it; the message names `key`.
+        InputError: the folder is None; the error names `argument`.
     """
+    if folder is None:
+        raise InputError(argument, f"no folder given; add `{argument}`=path/to/images")
+    return Path(folder).expanduser()
+
+
+def list_images(folder: str | Path | None, argument: str) -> list[Path]:
+    """List the images directly in `folder`, sorted by name. Hidden files and other extensions are left out.
+
+    Args:
+        folder: as `required_folder`.
+        argument: the caller's argument that names the folder, for messages.
+
+    Raises:
+        InputError: no folder is given, there is no such folder, or the folder holds no image.
+    """
+    folder = required_folder(folder, argument)
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else f"no such folder; {_nearest_folder(folder)}"
-        raise UserError(f"{key}: {folder}: {kind}")
+        raise InputError(argument, f"{folder}: {kind}")
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
-        raise UserError(f"{key}: {folder}: cannot be read ({error.strerror})") from error
+        raise InputError(argument, f"{folder}: cannot be read ({error.strerror})") from error
     images = [path for path in entries if _is_image(path)]
     if not images:
         inner = next((path for path in entries if path.is_dir() and any(map(_is_image, path.iterdir()))), None)
         hint = f"; nearest: {inner}" if inner else ""
-        raise UserError(f"{key}: {folder}: no image in this folder ({' '.join(EXTENSIONS)}){hint}")
+        raise InputError(argument, f"{folder}: no image in this folder ({' '.join(EXTENSIONS)}){hint}")
     return images
 
 
-def required_folder(folder: str | Path | None, key: str) -> Path:
-    """The path of a folder that must have been given.
+def write_png(path: Path, image: Tensor) -> None:
+    """Write (3, H, W) in [0, 1] as an 8-bit PNG, atomically. Values outside [0, 1] are clipped.
 
     Raises:
-        UserError: it has not; the message names `key`.
+        ValueError: `image` has another shape.
     """
-    if folder is None:
-        raise UserError(f"{key}: no folder given; add {key}=path/to/images")
-    return Path(folder).expanduser()
-
-
-def write_png(path: Path, image: Tensor) -> None:
-    """Write (3, H, W) in [0, 1] as an 8-bit PNG, atomically; values outside are clipped."""
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"expected (3, H, W), not {tuple(image.shape)}")
     levels = (image.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
@@ -147,14 +165,14 @@ def write_png(path: Path, image: Tensor) -> None:
 
 
 @contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    """Drop what decoders warn of and log: odd metadata is harmless, and damage is followed by an error."""
+def _silent_decoders() -> Iterator[None]:
+    """Drop the warnings and log lines of decoders: odd metadata is harmless, and damage raises an error."""
     loggers = [logging.getLogger(name) for name in ("tifffile", "PIL.TiffImagePlugin")]
     before, limit = [logger.disabled for logger in loggers], Image.MAX_IMAGE_PIXELS
     try:
         for logger in loggers:
             logger.disabled = True
-        Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT counts
+        Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT takes its place
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
@@ -165,61 +183,66 @@ def _quiet_decoders() -> Iterator[None]:
 
 
 def declared_size(data: bytes) -> tuple[int, int]:
-    """Width and height of an image file by its header; damaged bytes raise anything."""
-    with _quiet_decoders(), Image.open(io.BytesIO(without_metadata(data)), formats=_FORMATS) as image:
+    """Read width and height from the header of an image file. Damaged bytes may raise any exception."""
+    with _silent_decoders(), Image.open(io.BytesIO(_without_metadata(data)), formats=_FORMATS) as image:
         return image.size
 
 
 def _decode(data: bytes) -> Pixels:
-    """The oriented RGB pixels of an image file."""
+    """Decode an image file to RGB pixels and apply its orientation."""
     if data.startswith(_TIFF_MAGIC):
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             _check_frames(len(tiff.pages))
             page = tiff.pages[0]
             assert isinstance(page, tifffile.TiffPage)
             _check_size(page.imagewidth, page.imagelength)
-            if tiff_bits(page) == 16:
+            if _tiff_bits(page) == 16:
                 _check_size(page.tilewidth, page.tilelength)
-                _check_size(page.size // 4)  # a photograph has up to four channels
+                _check_size(page.size // 4)  # a photograph has at most four channels
                 _check_declared(6 * page.imagewidth * page.imagelength, data)
-                tag = page.tags.get(ORIENTATION)
-                return oriented(tiff_16(page), whole(tag.value) if tag else 1)
+                tag = page.tags.get(_ORIENTATION)
+                return _oriented(_tiff_16(page), _whole(tag.value) if tag else 1)
         try:
             return _by_pillow(data, data)
-        except (UnsupportedError, _TooLargeError):
+        except (_UnsupportedError, _TooLargeError):
             raise
-        except Exception:  # It may be the metadata that Pillow cannot read.
-            bare = without_metadata(data)
-            return _by_pillow(bare, bare)
-    return _by_pillow(data, without_metadata(data))
+        except Exception:  # Pillow may have failed on the metadata alone.
+            pixels_only = _without_metadata(data)
+            return _by_pillow(pixels_only, pixels_only)
+    return _by_pillow(data, _without_metadata(data))
 
 
-def _by_pillow(data: bytes, bare: bytes) -> Pixels:
-    """The oriented RGB pixels of a file whose pixels are in `bare`; a 16-bit PNG is decoded by imagecodecs."""
-    with Image.open(io.BytesIO(bare), formats=_FORMATS) as image:
+def _by_pillow(data: bytes, pixels_only: bytes) -> Pixels:
+    """Decode with Pillow, or a 16-bit PNG with imagecodecs; the orientation is that of the whole file.
+
+    Args:
+        data: the whole file.
+        pixels_only: the file without metadata.
+    """
+    with Image.open(io.BytesIO(pixels_only), formats=_FORMATS) as image:
         _check_size(*image.size)
         # An MPO is a phone's JPEG with a preview or a second view after the photograph itself.
         _check_frames(1 if image.format == "MPO" else getattr(image, "n_frames", 1))
-        is_16_bit_png = image.format == "PNG" and bare[24] == 16
+        is_16_bit_png = image.format == "PNG" and pixels_only[24] == 16
         _check_declared((6 if is_16_bit_png else 3) * image.width * image.height, data)
-        pixels = png_16(bare, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
-        if image.format == "TIFF":  # where Pillow has applied the orientation itself, it has removed the tag
-            return oriented(pixels, whole(image.getexif().get(ORIENTATION, 1)))
-        return oriented(pixels, orientation(data))
+        pixels = _png_16(pixels_only, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
+        if image.format == "TIFF":  # if Pillow has applied the orientation itself, it has removed the tag
+            return _oriented(pixels, _whole(image.getexif().get(_ORIENTATION, 1)))
+        return _oriented(pixels, _orientation(data))
 
 
 def _eight_bits(image: Image.Image) -> Pixels:
-    """Whatever Pillow holds in 8 bits, as RGB."""
+    """Convert any of Pillow's 8-bit modes to RGB."""
     if image.mode not in _EIGHT_BIT_MODES:
-        raise UnsupportedError(f"pixels of mode {image.mode} are not supported")
+        raise _UnsupportedError(f"pixels of mode {image.mode} are not supported")
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
-        return on_white(rgba[..., :3], rgba[..., 3:])
+        return _on_white(rgba[..., :3], rgba[..., 3:])
     return np.asarray(image.convert("RGB"))
 
 
 def _check_size(*sides: int) -> None:
-    """Refuse what is declared to be too large, before it is decoded."""
+    """Refuse an image that is declared to be too large, before it is decoded."""
     if math.prod(sides) > PIXEL_LIMIT:
         raise _TooLargeError(
             f"{'×'.join(map(str, sides))} pixels are declared, more than {PIXEL_LIMIT // 1_000_000} megapixels"
@@ -228,13 +251,13 @@ def _check_size(*sides: int) -> None:
 
 def _check_frames(frames: int) -> None:
     if frames > 1:
-        raise UnsupportedError(f"it has {frames} frames and a photograph has one")
+        raise _UnsupportedError(f"it has {frames} frames and a photograph has one")
 
 
 def _check_declared(size: int, data: bytes) -> None:
-    """Refuse a small file that claims to be a huge image, before it is decoded."""
+    """Refuse a small file that declares a huge image, before it is decoded."""
     if size > max(_LARGE, RATIO * len(data)):
-        raise UnsupportedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
+        raise _UnsupportedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
 
 
 def _is_image(path: Path) -> bool:
@@ -242,7 +265,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _nearest_folder(path: Path) -> str:
-    """Say which existing folder a missing one was probably meant to be."""
+    """Name the existing folder whose name is nearest to that of a missing folder."""
     while not path.parent.is_dir():
         path = path.parent
     names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
@@ -250,46 +273,46 @@ def _nearest_folder(path: Path) -> str:
     return f"nearest: {path.parent / close[0]}" if close else f"nothing in {path.parent} is named like {path.name}"
 
 
-def png_16(data: bytes, transparent: int | tuple[int, ...] | None) -> Pixels:
-    """A 16-bit PNG; `transparent` is the colour that stands for full transparency, if there is one."""
+def _png_16(data: bytes, transparent: int | tuple[int, ...] | None) -> Pixels:
+    """Decode a 16-bit PNG; `transparent` is the colour that stands for full transparency, if there is one."""
     samples = np.atleast_3d(imagecodecs.png_decode(data))
     colour = samples[..., :3] if samples.shape[2] >= 3 else samples[..., :1].repeat(3, axis=2)
     if samples.shape[2] in (2, 4):
-        return on_white(colour, samples[..., -1:])
+        return _on_white(colour, samples[..., -1:])
     if transparent is not None:
-        seen = (colour != np.array(transparent, dtype=np.uint16)).any(axis=2, keepdims=True)
-        return np.where(seen, colour, np.uint16(65535))
+        opaque = (colour != np.array(transparent, dtype=np.uint16)).any(axis=2, keepdims=True)
+        return np.where(opaque, colour, np.uint16(65535))
     return colour
 
 
-def tiff_bits(page: tifffile.TiffPage) -> int:
-    """Bits per sample, 1 to 16; anything that cannot be brought to 8 or 16 without guessing is refused."""
+def _tiff_bits(page: tifffile.TiffPage) -> int:
+    """Return the bits per sample, 1 to 16. Pixels that have no certain meaning in 8 or 16 bits are refused."""
     bits, dtype = page.bitspersample, page.dtype
     if dtype is None or dtype.kind not in "ub" or bits not in (1, 2, 4, 8, 16):
-        raise UnsupportedError(f"{bits}-bit pixels of type {dtype} are not supported")
+        raise _UnsupportedError(f"{bits}-bit pixels of type {dtype} are not supported")
     return bits
 
 
-def tiff_16(page: tifffile.TiffPage) -> Pixels:
-    """A 16-bit grey or RGB TIFF page, with or without alpha."""
+def _tiff_16(page: tifffile.TiffPage) -> Pixels:
+    """Decode a 16-bit grey or RGB TIFF page, with or without alpha."""
     kind = tifffile.PHOTOMETRIC
-    expected = {kind.MINISBLACK: 1, kind.MINISWHITE: 1, kind.RGB: 3}
-    channels = expected.get(kind(page.photometric))
+    colour_channels = {kind.MINISBLACK: 1, kind.MINISWHITE: 1, kind.RGB: 3}
+    channels = colour_channels.get(kind(page.photometric))
     if channels is None:
-        raise UnsupportedError(f"16-bit pixels of kind {kind(page.photometric).name} are not supported")
+        raise _UnsupportedError(f"16-bit pixels of kind {kind(page.photometric).name} are not supported")
     samples = page.asarray()
     samples = np.moveaxis(samples, 0, 2) if page.axes == "SYX" else np.atleast_3d(samples)
     if samples.ndim != 3 or samples.shape[2] < channels:
-        raise UnsupportedError(f"an array of axes {page.axes} is not a photograph")
+        raise _UnsupportedError(f"an array of axes {page.axes} is not a photograph")
     colour = samples[..., :channels].repeat(3 // channels, axis=2)
     colour = ~colour if page.photometric == kind.MINISWHITE else colour
     if not page.extrasamples or page.extrasamples[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:
         return colour
     associated = page.extrasamples[0] == tifffile.EXTRASAMPLE.ASSOCALPHA
-    return on_white(colour, samples[..., channels : channels + 1], associated)
+    return _on_white(colour, samples[..., channels : channels + 1], associated)
 
 
-def on_white(colour: Pixels, alpha: Pixels, associated: bool = False) -> Pixels:
+def _on_white(colour: Pixels, alpha: Pixels, associated: bool = False) -> Pixels:
     """Composite (H, W, 3) with (H, W, 1) alpha on white; `associated`: colour holds colour × alpha."""
     largest = int(np.iinfo(colour.dtype).max)
     wide_colour, wide_alpha = colour.astype(np.uint64), alpha.astype(np.uint64)
@@ -299,8 +322,8 @@ def on_white(colour: Pixels, alpha: Pixels, associated: bool = False) -> Pixels:
     return flattened
 
 
-def oriented(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply the EXIF orientation 1 … 8; other values mean nothing and are ignored."""
+def _oriented(pixels: Pixels, orientation: int) -> Pixels:
+    """Apply the EXIF orientation 1 … 8. Other values have no meaning and are ignored."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -310,8 +333,11 @@ def oriented(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def without_metadata(data: bytes) -> bytes:
-    """A PNG, JPEG or TIFF without text, profiles and EXIF; other files as they are."""
+def _without_metadata(data: bytes) -> bytes:
+    """Remove text, profiles and EXIF from a PNG, JPEG or TIFF. Other files are returned as they are.
+
+    A damaged file keeps as many bytes as a decoder needs to report the damage.
+    """
     if data.startswith(_PNG):
         return _PNG + b"".join(raw for name, raw in _chunks(data) if not name[:1].islower() or name in _PNG_PIXELS)
     if data.startswith(b"\xff\xd8\xff"):
@@ -319,29 +345,32 @@ def without_metadata(data: bytes) -> bytes:
     return _tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else data
 
 
-def orientation(data: bytes) -> int:
-    """The EXIF orientation of an image file; 1 where its metadata says nothing or is broken."""
+def _orientation(data: bytes) -> int:
+    """Read the EXIF orientation of an image file; 1 if its metadata has none or is broken."""
     for reduced in _with_orientation(data):
         try:
             with Image.open(io.BytesIO(reduced)) as image:
-                return whole(image.getexif().get(ORIENTATION, 1))
+                return _whole(image.getexif().get(_ORIENTATION, 1))
         except Exception:
             continue
     return 1
 
 
-def whole(value: object) -> int:
-    """An orientation that is a number; 1, upright, for anything else."""
+def _whole(value: object) -> int:
+    """Return an orientation that is a whole number as it is, and 1 (upright) for anything else."""
     return value if isinstance(value, int) else 1
 
 
 def _with_orientation(data: bytes) -> Iterator[bytes]:
-    """The metadata that may hold an orientation: all of it, then EXIF alone, which the rest may have spoilt."""
+    """Yield files of the metadata that may hold an orientation: all of it, then EXIF alone.
+
+    EXIF alone is tried as well, since Pillow stops at a broken chunk before it.
+    """
     if data.startswith(_PNG):
-        for wanted in (_PNG_ORIENTED, _PNG_EXIF):
-            kept = [raw for name, raw in _chunks(data) if name in wanted and _may_orient(name, raw)]
+        for names in (_PNG_ORIENTED, _PNG_EXIF):
+            kept = [raw for name, raw in _chunks(data) if name in names and _may_orient(name, raw)]
             if kept:
-                # Around one pixel: Pillow decodes all pixels before it looks for metadata behind them.
+                # With one pixel: Pillow decodes all pixels before it reads the metadata behind them.
                 pixel = [_chunk(b"IDAT", zlib.compress(b"\0\0")), _chunk(b"IEND", b"")]
                 yield _PNG + b"".join([_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)), *kept, *pixel])
     elif data.startswith(b"\xff\xd8\xff"):
@@ -355,7 +384,7 @@ def _may_orient(name: bytes, raw: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a PNG with their names; what is no whole chunk comes last, without a name."""
+    """Yield the chunks of a PNG with their names. Bytes that are no whole chunk come last, with an empty name."""
     at = len(_PNG)
     while at < len(data):
         name = data[at + 4 : at + 8]
@@ -372,13 +401,13 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _jpeg(data: bytes, exif: bool) -> bytes:
-    """A JPEG without comments and application segments but those that say how colours are stored."""
+    """Remove comments and application segments from a JPEG, except those that say how colours are stored."""
     parts, at = [data[:2]], 2
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         end = at + 2 + length
         if not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9 or length < 2 or end > len(data) or marker == 0xDA:
-            break  # the pixels, or nothing that can be understood
+            break  # the pixels begin here, or the bytes have no meaning
         is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
         if not is_metadata or length - 2 >= _LEAST.get(marker, length) or (exif and marker == _EXIF_SEGMENT):
             parts.append(data[at:end])
@@ -387,7 +416,7 @@ def _jpeg(data: bytes, exif: bool) -> bytes:
 
 
 def _tiff(data: bytes) -> bytes:
-    """A TIFF of which the first image has no tags but those of its pixels."""
+    """Remove all tags from the first image of a TIFF, except those of its pixels."""
     order = "<" if data.startswith(b"II") else ">"
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)

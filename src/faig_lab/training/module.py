@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from faig_lab.data import Batch, Degradation, PairedImage, degrade, suffered
+from faig_lab.data import Batch, Degradation, PairedImage, applied, degrade
 from faig_lab.networks import first_floating
 from faig_lab.networks.predicting import Predicting
 from faig_lab.training.metrics import as_image, bicubic, psnr, quality
 from faig_lab.training.plan import Schedule
 
 Retarget = Callable[[Tensor, Tensor, Sequence[frozenset[str]]], Tensor]
-"""(LR as the network takes it, HR, what each sample suffers) → what the network's output is compared with."""
+"""(LR in the network's precision, HR, the parts applied to each sample) → the images to compare the output with."""
 
 
 class ValidationItem:
-    """A paired image that Lightning passes on as it is: its collections and dataclasses are taken apart."""
+    """A wrapper around a paired image, which Lightning passes on unchanged; it takes apart dataclasses."""
 
     def __init__(self, image: PairedImage) -> None:
         self.image = image
@@ -31,17 +31,17 @@ class SRModule(pl.LightningModule):
 
     Args:
         network: LR (N, 3, H, W) → SR (N, 3, sH, sW).
-        degradation: what LR suffers.
+        degradation: the way from HR to LR.
         schedule: iterations and learning rate.
         loss: function of (SR, HR).
-        optimizer: parameters and lr → optimizer.
-        seed: the run's seed; every sample is a function of it, the stream and the sample's number.
+        optimizer: function of (parameters, lr) that returns an optimizer.
+        seed: the run's seed; every sample is a function of the seed, the stream and the sample's number.
         stream: "baseline" or "target".
         clean: LR is only downsampled (the baseline).
-        channels_last: run in that memory format, which is faster on most devices.
+        channels_last: run in torch's memory format of this name, which is faster on most devices.
 
     Attributes:
-        retarget: what takes the place of HR in the loss; None for HR itself.
+        retarget: computes the images that replace HR in the loss; None for HR itself.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class SRModule(pl.LightningModule):
         self.retarget: Retarget | None = None
 
     def forward(self, lr: Tensor) -> Tensor:
-        """LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
+        """Restore LR (N, 3, H, W) to SR (N, 3, sH, sW)."""
         return self.network(self._input(lr))  # type: ignore[no-any-return]
 
     def _input(self, lr: Tensor) -> Tensor:
-        dtype = first_floating(self.network.parameters()).dtype  # not float32 in the precisions bf16-true and 64-true
+        dtype = first_floating(self.network.parameters()).dtype  # bf16-true and 64-true are not float32
         # A copy, since some networks write into their input, which may be an image of the probe.
         return lr.to(dtype, memory_format=self.format, copy=True)
 
@@ -81,20 +81,20 @@ class SRModule(pl.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
         if self.retarget is not None:
-            hr = self.retarget(self._input(lr), hr, self._suffered(batch))
+            hr = self.retarget(self._input(lr), hr, self._applied(batch))
         loss: Tensor = self._with_prediction(batch, lr, hr) if self.predicts else self.loss(self(lr).float(), hr)
         return loss
 
     def _with_prediction(self, batch: Batch, lr: Tensor, hr: Tensor) -> Tensor:
-        """The losses of restoration and prediction, from one forward pass."""
+        """Return the sum of the losses of restoration and prediction, from one forward pass."""
         network = cast(Predicting, self.network)
         sr, logits = network.predict(self._input(lr))
-        names = self._suffered(batch)
+        names = self._applied(batch)
         restoration: Tensor = self.loss(sr.float(), hr)
         return restoration + network.prediction_loss(logits.float(), names)
 
-    def _suffered(self, batch: Batch) -> list[frozenset[str]]:
-        return suffered(batch, self.degradation, self.seed, self.stream, self.clean)
+    def _applied(self, batch: Batch) -> list[frozenset[str]]:
+        return applied(batch, self.degradation, self.seed, self.stream, self.clean)
 
     def validation_step(self, item: "ValidationItem", batch_idx: int) -> None:
         """Log every metric of every input of one paired image, and the gain in PSNR over bicubic upscaling.
@@ -106,14 +106,14 @@ class SRModule(pl.LightningModule):
         for name, small in image.lr.items():
             lr = small[None].to(self.device)
             output = self(lr)
-            with torch.autocast(self.device.type, enabled=False):  # measures are not taken in low precision
+            with torch.autocast(self.device.type, enabled=False):  # metrics are not computed in low precision
                 values = quality(output, hr, scale)
                 values["gain"] = values["psnr"] - psnr(as_image(bicubic(lr, scale)), hr, scale)
             for metric, value in values.items():
                 self.log(f"{metric}/{name}", value.mean(), batch_size=1, on_epoch=True)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer with cosine annealing and restarts, stepped every iteration."""
+        """Return the optimizer, and cosine annealing with restarts, stepped every iteration."""
         parameters: Iterable[nn.Parameter] = self.network.parameters()
         optimizer = self.make_optimizer(parameters, lr=self.schedule.learning_rate)
         if isinstance(optimizer, torch.optim.Adam):

@@ -1,7 +1,10 @@
-"""The version of the numbers that a training gives: part of the key of every trained network in the store."""
+"""The settings and the result of a training, and NUMERICS_VERSION, the version of the numbers that trainings give.
+
+Nothing here imports Lightning, whose import takes over a second.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -10,32 +13,32 @@ from torch import Tensor
 NUMERICS_VERSION = 1
 """Raise this number by one if a change of the code makes a training with the same settings give other weights.
 
-tests/training/test_numerics.py trains a few steps and compares them with recorded numbers. While that test passes, the
-number stays, whatever was moved or renamed: every trained network and every unfinished training is found again.
-When the test fails, either the change is a mistake, or the number is raised and the recorded numbers are made anew.
-Another reason to raise it: a checkpoint of an unfinished training can no longer be read (a renamed callback).
+The number is part of the key of every trained network in the store. tests/training/test_numerics.py trains a few steps
+and compares them with recorded numbers. While that test passes, the number stays, whatever was moved or renamed: every
+trained network and every unfinished training is found again. When the test fails, either the change is a mistake, or
+the number is raised and the recorded numbers are made again. Raise it also if a checkpoint of an unfinished training
+can no longer be read (a renamed callback).
 """
-
 
 Row = dict[str, float]
 """One row of the training record."""
 
 Chosen = Mapping[str, Tensor]
-"""Parameter's name → booleans that broadcast against it, True where it is trained; the others are frozen.
+"""Parameter's name → booleans that broadcast against it, True where it is trained; all other entries are frozen.
 
-Of a tied parameter any of its names will do.
+A tied parameter may have any of its names.
 """
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: cosine annealing with restarts.
+    """Number of steps and learning rate: cosine annealing with restarts.
 
     Attributes:
         iterations: optimizer steps.
         learning_rate: at the start of each period.
         restart_every: steps of a period.
-        minimum_learning_rate: at its end.
+        minimum_learning_rate: at the end of each period.
     """
 
     iterations: int
@@ -46,15 +49,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Loop:
-    """What the training loop needs beside module and data.
+    """The settings of the training loop.
 
     Attributes:
         batch_size: patches per step, over all ranks.
         ema_decay: of the averaged weights.
         validate_every: steps between validations.
-        workers: processes that cut patches; 0 cuts them in this one.
+        workers: processes that cut patches; 0: this process cuts them.
         trainer: keyword arguments of Lightning's Trainer (accelerator, devices, strategy, precision …).
-        checkpoint_every: steps between checkpoints, where there is a place for them.
+        checkpoint_every: steps between checkpoints, if the training has a folder for them.
     """
 
     batch_size: int
@@ -64,15 +67,19 @@ class Loop:
     trainer: Mapping[str, Any]
     checkpoint_every: int = 500
 
+    def without_validation(self) -> "Loop":
+        """Return the same loop without validations."""
+        return replace(self, trainer={**self.trainer, "limit_val_batches": 0})
+
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training yields, on the CPU.
+    """The result of a training, on the CPU.
 
     Attributes:
         state: the averaged weights.
         history: the training record.
-        trajectory: averaged parameters saved on the way, in order; none unless they were asked for.
+        trajectory: averaged parameters saved on the way, in order; empty unless snapshots were requested.
     """
 
     state: dict[str, Tensor]
@@ -81,17 +88,17 @@ class Trained:
 
 
 class Train(Protocol):
-    """Train chosen weights the way a run trains its target."""
+    """A function that trains chosen weights as a run trains its target."""
 
     def __call__(
         self, start: Mapping[str, Tensor], chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
     ) -> dict[str, Tensor]:
-        """Averaged weights after training.
+        """Return the averaged weights after training.
 
         Args:
-            start: weights to begin with.
-            chosen: which of them are trained.
-            parts: the degradations that training samples suffer, each with its own probability.
+            start: weights that training starts from.
+            chosen: the entries to train.
+            parts: the degradations of training samples, each with its own probability.
             iterations: optimizer steps, > 0; the learning rate falls once from its start to the target's minimum.
             rate: the learning rate at the start, in times the target's, > 0.
         """
@@ -99,11 +106,11 @@ class Train(Protocol):
 
 @dataclass(frozen=True)
 class Retraining:
-    """What it takes to train a run's network again.
+    """Functions that train a run's network again.
 
     Attributes:
-        train: chosen weights, with the data, loss and optimizer of the run's target.
-        fresh: seed → the weights of a network that was never trained.
+        train: trains chosen weights with the data, loss and optimizer of the run's target.
+        fresh: seed → the weights of an untrained network.
     """
 
     train: Train
@@ -111,11 +118,11 @@ class Retraining:
 
 
 def resolve_precision(setting: str, accelerator: str) -> str:
-    """`auto` → bf16-mixed where the device has bfloat16 arithmetic of its own, else 32-true.
+    """Resolve `auto` to bf16-mixed if the device's hardware computes in bfloat16, else to 32-true.
 
     Args:
-        setting: `trainer.precision`.
-        accelerator: `trainer.accelerator`; auto means a GPU where there is one.
+        setting: Lightning's `precision`, or auto.
+        accelerator: Lightning's `accelerator`; auto means a GPU if there is one.
     """
     if setting != "auto":
         return setting
@@ -126,6 +133,7 @@ def resolve_precision(setting: str, accelerator: str) -> str:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere it is emulated, and slower than float32."""
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
+    """Whether this processor multiplies bfloat16 itself; without that it is emulated, and slower than float32."""
+    # Private, since torch before 2.13 has no torch.cpu.get_capabilities.
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())

@@ -1,9 +1,9 @@
-"""Degradations: what is done to HR on the way to LR (method.md §2).
+"""Degradations: the steps from HR to LR (method.md §2).
 
 HR patch with a margin ─ parts of domain "hr" (blurs) ─► downsample ─► parts of domain "lr" (noises, JPEG) ─► 8 bits.
-Everything runs on a batch and on its device; randomness comes from one NumPy generator per sample, so a
-degraded sample is the same in any batch and for any number of workers or ranks. Every severity is a number or
-a range [low, high], of which each sample draws its own.
+Every step works on a batch on the batch's device. Randomness comes from one NumPy generator per sample, so a degraded
+sample is the same in any batch and for any number of workers or ranks. A severity is a number, or a range [low, high]
+from which each sample draws its value.
 """
 
 from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur

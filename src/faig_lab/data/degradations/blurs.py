@@ -1,4 +1,4 @@
-"""Blurs of HR, before downsampling: isotropic, anisotropic, and of a camera that moves.
+"""Blurs of HR before downsampling: isotropic Gaussian, anisotropic Gaussian, and motion of the camera.
 
 Angles are in degrees, counter-clockwise as displayed: 0 is horizontal, 90 vertical.
 """
@@ -16,14 +16,14 @@ from torch import Tensor
 from faig_lab.data.degradations.pipeline import (
     Severity,
     WholeSeverity,
+    bounds,
     check_probability,
     draw,
     draw_whole,
-    ends,
 )
 
 _ANY_DIRECTION = (0.0, 180.0)
-"""Degrees. The kernels are symmetric about their centre, so half a turn is all directions."""
+"""Degrees. The kernels are symmetric about their centre, so half a turn covers all directions."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GaussianBlur:
     Args:
         sigma: standard deviation in HR pixels, > 0; or a range [low, high].
         kernel_size: side of the square kernel in HR pixels, odd.
-        probability: how often a training sample of the target gets it, 0..1.
+        probability: share of the target's training samples that get this blur, 0..1.
     """
 
     sigma: Severity = 2.0
@@ -52,7 +52,7 @@ class GaussianBlur:
         return self.kernel_size // 2
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Blur (N, 3, H, W); `rngs` serve a range. The outermost `reach` pixels see a reflected border."""
+        """Blur (N, 3, H, W); `rngs` serve a range. The outermost `reach` pixels depend on a reflected border."""
         size = (self.kernel_size, self.kernel_size)
         if isinstance(self.sigma, int | float):  # one kernel for the whole batch
             return gaussian_blur2d(images, size, (self.sigma, self.sigma), border_type="reflect")
@@ -65,14 +65,14 @@ class AnisotropicGaussianBlur:
     """Gaussian blur of HR whose strength depends on the direction, as of an astigmatic lens.
 
     The kernel is exp(-½ (u²/sigma_x² + v²/sigma_y²)), normalised, with u along `angle` and v across it. With
-    sigma_x = sigma_y it is `GaussianBlur`.
+    sigma_x = sigma_y the blur equals `GaussianBlur`.
 
     Args:
         sigma_x: standard deviation along `angle` in HR pixels, > 0; or a range [low, high].
-        sigma_y: standard deviation across it.
+        sigma_y: standard deviation across `angle`, likewise.
         angle: of the first axis, in degrees counter-clockwise from horizontal; or a range; None: any direction.
         kernel_size: side of the square kernel in HR pixels, odd.
-        probability: how often a training sample of the target gets it, 0..1.
+        probability: share of the target's training samples that get this blur, 0..1.
     """
 
     sigma_x: Severity = 4.0
@@ -95,11 +95,11 @@ class AnisotropicGaussianBlur:
         return self.kernel_size // 2
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Blur (N, 3, H, W), each with a kernel of its own. The outermost `reach` pixels see a reflected border."""
+        """Blur (N, 3, H, W), each with its own kernel. The outermost `reach` pixels depend on a reflected border."""
         return filter2d(images, self.kernels(rngs), border_type="reflect")
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """The samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
+        """Return the samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
         drawn = [(draw(self.sigma_x, r), draw(self.sigma_y, r), _draw_angle(self.angle, r)) for r in rngs]
         along, across, angle = torch.tensor(drawn, dtype=torch.float64).T[..., None, None]
         place = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
@@ -115,10 +115,10 @@ class MotionBlur:
     """Blur of a camera that moves steadily along a straight line while the shutter is open.
 
     Args:
-        length: of the line in HR pixels, odd and at least 3; or a range of two such numbers, of which the odd
-            numbers between are drawn, each as likely.
+        length: of the line in HR pixels, odd and at least 3; or a range of two such numbers, from which each odd
+            number is drawn with equal probability.
         angle: of the line, in degrees counter-clockwise from horizontal; or a range; None: any direction.
-        probability: how often a training sample of the target gets it, 0..1.
+        probability: share of the target's training samples that get this blur, 0..1.
     """
 
     length: WholeSeverity = 15
@@ -127,7 +127,7 @@ class MotionBlur:
     domain: Literal["hr"] = "hr"
 
     def __post_init__(self) -> None:
-        low, high = ends("length", self.length)
+        low, high = bounds("length", self.length)
         if low < 3 or low % 2 == 0 or high % 2 == 0:
             raise ValueError(f"length must be odd and at least 3 HR pixels, not {self.length}")
         _check_angle(self.angle)
@@ -136,18 +136,18 @@ class MotionBlur:
     @property
     def reach(self) -> int:
         """Half the longest line, in HR pixels."""
-        return int(ends("length", self.length)[1]) // 2
+        return int(bounds("length", self.length)[1]) // 2
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Blur (N, 3, H, W), each with a kernel of its own. The outermost `reach` pixels see a reflected border."""
+        """Blur (N, 3, H, W), each with its own kernel. The outermost `reach` pixels depend on a reflected border."""
         return filter2d(images, self.kernels(rngs), border_type="reflect")
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """The samples' kernels: (N, k, k) with k = 2·reach + 1, float32, each summing to 1."""
+        """Return the samples' kernels: (N, k, k) with k = 2·reach + 1, float32, each summing to 1."""
         drawn = [(self._draw_length(rng), _draw_angle(self.angle, rng)) for rng in rngs]
         kernels = torch.zeros(len(drawn), 2 * self.reach + 1, 2 * self.reach + 1)
         for length in {length for length, _ in drawn}:
-            index = [i for i, (own, _) in enumerate(drawn) if own == length]
+            index = [i for i, (drawn_length, _) in enumerate(drawn) if drawn_length == length]
             angles = torch.tensor([drawn[i][1] for i in index])
             # Bilinear, because the length of a line of nearest pixels jumps with the angle.
             lines = get_motion_kernel2d(length, angles, torch.zeros_like(angles), mode="bilinear")
@@ -165,13 +165,13 @@ def _draw_angle(angle: Severity | None, rng: np.random.Generator) -> float:
 
 
 def _check_sigma(name: str, sigma: Severity) -> None:
-    if ends(name, sigma)[0] <= 0:
+    if bounds(name, sigma)[0] <= 0:
         raise ValueError(f"{name} must be > 0 HR pixels, not {sigma}")
 
 
 def _check_angle(angle: Severity | None) -> None:
     if angle is not None:
-        ends("angle", angle)
+        bounds("angle", angle)
 
 
 def _check_kernel_size(kernel_size: int) -> None:

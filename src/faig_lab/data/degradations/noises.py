@@ -1,4 +1,7 @@
-"""Noises on LR: of the electronics (Gaussian) and of the light itself (Poisson). Both are drawn on the CPU."""
+"""Degradations of LR: Gaussian noise of the electronics, Poisson noise of the light, and JPEG compression.
+
+All three run on the CPU, so that every device gets the same bytes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, check_probability, draw, draw_whole, ends
+from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, bounds, check_probability, draw, draw_whole
 
 _RAREST = 1e-12
-"""Probability beyond which Poisson's tails are cut off: seven standard deviations."""
+"""Probability at which the tails of the Poisson distribution are cut off: seven standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class GaussianNoise:
 
     Args:
         sigma: standard deviation as a fraction of the range [0, 1], >= 0; or a range [low, high].
-        probability: how often a training sample of the target gets it, 0..1.
+        probability: share of the target's training samples that get this degradation, 0..1.
     """
 
     sigma: Severity = 0.1
@@ -31,7 +34,7 @@ class GaussianNoise:
     domain: Literal["lr"] = "lr"
 
     def __post_init__(self) -> None:
-        if ends("sigma", self.sigma)[0] < 0:
+        if bounds("sigma", self.sigma)[0] < 0:
             raise ValueError(f"sigma must be >= 0 (range [0, 1]), not {self.sigma}")
         check_probability(self.probability)
 
@@ -41,7 +44,7 @@ class GaussianNoise:
         return 0
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Add noise to (N, 3, H, W). It is drawn on the CPU: the same bytes on every device."""
+        """Add noise to (N, 3, H, W)."""
         shape = images.shape[1:]
         sigmas = images.new_tensor([draw(self.sigma, rng) for rng in rngs])
         noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
@@ -56,8 +59,8 @@ class PoissonNoise:
     `GaussianNoise`. At mid-grey, peak 50 is as noisy as a Gaussian sigma of 0.1.
 
     Args:
-        peak: photons that a white pixel collects, > 0; fewer is noisier; or a range [low, high].
-        probability: how often a training sample of the target gets it, 0..1.
+        peak: photons that a white pixel collects, > 0; fewer photons give more noise; or a range [low, high].
+        probability: share of the target's training samples that get this degradation, 0..1.
     """
 
     peak: Severity = 50.0
@@ -65,7 +68,7 @@ class PoissonNoise:
     domain: Literal["lr"] = "lr"
 
     def __post_init__(self) -> None:
-        if ends("peak", self.peak)[0] <= 0:
+        if bounds("peak", self.peak)[0] <= 0:
             raise ValueError(f"peak must be > 0 photons, not {self.peak}")
         check_probability(self.probability)
 
@@ -75,10 +78,11 @@ class PoissonNoise:
         return 0
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Count photons of (N, 3, H, W), below 0 none.
+        """Count the photons of (N, 3, H, W). A pixel below 0 has none.
 
-        A pixel's count depends on its own uniform number and brightness alone. NumPy's sampler takes a varying
-        number of random numbers per pixel, so that one rounding error would change all noise after it.
+        A pixel's count depends on the uniform number and the brightness of this pixel alone. NumPy's sampler takes a
+        varying number of random numbers per pixel: there one rounding error would change the noise of all pixels that
+        follow.
         """
         peaks = torch.tensor([draw(self.peak, rng) for rng in rngs], dtype=torch.float64)[:, None, None, None]
         uniform = torch.from_numpy(np.stack([rng.random(images.shape[1:]) for rng in rngs]))
@@ -87,7 +91,9 @@ class PoissonNoise:
 
 
 def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:
-    """The smallest count whose cumulative Poisson probability reaches `probability`, elementwise.
+    """Return the smallest count whose cumulative Poisson probability reaches `probability`, elementwise.
+
+    `scipy.special.pdtrik` gives the same counts, but searches for each of them, which takes several times as long.
 
     Args:
         probability: 0..1, float64.
@@ -104,14 +110,14 @@ def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:
     while (below := cumulated < probability).any():
         count = count + below.double()
         cumulated = cumulated + below * _poisson(count, rate)
-    while (above := (count > 0) & (cumulated - (own := _poisson(count, rate)) >= probability)).any():
+    while (above := (count > 0) & (cumulated - (last := _poisson(count, rate)) >= probability)).any():
         count = count - above.double()
-        cumulated = cumulated - above * own
+        cumulated = cumulated - above * last
     return count
 
 
 def _poisson(count: Tensor, rate: Tensor) -> Tensor:
-    """Poisson's probability of `count` where `rate` is expected."""
+    """Return the Poisson probability of `count` where `rate` is expected."""
     logarithm: Tensor = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)
     return logarithm.exp()
 
@@ -120,13 +126,13 @@ def _poisson(count: Tensor, rate: Tensor) -> Tensor:
 class JPEG:
     """LR written as a JPEG file and read again: 8 bits, colour at half resolution (4:2:0).
 
-    It is Pillow's codec, image by image, on the CPU: kornia's differentiable JPEG upsamples colour and rounds in
-    its own way and differs from a decoded file by one grey level on average, by ten at edges. Each input is a file
-    of its own: the grid of 8×8 blocks starts at its top left corner.
+    Pillow's codec compresses image by image on the CPU. Kornia's differentiable JPEG upsamples colour and rounds in
+    another way: it differs from a decoded file by one grey level on average, by ten at edges. Each input is a separate
+    file: the grid of 8×8 blocks starts at its top left corner.
 
     Args:
         quality: 1 (smallest file) to 100, libjpeg's scale; or a range [low, high] of whole numbers.
-        probability: how often a training sample of the target gets it, 0..1.
+        probability: share of the target's training samples that get this degradation, 0..1.
     """
 
     quality: WholeSeverity = 30
@@ -134,7 +140,7 @@ class JPEG:
     domain: Literal["lr"] = "lr"
 
     def __post_init__(self) -> None:
-        low, high = ends("quality", self.quality)
+        low, high = bounds("quality", self.quality)
         if low < 1 or high > 100:
             raise ValueError(f"quality must lie in 1..100, not {self.quality}")
         check_probability(self.probability)
@@ -145,7 +151,7 @@ class JPEG:
         return 0
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Compress (N, 3, H, W); rounded to 8 bits and clipped to [0, 1] before and after."""
+        """Compress (N, 3, H, W). Pixels are rounded to 8 bits and clipped to [0, 1] before and after."""
         pixels = (images.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         qualities = [draw_whole(self.quality, rng) for rng in rngs]
         decoded = np.stack([_round_trip(*pair) for pair in zip(pixels, qualities, strict=True)])
@@ -154,7 +160,7 @@ class JPEG:
 
 
 def _round_trip(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Encode (H, W, 3) and decode it."""
+    """Encode (H, W, 3) as JPEG and decode it."""
     file = BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(file) as image:

@@ -1,4 +1,4 @@
-"""Severities: a number, or a range of which every sample draws its own value."""
+"""The whole way from HR to LR: named parts around a downsampling, with severities that each sample may draw."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CLEAN = "clean"
+"""The name of an input that is only downsampled."""
+
 Severity = float | tuple[float, float]
-"""A number, or [low, high]: drawn uniformly for each sample."""
+"""A number, or a range [low, high]: each sample draws its value uniformly."""
 
 WholeSeverity = int | tuple[int, int]
-"""A whole number, or [low, high]: each whole number from low to high is as likely, both included."""
+"""A whole number, or a range [low, high]: each whole number from low to high is equally likely, both included."""
+
+_CUBIC_AND_LINEAR = ("bicubic", "bilinear")
 
 
-def ends(name: str, severity: Severity) -> tuple[float, float]:
-    """The lowest and the highest value that `severity` can take.
+def bounds(name: str, severity: Severity) -> tuple[float, float]:
+    """Return the lowest and the highest value of a severity.
 
     Args:
         name: the parameter's name, for the message.
         severity: as the user gave it; a list counts as a tuple.
 
     Raises:
-        ValueError: it is not a range of two numbers that increase.
+        ValueError: `severity` is neither a number nor two numbers in increasing order.
     """
     pair = (severity, severity) if isinstance(severity, int | float) else tuple(severity)
     if len(pair) != 2 or not pair[0] <= pair[1]:
@@ -34,12 +39,12 @@ def ends(name: str, severity: Severity) -> tuple[float, float]:
 
 
 def draw(severity: Severity, rng: np.random.Generator) -> float:
-    """The value for one sample; a plain number takes no random number from `rng`."""
+    """Draw the value of one sample. A plain number takes no random number from `rng`."""
     return float(severity) if isinstance(severity, int | float) else rng.uniform(*severity)
 
 
 def draw_whole(severity: WholeSeverity, rng: np.random.Generator) -> int:
-    """The whole value for one sample; a plain number takes no random number from `rng`."""
+    """Draw the whole value of one sample. A plain number takes no random number from `rng`."""
     return severity if isinstance(severity, int) else int(rng.integers(*severity, endpoint=True))
 
 
@@ -49,7 +54,15 @@ def check_probability(probability: float) -> None:
         raise ValueError(f"probability must lie in 0..1, not {probability}")
 
 
-_CUBIC_AND_LINEAR = ("bicubic", "bilinear")
+def sample_rng(seed: int, stream: str, *index: int) -> np.random.Generator:
+    """Return the generator of one sample: a pure function of the arguments, independent of every other sample.
+
+    Args:
+        seed: the run's seed, >= 0.
+        stream: what the numbers are for ("target", "evaluation/blur/coffee"); streams do not overlap.
+        index: position in the stream, e.g. the sample's number since the start of training.
+    """
+    return np.random.default_rng([seed, zlib.crc32(stream.encode()), *index])
 
 
 @dataclass(frozen=True)
@@ -76,11 +89,11 @@ class Downsample:
             raise ValueError(f"antialias must be false for {self.mode}, which has no kernel to widen")
 
     def reach(self, scale: int) -> int:
-        """How many HR pixels beyond its own an LR pixel sees, at most."""
+        """Return how many HR pixels beyond its own block an LR pixel depends on, at most."""
         return 2 * scale
 
     def apply(self, images: Tensor, scale: int) -> Tensor:
-        """(N, 3, H, W) → (N, 3, H/scale, W/scale); H and W are multiples of `scale`."""
+        """Downsample (N, 3, H, W) to (N, 3, H/scale, W/scale); H and W are multiples of `scale`."""
         if scale == 1:
             return images
         size = (images.shape[-2] // scale, images.shape[-1] // scale)
@@ -89,30 +102,15 @@ class Downsample:
         return F.interpolate(images, size=size, mode="nearest-exact" if self.mode == "nearest" else self.mode)
 
 
-CLEAN = "clean"
-"""The name of an input that is only downsampled."""
-
-
-def sample_rng(seed: int, stream: str, *index: int) -> np.random.Generator:
-    """The generator of one sample: a pure function of its arguments, independent of every other sample.
-
-    Args:
-        seed: the run's seed, >= 0.
-        stream: what the numbers are for ("target", "evaluation/blur/coffee"); streams do not overlap.
-        index: position in the stream, e.g. the sample's number since the start of training.
-    """
-    return np.random.default_rng([seed, zlib.crc32(stream.encode()), *index])
-
-
 class Part(Protocol):
-    """One degradation: a degree of freedom of its own in the mix."""
+    """One degradation. Each sample gets it or not, independently of the other parts."""
 
     domain: Literal["hr", "lr"]
     probability: float
 
     @property
     def reach(self) -> int:
-        """How many HR pixels away an output pixel still sees (0 for a pointwise part)."""
+        """The distance in HR pixels up to which an output pixel depends on input pixels; 0 for a pointwise part."""
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Degrade (N, 3, H, W) in [0, 1]; one generator per image."""
@@ -136,12 +134,12 @@ class Degradation:
 
     @property
     def margin(self) -> int:
-        """HR pixels to cut around a patch so that no pixel of its LR sees a border; a multiple of `scale`."""
+        """HR pixels to cut around a patch so that its LR does not depend on a border; a multiple of `scale`."""
         reach = sum(part.reach for part in self.parts.values() if part.domain == "hr")
         return -(-(reach + self.downsample.reach(self.scale)) // self.scale) * self.scale
 
     def inputs(self) -> dict[str, frozenset[str]]:
-        """The inputs that are evaluated: clean, each part alone, and all parts together where there are several."""
+        """Return the inputs to evaluate: clean, each part alone, and all parts together if there are several."""
         inputs = {CLEAN: frozenset[str](), **{name: frozenset({name}) for name in self.parts}}
         if len(self.parts) > 1:
             inputs["+".join(self.parts)] = frozenset(self.parts)
@@ -152,26 +150,31 @@ class Degradation:
 
         Args:
             hr: (N, 3, H + 2·margin, W + 2·margin) in [0, 1]; H and W multiples of `scale`.
-            names: per sample, which parts it gets.
-            rngs: per sample, where its randomness comes from.
+            names: for each sample, the parts to apply.
+            rngs: for each sample, the source of its randomness.
 
         Returns:
-            (N, 3, H/scale, W/scale); in [0, 1] where `quantise` is on, else noise may leave the range.
+            (N, 3, H/scale, W/scale). With `quantise` the values lie in [0, 1]; without it noise may leave the range.
         """
-        for name, part in self.parts.items():
-            if part.domain == "hr":
-                hr = _apply_where(part, hr, [name in chosen for chosen in names], rngs)
+        hr = self._apply_parts("hr", hr, names, rngs)
         lr = self.downsample.apply(hr, self.scale)
         border = self.margin // self.scale
         lr = lr[..., border : lr.shape[-2] - border, border : lr.shape[-1] - border]
-        for name, part in self.parts.items():
-            if part.domain == "lr":
-                lr = _apply_where(part, lr, [name in chosen for chosen in names], rngs)
+        lr = self._apply_parts("lr", lr, names, rngs)
         return torch.round(lr.clamp(0, 1) * 255) / 255 if self.quantise else lr
 
     def draw(self, rng: np.random.Generator) -> frozenset[str]:
-        """Which parts a training sample of the target gets: each with its own probability, independently."""
+        """Draw the parts of a training sample of the target: each with its own probability, independently."""
         return frozenset(name for name, part in self.parts.items() if rng.random() < part.probability)
+
+    def _apply_parts(
+        self, domain: str, images: Tensor, names: Sequence[frozenset[str]], rngs: Sequence[np.random.Generator]
+    ) -> Tensor:
+        """Apply the parts of one domain, each to the samples that have its name."""
+        for name, part in self.parts.items():
+            if part.domain == domain:
+                images = _apply_where(part, images, [name in chosen for chosen in names], rngs)
+        return images
 
 
 def _apply_where(part: Part, images: Tensor, chosen: Sequence[bool], rngs: Sequence[np.random.Generator]) -> Tensor:
