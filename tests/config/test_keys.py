@@ -1,9 +1,12 @@
 """The library's errors name arguments, and the command line's name keys."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 
+from faig_lab.build import load_data, make_degradation
+from faig_lab.config import check, compose
 from faig_lab.config.keys import in_keys, keys_below, with_keys
 from faig_lab.errors import InputError, UserError
 
@@ -63,3 +66,36 @@ def test_an_outer_context_translates_what_an_inner_one_has_no_key_for() -> None:
     line = r"^attribution\.points: more, or lower training\.patch_size$"
     with pytest.raises(UserError, match=line), with_keys(outer), with_keys(inner):
         raise InputError("points", "more, or lower `patch_size`")
+
+
+def refusal(*overrides: str) -> str:
+    settings = check(compose(["trainer=cpu", *overrides]))
+    with pytest.raises(UserError) as caught:
+        load_data(settings, make_degradation(settings))
+    return str(caught.value)
+
+
+def test_the_errors_of_data_sources_name_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source, the nested node, a folder within an argument, and the choice of another source."""
+    monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
+    folder, weights = tmp_path / "images", tmp_path / "x.pth"
+    folder.mkdir()
+    weights.touch()
+    div2k = ["data=div2k", f"data.root={tmp_path}", "data.base_url=http://127.0.0.1:9"]
+    assert refusal(*div2k).startswith("data.train: http://127.0.0.1:9/DIV2K_train_HR.zip: ")
+    assert refusal(*div2k).endswith("or set data.base_url to a mirror")
+    (tmp_path / "DIV2K_train_HR.zip").write_bytes(b"no zip")
+    assert refusal(*div2k).endswith("or correct data.train.size")
+    paired = ["data=paired", f"data.hr_dir={folder}", f"baseline.weights={weights}", f"target.weights={weights}"]
+    paired += [f"data.lr_dirs.blur={folder}", f"data.test_hr_dir={folder}"]
+    line = "data.test_lr_dirs: no degradation given; add e.g. data.test_lr_dirs.blur=path/to/images"
+    assert refusal(*paired) == line
+    line = "data.test_lr_dirs.blur: no folder given, but data.lr_dirs.blur has one"
+    assert refusal(*paired, f"data.test_lr_dirs.noise={folder}") == line
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    assert refusal().endswith("(pip install --force-reinstall scikit-image) or use data=folder")
+
+
+def test_what_a_source_refuses_to_be_made_of_names_its_keys() -> None:
+    with pytest.raises(UserError, match=r"^data\.probe_crop: 8 HR pixels is too small; at least 16, or null$"):
+        check(compose(["data.probe_crop=8"]))

@@ -62,7 +62,9 @@ def parameters(target: Callable[..., Any]) -> dict[str, Description]:
     """
     if target.__module__.split(".")[0] not in ("faig_lab", "hydra_plugins"):
         return {}
-    words = _arguments(inspect.getdoc(target) or "")
+    words: dict[str, str] = {}
+    for documented in reversed(inspect.getmro(target)) if inspect.isclass(target) else [target]:
+        words |= _arguments(inspect.cleandoc(documented.__doc__ or ""))
     found = {name: p for name, p in inspect.signature(target).parameters.items() if p.kind in _NAMED}
     return {
         name: Description(
