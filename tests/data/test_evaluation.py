@@ -1,10 +1,10 @@
-"""Crops at detailed places, degraded as they would be within the whole photograph."""
+"""Crops at detailed places, degraded as within the whole photograph; sets of images that are complete or refused."""
 
 import numpy as np
 import pytest
 import torch
 
-from faig_lab.data import Degradation, Photograph, evaluation
+from faig_lab.data import Degradation, PairedImage, Photograph, StudyData, evaluation
 from faig_lab.data.evaluation import Region, degrade_regions, detailed_places, paired_images
 from faig_lab.errors import UserError
 
@@ -104,3 +104,44 @@ def test_batches_are_bounded(photograph: Photograph, degradation: Degradation, m
     monkeypatch.setattr(evaluation, "_BATCH_PIXELS", 1)
     for one, other in zip(paired_images([photograph], degradation, 32, 4), together, strict=True):
         torch.testing.assert_close(one.lr["blur"], other.lr["blur"], rtol=0, atol=1e-6)
+
+
+def image(name: str = "a", scale: int = 2, **inputs: torch.Tensor) -> PairedImage:
+    lr = torch.zeros(3, 4, 5)
+    return PairedImage(name, torch.zeros(3, scale * 4, scale * 5), {"clean": lr, "blur": lr, **inputs})
+
+
+def test_scale() -> None:
+    assert image(scale=3).scale == 3
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 10), (3, 8, 15), (1, 8, 10), (3, 2, 2)])
+def test_hr_is_a_multiple_of_lr(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="is no multiple of LR 4×5"):
+        PairedImage("a", torch.zeros(shape), {"clean": torch.zeros(3, 4, 5)})
+
+
+def test_inputs_have_one_shape_and_clean_is_among_them() -> None:
+    with pytest.raises(ValueError, match=r"input noise is \(3, 4, 4\)"):
+        image(noise=torch.zeros(3, 4, 4))
+    with pytest.raises(ValueError, match="no 'clean' among"):
+        PairedImage("a", torch.zeros(3, 8, 8), {"blur": torch.zeros(3, 4, 4)})
+
+
+@pytest.mark.parametrize(
+    ("probe", "held_out", "message"),
+    [
+        ((), (image(),), "there is no probe image"),
+        ((image(),), (), "there is no held-out image"),
+        ((image("a"), image("a")), (image(),), "two probe images have one name"),
+        ((image("a"), image("b", scale=3)), (image(),), "differ in scale or inputs"),
+        (
+            (image(),),
+            (PairedImage("c", torch.zeros(3, 2, 2), {"clean": torch.zeros(3, 1, 1)}),),
+            "no input for",
+        ),
+    ],
+)
+def test_sets_are_complete(probe: tuple[PairedImage, ...], held_out: tuple[PairedImage, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StudyData((), probe, held_out, ("blur",))

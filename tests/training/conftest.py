@@ -22,7 +22,8 @@ class Tiny:
         self.seed, self.stream, self.clean = 0, "target", False
         self.workers, self.checkpoint_every = 0, 500
         self.precision, self.channels_last = "32-true", False
-        self.loss, self.adam, self.trainer = torch.nn.L1Loss(), {}, {}
+        self.loss, self.trainer = torch.nn.L1Loss(), {}
+        self.optimizer = partial(torch.optim.Adam, betas=BETAS)
         parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=5), "noise": GaussianNoise(sigma=0.1)}
         self.degradation = Degradation(parts, Downsample(), scale=2)
         pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
@@ -40,13 +41,12 @@ class Tiny:
 
     def module(self):
         schedule = Schedule(self.steps, self.rate, self.restart_every, self.lowest)
-        optimizer = partial(torch.optim.Adam, betas=BETAS, **self.adam)
         return SRModule(
             self.network(),
             self.degradation,
             schedule,
             self.loss,
-            optimizer,
+            self.optimizer,
             self.seed,
             self.stream,
             self.clean,
