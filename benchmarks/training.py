@@ -131,7 +131,7 @@ def _train(settings: Settings, data: StudyData, steps: int, clock: Clock | None 
     training = settings.training.model_copy(update={"target": phase, "validate_every": steps})
     trainer = settings.trainer.model_copy(update={} if clock is None else {"limit_val_batches": 0})
     settings = settings.model_copy(update={"training": training, "trainer": trainer})
-    patches = PatchDataset(data.train, training.patch_size, degradation.margin, settings.seed, "target")
+    patches = PatchDataset(data.train, training.patch_size, degradation.margin, seed=settings.seed, stream="target")
     module = make_module(settings, "target", degradation, None)
     validation = data.probe if clock is None else ()
     callbacks = [clock] if clock is not None else []

@@ -61,10 +61,17 @@ def train(world, checkpoint=None, steps=STEPS):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
     photographs = tuple(Photograph(name, name, p, name) for name, p in zip("ab", pixels, strict=True))
     module = SRModule(
-        _network(0), degradation, Schedule(steps, 5e-3, STEPS), torch.nn.L1Loss(), torch.optim.Adam, 0, "target", False
+        _network(0),
+        degradation,
+        Schedule(steps, 5e-3, STEPS),
+        loss=torch.nn.L1Loss(),
+        optimizer=torch.optim.Adam,
+        seed=0,
+        stream="target",
+        clean=False,
     )
     loop = Loop(4, 0.9, 5, 0, {"accelerator": "cpu", "devices": world, "precision": "32-true"}, 20)
-    patches = PatchDataset(photographs, 8, degradation.margin, 0, "target")
+    patches = PatchDataset(photographs, 8, degradation.margin, seed=0, stream="target")
     trained = fit(module, patches, _images(1), loop=loop, checkpoint=checkpoint)
     return {"state": trained.state, "history": trained.history}
 

@@ -24,7 +24,7 @@ def parts_of_step(
     On a GPU the parts may run beside each other, so that their sum may be more than the step.
     """
     degradation, training = make_degradation(settings), settings.training
-    patches = PatchDataset(data.train, training.patch_size, degradation.margin, settings.seed, "target")
+    patches = PatchDataset(data.train, training.patch_size, degradation.margin, seed=settings.seed, stream="target")
     steps = 10_000
     loader = iter(patch_loader(patches, StepSampler(steps, training.batch_size), 0))
     module = make_module(settings, "target", degradation, None).to(device)

@@ -231,8 +231,9 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
             module.schedule, iterations=iterations, restart_every=iterations, learning_rate=highest
         )
         with with_keys(training_keys("target")):
-            patches = PatchDataset(data.train, settings.training.patch_size, applied.margin, settings.seed, "target")
-            return fit_chosen(module, chosen, patches, make_loop(settings)).state
+            size, seed = settings.training.patch_size, settings.seed
+            patches = PatchDataset(data.train, size, applied.margin, seed=seed, stream="target")
+            return fit_chosen(module, chosen, patches, loop=make_loop(settings)).state
 
     return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())
 
@@ -264,7 +265,7 @@ def make_turns(settings: Settings, start: State) -> "Turns | None":
     layout = FilterLayout.of(network)
     chosen = {name: layout.mask(filters) for name, filters in sets.items()}
     groups = planted_groups(network, chosen, planted.rate, planted.drift)
-    return Turns(groups, start, planted.turn, planted.drift_steps)
+    return Turns(groups, start, planted.turn, first=planted.drift_steps)
 
 
 def make_loop(settings: Settings) -> Loop:

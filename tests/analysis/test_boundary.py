@@ -37,7 +37,7 @@ def subject(photograph):
     """A subject whose held-out images are cut from a photograph, with margins of real pixels."""
     subject = subject_of()
     degradation = Degradation({"blur": BLUR, "noise": NOISE}, Downsample("bicubic", True), 2)
-    held_out = paired_images([photograph], degradation, 40, 2)
+    held_out = paired_images([photograph], degradation, crop=40, crops=2)
     return replace(subject, degradation=degradation, data=replace(subject.data, held_out=held_out))
 
 
@@ -93,7 +93,9 @@ def test_the_trained_severity_gives_the_study_s_input_but_for_its_border(subject
 
 
 def test_an_image_smaller_than_the_margin_can_be_degraded(subject):
-    (image, *_) = paired_images([Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], subject.degradation, 8, 1)
+    (image, *_) = paired_images(
+        [Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], subject.degradation, crop=8, crops=1
+    )
     wide = replace(subject.degradation, parts={"blur": GaussianBlur(sigma=5.0, kernel_size=61)})
     (anew,) = degrade_anew([image], wide, "blur")
     assert anew.lr["blur"].abs().max() == 0

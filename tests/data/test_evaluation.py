@@ -18,14 +18,14 @@ def test_detail_is_found(rng: np.random.Generator) -> None:
     pixels = np.zeros((128, 128, 3), np.uint8)
     pixels[64:96, 96:128] = rng.integers(0, 256, (32, 32, 3))
     pixels[0:32, 32:64] = rng.integers(0, 128, (32, 32, 3))
-    (first, second) = detailed_places(pixels, (32, 32), 2, step=2)
+    (first, second) = detailed_places(pixels, (32, 32), count=2, step=2)
     assert np.abs(np.subtract(first, (64, 96))).max() <= 4
     assert np.abs(np.subtract(second, (0, 32))).max() <= 4
 
 
 @pytest.mark.parametrize(("count", "fit"), [(1, 1), (2, 2), (6, 6), (7, 6)])
 def test_places_do_not_overlap_and_as_many_as_fit_are_found(photograph: Photograph, count: int, fit: int) -> None:
-    places = detailed_places(photograph.pixels, (32, 32), count, step=2)
+    places = detailed_places(photograph.pixels, (32, 32), count=count, step=2)
     assert len(places) == fit
     covered = np.zeros((64, 96), int)
     for top, left in places:
@@ -63,8 +63,8 @@ def test_a_sample_does_not_depend_on_the_others(
     photograph: Photograph, degradation: Degradation, rng: np.random.Generator
 ) -> None:
     other = Photograph("b", "b", rng.integers(0, 65536, (64, 96, 3), dtype=np.uint16), "")
-    alone = paired_images([photograph], degradation, 32, 2)
-    among = paired_images([other, photograph], degradation, 32, 2)
+    alone = paired_images([photograph], degradation, crop=32, crops=2)
+    among = paired_images([other, photograph], degradation, crop=32, crops=2)
     assert [image.name[0] for image in among] == ["b", "b", "a", "a"]
     for one, same in zip(alone, among[2:], strict=True):
         assert one.name == same.name
@@ -73,7 +73,7 @@ def test_a_sample_does_not_depend_on_the_others(
 
 
 def test_twice_is_the_same_bit_for_bit(photograph: Photograph, degradation: Degradation) -> None:
-    first, second = (paired_images([photograph], degradation, 32, 3) for _ in range(2))
+    first, second = (paired_images([photograph], degradation, crop=32, crops=3) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one.hr, other.hr)
         assert all(torch.equal(one.lr[name], other.lr[name]) for name in one.lr)
@@ -95,14 +95,14 @@ def test_small_photographs_and_whole_ones(degradation: Degradation, rng: np.rand
 def test_images_know_their_scene(photograph: Photograph, degradation: Degradation) -> None:
     other = Photograph("a_x0_y0", "stereo", photograph.pixels, "")
     for crop, crops in ((32, 2), (None, 1)):
-        images = paired_images([photograph, other], degradation, crop, crops)
+        images = paired_images([photograph, other], degradation, crop=crop, crops=crops)
         assert [image.scene for image in images] == [photograph.scene] * crops + ["stereo"] * crops
 
 
 def test_batches_are_bounded(photograph: Photograph, degradation: Degradation, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = paired_images([photograph], degradation, 32, 4)
+    together = paired_images([photograph], degradation, crop=32, crops=4)
     monkeypatch.setattr(evaluation, "_BATCH_PIXELS", 1)
-    for one, other in zip(paired_images([photograph], degradation, 32, 4), together, strict=True):
+    for one, other in zip(paired_images([photograph], degradation, crop=32, crops=4), together, strict=True):
         torch.testing.assert_close(one.lr["blur"], other.lr["blur"], rtol=0, atol=1e-6)
 
 

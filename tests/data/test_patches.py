@@ -31,7 +31,7 @@ def photograph(height, width, name="a", dtype=np.uint8, seed=0):
 
 
 def dataset(*photographs, patch_size=8, margin=0, seed=0, stream="target"):
-    return PatchDataset(photographs or (photograph(24, 32),), patch_size, margin, seed, stream)
+    return PatchDataset(photographs or (photograph(24, 32),), patch_size, margin, seed=seed, stream=stream)
 
 
 # Cutting
@@ -80,7 +80,7 @@ def test_the_margin_does_not_change_which_patch_it_is():
 
 def test_every_place_turn_and_flip_occurs():
     pixels = np.arange(9, dtype=np.uint8).reshape(3, 3, 1).repeat(3, axis=2)
-    data = PatchDataset([Photograph("a", "a", pixels, "")], 2, 0, 0, "target")
+    data = PatchDataset([Photograph("a", "a", pixels, "")], 2, 0, seed=0, stream="target")
     found = {data[number][0][..., 0].tobytes() for number in range(600)}
     expected = {
         np.ascontiguousarray(turned).tobytes()

@@ -107,7 +107,7 @@ def test_boundary(subject):
     pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=7), "noise": GaussianNoise(sigma=0.1)}
     degradation = Degradation(parts, Downsample("bicubic", True), 2)
-    held_out = paired_images([Photograph("texture", "texture", pixels, "")], degradation, 40, 1)
+    held_out = paired_images([Photograph("texture", "texture", pixels, "")], degradation, crop=40, crops=1)
     found = boundary(replace(subject, degradation=degradation, data=replace(subject.data, held_out=held_out)))
     assert all(torch.isfinite(torch.tensor(float(row["psnr"]))) for row in found.tables["boundary"])
 

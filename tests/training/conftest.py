@@ -37,7 +37,7 @@ class Tiny:
         return SRResNet(features=4, blocks=1)
 
     def patches(self):
-        return PatchDataset(self.photographs, 8, self.degradation.margin, self.seed, self.stream)
+        return PatchDataset(self.photographs, 8, self.degradation.margin, seed=self.seed, stream=self.stream)
 
     def module(self):
         schedule = Schedule(self.steps, self.rate, self.restart_every, self.lowest)
@@ -45,12 +45,12 @@ class Tiny:
             self.network(),
             self.degradation,
             schedule,
-            self.loss,
-            self.optimizer,
-            self.seed,
-            self.stream,
-            self.clean,
-            self.channels_last,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            seed=self.seed,
+            stream=self.stream,
+            clean=self.clean,
+            channels_last=self.channels_last,
         )
 
     def fit(self, publish=None, callbacks=(), on_row=None, checkpoint=None, snapshots=0):

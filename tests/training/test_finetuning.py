@@ -44,7 +44,7 @@ def loop_of(tiny, **trainer):
 def run(tiny, module, chosen, **trainer):
     start = {n: v.detach().clone() for n, v in module.network.state_dict().items()}
     watch = Watch()
-    trained = fit_chosen(module, chosen, tiny.patches(), loop_of(tiny, **trainer), [watch])
+    trained = fit_chosen(module, chosen, tiny.patches(), loop=loop_of(tiny, **trainer), callbacks=[watch])
     return start, watch, trained
 
 
@@ -152,7 +152,7 @@ def test_statistics_of_a_batch_norm_are_frozen_too(tiny):
 def test_a_name_that_the_network_does_not_have_is_an_error(tiny):
     module = tiny.module()
     with pytest.raises(KeyError, match="body\\.9\\.weight"):
-        fit_chosen(module, {"body.9.weight": torch.ones(1, dtype=torch.bool)}, tiny.patches(), loop_of(tiny))
+        fit_chosen(module, {"body.9.weight": torch.ones(1, dtype=torch.bool)}, tiny.patches(), loop=loop_of(tiny))
 
 
 def test_the_same_seed_gives_the_same_bits(tiny):
@@ -187,7 +187,7 @@ def groups_of(network, rate=1.0, drift=1.0):
 
 def turns_of(tiny, first=0, **rates):
     network = tiny.network()
-    return Turns(groups_of(network, **rates), network.state_dict(), STEPS, first)
+    return Turns(groups_of(network, **rates), network.state_dict(), STEPS, first=first)
 
 
 def train(tiny, turns, *callbacks, **options):

@@ -26,7 +26,7 @@ from faig_lab.training import NUMERICS_VERSION, fit
 FILE = Path(__file__).parents[1] / "golden" / "numerics.json"
 WHEN = (
     "training gives other numbers than those recorded for NUMERICS_VERSION {}. If that is a mistake, mend it. If it is "
-    "meant, raise NUMERICS_VERSION in src/faig_lab/training/numerics.py by one, so that no run takes a network of the "
+    "meant, raise NUMERICS_VERSION in src/faig_lab/training/plan.py by one, so that no run takes a network of the "
     "old numbers for one of the new, and run: python tests/training/test_numerics.py"
 )
 NETWORKS = {
@@ -65,7 +65,9 @@ def given_weights(settings):
 
 def trained(settings, name, start):
     degradation = make_degradation(settings)
-    patches = PatchDataset(photographs(), settings.training.patch_size, degradation.margin, settings.seed, name)
+    patches = PatchDataset(
+        photographs(), settings.training.patch_size, degradation.margin, seed=settings.seed, stream=name
+    )
     module = make_module(settings, name, degradation, start)
     loop = make_loop(settings)
     quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
@@ -84,7 +86,9 @@ def numbers_of(state):
 
 def samples(settings, stream):
     degradation = make_degradation(settings)
-    patches = PatchDataset(photographs(), settings.training.patch_size, degradation.margin, settings.seed, stream)
+    patches = PatchDataset(
+        photographs(), settings.training.patch_size, degradation.margin, seed=settings.seed, stream=stream
+    )
     batch = collate([patches[number] for number in range(16)])
     return batch, *degrade(batch, degradation, settings.seed, stream, stream == "baseline")
 

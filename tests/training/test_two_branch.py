@@ -134,7 +134,7 @@ def test_the_time_of_a_step_is_measured_in_turn(two):
 
     loop = Loop(2, 0.3, 2, 0, {"accelerator": "cpu", "devices": 1, "precision": "32-true"})
     makers = [maker(two.one, "one"), maker(two.network, "two")]
-    seconds = step_seconds(makers, two.patches(), loop, 2)
+    seconds = step_seconds(makers, two.patches(), loop=loop, steps=2)
     assert len(seconds) == 2
     assert all(second > 0 for second in seconds)
     assert [name for name, _ in asked] == ["one", "two"] * ROUNDS

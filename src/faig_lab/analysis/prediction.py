@@ -219,7 +219,7 @@ def _training_crops(subject: Subject, crop: int, count: int, probe: list[Crop]) 
     photographs = subject.data.train[:count]
     if not photographs:
         return probe, "probe"
-    images = paired_images(photographs, subject.degradation, crop, -(-count // len(photographs)))
+    images = paired_images(photographs, subject.degradation, crop=crop, crops=-(-count // len(photographs)))
     return cut_crops(images, crop, overlapping=False), "training photographs"
 
 

@@ -157,14 +157,14 @@ class Crops:
         """
         return StudyData(
             train=tuple(train),
-            probe=paired_images(tuple(probe), degradation, self.probe_crop, self.probe_crops),
-            held_out=paired_images(tuple(held_out), degradation, self.test_crop, self.test_crops),
+            probe=paired_images(tuple(probe), degradation, crop=self.probe_crop, crops=self.probe_crops),
+            held_out=paired_images(tuple(held_out), degradation, crop=self.test_crop, crops=self.test_crops),
             degradations=tuple(degradation.parts),
         )
 
 
 def paired_images(
-    photographs: Sequence[Photograph], degradation: Degradation, crop: int | None, crops: int
+    photographs: Sequence[Photograph], degradation: Degradation, *, crop: int | None, crops: int
 ) -> tuple[PairedImage, ...]:
     """Cut each photograph's most detailed regions and degrade them in every way of `degradation.inputs()`.
 
@@ -204,7 +204,7 @@ def degrade_regions(
     return tuple(images[region.name] for region in regions)
 
 
-def detailed_places(pixels: Pixels, size: tuple[int, int], count: int, step: int) -> list[tuple[int, int]]:
+def detailed_places(pixels: Pixels, size: tuple[int, int], *, count: int, step: int) -> list[tuple[int, int]]:
     """Find where a photograph has most detail: up to `count` (top, left) of rectangles that do not overlap.
 
     Candidates lie on an even grid. From each candidate as the first choice, further candidates are added greedily by
@@ -245,7 +245,7 @@ def _regions(photo: Photograph, crop: int | None, crops: int, scale: int) -> lis
         raise UserError(f"{photo.name}: a crop of {crop} from {shape} pixels has no LR pixel at scale {scale}")
     if crop is None:
         return [Region(photo.name, photo.pixels, 0, 0, (height, width), photo.scene)]
-    places = detailed_places(photo.pixels, (height, width), crops, scale)
+    places = detailed_places(photo.pixels, (height, width), count=crops, step=scale)
     return [
         Region(f"{photo.name}_x{left}_y{top}", photo.pixels, top, left, (height, width), photo.scene)
         for top, left in places

@@ -66,7 +66,9 @@ class PatchDataset(Dataset[NumberedPatch]):
         InputError: a photograph is smaller than the patch.
     """
 
-    def __init__(self, photographs: Sequence[Photograph], patch_size: int, margin: int, seed: int, stream: str) -> None:
+    def __init__(
+        self, photographs: Sequence[Photograph], patch_size: int, margin: int, *, seed: int, stream: str
+    ) -> None:
         for photograph in photographs:
             height, width = photograph.pixels.shape[:2]
             if min(height, width) < patch_size:

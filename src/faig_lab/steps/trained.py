@@ -67,7 +67,9 @@ def train_once(
         turns = make_turns(settings, start) if name == "target" and start is not None else None
         scoring = AttributionCallback(then) if then is not None else None
         with with_keys(training_keys(name)):
-            patches = PatchDataset(data.train, settings.training.patch_size, degradation.margin, settings.seed, name)
+            patches = PatchDataset(
+                data.train, settings.training.patch_size, degradation.margin, seed=settings.seed, stream=name
+            )
             return fit(
                 make_module(settings, name, degradation, start),
                 patches,
@@ -116,8 +118,8 @@ def make_rivals(settings: Settings, data: StudyData, degradation: Degradation) -
         makers = [partial(_timed, rival_settings(settings, node, settings.seed), degradation) for node in networks]
         size = settings.training.patch_size
         with with_keys(training_keys("target")):
-            patches = PatchDataset(data.train, size, degradation.margin, settings.seed, "target")
-            return step_seconds(makers, patches, make_loop(settings), steps)
+            patches = PatchDataset(data.train, size, degradation.margin, seed=settings.seed, stream="target")
+            return step_seconds(makers, patches, loop=make_loop(settings), steps=steps)
 
     def target(baseline: State, seed: int) -> State:
         own = rival_settings(settings, None, seed)

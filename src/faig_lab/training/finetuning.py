@@ -2,8 +2,8 @@
 
 `Freezing` trains one choice of weights from start to end. `Turns` trains groups of weights in turns, for a planted
 target. In both, the gradient of frozen weights is zero, which keeps it out of moments and of clipping by norm. Weight
-decay, momentum or noise may still move a weight without gradient, so frozen weights are restored right after each
-optimizer step.
+decay, momentum or noise may still move a weight without gradient, so each optimizer step is followed by a reset of the
+frozen weights.
 
 The groups of a planted pair are a set of filters for each degradation, and all other weights. A set learns to restore
 samples of its own degradation. On samples of every other input, clean ones included, the set learns to leave the output
@@ -32,6 +32,7 @@ def fit_chosen(
     module: SRModule,
     chosen: Chosen,
     patches: PatchDataset,
+    *,
     loop: Loop,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Trained:
@@ -60,7 +61,9 @@ def fit_chosen(
     quiet = loop.without_validation()
     trained = fit(module, patches, (), loop=quiet, callbacks=[freezing, *callbacks], name="chosen weights")
     # The average of equal numbers need not have their bits (−0 becomes +0).
-    return Trained(_restored(trained.state, start, under_every_name(module.network, chosen)), trained.history)
+    return Trained(
+        _trained_where_chosen(trained.state, start, under_every_name(module.network, chosen)), trained.history
+    )
 
 
 class _Frozen(pl.Callback):
@@ -121,17 +124,17 @@ class Freezing(_Frozen):
         return ((parameter, frozen) for parameter, frozen, _ in self._partly_frozen)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the start; each optimizer step is followed by a restoration, before the weights are averaged."""
+        """Save the start; frozen entries are reset after each optimizer step, before the weights are averaged."""
         _freeze_buffers(self.network)
         self._partly_frozen = [
             (parameter, ~self.chosen[name].to(parameter.device).expand_as(parameter), parameter.detach().clone())
             for name, parameter in self.trained.items()
             if not bool(self.chosen[name].all())
         ]
-        self._hooks = [optimizer.register_step_post_hook(self._restore) for optimizer in trainer.optimizers]
+        self._hooks = [optimizer.register_step_post_hook(self._reset_frozen) for optimizer in trainer.optimizers]
 
     @torch.no_grad()
-    def _restore(self, *_: object) -> None:
+    def _reset_frozen(self, *_: object) -> None:
         for parameter, frozen, start in self._partly_frozen:
             parameter.copy_(torch.where(frozen, start, parameter))
 
@@ -188,7 +191,7 @@ class Turns(_Frozen):
             turns like the others.
     """
 
-    def __init__(self, groups: Sequence[Group], start: State, steps: int, first: int = 0) -> None:
+    def __init__(self, groups: Sequence[Group], start: State, steps: int, *, first: int = 0) -> None:
         super().__init__()
         self.groups, self.steps, self.first = tuple(groups), steps, first
         self._network: nn.Module | None = None
@@ -227,7 +230,7 @@ class Turns(_Frozen):
         for optimizer in trainer.optimizers:
             self._hooks += [
                 optimizer.register_step_pre_hook(self._save),
-                optimizer.register_step_post_hook(self._restore),
+                optimizer.register_step_post_hook(self._reset_frozen),
             ]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -262,7 +265,7 @@ class Turns(_Frozen):
             settings["lr"] = settings["lr"] * self._group.rate
 
     @torch.no_grad()
-    def _restore(self, optimizer: Optimizer, *_: object) -> None:
+    def _reset_frozen(self, optimizer: Optimizer, *_: object) -> None:
         for settings, rate in zip(optimizer.param_groups, self._rates, strict=True):
             settings["lr"] = rate
         for (parameter, frozen), before in zip(self.frozen(), self._before, strict=True):
@@ -300,7 +303,7 @@ def _freeze_buffers(network: nn.Module) -> None:
             part.eval()
 
 
-def _restored(state: State, start: State, chosen: Chosen) -> dict[str, Tensor]:
+def _trained_where_chosen(state: State, start: State, chosen: Chosen) -> dict[str, Tensor]:
     """Return the trained values of chosen entries, and the start's values of all other entries."""
     return {
         name: torch.where(chosen[name].cpu(), state[name].to(value), value) if name in chosen else value

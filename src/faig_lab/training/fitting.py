@@ -177,7 +177,7 @@ _FILE = "training.ckpt"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes complete checkpoints or none. Lightning's own writer copies a file from another file system."""
+    """Writes complete checkpoints or none. Lightning's own writer may copy from another file system, which can stop."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write under another name in the same folder, and rename."""
@@ -250,7 +250,7 @@ _WARM_UP = 3  # steps of each round that do not count: memory is allocated, kern
 
 
 def step_seconds(
-    makers: Sequence[Callable[[int], SRModule]], patches: PatchDataset, loop: Loop, steps: int
+    makers: Sequence[Callable[[int], SRModule]], patches: PatchDataset, *, loop: Loop, steps: int
 ) -> list[float]:
     """Return the median seconds of a training step of each network, with everything that happens in every step.
 

@@ -49,6 +49,7 @@ class SRModule(pl.LightningModule):
         network: nn.Module,
         degradation: Degradation,
         schedule: Schedule,
+        *,
         loss: nn.Module,
         optimizer: Callable[..., Optimizer],
         seed: int,
