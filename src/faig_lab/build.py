@@ -84,7 +84,7 @@ def training_keys(name: str) -> dict[str, str]:
         "patch_size": "training.patch_size",
         "schedule": schedule,
         "learning_rate": f"{schedule}.learning_rate",
-        "precision": "trainer.precision",
+        "trainer": "trainer",
     }
 
 

@@ -125,7 +125,7 @@ class StopOnDivergence(Callback):
         if not torch.isfinite(torch.tensor(loss)):
             raise InputError(
                 "schedule",
-                f"the loss became {loss} by step {step}; lower `learning_rate` or use `precision`=32-true",
+                f"the loss became {loss} by step {step}; lower `learning_rate` or use `trainer.precision`=32-true",
             )
 
 
