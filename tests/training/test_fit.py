@@ -241,7 +241,8 @@ class Broken(torch.nn.Module):
 def test_a_diverged_loss_is_a_clear_message(tiny, stream, value, shown, first):
     tiny.stream, tiny.loss = stream, Broken(value, first)
     published = []
-    message = rf"^schedule: the loss became (nan|{shown}) by step \d; lower `learning_rate` or use `trainer.precision`=32-true$"
+    remedy = r"lower `learning_rate` or use `trainer\.precision`=32-true"
+    message = rf"^schedule: the loss became (nan|{shown}) by step \d; {remedy}$"
     with pytest.raises(UserError, match=message):
         tiny.fit(published.append)
     assert published == []
