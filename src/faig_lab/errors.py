@@ -11,6 +11,26 @@ class UserError(Exception):
     """
 
 
+class InputError(UserError, ValueError):
+    """An argument that a function of the library cannot work with.
+
+    The library knows no settings. So the message names the function's argument, and other arguments in backticks. The
+    command line puts its keys in their place (`faig_lab.config.keys.with_keys`).
+
+    Args:
+        argument: the name of the argument.
+        message: what is wrong with the argument, and the nearest value that would do; one line.
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(f"{argument}: {message}")
+        self.argument, self.message = argument, message
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str]]:
+        """Pickle the error by its two parts, as worker processes need."""
+        return type(self), (self.argument, self.message)
+
+
 class Terminated(BaseException):
     """The process was asked to end (SIGTERM): an exception, so that everything is closed on the way out.
 
