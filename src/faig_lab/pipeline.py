@@ -17,18 +17,21 @@ from faig_lab import ranks
 from faig_lab.analysis import Subject, examples, images_to_show, restoration, restoration_metrics
 from faig_lab.analysis.kept import kept
 from faig_lab.attribution import (
+    STRAIGHT,
     Attribution,
-    Kept,
+    PathSpec,
     Problem,
+    ResultCache,
+    Shard,
     attribute,
     check_different,
     full_precision,
+    profile,
     save_attribution,
+    share_metrics,
+    share_rows,
+    train_middle,
 )
-from faig_lab.attribution.barrier import profile
-from faig_lab.attribution.curve import train_middle
-from faig_lab.attribution.shares import share_metrics, share_rows
-from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.build import (
     PRECISIONS,
     alone,
@@ -46,6 +49,7 @@ from faig_lab.build import (
     make_retraining,
 )
 from faig_lab.config import Settings, check
+from faig_lab.config.keys import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.data import StudyData
 from faig_lab.files import file_name
@@ -71,6 +75,7 @@ Scoring = Callable[[State], Attribution]
 
 
 @full_precision()
+@with_keys(ATTRIBUTION)
 def run(cfg: DictConfig, folder: Path) -> None:
     """Run what `task` says: a whole study in `folder`, or further analyses or an export of the finished run `run`.
 
@@ -103,6 +108,7 @@ def study(settings: Settings, folder: Path, config: str) -> None:
         open_run(folder, config) as run_folder,
         WandbRecord.start(settings.logger, settings.model_dump(), folder, folder.name, run_folder.goes_on) as record,
         explained(settings.model_dump(), folder, lambda: run_folder.current_stage),
+        with_keys(ATTRIBUTION),
     ):
         stages = Study(settings, run_folder, record)
         with ranks.group(gpu_of(settings, ranks.local_rank())):
@@ -132,6 +138,7 @@ def analyse(settings: Settings) -> None:
         reopen(settings) as existing,
         WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
         explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
+        with_keys(ATTRIBUTION),
     ):
         stages = Study(alone(existing.settings), existing.run, record)
         stages.load_data()
@@ -162,7 +169,7 @@ class Study:
 
     problem: Problem
     data: StudyData
-    kept: Kept
+    kept: ResultCache
 
     def __init__(self, settings: Settings, run: RunFolder, record: WandbRecord) -> None:
         self.settings, self.run, self.record = settings, run, record
@@ -201,7 +208,8 @@ class Study:
         """Given networks must differ."""
         if {"baseline", "target"} <= self.given.keys():
             states = self.given["baseline"].state, self.given["target"].state
-            check_different(*states, make_layout(self.settings), "target.weights")
+            with with_keys({"target": "target.weights"}):
+                check_different(*states, make_layout(self.settings))
 
     def baseline(self) -> dict[str, Tensor]:
         """The baseline: read, found in the store, or trained."""
@@ -302,17 +310,16 @@ class Study:
             total = len(self.data.probe) * len(self.data.degradations)
             path = self._path(baseline, target)
             with progress_bar("attribution", total) as advance:
-                self.problem = make_problem(self.settings, self.data, baseline, target, advance, path)
                 self.kept = kept_results(self.settings, self.data, baseline, target)
-                self.problem.kept.folder = self.kept.folder
-                self.problem.spread.over_group()
-                integral = self.problem.integral  # before the methods, so that its faults are found whatever they are
-                result = attribute(self.problem, make_methods(self.settings))
-                self.problem.spread.alone()
-            if self.problem.kept.recalled:
-                log.info("attribution: %d of its integrals were there already", self.problem.kept.recalled)
+                parts = self.kept, Shard.of_group()
+                shared = make_problem(self.settings, self.data, baseline, target, advance, path, *parts)
+                integral = shared.integral  # before the methods, so that its faults are found whatever they are
+                result = attribute(shared, make_methods(self.settings))
+                self.problem = shared.alone()  # what follows is the work of this process
+            if self.kept.recalled:
+                log.info("attribution: %d of its integrals were there already", self.kept.recalled)
             for line in result.warnings:
-                self.run.warn(line)
+                self.run.warn(in_keys(line, ATTRIBUTION))
             provenance = describe_scores(self.settings, self.data, integral, self.problem.costs)
             save_planted(self.settings, self.run.path / "attribution")
             save_attribution(result, self.settings.attribution.name, self.run.path / "attribution", provenance)
@@ -345,4 +352,4 @@ class Study:
         write_table(self.run.path / "tables" / "path.csv", found.rows())
         self.run.add_metrics({f"barrier/{name}": value for name, value in found.barriers.items()})
         for line in found.warnings():
-            self.run.warn(line)
+            self.run.warn(in_keys(line, ATTRIBUTION))

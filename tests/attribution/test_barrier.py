@@ -8,8 +8,7 @@ from analysis_case import subject_of
 from torch import nn
 
 from faig_lab.attribution import Adaptive, Problem, quadrature
-from faig_lab.attribution.barrier import BARRIER_LIMIT, profile
-from faig_lab.attribution.curve import train_middle
+from faig_lab.attribution.barrier import BARRIER_LIMIT, profile, train_middle
 from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
 

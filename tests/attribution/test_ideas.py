@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from faig_lab.attribution import Problem, integrate, quadrature
-from faig_lab.attribution.ideas import (
+from faig_lab.attribution.isolation_rankings import (
     isolation_integral,
     isolation_share,
     iterated_isolation,

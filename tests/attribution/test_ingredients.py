@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from faig_lab.attribution import Problem, quadrature
-from faig_lab.attribution.ingredients import faig_shares, signed_sum
-from faig_lab.attribution.methods import faig, signed_share
+from faig_lab.attribution.methods import faig, faig_shares, signed_share, signed_sum
 from faig_lab.data import PairedImage
 
 X = {"blur": torch.tensor([0.3, 0.1]), "noise": torch.tensor([0.2, 0.9]), "jpeg": torch.tensor([0.5, 0.6])}

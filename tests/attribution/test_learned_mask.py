@@ -14,15 +14,14 @@ from odd_networks import SmallUNet, Tied
 from torch import nn
 
 from faig_lab.analysis import mask
-from faig_lab.attribution import Compute, Problem, attribute, discovered, quadrature, ranking
-from faig_lab.attribution.gates import along_the_count, gated, masked_parts
+from faig_lab.attribution import Compute, Problem, ResultCache, Shard, attribute, discovered, quadrature, ranking
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
-from faig_lab.attribution.learned_mask import learned_mask
+from faig_lab.attribution.mask_training import along_the_count, gated, learned_mask, masked_parts
 from faig_lab.attribution.methods import faig
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet, evaluate, under_every_name
 
-learned_mask_module = importlib.import_module("faig_lab.attribution.learned_mask")
+learned_mask_module = importlib.import_module("faig_lab.attribution.mask_training")
 short = partial(learned_mask, steps=8, crops=2, crop=16)
 long = partial(learned_mask, steps=200, crops=1, crop=16)
 
@@ -329,15 +328,14 @@ def test_gates_that_still_change_are_trained_to_the_end():
 
 
 def test_an_early_stop_repeats_and_is_kept_under_a_name_of_its_own(tmp_path):
-    problem = planted()
-    problem.kept.folder = tmp_path
+    problem = dataclasses.replace(planted(), cache=ResultCache(tmp_path))
     first, cost = long(problem, patience=25), problem.costs["learned_mask"]
     assert torch.equal(long(problem, patience=25), first)
-    assert problem.kept.recalled == 2
+    assert problem.cache.recalled == 2
     assert problem.costs["learned_mask"] == cost
     assert torch.equal(long(planted(), patience=25), first)
     assert not torch.equal(long(problem), first)
-    assert problem.kept.recalled == 2
+    assert problem.cache.recalled == 2
 
 
 def test_a_range_of_counts_is_checked():
@@ -358,17 +356,22 @@ def test_a_killed_run_keeps_the_masks_that_are_done(tmp_path):
         if "noise" in what:
             raise Killed
 
-    first = dataclasses.replace(problem, progress=killed)
-    first.kept.folder = tmp_path
+    first = dataclasses.replace(problem, progress=killed, cache=ResultCache(tmp_path))
     with pytest.raises(Killed):
         short(first)
     assert len(list(tmp_path.iterdir())) == 1
-    second = dataclasses.replace(problem)
-    second.kept.folder = tmp_path
+    second = dataclasses.replace(problem, cache=ResultCache(tmp_path))
     assert torch.equal(short(second), whole)
-    assert second.kept.recalled == 1
+    assert second.cache.recalled == 1
     assert second.costs["learned_mask"][:2] == cost[:2]
     assert not torch.equal(learned_mask(second, steps=9, crops=2, crop=16), whole)
+
+
+class Part(Shard):
+    """One process's part, without the other processes' sums."""
+
+    def total(self, values):
+        return values
 
 
 def test_processes_share_the_degradations():
@@ -376,10 +379,7 @@ def test_processes_share_the_degradations():
     problem = random_pair(SRResNet(features=4, blocks=1))
     parts = []
     for rank in range(2):
-        one = dataclasses.replace(problem)
-        one.spread.rank, one.spread.world = rank, 2
-        one.spread.total = lambda values: values
-        parts.append(short(one))
+        parts.append(short(dataclasses.replace(problem, shard=Part(rank, 2))))
     assert torch.equal(parts[0] + parts[1], short(problem))
     assert (parts[0][:, 1] == 0).all()
 

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from faig_lab.attribution import Adaptive, Problem, attribute, discovered, ingredients, quadrature
+from faig_lab.attribution import Adaptive, Problem, attribute, discovered, quadrature
 from faig_lab.attribution import methods as methods_module
-from faig_lab.attribution.ingredients import faig_shares, signed_sum
 from faig_lab.attribution.methods import (
     faig,
     faig_reference,
+    faig_shares,
     fisher,
     input_gradients,
     random_filters,
     signed_share,
+    signed_sum,
     taylor,
     weight_change,
     weight_change_absolute,
@@ -116,10 +117,9 @@ def test_taylor_and_fisher_of_one_convolution_by_hand():
 def test_every_method_of_the_modules_is_in_the_contract():
     public = {
         name
-        for module in (methods_module, ingredients)
-        for name, value in vars(module).items()
+        for name, value in vars(methods_module).items()
         if callable(value)
-        and getattr(value, "__module__", "") == module.__name__
+        and getattr(value, "__module__", "") == methods_module.__name__
         and name[0].islower()
         and name[0] != "_"
     }

@@ -9,7 +9,7 @@ from torch import nn
 
 from faig_lab.attribution import Compute, Problem, quadrature
 from faig_lab.attribution.one_unit import OneUnit
-from faig_lab.attribution.tiles import cut
+from faig_lab.attribution.tiling import cut
 from faig_lab.build import check_selection
 from faig_lab.config import check, compose
 from faig_lab.data import PairedImage
@@ -149,7 +149,7 @@ def test_a_unit_that_did_not_change_has_exactly_no_effect():
 def test_several_units_at_once_give_the_same():
     problem = make(granularity="output_channel")
     plain = OneUnit()(problem)
-    together = dataclasses.replace(problem, compute=Compute(together=5))
+    together = dataclasses.replace(problem, compute=Compute(points_per_batch=5))
     torch.testing.assert_close(OneUnit()(together), plain, rtol=0, atol=1e-10)
 
 

@@ -18,7 +18,7 @@ from faig_lab.analysis.patches import idle_orders
 from faig_lab.analysis.rivals import Pair
 from faig_lab.analysis.sanity import randomised
 from faig_lab.attribution import Compute, attribute, quadrature
-from faig_lab.attribution.learned_mask import learned_mask
+from faig_lab.attribution.mask_training import learned_mask
 from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
 from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise, Photograph
@@ -53,7 +53,9 @@ def test_attribution_is_complete(subject):
     assert all(row["gap"] < 0.02 for row in finer.integral.rows())
 
 
-@pytest.mark.parametrize("compute", [Compute(torch.bfloat16), Compute(together=2), Compute(memory=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "compute", [Compute(torch.bfloat16), Compute(points_per_batch=2), Compute(memory=0.5)], ids=str
+)
 def test_attribution_in_other_ways(subject, compute):
     found = attribute(replace(subject.problem, compute=compute), METHODS).scores["faig"]
     expected = subject.attribution.scores["faig"]

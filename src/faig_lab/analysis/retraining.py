@@ -18,8 +18,7 @@ from torch import Tensor
 from faig_lab.analysis.headline import means
 from faig_lab.analysis.masking import TableRow
 from faig_lab.analysis.subject import Findings, Subject
-from faig_lab.attribution import count_of, ranking
-from faig_lab.attribution.methods import weight_change
+from faig_lab.attribution import count_of, ranking, weight_change
 from faig_lab.data import sample_rng
 from faig_lab.networks import FilterLayout, State
 from faig_lab.training import Chosen

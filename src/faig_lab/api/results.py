@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from faig_lab.api.inputs import Images
 from faig_lab.api.isolation import Isolation, isolation_of
 from faig_lab.api.weights import Weights, choice, mask, modulate, state_of
-from faig_lab.attribution import Attribution, Problem, count_of, discovered, signed_share_scores
-from faig_lab.attribution.barrier import profile
+from faig_lab.attribution import Attribution, Problem, count_of, discovered, profile, signed_share_scores
 from faig_lab.config.percents import smallest_percent
 from faig_lab.errors import UserError
 from faig_lab.networks import FilterLayout, State

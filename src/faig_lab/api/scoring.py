@@ -12,11 +12,20 @@ from torch import nn
 from faig_lab.api.inputs import Images, probe_of
 from faig_lab.api.results import Result
 from faig_lab.api.weights import Weights, choice, state_of
-from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
+from faig_lab.attribution import (
+    Adaptive,
+    Attribution,
+    Compute,
+    Method,
+    PathSpec,
+    Problem,
+    Rule,
+    faig,
+    quadrature,
+    signed_share,
+    train_middle,
+)
 from faig_lab.attribution import attribute as score
-from faig_lab.attribution.curve import train_middle
-from faig_lab.attribution.methods import faig, signed_share
-from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.build import PRECISIONS
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
@@ -74,7 +83,7 @@ def attribute(
         Scores, shares, discovered filters, the completeness gap, and warnings where it is large.
 
     Raises:
-        UserError: names, shapes or values do not fit; the message says which and what would.
+        UserError: names, shapes or values do not fit; the message says which argument and what would.
 
     Example:
         >>> import torch, faig_lab
@@ -92,8 +101,8 @@ def attribute(
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
     place = torch.device(device) if device is not None else first_floating(states[1].values()).device
     frozen.to(place, dtype)  # its buffers, which may be in no state dict
-    like = frozen.state_dict()
-    moved = [{name: value.to(like[name]) for name, value in state.items()} for state in states]
+    own = frozen.state_dict()
+    moved = [{name: value.to(own[name]) for name, value in state.items()} for state in states]
     probe, degradations = probe_of(images)
     _check_output(frozen, moved[1], probe[0], degradations[0])
     problem = Problem(
@@ -111,15 +120,15 @@ def attribute(
     )
     problem = _along(problem, path)
     chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}
-    found = score(problem, chosen)
-    _check_scores(found, problem)
-    for sentence in found.warnings:
+    attribution = score(problem, chosen)
+    _check_scores(attribution, problem)
+    for sentence in attribution.warnings:
         log.warning("%s", sentence)
     return Result(
         network=frozen,
         baseline={name: value.to(states[1][name].device) for name, value in states[0].items()},
         target=states[1],
-        attribution=found,
+        attribution=attribution,
         method=next(iter(chosen)),
         problem=problem,
     )
@@ -157,9 +166,9 @@ def _check_layout(network: nn.Module, granularity: Granularity) -> None:
         raise UserError(f"network: {error}") from error
 
 
-def _check_scores(found: Attribution, problem: Problem) -> None:
+def _check_scores(attribution: Attribution, problem: Problem) -> None:
     """What a method of the user's own returned."""
-    for name, scores in found.scores.items():
+    for name, scores in attribution.scores.items():
         if scores.ndim != 3 or tuple(scores.shape[1:]) != problem.shape:
             raise UserError(
                 f"methods: {name} returned {tuple(scores.shape)}, not (draws, {', '.join(map(str, problem.shape))})"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from faig_lab.attribution.scores import count_of
 from faig_lab.data import sample_rng
+from faig_lab.errors import InputError
 from faig_lab.networks import FilterLayout, State
 
 
@@ -33,17 +34,17 @@ def planted_sets(
         degradation → flat indices, ascending.
 
     Raises:
-        ValueError: a name fits no layer, a set is empty, or the layers do not have as many filters.
+        InputError: a name fits no layer, a set is empty, or the layers do not have as many filters.
     """
     places = _places(layout, layers)
     count = count_of(percent, len(layout))
     if count == 0:
         least = math.ceil(1e6 / len(layout)) / 1e4
-        raise ValueError(f"percent: {percent:g} % of {len(layout)} filters is none; at least {least:g}")
+        raise InputError("percent", f"{percent:g} % of {len(layout)} filters is none; at least {least:g}")
     if count * len(degradations) > len(places):
         most = math.floor(1e6 * (len(places) // len(degradations)) / len(layout)) / 1e4
-        raise ValueError(
-            f"percent: {len(degradations)} sets of {count} filters do not fit into {len(places)}; at most {most:g}"
+        raise InputError(
+            "percent", f"{len(degradations)} sets of {count} filters do not fit into {len(places)}; at most {most:g}"
         )
     order = places[torch.from_numpy(sample_rng(seed, "planted").permutation(len(places)))]
     return {name: order[k * count : (k + 1) * count].sort().values for k, name in enumerate(degradations)}
@@ -55,7 +56,7 @@ def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
     wanted = names if layers is None else layers
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"layers: {pattern} fits no layer; the layers are {', '.join(names)}")
+            raise InputError("layers", f"{pattern} fits no layer; the layers are {', '.join(names)}")
     inside = torch.tensor([any(fnmatchcase(name, pattern) for pattern in wanted) for name in names])
     return torch.nonzero(inside[layout.layer_of()]).flatten()
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from faig_lab.archives import read_arrays
-from faig_lab.attribution.methods import Method, Problem
+from faig_lab.attribution.methods import Method
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.attribution.soundness import check_different, find_faults, finite
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.files import file_name, write_json, write_npz, write_text
 from faig_lab.granularity import UNITS
 from faig_lab.networks import FilterLayout
@@ -44,12 +45,14 @@ def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
     """Score the filters by every method; the path integral is computed once for all that use it.
 
     Raises:
-        UserError: baseline and target have the same filters, a method returns what is not finite, or a parameter
+        InputError: baseline and target have the same filters, a method returns what is not finite, or a parameter
             changes the output and gets no gradient.
     """
     check_different(problem.baseline, problem.target, problem.layout)
     _point_out_buffers(problem)
-    scores = {name: finite(name, method(problem)) for name, method in methods.items()}
+    scores: dict[str, Tensor] = {}
+    for name, method in methods.items():
+        scores[name] = finite(name, method(problem))
     warnings = find_faults(problem) if problem.is_integrated else ()
     return Attribution(scores, problem.degradations, problem.layout, warnings)
 
@@ -110,7 +113,7 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
         layout: the F filters.
 
     Raises:
-        UserError: the file is damaged, or is of another network.
+        InputError: the file is damaged, or is of another network.
     """
     path = folder / "scores.npz"
     try:
@@ -130,8 +133,12 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise UserError(f"run: {path} cannot be read as the scores of {', '.join(degradations)} ({error})") from error
+        raise InputError(
+            "folder", f"{path} cannot be read as the scores of {', '.join(degradations)} ({error})"
+        ) from error
     scores = {name: torch.from_numpy(np.stack(parts, axis=1)) for name, parts in stored.items()}
     if any(values.shape[-1] != len(layout) for values in scores.values()):
-        raise UserError(f"run: {path} is of another network: it has not {len(layout)} {UNITS[layout.granularity]}")
+        raise InputError(
+            "folder", f"{path} is of another network: it has not {len(layout)} {UNITS[layout.granularity]}"
+        )
     return Attribution(scores, degradations, layout)

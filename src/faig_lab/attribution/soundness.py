@@ -1,4 +1,4 @@
-"""What must not pass without a word: weights that do not differ, integrals that do not add up, and the like."""
+"""What is refused or warned about: weights that do not differ, integrals that do not add up, and the like."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,30 +6,30 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.methods import Problem
-from faig_lab.errors import UserError
+from faig_lab.attribution.problem import Problem
+from faig_lab.errors import InputError
 from faig_lab.networks import FilterLayout, State
 
 LARGEST_GAP = 0.05
 """Relative completeness gap over the probe above which there is a warning (method.md §10: a few per cent)."""
 
 
-def check_different(baseline: State, target: State, layout: FilterLayout, what: str = "target") -> None:
+def check_different(baseline: State, target: State, layout: FilterLayout) -> None:
     """Refuse two networks with the same filters.
 
     Args:
         baseline: θ̄.
         target: θ.
         layout: what is ranked.
-        what: what the message begins with.
 
     Raises:
-        UserError: no parameter that is ranked differs.
+        InputError: no parameter that is ranked differs.
     """
     if all(torch.equal(baseline[layer.name], target[layer.name].to(baseline[layer.name])) for layer in layout.layers):
-        raise UserError(
-            f"{what}: its {layout.word} are those of the baseline, so there is nothing to attribute; give the weights "
-            "of a network that was trained further"
+        raise InputError(
+            "target",
+            f"its {layout.word} are those of the baseline, so there is nothing to attribute; give the weights of a "
+            "network that was trained further",
         )
 
 
@@ -41,7 +41,7 @@ def gap_warnings(gaps: Mapping[str, float]) -> tuple[str, ...]:
     """
     return tuple(
         f"The attributions on {name} input do not add up to the change of the loss: the completeness gap is "
-        f"{100 * gap:.3g} %, more than {100 * LARGEST_GAP:g} %. Use more points (attribution.points). If that does not "
+        f"{100 * gap:.3g} %, more than {100 * LARGEST_GAP:g} %. Use more points (`rule`). If that does not "
         "help, the network is not the same function at every pass (noise, checkpointing, weights that are merged in "
         "evaluation mode), or its gradient is not that of its output."
         for name, gap in gaps.items()
@@ -56,7 +56,7 @@ def find_faults(problem: Problem) -> tuple[str, ...]:
         problem: its integral is computed if it is not there.
 
     Raises:
-        UserError: a parameter changes the output and gets no gradient on any probe image.
+        InputError: a parameter changes the output and gets no gradient on any probe image.
     """
     check_gradients(problem)
     integral = problem.integral
@@ -67,15 +67,16 @@ def check_gradients(problem: Problem) -> None:
     """Refuse a network in which a parameter changes the output and gets no gradient on any probe image.
 
     Raises:
-        UserError: names the parameter.
+        InputError: names the parameter.
     """
     silent = [name for name in _without_gradient(problem) if _matters(problem, name)]
     if silent:
         more = f" (and {len(silent) - 1} more)" if len(silent) > 1 else ""
-        raise UserError(
-            f"network: {silent[0]}{more} differs between baseline and target and changes the output, but gets no "
+        raise InputError(
+            "network",
+            f"{silent[0]}{more} differs between baseline and target and changes the output, but gets no "
             f"gradient on any probe image; {type(problem.network).__name__} cuts it off (detach, torch.no_grad, .data, "
-            "rounding, or checkpointing with use_reentrant=True)"
+            "rounding, or checkpointing with use_reentrant=True)",
         )
 
 
@@ -106,20 +107,19 @@ def _unranked(problem: Problem) -> tuple[str, ...]:
     """A sentence on parameters with several axes (position tables, say) that changed and are not ranked."""
     integral = problem.integral
     change = integral.loss_change.sum(0)
-    found: list[tuple[str, float]] = []
+    unranked: list[tuple[str, float]] = []
     for k, other in enumerate(problem.layout.others):
         several = sum(side > 1 for side in other.shape) > 1
         if several and not torch.equal(problem.baseline[other.name], problem.target[other.name]):
             shares = integral.others[:, :, k].sum(0) / change
-            found.append((other.name, float(shares.abs().max())))
-    if not found:
+            unranked.append((other.name, float(shares.abs().max())))
+    if not unranked:
         return ()
-    named = ", ".join(f"{name} ({100 * share:.2g} %)" for name, share in found[:5])
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    named = ", ".join(f"{name} ({100 * share:.2g} %)" for name, share in unranked[:5])
+    more = f" and {len(unranked) - 5} more" if len(unranked) > 5 else ""
     return (
         f"Not ranked, since they belong to no convolution and no linear layer: {named}{more}; in brackets the largest "
-        "share of the change of the loss. attribution.rank_other_parameters=true (rank_others in the library) ranks "
-        "them as well.",
+        "share of the change of the loss. `rank_others`=true ranks them as well.",
     )
 
 
@@ -127,12 +127,13 @@ def finite(name: str, scores: Tensor) -> Tensor:
     """The scores of a method, if every one is a finite number.
 
     Raises:
-        UserError: names the method.
+        InputError: names the method.
     """
     wrong = int((~torch.isfinite(scores)).sum()) if isinstance(scores, Tensor) else 0
     if wrong:
-        raise UserError(
-            f"methods: {name} returned {wrong:,} of {scores.numel():,} scores that are not finite (NaN or infinite); "
-            "in bfloat16 and float16 gradients may overflow, attribution.precision=float32 is safer"
+        raise InputError(
+            "methods",
+            f"{name} returned {wrong:,} of {scores.numel():,} scores that are not finite (NaN or infinite); in "
+            "bfloat16 and float16 gradients may overflow, `precision`=float32 is safer",
         )
     return scores

@@ -27,12 +27,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, memory_format
-from faig_lab.attribution.costs import Cost
-from faig_lab.attribution.gates import along_the_count, gated, masked_parts
-from faig_lab.attribution.identity import identity, of_image
 from faig_lab.attribution.isolation import EditSums, edit_sums, isolation
-from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.probe import Cost
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.networks import first_floating
@@ -104,13 +103,12 @@ def learned_mask(
         raise ValueError(f"fewest must be at most most = {most:g}, not {fewest:g}")
     training = _Training(problem, steps, seconds, most, fewest, crop, crops, rate, patience)
     scores, costs = torch.zeros(problem.shape, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    for k in range(len(problem.degradations)):
-        if problem.spread.own(k):
-            scores[k], cost = problem.kept(training.name(k), partial(training.run, k))
-            costs += cost
-    passes, pixels, taken = problem.spread.total(costs).tolist()
+    for k, _ in problem.shard.own(problem.degradations):
+        scores[k], cost = problem.cache(training.name(k), partial(training.run, k))
+        costs += cost
+    passes, pixels, taken = problem.shard.total(costs).tolist()
     problem.costs["learned_mask"] = Cost(int(passes), int(pixels), taken)
-    return problem.spread.total(scores)[None]
+    return problem.shard.total(scores)[None]
 
 
 @dataclass(frozen=True)
@@ -128,11 +126,11 @@ class _Training:
     patience: int | None
 
     def name(self, k: int) -> str:
-        """The name that the result for a degradation is kept under."""
+        """The name that the result for a degradation is cached under."""
         p = self.problem
-        same = identity(p.network, p.baseline, p.target, p.degradations, p.layout, p.rule, p.compute)
+        key = cache_key(p, p.rule)
         arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, self.patience]
-        images = [of_image(image, same) for image in p.probe]
+        images = [image_key(image, key) for image in p.probe]
         return f"learned-mask-{fingerprint({'of': [k, arguments, p.seed, images]})}"
 
     def run(self, k: int) -> tuple[Tensor, Tensor]:
@@ -248,3 +246,51 @@ def _by_size(crops: Sequence[Crop]) -> list[list[Crop]]:
 
 def _formatted(lr: Tensor, problem: Problem) -> Tensor:
     return lr.contiguous(memory_format=memory_format(lr, problem.compute.autocast))
+
+
+def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:
+    """The weights θ̄ + g (θ − θ̄); what no unit of the layout holds stays the target's.
+
+    Args:
+        problem: two networks.
+        gates: (F,) from 0 to 1; a 0 gives the baseline's weights and a 1 the target's, bit for bit.
+    """
+    expanded = problem.layout.scatter(gates)
+    return {
+        name: torch.lerp(problem.baseline[name], value, expanded[name].to(value.dtype).expand_as(value))
+        if name in expanded
+        else value
+        for name, value in problem.target.items()
+    }
+
+
+def masked_parts(logits: Tensor, temperature: float, count: float) -> Tensor:
+    """1 − g of gates g = σ((logits + b) / temperature), with the b for which Σ (1 − g) is the count.
+
+    Args:
+        logits: (F,) float64.
+        temperature: above 0; the lower, the nearer the gates are to 0 or 1.
+        count: above 0 and below F.
+
+    Returns:
+        (F,) falling with the logit, also where g itself rounds to 1.
+    """
+    low, high = -logits.max() - 40 * temperature, -logits.min() + 40 * temperature
+    for _ in range(60):
+        middle = (low + high) / 2
+        more = torch.sigmoid(-(logits + middle) / temperature).sum() > count
+        low, high = torch.where(more, middle, low), torch.where(more, high, middle)
+    return torch.sigmoid(-(logits + high) / temperature)
+
+
+def along_the_count(gradient: Tensor, masked: Tensor, temperature: float) -> Tensor:
+    """The gradient with respect to the logits of `masked_parts`, whose b moves with them: the count stays.
+
+    Args:
+        gradient: (F,) with respect to the gates g.
+        masked: (F,) what `masked_parts` returned.
+        temperature: of `masked_parts`.
+    """
+    slope = masked * (1 - masked) / temperature
+    price = (slope * gradient).sum() / slope.sum().clamp_min(1e-300)  # λ / F
+    return slope * (gradient - price)

@@ -1,4 +1,4 @@
-"""Rankings without training that aim at isolation itself; ideas to be held against the learned mask (method.md §9).
+"""Rankings without training that aim at isolation itself, to be compared with the learned mask (method.md §9).
 
 FAIG and the signed share ask how much of the loss change a filter carries. Isolation asks something else: the output
 has to go back to the baseline's on one degradation and must stay the target's on all other inputs. Isolation needs no
@@ -20,8 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.attribution.costs import Cost
-from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.probe import Cost, integrate_probe
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import Contrast, others, shares
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import State
@@ -176,8 +176,9 @@ class _Distances:
             problem, outputs = self.problem, self.outputs[end, kind]
             images = zip(problem.probe, outputs, strict=True)
             probe = tuple(PairedImage(x.name, y, {CLEAN: x.lr[CLEAN], kind: x.lr[kind]}) for x, y in images)
-            integral, cost = problem.integrate(problem.rule, target=self.start, probe=probe, degradations=(kind,))
-            self.cost = self.cost.plus(cost)
+            moved = replace(problem, target=self.start, probe=probe, degradations=(kind,))
+            integral = integrate_probe(moved, problem.rule)
+            self.cost = self.cost.plus(integral.cost)
             self._known[end, kind] = integral.signed.sum((0, 1))
         return self._known[end, kind]
 
