@@ -103,14 +103,18 @@ def squared_error(output: Tensor, hr: Tensor) -> Tensor:
 class Tiles:
     """The value of a function and its gradients, added up over the tiles of an image."""
 
-    value: Tensor
-    gradients: Sequence[Tensor] = ()
+    def __init__(self) -> None:
+        self.value, self.gradients = torch.zeros(()), list[Tensor]()
+        self._count = 0
 
-    def add(self, value: Tensor, gradients: Sequence[Tensor]) -> None:
+    def add(self, value: Tensor, gradients: Sequence[Tensor] = ()) -> None:
         """Add one tile."""
-        first = not self.gradients
-        self.value = value if first else self.value + value
-        self.gradients = gradients if first else [a + b for a, b in zip(self.gradients, gradients, strict=True)]
+        if self._count == 0:
+            self.value, self.gradients = value, list(gradients)
+        else:
+            self.value = self.value + value
+            self.gradients = [total + part for total, part in zip(self.gradients, gradients, strict=True)]
+        self._count += 1
 
 
 class GradientPath(ABC):
@@ -171,12 +175,17 @@ class GradientPath(ABC):
                 yield self._at(alpha, total)
 
     def evaluate(self, alphas: Sequence[float]) -> dict[float, float]:
-        """Return the function at each α, by one forward where it is not known yet."""
-        with torch.no_grad():
-            for alpha in alphas:
-                if alpha not in self._values:
-                    weights, lr = self.weights.at(alpha), self.input(alpha)
-                    self._values[alpha] = torch.stack([self._value(weights, lr, tile) for tile in self.tiles]).sum()
+        """Return the function at each α, by one forward for each tile where it is not known yet."""
+        for alpha in alphas:
+            if alpha in self._values:
+                continue
+            weights, lr, total = self.weights.at(alpha), self.input(alpha), Tiles()
+            for tile in self.tiles:
+                with torch.no_grad():
+                    with self.compute.precision(lr):
+                        output = self.compute.forward(self.network, {**self.buffers, **weights}, tile.input(lr))
+                    total.add(self.value(tile.core_of_output(output), tile.core_of_image(self.hr)))
+            self._values[alpha] = total.value
         return {alpha: float(self._values[alpha]) for alpha in alphas}
 
     def attribute(self, integral: Tensors) -> PathIntegral:

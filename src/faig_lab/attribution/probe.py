@@ -219,7 +219,9 @@ def integrate_probe(
             paths = [function.path(problem, image, degradation, path) for degradation in degradations]
             like, criterion = paths[0].weights.at(0.0), function.convergence_criterion(paths, layout)
             integrals, effort = integrate_together([one.gradients for one in paths], like, steps, criterion)
-            results = [one.attribute(integral) for one, integral in zip(paths, integrals, strict=True)]
+            results: list[PathIntegral] = []
+            for one, integral in zip(paths, integrals, strict=True):
+                results.append(one.attribute(integral))
             row = _reduce(results, effort, layout, alphas)
             problem.cache.put(name, row)
         rows[place] = row
