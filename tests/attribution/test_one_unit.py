@@ -13,7 +13,7 @@ from faig_lab.attribution.tiling import cut
 from faig_lab.build import check_selection
 from faig_lab.config import check, compose
 from faig_lab.data import PairedImage
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError, UserError
 from faig_lab.networks import FilterLayout, SRResNet
 from faig_lab.networks.reach import Reach
 
@@ -189,20 +189,21 @@ def test_more_units_than_the_budget_are_refused_with_their_number():
     count = len(problem.layout)
     assert OneUnit(budget=count)(problem).shape == (1, *problem.shape)
     with pytest.raises(
-        UserError, match=rf"budget: {count} filters would take {count} passes .* budget is {count - 1};"
+        InputError, match=rf"^budget: {count} filters would take {count} passes .* budget is {count - 1};"
     ):
         OneUnit(budget=count - 1)(problem)
     layout = FilterLayout.of(SRResNet(features=24, blocks=8))
-    with pytest.raises(UserError, match=r"mine\.budget: 12,240 filters would take 12,240 passes for each"):
-        OneUnit().check(layout, "mine")
+    with pytest.raises(InputError, match=r"^budget: 12,240 filters would take 12,240 passes for each"):
+        OneUnit().check(layout)
 
 
 def test_a_run_refuses_too_many_units_before_it_starts():
     check_selection(check(compose(["attribution=one_unit", "analysis.percents=[1,10]"])))
     chosen = ["attribution=one_unit", "attribution.granularity=filter"]
-    with pytest.raises(UserError, match=r"attribution.methods.one_unit.budget: 12,240 filters") as refused:
+    with pytest.raises(UserError, match=r"^attribution\.methods\.one_unit\.budget: 12,240 filters") as refused:
         check_selection(check(compose(chosen)))
     assert "\n" not in str(refused.value)
+    assert "(attribution.granularity) or raise the budget" in str(refused.value)
 
 
 @pytest.mark.parametrize(
