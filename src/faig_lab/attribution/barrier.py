@@ -169,11 +169,11 @@ def _crop(problem: Problem, step: int) -> tuple[Tensor, Tensor]:
     """Return all inputs (N, 3, h, w) of a crop of one probe image, and its ground truth (3, s·h, s·w)."""
     image = problem.probe[step % len(problem.probe)]
     inputs = (*problem.degradations, CLEAN)
-    like = first_floating(problem.target.values())
+    weight = first_floating(problem.target.values())
     height, width = image.lr[inputs[0]].shape[-2:]
     scale = image.hr.shape[-1] // width
     rng = sample_rng(problem.seed, "curve/crop", step)
     top, left = (int(rng.integers(0, max(side - CROP, 0) + 1)) for side in (height, width))
     lr = torch.stack([image.lr[name][:, top : top + CROP, left : left + CROP] for name in inputs])
     hr = image.hr[:, scale * top : scale * (top + CROP), scale * left : scale * (left + CROP)]
-    return lr.to(like), hr.to(like)
+    return lr.to(weight), hr.to(weight)

@@ -107,8 +107,8 @@ def cache_key(problem: "Problem", rule: Rule | Adaptive, path: PathSpec = STRAIG
     every_digit = rule if isinstance(rule, Adaptive) else (rule.points.tolist(), rule.weights.tolist())
     weights = [*map(state_fingerprint, ends), first_floating(problem.target.values()).device.type]
     bent = [path.kind, *map(state_fingerprint, path.inner)]
-    what = [list(problem.degradations), repr(problem.layout), repr(every_digit), repr(problem.compute)]
-    return fingerprint({"of": [str(problem.network), *weights, *what, *bent]})
+    settings = [list(problem.degradations), repr(problem.layout), repr(every_digit), repr(problem.compute)]
+    return fingerprint({"of": [str(problem.network), *weights, *settings, *bent]})
 
 
 def image_key(image: PairedImage, key: str) -> str:
@@ -140,7 +140,7 @@ class Shard:
             return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
         return cls()
 
-    def own(self, items: Sequence[T]) -> Iterator[tuple[int, T]]:
+    def assigned(self, items: Sequence[T]) -> Iterator[tuple[int, T]]:
         """Yield the place and the value of each item that is this process's own."""
         for place in range(self.rank, len(items), self.world):
             yield place, items[place]
@@ -152,28 +152,28 @@ class Shard:
         return values
 
     def stacked(
-        self, rows: Mapping[int, Mapping[str, Tensor]], like: Mapping[str, Tensor], count: int
+        self, rows: Mapping[int, Mapping[str, Tensor]], templates: Mapping[str, Tensor], count: int
     ) -> dict[str, Tensor]:
         """Return the rows of all images from those of each process, exactly: every row is added to zeros.
 
         Args:
             rows: place in the probe → tensors by name, of this process's own images.
-            like: tensors of the same shapes and types.
+            templates: tensors of the same shapes and types.
             count: of all images.
 
         Returns:
             name → (count, …) on the CPU.
         """
         if self.world == 1:
-            return {name: torch.stack([rows[place][name] for place in range(count)]) for name in like}
-        widths = [value.numel() for value in like.values()]
+            return {name: torch.stack([rows[place][name] for place in range(count)]) for name in templates}
+        widths = [value.numel() for value in templates.values()]
         sums = torch.zeros(count, sum(widths), dtype=torch.float64)
         for place, row in rows.items():
-            sums[place] = torch.cat([row[name].double().reshape(-1) for name in like])
+            sums[place] = torch.cat([row[name].double().reshape(-1) for name in templates])
         parts: Sequence[Tensor] = torch.split(self.total(sums), widths, dim=1)
         return {
             name: part.reshape(count, *value.shape).to(value.dtype).clone()
-            for (name, value), part in zip(like.items(), parts, strict=True)
+            for (name, value), part in zip(templates.items(), parts, strict=True)
         }
 
 

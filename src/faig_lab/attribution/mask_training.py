@@ -103,7 +103,7 @@ def learned_mask(
         raise ValueError(f"fewest must be at most most = {most:g}, not {fewest:g}")
     training = _Training(problem, steps, seconds, most, fewest, crop, crops, rate, patience)
     scores, costs = torch.zeros(problem.shape, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    for k, _ in problem.shard.own(problem.degradations):
+    for k, _ in problem.shard.assigned(problem.degradations):
         scores[k], cost = problem.cache(training.name(k), partial(training.run, k))
         costs += cost
     passes, pixels, taken = problem.shard.total(costs).tolist()
@@ -221,8 +221,8 @@ class _Training:
         inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
         height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
         top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
-        like = first_floating(self.problem.target.values())
-        lr = inputs[..., top : top + height, left : left + width].to(like)
+        weight = first_floating(self.problem.target.values())
+        lr = inputs[..., top : top + height, left : left + width].to(weight)
         with torch.no_grad():
             ends = [
                 self.problem.compute.output(self.problem.network, dict(state), _formatted(lr, self.problem))

@@ -90,8 +90,8 @@ def _isolations(sums: Tensor) -> Tensor:
     """Sums (F + 2, 1 + K, 4) of the probe → (K, F) isolation of each unit; 0 where the function has no energy."""
     inputs = [EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(sums.shape[1])]
     clean, degraded = inputs[0], inputs[1:]
-    rows = [isolation(own, [other for other in degraded if other is not own], clean) for own in degraded]
-    return torch.stack([torch.where(own.energy == 0, 0.0, row) for own, row in zip(degraded, rows, strict=True)])
+    rows = [isolation(one, [other for other in degraded if other is not one], clean) for one in degraded]
+    return torch.stack([torch.where(one.energy == 0, 0.0, row) for one, row in zip(degraded, rows, strict=True)])
 
 
 def _losses(sums: Tensor, contrast: Contrast) -> Tensor:
@@ -111,7 +111,7 @@ def _probe_sums(problem: Problem) -> Tensor:
     kinds = (CLEAN, *problem.degradations)
     total = torch.zeros(len(problem.layout) + 2, len(kinds), _SUMS, dtype=torch.float64)
     key = cache_key(problem, problem.rule)
-    for _, image in problem.shard.own(problem.probe):
+    for _, image in problem.shard.assigned(problem.probe):
         total += problem.cache(f"one-unit-{image_key(image, key)}", partial(_image_sums, problem, image, kinds))
     return problem.shard.total(total)
 
@@ -130,16 +130,16 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
 @torch.no_grad()
 def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
     """(F + 2, 4) of one input: loss, energy, along, moved; tile by tile."""
-    like = first_floating(problem.target.values())
-    form = memory_format(like, problem.compute.autocast)
+    weight = first_floating(problem.target.values())
+    form = memory_format(weight, problem.compute.autocast)
     baseline, target = in_format(problem.baseline, form), in_format(problem.target, form)
     # Buffers are no weights: they are the target's in the baseline as well.
-    own = {name for name, _ in problem.network.named_parameters()}
-    baseline = {name: baseline[name] if name in own else value for name, value in target.items()}
-    whole = image.lr[kind][None].to(like).contiguous(memory_format=form)
-    total = torch.zeros(len(problem.layout) + 2, _SUMS, dtype=torch.float64, device=like.device)
+    parameters = {name for name, _ in problem.network.named_parameters()}
+    baseline = {name: baseline[name] if name in parameters else value for name, value in target.items()}
+    whole = image.lr[kind][None].to(weight).contiguous(memory_format=form)
+    total = torch.zeros(len(problem.layout) + 2, _SUMS, dtype=torch.float64, device=weight.device)
     for tile in problem.compute.tiles(problem.network, target, whole, image.hr.shape[-1] // whole.shape[-1]):
-        lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(like))
+        lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(weight))
 
         def output(state: State, lr: Tensor = lr) -> Tensor:
             """The network's output with some weights."""

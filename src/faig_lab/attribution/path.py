@@ -286,7 +286,7 @@ def trainable(network: nn.Module) -> list[str]:
 
 def integrate_together(
     integrands: Sequence[Integrand],
-    like: Tensors,
+    template: Tensors,
     rule: Rule | Adaptive,
     convergence_criterion: ConvergenceCriterion | None = None,
 ) -> tuple[list[dict[str, Tensor]], Effort]:
@@ -297,7 +297,7 @@ def integrate_together(
 
     Args:
         integrands: the K of them. They need not be gradients of a network.
-        like: tensors shaped like their values.
+        template: tensors shaped like their values.
         rule: a fixed rule, or an adaptive one.
         convergence_criterion: asked after each rule of an adaptive one; needed for an adaptive rule alone.
 
@@ -305,7 +305,7 @@ def integrate_together(
         The K integrals, and what they took.
     """
     rules = rule.rules if isinstance(rule, Adaptive) else (rule,)
-    sums = [[{name: torch.zeros_like(value) for name, value in like.items()} for _ in rules] for _ in integrands]
+    sums = [[{name: torch.zeros_like(value) for name, value in template.items()} for _ in rules] for _ in integrands]
     unknown = torch.full((len(integrands),), torch.nan, dtype=torch.float64)
     effort = Effort(len(rules[0]), unknown, torch.zeros(len(integrands), dtype=torch.bool))
     known, before = set[float](), None

@@ -72,10 +72,10 @@ def average_precision(scores: Tensor, true: Tensor) -> float:
         scores: (F,) higher = more responsible; finite.
         true: indices of the true filters, at least one.
     """
-    hits, found = _steps(scores, true)
+    hits, counts = _steps(scores, true)
     recall = hits / len(true)
     gained = torch.diff(recall, prepend=recall.new_zeros(1))
-    return float((gained * hits / found).sum())
+    return float((gained * hits / counts).sum())
 
 
 def recall_at_count(scores: Tensor, true: Tensor) -> float:
@@ -87,10 +87,10 @@ def recall_at_count(scores: Tensor, true: Tensor) -> float:
         scores: (F,) higher = more responsible; finite.
         true: indices of the true filters, at least one.
     """
-    hits, found = _steps(scores, true)
-    ends = torch.searchsorted(found, torch.tensor(float(len(true)), dtype=found.dtype))
-    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, found))
-    share = (len(true) - before) / (float(found[ends]) - before)
+    hits, counts = _steps(scores, true)
+    ends = torch.searchsorted(counts, torch.tensor(float(len(true)), dtype=counts.dtype))
+    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, counts))
+    share = (len(true) - before) / (float(counts[ends]) - before)
     return (before_hits + share * (float(hits[ends]) - before_hits)) / len(true)
 
 
@@ -101,8 +101,8 @@ def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     is_true = torch.zeros(len(scores), dtype=torch.float64)
     is_true[true] = 1
     last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])
-    found = torch.arange(1, len(scores) + 1, dtype=torch.float64)
-    return is_true[order].cumsum(0)[last], found[last]
+    counts = torch.arange(1, len(scores) + 1, dtype=torch.float64)
+    return is_true[order].cumsum(0)[last], counts[last]
 
 
 def changes(baseline: State, target: State, layout: FilterLayout) -> Tensor:

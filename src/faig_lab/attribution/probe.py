@@ -173,8 +173,8 @@ def _loss_path(problem: "Problem", image: PairedImage, degradation: str, path: P
 
 def on_device(problem: "Problem", *images: Tensor) -> list[Tensor]:
     """Return images (3, H, W) as (1, 3, H, W) where the networks are, in their precision."""
-    like = first_floating(problem.target.values())
-    return [image[None].to(like) for image in images]
+    weight = first_floating(problem.target.values())
+    return [image[None].to(weight) for image in images]
 
 
 def _discriminative_and_complete(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCriterion:
@@ -212,13 +212,15 @@ def integrate_probe(
     key = cache_key(problem, rule, path)
     steps = rule if isinstance(rule, Adaptive) else over_pieces(rule, path.pieces)
     alphas = _alphas(steps)
-    for place, image in problem.shard.own(problem.probe):
+    for place, image in problem.shard.assigned(problem.probe):
         name = f"{function.name}-{image_key(image, key)}"
         row = problem.cache.get(name)
         if row is None:
             paths = [function.path(problem, image, degradation, path) for degradation in degradations]
-            like, criterion = paths[0].weights.at(0.0), function.convergence_criterion(paths, layout)
-            integrals, effort = integrate_together([one.gradients for one in paths], like, steps, criterion)
+            criterion = function.convergence_criterion(paths, layout)
+            integrals, effort = integrate_together(
+                [one.gradients for one in paths], paths[0].weights.at(0.0), steps, criterion
+            )
             results: list[PathIntegral] = []
             for one, integral in zip(paths, integrals, strict=True):
                 results.append(one.attribute(integral))

@@ -60,8 +60,8 @@ def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
 def _point_out_buffers(problem: Problem) -> None:
     """Say that buffers are not attributed, where baseline and target differ in them."""
     states = problem.baseline, problem.target
-    kept = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
-    moved = [n for n in kept if not torch.equal(*(state[n] for state in states))]
+    buffers = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
+    moved = [n for n in buffers if not torch.equal(*(state[n] for state in states))]
     if moved:
         log.warning(
             "attribution: %d buffers (%s, …) differ between baseline and target. Running statistics, say, are no "
