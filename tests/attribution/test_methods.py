@@ -2,12 +2,27 @@
 
 import copy
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
+from attribution_case import THREE, TWO, random_image, random_pair
 from torch import nn
 
-from faig_lab.attribution import Adaptive, Problem, attribute, discovered, quadrature
+from faig_lab.attribution import (
+    Adaptive,
+    OneUnit,
+    Problem,
+    attribute,
+    discovered,
+    isolation_integral,
+    isolation_share,
+    iterated_isolation,
+    learned_mask,
+    quadrature,
+    share_given_clean,
+    share_per_change,
+)
 from faig_lab.attribution import methods as methods_module
 from faig_lab.attribution.methods import (
     faig,
@@ -38,25 +53,25 @@ METHODS = [
     weight_change_absolute,
     random_filters,
 ]
+OTHERS = {  # in modules of their own
+    "isolation_integral": isolation_integral,
+    "isolation_share": isolation_share,
+    "iterated_isolation": iterated_isolation,
+    "share_given_clean": share_given_clean,
+    "share_per_change": share_per_change,
+    "learned_mask": partial(learned_mask, steps=8, crops=2, crop=16),
+    "one_unit": OneUnit(),
+}
 
 
-def image(seed, kinds=("blur", "noise")):
-    generator = torch.Generator().manual_seed(seed)
-    lr = {name: torch.rand(3, 6, 6, generator=generator) for name in ("clean", *kinds)}
-    return PairedImage(f"image{seed}", torch.rand(3, 12, 12, generator=generator), lr)
-
-
-@pytest.fixture(params=[("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")], ids=len)
+@pytest.fixture(params=[("blur",), TWO, THREE], ids=len)
 def problem(request):
     torch.manual_seed(0)
-    network = SRResNet(features=4, blocks=1)
-    baseline = {n: v.clone() for n, v in network.state_dict().items()}
-    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
-    probe = tuple(image(seed, request.param) for seed in (1, 2))
-    return Problem(network, baseline, target, probe, request.param, quadrature("midpoint", 2), seed=3)
+    probe = tuple(random_image(seed, request.param, (6, 6)) for seed in (1, 2))
+    return random_pair(SRResNet(features=4, blocks=1), request.param, 0.05, probe)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS.values()], ids=[*(m.__name__ for m in METHODS), *OTHERS])
 def test_contract(problem, method):
     before = copy.deepcopy(problem.network.state_dict())
     scores = method(problem)
@@ -66,7 +81,10 @@ def test_contract(problem, method):
     assert torch.isfinite(scores).all()
     assert torch.equal(scores, method(problem))
     assert all(torch.equal(before[n], v) for n, v in problem.network.state_dict().items())
-    assert not any(v.requires_grad for v in problem.target.values())
+    assert not any(v.requires_grad for v in (*problem.target.values(), *problem.network.buffers()))
+    assert all(p.grad is None for p in problem.network.parameters())
+    same = dataclasses.replace(problem, target=dict(problem.baseline))
+    assert torch.isfinite(method(same)).all()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)

@@ -25,6 +25,14 @@ _LARGEST = 100_000
 _SHIPPED = re.compile(r"^\s*(?:- )?_target_: *(faig_lab\.[\w.]+) *(?:#.*)?$", re.MULTILINE)
 _SERVER = re.compile(r"^base_url: *(\S+)", re.MULTILINE)
 _TORCH = re.compile(r"torch\.(nn|nn\.modules\.loss|optim)\.([A-Z]\w*)")
+_FORMER = re.compile(
+    r"^faig_lab\.attribution\.(?:methods|ingredients|ideas|learned_mask|one_unit)\."
+    r"(faig|faig_reference|faig_shares|fisher|input_gradients|isolation_integral|isolation_share|iterated_isolation"
+    r"|learned_mask|OneUnit|random_filters|share_given_clean|share_per_change|signed_share|signed_sum|taylor"
+    r"|weight_change|weight_change_absolute)\Z"
+)
+"""What run folders call the attribution methods that were made when each had its module in its `_target_`."""
+
 _HARMLESS = re.compile(
     r"hydra/launcher=(faig_lab_\w+|basic|joblib|submitit_local|submitit_slurm)|hydra\.(launcher|sweeper)\.[a-z_]+=\d+"
 )
@@ -32,7 +40,7 @@ _NOT_LOOKED_INTO = (".hydra", "wandb")
 
 
 def read_stored(file: Path, key: str) -> dict[str, Any]:
-    """A configuration from a run folder as plain data.
+    """A configuration from a run folder as plain data; functions that have moved since have their present names.
 
     Raises:
         UserError: it cannot be read, is no configuration or is far too large; the message begins with `key`.
@@ -45,6 +53,9 @@ def read_stored(file: Path, key: str) -> dict[str, Any]:
         raise UserError(f"{key}: {file} is no configuration")
     if sum(1 for _ in _walk(config)) >= _LARGEST:
         raise UserError(f"{key}: {file} cannot be read (it has more than {_LARGEST:,} values)")
+    for _, value in _walk(config):
+        if _is_node(value) and isinstance(value["_target_"], str):
+            value["_target_"] = _FORMER.sub(r"faig_lab.attribution.\1", value["_target_"])
     return config
 
 

@@ -6,6 +6,7 @@ from shutil import which
 
 from faig_lab.build import PRECISIONS, compute_device, make_compute, make_network
 from faig_lab.config import Settings
+from faig_lab.config.keys import ATTRIBUTION, with_keys
 from faig_lab.data import StudyData
 from faig_lab.errors import UserError
 from faig_lab.networks import first_floating, try_gradient, try_output
@@ -69,6 +70,7 @@ def check_sizes(data: StudyData) -> None:
                 )
 
 
+@with_keys(ATTRIBUTION)
 def check_memory(settings: Settings, data: StudyData) -> None:
     """Find out before any work what probe images are cut into, and say it.
 
