@@ -33,7 +33,15 @@ from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, 
 from faig_lab.attribution.probe import Cost, ProbeIntegral, Progress, integrate_probe
 from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.quadrature import RULES, Adaptive, Rule, quadrature
-from faig_lab.attribution.run import Attribution, attribute, load_attribution, save_attribution
+from faig_lab.attribution.run import (
+    LARGEST_GAP,
+    Attribution,
+    attribute,
+    check_different,
+    gap_warnings,
+    load_attribution,
+    save_attribution,
+)
 from faig_lab.attribution.scores import (
     Contrast,
     contrast,
@@ -45,7 +53,6 @@ from faig_lab.attribution.scores import (
     share_rows,
     signed_share_scores,
 )
-from faig_lab.attribution.soundness import LARGEST_GAP, check_different, gap_warnings
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 
 __all__ = [

@@ -33,7 +33,7 @@ from faig_lab.attribution.compute import (
     points_agree,
 )
 from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over_pieces
-from faig_lab.attribution.tiling import Tile, remembered
+from faig_lab.attribution.tiling import Tile, TileSum, remembered
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
 from faig_lab.errors import InputError
 from faig_lab.networks import State
@@ -100,23 +100,6 @@ def squared_error(output: Tensor, hr: Tensor) -> Tensor:
     return (output.to(hr.dtype) - hr).square().sum()
 
 
-class Tiles:
-    """The value of a function and its gradients, added up over the tiles of an image."""
-
-    def __init__(self) -> None:
-        self.value, self.gradients = torch.zeros(()), list[Tensor]()
-        self._count = 0
-
-    def add(self, value: Tensor, gradients: Sequence[Tensor] = ()) -> None:
-        """Add one tile."""
-        if self._count == 0:
-            self.value, self.gradients = value, list(gradients)
-        else:
-            self.value = self.value + value
-            self.gradients = [total + part for total, part in zip(self.gradients, gradients, strict=True)]
-        self._count += 1
-
-
 class GradientPath(ABC):
     """A function of the network's output along a path of weights or inputs, and its gradients by the weights.
 
@@ -165,7 +148,7 @@ class GradientPath(ABC):
                 continue
             for alpha in batch:
                 weights = {name: value.detach().requires_grad_() for name, value in self.weights.at(alpha).items()}
-                lr, total = self.input(alpha), Tiles()
+                lr, total = self.input(alpha), TileSum()
                 for tile in self.tiles:
                     with torch.enable_grad():
                         with self.compute.precision(lr):
@@ -179,7 +162,7 @@ class GradientPath(ABC):
         for alpha in alphas:
             if alpha in self._values:
                 continue
-            weights, lr, total = self.weights.at(alpha), self.input(alpha), Tiles()
+            weights, lr, total = self.weights.at(alpha), self.input(alpha), TileSum()
             for tile in self.tiles:
                 with torch.no_grad():
                     with self.compute.precision(lr):
@@ -208,14 +191,14 @@ class GradientPath(ABC):
         points = [self.weights.at(alpha) for alpha in batch]
         stacked = {name: torch.stack([point[name] for point in points]) for name in self.names}
         evaluate_all = vmap(grad_and_value(self._value), in_dims=(0, None, None))
-        totals = [Tiles() for _ in batch]
+        totals = [TileSum() for _ in batch]
         for tile in self.tiles:
             gradients, values = evaluate_all(stacked, self.lr, tile)
             for k, total in enumerate(totals):
                 total.add(values[k], [gradients[name][k] for name in self.names])
         yield from map(self._at, batch, totals)
 
-    def _at(self, alpha: float, total: "Tiles") -> dict[str, Tensor]:
+    def _at(self, alpha: float, total: TileSum) -> dict[str, Tensor]:
         """Remember the value at a point, and return the gradients times γ'(α)."""
         self._values[alpha] = total.value
         velocity = self.weights.velocity(alpha)
@@ -246,9 +229,6 @@ class LossPath(GradientPath):
         hr: ground truth (N, 3, sH, sW).
         compute: how: precision, memory, several points at once.
         path: which path.
-
-    Attributes:
-        difference: θ − θ̄ of all parameters.
     """
 
     def __init__(
@@ -263,9 +243,7 @@ class LossPath(GradientPath):
     ) -> None:
         layout, names = memory_format(lr, compute.autocast), trainable(network)
         states = [in_format({name: state[name] for name in names}, layout) for state in (baseline, *path.inner, target)]
-        first, *inner, last = states
-        self.difference = {name: last[name] - first[name] for name in names}
-        weights = path_through(inner, path.kind, first, last)
+        weights = path_through(states[1:-1], path.kind, states[0], states[-1])
         lr = lr.contiguous(memory_format=layout)
         super().__init__(network, in_format(target, layout), weights, lr, hr, compute)
 
@@ -359,5 +337,5 @@ def integrate(
         Attributions of all floating parameters, and the losses along the path.
     """
     loss = LossPath(network, baseline, target, lr, hr, compute, path)
-    (integral,), _ = integrate_together([loss.gradients], loss.difference, over_pieces(rule, path.pieces))
+    (integral,), _ = integrate_together([loss.gradients], loss.weights.at(0.0), over_pieces(rule, path.pieces))
     return loss.attribute(integral)

@@ -5,7 +5,7 @@ is larger by the network's receptive field; at the image's edges it ends where t
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -63,6 +63,23 @@ class Tile:
         """The same part of the whole HR image."""
         s = self.scale
         return hr[..., s * self.rows.low : s * self.rows.high, s * self.columns.low : s * self.columns.high]
+
+
+class TileSum:
+    """The value of a function and its gradients, added up over the tiles of an image."""
+
+    def __init__(self) -> None:
+        self.value, self.gradients = torch.zeros(()), list[Tensor]()
+        self._count = 0
+
+    def add(self, value: Tensor, gradients: Sequence[Tensor] = ()) -> None:
+        """Add one tile."""
+        if self._count == 0:
+            self.value, self.gradients = value, list(gradients)
+        else:
+            self.value = self.value + value
+            self.gradients = [total + part for total, part in zip(self.gradients, gradients, strict=True)]
+        self._count += 1
 
 
 def whole(height: int, width: int, scale: int) -> tuple[Tile, ...]:
