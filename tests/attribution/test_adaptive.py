@@ -68,6 +68,11 @@ def test_an_affine_integrand_stops_at_once_with_zero_error():
     torch.testing.assert_close(integrals[0]["x"], torch.tensor([3.0, -1.0], dtype=torch.float64))
 
 
+def test_an_adaptive_rule_without_a_criterion_is_refused():
+    with pytest.raises(ValueError, match="convergence_criterion is required"):
+        integrate_together([step_at(0.5)], LIKE, Adaptive(5, 0.1, 50))
+
+
 def test_points_are_added_until_a_jump_has_settled():
     points = []
     for tolerance in (0.05, 0.03, 0.01, 0.001):

@@ -142,10 +142,10 @@ def test_a_problem_alone_has_what_the_processes_computed_together(problem, tmp_p
 @pytest.mark.parametrize("content", [b"", b"half of it", pickle.dumps(ResultCache)])
 def test_what_cannot_be_read_is_computed_again(tmp_path, caplog, content):
     (tmp_path / "x.pt").write_bytes(content)
-    kept = ResultCache(tmp_path)
-    assert kept("x", lambda: {"a": 1.5}) == {"a": 1.5}
+    cache = ResultCache(tmp_path)
+    assert cache("x", lambda: {"a": 1.5}) == {"a": 1.5}
     assert "computed again" in caplog.text
-    assert kept("x", lambda: pytest.fail("it was kept")) == {"a": 1.5}
+    assert cache("x", lambda: pytest.fail("it was kept")) == {"a": 1.5}
 
 
 def test_what_cannot_be_written_stops_nothing(tmp_path, caplog):
@@ -156,21 +156,21 @@ def test_what_cannot_be_written_stops_nothing(tmp_path, caplog):
 
 def test_what_cannot_be_written_is_said_once(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    kept = ResultCache(tmp_path / "file")
-    assert [kept(name, lambda: 3) for name in ("x", "y", "z")] == [3, 3, 3]
+    cache = ResultCache(tmp_path / "file")
+    assert [cache(name, lambda: 3) for name in ("x", "y", "z")] == [3, 3, 3]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [record.getMessage().startswith("not kept for a resumption: ") for record in warnings] == [True]
 
 
 def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):
-    kept = ResultCache()
-    assert kept("x", lambda: 3) == 3
-    kept.discard()
+    cache = ResultCache()
+    assert cache("x", lambda: 3) == 3
+    cache.discard()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_done_leaves_nothing(tmp_path):
-    kept = ResultCache(tmp_path / "run.partial")
-    kept("x", lambda: 3)
-    kept.discard()
+    cache = ResultCache(tmp_path / "run.partial")
+    cache("x", lambda: 3)
+    cache.discard()
     assert list(tmp_path.iterdir()) == []

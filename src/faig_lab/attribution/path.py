@@ -281,7 +281,12 @@ def integrate_together(
 
     Returns:
         The K integrals, and what they took.
+
+    Raises:
+        ValueError: an adaptive rule without a criterion.
     """
+    if isinstance(rule, Adaptive) and convergence_criterion is None:
+        raise ValueError("convergence_criterion is required by an adaptive rule")
     rules = rule.rules if isinstance(rule, Adaptive) else (rule,)
     sums = [[{name: torch.zeros_like(value) for name, value in template.items()} for _ in rules] for _ in integrands]
     unknown = torch.full((len(integrands),), torch.nan, dtype=torch.float64)

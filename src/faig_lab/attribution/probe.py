@@ -81,7 +81,8 @@ class ProbeIntegral:
         others: (I, K, P) Σ a_j of each parameter that is not ranked (the layout's `others`), biases above all.
         total: (I, K) Σ a_j over all parameters: `signed` and `others` added up.
         alphas: (P,) the points where losses are known, ascending, with 0 and 1.
-        losses: (I, K, P) L(γ(α), x); NaN where adaptive quadrature took no gradient.
+        losses: (I, K, P) L(γ(α), x), or what another `ProbeFunction` is there; NaN where adaptive quadrature took no
+            gradient.
         points: (I, K) gradient evaluations.
         error: (I, K) estimated relative error of an image's discriminative FAIG scores, by adaptive quadrature
             (`adaptive.ERROR_PER_CHANGE`); NaN with a fixed rule.
@@ -156,7 +157,7 @@ class ProbeFunction(NamedTuple):
     """A function of the output whose gradients are integrated over the probe.
 
     Attributes:
-        name: in the names of cached results and in the log.
+        name: in the names of cached results.
         path: problem, image, degradation and path in weight space → the function and its gradients.
         convergence_criterion: the paths of one image and the layout → what adaptive quadrature goes by.
     """
