@@ -2,14 +2,13 @@
 
 import pickle
 from dataclasses import fields, replace
-from functools import partial
 
 import pytest
 import torch
+from attribution_case import random_image, random_pair
 
-from faig_lab.attribution import ALONE, Adaptive, Compute, Problem, ResultCache, Shard, quadrature
+from faig_lab.attribution import ALONE, Adaptive, Compute, ResultCache, Shard, quadrature
 from faig_lab.attribution.methods import faig, input_gradients, taylor
-from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet
 
 
@@ -17,20 +16,11 @@ class Killed(BaseException):
     pass
 
 
-def state(seed):
-    torch.manual_seed(seed)
-    return SRResNet(features=4, blocks=1).state_dict()
-
-
 @pytest.fixture
 def problem():
-    generator = torch.Generator().manual_seed(0)
-    image = partial(torch.rand, generator=generator)
-    probe = tuple(
-        PairedImage(name, image(3, 16, 16), {key: image(3, 8, 8) for key in (CLEAN, "blur", "noise")})
-        for name in ("a", "b", "c")
-    )
-    return Problem(SRResNet(features=4, blocks=1), state(0), state(1), probe, ("blur", "noise"), quadrature("left", 3))
+    torch.manual_seed(0)
+    probe = tuple(random_image(seed) for seed in range(3))
+    return random_pair(SRResNet(features=4, blocks=1), probe=probe, rule=quadrature("left", 3))
 
 
 def again(problem, folder=None, **changes):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from attribution_case import random_pair
 
 from faig_lab import pipeline
-from faig_lab.attribution import Problem, full_precision, integrate, quadrature
+from faig_lab.attribution import full_precision, integrate, quadrature
 from faig_lab.attribution.methods import faig, input_gradients
-from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet
 
 RULE = quadrature("midpoint", 1)
@@ -40,11 +40,7 @@ def seen(monkeypatch):
 
 def problem():
     torch.manual_seed(0)
-    network = SRResNet(features=2, blocks=1)
-    baseline = network.state_dict()
-    lr = {name: torch.rand(3, 4, 4) for name in (CLEAN, "blur", "noise")}
-    image = PairedImage("a", torch.rand(3, 8, 8), lr)
-    return Problem(network, baseline, {n: 1.1 * v for n, v in baseline.items()}, (image,), ("blur", "noise"), RULE)
+    return random_pair(SRResNet(features=2, blocks=1), rule=RULE)
 
 
 @pytest.mark.usefixtures("tf32")
