@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.attribution.probe import Cost, integrate_probe
+from faig_lab.attribution.probe import Cost
 from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import Contrast, others, shares
 from faig_lab.data import CLEAN, PairedImage
@@ -176,9 +176,8 @@ class _Distances:
             problem, outputs = self.problem, self.outputs[end, kind]
             images = zip(problem.probe, outputs, strict=True)
             probe = tuple(PairedImage(x.name, y, {CLEAN: x.lr[CLEAN], kind: x.lr[kind]}) for x, y in images)
-            moved = replace(problem, target=self.start, probe=probe, degradations=(kind,))
-            integral = integrate_probe(moved, problem.rule)
-            self.cost = self.cost.plus(integral.cost)
+            integral, cost = problem.integrate(problem.rule, target=self.start, probe=probe, degradations=(kind,))
+            self.cost = self.cost.plus(cost)
             self._known[end, kind] = integral.signed.sum((0, 1))
         return self._known[end, kind]
 

@@ -79,6 +79,17 @@ class Problem:
         self.costs["gradient_at_target"] = integral.cost
         return integral
 
+    def integrate(self, rule: Rule | Adaptive, path: PathSpec = STRAIGHT, **changes: Any) -> tuple[ProbeIntegral, Cost]:
+        """Integrals for a method of its own, and what they took; cached and sharded like `integral`.
+
+        Args:
+            rule: the quadrature.
+            path: which path.
+            changes: fields of the problem (target, probe, degradations) that are others for these integrals.
+        """
+        integral = integrate_probe(replace(self, **changes), rule, path)
+        return integral, integral.cost
+
     @property
     def is_integrated(self) -> bool:
         """Whether the path integrals have been computed."""
