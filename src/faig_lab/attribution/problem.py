@@ -105,8 +105,11 @@ class Problem:
         return replace(self, path=STRAIGHT, progress=None, **changes)
 
     def alone(self) -> "Problem":
-        """The same problem in one process, with the integrals that the processes have computed together."""
-        alone = replace(self, shard=ALONE)
+        """The same problem in one process, with the integrals that the processes have computed together.
+
+        It keeps no further results: a cache with the integrals of every analysis could fill a disk.
+        """
+        alone = replace(self, shard=ALONE, cache=ResultCache())
         for name in ("layout", "integral", "at_target"):
             if name in vars(self):
                 vars(alone)[name] = getattr(self, name)
