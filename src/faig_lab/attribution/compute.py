@@ -1,6 +1,6 @@
 """How gradients are computed: precision, memory format, tiles, several points at once, a compiler.
 
-None of it changes what is computed but for rounding.
+These settings change results by rounding only.
 """
 
 import logging
@@ -81,12 +81,12 @@ class Compute:
         return torch.autocast(lr.device.type, self.autocast, enabled=self.autocast is not None)
 
     def output(self, network: nn.Module, state: State, lr: Tensor) -> Tensor:
-        """The network's output with the weights of a state, LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
+        """Compute the network's output with the weights of a state: LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
         with self.precision(lr):
             return self.forward(network, state, lr)
 
     def tiles(self, network: nn.Module, state: State, lr: Tensor, scale: int) -> tuple[Tile, ...]:
-        """What a gradient evaluation on LR (N, 3, H, W) is cut into: one tile where memory allows.
+        """Cut LR (N, 3, H, W) into the tiles of one gradient evaluation: one tile where memory allows.
 
         Raises:
             InputError: the image is too large, and the network cannot be cut, not that small, or not without changing
@@ -187,7 +187,7 @@ DEFAULT = Compute()
 
 
 def memory_format(lr: Tensor, autocast: torch.dtype | None) -> torch.memory_format:
-    """The faster layout of images and kernels, by measurement (docs/performance.md).
+    """Return the faster layout of images and kernels, by measurement (docs/performance.md).
 
     On processors channels last in single precision and below; on GPUs in lower precision, where tensor cores want it.
     """
@@ -196,12 +196,12 @@ def memory_format(lr: Tensor, autocast: torch.dtype | None) -> torch.memory_form
 
 
 def in_format(values: State, layout: torch.memory_format) -> dict[str, Tensor]:
-    """Tensors with four dimensions in this layout, the others as they are; copied only where they are not."""
+    """Return tensors with four dimensions in this layout, the others as they are; copied only where they are not."""
     return {n: v.contiguous(memory_format=layout) if v.dim() == 4 else v for n, v in values.items()}
 
 
 def points_agree(at_once: Callable[[], Gradients], one_by_one: Gradients, bound: float) -> bool:
-    """Whether gradients at several points at once are those of one point after the other; a warning if not.
+    """Compare gradients at several points at once with those one by one; log a warning if they differ.
 
     PyTorch evaluates networks with different weights at once by grouped convolutions. On processors without
     instructions for bfloat16 or float16, oneDNN has a plain implementation of their backward pass. It gives a wrong
@@ -241,7 +241,7 @@ def points_agree(at_once: Callable[[], Gradients], one_by_one: Gradients, bound:
 
 
 def _size(gradients: Mapping[str, Tensor]) -> float:
-    """Σ|g| over all parameters; not a number if one of them is not."""
+    """Compute Σ|g| over all parameters; not a number if one of them is not."""
     return float(torch.stack([g.abs().double().sum() for g in gradients.values()]).sum())
 
 

@@ -126,7 +126,7 @@ class _Training:
     patience: int | None
 
     def name(self, k: int) -> str:
-        """The name that the result for a degradation is cached under."""
+        """Return the name that the result for a degradation is cached under."""
         p = self.problem
         key = cache_key(p, p.rule)
         arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, self.patience]
@@ -173,7 +173,7 @@ class _Training:
         return scores.cpu() / max(weights, 1e-300), torch.tensor([passes, pixels, taken], dtype=torch.float64)
 
     def count(self, progress: float) -> float:
-        """How many filters are masked at a progress from 0 to 1."""
+        """Compute how many filters are masked at a progress from 0 to 1."""
         filters = len(self.problem.layout)
         first = max(filters * self.most / 100, min(MANY, filters / 2))
         last = min(first, max(filters * self.fewest / 100, FEW))
@@ -217,7 +217,7 @@ class _Training:
         return pool
 
     def _cut(self, image: PairedImage, rng: np.random.Generator) -> Crop:
-        """A crop of an image, and what both networks make of it."""
+        """Cut a crop out of an image, and restore the crop by both networks."""
         inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
         height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
         top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
@@ -249,7 +249,7 @@ def _formatted(lr: Tensor, problem: Problem) -> Tensor:
 
 
 def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:
-    """The weights θ̄ + g (θ − θ̄); what no unit of the layout holds stays the target's.
+    """Return the weights θ̄ + g (θ − θ̄); parameters outside the layout stay the target's.
 
     Args:
         problem: two networks.

@@ -206,7 +206,7 @@ class GradientPath(ABC):
         return gradients if velocity is None else {name: value * velocity[name] for name, value in gradients.items()}
 
     def _can_batch(self, batch: Sequence[float]) -> bool:
-        """Whether points at once give what the points one by one give; compared once for each size of an image."""
+        """Compare the points at once with the points one by one, once for each size of an image; True if they agree."""
         one_by_one = copy.copy(self)
         one_by_one.compute = replace(self.compute, points_per_batch=1)
         bound = SINGLE if self.compute.autocast is None and self.lr.dtype.itemsize >= 4 else LOWER

@@ -60,11 +60,11 @@ class Cost(NamedTuple):
     seconds: float
 
     def plus(self, other: "Cost") -> "Cost":
-        """The cost of both."""
+        """Return the cost of both."""
         return Cost(self.passes + other.passes, self.lr_pixels + other.lr_pixels, self.seconds + other.seconds)
 
     def counts(self) -> dict[str, int]:
-        """The numbers that are the same in every run: all but the seconds."""
+        """Return the numbers that are the same in every run: all but the seconds."""
         return {"passes": self.passes, "lr_pixels": self.lr_pixels}
 
 
@@ -120,12 +120,12 @@ class ProbeIntegral:
         return self.loss_target - self.loss_baseline
 
     def gap(self, degradation: str) -> float:
-        """The relative completeness gap of one degradation over the probe: |ΣΣ a − Σ ΔL| / |Σ ΔL|."""
+        """Compute the relative completeness gap of one degradation over the probe: |ΣΣ a − Σ ΔL| / |Σ ΔL|."""
         column = self.degradations.index(degradation)
         return completeness_gap(float(self.total[:, column].sum()), float(self.loss_change[:, column].sum()))
 
     def effort(self) -> dict[str, object]:
-        """What the quadrature took and how far it came, as plain data; no estimate for a fixed rule."""
+        """Return the points that the quadrature took and its error estimate as plain data; None for a fixed rule."""
         estimated = not bool(self.error.isnan().any())
         return {
             "evaluations": int(self.points.sum()),
@@ -135,7 +135,7 @@ class ProbeIntegral:
         }
 
     def rows(self) -> list[dict[str, object]]:
-        """One row per (image, degradation): losses, sum of attributions, their relative gap, what it took."""
+        """Return one row per (image, degradation): losses, sum of attributions, their relative gap, points."""
         return [
             {
                 "image": image,
@@ -247,7 +247,7 @@ def integrate_probe(
 
 
 def _alphas(rule: Rule | Adaptive) -> list[float]:
-    """Every α where a loss may be known: both ends and the points of the (finest) rule."""
+    """Return every α where a loss may be known: both ends and the points of the (finest) rule."""
     finest = rule.rules[-1] if isinstance(rule, Adaptive) else rule
     return sorted({0.0, 1.0, *finest.points.tolist()})
 
@@ -255,7 +255,7 @@ def _alphas(rule: Rule | Adaptive) -> list[float]:
 def _reduce(
     results: Sequence[PathIntegral], effort: Effort, layout: FilterLayout, alphas: Sequence[float]
 ) -> dict[str, Tensor]:
-    """One image's row of each tensor of a `ProbeIntegral`."""
+    """Return one image's row of each tensor of a `ProbeIntegral`."""
 
     def numbers(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64)
@@ -274,7 +274,7 @@ def _reduce(
 
 
 def _blank(degradations: int, layout: FilterLayout, points: int) -> dict[str, Tensor]:
-    """What `_reduce` returns, in shape and type."""
+    """Return tensors of the shape and type of those of `_reduce`."""
     sums = torch.zeros(degradations, len(layout), dtype=torch.float64)
     number, none = torch.zeros(degradations, dtype=torch.float64), torch.zeros(degradations, dtype=torch.bool)
     return {
@@ -297,13 +297,13 @@ def per_filter(
 
 
 def _others(result: PathIntegral, layout: FilterLayout) -> Tensor:
-    """(P,) Σ a_j of each parameter that is not ranked, in float64 on the CPU."""
+    """Return (P,) Σ a_j of each parameter that is not ranked, in float64 on the CPU."""
     sums = [result.attributions[other.name].double().sum() for other in layout.others]
     return torch.stack(sums).cpu() if sums else torch.zeros(0, dtype=torch.float64)
 
 
 def _report(result: ProbeIntegral, rule: Adaptive) -> None:
-    """Say how many points it took, and what did not settle."""
+    """Log how many points were taken, and warn of scores that did not settle."""
     effort = result.effort()
     low, high = result.points.min(), result.points.max()
     log.info("path integral: %d to %d points, estimated error at most %.2g", low, high, effort["error_estimate"])

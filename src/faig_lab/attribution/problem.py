@@ -1,4 +1,4 @@
-"""What every attribution method works from: two networks, a probe, and how to compute."""
+"""The input of every attribution method: two networks, a probe, and how to compute."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from faig_lab.networks import FilterLayout, State
 
 @dataclass(frozen=True)
 class Problem:
-    """Two networks and a probe: what every method works from.
+    """Two networks and a probe: the input of every method.
 
     A problem that is made of another one by `replace` has computed nothing yet.
 
@@ -101,13 +101,13 @@ class Problem:
         return len(self.degradations), len(self.layout)
 
     def straight(self, **changes: Any) -> "Problem":
-        """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
+        """Return the problem on the straight line with some fields changed: other networks have no bent path."""
         return replace(self, path=STRAIGHT, progress=None, **changes)
 
     def alone(self) -> "Problem":
-        """The same problem in one process, with the integrals that the processes have computed together.
+        """Return the same problem in one process, with the integrals that the processes have computed together.
 
-        It keeps no further results: a cache with the integrals of every analysis could fill a disk.
+        The result caches nothing more: a cache with the integrals of every analysis could fill a disk.
         """
         alone = replace(self, shard=ALONE, cache=ResultCache())
         for name in ("layout", "integral", "at_target"):

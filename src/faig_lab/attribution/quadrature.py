@@ -132,7 +132,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
 
 
 def quadrature(rule: str, points: int) -> Rule:
-    """The rule of a name with so many points.
+    """Return the rule of a name with so many points.
 
     Raises:
         ValueError: unknown name, or a number of points that the rule does not have.
@@ -209,6 +209,6 @@ def assess(adaptive: Adaptive, points: int, scores: Tensor, before: Tensor, gaps
 
 
 def _moved(scores: Tensor, before: Tensor, percent: float) -> float:
-    """The share of the top set that was not in the top set before."""
+    """Compute the share of the top set that was not in the top set before."""
     now, then = (set(discovered(values, percent).tolist()) for values in (scores, before))
     return len(now - then) / max(len(now), 1)

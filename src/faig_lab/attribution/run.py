@@ -38,7 +38,7 @@ class Attribution:
         scores: method → (draws, K, F), float64 on the CPU.
         degradations: the K names.
         layout: the F filters.
-        warnings: what a reader must know about the path integrals (`find_faults`), one sentence each.
+        warnings: on the path integrals (`find_faults`), one sentence each.
     """
 
     scores: dict[str, Tensor]
@@ -64,7 +64,7 @@ def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
 
 
 def _point_out_buffers(problem: Problem) -> None:
-    """Say that buffers are not attributed, where baseline and target differ in them."""
+    """Log that buffers are not attributed, where baseline and target differ in them."""
     states = problem.baseline, problem.target
     buffers = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
     moved = [n for n in buffers if not torch.equal(*(state[n] for state in states))]
@@ -97,7 +97,7 @@ def check_different(baseline: State, target: State, layout: FilterLayout) -> Non
 
 
 def gap_warnings(gaps: Mapping[str, float]) -> tuple[str, ...]:
-    """A sentence on every completeness gap above `LARGEST_GAP`.
+    """Return a sentence on every completeness gap above `LARGEST_GAP`.
 
     Args:
         gaps: degradation → relative gap over the probe.
@@ -113,7 +113,7 @@ def gap_warnings(gaps: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def find_faults(problem: Problem) -> tuple[str, ...]:
-    """What a reader must know about the path integrals of a problem, one sentence each.
+    """Return warnings on the path integrals of a problem, one sentence each.
 
     Args:
         problem: its integral is computed if it is not there.
@@ -155,7 +155,7 @@ def _without_gradient(problem: Problem) -> list[str]:
 
 @torch.no_grad()
 def _matters(problem: Problem, name: str) -> bool:
-    """Whether the output on the first image changes when a parameter of the target is set back to the baseline."""
+    """Tell whether the output on the first image changes if a parameter of the target is set back to the baseline."""
     image, plain = problem.probe[0], replace(problem.compute, autocast=None, compile=None)
     other = {**problem.target, name: problem.baseline[name]}
     for degradation in problem.degradations:
@@ -167,7 +167,7 @@ def _matters(problem: Problem, name: str) -> bool:
 
 
 def _unranked(problem: Problem) -> tuple[str, ...]:
-    """A sentence on parameters with several axes (position tables, say) that changed and are not ranked."""
+    """Return a sentence on parameters with several axes (position tables, say) that changed and are not ranked."""
     integral = problem.integral
     change = integral.loss_change.sum(0)
     unranked: list[tuple[str, float]] = []
@@ -187,7 +187,7 @@ def _unranked(problem: Problem) -> tuple[str, ...]:
 
 
 def finite(name: str, scores: Tensor) -> Tensor:
-    """The scores of a method, if every one is a finite number.
+    """Return the scores of a method, if every one is a finite number.
 
     Raises:
         InputError: names the method.

@@ -19,7 +19,7 @@ Contrast = Literal["mean", "max"]
 
 
 def others(single: Tensor, over: Contrast = "mean") -> Tensor:
-    """What each row is contrasted with: the mean or the maximum over the other rows.
+    """Compute the mean or the maximum over the other rows, with which each row is contrasted.
 
     Args:
         single: (…, K, F) score per degradation and filter.
@@ -107,12 +107,12 @@ def ranking(scores: Tensor) -> Tensor:
 
 
 def count_of(percent: float, filters: int) -> int:
-    """How many filters q % are: ⌊n·q/100⌋, as in the authors' code."""
+    """Compute how many filters q % are: ⌊n·q/100⌋, as in the authors' code."""
     return math.floor(filters * percent / 100 + 1e-9)
 
 
 def discovered(scores: Tensor, percent: float) -> Tensor:
-    """The discovered filters: indices of the top q % of (F,) scores, in descending order."""
+    """Return the discovered filters: indices of the top q % of (F,) scores, in descending order."""
     return ranking(scores)[: count_of(percent, len(scores))]
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one side, in LR pixels: it reads [start, stop) and answers for [low, high) of them."""
+    """One tile along one side, in LR pixels: it reads [start, stop), and its core is [low, high)."""
 
     start: int
     stop: int
@@ -47,11 +47,11 @@ class Tile:
     scale: int
 
     def input(self, lr: Tensor) -> Tensor:
-        """What the network reads: LR (…, H, W) → (…, h, w)."""
+        """Return the part that the network reads: LR (…, H, W) → (…, h, w)."""
         return lr[..., self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def core_of_output(self, output: Tensor) -> Tensor:
-        """The part of the tile's own output that it answers for."""
+        """Return the core of the tile's own output: the part that belongs to no other tile."""
         rows, columns, s = self.rows, self.columns, self.scale
         return output[
             ...,
@@ -60,7 +60,7 @@ class Tile:
         ]
 
     def core_of_image(self, hr: Tensor) -> Tensor:
-        """The same part of the whole HR image."""
+        """Return the core of the whole HR image."""
         s = self.scale
         return hr[..., s * self.rows.low : s * self.rows.high, s * self.columns.low : s * self.columns.high]
 
@@ -83,12 +83,12 @@ class TileSum:
 
 
 def whole(height: int, width: int, scale: int) -> tuple[Tile, ...]:
-    """The image as one tile."""
+    """Return the image as one tile."""
     return (Tile(Span(0, height, 0, height), Span(0, width, 0, width), scale),)
 
 
 def cut(height: int, width: int, scale: int, receptive_field: Reach, most: float) -> tuple[Tile, ...]:
-    """The grid of tiles with the least overlap, none of which reads more than so many LR pixels.
+    """Return the grid of tiles with the least overlap, none of which reads more than so many LR pixels.
 
     Args:
         height: of the image, in LR pixels.
@@ -124,7 +124,7 @@ def cut(height: int, width: int, scale: int, receptive_field: Reach, most: float
 
 
 def quarters(height: int, width: int, scale: int, receptive_field: Reach) -> tuple[Tile, ...]:
-    """The image in two tiles along each side: what cutting has to be compared with the whole image for."""
+    """Return the image in two tiles along each side, which are compared with the whole image."""
     rows, columns = (
         _spans(side, math.ceil(side / 2 / receptive_field.period) * receptive_field.period, _margin(receptive_field))
         for side in (height, width)
@@ -133,14 +133,14 @@ def quarters(height: int, width: int, scale: int, receptive_field: Reach) -> tup
 
 
 def smallest_side(receptive_field: Reach) -> int:
-    """LR pixels that the smallest tile reads along a side, away from the image's edges."""
+    """Return how many LR pixels the smallest tile reads along a side, away from the image's edges."""
     return 2 * _margin(receptive_field) + receptive_field.period
 
 
 def difference_of_tiles(
     run: Callable[[Tensor], Tensor], lr: Tensor, scale: int, receptive_field: Reach, most: float
 ) -> float:
-    """How far the output of tiles is from the output of the whole image: ‖tiles − whole‖ / ‖whole‖.
+    """Compute the relative difference of the output of tiles from the whole image's: ‖tiles − whole‖ / ‖whole‖.
 
     The receptive field is measured by a pixel that is not a number. This does not show what wraps round the image's
     edges (circular padding, `torch.roll`), depends on the position in the image (coordinates, `align_corners`), or
@@ -167,7 +167,7 @@ def difference_of_tiles(
 
 
 def bound_of_tiles(dtype: torch.dtype) -> float:
-    """The largest difference of tiles that is rounding."""
+    """Return the largest difference of tiles that is rounding."""
     return max(100 * torch.finfo(dtype).eps, 1e-9)
 
 
@@ -182,7 +182,7 @@ def remembered(
 
 
 def _grids(side: int, receptive_field: Reach) -> Iterator[list[Span]]:
-    """A side cut into 1, 2, 3, … tiles of about equal size."""
+    """Yield a side cut into 1, 2, 3, … tiles of about equal size."""
     sizes: set[int] = set()
     for count in range(1, math.ceil(side / receptive_field.period) + 1):
         size = math.ceil(side / count / receptive_field.period) * receptive_field.period
