@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from benchmarks.plan import Plan
-from faig_lab.attribution import Adaptive, Compute, ProbeIntegral, Problem, Rule
+from faig_lab.attribution import ALONE, Adaptive, Compute, ProbeIntegral, Problem, Rule, Shard
 from faig_lab.cli.build import compute_device, make_degradation, make_network
 from faig_lab.cli.composition import compose
 from faig_lab.cli.trained import train_once
@@ -70,11 +70,11 @@ class Case:
         assert isinstance(network, nn.Module)
         return network
 
-    def integral(self, rule: Rule | Adaptive, compute: Compute | None = None) -> ProbeIntegral:
+    def integral(self, rule: Rule | Adaptive, compute: Compute | None = None, shard: Shard = ALONE) -> ProbeIntegral:
         """The path integral by ours."""
         ends = self.baseline, self.target
         how = compute or Compute()
-        return Problem(self.network, *ends, self.probe, self.degradations, rule, compute=how).integral
+        return Problem(self.network, *ends, self.probe, self.degradations, rule, compute=how, shard=shard).integral
 
 
 def trained_case(plan: Plan, device: str, run: Path | None = None) -> Case:

@@ -7,8 +7,7 @@ import torch
 
 from benchmarks.case import random_case, settings_of
 from benchmarks.measuring import in_turns
-from faig_lab.attribution import Compute, integrate_probe, quadrature
-from faig_lab.attribution.spread import Spread
+from faig_lab.attribution import Compute, Shard, quadrature
 from faig_lab.cli.build import gpu_of
 from faig_lab.config import Settings
 from faig_lab.runs import processes
@@ -28,21 +27,10 @@ def main() -> None:
 def share(settings: Settings, side: int, repeats: int) -> float:
     """Median seconds that this process needs for its share of the images, and for the others' sums."""
     case = random_case(settings, [(side, side)] * IMAGES)
-    spread, rule = Spread(), quadrature("midpoint", POINTS)
-    spread.over_group()
+    shard, rule = Shard.of_group(), quadrature("midpoint", POINTS)
 
     def run() -> None:
-        integrate_probe(
-            case.network,
-            case.baseline,
-            case.target,
-            case.probe,
-            case.degradations,
-            case.layout,
-            rule,
-            Compute(),
-            spread=spread,
-        )
+        case.integral(rule, Compute(), shard)
 
     return in_turns({"share": run}, repeats)["share"]
 

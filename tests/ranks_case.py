@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from faig_lab.attribution import Problem, quadrature
+from faig_lab.attribution import Problem, Shard, quadrature
 from faig_lab.attribution.methods import faig, input_gradients, taylor
 from faig_lab.data import (
     CLEAN,
@@ -46,10 +46,8 @@ def _images(count):
 def attribute(images=3):
     """Scores of every method that goes through the probe, and the integral itself."""
     target = _network(1).state_dict()
-    problem = Problem(
-        _network(0), _network(0).state_dict(), target, _images(images), ("blur", "noise"), quadrature("left", 3)
-    )
-    problem.spread.over_group()
+    baseline, rule = _network(0).state_dict(), quadrature("left", 3)
+    problem = Problem(_network(0), baseline, target, _images(images), ("blur", "noise"), rule, shard=Shard.of_group())
     scores = {method.__name__: method(problem) for method in (faig, input_gradients, taylor)}
     return scores | {"magnitude": problem.integral.magnitude, "points": problem.integral.points}
 

@@ -15,8 +15,7 @@ from tiny_case import tiny
 import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.attribution import Adaptive, Compute, Problem, methods, quadrature
-from faig_lab.attribution.barrier import profile
-from faig_lab.attribution.curve import train_middle
+from faig_lab.attribution.barrier import profile, train_middle
 from faig_lab.cli import build, preflight, provenance
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.filters import apply_patches, make_patch
@@ -76,7 +75,7 @@ METHODS = ("faig", "signed_share", "taylor", "fisher", "input_gradients", "weigh
     ("rule", "compute"),
     [
         (quadrature("gauss_legendre", 3), Compute()),
-        (quadrature("trapezoid", 4), Compute(together=3)),
+        (quadrature("trapezoid", 4), Compute(points_per_batch=3)),
         (Adaptive(9, 1e-3, 10.0), Compute(memory=1)),
     ],
     ids=["plain", "together", "adaptive"],

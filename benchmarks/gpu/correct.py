@@ -141,9 +141,9 @@ def tf32(pair: Pair, results: Results) -> None:
     results.at_most("float32, device to float64: scores", error(own, exact), BOUNDS[torch.float32][0])
     case = pair.on(pair.device)
     rule = quadrature("gauss_legendre", pair.sizes.points)
-    ends = case.baseline, case.target
+    problem = Problem(case.network, case.baseline, case.target, case.probe, case.degradations, rule)
     with allowed():  # the function below the decorator that switches it off
-        rough = integrate_probe.__wrapped__(case.network, *ends, case.probe, case.degradations, case.layout, rule)
+        rough = integrate_probe.__wrapped__(problem, rule)  # type: ignore[attr-defined]
     scores = faig_scores(rough.magnitude)
     results.add("TF32, if it were allowed: error of the scores", error(scores, exact))
     results.add("TF32, if it were allowed: agreement of the top 1 %", agreement(scores, exact))
@@ -187,10 +187,10 @@ def _tiles(case: Case, compute: Compute) -> int:
 def together(pair: Pair, results: Results) -> None:
     """Several points at once, in three precisions."""
     for dtype in BOUNDS:
-        found = pair.integral(pair.on(pair.device, dtype), Compute(together=3))
+        found = pair.integral(pair.on(pair.device, dtype), Compute(points_per_batch=3))
         name = str(dtype).removeprefix("torch.")
         compare(results, f"3 points together, {name}", found, pair.plain(pair.device, dtype), dtype)
-    rough = pair.integral(pair.on(pair.device), Compute(torch.bfloat16, together=3))
+    rough = pair.integral(pair.on(pair.device), Compute(torch.bfloat16, points_per_batch=3))
     scores = [faig_scores(integral.magnitude) for integral in (rough, pair.plain(pair.device))]
     results.at_least("3 points together, bfloat16: top 1 %", agreement(*scores), LOW_PRECISION)
 

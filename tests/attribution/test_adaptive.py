@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from faig_lab.attribution import Adaptive, Problem, faig_scores, quadrature
-from faig_lab.attribution.adaptive import NestedIntegral, integrate_together
+from faig_lab.attribution.path import integrate_together
 from faig_lab.attribution.quadrature import clenshaw_curtis
 from faig_lab.data import PairedImage
 from faig_lab.networks import SRResNet
 
 
 def by_filter(integrals):
-    """A judge for integrands that are scores themselves, with nothing to complete."""
+    """A criterion for integrands that are scores themselves, with nothing to complete."""
     return torch.stack([integral["x"] for integral in integrals]), torch.zeros(len(integrals))
 
 
@@ -41,19 +41,22 @@ def test_a_budget_without_two_rules_to_compare_is_refused():
 
 
 def test_nested_integrals_are_those_of_their_rules():
-    rules = Adaptive(33, 0.01, 1).rules
-    seen = []
+    adaptive, seen, found = Adaptive(33, 0.01, 1), [], []
 
     def integrand(alphas):
         seen.extend(alphas)
         return [{"x": torch.tensor([np.exp(alpha), np.sin(9 * alpha)])} for alpha in alphas]
 
-    integral = NestedIntegral(integrand, LIKE, rules)
-    for rule in rules:
-        found = integral.advance()["x"]
+    def never(integrals):
+        found.append((integrals[0]["x"].tolist(), sorted(seen)))
+        return torch.tensor([[1.0, 2.0]], dtype=torch.float64), torch.ones(1)
+
+    integrate_together([integrand], LIKE, adaptive, never)
+    assert len(found) == len(adaptive.rules)
+    for rule, (integral, points) in zip(adaptive.rules, found, strict=True):
         expected = [(rule.weights * f(rule.points)).sum() for f in (np.exp, lambda x: np.sin(9 * x))]
-        assert found.tolist() == pytest.approx(expected, abs=1e-14)
-        assert sorted(seen) == rule.points.tolist()
+        assert integral == pytest.approx(expected, abs=1e-14)
+        assert points == rule.points.tolist()
 
 
 def test_an_affine_integrand_stops_at_once_with_zero_error():
@@ -63,6 +66,11 @@ def test_an_affine_integrand_stops_at_once_with_zero_error():
     assert effort.error.max() < 1e-15
     assert effort.settled.all()
     torch.testing.assert_close(integrals[0]["x"], torch.tensor([3.0, -1.0], dtype=torch.float64))
+
+
+def test_an_adaptive_rule_without_a_criterion_is_refused():
+    with pytest.raises(ValueError, match="convergence_criterion is required"):
+        integrate_together([step_at(0.5)], LIKE, Adaptive(5, 0.1, 50))
 
 
 def test_points_are_added_until_a_jump_has_settled():
@@ -98,11 +106,11 @@ def test_the_budget_ends_what_does_not_settle():
 def test_error_top_set_and_gap_have_to_settle(verdicts, points):
     coming = iter(verdicts)
 
-    def judge(integrals):
+    def criterion(integrals):
         scores, gap = next(coming)
         return torch.tensor([scores], dtype=torch.float64), torch.tensor([gap])
 
-    _, effort = integrate_together([step_at(0.5)], LIKE, Adaptive(65, 0.01, 50), judge)
+    _, effort = integrate_together([step_at(0.5)], LIKE, Adaptive(65, 0.01, 50), criterion)
     assert effort.points == points
     assert effort.settled.all()
 

@@ -4,12 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from study_case import context_of
+from analysis_case import subject_of
 from torch import nn
 
 from faig_lab.attribution import Adaptive, Problem, quadrature
-from faig_lab.attribution.barrier import BARRIER_LIMIT, profile
-from faig_lab.attribution.curve import train_middle
+from faig_lab.attribution.barrier import BARRIER_LIMIT, profile, train_middle
 from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
 
@@ -81,7 +80,7 @@ def test_a_curve_between_equal_networks_stays_there(swapped):
 
 
 def test_a_path_that_only_rises_has_no_barrier_and_no_warning():
-    problem = context_of().problem
+    problem = subject_of().problem
     found = profile(problem)
     ends = torch.minimum(found.psnr[:, 0], found.psnr[:, -1])
     assert all(value >= 0 for value in found.barriers.values())
@@ -91,7 +90,7 @@ def test_a_path_that_only_rises_has_no_barrier_and_no_warning():
 
 
 def test_with_adaptive_quadrature_the_profile_has_the_points_that_all_images_share():
-    found = profile(dataclasses.replace(context_of().problem, rule=Adaptive(17, 0.5, 10.0)))
+    found = profile(dataclasses.replace(subject_of().problem, rule=Adaptive(17, 0.5, 10.0)))
     assert found.inputs == ("blur", "noise", "clean")
     assert not found.psnr.isnan().any()
     assert found.alphas[0] == 0

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import odd_networks as odd
@@ -17,10 +18,9 @@ from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.attribution.methods import input_gradients
 from faig_lab.attribution.path import LossPath
 from faig_lab.attribution.receptive_field import Reach
-from faig_lab.attribution.tiles import cut, whole
+from faig_lab.attribution.tiling import cut, whole
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
-from faig_lab.filters import FilterLayout
 from faig_lab.networks import SRResNet
 
 RULE = quadrature("gauss_legendre", 3)
@@ -89,9 +89,10 @@ def test_tiles_give_the_same_scores_in_single_precision(monkeypatch):
     network = SRResNet(features=6, blocks=2)
     lr, hr = image(60, 44, torch.float32)
     probe = [PairedImage("a", hr[0], {CLEAN: lr[0], "blur": lr[0].square(), "noise": lr[0].sqrt()})]
-    layout = FilterLayout.of(network)
-    arguments = network, *ends(network, torch.float32), probe, ("blur", "noise"), layout, RULE
-    one, many = (integrate_probe(*arguments, compute).magnitude for compute in (Compute(), Compute(memory=1)))
+    problem = Problem(network, *ends(network, torch.float32), tuple(probe), ("blur", "noise"), RULE)
+    one, many = (
+        integrate_probe(replace(problem, compute=compute), RULE).magnitude for compute in (Compute(), Compute(memory=1))
+    )
     assert len(seen[0]) > 4
     assert float((many - one).norm() / one.norm()) < 1e-5
 
@@ -113,7 +114,7 @@ def test_input_gradients_in_tiles(monkeypatch):
 def test_points_together_are_the_points_one_by_one(together):
     network = SRResNet(features=3, blocks=1)
     arguments = network, *ends(network), *image(10, 12), quadrature("trapezoid", 5)
-    one, many = integrate(*arguments), integrate(*arguments, Compute(together=together))
+    one, many = integrate(*arguments), integrate(*arguments, Compute(points_per_batch=together))
     assert many.loss_change == pytest.approx(one.loss_change, rel=1e-12)
     for name, expected in one.attributions.items():
         torch.testing.assert_close(many.attributions[name], expected, rtol=1e-9, atol=1e-12)
@@ -125,7 +126,7 @@ def test_points_together_in_tiles_and_low_precision(monkeypatch):
     arguments = network, *ends(network, torch.float32), *image(30, 30, torch.float32), RULE
     plain, all_at_once = (
         integrate(*arguments, Compute(torch.bfloat16)),
-        integrate(*arguments, Compute(torch.bfloat16, memory=1, together=3)),
+        integrate(*arguments, Compute(torch.bfloat16, memory=1, points_per_batch=3)),
     )
     total = sum(float(a.abs().sum()) for a in plain.attributions.values())
     off = sum(float((a - all_at_once.attributions[n]).abs().sum()) for n, a in plain.attributions.items())
@@ -141,10 +142,10 @@ def wrong_at_once(monkeypatch, factor):
     """A processor on which the gradients at several points at once are so many times the right ones."""
     right, calls = LossPath._at_once, []
 
-    def wrong(self, points, tile):
-        calls.append(len(points))
-        losses, found = right(self, points, tile)
-        return losses, [{n: factor * v for n, v in one.items()} for one in found]
+    def wrong(self, batch):
+        calls.append(len(batch))
+        for gradients in right(self, batch):
+            yield {n: factor * v for n, v in gradients.items()}
 
     monkeypatch.setattr(LossPath, "_at_once", wrong)
     return calls
@@ -158,16 +159,16 @@ def test_points_together_are_not_used_where_they_are_wrong(monkeypatch, caplog, 
     calls = wrong_at_once(monkeypatch, factor)
     network = SRResNet(features=3, blocks=1)
     arguments = network, *ends(network, dtype), *image(12, 12, dtype), quadrature("midpoint", 6)
-    one, many = integrate(*arguments, Compute(autocast)), integrate(*arguments, Compute(autocast, together=3))
+    one, many = integrate(*arguments, Compute(autocast)), integrate(*arguments, Compute(autocast, points_per_batch=3))
     assert calls == [3]  # once for a network and a size
-    assert "attribution.together: gradients at 3 points at once are wrong by" in caplog.text
+    assert "points per batch: gradients at 3 points at once are wrong by" in caplog.text
     assert all(torch.equal(a, many.attributions[n]) for n, a in one.attributions.items())
 
 
 def test_rounding_does_not_keep_points_from_being_together(monkeypatch, caplog):
     calls = wrong_at_once(monkeypatch, 1 + 1e-6)
     network = SRResNet(features=3, blocks=1)
-    integrate(network, *ends(network), *image(12, 12), quadrature("midpoint", 6), Compute(together=3))
+    integrate(network, *ends(network), *image(12, 12), quadrature("midpoint", 6), Compute(points_per_batch=3))
     assert calls == [3, 3, 3]
     assert not caplog.text
 
@@ -179,7 +180,7 @@ def test_points_that_a_network_cannot_take_at_once_are_taken_one_by_one(caplog):
 
     network = Choosy(features=3, blocks=1)
     arguments = network, *ends(network), *image(8, 8), RULE
-    assert apart(integrate(*arguments), integrate(*arguments, Compute(together=3))) == 0
+    assert apart(integrate(*arguments), integrate(*arguments, Compute(points_per_batch=3))) == 0
     assert "3 points cannot be evaluated at once" in caplog.text
 
 
@@ -190,7 +191,7 @@ from test_compute import RULE, Compute, SRResNet, apart, ends, image, integrate
 network = SRResNet(features=8, blocks=1)
 arguments = network, *ends(network, torch.float32), *image(16, 16, torch.float32), RULE
 for dtype in (torch.bfloat16, torch.float16):
-    print(apart(*(integrate(*arguments, Compute(dtype, together=count)) for count in (1, 3))))
+    print(apart(*(integrate(*arguments, Compute(dtype, points_per_batch=count)) for count in (1, 3))))
 """
 
 
@@ -225,7 +226,7 @@ def test_memory_decides_on_tiles():
     assert numbers[-1] > numbers[0] >= 1
     halved = len(Compute(memory=0.01, autocast=torch.bfloat16).tiles(network, state, lr, 2))
     assert halved < numbers[-1]
-    assert len(Compute(memory=0.01, together=2).tiles(network, state, lr, 2)) > numbers[-1]
+    assert len(Compute(memory=0.01, points_per_batch=2).tiles(network, state, lr, 2)) > numbers[-1]
 
 
 def test_what_a_forward_saves_is_counted():
@@ -240,13 +241,13 @@ def test_what_a_forward_saves_is_counted():
 def test_a_network_that_cannot_be_cut_is_named_with_what_would_do():
     network = SmallUNet().eval()
     lr, _ = image(128, 128, torch.float32)
-    with pytest.raises(UserError, match=r"^attribution\.memory: 0\.001 GB .* SmallUNet sees too far .* GB$"):
+    with pytest.raises(UserError, match=r"^memory: 0\.001 GB .* SmallUNet sees too far .* GB$"):
         Compute(memory=0.001).tiles(network, network.state_dict(), lr, 2)
     assert Compute(memory=4).tiles(network, network.state_dict(), lr, 2) == whole(128, 128, 2)
 
 
 def test_memory_for_not_even_one_tile_says_how_much_would_do():
-    with pytest.raises(UserError, match=r"^attribution\.memory: too little .* 21×21 LR pixels .*: 4\.5 times"):
+    with pytest.raises(UserError, match=r"^memory: too little .* 21×21 LR pixels .*: 4\.5 times"):
         cut(100, 100, 2, Reach(10, 1), 100)
 
 
@@ -261,7 +262,7 @@ def test_networks_whose_tiles_differ_from_the_image_are_not_cut(make, dtype):
     state, (lr, _) = network.state_dict(), image(160, 200, dtype)
     whole_image = Compute(memory=4).tiles(network, state, lr, 2)
     assert len(whole_image) == 1
-    message = rf"^attribution\.memory: 0\.001 GB .* {make.__name__} cannot be cut into tiles: .* GB$"
+    message = rf"^memory: 0\.001 GB .* {make.__name__} cannot be cut into tiles: .* GB$"
     for _ in range(2):  # also when it is remembered
         with pytest.raises(UserError, match=message):
             Compute(memory=0.001).tiles(network, state, lr, 2)
@@ -319,6 +320,6 @@ def test_cores_cover_the_image_once_and_see_enough(size, reach):
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="memory must be > 0"):
         Compute(memory=0)
-    with pytest.raises(ValueError, match="together must be > 0"):
-        Compute(together=0)
+    with pytest.raises(ValueError, match="points_per_batch must be > 0"):
+        Compute(points_per_batch=0)
     assert GIGABYTE == 2**30

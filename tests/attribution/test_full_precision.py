@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from attribution_case import random_pair
 
-from faig_lab.attribution import Compute, Problem, full_precision, integrate, quadrature
+from faig_lab.attribution import full_precision, integrate, quadrature
 from faig_lab.attribution.methods import faig, input_gradients
 from faig_lab.cli import study
-from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet
 
 RULE = quadrature("midpoint", 1)
@@ -28,23 +28,19 @@ def tf32():
 @pytest.fixture
 def seen(monkeypatch):
     """What was allowed at each forward pass."""
-    found, output = [], Compute.output
+    noted, forward = [], SRResNet.forward
 
-    def noting(self, *given):
-        found.append(allowed())
-        return output(self, *given)
+    def noting(self, lr):
+        noted.append(allowed())
+        return forward(self, lr)
 
-    monkeypatch.setattr(Compute, "output", noting)
-    return found
+    monkeypatch.setattr(SRResNet, "forward", noting)
+    return noted
 
 
 def problem():
     torch.manual_seed(0)
-    network = SRResNet(features=2, blocks=1)
-    baseline = network.state_dict()
-    lr = {name: torch.rand(3, 4, 4) for name in (CLEAN, "blur", "noise")}
-    image = PairedImage("a", torch.rand(3, 8, 8), lr)
-    return Problem(network, baseline, {n: 1.1 * v for n, v in baseline.items()}, (image,), ("blur", "noise"), RULE)
+    return random_pair(SRResNet(features=2, blocks=1), rule=RULE)
 
 
 @pytest.mark.usefixtures("tf32")

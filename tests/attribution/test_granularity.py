@@ -9,7 +9,7 @@ from odd_networks import SmallUNet, Tied
 
 from faig_lab.attribution import Problem, attribute, discovered, quadrature
 from faig_lab.attribution.methods import faig, fisher, input_gradients, signed_share, taylor, weight_change
-from faig_lab.attribution.shares import share_metrics, share_rows
+from faig_lab.attribution.scores import share_metrics, share_rows
 from faig_lab.data import PairedImage
 from faig_lab.filters import FilterLayout, mask, under_every_name
 from faig_lab.granularity import UNITS

@@ -2,21 +2,37 @@
 
 import copy
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
+from attribution_case import THREE, TWO, random_image, random_pair
 from torch import nn
 
-from faig_lab.attribution import Adaptive, Problem, attribute, discovered, ingredients, quadrature
+from faig_lab.attribution import (
+    Adaptive,
+    OneUnit,
+    Problem,
+    attribute,
+    discovered,
+    isolation_integral,
+    isolation_share,
+    iterated_isolation,
+    learned_mask,
+    quadrature,
+    share_given_clean,
+    share_per_change,
+)
 from faig_lab.attribution import methods as methods_module
-from faig_lab.attribution.ingredients import faig_shares, signed_sum
 from faig_lab.attribution.methods import (
     faig,
     faig_reference,
+    faig_shares,
     fisher,
     input_gradients,
     random_filters,
     signed_share,
+    signed_sum,
     taylor,
     weight_change,
     weight_change_absolute,
@@ -37,25 +53,25 @@ METHODS = [
     weight_change_absolute,
     random_filters,
 ]
+OTHERS = {  # in modules of their own
+    "isolation_integral": isolation_integral,
+    "isolation_share": isolation_share,
+    "iterated_isolation": iterated_isolation,
+    "share_given_clean": share_given_clean,
+    "share_per_change": share_per_change,
+    "learned_mask": partial(learned_mask, steps=8, crops=2, crop=16),
+    "one_unit": OneUnit(),
+}
 
 
-def image(seed, kinds=("blur", "noise")):
-    generator = torch.Generator().manual_seed(seed)
-    lr = {name: torch.rand(3, 6, 6, generator=generator) for name in ("clean", *kinds)}
-    return PairedImage(f"image{seed}", torch.rand(3, 12, 12, generator=generator), lr)
-
-
-@pytest.fixture(params=[("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")], ids=len)
+@pytest.fixture(params=[("blur",), TWO, THREE], ids=len)
 def problem(request):
     torch.manual_seed(0)
-    network = SRResNet(features=4, blocks=1)
-    baseline = {n: v.clone() for n, v in network.state_dict().items()}
-    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
-    probe = tuple(image(seed, request.param) for seed in (1, 2))
-    return Problem(network, baseline, target, probe, request.param, quadrature("midpoint", 2), seed=3)
+    probe = tuple(random_image(seed, request.param, (6, 6)) for seed in (1, 2))
+    return random_pair(SRResNet(features=4, blocks=1), request.param, 0.05, probe)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS.values()], ids=[*(m.__name__ for m in METHODS), *OTHERS])
 def test_contract(problem, method):
     before = copy.deepcopy(problem.network.state_dict())
     scores = method(problem)
@@ -65,7 +81,10 @@ def test_contract(problem, method):
     assert torch.isfinite(scores).all()
     assert torch.equal(scores, method(problem))
     assert all(torch.equal(before[n], v) for n, v in problem.network.state_dict().items())
-    assert not any(v.requires_grad for v in problem.target.values())
+    assert not any(v.requires_grad for v in (*problem.target.values(), *problem.network.buffers()))
+    assert all(p.grad is None for p in problem.network.parameters())
+    same = dataclasses.replace(problem, target=dict(problem.baseline))
+    assert torch.isfinite(method(same)).all()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
@@ -116,10 +135,9 @@ def test_taylor_and_fisher_of_one_convolution_by_hand():
 def test_every_method_of_the_modules_is_in_the_contract():
     public = {
         name
-        for module in (methods_module, ingredients)
-        for name, value in vars(module).items()
+        for name, value in vars(methods_module).items()
         if callable(value)
-        and getattr(value, "__module__", "") == module.__name__
+        and getattr(value, "__module__", "") == methods_module.__name__
         and name[0].islower()
         and name[0] != "_"
     }
@@ -182,3 +200,100 @@ def test_random_draws_are_seeded_permutations_of_their_own(problem):
     assert not torch.equal(draws, random_filters(other, draws=3))
     with pytest.raises(ValueError, match="draws must be > 0"):
         random_filters(problem, draws=0)
+
+
+# The four methods of one form, on problems whose integrals are known in closed form.
+X = {"blur": torch.tensor([0.3, 0.1]), "noise": torch.tensor([0.2, 0.9]), "jpeg": torch.tensor([0.5, 0.6])}
+TRUTH = 0.4
+W_BASELINE, W_TARGET = torch.tensor([0.1, 0.5]), torch.tensor([0.9, 0.2])
+
+
+class Sum(nn.Module):
+    """The output is w_0 x_0 + w_1 x_1 for each pixel, in all three channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 1, bias=False)
+
+    def forward(self, lr):
+        return self.conv(lr[:, :2]).expand(-1, 3, -1, -1)
+
+
+def pixel(kinds=("blur", "noise"), scale=1.0):
+    """One LR pixel; the loss is 3 (w·x − truth)², so every integral is exact by the midpoint rule with one point."""
+    lr = {k: torch.tensor([*(X[k] * scale).tolist(), 0.0]).view(3, 1, 1).double() for k in kinds}
+    lr["clean"] = torch.zeros(3, 1, 1)
+    image = PairedImage("pixel", torch.full((3, 1, 1), TRUTH * scale), lr)
+    ends = [{"conv.weight": w.view(1, 2, 1, 1).double()} for w in (W_BASELINE, W_TARGET)]
+    return Problem(Sum().double(), *ends, (image,), kinds, quadrature("midpoint", 1))
+
+
+def by_hand(kind, scale=1.0):
+    """(2,) a_j = (w_j − w̄_j) · 6 · mean residual · x_j, and ΔL."""
+    x = X[kind].double() * scale
+    truth = TRUTH * scale
+    before, after = (float(w.double() @ x) - truth for w in (W_BASELINE, W_TARGET))
+    change = 3 * (after**2 - before**2)
+    return (W_TARGET - W_BASELINE).double() * 6 * (before + after) / 2 * x, change
+
+
+def close(ours, expected):
+    torch.testing.assert_close(ours, expected.expand_as(ours), rtol=1e-6, atol=1e-12)
+
+
+def test_the_case_has_losses_that_rise_and_fall_and_weights_against_each_other():
+    changes = {kind: by_hand(kind)[1] for kind in X}
+    assert min(changes.values()) < 0 < max(changes.values())
+    assert any(bool(by_hand(kind)[0].prod() < 0) for kind in X)
+    for kind in X:
+        parts, change = by_hand(kind)
+        assert float(parts.sum()) == pytest.approx(change)
+
+
+def test_all_four_are_one_form_with_two_ingredients():
+    p, kinds = pixel(), ("blur", "noise")
+    parts = torch.stack([by_hand(kind)[0] for kind in kinds])
+    change = torch.tensor([by_hand(kind)[1] for kind in kinds], dtype=torch.float64)[:, None]
+    values = {
+        faig: parts.abs(),
+        faig_shares: parts.abs() / change.abs(),
+        signed_sum: change.sign() * parts,
+        signed_share: parts / change,
+    }
+    for method, value in values.items():
+        close(method(p)[0], value - value.abs().flip(0))
+    scores = [method(p) for method in values]
+    assert not any(torch.allclose(a, b) for i, a in enumerate(scores) for b in scores[:i])
+
+
+def test_with_three_degradations_the_others_are_averaged_or_their_largest_counts():
+    kinds = tuple(X)
+    p = pixel(kinds)
+    parts = torch.stack([by_hand(kind)[0] for kind in kinds])
+    change = torch.tensor([by_hand(kind)[1] for kind in kinds], dtype=torch.float64)[:, None]
+    for method, value in ((faig_shares, parts.abs() / change.abs()), (signed_sum, change.sign() * parts)):
+        for k in range(3):
+            rest = value.abs()[[i for i in range(3) if i != k]]
+            close(method(p)[0, k], value[k] - rest.mean(0))
+            close(method(p, contrast="max")[0, k], value[k] - rest.amax(0))
+
+
+@pytest.mark.parametrize("method", [faig, faig_shares, signed_sum, signed_share])
+def test_only_shares_are_free_of_the_unit_of_the_loss(method):
+    """The loss is quadratic in the brightness: sums grow by its square and shares stay."""
+    factor = 1 if method in (faig_shares, signed_share) else 4
+    close(method(pixel(scale=2.0)), factor * method(pixel()))
+
+
+def test_a_degradation_without_a_change_of_the_loss_has_nothing_to_share():
+    p = pixel()
+    same = dataclasses.replace(p, target=dict(p.baseline))
+    for method in (faig_shares, signed_sum):
+        assert torch.equal(method(same), torch.zeros(1, 2, 2).double())
+
+
+def test_one_degradation_has_no_contrast():
+    p = pixel(("noise",))
+    parts, change = by_hand("noise")
+    close(faig_shares(p)[0, 0], parts.abs() / abs(change))
+    close(signed_sum(p)[0, 0], parts * (1 if change > 0 else -1))

@@ -60,7 +60,9 @@ def test_a_network_that_writes_into_its_input_is_its_twin_that_does_not(writing,
     )
 
 
-@pytest.mark.parametrize("compute", [Compute(together=3), Compute(memory=1.0), Compute(torch.bfloat16)], ids=str)
+@pytest.mark.parametrize(
+    "compute", [Compute(points_per_batch=3), Compute(memory=1.0), Compute(torch.bfloat16)], ids=str
+)
 def test_a_network_that_writes_into_its_input_can_be_computed_in_any_way(compute):
     problem = problem_of(odd.WritesIntoInput(), dtype=torch.float32)
     plain = integrate_first(problem, Compute())
@@ -122,7 +124,7 @@ def test_a_parameter_that_nothing_depends_on_needs_none():
 @pytest.mark.parametrize("make", [odd.WithoutGradients, odd.ForInference])
 @pytest.mark.parametrize("together", [1, 3])
 def test_a_forward_without_gradients_is_refused(make, together):
-    problem = replace(problem_of(make()), compute=Compute(together=together))
+    problem = replace(problem_of(make()), compute=Compute(points_per_batch=together))
     with pytest.raises(UserError, match=rf"^network: the output of {make.__name__} has no gradient"):
         attribute(problem, METHODS)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import faig_lab
-from faig_lab.attribution.ideas import isolation_share
+from faig_lab.attribution.isolation_rankings import isolation_share
 from faig_lab.cli.build import make_degradation
 from faig_lab.cli.composition import compose
 from faig_lab.config import check

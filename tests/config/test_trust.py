@@ -18,7 +18,7 @@ from faig_lab.errors import UserError
     [
         "faig_lab.networks.SRResNet",
         "faig_lab.data.Div2k",
-        "faig_lab.attribution.methods.faig",
+        "faig_lab.attribution.faig",
         "faig_lab.studies.curves.curves",
         "torch.nn.L1Loss",
         "torch.nn.modules.loss.MSELoss",
@@ -134,6 +134,46 @@ def test_what_is_no_configuration_is_refused_in_one_line(text, tmp_path, monkeyp
         read_stored(tmp_path / "config.yaml", "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("methods.faig", "faig"),
+        ("methods.weight_change_absolute", "weight_change_absolute"),
+        ("ingredients.signed_sum", "signed_sum"),
+        ("ideas.isolation_share", "isolation_share"),
+        ("learned_mask.learned_mask", "learned_mask"),
+        ("one_unit.OneUnit", "OneUnit"),
+    ],
+)
+def test_methods_of_an_older_run_are_found_under_their_present_names(former, present, tmp_path):
+    node = {"attribution": {"methods": {"mine": {"_target_": f"faig_lab.attribution.{former}", "draws": 2}}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(node))
+    config = read_stored(tmp_path / "config.yaml", "run")
+    assert config["attribution"]["methods"]["mine"] == {"_target_": f"faig_lab.attribution.{present}", "draws": 2}
+    check_stored(config, "run: config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [("curves", "curves.curves"), ("sanity", "sanity.sanity"), ("masking_study", "masking.masking_study")],
+)
+def test_studies_of_an_older_run_are_found_under_their_present_names(former, present, tmp_path):
+    node = {"analysis": {"studies": {"mine": {"_target_": f"faig_lab.analysis.{former}"}}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(node))
+    config = read_stored(tmp_path / "config.yaml", "run")
+    assert config["analysis"]["studies"]["mine"] == {"_target_": f"faig_lab.studies.{present}"}
+    check_stored(config, "run: config.yaml")
+
+
+@pytest.mark.parametrize("target", ["methods.replace", "methods.faig.__globals__", "run.save_attribution", "methods"])
+def test_nothing_else_of_the_attribution_is_renamed(target, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"a": {"_target_": f"faig_lab.attribution.{target}"}}))
+    config = read_stored(tmp_path / "config.yaml", "run")
+    assert config == {"a": {"_target_": f"faig_lab.attribution.{target}"}}
+    with pytest.raises(UserError, match="would be called as code"):
+        check_stored(config, "run: config.yaml")
 
 
 def test_a_configuration_that_unfolds_is_refused(tmp_path):

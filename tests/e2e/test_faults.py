@@ -92,6 +92,7 @@ def test_a_large_gap_is_in_the_console_the_status_and_the_report(capsys, tmp_pat
     assert code == 0
     (sentence, *_) = read(folder / "status.json")["warnings"]
     assert "do not add up to the change of the loss: the completeness gap is" in sentence
+    assert "Use more points (attribution.points)." in sentence
     printed = capsys.readouterr()
     assert f"note: {sentence}" in printed.out
     assert sentence in (folder / "run.log").read_text(encoding="utf-8")
@@ -109,3 +110,15 @@ def test_a_parameter_without_gradient_ends_the_run(capsys, tmp_path):
     line = "network: first.weight (and 1 more) differs between baseline and target"
     assert f"error: {line}" in capsys.readouterr().err
     assert read(folder / "status.json")["error"].startswith(line)
+
+
+def test_an_error_of_the_attribution_names_the_setting_in_console_and_status(capsys, tmp_path, monkeypatch):
+    module = "import torch\n\n\ndef score(problem):\n    return torch.full((1, *problem.shape), torch.nan)\n"
+    (tmp_path / "broken_method.py").write_text(module, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder, code = start(tmp_path, "+attribution.methods.mine={_target_: broken_method.score, _partial_: true}")
+    assert code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: attribution.methods: mine returned ")
+    assert line.endswith("gradients may overflow, attribution.precision=float32 is safer")
+    assert f"error: {read(folder / 'status.json')['error']}" == line

@@ -11,7 +11,7 @@ from study_case import METHODS, context_of, image
 
 import faig_lab
 from faig_lab.attribution import Compute, attribute, quadrature
-from faig_lab.attribution.learned_mask import learned_mask
+from faig_lab.attribution.mask_training import learned_mask
 from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
 from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.attribution.receptive_field import reach
@@ -54,7 +54,9 @@ def test_attribution_is_complete(context):
     assert all(row["gap"] < 0.02 for row in finer.integral.rows())
 
 
-@pytest.mark.parametrize("compute", [Compute(torch.bfloat16), Compute(together=2), Compute(memory=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "compute", [Compute(torch.bfloat16), Compute(points_per_batch=2), Compute(memory=0.5)], ids=str
+)
 def test_attribution_in_other_ways(context, compute):
     found = attribute(replace(context.problem, compute=compute), METHODS).scores["faig"]
     expected = context.attribution.scores["faig"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from faig_lab.attribution import Kept
+from faig_lab.attribution import ResultCache
 from faig_lab.evaluation.examples import Example
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.context import StudyResult, kept
@@ -22,7 +22,7 @@ def findings():
 
 
 def test_findings_come_back_to_the_last_bit(findings, tmp_path):
-    keep = Kept(tmp_path / "kept")
+    keep = ResultCache(tmp_path / "kept")
     first = kept(keep, "masking", lambda: findings)
     second = kept(keep, "masking", lambda: pytest.fail("it was kept"))
     for name, rows in findings.tables.items():
@@ -38,4 +38,4 @@ def test_findings_come_back_to_the_last_bit(findings, tmp_path):
 
 
 def test_nothing_kept_nothing_changed(findings):
-    assert kept(Kept(), "masking", lambda: findings).metrics == findings.metrics
+    assert kept(ResultCache(), "masking", lambda: findings).metrics == findings.metrics

@@ -14,7 +14,7 @@ from faig_lab.api.results import Result
 from faig_lab.api.weights import Weights, choice, state_of
 from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
-from faig_lab.attribution.curve import train_middle
+from faig_lab.attribution.barrier import train_middle
 from faig_lab.attribution.methods import faig, signed_share
 from faig_lab.attribution.precision import PRECISIONS
 from faig_lab.attribution.weight_paths import PathSpec
@@ -75,7 +75,7 @@ def attribute(
         Scores, shares, discovered filters, the completeness gap, and warnings where it is large.
 
     Raises:
-        UserError: names, shapes or values do not fit; the message says which and what would.
+        UserError: names, shapes or values do not fit; the message says which argument and what would.
 
     Example:
         >>> import torch, faig_lab

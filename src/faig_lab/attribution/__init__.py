@@ -1,14 +1,47 @@
-"""Which filters do which job: the path integral over weights and the scores made of it."""
+"""Which filters do which job: the path integral over weights and the scores made of it.
 
-from faig_lab.attribution.adaptive import Adaptive
+Start reading in `path`: points, weights, gradients, sum and completeness stand on that page.
+"""
+
+from faig_lab.attribution.barrier import profile, train_middle
+from faig_lab.attribution.cache import ALONE, ResultCache, Shard
 from faig_lab.attribution.compute import CompileMode, Compute, full_precision
-from faig_lab.attribution.costs import Cost
-from faig_lab.attribution.kept import Kept
-from faig_lab.attribution.methods import Method, Problem
+from faig_lab.attribution.isolation_rankings import (
+    isolation_integral,
+    isolation_share,
+    iterated_isolation,
+    share_given_clean,
+    share_per_change,
+)
+from faig_lab.attribution.mask_training import learned_mask
+from faig_lab.attribution.methods import (
+    Method,
+    faig,
+    faig_reference,
+    faig_shares,
+    fisher,
+    input_gradients,
+    random_filters,
+    signed_share,
+    signed_sum,
+    taylor,
+    weight_change,
+    weight_change_absolute,
+)
+from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, integrate
-from faig_lab.attribution.probe import ProbeIntegral, integrate_probe
-from faig_lab.attribution.quadrature import RULES, Rule, quadrature
-from faig_lab.attribution.run import Attribution, attribute, load_attribution, save_attribution
+from faig_lab.attribution.probe import Cost, ProbeIntegral, Progress, integrate_probe
+from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.quadrature import RULES, Adaptive, Rule, quadrature
+from faig_lab.attribution.run import (
+    LARGEST_GAP,
+    Attribution,
+    attribute,
+    check_different,
+    gap_warnings,
+    load_attribution,
+    save_attribution,
+)
 from faig_lab.attribution.scores import (
     Contrast,
     contrast,
@@ -16,40 +49,69 @@ from faig_lab.attribution.scores import (
     discovered,
     faig_scores,
     ranking,
+    share_metrics,
+    share_rows,
     signed_share_scores,
 )
-from faig_lab.attribution.soundness import LARGEST_GAP, check_different, gap_warnings
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 
 __all__ = [
+    "ALONE",
     "LARGEST_GAP",
     "RULES",
+    "STRAIGHT",
     "Adaptive",
     "Attribution",
     "CompileMode",
     "Compute",
     "Contrast",
     "Cost",
-    "Kept",
     "LossPath",
     "Method",
+    "OneUnit",
     "PathIntegral",
+    "PathSpec",
     "ProbeIntegral",
     "Problem",
+    "Progress",
+    "ResultCache",
     "Rule",
+    "Shard",
     "attribute",
     "check_different",
     "completeness_gap",
     "contrast",
     "count_of",
     "discovered",
+    "faig",
+    "faig_reference",
     "faig_scores",
+    "faig_shares",
+    "fisher",
     "full_precision",
     "gap_warnings",
+    "input_gradients",
     "integrate",
     "integrate_probe",
+    "isolation_integral",
+    "isolation_share",
+    "iterated_isolation",
+    "learned_mask",
     "load_attribution",
+    "profile",
     "quadrature",
+    "random_filters",
     "ranking",
     "save_attribution",
+    "share_given_clean",
+    "share_metrics",
+    "share_per_change",
+    "share_rows",
+    "signed_share",
     "signed_share_scores",
+    "signed_sum",
+    "taylor",
+    "train_middle",
+    "weight_change",
+    "weight_change_absolute",
 ]

@@ -1,23 +1,36 @@
-"""The restoration along the path: PSNR on the probe at every point, and the barrier (method.md §10).
+"""The barrier along a path: PSNR on the probe at every point, and the curve that avoids a barrier (method.md §10).
 
 On a path with a barrier the integral measures the barrier and not the function: the loss rises and falls again for
-reasons that no degradation has.
+reasons that no degradation has. The middle point of a curve is trained to keep the loss low on the way.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.compute import full_precision
-from faig_lab.attribution.methods import Problem
-from faig_lab.attribution.path import LossPath
-from faig_lab.data import CLEAN
-from faig_lab.filters import first_floating
+from faig_lab.attribution.compute import Compute, full_precision, in_format, memory_format
+from faig_lab.attribution.path import LossPath, squared_error, trainable
+from faig_lab.attribution.probe import on_device
+from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.weight_paths import Bezier
+from faig_lab.data import CLEAN, sample_rng
+from faig_lab.filters import State, first_floating
 from faig_lab.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5
 """Barriers above this many dB are warned about. Pairs where the target was trained from the baseline have 0."""
+
+CROP = 64
+"""Side of the training crops in LR pixels, at most."""
+
+_FLOOR = 1e-4
+"""Squared error per value that is added to the loss of a perfect end: 40 dB."""
+
+_RATE = 0.1
+"""Adam's learning rate in units of each tensor's root mean square change between the networks."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +67,10 @@ class PathProfile:
         high = {name: value for name, value in self.barriers.items() if value > BARRIER_LIMIT}
         if not high:
             return []
-        found = ", ".join(f"{name} {value:.1f} dB" for name, value in high.items())
+        listed = ", ".join(f"{name} {value:.1f} dB" for name, value in high.items())
         return [
-            f"path: PSNR falls below both ends of the path ({found}; limit {BARRIER_LIMIT:g} dB). The scores measure "
-            "this barrier rather than the functions, and masked networks may break; attribution.path=curve may avoid it"
+            f"path: PSNR falls below both ends of the path ({listed}; limit {BARRIER_LIMIT:g} dB). The scores measure "
+            "this barrier rather than the functions, and masked networks may break; `path`=curve may avoid it"
         ]
 
 
@@ -82,10 +95,85 @@ def profile(problem: Problem) -> PathProfile:
 
 def _clean_losses(problem: Problem, alphas: list[float]) -> Tensor:
     """Return (I, P) the loss on clean input at each point."""
-    like = first_floating(problem.target.values())
     rows = []
     for image in problem.probe:
-        lr, hr = (pixels[None].to(like) for pixels in (image.lr[CLEAN], image.hr))
+        lr, hr = on_device(problem, image.lr[CLEAN], image.hr)
         line = LossPath(problem.network, problem.baseline, problem.target, lr, hr, problem.compute, problem.path)
         rows.append(list(line.evaluate(alphas).values()))
     return torch.tensor(rows, dtype=torch.float64)
+
+
+@full_precision()
+def train_middle(
+    problem: Problem, steps: int = 300, progress: Callable[[str], None] | None = None
+) -> dict[str, Tensor]:
+    """Train the middle point m of the quadratic Bézier curve from the baseline to the target on the probe.
+
+    Garipov et al. (NeurIPS 2018) minimise the expected loss at α uniform in [0, 1]. Here the mean over the inputs
+    (degradations and clean) of log(1 + L / L_end) is minimised, where L_end is the larger loss of the two networks on
+    the same crop: a barrier is measured in dB below the worse end, and each input counts alike. The points α are a
+    seeded low-discrepancy sequence; the learning rate falls to 0 with a cosine.
+
+    Args:
+        problem: two networks and a probe; its seed is used, its path is not.
+        steps: optimizer steps, > 0; each sees all inputs of a crop of one probe image.
+        progress: told after each step.
+
+    Returns:
+        m: parameters by name, detached; the same for the same arguments.
+
+    Raises:
+        ValueError: `steps` is below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be > 0, not {steps}")
+    names = trainable(problem.network)
+    layout = memory_format(problem.target[names[0]], problem.compute.autocast)
+    ends = [in_format({n: state[n] for n in names}, layout) for state in (problem.baseline, problem.target)]
+    buffers = {name: value for name, value in problem.target.items() if name not in set(names)}
+    middle = {n: torch.lerp(ends[0][n], ends[1][n], 0.5).requires_grad_() for n in names}
+    groups = [{"params": [middle[n]], "lr": _scale(ends[1][n] - ends[0][n])} for n in names]
+    optimizer = torch.optim.Adam(groups)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    compute = Compute(autocast=problem.compute.autocast)
+    shift = sample_rng(problem.seed, "curve").random()
+    for step in range(steps):
+        alpha = (shift + (step + 1) * (math.sqrt(5) - 1) / 2) % 1
+        lr, hr = _crop(problem, step)
+        lr = lr.contiguous(memory_format=layout)
+
+        def losses(parameters: State, lr: Tensor = lr, hr: Tensor = hr) -> Tensor:
+            output = compute.output(problem.network, {**buffers, **parameters}, lr)
+            return torch.stack([squared_error(one, hr) for one in output])
+
+        with torch.no_grad():
+            worse_end = torch.maximum(losses(ends[0]), losses(ends[1])) + _FLOOR * hr.numel()
+        with torch.enable_grad():
+            loss = (losses(Bezier(ends[0], middle, ends[1]).at(alpha)) / worse_end).log1p().mean()
+            gradients = torch.autograd.grad(loss, list(middle.values()), allow_unused=True, materialize_grads=True)
+        for value, gradient in zip(middle.values(), gradients, strict=True):
+            value.grad = gradient
+        optimizer.step()
+        annealing.step()
+        if progress is not None:
+            progress(f"step {step + 1}")
+    return {name: value.detach() for name, value in middle.items()}
+
+
+def _scale(difference: Tensor) -> float:
+    """Return the learning rate of a tensor; 0 where the networks agree."""
+    return _RATE * float(difference.double().square().mean().sqrt())
+
+
+def _crop(problem: Problem, step: int) -> tuple[Tensor, Tensor]:
+    """Return all inputs (N, 3, h, w) of a crop of one probe image, and its ground truth (3, s·h, s·w)."""
+    image = problem.probe[step % len(problem.probe)]
+    inputs = (*problem.degradations, CLEAN)
+    weight = first_floating(problem.target.values())
+    height, width = image.lr[inputs[0]].shape[-2:]
+    scale = image.hr.shape[-1] // width
+    rng = sample_rng(problem.seed, "curve/crop", step)
+    top, left = (int(rng.integers(0, max(side - CROP, 0) + 1)) for side in (height, width))
+    lr = torch.stack([image.lr[name][:, top : top + CROP, left : left + CROP] for name in inputs])
+    hr = image.hr[:, scale * top : scale * (top + CROP), scale * left : scale * (left + CROP)]
+    return lr.to(weight), hr.to(weight)

@@ -1,11 +1,12 @@
 """How gradients are computed: precision, memory format, tiles, several points at once, a compiler.
 
-None of it changes what is computed but for rounding.
+These settings change results by rounding only.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -14,11 +15,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution.agreement import bound_of_tiles, difference_of_tiles, remembered
 from faig_lab.attribution.receptive_field import Reach, reach
-from faig_lab.attribution.tiles import Tile, cut, whole
-from faig_lab.errors import UserError
+from faig_lab.attribution.tiling import Tile, bound_of_tiles, cut, difference_of_tiles, remembered, whole
+from faig_lab.errors import InputError
 from faig_lab.filters import State, evaluate
+
+Gradients = Sequence[Mapping[str, Tensor]]
+"""∂f/∂γ γ'(α) by parameter at each of some points α."""
+
+SINGLE, LOWER = 1e-3, 0.05
+"""Largest relative difference of gradients at several points at once: in single precision and above, and below it."""
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 """Modes of `torch.compile`; reduce-overhead replays CUDA graphs."""
@@ -46,40 +52,48 @@ class Compute:
         memory: how much one gradient evaluation may take, in GB; larger images are cut into tiles that overlap by
             what the network sees, and their gradients added up. About that much: what a forward saves is measured,
             the rest estimated. None: no bound.
-        together: points of a path evaluated at once (`torch.func.vmap`). It pays where the device is not filled: tiny
-            images or networks. Takes so many times the memory. The first gradients of every size are compared with
-            those of one point after the other, which is used, with a warning, where they differ. The input gradients
-            are evaluated one by one.
+        points_per_batch: points of a path evaluated at once (`torch.func.vmap`). It pays where the device is not
+            filled: tiny images or networks. Takes so many times the memory. The first gradients of every size are
+            compared with those of one point after the other, which is used, with a warning, where they differ. The
+            input gradients are evaluated one by one.
         compile: compile the network by `torch.compile` in this mode. It pays for many passes over images of one
             size. None: no.
     """
 
     autocast: torch.dtype | None = None
     memory: float | None = None
-    together: int = 1
+    points_per_batch: int = 1
     compile: CompileMode | None = None
 
     def __post_init__(self) -> None:
         if self.memory is not None and not self.memory > 0:
             raise ValueError(f"memory must be > 0 GB, not {self.memory}")
-        if self.together < 1:
-            raise ValueError(f"together must be > 0, not {self.together}")
+        if self.points_per_batch < 1:
+            raise ValueError(f"points_per_batch must be > 0, not {self.points_per_batch}")
+
+    @property
+    def forward(self) -> Callable[[nn.Module, State, Tensor], Tensor]:
+        """The function that restores images: `networks.evaluate`, compiled if `compile` says so."""
+        return evaluate if self.compile is None else _compiled(self.compile)
+
+    def precision(self, lr: Tensor) -> AbstractContextManager[Any]:
+        """Return the context that a forward pass on these images runs in."""
+        return torch.autocast(lr.device.type, self.autocast, enabled=self.autocast is not None)
 
     def output(self, network: nn.Module, state: State, lr: Tensor) -> Tensor:
-        """The network's output with the weights of a state, LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
-        run = evaluate if self.compile is None else _compiled(self.compile)
-        with torch.autocast(lr.device.type, self.autocast, enabled=self.autocast is not None):
-            return run(network, state, lr)
+        """Compute the network's output with the weights of a state: LR (N, 3, H, W) → SR (N, 3, sH, sW)."""
+        with self.precision(lr):
+            return self.forward(network, state, lr)
 
     def tiles(self, network: nn.Module, state: State, lr: Tensor, scale: int) -> tuple[Tile, ...]:
-        """What a gradient evaluation on LR (N, 3, H, W) is cut into: one tile where memory allows.
+        """Cut LR (N, 3, H, W) into the tiles of one gradient evaluation: one tile where memory allows.
 
         Raises:
-            UserError: the image is too large, and the network cannot be cut, not that small, or not without changing
+            InputError: the image is too large, and the network cannot be cut, not that small, or not without changing
                 its output.
         """
         height, width = lr.shape[-2:]
-        pixels = lr.shape[0] * self.together * height * width
+        pixels = lr.shape[0] * self.points_per_batch * height * width
         if self.memory is None or pixels <= _SIDES[1] ** 2:
             return whole(height, width, scale)
         kind = f"{lr.dtype} {self.autocast}"
@@ -87,27 +101,24 @@ class Compute:
         most = height * width * self.memory * GIGABYTE / (PEAK_PER_SAVED * max(saved, 1.0) * pixels)
         if height * width <= most:
             return whole(height, width, scale)
-        sees = remembered(_REACH, network, "reach", lambda: reach(network, state, scale))
-        if sees is None:
-            raise UserError(
-                f"attribution.memory: {self.memory:g} GB are too little for {height}×{width} LR pixels, and "
-                f"{type(network).__name__} sees too far to be cut into tiles: smaller images (data.probe_crop), or "
-                f"about {height * width / most * self.memory:.2g} GB"
-            )
-        tiles = cut(height, width, scale, sees, most)
-        key = f"{sees} {lr.dtype} {lr.device.type}"
-        wrong = remembered(_TILES, network, key, lambda: self._wrong_in_tiles(network, state, lr, scale, sees, most))
+        field = remembered(_FIELDS, network, "receptive field", lambda: reach(network, state, scale))
+        little = f"{self.memory:g} GB are too little for {height}×{width} LR pixels, and {type(network).__name__}"
+        enough = f"smaller images (`images`), or about {height * width / most * self.memory:.2g} GB"
+        if field is None:
+            raise InputError("memory", f"{little} sees too far to be cut into tiles: {enough}")
+        tiles = cut(height, width, scale, field, most)
+        key = f"{field} {lr.dtype} {lr.device.type}"
+        wrong = remembered(_TILES, network, key, lambda: self._wrong_in_tiles(network, state, lr, scale, field, most))
         if not wrong <= bound_of_tiles(lr.dtype):
-            raise UserError(
-                f"attribution.memory: {self.memory:g} GB are too little for {height}×{width} LR pixels, and "
-                f"{type(network).__name__} cannot be cut into tiles: their output differs from that of the whole image "
-                f"by {100 * wrong:.2g} %, so it wraps round, depends on the position or compares. Use smaller images "
-                f"(data.probe_crop), or about {height * width / most * self.memory:.2g} GB"
+            raise InputError(
+                "memory",
+                f"{little} cannot be cut into tiles: their output differs from that of the whole image by "
+                f"{100 * wrong:.2g} %, so it wraps round, depends on the position or compares. Use {enough}",
             )
         return tiles
 
     def _wrong_in_tiles(
-        self, network: nn.Module, state: State, lr: Tensor, scale: int, sees: Reach, most: float
+        self, network: nn.Module, state: State, lr: Tensor, scale: int, field: Reach, most: float
     ) -> float:
         layout = memory_format(lr, None)
         fixed = in_format(state, layout)
@@ -116,14 +127,14 @@ class Compute:
             return evaluate(network, fixed, image.contiguous(memory_format=layout))
 
         with full_precision():
-            return difference_of_tiles(run, lr, scale, sees, most)
+            return difference_of_tiles(run, lr, scale, field, most)
 
     def _saved_per_pixel(self, network: nn.Module, state: State, lr: Tensor) -> float:
         """Bytes that a forward saves for its backward, per LR pixel; 0 where it cannot be measured."""
         try:
             small, large = (self._saved(network, state, lr.new_zeros(1, 3, side, side)) for side in _SIDES)
         except Exception as error:  # whatever a network of the user's has against images of this size
-            log.debug("attribution.memory: not measured for %s (%s)", type(network).__name__, error)
+            log.debug("memory: not measured for %s (%s)", type(network).__name__, error)
             return 0.0
         return (large - small) / (_SIDES[1] ** 2 - _SIDES[0] ** 2)
 
@@ -142,10 +153,12 @@ class Compute:
             name: value.detach().requires_grad_(name in parameters and value.is_floating_point())
             for name, value in state.items()
         }
-        # `kept` holds what was saved until all is counted: an address that is freed would be used again.
+        # The output holds what was saved until all is counted: an address that is freed would be used again.
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            kept = Compute(self.autocast).output(network, leaves, lr.to(memory_format=memory_format(lr, self.autocast)))
-        del kept
+            output = Compute(self.autocast).output(
+                network, leaves, lr.to(memory_format=memory_format(lr, self.autocast))
+            )
+        del output
         return sum(storages.values())
 
 
@@ -174,7 +187,7 @@ DEFAULT = Compute()
 
 
 def memory_format(lr: Tensor, autocast: torch.dtype | None) -> torch.memory_format:
-    """The faster layout of images and kernels, by measurement (docs/performance.md).
+    """Return the faster layout of images and kernels, by measurement (docs/performance.md).
 
     On processors channels last in single precision and below; on GPUs in lower precision, where tensor cores want it.
     """
@@ -183,11 +196,56 @@ def memory_format(lr: Tensor, autocast: torch.dtype | None) -> torch.memory_form
 
 
 def in_format(values: State, layout: torch.memory_format) -> dict[str, Tensor]:
-    """Tensors with four dimensions in this layout, the others as they are; copied only where they are not."""
+    """Return tensors with four dimensions in this layout, the others as they are; copied only where they are not."""
     return {n: v.contiguous(memory_format=layout) if v.dim() == 4 else v for n, v in values.items()}
 
 
-_REACH: WeakKeyDictionary[nn.Module, dict[str, Reach | None]] = WeakKeyDictionary()
+def points_agree(at_once: Callable[[], Gradients], one_by_one: Gradients, bound: float) -> bool:
+    """Compare gradients at several points at once with those one by one; log a warning if they differ.
+
+    PyTorch evaluates networks with different weights at once by grouped convolutions. On processors without
+    instructions for bfloat16 or float16, oneDNN has a plain implementation of their backward pass. It gives a wrong
+    gradient of the weights in these precisions if the input holds one image whose stride along the images is not the
+    size of an image, which `vmap` makes of images in channels last (torch 2.13). Other devices may have other faults,
+    so the gradients themselves are compared:
+
+        def image(*shape): return torch.randn(shape, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        x = image(1, 6, 30, 30)
+        x = x.as_strided(x.shape, (6, *x.stride()[1:]))  # 6 in place of 5400: the same image
+        torch.ops.aten.convolution_backward(  # its second result is off by 140 % with ONEDNN_MAX_CPU_ISA=AVX2
+            image(1, 6, 30, 30), x, image(6, 3, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2, [True] * 3)
+
+    Args:
+        at_once: evaluates the gradients at several points at once. A network may refuse that.
+        one_by_one: gradients g' at the same points.
+        bound: the largest difference Σ|g − g'| / Σ|g'| that passes. Gradients are multiplied by γ'(α) already.
+    """
+    size = sum(_size(point) for point in one_by_one)
+    if not math.isfinite(size):
+        return False
+    try:
+        batch = at_once()
+    except RuntimeError as error:
+        why = f"{len(one_by_one)} points cannot be evaluated at once ({' '.join(str(error).split())[:200]})"
+    else:
+        apart = sum(
+            _size({name: value - plain[name] for name, value in point.items()})
+            for point, plain in zip(batch, one_by_one, strict=True)
+        )
+        if apart <= bound * size:
+            return True
+        wrong = apart / size if size else math.inf
+        why = f"gradients at {len(one_by_one)} points at once are wrong by {100 * wrong:.1f} %"
+    log.warning("points per batch: %s; the points are evaluated one after the other", why)
+    return False
+
+
+def _size(gradients: Mapping[str, Tensor]) -> float:
+    """Compute Σ|g| over all parameters; not a number if one of them is not."""
+    return float(torch.stack([g.abs().double().sum() for g in gradients.values()]).sum())
+
+
+_FIELDS: WeakKeyDictionary[nn.Module, dict[str, Reach | None]] = WeakKeyDictionary()
 _TILES: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 _SAVED: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 

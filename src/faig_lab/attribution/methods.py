@@ -2,133 +2,33 @@
 
 Adding a method is one function here (or anywhere importable) and one file in conf/attribution. Deterministic
 methods have one draw. A higher score means more responsible for that degradation.
+
+Four methods come out of one path integral, and have one form, score_f^D = v_f^D − mean_{D'≠D} |v_f^{D'}|. They differ
+in v (method.md §4), so that a comparison of the four says which ingredient makes a difference:
+
+| v_f^D | contrast of sums | contrast of shares of ΔL^D |
+| --- | --- | --- |
+| absolute value per weight | `faig`: Σ|a_j| | `faig_shares`: Σ|a_j| / |ΔL^D| |
+| signed | `signed_sum`: sign(ΔL^D) Σ a_j | `signed_share`: Σ a_j / ΔL^D |
 """
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution.adaptive import Adaptive, Integrand, integrate_together
-from faig_lab.attribution.compute import DEFAULT, Compute, full_precision, in_format, memory_format
-from faig_lab.attribution.costs import Cost
-from faig_lab.attribution.identity import identity, of_image
-from faig_lab.attribution.kept import Kept
-from faig_lab.attribution.probe import ProbeIntegral, Progress, integrate_probe
-from faig_lab.attribution.quadrature import Rule, quadrature, right
-from faig_lab.attribution.scores import Contrast, faig_scores, signed_share_scores
-from faig_lab.attribution.spread import Spread
-from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
+from faig_lab.attribution.compute import DEFAULT, Compute, in_format, memory_format
+from faig_lab.attribution.path import ConvergenceCriterion, GradientPath, Tensors, trainable
+from faig_lab.attribution.probe import ProbeFunction, integrate_probe, on_device, per_filter
+from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.quadrature import Adaptive, quadrature
+from faig_lab.attribution.scores import Contrast, faig_scores, others, shares, signed_share_scores
+from faig_lab.attribution.weight_paths import Fixed, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.filters import FilterLayout, State, first_floating
-from faig_lab.granularity import Granularity
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Two networks and a probe: what every method works from.
-
-    Args:
-        network: the module, in evaluation mode; its own weights do not matter and are never changed.
-        baseline: θ̄ on the device and in the precision to compute in.
-        target: θ. Buffers (running statistics, say) are no weights: they are the target's all along the path.
-        probe: paired images.
-        degradations: the K degradations to tell apart.
-        rule: the quadrature, fixed or adaptive.
-        seed: of the methods that draw.
-        compute: how gradients are computed: precision, memory, several points at once.
-        progress: told after each integral.
-        granularity: what is scored: a filter, or a weight, a channel, a layer.
-        rank_others: score the parameters that are no kernels (biases, say) as well.
-        path: which path the loss gradient is integrated along.
-
-    Attributes:
-        kept: keeps the sums of each image for a run that is killed, once it is told where.
-        spread: over which processes the images are spread; this one alone, unless it is told otherwise.
-            A problem that is made of another one by `replace` keeps nothing and is this process's alone.
-        costs: what has been computed → what it took: `path_integral`, which `faig` and `signed_share` share,
-            `gradient_at_target`, `learned_mask`, and methods with path integrals of their own.
-    """
-
-    network: nn.Module
-    baseline: State
-    target: State
-    probe: tuple[PairedImage, ...]
-    degradations: tuple[str, ...]
-    rule: Rule | Adaptive
-    seed: int = 0
-    compute: Compute = DEFAULT
-    progress: Progress | None = field(default=None, repr=False)
-    granularity: Granularity = "filter"
-    rank_others: bool = False
-    path: PathSpec = STRAIGHT
-    kept: Kept = field(default_factory=Kept, init=False, repr=False, compare=False)
-    spread: Spread = field(default_factory=Spread, init=False, repr=False, compare=False)
-    costs: dict[str, Cost] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @cached_property
-    def layout(self) -> FilterLayout:
-        """The filters of the network, or whatever else is scored."""
-        return FilterLayout.of(self.network, self.granularity, self.rank_others)
-
-    @cached_property
-    def integral(self) -> ProbeIntegral:
-        """The signed path integrals, computed once, by whichever method asks first."""
-        integral, self.costs["path_integral"] = self.integrate(self.rule, self.path)
-        return integral
-
-    @cached_property
-    def at_target(self) -> ProbeIntegral:
-        """The path integrals with the gradient at the target for all of the path: (θ_j − θ̄_j) ∂L(θ, x)/∂θ_j."""
-        integral, self.costs["gradient_at_target"] = self.integrate(right(1))
-        return integral
-
-    def straight(self, **changes: Any) -> "Problem":
-        """A problem on the straight line with some fields changed: other networks have no bent path of their own."""
-        return replace(self, path=STRAIGHT, progress=None, **changes)
-
-    @property
-    def is_integrated(self) -> bool:
-        """Whether the path integrals have been computed."""
-        return "integral" in vars(self)
-
-    def integrate(self, rule: Rule | Adaptive, path: PathSpec = STRAIGHT, **changes: Any) -> tuple[ProbeIntegral, Cost]:
-        """Path integrals over the probe and what they took; sums are kept and spread like those of `integral`.
-
-        Args:
-            rule: the quadrature.
-            path: which path.
-            changes: fields of the problem (target, probe, degradations) that are others for these integrals.
-        """
-        start, of = time.perf_counter(), replace(self, **changes)
-        integral = integrate_probe(
-            of.network,
-            of.baseline,
-            of.target,
-            of.probe,
-            of.degradations,
-            self.layout,
-            rule,
-            of.compute,
-            of.progress,
-            self.kept,
-            self.spread,
-            path,
-        )
-        pixels = torch.tensor([image.lr[CLEAN][0].numel() for image in of.probe])
-        seen = int((integral.points.sum(1) * pixels).sum())
-        return integral, Cost(int(integral.points.sum()), seen, time.perf_counter() - start)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(K, F)."""
-        return len(self.degradations), len(self.layout)
-
+from faig_lab.filters import FilterLayout, State
 
 Method = Callable[[Problem], Tensor]
 
@@ -164,6 +64,36 @@ def signed_share(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     return signed_share_scores(problem.integral.signed, problem.integral.loss_change, contrast)[None]
 
 
+def faig_shares(problem: Problem, contrast: Contrast = "mean") -> Tensor:
+    """FAIG's Σ|a_j| per filter in units of each degradation's loss change, contrasted (method.md §4).
+
+    A degradation whose loss changes more than the other's does not outweigh it.
+
+    Args:
+        problem: two networks and a probe.
+        contrast: minus the mean or the maximum over the other degradations; for two of them the same.
+    """
+    integral = problem.integral
+    share = shares(integral.magnitude, integral.loss_change).abs()
+    return (share - others(share, contrast))[None]
+
+
+def signed_sum(problem: Problem, contrast: Contrast = "mean") -> Tensor:
+    """Each filter's signed part of the loss change, minus its absolute part of the others' (method.md §4).
+
+    The signed share without the division by ΔL^D. The sign is the loss change's: a filter that carries a part of the
+    change has a positive value, also where the loss falls, as it should from baseline to target.
+
+    Args:
+        problem: two networks and a probe.
+        contrast: minus the mean or the maximum over the other degradations; for two of them the same.
+    """
+    integral = problem.integral
+    direction = torch.sign(integral.loss_change.sum(0))[:, None]
+    value = direction * integral.signed.mean(0)
+    return (value - others(value.abs(), contrast))[None]
+
+
 def taylor(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     """First-order Taylor expansion of the loss at the target: Σ |(θ_j − θ̄_j) ∂L(θ, x)/∂θ_j|, contrasted like FAIG.
 
@@ -192,9 +122,58 @@ def fisher(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     return faig_scores(problem.at_target.squared / 2, contrast)[None]
 
 
-@full_precision()
+class InputPath(GradientPath):
+    """The sum of the output, with the target's weights, on the line from the clean to the degraded input.
+
+    Args:
+        network: any module; its own weights do not matter.
+        target: parameters θ and buffers, on the device and in the precision to compute in.
+        clean: input (N, 3, H, W) at α = 0.
+        degraded: input at α = 1.
+        hr: ground truth (N, 3, sH, sW); only its size plays a part.
+        compute: how: precision and memory; the points are evaluated one by one.
+    """
+
+    def __init__(
+        self, network: nn.Module, target: State, clean: Tensor, degraded: Tensor, hr: Tensor, compute: Compute = DEFAULT
+    ) -> None:
+        layout = memory_format(clean, compute.autocast)
+        target = in_format(target, layout)
+        self.degraded = degraded.contiguous(memory_format=layout)
+        weights = Fixed({name: target[name] for name in trainable(network)})
+        clean = clean.contiguous(memory_format=layout)
+        super().__init__(network, target, weights, clean, hr, replace(compute, points_per_batch=1))
+
+    def input(self, alpha: float) -> Tensor:
+        """Return clean + α (degraded − clean)."""
+        return torch.lerp(self.lr, self.degraded, alpha)
+
+    def value(self, output: Tensor, hr: Tensor) -> Tensor:
+        """Compute the sum of the output."""
+        return output.to(hr.dtype).sum()
+
+
+def _input_path(problem: Problem, image: PairedImage, degradation: str, path: PathSpec) -> InputPath:
+    clean, degraded, hr = on_device(problem, image.lr[CLEAN], image.lr[degradation], image.hr)
+    return InputPath(problem.network, problem.target, clean, degraded, hr, problem.compute)
+
+
+def _sizes(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCriterion:
+    """Σ|·| per filter; the gradients along an input path have nothing to complete."""
+
+    def criterion(integrals: Sequence[Tensors]) -> tuple[Tensor, Tensor]:
+        results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
+        return torch.stack([per_filter(result, layout, torch.abs) for result in results]), torch.zeros(len(results))
+
+    return criterion
+
+
+OUTPUT_SUM = ProbeFunction("input-gradients", _input_path, _sizes)
+"""Σ F(θ, x(α)) along the line from the clean to the degraded input. The path in weight space plays no part."""
+
+
 def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
-    """Input-space integrated gradients read on the weights (the authors' IG rival, §4).
+    """Integrated gradients on weights (IG): the authors' comparison method (method.md §4).
 
     Gradients of Σ F(θ, x) with respect to the weights, averaged along the straight line from the clean to the
     degraded LR; then Σ|·| per filter and the mean over the probe. There is no contrast between degradations.
@@ -204,59 +183,10 @@ def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
         rule: a rule of its own for this line, with as many points as the problem's rule (at most) has; None: the
             problem's rule. The authors' points here begin at the clean input, which is the left rule.
     """
-    quadrature_rule = problem.rule
+    on_line = problem.rule
     if rule is not None:
-        points = problem.rule.budget if isinstance(problem.rule, Adaptive) else len(problem.rule)
-        quadrature_rule = quadrature(rule, points)
-    weights = {layer.name: problem.target[layer.name] for layer in problem.layout.layers}
-
-    def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:
-        """Σ|·| per filter; there is no completeness to judge by."""
-        sizes = [problem.layout.gather({n: total.abs() for n, total in integral.items()}) for integral in integrals]
-        return torch.stack(sizes).double().cpu(), torch.zeros(len(sizes))
-
-    def integrate(image: PairedImage) -> Tensor:
-        """(K, F) of one image."""
-        integrands = [_input_gradients(problem, weights, image, degradation) for degradation in problem.degradations]
-        integrals, _ = integrate_together(integrands, weights, quadrature_rule, judge)
-        return judge(integrals)[0]
-
-    scores = torch.zeros(problem.shape, dtype=torch.float64)
-    ends = problem.baseline, problem.target
-    same = identity(problem.network, *ends, problem.degradations, problem.layout, quadrature_rule, problem.compute)
-    for index, image in enumerate(problem.probe):
-        if not problem.spread.own(index):
-            continue
-        scores += problem.kept(f"input-gradients-{of_image(image, same)}", partial(integrate, image))
-        if problem.progress is not None:
-            for degradation in problem.degradations:
-                problem.progress(f"{image.name}, {degradation}")
-    return problem.spread.total(scores)[None] / len(problem.probe)
-
-
-def _input_gradients(problem: Problem, weights: State, image: PairedImage, degradation: str) -> Integrand:
-    """α → ∂ΣF/∂w at clean + α (degraded − clean) for one image."""
-    like = first_floating(weights.values())
-    layout = memory_format(like, problem.compute.autocast)
-    clean, degraded = (image.lr[n][None].to(like).contiguous(memory_format=layout) for n in (CLEAN, degradation))
-    fixed, own = in_format(problem.target, layout), in_format(weights, layout)
-    scale = image.hr.shape[-1] // clean.shape[-1]
-    tiles = problem.compute.tiles(problem.network, fixed, clean, scale)
-
-    def gradients(alpha: float) -> dict[str, Tensor]:
-        leaves = {name: weight.detach().requires_grad_() for name, weight in own.items()}
-        lr = torch.lerp(clean, degraded, alpha)
-        sums = [torch.zeros_like(weight) for weight in own.values()]
-        for tile in tiles:
-            with torch.enable_grad():
-                output = problem.compute.output(problem.network, {**fixed, **leaves}, tile.input(lr))
-                total = tile.core_of_output(output).to(like.dtype).sum()
-            found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            for added, part in zip(sums, found, strict=True):
-                added += part
-        return dict(zip(leaves, sums, strict=True))
-
-    return lambda alphas: map(gradients, alphas)
+        on_line = quadrature(rule, problem.rule.budget if isinstance(problem.rule, Adaptive) else len(problem.rule))
+    return integrate_probe(problem, on_line, function=OUTPUT_SUM).magnitude.mean(0)[None]
 
 
 def weight_change(problem: Problem) -> Tensor:

@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import vmap
 
+from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, in_format, memory_format
-from faig_lab.attribution.identity import identity, of_image
-from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import Contrast, others
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.filters import FilterLayout, State, first_floating
 from faig_lab.granularity import UNITS
 from faig_lab.metrics import EditSums, edit_sums, isolation
@@ -55,22 +55,21 @@ class OneUnit:
         if self.budget < 1:
             raise ValueError(f"budget must be > 0, not {self.budget}")
 
-    def check(self, layout: FilterLayout, name: str = "one_unit") -> None:
+    def check(self, layout: FilterLayout) -> None:
         """Refuse a layout with more units than the budget.
 
         Args:
             layout: what would be scored.
-            name: the method's name in `attribution.methods`.
 
         Raises:
-            UserError: too many units.
+            InputError: too many units.
         """
         if len(layout) > self.budget:
             few = " or ".join(UNITS[kind] for kind in ("layer", "output_channel") if kind != layout.granularity)
-            raise UserError(
-                f"attribution.methods.{name}.budget: {len(layout):,} {layout.word} would take {len(layout):,} passes "
-                f"for each probe image and input, and the budget is {self.budget:,}; score {few} "
-                "(attribution.granularity) or raise the budget"
+            raise InputError(
+                "budget",
+                f"{len(layout):,} {layout.word} would take {len(layout):,} passes for each probe image and input, and "
+                f"the budget is {self.budget:,}; score {few} (`granularity`) or raise the budget",
             )
 
     def __call__(self, problem: Problem) -> Tensor:
@@ -80,7 +79,7 @@ class OneUnit:
             (1, K, F) float64.
 
         Raises:
-            UserError: more units than the budget.
+            InputError: more units than the budget.
         """
         self.check(problem.layout)
         sums = _probe_sums(problem)
@@ -91,8 +90,8 @@ def _isolations(sums: Tensor) -> Tensor:
     """Sums (F + 2, 1 + K, 4) of the probe → (K, F) isolation of each unit; 0 where the function has no energy."""
     inputs = [EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(sums.shape[1])]
     clean, degraded = inputs[0], inputs[1:]
-    rows = [isolation(own, [other for other in degraded if other is not own], clean) for own in degraded]
-    return torch.stack([torch.where(own.energy == 0, 0.0, row) for own, row in zip(degraded, rows, strict=True)])
+    rows = [isolation(one, [other for other in degraded if other is not one], clean) for one in degraded]
+    return torch.stack([torch.where(one.energy == 0, 0.0, row) for one, row in zip(degraded, rows, strict=True)])
 
 
 def _losses(sums: Tensor, contrast: Contrast) -> Tensor:
@@ -111,12 +110,10 @@ def _probe_sums(problem: Problem) -> Tensor:
     """
     kinds = (CLEAN, *problem.degradations)
     total = torch.zeros(len(problem.layout) + 2, len(kinds), _SUMS, dtype=torch.float64)
-    ends = problem.baseline, problem.target
-    same = identity(problem.network, *ends, problem.degradations, problem.layout, problem.rule, problem.compute)
-    for index, image in enumerate(problem.probe):
-        if problem.spread.own(index):
-            total += problem.kept(f"one-unit-{of_image(image, same)}", partial(_image_sums, problem, image, kinds))
-    return problem.spread.total(total)
+    key = cache_key(problem, problem.rule)
+    for _, image in problem.shard.assigned(problem.probe):
+        total += problem.cache(f"one-unit-{image_key(image, key)}", partial(_image_sums, problem, image, kinds))
+    return problem.shard.total(total)
 
 
 def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> Tensor:
@@ -133,16 +130,16 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
 @torch.no_grad()
 def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
     """(F + 2, 4) of one input: loss, energy, along, moved; tile by tile."""
-    like = first_floating(problem.target.values())
-    form = memory_format(like, problem.compute.autocast)
+    weight = first_floating(problem.target.values())
+    form = memory_format(weight, problem.compute.autocast)
     baseline, target = in_format(problem.baseline, form), in_format(problem.target, form)
     # Buffers are no weights: they are the target's in the baseline as well.
-    own = {name for name, _ in problem.network.named_parameters()}
-    baseline = {name: baseline[name] if name in own else value for name, value in target.items()}
-    whole = image.lr[kind][None].to(like).contiguous(memory_format=form)
-    total = torch.zeros(len(problem.layout) + 2, _SUMS, dtype=torch.float64, device=like.device)
+    parameters = {name for name, _ in problem.network.named_parameters()}
+    baseline = {name: baseline[name] if name in parameters else value for name, value in target.items()}
+    whole = image.lr[kind][None].to(weight).contiguous(memory_format=form)
+    total = torch.zeros(len(problem.layout) + 2, _SUMS, dtype=torch.float64, device=weight.device)
     for tile in problem.compute.tiles(problem.network, target, whole, image.hr.shape[-1] // whole.shape[-1]):
-        lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(like))
+        lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(weight))
 
         def output(state: State, lr: Tensor = lr) -> Tensor:
             """The network's output with some weights."""
@@ -167,10 +164,10 @@ def _sums(masked: Tensor, target: Tensor, baseline: Tensor, hr: Tensor) -> Tenso
 def _in_batches(
     problem: Problem, baseline: State, target: State, output: Callable[[State], Tensor]
 ) -> Iterator[Sequence[Tensor]]:
-    """Outputs of the target with each unit set back, in order; as many at once as `compute.together` says."""
+    """Outputs of the target with each unit set back, in order; as many at once as `compute.points_per_batch` says."""
     names = {name for name, _ in problem.network.named_parameters()}
     buffers = {name: value for name, value in target.items() if name not in names}
-    units, at_once = range(len(problem.layout)), problem.compute.together
+    units, at_once = range(len(problem.layout)), problem.compute.points_per_batch
     for batch in (units[start : start + at_once] for start in range(0, len(units), at_once)):
         states = [_set_back(problem.layout, unit, baseline, target) for unit in batch]
         if len(states) == 1:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from faig_lab.attribution.scores import count_of
 from faig_lab.data import sample_rng
+from faig_lab.errors import InputError
 from faig_lab.filters import FilterLayout, State
 
 
@@ -33,17 +34,17 @@ def planted_sets(
         degradation → flat indices, ascending.
 
     Raises:
-        ValueError: a name fits no layer, a set is empty, or the layers do not have as many filters.
+        InputError: a name fits no layer, a set is empty, or the layers do not have as many filters.
     """
     places = _places(layout, layers)
     count = count_of(percent, len(layout))
     if count == 0:
         least = math.ceil(1e6 / len(layout)) / 1e4
-        raise ValueError(f"percent: {percent:g} % of {len(layout)} filters is none; at least {least:g}")
+        raise InputError("percent", f"{percent:g} % of {len(layout)} filters is none; at least {least:g}")
     if count * len(degradations) > len(places):
         most = math.floor(1e6 * (len(places) // len(degradations)) / len(layout)) / 1e4
-        raise ValueError(
-            f"percent: {len(degradations)} sets of {count} filters do not fit into {len(places)}; at most {most:g}"
+        raise InputError(
+            "percent", f"{len(degradations)} sets of {count} filters do not fit into {len(places)}; at most {most:g}"
         )
     order = places[torch.from_numpy(sample_rng(seed, "planted").permutation(len(places)))]
     return {name: order[k * count : (k + 1) * count].sort().values for k, name in enumerate(degradations)}
@@ -55,7 +56,7 @@ def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
     wanted = names if layers is None else layers
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"layers: {pattern} fits no layer; the layers are {', '.join(names)}")
+            raise InputError("layers", f"{pattern} fits no layer; the layers are {', '.join(names)}")
     inside = torch.tensor([any(fnmatchcase(name, pattern) for pattern in wanted) for name in names])
     return torch.nonzero(inside[layout.layer_of()]).flatten()
 
@@ -71,10 +72,10 @@ def average_precision(scores: Tensor, true: Tensor) -> float:
         scores: (F,) higher = more responsible; finite.
         true: indices of the true filters, at least one.
     """
-    hits, found = _steps(scores, true)
+    hits, counts = _steps(scores, true)
     recall = hits / len(true)
     gained = torch.diff(recall, prepend=recall.new_zeros(1))
-    return float((gained * hits / found).sum())
+    return float((gained * hits / counts).sum())
 
 
 def recall_at_count(scores: Tensor, true: Tensor) -> float:
@@ -86,10 +87,10 @@ def recall_at_count(scores: Tensor, true: Tensor) -> float:
         scores: (F,) higher = more responsible; finite.
         true: indices of the true filters, at least one.
     """
-    hits, found = _steps(scores, true)
-    ends = torch.searchsorted(found, torch.tensor(float(len(true)), dtype=found.dtype))
-    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, found))
-    share = (len(true) - before) / (float(found[ends]) - before)
+    hits, counts = _steps(scores, true)
+    ends = torch.searchsorted(counts, torch.tensor(float(len(true)), dtype=counts.dtype))
+    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, counts))
+    share = (len(true) - before) / (float(counts[ends]) - before)
     return (before_hits + share * (float(hits[ends]) - before_hits)) / len(true)
 
 
@@ -100,8 +101,8 @@ def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     is_true = torch.zeros(len(scores), dtype=torch.float64)
     is_true[true] = 1
     last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])
-    found = torch.arange(1, len(scores) + 1, dtype=torch.float64)
-    return is_true[order].cumsum(0)[last], found[last]
+    counts = torch.arange(1, len(scores) + 1, dtype=torch.float64)
+    return is_true[order].cumsum(0)[last], counts[last]
 
 
 def changes(baseline: State, target: State, layout: FilterLayout) -> Tensor:

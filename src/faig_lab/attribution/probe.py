@@ -1,36 +1,71 @@
-"""The path integral over a probe: every image with every degradation, reduced to one number per filter.
+"""The path integral over a probe: every image with every degradation, reduced to a few numbers per filter.
 
 "Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
 
-Nothing but three reductions per (image, degradation) is kept: Σ|a_j|, which FAIG ranks by, Σ a_j, which the
-signed share ranks by, and Σ a_j². All come out of the same pass over the path.
+`integrate_probe` is the one way from a function of the output to its gradients over the probe. FAIG, the signed share,
+Taylor, Fisher and the rankings by isolation integrate the loss; input gradients integrate the sum of the output.
+Three reductions per (image, degradation) are kept: Σ|a_j|, which FAIG ranks by, Σ a_j, which the signed share ranks
+by, and Σ a_j². All come out of the same pass over the path.
 """
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from faig_lab.attribution.adaptive import Adaptive, Effort, Judge, integrate_together
-from faig_lab.attribution.compute import DEFAULT, Compute, full_precision
-from faig_lab.attribution.identity import identity, of_image
-from faig_lab.attribution.kept import Kept
-from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap
-from faig_lab.attribution.quadrature import Rule, over_pieces
+from faig_lab.attribution.cache import cache_key, image_key
+from faig_lab.attribution.compute import full_precision
+from faig_lab.attribution.path import (
+    ConvergenceCriterion,
+    GradientPath,
+    LossPath,
+    PathIntegral,
+    Tensors,
+    completeness_gap,
+    integrate_together,
+)
+from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, over_pieces
 from faig_lab.attribution.scores import contrast
-from faig_lab.attribution.spread import Spread
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.filters import FilterLayout, State, first_floating
+from faig_lab.filters import FilterLayout, first_floating
+
+if TYPE_CHECKING:
+    from faig_lab.attribution.problem import Problem
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 """Called with the name of each (image, degradation) that is finished."""
+
+
+class Cost(NamedTuple):
+    """What a computation took, over all images, degradations and processes.
+
+    Attributes:
+        passes: forward and backward passes of the network, each of one input image or crop. Passes without gradients
+            are not counted.
+        lr_pixels: LR pixels that went through the network in these passes: crops may be smaller than images.
+        seconds: elapsed time, of the path integral the first process's and of a learned mask that of all processes
+            together. What an interrupted run had computed before may be left out.
+    """
+
+    passes: int
+    lr_pixels: int
+    seconds: float
+
+    def plus(self, other: "Cost") -> "Cost":
+        """Return the cost of both."""
+        return Cost(self.passes + other.passes, self.lr_pixels + other.lr_pixels, self.seconds + other.seconds)
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers that are the same in every run: all but the seconds."""
+        return {"passes": self.passes, "lr_pixels": self.lr_pixels}
 
 
 @dataclass(frozen=True)
@@ -46,11 +81,13 @@ class ProbeIntegral:
         others: (I, K, P) Σ a_j of each parameter that is not ranked (the layout's `others`), biases above all.
         total: (I, K) Σ a_j over all parameters: `signed` and `others` added up.
         alphas: (P,) the points where losses are known, ascending, with 0 and 1.
-        losses: (I, K, P) L(γ(α), x); NaN where adaptive quadrature took no gradient.
+        losses: (I, K, P) L(γ(α), x), or what another `ProbeFunction` is there; NaN where adaptive quadrature took no
+            gradient.
         points: (I, K) gradient evaluations.
         error: (I, K) estimated relative error of an image's discriminative FAIG scores, by adaptive quadrature
             (`adaptive.ERROR_PER_CHANGE`); NaN with a fixed rule.
         settled: (I, K) whether adaptive quadrature reached its tolerance; False with a fixed rule.
+        cost: what it took in all processes together.
     """
 
     images: tuple[str, ...]
@@ -65,6 +102,7 @@ class ProbeIntegral:
     points: Tensor
     error: Tensor
     settled: Tensor
+    cost: Cost
 
     @property
     def loss_baseline(self) -> Tensor:
@@ -82,12 +120,12 @@ class ProbeIntegral:
         return self.loss_target - self.loss_baseline
 
     def gap(self, degradation: str) -> float:
-        """The relative completeness gap of one degradation over the probe: |ΣΣ a − Σ ΔL| / |Σ ΔL|."""
+        """Compute the relative completeness gap of one degradation over the probe: |ΣΣ a − Σ ΔL| / |Σ ΔL|."""
         column = self.degradations.index(degradation)
         return completeness_gap(float(self.total[:, column].sum()), float(self.loss_change[:, column].sum()))
 
     def effort(self) -> dict[str, object]:
-        """What the quadrature took and how far it came, as plain data; no estimate for a fixed rule."""
+        """Return the points that the quadrature took and its error estimate as plain data; None for a fixed rule."""
         estimated = not bool(self.error.isnan().any())
         return {
             "evaluations": int(self.points.sum()),
@@ -97,7 +135,7 @@ class ProbeIntegral:
         }
 
     def rows(self) -> list[dict[str, object]]:
-        """One row per (image, degradation): losses, sum of attributions, their relative gap, what it took."""
+        """Return one row per (image, degradation): losses, sum of attributions, their relative gap, points."""
         return [
             {
                 "image": image,
@@ -115,83 +153,101 @@ class ProbeIntegral:
         ]
 
 
+class ProbeFunction(NamedTuple):
+    """A function of the output whose gradients are integrated over the probe.
+
+    Attributes:
+        name: in the names of cached results.
+        path: problem, image, degradation and path in weight space → the function and its gradients.
+        convergence_criterion: the paths of one image and the layout → what adaptive quadrature goes by.
+    """
+
+    name: str
+    path: Callable[["Problem", PairedImage, str, PathSpec], GradientPath]
+    convergence_criterion: Callable[[Sequence[GradientPath], FilterLayout], ConvergenceCriterion]
+
+
+def _loss_path(problem: "Problem", image: PairedImage, degradation: str, path: PathSpec) -> LossPath:
+    lr, hr = on_device(problem, image.lr[degradation], image.hr)
+    return LossPath(problem.network, problem.baseline, problem.target, lr, hr, problem.compute, path)
+
+
+def on_device(problem: "Problem", *images: Tensor) -> list[Tensor]:
+    """Return images (3, H, W) as (1, 3, H, W) where the networks are, in their precision."""
+    weight = first_floating(problem.target.values())
+    return [image[None].to(weight) for image in images]
+
+
+def _discriminative_and_complete(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCriterion:
+    """Discriminative FAIG scores of one image, and the completeness gap with each degradation."""
+
+    def criterion(integrals: Sequence[Tensors]) -> tuple[Tensor, Tensor]:
+        results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
+        magnitude = torch.stack([per_filter(result, layout, torch.abs) for result in results])
+        return contrast(magnitude), torch.tensor([result.gap for result in results], dtype=torch.float64)
+
+    return criterion
+
+
+LOSS = ProbeFunction("integral", _loss_path, _discriminative_and_complete)
+"""The loss ‖F(γ(α), x) − x_gt‖² along a path of weights."""
+
+
 @full_precision()
 def integrate_probe(
-    network: nn.Module,
-    baseline: State,
-    target: State,
-    probe: Sequence[PairedImage],
-    degradations: Sequence[str],
-    layout: FilterLayout,
-    rule: Rule | Adaptive,
-    compute: Compute = DEFAULT,
-    progress: Progress | None = None,
-    kept: Kept | None = None,
-    spread: Spread | None = None,
-    path: PathSpec = STRAIGHT,
+    problem: "Problem", rule: Rule | Adaptive, path: PathSpec = STRAIGHT, *, function: ProbeFunction = LOSS
 ) -> ProbeIntegral:
     """Integrate every probe image with every degradation: each pass over the path is computed once.
 
     Args:
-        network: any module with the layout's convolutions.
-        baseline: θ̄, on the device and in the precision to compute in.
-        target: θ.
-        probe: paired images; sizes may differ.
-        degradations: which of their LR images to use.
-        layout: the filters.
+        problem: two networks and a probe, whose images may differ in size; the problem's own rule and path play no
+            part. Each process of `problem.shard` gets the whole result, and `problem.progress` is told after each
+            integral.
         rule: the quadrature. An adaptive one adds points image by image, to all degradations of an image alike,
-            until the image's discriminative scores (against the mean of the others) have settled.
-        compute: how gradients are computed: precision, memory, several points at once.
-        progress: told after each integral.
-        kept: where each image's sums are kept, and are not computed if they are there.
-        spread: over which processes the images are spread; each of them gets the whole result.
-        path: which path; where it has a rule of its own, that rule counts.
+            until the scores of the image have settled.
+        path: which path in weight space; where it has a rule of its own, that rule counts.
+        function: what is integrated.
     """
-    rule = path.rule or rule
-    like = first_floating(target.values())
-    rows: dict[int, dict[str, Tensor]] = {}
-    keep, spread = kept or Kept(), spread or Spread()
-    same = identity(network, baseline, target, degradations, layout, rule, compute, path)
+    start, rule = time.perf_counter(), path.rule or rule
+    layout, degradations, rows = problem.layout, problem.degradations, dict[int, Tensors]()
+    key = cache_key(problem, rule, path)
     steps = rule if isinstance(rule, Adaptive) else over_pieces(rule, path.pieces)
     alphas = _alphas(steps)
-
-    def integrate(image: PairedImage) -> dict[str, Tensor]:
-        hr = image.hr[None].to(like)
-        inputs = [image.lr[degradation][None].to(like) for degradation in degradations]
-        paths = [LossPath(network, baseline, target, lr, hr, compute, path) for lr in inputs]
-        integrals, effort = integrate_together(
-            [line.gradients for line in paths], paths[0].difference, steps, _judge(paths, layout)
-        )
-        return _reduce([p.attribute(i) for p, i in zip(paths, integrals, strict=True)], effort, layout, alphas)
-
-    for index, image in enumerate(probe):
-        if not spread.own(index):
-            continue
-        rows[index] = keep(f"integral-{of_image(image, same)}", partial(integrate, image))
-        if progress is not None:
+    for place, image in problem.shard.assigned(problem.probe):
+        name = f"{function.name}-{image_key(image, key)}"
+        row = problem.cache.get(name)
+        if row is None:
+            paths = [function.path(problem, image, degradation, path) for degradation in degradations]
+            criterion = function.convergence_criterion(paths, layout)
+            integrals, effort = integrate_together(
+                [one.gradients for one in paths], paths[0].weights.at(0.0), steps, criterion
+            )
+            results: list[PathIntegral] = []
+            for one, integral in zip(paths, integrals, strict=True):
+                results.append(one.attribute(integral))
+            row = _reduce(results, effort, layout, alphas)
+            problem.cache.put(name, row)
+        rows[place] = row
+        if problem.progress is not None:
             for degradation in degradations:
-                progress(f"{image.name}, {degradation}")
-    stacked = spread.stacked(rows, _blank(len(degradations), layout, len(alphas)), len(probe))
-    places = torch.tensor(alphas, dtype=torch.float64)
-    result = ProbeIntegral(tuple(image.name for image in probe), tuple(degradations), alphas=places, **stacked)
-    if isinstance(rule, Adaptive):
+                problem.progress(f"{image.name}, {degradation}")
+    stacked = problem.shard.stacked(rows, _blank(len(degradations), layout, len(alphas)), len(problem.probe))
+    pixels = torch.tensor([image.lr[degradations[0]][0].numel() for image in problem.probe])
+    passes = stacked["points"]
+    result = ProbeIntegral(
+        images=tuple(image.name for image in problem.probe),
+        degradations=tuple(degradations),
+        alphas=torch.tensor(alphas, dtype=torch.float64),
+        cost=Cost(int(passes.sum()), int((passes.sum(1) * pixels).sum()), time.perf_counter() - start),
+        **stacked,
+    )
+    if isinstance(rule, Adaptive) and function is LOSS:
         _report(result, rule)
     return result
 
 
-def _judge(paths: Sequence[LossPath], layout: FilterLayout) -> Judge:
-    """Discriminative FAIG scores of one image, and the completeness gap with each degradation."""
-
-    def judge(integrals: Sequence[State]) -> tuple[Tensor, Tensor]:
-        results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
-        magnitude = torch.stack([_per_filter(result, layout, torch.abs) for result in results])
-        return contrast(magnitude), torch.tensor([result.gap for result in results], dtype=torch.float64)
-
-    return judge
-
-
 def _alphas(rule: Rule | Adaptive) -> list[float]:
-    """Every α where a loss may be known: both ends and the points of the (finest) rule."""
+    """Return every α where a loss may be known: both ends and the points of the (finest) rule."""
     finest = rule.rules[-1] if isinstance(rule, Adaptive) else rule
     return sorted({0.0, 1.0, *finest.points.tolist()})
 
@@ -199,15 +255,15 @@ def _alphas(rule: Rule | Adaptive) -> list[float]:
 def _reduce(
     results: Sequence[PathIntegral], effort: Effort, layout: FilterLayout, alphas: Sequence[float]
 ) -> dict[str, Tensor]:
-    """One image's row of each tensor of a `ProbeIntegral`."""
+    """Return one image's row of each tensor of a `ProbeIntegral`."""
 
     def numbers(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64)
 
     return {
-        "magnitude": torch.stack([_per_filter(result, layout, torch.abs) for result in results]),
-        "signed": torch.stack([_per_filter(result, layout) for result in results]),
-        "squared": torch.stack([_per_filter(result, layout, torch.square) for result in results]),
+        "magnitude": torch.stack([per_filter(result, layout, torch.abs) for result in results]),
+        "signed": torch.stack([per_filter(result, layout) for result in results]),
+        "squared": torch.stack([per_filter(result, layout, torch.square) for result in results]),
         "others": torch.stack([_others(result, layout) for result in results]),
         "total": numbers([result.total for result in results]),
         "losses": torch.stack([numbers([r.losses.get(alpha, math.nan) for alpha in alphas]) for r in results]),
@@ -218,7 +274,7 @@ def _reduce(
 
 
 def _blank(degradations: int, layout: FilterLayout, points: int) -> dict[str, Tensor]:
-    """What `_reduce` returns, in shape and type."""
+    """Return tensors of the shape and type of those of `_reduce`."""
     sums = torch.zeros(degradations, len(layout), dtype=torch.float64)
     number, none = torch.zeros(degradations, dtype=torch.float64), torch.zeros(degradations, dtype=torch.bool)
     return {
@@ -232,29 +288,29 @@ def _blank(degradations: int, layout: FilterLayout, points: int) -> dict[str, Te
     }
 
 
-def _per_filter(
+def per_filter(
     result: PathIntegral, layout: FilterLayout, of: Callable[[Tensor], Tensor] = lambda attribution: attribution
 ) -> Tensor:
-    """(F,) Σ_{j∈f} of(a_j), in float64 on the CPU."""
+    """Return (F,) Σ_{j∈f} of(a_j), in float64 on the CPU."""
     names = [layer.name for layer in layout.layers]
     return layout.gather({name: of(result.attributions[name]) for name in names}).double().cpu()
 
 
 def _others(result: PathIntegral, layout: FilterLayout) -> Tensor:
-    """(P,) Σ a_j of each parameter that is not ranked, in float64 on the CPU."""
+    """Return (P,) Σ a_j of each parameter that is not ranked, in float64 on the CPU."""
     sums = [result.attributions[other.name].double().sum() for other in layout.others]
     return torch.stack(sums).cpu() if sums else torch.zeros(0, dtype=torch.float64)
 
 
 def _report(result: ProbeIntegral, rule: Adaptive) -> None:
-    """Say how many points it took, and what did not settle."""
+    """Log how many points were taken, and warn of scores that did not settle."""
     effort = result.effort()
     low, high = result.points.min(), result.points.max()
     log.info("path integral: %d to %d points, estimated error at most %.2g", low, high, effort["error_estimate"])
     if not result.settled.all():
         log.warning(
             "path integral: the budget of %d points ended before error, top set and completeness gap had settled "
-            "to %g (%s did); more of attribution.points, or a larger attribution.tolerance",
+            "to %g (%s did); more points, or a larger tolerance",
             rule.budget,
             rule.tolerance,
             effort["settled"],

@@ -2,14 +2,32 @@
 
 ReLU networks have kinks along the path, which limits what a high order buys: with the same number of points
 midpoint and Gauss–Legendre are close, and both need about a sixth of the points of a one-sided Riemann sum
-(method.md §3). Adaptive quadrature, which chooses the number of points itself, is in `adaptive`.
+(method.md §3).
+
+An adaptive rule goes through nested rules of growing size until the integrals have settled or a budget ends. The
+nested rules are Clenshaw–Curtis with 3, 5, 9, 17, … points. On paths between real networks they are as good as
+Gauss–Legendre of the same size, and every point is used again (benchmarks, part a). Halving the worst panels
+instead gains nothing: ReLU kinks lie everywhere along the path.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from faig_lab.attribution.scores import discovered
+
+ERROR_PER_CHANGE = 3**-0.5
+"""Error of a rule per change from the rule of half the size.
+
+For an integrand with a kink or jump in every panel, which wanders between the points like a Brownian path, the
+expected ratio is 1/√3 (the trapezoid rule); a smooth one has less. Measured: 0.5 to 0.6 from 17 points on. It
+makes an estimate, no bound: where few kinks decide, the change can be small by chance.
+"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
 
 
 def quadrature(rule: str, points: int) -> Rule:
-    """The rule of a name with so many points.
+    """Return the rule of a name with so many points.
 
     Raises:
         ValueError: unknown name, or a number of points that the rule does not have.
@@ -124,3 +142,73 @@ def quadrature(rule: str, points: int) -> Rule:
     if points < 1:
         raise ValueError(f"points must be > 0, not {points}")
     return RULES[rule](points)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Add points until error, top set and gap have settled.
+
+    Args:
+        budget: at most so many points for each integrand, at least 5.
+        tolerance: bound of the estimated relative error of the scores, of the estimated share of the top set that
+            is wrong, and of the completeness gap.
+        percent: which top set, in percent of all filters.
+        pieces: smooth pieces of the path; each gets an equal part of the budget.
+    """
+
+    budget: int
+    tolerance: float
+    percent: float
+    pieces: int = 1
+
+    def __post_init__(self) -> None:
+        if self.budget < 5 * self.pieces:
+            raise ValueError(
+                f"points must be at least {5 * self.pieces} for adaptive quadrature"
+                f"{f' on a path of {self.pieces} pieces' * (self.pieces > 1)}, not {self.budget}"
+            )
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """Nested rules of 3, 5, 9, … points for each piece, within the budget."""
+        levels = int(np.log2(self.budget // self.pieces - 1))
+        return tuple(over_pieces(clenshaw_curtis(2**level + 1), self.pieces) for level in range(1, levels + 1))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an integration took and how far it came.
+
+    Attributes:
+        points: evaluations of each integrand.
+        error: (K,) estimated relative error of the scores; NaN for a fixed rule, which has no estimate.
+        settled: (K,) whether error, top set and gap are within tolerance; False for a fixed rule.
+    """
+
+    points: int
+    error: Tensor
+    settled: Tensor
+
+
+def assess(adaptive: Adaptive, points: int, scores: Tensor, before: Tensor, gaps: Tensor) -> Effort:
+    """Compare the scores of a rule with those of the rule before it.
+
+    Args:
+        adaptive: its tolerance and top set count.
+        points: of the rule.
+        scores: (K, F) by the rule.
+        before: (K, F) by the rule before it.
+        gaps: (K,) completeness gaps.
+    """
+    size = torch.linalg.vector_norm(scores, dim=1)
+    change = torch.linalg.vector_norm(scores - before, dim=1)
+    error = torch.where(change == 0, 0.0, change / size) * ERROR_PER_CHANGE
+    moved = [_moved(now, then, adaptive.percent) for now, then in zip(scores, before, strict=True)]
+    worst = torch.stack([error, torch.tensor(moved).to(error) * ERROR_PER_CHANGE, gaps.to(error)]).amax(0)
+    return Effort(points, error, worst <= adaptive.tolerance)
+
+
+def _moved(scores: Tensor, before: Tensor, percent: float) -> float:
+    """Compute the share of the top set that was not in the top set before."""
+    now, then = (set(discovered(values, percent).tolist()) for values in (scores, before))
+    return len(now - then) / max(len(now), 1)

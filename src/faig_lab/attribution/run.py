@@ -1,9 +1,13 @@
-"""Attribution as one step of a study: scores of several methods, and the files they leave behind."""
+"""Scores of several methods on one problem, what is refused or warned about, and the files they leave behind.
+
+An error is raised for networks whose filters do not differ, for a parameter that gets no gradient, and for scores that
+are not finite. A warning is given for integrals that do not add up, and for parameters that are not ranked.
+"""
 
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -12,15 +16,18 @@ import torch
 from torch import Tensor
 
 from faig_lab.archives import read_arrays
-from faig_lab.attribution.methods import Method, Problem
+from faig_lab.attribution.methods import Method
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import ranking
-from faig_lab.attribution.soundness import check_different, find_faults, finite
-from faig_lab.errors import UserError
+from faig_lab.errors import InputError
 from faig_lab.files import file_name, write_json, write_npz, write_text
-from faig_lab.filters import FilterLayout
+from faig_lab.filters import FilterLayout, State
 from faig_lab.granularity import UNITS
 
 log = logging.getLogger(__name__)
+
+LARGEST_GAP = 0.05
+"""Relative completeness gap over the probe above which there is a warning (method.md §10: a few per cent)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Attribution:
         scores: method → (draws, K, F), float64 on the CPU.
         degradations: the K names.
         layout: the F filters.
-        warnings: what a reader must know about the path integrals (`soundness.find_faults`), one sentence each.
+        warnings: on the path integrals (`find_faults`), one sentence each.
     """
 
     scores: dict[str, Tensor]
@@ -44,21 +51,23 @@ def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
     """Score the filters by every method; the path integral is computed once for all that use it.
 
     Raises:
-        UserError: baseline and target have the same filters, a method returns what is not finite, or a parameter
+        InputError: baseline and target have the same filters, a method returns what is not finite, or a parameter
             changes the output and gets no gradient.
     """
     check_different(problem.baseline, problem.target, problem.layout)
     _point_out_buffers(problem)
-    scores = {name: finite(name, method(problem)) for name, method in methods.items()}
+    scores: dict[str, Tensor] = {}
+    for name, method in methods.items():
+        scores[name] = finite(name, method(problem))
     warnings = find_faults(problem) if problem.is_integrated else ()
     return Attribution(scores, problem.degradations, problem.layout, warnings)
 
 
 def _point_out_buffers(problem: Problem) -> None:
-    """Say that buffers are not attributed, where baseline and target differ in them."""
+    """Log that buffers are not attributed, where baseline and target differ in them."""
     states = problem.baseline, problem.target
-    kept = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
-    moved = [n for n in kept if not torch.equal(*(state[n] for state in states))]
+    buffers = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
+    moved = [n for n in buffers if not torch.equal(*(state[n] for state in states))]
     if moved:
         log.warning(
             "attribution: %d buffers (%s, …) differ between baseline and target. Running statistics, say, are no "
@@ -66,6 +75,131 @@ def _point_out_buffers(problem: Problem) -> None:
             len(moved),
             moved[0],
         )
+
+
+def check_different(baseline: State, target: State, layout: FilterLayout) -> None:
+    """Refuse two networks with the same filters.
+
+    Args:
+        baseline: θ̄.
+        target: θ.
+        layout: what is ranked.
+
+    Raises:
+        InputError: no parameter that is ranked differs.
+    """
+    if all(torch.equal(baseline[layer.name], target[layer.name].to(baseline[layer.name])) for layer in layout.layers):
+        raise InputError(
+            "target",
+            f"its {layout.word} are those of the baseline, so there is nothing to attribute; give the weights of a "
+            "network that was trained further",
+        )
+
+
+def gap_warnings(gaps: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a sentence on every completeness gap above `LARGEST_GAP`.
+
+    Args:
+        gaps: degradation → relative gap over the probe.
+    """
+    return tuple(
+        f"The attributions on {name} input do not add up to the change of the loss: the completeness gap is "
+        f"{100 * gap:.3g} %, more than {100 * LARGEST_GAP:g} %. Use more points (`rule`). If that does not "
+        "help, the network is not the same function at every pass (noise, checkpointing, weights that are merged in "
+        "evaluation mode), or its gradient is not that of its output."
+        for name, gap in gaps.items()
+        if not gap <= LARGEST_GAP
+    )
+
+
+def find_faults(problem: Problem) -> tuple[str, ...]:
+    """Return warnings on the path integrals of a problem, one sentence each.
+
+    Args:
+        problem: its integral is computed if it is not there.
+
+    Raises:
+        InputError: a parameter changes the output and gets no gradient on any probe image.
+    """
+    check_gradients(problem)
+    integral = problem.integral
+    return (*gap_warnings({name: integral.gap(name) for name in integral.degradations}), *_unranked(problem))
+
+
+def check_gradients(problem: Problem) -> None:
+    """Refuse a network in which a parameter changes the output and gets no gradient on any probe image.
+
+    Raises:
+        InputError: names the parameter.
+    """
+    silent = [name for name in _without_gradient(problem) if _matters(problem, name)]
+    if silent:
+        more = f" (and {len(silent) - 1} more)" if len(silent) > 1 else ""
+        raise InputError(
+            "network",
+            f"{silent[0]}{more} differs between baseline and target and changes the output, but gets no "
+            f"gradient on any probe image; {type(problem.network).__name__} cuts it off (detach, torch.no_grad, .data, "
+            "rounding, or checkpointing with use_reentrant=True)",
+        )
+
+
+def _without_gradient(problem: Problem) -> list[str]:
+    """Parameters that differ and whose attribution is 0 on every image."""
+    layout, integral = problem.layout, problem.integral
+    sizes = torch.zeros(len(layout.layers), dtype=torch.float64)
+    sizes.index_add_(0, layout.layer_of(), integral.magnitude.sum((0, 1)))
+    names = [layer.name for layer, size in zip(layout.layers, sizes, strict=True) if size == 0]
+    names += [other.name for k, other in enumerate(layout.others) if not integral.others[:, :, k].any()]
+    return [name for name in names if not torch.equal(problem.baseline[name], problem.target[name])]
+
+
+@torch.no_grad()
+def _matters(problem: Problem, name: str) -> bool:
+    """Tell whether the output on the first image changes if a parameter of the target is set back to the baseline."""
+    image, plain = problem.probe[0], replace(problem.compute, autocast=None, compile=None)
+    other = {**problem.target, name: problem.baseline[name]}
+    for degradation in problem.degradations:
+        lr = image.lr[degradation][None].to(problem.target[name])
+        lr = problem.compute.tiles(problem.network, problem.target, lr, image.scale)[0].input(lr)
+        if not torch.equal(*(plain.output(problem.network, state, lr) for state in (problem.target, other))):
+            return True
+    return False
+
+
+def _unranked(problem: Problem) -> tuple[str, ...]:
+    """Return a sentence on parameters with several axes (position tables, say) that changed and are not ranked."""
+    integral = problem.integral
+    change = integral.loss_change.sum(0)
+    unranked: list[tuple[str, float]] = []
+    for k, other in enumerate(problem.layout.others):
+        several = sum(side > 1 for side in other.shape) > 1
+        if several and not torch.equal(problem.baseline[other.name], problem.target[other.name]):
+            shares = integral.others[:, :, k].sum(0) / change
+            unranked.append((other.name, float(shares.abs().max())))
+    if not unranked:
+        return ()
+    named = ", ".join(f"{name} ({100 * share:.2g} %)" for name, share in unranked[:5])
+    more = f" and {len(unranked) - 5} more" if len(unranked) > 5 else ""
+    return (
+        f"Not ranked, since they belong to no convolution and no linear layer: {named}{more}; in brackets the largest "
+        "share of the change of the loss. `rank_others`=true ranks them as well.",
+    )
+
+
+def finite(name: str, scores: Tensor) -> Tensor:
+    """Return the scores of a method, if every one is a finite number.
+
+    Raises:
+        InputError: names the method.
+    """
+    wrong = int((~torch.isfinite(scores)).sum()) if isinstance(scores, Tensor) else 0
+    if wrong:
+        raise InputError(
+            "methods",
+            f"{name} returned {wrong:,} of {scores.numel():,} scores that are not finite (NaN or infinite); in "
+            "bfloat16 and float16 gradients may overflow, `precision`=float32 is safer",
+        )
+    return scores
 
 
 def save_attribution(result: Attribution, method: str, folder: Path, provenance: Mapping[str, object]) -> None:
@@ -110,7 +244,7 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
         layout: the F filters.
 
     Raises:
-        UserError: the file is damaged, or is of another network.
+        InputError: the file is damaged, or is of another network.
     """
     path = folder / "scores.npz"
     try:
@@ -130,8 +264,12 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise UserError(f"run: {path} cannot be read as the scores of {', '.join(degradations)} ({error})") from error
+        raise InputError(
+            "folder", f"{path} cannot be read as the scores of {', '.join(degradations)} ({error})"
+        ) from error
     scores = {name: torch.from_numpy(np.stack(parts, axis=1)) for name, parts in stored.items()}
     if any(values.shape[-1] != len(layout) for values in scores.values()):
-        raise UserError(f"run: {path} is of another network: it has not {len(layout)} {UNITS[layout.granularity]}")
+        raise InputError(
+            "folder", f"{path} is of another network: it has not {len(layout)} {UNITS[layout.granularity]}"
+        )
     return Attribution(scores, degradations, layout)

@@ -1,17 +1,25 @@
-"""From path integrals to scores, and from scores to discovered filters. Pure functions of tensors."""
+"""From path integrals to scores and shares, and from scores to discovered filters. Pure functions of tensors."""
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+from faig_lab.filters import FilterLayout
+
+if TYPE_CHECKING:
+    from faig_lab.attribution.probe import ProbeIntegral
+
+KERNEL, OTHER = "kernel", "other"
+"""What a share belongs to: the weight of a convolution or linear layer, or a bias or any other parameter."""
 
 Contrast = Literal["mean", "max"]
 """What a degradation is told apart from: the mean or the maximum over the others."""
 
 
 def others(single: Tensor, over: Contrast = "mean") -> Tensor:
-    """What each row is contrasted with: the mean or the maximum over the other rows.
+    """Compute the mean or the maximum over the other rows, with which each row is contrasted.
 
     Args:
         single: (…, K, F) score per degradation and filter.
@@ -99,10 +107,55 @@ def ranking(scores: Tensor) -> Tensor:
 
 
 def count_of(percent: float, filters: int) -> int:
-    """How many filters q % are: ⌊n·q/100⌋, as in the authors' code."""
+    """Compute how many filters q % are: ⌊n·q/100⌋, as in the authors' code."""
     return math.floor(filters * percent / 100 + 1e-9)
 
 
 def discovered(scores: Tensor, percent: float) -> Tensor:
-    """The discovered filters: indices of the top q % of (F,) scores, in descending order."""
+    """Return the discovered filters: indices of the top q % of (F,) scores, in descending order."""
     return ranking(scores)[: count_of(percent, len(scores))]
+
+
+def share_rows(integral: "ProbeIntegral", layout: FilterLayout) -> list[dict[str, object]]:
+    """One row per degradation and parameter, ranked or not: its signed attribution over the probe, and its share.
+
+    The shares of a degradation add up to 1, up to the completeness gap (method.md §4).
+
+    Args:
+        integral: of the probe.
+        layout: what its units are.
+
+    Returns:
+        Rows of degradation, parameter, kind ("kernel": the weight of a convolution or linear layer, "other": a bias
+        or any other parameter), weights (how many), attribution (Σ_x Σ_j a_j), share (of ΔL; None where ΔL is 0).
+    """
+    change = integral.loss_change.sum(0).tolist()
+    ranked = torch.zeros(len(integral.degradations), len(layout.layers), dtype=integral.signed.dtype)
+    ranked.index_add_(1, layout.layer_of(), integral.signed.sum(0))
+    sums = torch.cat([ranked, integral.others.sum(0)], 1).tolist()
+    return [
+        {
+            "degradation": name,
+            "parameter": layer.name,
+            "kind": KERNEL if layer.kernel else OTHER,
+            "weights": layer.weights,
+            "attribution": value,
+            "share": value / change[k] if change[k] else None,
+        }
+        for k, name in enumerate(integral.degradations)
+        for layer, value in zip((*layout.layers, *layout.others), sums[k], strict=True)
+    ]
+
+
+def share_metrics(rows: list[dict[str, object]]) -> dict[str, float | None]:
+    """`share/<kernel|other>/<degradation>`: what all kernels and all other parameters carry.
+
+    Args:
+        rows: of `share_rows`.
+    """
+    total: dict[str, float | None] = {}
+    for row in rows:
+        share, key = row["share"], f"share/{row['kind']}/{row['degradation']}"
+        if isinstance(share, float):
+            total[key] = (total.get(key) or 0.0) + share
+    return total

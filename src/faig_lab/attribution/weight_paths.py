@@ -11,8 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from faig_lab.attribution.adaptive import Adaptive
-from faig_lab.attribution.quadrature import Rule
+from faig_lab.attribution.quadrature import Adaptive, Rule
 from faig_lab.filters import State
 
 PathName = Literal["straight", "trajectory", "curve"]
@@ -25,8 +24,26 @@ class WeightPath(Protocol):
     def at(self, alpha: float) -> dict[str, Tensor]:
         """Return γ(α); the ends are the baseline and the target to the last bit."""
 
-    def velocity(self, alpha: float) -> dict[str, Tensor]:
-        """Return γ'(α)."""
+    def velocity(self, alpha: float) -> dict[str, Tensor] | None:
+        """Return γ'(α); None where the weights do not move."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """The same weights at every point: what moves is the input.
+
+    Args:
+        state: parameters by name.
+    """
+
+    state: State
+
+    def at(self, alpha: float) -> dict[str, Tensor]:
+        """Return the weights."""
+        return dict(self.state)
+
+    def velocity(self, alpha: float) -> None:
+        """Return None: the weights do not move."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, count_of, quadrature
-from faig_lab.attribution.one_unit import OneUnit
+from faig_lab.attribution import (
+    ALONE,
+    STRAIGHT,
+    Adaptive,
+    Compute,
+    Method,
+    OneUnit,
+    PathSpec,
+    Problem,
+    Progress,
+    ResultCache,
+    Rule,
+    Shard,
+    count_of,
+    quadrature,
+)
 from faig_lab.attribution.planted import planted_sets
 from faig_lab.attribution.precision import PRECISIONS
-from faig_lab.attribution.probe import Progress
-from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.config import Settings
 from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.rules import check_percents
@@ -124,7 +136,9 @@ def check_selection(settings: Settings) -> None:
     layout = make_layout(settings)
     for name, method in make_methods(settings).items():
         if isinstance(method, OneUnit):
-            method.check(layout, name)
+            keys = {"budget": f"attribution.methods.{name}.budget", "granularity": "attribution.granularity"}
+            with with_keys(keys):
+                method.check(layout)
     check_percents(settings, len(layout), layout.word, count_of)
     make_planted_sets(settings)
 
@@ -136,6 +150,8 @@ def make_problem(
     target: State,
     progress: Progress | None = None,
     path: PathSpec = STRAIGHT,
+    cache: ResultCache | None = None,
+    shard: Shard = ALONE,
 ) -> Problem:
     """The attribution problem of two networks on a probe, on the compute device."""
     attribution = settings.attribution
@@ -154,6 +170,8 @@ def make_problem(
         attribution.granularity,
         attribution.rank_other_parameters,
         path,
+        cache or ResultCache(),
+        shard,
     )
 
 
@@ -163,7 +181,7 @@ def make_compute(settings: Settings) -> Compute:
     return Compute(
         autocast=PRECISIONS[attribution.precision][1],
         memory=attribution.memory,
-        together=attribution.together,
+        points_per_batch=attribution.together,
         compile=attribution.compile,
     )
 
@@ -228,10 +246,8 @@ def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
     if planted is None:
         return None
     layout, names = FilterLayout.of(make_network(settings)), list(settings.degradation.parts)
-    try:
+    with with_keys({name: f"target.planted.{name}" for name in ("percent", "layers")}):
         return planted_sets(layout, names, planted.percent, settings.seed, layers=planted.layers)
-    except ValueError as error:
-        raise UserError(f"target.planted.{error}") from error
 
 
 def make_turns(settings: Settings, start: State) -> "Turns | None":

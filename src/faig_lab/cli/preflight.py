@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from faig_lab.attribution.precision import PRECISIONS
 from faig_lab.cli.build import compute_device, make_compute, make_network, make_planted_sets
 from faig_lab.config import Settings
+from faig_lab.config.keys import ATTRIBUTION, with_keys
 from faig_lab.data import PairedImage, StudyData
 from faig_lab.errors import UserError
 from faig_lab.files import weights_file, write_json
@@ -77,6 +78,7 @@ def check_sizes(data: StudyData) -> None:
                 )
 
 
+@with_keys(ATTRIBUTION)
 def check_memory(settings: Settings, data: StudyData) -> None:
     """Find out before any work what probe images are cut into, and say it.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import faig_lab
-from faig_lab.attribution import Cost, Kept, ProbeIntegral
+from faig_lab.attribution import Cost, ProbeIntegral, ResultCache
 from faig_lab.cli.build import compute_device, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PairedImage, StudyData
@@ -95,7 +95,7 @@ _NO_MATTER = {
 """Settings that change no number: where things go, and what counts by its weights or images instead."""
 
 
-def kept_results(settings: Settings, data: StudyData, baseline: State, target: State) -> Kept:
+def kept_results(settings: Settings, data: StudyData, baseline: State, target: State) -> ResultCache:
     """Where a study keeps sums of probe images and findings of analyses; the same place for the same study."""
     plain = {name: value for name, value in settings.model_dump().items() if name not in _NO_MATTER[""]}
     plain["training"] = {n: value for n, value in plain["training"].items() if n not in _NO_MATTER["training"]}
@@ -109,7 +109,7 @@ def kept_results(settings: Settings, data: StudyData, baseline: State, target: S
         "held_out": [_identity(image) for image in data.held_out],
         "degradations": data.degradations,
     }
-    return Kept(Path(settings.store).expanduser() / f".study-{fingerprint(determinants)}.partial")
+    return ResultCache(Path(settings.store).expanduser() / f".study-{fingerprint(determinants)}.partial")
 
 
 @cache

@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.attribution import (
+    STRAIGHT,
     Attribution,
-    Kept,
+    PathSpec,
     Problem,
+    ResultCache,
+    Shard,
     attribute,
     check_different,
     full_precision,
+    profile,
     save_attribution,
+    share_metrics,
+    share_rows,
+    train_middle,
 )
-from faig_lab.attribution.barrier import profile
-from faig_lab.attribution.curve import train_middle
 from faig_lab.attribution.precision import PRECISIONS
-from faig_lab.attribution.shares import share_metrics, share_rows
-from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.cli.build import (
     alone,
     check_selection,
@@ -60,7 +63,7 @@ from faig_lab.cli.provenance import describe_scores, describe_weights, kept_resu
 from faig_lab.cli.resource_errors import explained
 from faig_lab.cli.trained import make_network_trainer, train_once
 from faig_lab.config import Settings, check
-from faig_lab.config.keys import with_keys
+from faig_lab.config.keys import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.examples import examples, images_to_show
@@ -106,10 +109,11 @@ class Attributed:
 
     problem: Problem
     attribution: Attribution
-    cache: Kept
+    cache: ResultCache
 
 
 @full_precision()
+@with_keys(ATTRIBUTION)
 def run(cfg: DictConfig, folder: Path) -> None:
     """Run what `task` says: a whole study in `folder`, or further studies or an export of the finished run `run`.
 
@@ -148,6 +152,7 @@ def study(settings: Settings, path: Path, config: str) -> None:
         open_run(path, config) as folder,
         WandbRecord.start(settings.logger, settings.model_dump(), path, path.name, folder.goes_on) as record,
         explained(settings.model_dump(), path, lambda: folder.current_stage),
+        with_keys(ATTRIBUTION),
     ):
         with processes.group(gpu_of(settings, processes.local_rank())):
             inputs = load(settings, folder)
@@ -177,6 +182,7 @@ def analyse(settings: Settings) -> None:
         reopen(settings) as existing,
         WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
         explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
+        with_keys(ATTRIBUTION),
     ):
         own, folder = alone(existing.settings), existing.run
         inputs = load(own, folder)
@@ -219,7 +225,8 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
         )
         check_sizes(data)
         if {"baseline", "target"} <= given.keys():
-            check_different(given["baseline"].state, given["target"].state, make_layout(settings), "target.weights")
+            with with_keys({"target": "target.weights"}):
+                check_different(given["baseline"].state, given["target"].state, make_layout(settings))
         check_compiler(settings)
         check_network(settings, data)
         for name, trained in given.items():
@@ -317,17 +324,15 @@ def attribute_networks(
         path = _path(settings, inputs, folder, baseline, target)
         cache = kept_results(settings, data, baseline, state)
         with progress_bar("attribution", len(data.probe) * len(data.degradations)) as advance:
-            problem = make_problem(settings, data, baseline, state, advance, path)
-            problem.kept.folder = cache.folder
-            problem.spread.over_group()
-            integral = problem.integral  # before the methods, so that its faults are found whatever they are
-            result = attribute(problem, make_methods(settings))
-            problem.spread.alone()
-        if problem.kept.recalled:
-            log.info("attribution: %d of its integrals were there already", problem.kept.recalled)
+            shared = make_problem(settings, data, baseline, state, advance, path, cache, Shard.of_group())
+            integral = shared.integral  # before the methods, so that its faults are found whatever they are
+            result = attribute(shared, make_methods(settings))
+            problem = shared.alone()  # what follows is the work of this process
+        if cache.recalled:
+            log.info("attribution: %d of its integrals were there already", cache.recalled)
         barriers = profile(problem)
         for line in (*result.warnings, *barriers.warnings()):
-            folder.warn(line)
+            folder.warn(in_keys(line, ATTRIBUTION))
         provenance = describe_scores(settings, data, integral, problem.costs)
         save_planted(settings, folder.path / "attribution")
         save_attribution(result, settings.attribution.name, folder.path / "attribution", provenance)

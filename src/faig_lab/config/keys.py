@@ -10,6 +10,19 @@ from contextlib import contextmanager
 
 from faig_lab.errors import InputError, UserError
 
+ATTRIBUTION: Mapping[str, str] = {
+    "folder": "run",
+    "granularity": "attribution.granularity",
+    "images": "data.probe_crop",
+    "memory": "attribution.memory",
+    "methods": "attribution.methods",
+    "path": "attribution.path",
+    "precision": "attribution.precision",
+    "rank_others": "attribution.rank_other_parameters",
+    "rule": "attribution.points",
+}
+"""Arguments of the attribution → what the command line's user sets."""
+
 _MENTION = re.compile(r"`([\w.+]+)`")
 _YAML = {"None": "null"}
 

@@ -25,6 +25,22 @@ _LARGEST = 100_000
 _SHIPPED = re.compile(r"^\s*(?:- )?_target_: *(faig_lab\.[\w.]+) *(?:#.*)?$", re.MULTILINE)
 _SERVER = re.compile(r"^base_url: *(\S+)", re.MULTILINE)
 _TORCH = re.compile(r"torch\.(nn|nn\.modules\.loss|optim)\.([A-Z]\w*)")
+_METHODS = (
+    "faig|faig_reference|faig_shares|fisher|input_gradients|isolation_integral|isolation_share|iterated_isolation"
+    "|learned_mask|OneUnit|random_filters|share_given_clean|share_per_change|signed_share|signed_sum|taylor"
+    "|weight_change|weight_change_absolute"
+)
+_STUDIES = "boundary|branches|curves|modulation|patches|planted|prediction|retraining|sanity|stability"
+_FORMER = (
+    (
+        rf"faig_lab\.attribution\.(?:methods|ingredients|ideas|learned_mask|one_unit)\.({_METHODS})",
+        r"faig_lab.attribution.\1",
+    ),
+    (rf"faig_lab\.analysis\.({_STUDIES})", r"faig_lab.studies.\1.\1"),
+    (r"faig_lab\.analysis\.masking_study", "faig_lab.studies.masking.masking_study"),
+)
+"""What run folders of earlier versions call a function, and its present name."""
+
 _HARMLESS = re.compile(
     r"hydra/launcher=(faig_lab_\w+|basic|joblib|submitit_local|submitit_slurm)|hydra\.(launcher|sweeper)\.[a-z_]+=\d+"
 )
@@ -32,7 +48,7 @@ _NOT_LOOKED_INTO = (".hydra", "wandb")
 
 
 def read_stored(file: Path, key: str) -> dict[str, Any]:
-    """A configuration from a run folder as plain data.
+    """A configuration from a run folder as plain data; functions that have moved since have their present names.
 
     Raises:
         UserError: it cannot be read, is no configuration or is far too large; the message begins with `key`.
@@ -45,7 +61,18 @@ def read_stored(file: Path, key: str) -> dict[str, Any]:
         raise UserError(f"{key}: {file} is no configuration")
     if sum(1 for _ in _walk(config)) >= _LARGEST:
         raise UserError(f"{key}: {file} cannot be read (it has more than {_LARGEST:,} values)")
+    for _, value in _walk(config):
+        if _is_node(value) and isinstance(value["_target_"], str):
+            value["_target_"] = _present_name(value["_target_"])
     return config
+
+
+def _present_name(target: str) -> str:
+    """The name of a function of faig_lab today, from the name that an earlier version gave it."""
+    for former, present in _FORMER:
+        if re.fullmatch(former, target):
+            return re.sub(former, present, target)
+    return target
 
 
 def targets_of(config: object) -> frozenset[str]:

@@ -27,11 +27,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, memory_format
-from faig_lab.attribution.costs import Cost
-from faig_lab.attribution.gates import along_the_count, gated, masked_parts
-from faig_lab.attribution.identity import identity, of_image
-from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.probe import Cost
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.filters import fingerprint, first_floating
@@ -103,13 +102,12 @@ def learned_mask(
         raise ValueError(f"fewest must be at most most = {most:g}, not {fewest:g}")
     training = _Training(problem, steps, seconds, most, fewest, crop, crops, rate, patience)
     scores, costs = torch.zeros(problem.shape, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    for k in range(len(problem.degradations)):
-        if problem.spread.own(k):
-            scores[k], cost = problem.kept(training.name(k), partial(training.run, k))
-            costs += cost
-    passes, pixels, taken = problem.spread.total(costs).tolist()
+    for k, _ in problem.shard.assigned(problem.degradations):
+        scores[k], cost = problem.cache(training.name(k), partial(training.run, k))
+        costs += cost
+    passes, pixels, taken = problem.shard.total(costs).tolist()
     problem.costs["learned_mask"] = Cost(int(passes), int(pixels), taken)
-    return problem.spread.total(scores)[None]
+    return problem.shard.total(scores)[None]
 
 
 @dataclass(frozen=True)
@@ -127,11 +125,11 @@ class _Training:
     patience: int | None
 
     def name(self, k: int) -> str:
-        """The name that the result for a degradation is kept under."""
+        """Return the name that the result for a degradation is cached under."""
         p = self.problem
-        same = identity(p.network, p.baseline, p.target, p.degradations, p.layout, p.rule, p.compute)
+        key = cache_key(p, p.rule)
         arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, self.patience]
-        images = [of_image(image, same) for image in p.probe]
+        images = [image_key(image, key) for image in p.probe]
         return f"learned-mask-{fingerprint({'of': [k, arguments, p.seed, images]})}"
 
     def run(self, k: int) -> tuple[Tensor, Tensor]:
@@ -174,7 +172,7 @@ class _Training:
         return scores.cpu() / max(weights, 1e-300), torch.tensor([passes, pixels, taken], dtype=torch.float64)
 
     def count(self, progress: float) -> float:
-        """How many filters are masked at a progress from 0 to 1."""
+        """Compute how many filters are masked at a progress from 0 to 1."""
         filters = len(self.problem.layout)
         first = max(filters * self.most / 100, min(MANY, filters / 2))
         last = min(first, max(filters * self.fewest / 100, FEW))
@@ -218,12 +216,12 @@ class _Training:
         return pool
 
     def _cut(self, image: PairedImage, rng: np.random.Generator) -> Crop:
-        """A crop of an image, and what both networks make of it."""
+        """Cut a crop out of an image, and restore the crop by both networks."""
         inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
         height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
         top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
-        like = first_floating(self.problem.target.values())
-        lr = inputs[..., top : top + height, left : left + width].to(like)
+        weight = first_floating(self.problem.target.values())
+        lr = inputs[..., top : top + height, left : left + width].to(weight)
         with torch.no_grad():
             ends = [
                 self.problem.compute.output(self.problem.network, dict(state), _formatted(lr, self.problem))
@@ -247,3 +245,51 @@ def _by_size(crops: Sequence[Crop]) -> list[list[Crop]]:
 
 def _formatted(lr: Tensor, problem: Problem) -> Tensor:
     return lr.contiguous(memory_format=memory_format(lr, problem.compute.autocast))
+
+
+def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:
+    """Return the weights θ̄ + g (θ − θ̄); parameters outside the layout stay the target's.
+
+    Args:
+        problem: two networks.
+        gates: (F,) from 0 to 1; a 0 gives the baseline's weights and a 1 the target's, bit for bit.
+    """
+    expanded = problem.layout.scatter(gates)
+    return {
+        name: torch.lerp(problem.baseline[name], value, expanded[name].to(value.dtype).expand_as(value))
+        if name in expanded
+        else value
+        for name, value in problem.target.items()
+    }
+
+
+def masked_parts(logits: Tensor, temperature: float, count: float) -> Tensor:
+    """1 − g of gates g = σ((logits + b) / temperature), with the b for which Σ (1 − g) is the count.
+
+    Args:
+        logits: (F,) float64.
+        temperature: above 0; the lower, the nearer the gates are to 0 or 1.
+        count: above 0 and below F.
+
+    Returns:
+        (F,) falling with the logit, also where g itself rounds to 1.
+    """
+    low, high = -logits.max() - 40 * temperature, -logits.min() + 40 * temperature
+    for _ in range(60):
+        middle = (low + high) / 2
+        more = torch.sigmoid(-(logits + middle) / temperature).sum() > count
+        low, high = torch.where(more, middle, low), torch.where(more, high, middle)
+    return torch.sigmoid(-(logits + high) / temperature)
+
+
+def along_the_count(gradient: Tensor, masked: Tensor, temperature: float) -> Tensor:
+    """The gradient with respect to the logits of `masked_parts`, whose b moves with them: the count stays.
+
+    Args:
+        gradient: (F,) with respect to the gates g.
+        masked: (F,) what `masked_parts` returned.
+        temperature: of `masked_parts`.
+    """
+    slope = masked * (1 - masked) / temperature
+    price = (slope * gradient).sum() / slope.sum().clamp_min(1e-300)  # λ / F
+    return slope * (gradient - price)

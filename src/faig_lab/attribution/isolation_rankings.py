@@ -1,4 +1,4 @@
-"""Rankings without training that aim at isolation itself; ideas to be held against the learned mask (method.md §9).
+"""Rankings without training that aim at isolation itself, to be compared with the learned mask (method.md §9).
 
 FAIG and the signed share ask how much of the loss change a filter carries. Isolation asks something else: the output
 has to go back to the baseline's on one degradation and must stay the target's on all other inputs. Isolation needs no
@@ -20,8 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.attribution.costs import Cost
-from faig_lab.attribution.methods import Problem
+from faig_lab.attribution.probe import Cost
+from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import Contrast, others, shares
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.filters import State
@@ -131,7 +131,7 @@ def _outputs(problem: Problem) -> Outputs:
 def _scores(problem: Problem, name: str, *, absolute: bool) -> Tensor:
     """(1, K, F) gains of all filters; what the integrals took is noted under the method's name."""
     distances = _Distances(problem, problem.target, _outputs(problem))
-    scores = torch.stack([distances.gain(own, absolute=absolute) for own in problem.degradations])[None]
+    scores = torch.stack([distances.gain(one, absolute=absolute) for one in problem.degradations])[None]
     problem.costs[name] = distances.cost
     return scores
 
@@ -153,19 +153,19 @@ class _Distances:
         self.cost = Cost(0, 0, 0.0)
         self._known: dict[tuple[str, str], Tensor] = {}
 
-    def gain(self, own: str, *, absolute: bool = False) -> Tensor:
+    def gain(self, degradation: str, *, absolute: bool = False) -> Tensor:
         """(F,) each filter's part of the isolation that is won on the way to the baseline.
 
         Args:
-            own: the degradation whose function is to go.
+            degradation: the one whose function is to go.
             absolute: count what happens to other inputs as harm, whatever its sign.
         """
-        rest = [name for name in self.problem.degradations if name != own]
-        sums = self._integral("baseline", own)
+        rest = [name for name in self.problem.degradations if name != degradation]
+        sums = self._integral("baseline", degradation)
         for name in (CLEAN, *rest):
             aside = self._integral("target", name) / (1 if name == CLEAN else len(rest))
             sums = sums - aside.abs() if absolute else sums + aside
-        pairs = zip(self.outputs["target", own], self.outputs["baseline", own], strict=True)
+        pairs = zip(self.outputs["target", degradation], self.outputs["baseline", degradation], strict=True)
         energy = math.fsum(float((y_t.double() - y_b.double()).square().sum()) for y_t, y_b in pairs)
         # The path of the integrals goes from the baseline to the start: what the bracket gains there, isolation loses.
         return sums / energy if energy else torch.zeros_like(sums)
@@ -182,14 +182,14 @@ class _Distances:
         return self._known[end, kind]
 
 
-def _iterated(problem: Problem, outputs: Outputs, own: str, rounds: int, percent: float) -> Tensor:
+def _iterated(problem: Problem, outputs: Outputs, degradation: str, rounds: int, percent: float) -> Tensor:
     """(F,) scores of one degradation: higher for filters that were set back earlier."""
     count = len(problem.layout)
     total = max(1, round(count * percent / 100))
     state, chosen, order = dict(problem.target), list[int](), list[int]()
     for number in range(1, rounds + 1):
         distances = _Distances(problem, state, outputs)
-        gains = distances.gain(own, absolute=True)
+        gains = distances.gain(degradation, absolute=True)
         problem.costs["iterated_isolation"] = problem.costs["iterated_isolation"].plus(distances.cost)
         gains[chosen] = -torch.inf
         order = torch.argsort(gains, descending=True, stable=True).tolist()

@@ -2,14 +2,13 @@
 
 import pickle
 from dataclasses import fields, replace
-from functools import partial
 
 import pytest
 import torch
+from attribution_case import random_image, random_pair
 
-from faig_lab.attribution import Adaptive, Compute, Kept, Problem, quadrature
-from faig_lab.attribution.methods import faig, input_gradients
-from faig_lab.data import CLEAN, PairedImage
+from faig_lab.attribution import ALONE, Adaptive, Compute, ResultCache, Shard, quadrature
+from faig_lab.attribution.methods import faig, input_gradients, taylor
 from faig_lab.networks import SRResNet
 
 
@@ -17,27 +16,16 @@ class Killed(BaseException):
     pass
 
 
-def state(seed):
-    torch.manual_seed(seed)
-    return SRResNet(features=4, blocks=1).state_dict()
-
-
 @pytest.fixture
 def problem():
-    generator = torch.Generator().manual_seed(0)
-    image = partial(torch.rand, generator=generator)
-    probe = tuple(
-        PairedImage(name, image(3, 16, 16), {key: image(3, 8, 8) for key in (CLEAN, "blur", "noise")})
-        for name in ("a", "b", "c")
-    )
-    return Problem(SRResNet(features=4, blocks=1), state(0), state(1), probe, ("blur", "noise"), quadrature("left", 3))
+    torch.manual_seed(0)
+    probe = tuple(random_image(seed) for seed in range(3))
+    return random_pair(SRResNet(features=4, blocks=1), probe=probe, rule=quadrature("left", 3))
 
 
 def again(problem, folder=None, **changes):
     """The same problem with nothing in memory."""
-    fresh = replace(problem, **changes)
-    fresh.kept.folder = folder
-    return fresh
+    return replace(problem, cache=ResultCache(folder), **changes)
 
 
 def values(integral):
@@ -72,7 +60,7 @@ def test_a_killed_integral_goes_on_to_the_same_bits(problem, tmp_path, rule, ima
     assert len(list(tmp_path.iterdir())) == images
     resumed = again(problem, tmp_path, rule=rule)
     assert same(resumed.integral, whole)
-    assert resumed.kept.recalled == images
+    assert resumed.cache.recalled == images
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -110,46 +98,69 @@ def test_whatever_changes_the_result_is_computed_anew(problem, tmp_path, change)
     _ = again(problem, tmp_path).integral
     other = again(problem, tmp_path, **change(problem))
     assert same(other.integral, again(problem, **change(problem)).integral)
-    assert other.kept.recalled == 0
+    assert other.cache.recalled == 0
 
 
-def test_a_problem_made_of_another_keeps_nothing(problem, tmp_path):
-    problem.kept.folder = tmp_path
-    assert replace(problem, progress=None).kept.folder is None
+def test_a_problem_made_of_another_has_the_same_cache_and_has_computed_nothing(problem, tmp_path):
+    first = again(problem, tmp_path)
+    _ = first.integral
+    second = replace(first, progress=None)
+    assert not second.is_integrated
+    assert same(second.integral, first.integral)
+    assert second.cache.recalled == 3
+    other = replace(first, target={n: v * 1.0001 for n, v in problem.target.items()})
+    assert not same(other.integral, first.integral)
+    assert second.cache.recalled == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"half of it", pickle.dumps(Kept)])
+def test_a_problem_alone_has_what_the_processes_computed_together(problem, tmp_path):
+    class Other(Shard):
+        """The other process's part is in the cache of this one."""
+
+        def total(self, values):
+            return values
+
+    shared = replace(again(problem, tmp_path), shard=Other(0, 2))
+    _, scores = shared.integral, taylor(shared)
+    alone = shared.alone()
+    assert (alone.shard, alone.cache.folder, alone.costs) == (ALONE, None, shared.costs)
+    assert alone.integral is shared.integral
+    assert torch.equal(taylor(alone), scores)
+    assert not replace(alone).is_integrated
+
+
+@pytest.mark.parametrize("content", [b"", b"half of it", pickle.dumps(ResultCache)])
 def test_what_cannot_be_read_is_computed_again(tmp_path, caplog, content):
     (tmp_path / "x.pt").write_bytes(content)
-    kept = Kept(tmp_path)
-    assert kept("x", lambda: {"a": 1.5}) == {"a": 1.5}
+    cache = ResultCache(tmp_path)
+    assert cache("x", lambda: {"a": 1.5}) == {"a": 1.5}
     assert "computed again" in caplog.text
-    assert kept("x", lambda: pytest.fail("it was kept")) == {"a": 1.5}
+    assert cache("x", lambda: pytest.fail("it was kept")) == {"a": 1.5}
 
 
 def test_what_cannot_be_written_stops_nothing(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    assert Kept(tmp_path / "file")("x", lambda: 3) == 3
+    assert ResultCache(tmp_path / "file")("x", lambda: 3) == 3
     assert "not kept for a resumption" in caplog.text
 
 
 def test_what_cannot_be_written_is_said_once(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    kept = Kept(tmp_path / "file")
-    assert [kept(name, lambda: 3) for name in ("x", "y", "z")] == [3, 3, 3]
+    cache = ResultCache(tmp_path / "file")
+    assert [cache(name, lambda: 3) for name in ("x", "y", "z")] == [3, 3, 3]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [record.getMessage().startswith("not kept for a resumption: ") for record in warnings] == [True]
 
 
 def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):
-    kept = Kept()
-    assert kept("x", lambda: 3) == 3
-    kept.discard()
+    cache = ResultCache()
+    assert cache("x", lambda: 3) == 3
+    cache.discard()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_done_leaves_nothing(tmp_path):
-    kept = Kept(tmp_path / "run.partial")
-    kept("x", lambda: 3)
-    kept.discard()
+    cache = ResultCache(tmp_path / "run.partial")
+    cache("x", lambda: 3)
+    cache.discard()
     assert list(tmp_path.iterdir()) == []

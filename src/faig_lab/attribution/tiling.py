@@ -1,0 +1,206 @@
+"""An image cut into tiles whose gradients add up to the whole image's, and the comparison with the whole image.
+
+The loss is a sum over pixels. Each tile computes the loss of its own part of the image, its core, from an input that
+is larger by the network's receptive field; at the image's edges it ends where the image ends.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from faig_lab.attribution.receptive_field import Reach
+from faig_lab.errors import InputError
+
+_LARGEST = 256
+"""LR side of the image that is restored as a whole to compare tiles with, at most, unless a tile needs more."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one side, in LR pixels: it reads [start, stop), and its core is [low, high)."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of an image (…, H, W).
+
+    Attributes:
+        rows: along H.
+        columns: along W.
+        scale: HR pixels per LR pixel.
+    """
+
+    rows: Span
+    columns: Span
+    scale: int
+
+    def input(self, lr: Tensor) -> Tensor:
+        """Return the part that the network reads: LR (…, H, W) → (…, h, w)."""
+        return lr[..., self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+
+    def core_of_output(self, output: Tensor) -> Tensor:
+        """Return the core of the tile's own output: the part that belongs to no other tile."""
+        rows, columns, s = self.rows, self.columns, self.scale
+        return output[
+            ...,
+            s * (rows.low - rows.start) : s * (rows.high - rows.start),
+            s * (columns.low - columns.start) : s * (columns.high - columns.start),
+        ]
+
+    def core_of_image(self, hr: Tensor) -> Tensor:
+        """Return the core of the whole HR image."""
+        s = self.scale
+        return hr[..., s * self.rows.low : s * self.rows.high, s * self.columns.low : s * self.columns.high]
+
+
+class TileSum:
+    """The value of a function and its gradients, added up over the tiles of an image."""
+
+    def __init__(self) -> None:
+        self.value, self.gradients = torch.zeros(()), list[Tensor]()
+        self._count = 0
+
+    def add(self, value: Tensor, gradients: Sequence[Tensor] = ()) -> None:
+        """Add one tile."""
+        if self._count == 0:
+            self.value, self.gradients = value, list(gradients)
+        else:
+            self.value = self.value + value
+            self.gradients = [total + part for total, part in zip(self.gradients, gradients, strict=True)]
+        self._count += 1
+
+
+def whole(height: int, width: int, scale: int) -> tuple[Tile, ...]:
+    """Return the image as one tile."""
+    return (Tile(Span(0, height, 0, height), Span(0, width, 0, width), scale),)
+
+
+def cut(height: int, width: int, scale: int, receptive_field: Reach, most: float) -> tuple[Tile, ...]:
+    """Return the grid of tiles with the least overlap, none of which reads more than so many LR pixels.
+
+    Args:
+        height: of the image, in LR pixels.
+        width: likewise.
+        scale: HR pixels per LR pixel.
+        receptive_field: of the network.
+        most: LR pixels that a tile may read.
+
+    Returns:
+        Tiles whose cores cover the image, each pixel once.
+
+    Raises:
+        InputError: not even the smallest tiles are small enough.
+    """
+    best: tuple[int, list[Span], list[Span]] | None = None
+    for rows in _grids(height, receptive_field):
+        tallest = max(span.stop - span.start for span in rows)
+        columns = next((c for c in _grids(width, receptive_field) if _widest(c) * tallest <= most), None)
+        if columns is None:
+            continue
+        work = sum(s.stop - s.start for s in rows) * sum(s.stop - s.start for s in columns)
+        if best is None or work < best[0]:
+            best = work, rows, columns
+    if best is None:
+        side = smallest_side(receptive_field)
+        needed = min(height, side) * min(width, side)
+        raise InputError(
+            "memory",
+            f"too little for this network, whose tiles read {side}×{side} LR pixels at least: "
+            f"{math.ceil(10 * needed / most) / 10:g} times as much would do",
+        )
+    return tuple(Tile(row, column, scale) for row in best[1] for column in best[2])
+
+
+def quarters(height: int, width: int, scale: int, receptive_field: Reach) -> tuple[Tile, ...]:
+    """Return the image in two tiles along each side, which are compared with the whole image."""
+    rows, columns = (
+        _spans(side, math.ceil(side / 2 / receptive_field.period) * receptive_field.period, _margin(receptive_field))
+        for side in (height, width)
+    )
+    return tuple(Tile(row, column, scale) for row in rows for column in columns)
+
+
+def smallest_side(receptive_field: Reach) -> int:
+    """Return how many LR pixels the smallest tile reads along a side, away from the image's edges."""
+    return 2 * _margin(receptive_field) + receptive_field.period
+
+
+def difference_of_tiles(
+    run: Callable[[Tensor], Tensor], lr: Tensor, scale: int, receptive_field: Reach, most: float
+) -> float:
+    """Compute the relative difference of the output of tiles from the whole image's: ‖tiles − whole‖ / ‖whole‖.
+
+    The receptive field is measured by a pixel that is not a number. This does not show what wraps round the image's
+    edges (circular padding, `torch.roll`), depends on the position in the image (coordinates, `align_corners`), or
+    compares (`(x > 0) * y`). So random pixels are restored once as a whole and in tiles.
+
+    Args:
+        run: LR → SR.
+        lr: an image (N, 3, H, W): its size, precision and device count.
+        scale: HR pixels per LR pixel.
+        receptive_field: measured on the network.
+        most: LR pixels that can be evaluated at once.
+    """
+    side = max(smallest_side(receptive_field), min(math.isqrt(int(most)), 2 * smallest_side(receptive_field), _LARGEST))
+    height, width = (
+        min(length, math.ceil(side / receptive_field.period) * receptive_field.period) for length in lr.shape[-2:]
+    )
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(lr)
+    with torch.no_grad():
+        restored = run(image)
+        pieces = [(tile, run(tile.input(image))) for tile in quarters(height, width, scale, receptive_field)]
+    wrong = sum(float((t.core_of_output(y) - t.core_of_image(restored)).double().square().sum()) for t, y in pieces)
+    size = float(restored.double().square().sum())
+    return math.sqrt(wrong / size) if size else 0.0
+
+
+def bound_of_tiles(dtype: torch.dtype) -> float:
+    """Return the largest difference of tiles that is rounding."""
+    return max(100 * torch.finfo(dtype).eps, 1e-9)
+
+
+def remembered(
+    known: WeakKeyDictionary[nn.Module, dict[str, T]], network: nn.Module, key: str, measure: Callable[[], T]
+) -> T:
+    """Return a fact about a network, which is measured once for each key."""
+    facts = known.setdefault(network, {})
+    if key not in facts:
+        facts[key] = measure()
+    return facts[key]
+
+
+def _grids(side: int, receptive_field: Reach) -> Iterator[list[Span]]:
+    """Yield a side cut into 1, 2, 3, … tiles of about equal size."""
+    sizes: set[int] = set()
+    for count in range(1, math.ceil(side / receptive_field.period) + 1):
+        size = math.ceil(side / count / receptive_field.period) * receptive_field.period
+        if size not in sizes:
+            sizes.add(size)
+            yield _spans(side, size, _margin(receptive_field))
+
+
+def _spans(side: int, size: int, margin: int) -> list[Span]:
+    return [
+        Span(max(0, low - margin), min(side, low + size + margin), low, min(side, low + size))
+        for low in range(0, side, size)
+    ]
+
+
+def _margin(receptive_field: Reach) -> int:
+    return math.ceil(receptive_field.radius / receptive_field.period) * receptive_field.period
+
+
+def _widest(spans: list[Span]) -> int:
+    return max(span.stop - span.start for span in spans)
