@@ -75,7 +75,7 @@ def test_no_drawer_of_odds_and_ends() -> None:
 def test_the_core_names_no_setting(path: Path) -> None:
     """An error of the library names the argument; the command line puts its key there (config/keys.py)."""
     groups = "attribution|baseline|data|degradation|hydra|logger|target|trainer|training"
-    key = re.compile(rf"(?<![\w.])(?:{groups})\.(?!py\b|md\b|pt\b)[a-z]\w*")
+    key = re.compile(rf"(?<![\w.`])(?:{groups})\.(?!py\b|md\b|pt\b)[a-z]\w*")
     for raised in (
         node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Raise)
     ):

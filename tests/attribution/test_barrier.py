@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from analysis_case import subject_of
+from study_case import context_of
 from torch import nn
 
 from faig_lab.attribution import Adaptive, Problem, quadrature
@@ -80,7 +80,7 @@ def test_a_curve_between_equal_networks_stays_there(swapped):
 
 
 def test_a_path_that_only_rises_has_no_barrier_and_no_warning():
-    problem = subject_of().problem
+    problem = context_of().problem
     found = profile(problem)
     ends = torch.minimum(found.psnr[:, 0], found.psnr[:, -1])
     assert all(value >= 0 for value in found.barriers.values())
@@ -90,7 +90,7 @@ def test_a_path_that_only_rises_has_no_barrier_and_no_warning():
 
 
 def test_with_adaptive_quadrature_the_profile_has_the_points_that_all_images_share():
-    found = profile(dataclasses.replace(subject_of().problem, rule=Adaptive(17, 0.5, 10.0)))
+    found = profile(dataclasses.replace(context_of().problem, rule=Adaptive(17, 0.5, 10.0)))
     assert found.inputs == ("blur", "noise", "clean")
     assert not found.psnr.isnan().any()
     assert found.alphas[0] == 0

@@ -133,9 +133,9 @@ def test_the_straight_line_is_the_polyline_of_the_two_networks(network):
 
 
 def test_a_problem_put_on_the_straight_line_loses_its_bends(network):
-    from analysis_case import subject_of
+    from study_case import context_of
 
-    problem = subject_of().problem
+    problem = context_of().problem
     middle = state(5, problem.baseline)
     bent = dataclasses.replace(problem, path=PathSpec("curve", ({n: v.float() for n, v in middle.items()},)))
     assert not torch.equal(bent.integral.signed, problem.integral.signed)
