@@ -29,7 +29,7 @@ def measure(plan: Plan, device: str, folder: Path) -> None:
             _compiled(table, f"{name}, torch.compile", case, side, plan)
     for side in (*plan.knob_images, plan.knob_tiny_image):
         case = random_case(settings_of(device, *plan.small), [(side, side)])
-        ways = {f"{n} points at once": Compute(together=n) for n in (1, TOGETHER)}
+        ways = {f"{n} points at once": Compute(points_per_batch=n) for n in (1, TOGETHER)}
         runs = {knob: _evaluations(case, compute, TOGETHER) for knob, compute in ways.items()}
         _rows(table, f"small network, {TOGETHER} points of a path", side, runs, plan)
 

@@ -155,13 +155,13 @@ def test_a_forced_memory_format_is_that_of_the_weights(case):
 
     seen = []
 
-    def output(self, network, state, lr):
+    def forward(network, state, lr):
         seen.append(lr.is_contiguous(memory_format=torch.channels_last) and lr.shape[1] > 1)
         return network(lr)
 
     for layout in (torch.contiguous_format, torch.channels_last):
         run = knobs._evaluations(case, Compute(), 1, layout)
-        with patch.object(Compute, "output", output):
+        with patch.object(Compute, "forward", forward):
             run()
     assert seen == [False, True]
 
