@@ -143,7 +143,7 @@ def tf32(pair: Pair, results: Results) -> None:
     rule = quadrature("gauss_legendre", pair.sizes.points)
     problem = Problem(case.network, case.baseline, case.target, case.probe, case.degradations, rule)
     with allowed():  # the function below the decorator that switches it off
-        rough = integrate_probe.__wrapped__(problem, rule)  # type: ignore[attr-defined]
+        rough = integrate_probe.__wrapped__(problem, rule)
     scores = faig_scores(rough.magnitude)
     results.add("TF32, if it were allowed: error of the scores", error(scores, exact))
     results.add("TF32, if it were allowed: agreement of the top 1 %", agreement(scores, exact))
