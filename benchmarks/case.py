@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmarks.plan import Plan
 from faig_lab.attribution import ALONE, Adaptive, Compute, ProbeIntegral, Problem, Rule, Shard
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import compute_device, make_degradation, make_network
-from faig_lab.cli.composition import compose
 from faig_lab.cli.trained import train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.targets import make

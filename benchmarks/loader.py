@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.data import PatchDataset, Photograph, StepSampler, patch_loader
 from faig_lab.data.images import list_images

@@ -19,8 +19,8 @@ import torch
 import yaml
 
 from faig_lab.api.weights import load_weights
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_network
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.files import write_text
 from faig_lab.filters import export_weights

@@ -17,8 +17,7 @@ from omegaconf import OmegaConf
 
 import faig_lab
 from faig_lab.__main__ import main
-from faig_lab.cli.arguments import continued, normalise
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose, continued, normalise
 from faig_lab.cli.reference import parameters, reference, studies, takes
 from faig_lab.config import check, rules
 from faig_lab.data.images import write_png

@@ -14,8 +14,7 @@ from docs_pages import ROOT, arguments, blocks, commands, lines
 from omegaconf import OmegaConf
 from PIL import Image
 
-from faig_lab.cli.arguments import normalise
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose, normalise
 from faig_lab.config import check, rules
 from faig_lab.files import write_json
 from faig_lab.filters import load_weights, save_weights

@@ -23,10 +23,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import faig_lab
-from faig_lab import archives
+from faig_lab import files
 from faig_lab.__main__ import main
 from faig_lab.attribution import Attribution, load_attribution, save_attribution
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.store import SOUND, survey
 from faig_lab.data.div2k import _opened
 from faig_lab.data.images import decode_image
@@ -34,7 +34,7 @@ from faig_lab.errors import UserError
 from faig_lab.files import file_name
 from faig_lab.filters import FilterLayout, load_patch, load_weights, save_weights
 from faig_lab.networks import SRResNet
-from faig_lab.plotting.tiles import read_tiles
+from faig_lab.plotting.pictures import read_tiles
 from faig_lab.report.report import write_report
 from faig_lab.runs.finished_runs import read
 from faig_lab.runs.store import Entry
@@ -479,8 +479,8 @@ def test_many_members_count_together(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(6):
             archive.writestr(str(number), bytes(20_000_000))
-    with zipfile.ZipFile(path) as archive, pytest.raises(archives.RefusedError, match="unpack to 120,000,000"):
-        archives.check_unpacked(archive, path.stat().st_size)
+    with zipfile.ZipFile(path) as archive, pytest.raises(files.RefusedError, match="unpack to 120,000,000"):
+        files.check_unpacked(archive, path.stat().st_size)
 
 
 def test_an_array_larger_than_its_data_is_refused(tmp_path):
@@ -488,14 +488,14 @@ def test_an_array_larger_than_its_data_is_refused(tmp_path):
     with zipfile.ZipFile(content, "w") as archive, archive.open("blur.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
         file.write(bytes(80))
-    with pytest.raises(archives.RefusedError, match="claims to be larger than its data"):
-        archives.read_arrays(content.getvalue())
+    with pytest.raises(files.RefusedError, match="claims to be larger than its data"):
+        files.read_arrays(content.getvalue())
 
 
 def test_a_tensor_larger_than_its_data_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "a.pt")
-    with pytest.raises(archives.RefusedError, match="claims to be larger than its data"):
-        archives.read_tensors(tmp_path / "a.pt")
+    with pytest.raises(files.RefusedError, match="claims to be larger than its data"):
+        files.read_tensors(tmp_path / "a.pt")
 
 
 def png_16(width, height):
@@ -536,18 +536,18 @@ def test_no_other_module_unpacks_what_may_be_a_strangers():
     package = Path(faig_lab.__file__).parent
     for path in package.rglob("*.py"):
         for line in path.read_text(encoding="utf-8").splitlines():
-            if path.name != "archives.py" and ("torch.load(" in line or "np.load(" in line):
+            if path.name != "files.py" and ("torch.load(" in line or "np.load(" in line):
                 assert 'mmap_mode="r", allow_pickle=False' in line, f"{path}: {line}"
 
 
 def test_sound_archives_are_read(tmp_path):
     zeros = {"a": np.zeros(10_000_000), "b": np.arange(3)}
     np.savez_compressed(tmp_path / "a.npz", **zeros)
-    found = archives.read_arrays((tmp_path / "a.npz").read_bytes())
+    found = files.read_arrays((tmp_path / "a.npz").read_bytes())
     assert all(np.array_equal(found[name], zeros[name]) for name in zeros)
     shared = torch.randn(4, 4)
     torch.save({"a": shared, "b": shared.T, "c": [torch.zeros(3).expand(9, 3)]}, tmp_path / "a.pt")
-    assert torch.equal(archives.read_tensors(tmp_path / "a.pt")["b"], shared.T)
+    assert torch.equal(files.read_tensors(tmp_path / "a.pt")["b"], shared.T)
 
 
 # Refusals of weights

@@ -8,8 +8,8 @@ from pathlib import Path
 from tiny_case import tiny
 
 import faig_lab
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation
-from faig_lab.cli.composition import compose
 from faig_lab.cli.trained import train_once
 from faig_lab.config import check
 from faig_lab.config.targets import make

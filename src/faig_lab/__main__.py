@@ -25,7 +25,7 @@ from faig_lab.cli.arguments import Typed, continued, normalise, parted
 from faig_lab.cli.console import check_text, logged_warnings, print_anything
 from faig_lab.cli.resource_errors import explain, explained
 from faig_lab.config.folder import FOLDER
-from faig_lab.config.quoting import is_multirun
+from faig_lab.config.messages import is_multirun
 from faig_lab.errors import Terminated, UserError, note_way_on, terminable
 from faig_lab.runs import processes
 from faig_lab.runs.processes import GroupError, let_the_cause_speak, own_place, run_as_group

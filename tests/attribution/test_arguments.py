@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import faig_lab.attribution
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config import Settings, check
 from faig_lab.config.keys import ATTRIBUTION
 

@@ -17,8 +17,7 @@ from faig_lab.attribution import Compute, Problem, integrate, integrate_probe, q
 from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.attribution.methods import input_gradients
 from faig_lab.attribution.path import LossPath
-from faig_lab.attribution.receptive_field import Reach
-from faig_lab.attribution.tiling import cut, whole
+from faig_lab.attribution.tiling import Reach, cut, whole
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
 from faig_lab.networks import SRResNet
@@ -56,7 +55,7 @@ def in_tiles(monkeypatch, most):
     seen = []
 
     def tiles(self, network, state, lr, scale):
-        from faig_lab.attribution.receptive_field import reach
+        from faig_lab.attribution.tiling import reach
 
         sees = reach(network, state, scale)
         if self.memory is None:

@@ -11,8 +11,8 @@ from golden_case import DEGRADATIONS, golden
 
 from faig_lab.attribution import Adaptive, Problem, discovered, quadrature
 from faig_lab.attribution.methods import faig, faig_reference, input_gradients, weight_change
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_methods, make_rule
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.filters import FilterLayout, mask
 

@@ -10,10 +10,9 @@ from torch import nn
 
 from faig_lab.attribution import Compute, Problem, quadrature
 from faig_lab.attribution.one_unit import OneUnit
-from faig_lab.attribution.receptive_field import Reach
-from faig_lab.attribution.tiling import cut
+from faig_lab.attribution.tiling import Reach, cut
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.errors import InputError, UserError
 from faig_lab.filters import FilterLayout

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from odd_networks import SmallUNet
 from torch import nn
 
-from faig_lab.attribution.receptive_field import Reach, reach
+from faig_lab.attribution.tiling import Reach, reach
 from faig_lab.networks import SRCNNStyle, SRResNet, TwoBranchSRResNet
 
 

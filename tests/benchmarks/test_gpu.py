@@ -24,8 +24,7 @@ from benchmarks.gpu.sizes import FULL, QUICK
 from benchmarks.gpu.timing import on_device, on_host
 from benchmarks.measuring import ROOT
 from faig_lab.attribution import full_precision
-from faig_lab.cli.arguments import normalise
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose, normalise
 from faig_lab.config import check, rules
 
 CHECKS = [name for name in correct.CHECKS if name != "compiled"]  # a compiler takes half a minute

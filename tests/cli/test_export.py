@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from faig_lab.__main__ import main
 from faig_lab.attribution import Attribution, discovered, save_attribution
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.filters import FilterLayout, apply_patches, load_patch, load_weights, mask, modulate, save_weights
 from faig_lab.networks import SRResNet
 

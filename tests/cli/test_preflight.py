@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import determinants, make_network, make_planted_sets, make_turns
-from faig_lab.cli.composition import compose
 from faig_lab.cli.preflight import check_compiler, check_memory, check_network, check_planted, check_sizes, save_planted
 from faig_lab.cli.provenance import describe_weights
 from faig_lab.config import check

@@ -8,8 +8,8 @@ import pytest
 import torch
 from study_case import context_of
 
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
-from faig_lab.cli.composition import compose
 from faig_lab.cli.trained import make_network_trainer, settings_of_other, train_once
 from faig_lab.config import check
 from faig_lab.data import Photograph

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config import check
 from faig_lab.errors import UserError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config import check
 from faig_lab.config.folder import FOLDER
 from faig_lab.errors import UserError

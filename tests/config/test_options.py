@@ -7,8 +7,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.attribution import Adaptive
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_rule
-from faig_lab.cli.composition import compose
 from faig_lab.config import Settings, check
 from faig_lab.config.folder import FOLDER
 

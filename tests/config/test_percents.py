@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from faig_lab.attribution import count_of
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.config.rules import smallest_percent
 from faig_lab.errors import UserError

@@ -8,9 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from faig_lab.__main__ import main
-from faig_lab.cli.arguments import normalise
-from faig_lab.cli.composition import compose
-from faig_lab.config.quoting import TEXT, is_multirun, quote_text, quoted, words_to_type
+from faig_lab.cli.arguments import compose, normalise
+from faig_lab.config.messages import TEXT, is_multirun, quote_text, quoted, words_to_type
 from faig_lab.config.settings import Settings
 
 NAMES = [

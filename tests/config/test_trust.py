@@ -5,8 +5,7 @@ import sys
 import pytest
 import yaml
 
-from faig_lab.cli.arguments import continued
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose, continued
 from faig_lab.config import check
 from faig_lab.config.folder import FOLDER
 from faig_lab.config.trust import check_links, check_recorded, check_stored, may_call, read_stored, targets_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config import check
 
 FILE = Path(__file__).parents[2] / "experiments" / "wandb_sweep.yaml"

@@ -15,7 +15,7 @@ import torch
 from file_server import FileServer, serving
 from PIL import Image
 
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config import check
 from faig_lab.config.targets import make
 from faig_lab.data import Archive, Degradation, Div2k, StudyData

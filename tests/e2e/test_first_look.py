@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 import faig_lab
 from faig_lab.__main__ import main
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config import check
 from faig_lab.data.photographs import embedded_photographs
 from faig_lab.files import PRETRAINED

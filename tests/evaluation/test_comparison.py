@@ -7,9 +7,8 @@ import pytest
 
 from faig_lab.evaluation.comparison import compare, specificity
 from faig_lab.evaluation.curves import Resampling
-from faig_lab.evaluation.headline import comparison_metrics
 from faig_lab.evaluation.intervals import resamples
-from faig_lab.evaluation.masking import Edits, Masked
+from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics
 from faig_lab.metrics import EditSums
 
 HOW = Resampling(0, 1000)

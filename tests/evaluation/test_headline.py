@@ -2,7 +2,7 @@
 
 import pytest
 
-from faig_lab.evaluation.headline import masking_metrics, restoration_metrics
+from faig_lab.evaluation.masking import masking_metrics, restoration_metrics
 
 
 def masked(removed, draw=0, percent=1, method="faig", difference=2.0, own="blur", other="noise"):

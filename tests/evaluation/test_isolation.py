@@ -14,10 +14,9 @@ from faig_lab.attribution import count_of, ranking
 from faig_lab.data import StudyData
 from faig_lab.evaluation.curves import Resampling
 from faig_lab.evaluation.evaluator import Evaluator
-from faig_lab.evaluation.headline import restoration
 from faig_lab.evaluation.intervals import interval_of_means
 from faig_lab.evaluation.isolation import Isolation, isolation_metrics
-from faig_lab.evaluation.masking import Edits, Masked, masking
+from faig_lab.evaluation.masking import Edits, Masked, masking, restoration
 from faig_lab.filters import mask
 from faig_lab.metrics import EditSums
 from faig_lab.studies.masking import masking_study

@@ -12,8 +12,7 @@ from torch.func import functional_call
 from faig_lab.attribution import count_of, discovered
 from faig_lab.data import PairedImage
 from faig_lab.evaluation.evaluator import Evaluator
-from faig_lab.evaluation.headline import restoration
-from faig_lab.evaluation.masking import masked_networks, masking
+from faig_lab.evaluation.masking import masked_networks, masking, restoration
 from faig_lab.filters import FilterLayout, mask
 from faig_lab.metrics import METRICS, as_image, bicubic, output_difference, quality
 

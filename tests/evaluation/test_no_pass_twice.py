@@ -7,8 +7,7 @@ from study_case import context_of
 
 from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.evaluation.examples import examples
-from faig_lab.evaluation.headline import restoration
-from faig_lab.evaluation.masking import masking
+from faig_lab.evaluation.masking import masking, restoration
 from faig_lab.filters import state_fingerprint
 from faig_lab.studies.curves import curves
 from faig_lab.studies.modulation import modulation

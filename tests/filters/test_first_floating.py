@@ -14,7 +14,7 @@ from faig_lab.attribution import Compute, attribute, quadrature
 from faig_lab.attribution.mask_training import learned_mask
 from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
 from faig_lab.attribution.one_unit import OneUnit
-from faig_lab.attribution.receptive_field import reach
+from faig_lab.attribution.tiling import reach
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise, Photograph
 from faig_lab.data.evaluation import paired_images
 from faig_lab.evaluation.prediction import features

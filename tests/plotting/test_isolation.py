@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_hex
 
-from faig_lab.plotting import isolation
+from faig_lab.plotting import findings
 from faig_lab.plotting.masking_figures import isolation as figure
 from faig_lab.plotting.masking_figures import methods as methods_figure
 from faig_lab.plotting.style import INK
@@ -24,14 +24,14 @@ ISOLATED = {"faig": 0.66, "signed_share": 0.72, "random": 0.1}
 
 def test_numbers_are_those_of_the_tables(make_run: MakeRun) -> None:
     run = RunFolder(make_run(isolated=ISOLATED))
-    found = isolation.of_set(run, "signed_share", 1, "noise")
+    found = findings.of_set(run, "signed_share", 1, "noise")
     assert found is not None
     assert (found.isolation, found.own_left, found.side, found.side_clean) == pytest.approx((0.72, 0.14, 0.07, 0.07))
     assert found.ends == "0.62 to 0.82"
-    means = isolation.of_methods(run, 1)
+    means = findings.of_methods(run, 1)
     assert list(means) == ["faig", "signed_share", "random"]
     assert (means["random"].std, means["faig"].std) == (0.02, None)
-    assert isolation.of_set(run, "signed_share", 2, "noise") is None
+    assert findings.of_set(run, "signed_share", 2, "noise") is None
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_numbers_are_those_of_the_tables(make_run: MakeRun) -> None:
 )
 def test_a_range_is_called_range(make_run: MakeRun, photographs: int, words: str) -> None:
     folder = make_run(isolated=ISOLATED, photographs=photographs)
-    assert isolation.ends_are(RunFolder(folder)) == words
+    assert findings.ends_are(RunFolder(folder)) == words
     text = summary(folder, None)
     assert ("range over" in text, "95 % interval" in text) == ("range" in words, "95 %" in words)
     page = write_report(folder).read_text(encoding="utf-8")
@@ -135,8 +135,8 @@ EVEN = dict.fromkeys(FOUND, 0.5)
 
 def test_distances_to_the_learned_mask_at_equal_count(make_run: MakeRun) -> None:
     run = RunFolder(make_run(methods=tuple(FOUND), own=EVEN, other=EVEN, isolated=FOUND))
-    assert isolation.distances(run, 1.0) == pytest.approx({"faig": 0.4, "signed_share": 0.15, "random": 1.15})
-    assert isolation.distances(run, 2.0) == {}
+    assert findings.distances(run, 1.0) == pytest.approx({"faig": 0.4, "signed_share": 0.15, "random": 1.15})
+    assert findings.distances(run, 2.0) == {}
     assert texts.reference(run) == (
         "Learned mask (reference) at 1 %: isolation 0.90, mean over the masked sets. Distance to it at equal count: "
         "FAIG 0.40, signed share 0.15 and random sets 1.15."
@@ -152,7 +152,7 @@ def test_a_method_above_the_learned_mask_has_a_negative_distance(make_run: MakeR
 def test_nothing_is_said_without_a_reference(make_run: MakeRun) -> None:
     others = {method: value for method, value in FOUND.items() if method != "learned_mask"}
     run = RunFolder(make_run(methods=tuple(others), own=EVEN, other=EVEN, isolated=others))
-    assert (isolation.distances(run, 1.0), texts.reference(run)) == ({}, "")
+    assert (findings.distances(run, 1.0), texts.reference(run)) == ({}, "")
 
 
 def test_every_panel_but_its_own_has_the_reference_line(make_run: MakeRun) -> None:
@@ -173,6 +173,6 @@ def test_every_panel_but_its_own_has_the_reference_line(make_run: MakeRun) -> No
 def test_runs_from_before_say_what_they_have(make_run: MakeRun) -> None:
     folder = make_run()
     run = RunFolder(folder)
-    assert (isolation.of_sets(run), isolation.of_methods(run, 1), figure(run)) == ([], {}, None)
+    assert (findings.of_sets(run), findings.of_methods(run, 1), figure(run)) == ([], {}, None)
     assert "solation" not in summary(folder, None)
     assert "removes 85 % of deblurring" in write_report(folder).read_text(encoding="utf-8")

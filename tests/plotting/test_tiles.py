@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faig_lab.plotting.pictures import PictureRow, Pictures, Tile
-from faig_lab.plotting.tiles import read_tiles, write_tiles
+from faig_lab.plotting.pictures import PictureRow, Pictures, Tile, read_tiles, write_tiles
 
 
 def pictures(size, truth=None):

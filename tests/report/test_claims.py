@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from faig_lab.evaluation import intervals
-from faig_lab.report import claims
-from faig_lab.report.claims import Evidence, apart, may_claim, obstacles
+from faig_lab.report import texts
+from faig_lab.report.texts import Evidence, apart, may_claim, obstacles
 
 ENOUGH = Evidence(scenes=(10, 24, 10), trainings=3, gains=(0.5, 3.0, 2.0, 4.0, 1.0, 0.7))
 
@@ -65,4 +65,4 @@ def test_a_single_run_never_claims():
 
 
 def test_the_limit_is_that_of_the_bootstrap():
-    assert claims.FEWEST_SCENES == intervals.FEWEST_SCENES
+    assert texts.FEWEST_SCENES == intervals.FEWEST_SCENES

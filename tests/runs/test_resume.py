@@ -11,7 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from faig_lab.__main__ import main
-from faig_lab.runs.folder import RunFolder, is_running, open_run
+from faig_lab.runs.folder import RunFolder, open_run
+from faig_lab.runs.status import is_running
 
 COMMAND = ["+experiment=blur_noise", "trainer=cpu", "seed=3", "training.batch_size=2", "logger=none"]
 

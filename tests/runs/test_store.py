@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import faig_lab
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import determinants, make_degradation
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError

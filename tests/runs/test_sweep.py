@@ -14,7 +14,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 import faig_lab
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.runs import sweep
 from faig_lab.runs.sweep import JobError, SweepError, is_done, jobs, leave_failure, record_as_part, table, write_jobs
 

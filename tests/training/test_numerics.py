@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import determinants, make_degradation, make_loop, make_module, make_network
-from faig_lab.cli.composition import compose
 from faig_lab.config import check
 from faig_lab.data import PairedImage, PatchDataset, Photograph, StudyData, degrade
 from faig_lab.data.patches import collate

@@ -7,8 +7,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from faig_lab.api.inputs import Images
-from faig_lab.api.isolation import Isolation, isolation_of
+from faig_lab.api.isolation import Images, Isolation, isolation_of
 from faig_lab.api.weights import Weights, choice, mask, modulate, state_of
 from faig_lab.attribution import Attribution, Problem, count_of, discovered, signed_share_scores
 from faig_lab.attribution.barrier import profile

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from faig_lab.api.inputs import Images, probe_of
+from faig_lab.api.isolation import Images, probe_of
 from faig_lab.api.results import Result
 from faig_lab.api.weights import Weights, choice, state_of
 from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
 from faig_lab.attribution.barrier import train_middle
+from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.methods import faig, signed_share
-from faig_lab.attribution.precision import PRECISIONS
 from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from faig_lab.archives import read_tensors
 from faig_lab.attribution.quadrature import Adaptive, Rule
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.files import atomic_write
+from faig_lab.files import atomic_write, read_tensors
 from faig_lab.filters import fingerprint, first_floating, state_fingerprint
 
 if TYPE_CHECKING:

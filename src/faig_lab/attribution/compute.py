@@ -1,7 +1,4 @@
-"""How gradients are computed: precision, memory format, tiles, several points at once, a compiler.
-
-These settings change results by rounding only.
-"""
+"""How gradients are computed: precision, memory format, tiles, several points at once, a compiler."""
 
 import logging
 import math
@@ -15,10 +12,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution.receptive_field import Reach, reach
-from faig_lab.attribution.tiling import Tile, bound_of_tiles, cut, difference_of_tiles, remembered, whole
+from faig_lab.attribution.tiling import Reach, Tile, bound_of_tiles, cut, difference_of_tiles, reach, remembered, whole
 from faig_lab.errors import InputError
 from faig_lab.filters import State, evaluate
+
+PRECISIONS: Mapping[str, tuple[torch.dtype, torch.dtype | None]] = {
+    "float64": (torch.float64, None),
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.float32, torch.bfloat16),
+}
+"""`attribution.precision` → precision of weights and sums, and of the network's operations where it is lower."""
+
 
 Gradients = Sequence[Mapping[str, Tensor]]
 """∂f/∂γ γ'(α) by parameter at each of some points α."""

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faig_lab.archives import read_arrays
 from faig_lab.attribution.methods import Method
 from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.errors import InputError
-from faig_lab.files import file_name, write_json, write_npz, write_text
+from faig_lab.files import file_name, read_arrays, write_json, write_npz, write_text
 from faig_lab.filters import FilterLayout, State
 from faig_lab.granularity import UNITS
 

@@ -1,4 +1,4 @@
-"""The flags of the command line, which are Hydra's, told apart from settings."""
+"""Command-line arguments: flags and settings told apart, short forms completed, composing outside of Hydra."""
 
 import re
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from typing import NamedTuple, NoReturn
 
 import yaml
 from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
 
-from faig_lab.config.messages import missing_path
-from faig_lab.config.quoting import is_multirun, quote_text, quoted
+from faig_lab.config.folder import FOLDER
+from faig_lab.config.messages import is_multirun, missing_path, quote_text, quoted
 from faig_lab.config.trust import check_recorded
 from faig_lab.errors import UserError
 
@@ -217,3 +218,18 @@ def _no_sweep(folder: Path) -> str:
     if not folder.is_dir():
         return missing_path("sweep", folder, "folder")
     return f"sweep: {folder} holds no sweep (multirun.yaml); beside the settings of one it is started there"
+
+
+def compose(overrides: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> DictConfig:
+    """The configuration that `faig-lab <overrides>` would run, unchecked.
+
+    Args:
+        overrides: arguments as on the command line, without flags.
+        config_dir: a folder of the user's own, as in `--config-dir`.
+        of_hydra: with Hydra's own settings, below `hydra`.
+    """
+    import hydra
+
+    added = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return hydra.compose("config", overrides=[*normalise(overrides), *added], return_hydra_config=of_hydra)

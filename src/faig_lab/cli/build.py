@@ -24,8 +24,8 @@ from faig_lab.attribution import (
     count_of,
     quadrature,
 )
+from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.planted import planted_sets
-from faig_lab.attribution.precision import PRECISIONS
 from faig_lab.config import Settings
 from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.rules import check_percents

@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from faig_lab.attribution import Adaptive, Problem, count_of
-from faig_lab.attribution.precision import PRECISIONS
+from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.cli.build import (
     compute_device,
     determinants,

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from faig_lab.attribution.precision import PRECISIONS
+from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.cli.build import compute_device, make_compute, make_network, make_planted_sets
 from faig_lab.config import Settings
 from faig_lab.config.keys import ATTRIBUTION, with_keys

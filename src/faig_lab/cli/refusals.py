@@ -9,10 +9,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.cli.composition import compose
+from faig_lab.cli.arguments import compose
 from faig_lab.config.folder import FOLDER, other_choices
-from faig_lab.config.messages import keys_of, nearest, suggest, unknown_key
-from faig_lab.config.quoting import words_to_type
+from faig_lab.config.messages import keys_of, nearest, suggest, unknown_key, words_to_type
 from faig_lab.errors import UserError
 
 _NOT_IN_CONFIG = re.compile(r"Could not (?:override|append to|delete from config\.) '([^']+)'")

@@ -13,11 +13,11 @@ import yaml
 from filelock import Timeout
 from omegaconf import DictConfig
 
-from faig_lab.archives import read_tensors
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path
 from faig_lab.config.settings import PruneSettings
 from faig_lab.errors import UserError
+from faig_lab.files import read_tensors
 from faig_lab.filters import content_fingerprint
 from faig_lab.runs.store import Entry, lock_of
 

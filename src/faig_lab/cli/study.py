@@ -30,7 +30,7 @@ from faig_lab.attribution import (
     share_rows,
     train_middle,
 )
-from faig_lab.attribution.precision import PRECISIONS
+from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.cli.build import (
     alone,
     check_selection,
@@ -46,8 +46,7 @@ from faig_lab.cli.build import (
     make_problem,
     make_retraining,
 )
-from faig_lab.cli.existing import Existing, reopen
-from faig_lab.cli.export import export
+from faig_lab.cli.existing import Existing, export, reopen
 from faig_lab.cli.forecast import forecast
 from faig_lab.cli.preflight import (
     check_compiler,
@@ -67,7 +66,7 @@ from faig_lab.config.keys import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.examples import examples, images_to_show
-from faig_lab.evaluation.headline import restoration, restoration_metrics
+from faig_lab.evaluation.masking import restoration, restoration_metrics
 from faig_lab.files import file_name, weights_file
 from faig_lab.filters import State, load_weights, save_weights, write_states
 from faig_lab.report.wandb_run import WandbRecord

@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from filelock import FileLock
 
-from faig_lab.archives import RefusedError, check_unpacked
 from faig_lab.data.degradations.pipeline import Degradation
 from faig_lab.data.download import RemoteFile, download
 from faig_lab.data.evaluation import Crops, StudyData
@@ -31,7 +30,7 @@ from faig_lab.data.photographs import (
     read_photographs,
 )
 from faig_lab.errors import InputError, UserError
-from faig_lab.files import write_json
+from faig_lab.files import RefusedError, check_unpacked, write_json
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from faig_lab.archives import RATIO
 from faig_lab.errors import InputError, UserError
-from faig_lab.files import atomic_write
+from faig_lab.files import RATIO, atomic_write
 
 Pixels = NDArray[np.uint8 | np.uint16]
 

@@ -13,9 +13,8 @@ from faig_lab.attribution import count_of
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.curves import Resampling, number_or_none, over_draws, restored_share, sample_std
 from faig_lab.evaluation.evaluator import undivided
-from faig_lab.evaluation.headline import means
 from faig_lab.evaluation.intervals import Floats, SceneInterval, scene_interval
-from faig_lab.evaluation.masking import Masked, TableRow
+from faig_lab.evaluation.masking import Masked, TableRow, means
 from faig_lab.metrics import EditSums, back, isolation, off, side
 
 PARTS = ("isolation", "own_left", "side", "side_clean")

@@ -1,10 +1,17 @@
 """Filters and other units of a network: their flat index, weights given from outside, interventions, files."""
 
-from faig_lab.filters.fingerprint import content_fingerprint, fingerprint, state_fingerprint
-from faig_lab.filters.functional import State, evaluate, first_floating, tied, under_every_name
+from faig_lab.filters.functional import (
+    State,
+    content_fingerprint,
+    evaluate,
+    fingerprint,
+    first_floating,
+    state_fingerprint,
+    tied,
+    under_every_name,
+)
 from faig_lab.filters.interventions import clipped, harm, mask, modulate, removed_share
-from faig_lab.filters.layer import Layer
-from faig_lab.filters.layout import FilterLayout, UnitAddress
+from faig_lab.filters.layout import FilterLayout, Layer, UnitAddress
 from faig_lab.filters.sparse_update import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
 from faig_lab.filters.weights import (
     EXPORTS,

@@ -1,8 +1,11 @@
-"""Parameters and buffers that a network holds under more than one name."""
+"""Networks as functions of their weights: states, a forward pass with a given state, fingerprints of states."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -66,3 +69,23 @@ def _places(network: nn.Module) -> Iterator[tuple[str, str]]:
                 if value is not None:
                     place = f"{name}.{key}" if name else key
                     yield place, first.setdefault(id(value), place)
+
+
+def state_fingerprint(state: State) -> str:
+    """A fingerprint of weights: names, shapes, precision and every bit."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def content_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """A fingerprint of weights, whatever their order."""
+    return state_fingerprint(dict(sorted(state.items())))
+
+
+def fingerprint(determinants: Mapping[str, Any]) -> str:
+    """Sixteen hex digits that stand for plain data, whatever the order of its keys."""
+    text = json.dumps(determinants, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -20,13 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faig_lab.archives import read_arrays
 from faig_lab.errors import UserError
-from faig_lab.files import atomic_write
-from faig_lab.filters.fingerprint import state_fingerprint
-from faig_lab.filters.functional import State
-from faig_lab.filters.layer import Layer
-from faig_lab.filters.layout import FilterLayout
+from faig_lab.files import atomic_write, read_arrays
+from faig_lab.filters.functional import State, state_fingerprint
+from faig_lab.filters.layout import FilterLayout, Layer
 from faig_lab.filters.weights import objection
 from faig_lab.granularity import UNITS
 

@@ -9,9 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from faig_lab.archives import read_safetensors, read_tensors, reason
 from faig_lab.errors import UserError
-from faig_lab.files import write_safetensors, write_tensors, write_text
+from faig_lab.files import read_safetensors, read_tensors, reason, write_safetensors, write_tensors, write_text
 from faig_lab.filters.functional import State, tied
 
 PREFIXES = ("network.", "module.", "_orig_mod.")

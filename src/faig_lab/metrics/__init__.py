@@ -1,13 +1,15 @@
 """What an output is measured by: PSNR, SSIM, gradient maps, isolation. Pure functions of images."""
 
-from faig_lab.metrics.gradient_map import gradient_map, map_difference, output_difference
 from faig_lab.metrics.image_quality import (
     METRICS,
     PSNR_CEILING,
     SSIM_WINDOW,
     as_image,
     bicubic,
+    gradient_map,
     luma,
+    map_difference,
+    output_difference,
     psnr,
     quality,
     restore,

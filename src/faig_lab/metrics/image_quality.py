@@ -1,10 +1,4 @@
-"""Image quality by the conventions of the field, stated once.
-
-An output is clipped to [0, 1] and rounded to 8 bits, as an image file would be; `border` pixels (the scale)
-are left out on each side; PSNR is computed per image and then averaged, never pooled. A perfect image has
-PSNR_CEILING instead of infinity. Y is the luma of ITU-R BT.601 in its studio range, as in MATLAB's rgb2ycbcr. SSIM is
-averaged over the places where its window lies inside the image, as in MATLAB, BasicSR and scikit-image.
-"""
+"""Image quality by the conventions of the field, stated once: PSNR, SSIM, gradient maps."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,6 +8,42 @@ from torch import Tensor, nn
 
 from faig_lab.data import PairedImage
 from faig_lab.filters import State, evaluate, first_floating
+
+
+def gradient_map(images: Tensor) -> Tensor:
+    """Gradient magnitude of the grey image: central differences with zero padding, √(dx² + dy² + 1e-6).
+
+    Args:
+        images: (N, 3, H, W) RGB in [0, 1].
+
+    Returns:
+        (N, 1, H, W). Grey is the BT.601 luma 0.299 R + 0.587 G + 0.114 B; the authors' "grey" map is that of
+        the blue channel (method.md §8).
+    """
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    grey = F.pad((images * weights).sum(1, keepdim=True), (1, 1, 1, 1))
+    dx = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
+    dy = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+    return (dx.square() + dy.square() + 1e-6).sqrt()
+
+
+def output_difference(masked: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the gradient maps, ×1000.
+
+    Args:
+        masked: output of the masked network (N, 3, H, W), in [0, 1].
+        target: output of the target, the same shape.
+
+    Returns:
+        (N,), 0 for equal outputs.
+    """
+    return map_difference(gradient_map(masked), gradient_map(target))
+
+
+def map_difference(masked: Tensor, target: Tensor) -> Tensor:
+    """`output_difference` of two gradient maps (N, 1, H, W)."""
+    return (masked - target).square().mean((1, 2, 3)) * 1000
+
 
 PSNR_CEILING = 100.0
 """dB reported for a perfect image."""

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from faig_lab.plotting import findings
 from faig_lab.plotting.charts import guides, legend_above, limit, percent_axis, share_axis
-from faig_lab.plotting.isolation import HARM, of_set
+from faig_lab.plotting.findings import HARM, of_set
 from faig_lab.plotting.style import HEAT, INK, LINES, MISSING, MUTED, WIDTH, drawing, method_look, new_figure
 from faig_lab.plotting.words import REFERENCE, decimal, degraded, line_label, method_label, removal, share
 from faig_lab.runs.folder import RunFolder

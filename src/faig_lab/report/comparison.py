@@ -8,7 +8,7 @@ from functools import cached_property
 from scipy.special import stdtrit
 
 from faig_lab.plotting import findings
-from faig_lab.report.claims import SMALL_GAIN_DB, Evidence, may_claim
+from faig_lab.report.texts import SMALL_GAIN_DB, Evidence, may_claim
 from faig_lab.runs.finished_runs import MEAN, MEASURES, Observation, group, observations
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of_known

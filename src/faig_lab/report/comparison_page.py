@@ -14,10 +14,9 @@ from faig_lab.plotting import words
 from faig_lab.plotting.charts import Dots, dot_rows, guides, limit, mark_cut, percent_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, method_look, new_figure, write_figure
 from faig_lab.plotting.words import as_percent, method_label
-from faig_lab.report.claims import obstacles
 from faig_lab.report.comparison import LEARNED, Comparison, Estimate
 from faig_lab.report.page import embed_all, environment
-from faig_lab.report.texts import above_baseline
+from faig_lab.report.texts import above_baseline, obstacles
 from faig_lab.runs.finished_runs import LeftOut
 
 _LOWEST, _HIGHEST = -1.0, 1.05  # of the axes; what lies beyond is marked at the edge

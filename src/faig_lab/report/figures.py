@@ -12,9 +12,8 @@ from faig_lab.evaluation.examples import Example
 from faig_lab.files import file_name
 from faig_lab.plotting.charts import legend_above
 from faig_lab.plotting.masking_figures import isolation, masking_curves, methods, specificity
-from faig_lab.plotting.pictures import Pictures, before_after, strips
+from faig_lab.plotting.pictures import DETAIL, LARGE, Pictures, before_after, strips, write_tiles
 from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, new_figure, write_figure
-from faig_lab.plotting.tiles import DETAIL, LARGE, write_tiles
 from faig_lab.plotting.words import as_percent, count, degraded, removal
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Row, number_at, numbers, points, select, unique

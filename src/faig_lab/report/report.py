@@ -6,12 +6,11 @@ from typing import Any
 from markupsafe import Markup
 
 from faig_lab.files import write_text
-from faig_lab.plotting import findings, isolation
+from faig_lab.plotting import findings
 from faig_lab.plotting.style import MISSING, MIX
 from faig_lab.report import facts, texts
 from faig_lab.report.filters_map import filters_map
-from faig_lab.report.page import downloads, environment, policy, resource
-from faig_lab.report.page_pictures import page_pictures
+from faig_lab.report.page import downloads, environment, page_pictures, policy, resource
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import over_photographs, unique
 from faig_lab.studies.section import sections_of
@@ -43,9 +42,9 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "texts": texts,
         "facts": facts,
         "results": findings.method_results(run, run.headline),
-        "isolated": {found.masked: found for found in isolation.of_sets(run)},
-        "isolation_of": isolation.of_methods(run, run.headline),
-        "isolation_ends": isolation.ends_are(run),
+        "isolated": {found.masked: found for found in findings.of_sets(run)},
+        "isolation_of": findings.of_methods(run, run.headline),
+        "isolation_ends": findings.ends_are(run),
         "interval_kind": over_photographs(run.table("comparison")),
         "restoration": _restoration(run),
         "gaps": {name: findings.gaps(run, name) for name in unique(run.table("completeness"), "degradation")},

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Protocol
 
-from faig_lab.plotting import findings, isolation
+from faig_lab.plotting import findings
 from faig_lab.plotting.words import (
     as_percent,
     between,
@@ -50,17 +50,17 @@ def _size(run: RunFolder) -> str:
 
 def _isolation(run: RunFolder) -> list[str]:
     """Isolation of every method with its parts: mean over the masked sets, then each set of the run's method."""
-    results = isolation.of_methods(run, run.headline)
+    results = findings.of_methods(run, run.headline)
     if not results:
         return []
-    several, ends = len(run.degradations) > 1, isolation.ends_are(run)
+    several, ends = len(run.degradations) > 1, findings.ends_are(run)
     lines = [
         f"Isolation after masking {_size(run)}, {findings.held_out_images(run)} images:",
         "1 = the ideal edit, 0 = as without masking, below 0 = harm; what is missing to 1, by input:",
     ]
     head = ["method or set", "isolation", ends, "own input", "others" * several, "clean", "clean, dB"]
     rows = [(method_label(method), result) for method, result in results.items()]
-    rows += [(f"{removal(found.masked)} ({method_label(run.chosen)})", found) for found in isolation.of_sets(run)]
+    rows += [(f"{removal(found.masked)} ({method_label(run.chosen)})", found) for found in findings.of_sets(run)]
     cells = [
         [
             name, with_std(found.isolation, found.std), found.ends, decimal(found.own_left), decimal(found.side),

@@ -1,6 +1,13 @@
-"""What page and console say of a run: the question, its numbers in one sentence each, and what to know beforehand."""
+"""What page and console say of a run, and when words of judgement such as "above" are allowed.
 
-from faig_lab.plotting import findings, isolation
+A number may always be shown. A sentence that puts one thing above another needs intervals that do not overlap, enough
+scenes and trainings, and targets that restore (method.md §9).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from faig_lab.plotting import findings
 from faig_lab.plotting.words import (
     MEANINGS,
     REFERENCE,
@@ -15,9 +22,77 @@ from faig_lab.plotting.words import (
     sentence_case,
     share,
 )
-from faig_lab.report.claims import FEWEST_SCENES, SMALL_GAIN_DB
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import over_photographs
+
+FEWEST_SCENES = 10
+"""Intervals over fewer scenes do not hold their level."""
+
+FEWEST_TRAININGS = 3
+"""One or two trainings do not say how far trainings are apart."""
+
+SMALL_GAIN_DB = 0.5
+"""Below this gain of the target over the baseline a removed share is a small number divided by a small number."""
+
+Ends = tuple[float | None, float | None]
+"""Low and high end of an interval; None where there is no interval."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a sentence of judgement rests on.
+
+    Attributes:
+        scenes: number of held-out scenes of each run; None where a run does not tell.
+        trainings: number of trainings with a seed of their own.
+        gains: dB by which each run's target is above its baseline, of every run and degradation; None where a run does
+            not tell.
+    """
+
+    scenes: Sequence[int | None] = ()
+    trainings: int = 0
+    gains: Sequence[float | None] = ()
+
+
+def obstacles(evidence: Evidence) -> list[str]:
+    """Name everything that forbids words of judgement, whatever the numbers are; empty if nothing does."""
+    known = [scenes for scenes in evidence.scenes if scenes is not None]
+    found = []
+    if not evidence.scenes or len(known) < len(evidence.scenes):
+        found.append("the number of scenes is not known")
+    elif min(known) < FEWEST_SCENES:
+        found.append(f"{_counted(min(known), 'scene')} (at least {FEWEST_SCENES} are needed)")
+    if evidence.trainings < FEWEST_TRAININGS:
+        found.append(f"{_counted(evidence.trainings, 'training')} (at least {FEWEST_TRAININGS} are needed)")
+    gains = [gain for gain in evidence.gains if gain is not None]
+    if not evidence.gains or len(gains) < len(evidence.gains):
+        found.append("the gain of a run is not known")
+    elif min(gains) < SMALL_GAIN_DB:
+        found.append(f"a run whose target gains {min(gains):.2f} dB (at least {SMALL_GAIN_DB:g} dB are needed)")
+    return found
+
+
+def may_claim(evidence: Evidence, first: Ends, second: Ends | None = None) -> bool:
+    """Say whether a sentence may put one number above or below another.
+
+    Args:
+        evidence: the runs behind the numbers.
+        first: interval of the one number, or of a paired difference.
+        second: interval of the other number; None for a difference, whose interval must leave zero out.
+    """
+    return not obstacles(evidence) and apart(first, (0.0, 0.0) if second is None else second)
+
+
+def apart(first: Ends, second: Ends) -> bool:
+    """Say whether two intervals have no point in common; False where one of them is missing."""
+    (low, high), (other_low, other_high) = first, second
+    if low is None or high is None or other_low is None or other_high is None:
+        return False
+    return high < other_low or other_high < low
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def question(run: RunFolder) -> str:
@@ -56,17 +131,17 @@ def clean_cost(run: RunFolder) -> str:
 
 def harm(run: RunFolder) -> str:
     """The sets whose own removed share is above 1; empty where there is none."""
-    found = [one for one in isolation.of_sets(run) if one.harm >= isolation.HARM]
+    found = [one for one in findings.of_sets(run) if one.harm >= findings.HARM]
     parts = [f"{removal(one.masked)} {decimal(1 + one.harm)} (harm {decimal(one.harm)})" for one in found]
     return f"Worse than the baseline itself, clipped to 1 in removed shares: {listed(parts)}." if parts else ""
 
 
 def reference(run: RunFolder) -> str:
     """How far the methods are from the learned mask at the headline percent; empty for a run without one."""
-    found = isolation.distances(run, run.headline)
+    found = findings.distances(run, run.headline)
     if not found:
         return ""
-    best = isolation.of_methods(run, run.headline)[REFERENCE].isolation
+    best = findings.of_methods(run, run.headline)[REFERENCE].isolation
     behind = [f"{method_label(method)} {decimal(distance)}" for method, distance in found.items()]
     return (
         f"{sentence_case(line_label(REFERENCE))} at {as_percent(run.headline)}: isolation {decimal(best)}, mean over "
@@ -96,7 +171,7 @@ def cell(run: RunFolder, method: str, masked: str, shown: str) -> str:
     psnr = findings.masked_psnr(run, method, run.headline, masked, shown)
     target = findings.restoration(run).get("target", {}).get(shown)
     draws = f" ± {decimal(found.std)} over {found.draws} draws" if found.draws > 1 else ""
-    excess = f", harm {decimal(found.harm)}" if found.harm >= isolation.HARM else ""
+    excess = f", harm {decimal(found.harm)}" if found.harm >= findings.HARM else ""
     return (
         f"{sentence_case(removal(masked))} {run.units} of {method_label(method)} masked: {decimal(found.mean)}{draws}"
         f"{excess} of {removal(shown)} removed; {degraded(shown)} input from {decimal(target)} to {decimal(psnr)} dB"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from faig_lab.config.quoting import quoted
+from faig_lab.config.messages import quoted
 from faig_lab.errors import UserError, terminable
 from faig_lab.files import write_text
 from faig_lab.runs.folder import check_free

@@ -9,8 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.config.messages import missing_path
-from faig_lab.config.quoting import quoted
+from faig_lab.config.messages import missing_path, quoted
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.runs import processes

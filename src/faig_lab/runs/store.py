@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from faig_lab.errors import UserError
 from faig_lab.files import write_json, write_text
 from faig_lab.filters import (
+    content_fingerprint,
+    fingerprint,
     load_weights,
     objection,
     read_states,
@@ -28,7 +30,6 @@ from faig_lab.filters import (
     save_weights,
     write_states,
 )
-from faig_lab.filters.fingerprint import content_fingerprint, fingerprint
 from faig_lab.resources import UNWRITABLE
 from faig_lab.runs import processes
 from faig_lab.training.plan import Trained

@@ -17,9 +17,8 @@ from torch.func import functional_call
 
 from faig_lab.attribution import Attribution, Problem, discovered
 from faig_lab.data import PairedImage
-from faig_lab.evaluation.headline import means
 from faig_lab.evaluation.intervals import Floats, SceneInterval, scene_interval
-from faig_lab.evaluation.masking import TableRow
+from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.evaluation.prediction import cut_crops
 from faig_lab.filters import FilterLayout, State, clipped, first_floating, mask, removed_share
 from faig_lab.metrics import METRICS, quality

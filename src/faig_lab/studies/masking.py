@@ -11,9 +11,15 @@ from torch import Tensor
 from faig_lab.attribution import Attribution, count_of
 from faig_lab.evaluation.comparison import compare
 from faig_lab.evaluation.curves import Resampling
-from faig_lab.evaluation.headline import comparison_metrics, masking_metrics
 from faig_lab.evaluation.isolation import Isolation, isolation_metrics
-from faig_lab.evaluation.masking import TableRow, masked_networks, masking, rankings
+from faig_lab.evaluation.masking import (
+    TableRow,
+    comparison_metrics,
+    masked_networks,
+    masking,
+    masking_metrics,
+    rankings,
+)
 from faig_lab.filters import FilterLayout
 from faig_lab.studies.context import StudyContext, StudyResult
 

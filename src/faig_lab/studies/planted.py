@@ -11,8 +11,7 @@ from faig_lab.attribution import Attribution
 from faig_lab.attribution.planted import average_precision, changes, recall_at_count
 from faig_lab.evaluation.curves import number_or_none
 from faig_lab.evaluation.evaluator import isolation_of, pooled
-from faig_lab.evaluation.headline import means
-from faig_lab.evaluation.masking import TableRow
+from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import mask
 from faig_lab.metrics import back, off, side
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above

@@ -21,8 +21,7 @@ from torch import Tensor
 from faig_lab.attribution import count_of, ranking
 from faig_lab.attribution.methods import weight_change
 from faig_lab.data import sample_rng
-from faig_lab.evaluation.headline import means
-from faig_lab.evaluation.masking import TableRow
+from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, mark_cut, share_axis
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure

@@ -26,9 +26,8 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from faig_lab.archives import read_tensors, reason
 from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
-from faig_lab.files import remove_leftovers, write_tensors
+from faig_lab.files import read_tensors, reason, remove_leftovers, write_tensors
 from faig_lab.filters import snapshot
 from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence, Trajectory
 from faig_lab.training.module import SRModule, ValidationItem
