@@ -123,7 +123,7 @@ def test_precision_of_the_images(given, kept):
 def test_the_clean_input_is_the_command_lines(scale, dtype):
     pixels = (255 * rand(12 * scale, 12 * scale, 3)).byte()
     photograph = Photograph("a", "a", pixels.numpy(), "")
-    (expected,) = paired_images([photograph], Degradation({}, Downsample(), scale), None, 1)
+    (expected,) = paired_images([photograph], Degradation({}, Downsample(), scale), crop=None, crops=1)
     hr = pixels.movedim(-1, 0).to(dtype) / 255
     probe, _ = probe_of({"blur": (rand(3, 12, 12), hr)})
     clean = probe[0].lr["clean"]

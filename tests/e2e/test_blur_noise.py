@@ -463,7 +463,7 @@ def test_a_signal_during_training_leaves_nothing_half_written(endless, tmp_path,
     assert endless.returncode == code or (code is None and endless.returncode != 0)
     status = read(tmp_path / "run" / "status.json")
     assert (status["state"], status["error"], status["stage"]) == ("failed", shown, "baseline")
-    assert status["stages_done"] == ["data"]
+    assert status["stages_done"] == ["data", "forecast"]
     assert hidden(tmp_path) == []
     assert [path for path in (tmp_path / "store").iterdir() if path.suffix not in (".lock", ".partial")] == []
     assert "Traceback" not in errors

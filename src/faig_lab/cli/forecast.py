@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
+from torch import Tensor
 
 from faig_lab.attribution import Adaptive, Problem, count_of
 from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.cli.build import (
-    compute_device,
     determinants,
     make_layout,
     make_loop,
@@ -25,7 +25,7 @@ from faig_lab.cli.build import (
 from faig_lab.cli.trained import network_kind, timed_module
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
-from faig_lab.filters import evaluate
+from faig_lab.filters import evaluate, first_floating
 from faig_lab.plotting.words import duration, listed
 from faig_lab.runs.store import Entry, place
 from faig_lab.training import Trained
@@ -34,6 +34,7 @@ REPORT_SECONDS = 8.0
 """Figures and page take about this long, whatever the networks are."""
 
 _STEPS, _ROUNDS = 4, 3
+_SIDE = 96  # LR pixels
 _WORTH_MEASURING = 200  # training steps; fewer are done before their time would be known
 
 log = logging.getLogger(__name__)
@@ -137,32 +138,37 @@ def _step(settings: Settings, data: StudyData, degradation: Degradation) -> floa
 def _gradient(problem: Problem) -> float:
     """Seconds of a gradient evaluation of the loss of a probe image, forward and backward."""
     image = problem.probe[0]
-    like = next(iter(problem.baseline.values()))
-    lr, hr = image.lr[problem.degradations[0]][None].to(like), image.hr[None].to(like)
+    lr = _cut(image.lr[problem.degradations[0]])[None].to(first_floating(problem.baseline.values()))
     leaves = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in problem.baseline.items()}
     wanted = [value for value in leaves.values() if value.requires_grad]
 
     def once() -> None:
-        loss = (problem.compute.output(problem.network, leaves, lr) - hr).square().mean()
+        loss = problem.compute.output(problem.network, leaves, lr).square().mean()
         torch.autograd.grad(loss, wanted, allow_unused=True)
 
     with torch.enable_grad():
-        return _seconds(once, lr.device)
+        seconds = _seconds(once, lr.device)
+    return seconds * mean(probe.lr[problem.degradations[0]][0].numel() for probe in problem.probe) / lr[0, 0].numel()
 
 
 @torch.no_grad()
 def _restoration(settings: Settings, problem: Problem, data: StudyData) -> float:
-    """Seconds to restore all held-out images once; the first image is measured, the others count by their pixels."""
+    """Seconds to restore all held-out images once; a part of the first is measured, all count by their pixels."""
     autocast = PRECISIONS[settings.analysis.precision][1]
     state = {n: v.float() if v.is_floating_point() else v for n, v in problem.baseline.items()}
     images = [next(iter(image.lr.values())) for image in data.held_out]
-    lr = images[0][None].to(compute_device(settings))
+    lr = _cut(images[0])[None].to(first_floating(state.values()))
 
     def once() -> None:
         with torch.autocast(lr.device.type, autocast, enabled=autocast is not None):
             evaluate(problem.network.float(), state, lr)
 
-    return _seconds(once, lr.device) * sum(image[0].numel() for image in images) / images[0][0].numel()
+    return _seconds(once, lr.device) * sum(image[0].numel() for image in images) / lr[0, 0].numel()
+
+
+def _cut(image: Tensor) -> Tensor:
+    """A part of an image that takes little memory: the rest is counted by its pixels."""
+    return image[:, :_SIDE, :_SIDE]
 
 
 def _seconds(once: Callable[[], None], device: torch.device) -> float:

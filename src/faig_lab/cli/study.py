@@ -237,8 +237,12 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
 
 def announce(settings: Settings, inputs: Inputs, folder: RunFolder) -> None:
     """Say in the log what the run will do, about how long it will take, where it is, and how it goes on if stopped."""
-    with folder.stage("forecast"):
-        expected = forecast(settings, inputs.data, inputs.degradation, inputs.given)
+    try:
+        with folder.stage("forecast"):
+            expected = forecast(settings, inputs.data, inputs.degradation, inputs.given)
+    except (RuntimeError, ValueError, TypeError) as error:  # whatever a network has against a part of an image
+        log.debug("no forecast: %s", error)
+        return
     log.info("plan: %s", expected)
     log.info("run folder: %s; a run that is stopped goes on with resume=%s", folder.path, folder.path)
     folder.add_metrics({"seconds/expected": expected.seconds})
