@@ -10,7 +10,15 @@ import yaml
 
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import determinants, make_network, make_planted_sets, make_turns
-from faig_lab.cli.preflight import check_compiler, check_memory, check_network, check_planted, check_sizes, save_planted
+from faig_lab.cli.preflight import (
+    check_compiler,
+    check_memory,
+    check_network,
+    check_planted,
+    check_precision,
+    check_sizes,
+    save_planted,
+)
 from faig_lab.cli.provenance import describe_weights
 from faig_lab.config import check
 from faig_lab.data import CLEAN, PairedImage, Photograph, StudyData
@@ -201,3 +209,24 @@ def test_given_weights_without_a_description_are_refused(given, content):
     with pytest.raises(UserError, match=r"^target\.planted: "):
         check_planted(settings_of(f"target.weights={given}"))
     check_planted(check(compose([*TINY, f"target.weights={given}"])))  # as a usual target they are fine
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ([], []),
+        (["attribution.precision=bfloat16"], ["attribution.precision"]),
+        (["analysis.precision=bfloat16", "trainer.precision=bf16-mixed"], ["analysis.precision", "trainer.precision"]),
+    ],
+)
+def test_bfloat16_that_the_processor_does_not_have_is_warned_about(given, keys, monkeypatch, caplog):
+    monkeypatch.setattr("faig_lab.cli.preflight.cpu_has_bfloat16", lambda: False)
+    check_precision(check(compose(["trainer=cpu", *given])))
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == keys
+    assert all("use float32" in r.getMessage() or "use auto" in r.getMessage() for r in caplog.records)
+
+
+def test_bfloat16_that_the_processor_has_is_not(monkeypatch, caplog):
+    monkeypatch.setattr("faig_lab.cli.preflight.cpu_has_bfloat16", lambda: True)
+    check_precision(check(compose(["trainer=cpu", "attribution.precision=bfloat16"])))
+    assert not caplog.records

@@ -118,6 +118,8 @@ def test_a_finished_run_says_so(first):
 
 def test_the_headline_numbers_are_complete(first):
     metrics = read(first / "metrics.json")
+    for name in ("isolation", "specificity"):
+        assert metrics[name] == metrics[f"{name}/faig/1"]
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
     wanted = {f"seconds/{stage}" for stage in ("data", "baseline", "target", "attribution", "analysis", "report")}
     wanted.add("seconds/attribution/path_integral")

@@ -337,7 +337,7 @@ def test_precision(setting, accelerator, gpu, cpu, expected, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: gpu)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    monkeypatch.setattr("faig_lab.training.plan._cpu_has_bfloat16", lambda: cpu)
+    monkeypatch.setattr("faig_lab.training.plan.cpu_has_bfloat16", lambda: cpu)
     assert resolve_precision(setting, accelerator) == expected
 
 
@@ -347,7 +347,7 @@ def test_an_old_gpu_and_apples_train_in_single_precision(monkeypatch):
     assert resolve_precision("auto", "auto") == "32-true"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    monkeypatch.setattr("faig_lab.training.plan._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("faig_lab.training.plan.cpu_has_bfloat16", lambda: True)
     assert resolve_precision("auto", "auto") == "32-true"
 
 

@@ -19,6 +19,7 @@ from faig_lab.files import weights_file, write_json
 from faig_lab.filters import first_floating
 from faig_lab.filters.trial import try_gradient, try_output
 from faig_lab.metrics import SSIM_WINDOW
+from faig_lab.training.plan import cpu_has_bfloat16
 
 _TRIED = 128
 """LR side of the part of a probe image that the network is tried on."""
@@ -37,6 +38,23 @@ def check_compiler(settings: Settings) -> None:
         raise UserError(
             f"attribution.compile: torch.compile needs a C++ compiler, and there is no {compiler} here; "
             "install one, name another by the environment variable CXX, or attribution.compile=null"
+        )
+
+
+def check_precision(settings: Settings) -> None:
+    """Warn of bfloat16 on a processor that does not have it: it is emulated there, and far slower than float32."""
+    if compute_device(settings).type != "cpu" or cpu_has_bfloat16():
+        return
+    asked = {
+        "attribution.precision": settings.attribution.precision == "bfloat16",
+        "analysis.precision": settings.analysis.precision == "bfloat16",
+        "trainer.precision": settings.trainer.precision.startswith("bf16"),
+    }
+    for key in (key for key, wanted in asked.items() if wanted):
+        log.warning(
+            "%s: this processor has no bfloat16 and emulates it, which takes many times as long as float32; use %s",
+            key,
+            "auto" if key == "trainer.precision" else "float32",
         )
 
 

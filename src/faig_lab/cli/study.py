@@ -53,6 +53,7 @@ from faig_lab.cli.preflight import (
     check_memory,
     check_network,
     check_planted,
+    check_precision,
     check_restores,
     check_sizes,
     save_planted,
@@ -227,6 +228,7 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
             with with_keys({"target": "target.weights"}):
                 check_different(given["baseline"].state, given["target"].state, make_layout(settings))
         check_compiler(settings)
+        check_precision(settings)
         check_network(settings, data)
         for name, trained in given.items():
             weights = f"{name}.weights: {getattr(settings, name).weights}"
@@ -394,9 +396,16 @@ def evaluate(
                 folder.write_table(file_name(table, name), found)
             folder.add_metrics(result.metrics)
             write_strips(folder.path, name, result.examples)
+        folder.add_metrics(_headline(folder, context))
         shown = images_to_show(inputs.data.held_out)
         pictures = examples(context.evaluator, attributed.attribution, context.method, context.headline, shown)
         return picture_grids(pictures, context.headline)
+
+
+def _headline(folder: RunFolder, context: StudyContext) -> dict[str, float | None]:
+    """The run's own numbers without its method in the key, so that a sweep over methods is ranked by one column."""
+    place = f"{context.method}/{context.headline:g}"
+    return {name: folder.metrics.get(f"{name}/{place}") for name in ("isolation", "specificity")}
 
 
 def study_context(settings: Settings, inputs: Inputs, attributed: Attributed) -> StudyContext:

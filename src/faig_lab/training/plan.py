@@ -129,10 +129,10 @@ def resolve_precision(setting: str, accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available())
-    return "bf16-mixed" if on_cpu and _cpu_has_bfloat16() else "32-true"
+    return "bf16-mixed" if on_cpu and cpu_has_bfloat16() else "32-true"
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; without that it is emulated, and slower than float32."""
     # Private, since torch before 2.13 has no torch.cpu.get_capabilities.
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
