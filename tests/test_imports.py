@@ -82,3 +82,25 @@ def test_the_core_names_no_setting(path: Path) -> None:
         for part in ast.walk(raised):
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
                 assert not key.search(part.value), f"{path.name}:{part.lineno}: {part.value}"
+
+
+def test_the_architecture_page_has_the_packages_in_their_order() -> None:
+    text = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| package |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert named == [name for name in ORDER if (PACKAGE / name).is_dir()]
+
+
+def test_private_parts_of_libraries_are_named_on_the_architecture_page() -> None:
+    """An import from a private module of a library stands in the table of the page."""
+    text = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    private = [
+        (path, module)
+        for path in [*FILES, *(PACKAGE.parent / "hydra_plugins").glob("*.py")]
+        for module in imports(path)
+        if not module.startswith(("faig_lab", "__future__")) and any(part.startswith("_") for part in module.split("."))
+    ]
+    assert private
+    assert [
+        module for path, module in private if f"{path.parent.name}/{path.name}" not in text or module not in text
+    ] == []
