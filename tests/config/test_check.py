@@ -47,7 +47,7 @@ BAD = [
     ("training.baseline.learning_rate=0", "training.baseline.learning_rate: must be more than 0, not 0"),
     ("training.target.minimum_learning_rate=1", "minimum_learning_rate: 1 is above training.target.learning"),
     ("training.patch_size=47", "training.patch_size: 47 is not a multiple of network.scale = 2; nearest: 48"),
-    ("network.scale=5", "network.scale: 5 is not supported; 2, 3 or 4 (nearest: 4)"),
+    ("network.scale=5", "network.scale: 5 is not supported; 1, 2, 3 or 4 (nearest: 4)"),
     ("network.features=-1", "network.features: must be > 0"),
     (f"{BLUR}.sigma=-1", f"{BLUR}.sigma: must be > 0 HR pixels, not -1"),
     (f"{BLUR}.kernel_size=4", f"{BLUR}.kernel_size: must be odd"),

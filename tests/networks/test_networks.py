@@ -15,7 +15,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=[2, 3, 4], ids=lambda scale: f"x{scale}")
+@pytest.fixture(params=[1, 2, 3, 4], ids=lambda scale: f"x{scale}")
 def scale(request):
     return request.param
 
@@ -109,9 +109,9 @@ def test_fresh_weights_depend_on_the_seed_alone(network):
 
 
 @pytest.mark.parametrize("make", [SRResNet, SRCNNStyle])
-@pytest.mark.parametrize("scale", [0, 1, 5, -2])
+@pytest.mark.parametrize("scale", [0, 5, -2])
 def test_other_scales_are_refused(make, scale):
-    with pytest.raises(ValueError, match=f"scale must be 2, 3 or 4, not {scale}"):
+    with pytest.raises(ValueError, match=f"scale must be 1, 2, 3 or 4, not {scale}"):
         make(scale)
 
 

@@ -174,7 +174,7 @@ def test_its_layout_holds_both_branches_and_the_restoring_one_first():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": 5}, "scale must be 2, 3 or 4, not 5"),
+        ({"scale": 5}, "scale must be 1, 2, 3 or 4, not 5"),
         ({"features": 0}, "features must be > 0, not 0"),
         ({"predictor_features": 0}, "predictor_features must be > 0, not 0"),
         ({"degradations": []}, r"degradations must be one or more different names, not \[\]"),

@@ -19,7 +19,7 @@ from faig_lab.config.settings import (
 from faig_lab.errors import UserError
 from faig_lab.files import weights_file
 
-SCALES = (2, 3, 4)
+SCALES = (1, 2, 3, 4)
 
 _EXPORTS = {
     ".pt": "our format",
@@ -62,7 +62,7 @@ def _check_scale(settings: Settings) -> None:
     scale, patch = settings.network.get("scale"), settings.training.patch_size
     if scale not in SCALES:
         near = min(SCALES, key=lambda s: abs(s - scale)) if isinstance(scale, int | float) else SCALES[0]
-        raise UserError(f"network.scale: {show(scale)} is not supported; 2, 3 or 4 (nearest: {near})")
+        raise UserError(f"network.scale: {show(scale)} is not supported; 1, 2, 3 or 4 (nearest: {near})")
     if patch % scale:
         near = max(scale, round(patch / scale) * scale)
         raise UserError(f"training.patch_size: {patch} is not a multiple of network.scale = {scale}; nearest: {near}")

@@ -153,6 +153,8 @@ def bicubic(lr: Tensor, scale: int) -> Tensor:
     Returns:
         (N, 3, scale·H, scale·W), not clipped.
     """
+    if scale == 1:
+        return lr
     return F.interpolate(lr, scale_factor=float(scale), mode="bicubic", align_corners=False, antialias=True)
 
 

@@ -19,7 +19,7 @@ class SRCNNStyle(nn.Module):
     has 156,224 filters.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: 1, 2, 3 or 4.
         widths: channels after each convolution at LR size, all > 0.
         pass_image: start as nearest-neighbour upscaling: Dirac kernels carry the image through three channels of
             every layer (after Zagoruyko and Komodakis, DiracNets, 2017). A plain stack has no skip connection, and

@@ -3,17 +3,18 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCALES = (2, 3, 4)
+SCALES = (1, 2, 3, 4)
+"""Upscaling factors; 1 is restoration at the size of the input: denoising, deblurring, artefact removal."""
 
 
 def check_scale(scale: int) -> None:
-    """Raise ValueError for a factor other than 2, 3 and 4."""
+    """Raise ValueError for another factor than those of SCALES."""
     if scale not in SCALES:
-        raise ValueError(f"scale must be 2, 3 or 4, not {scale}")
+        raise ValueError(f"scale must be 1, 2, 3 or 4, not {scale}")
 
 
 def upsampling_factors(scale: int) -> tuple[int, ...]:
-    """The pixel-shuffle stages of a factor: ×4 is two stages of ×2."""
+    """The pixel-shuffle stages of a factor: ×4 is two stages of ×2, ×1 a stage that shuffles nothing."""
     return (2, 2) if scale == 4 else (scale,)
 
 
@@ -44,12 +45,14 @@ class ResidualBlock(nn.Module):
 class SRResNet(nn.Module):
     """LR (N, 3, H, W) in [0, 1] → SR (N, 3, sH, sW), a correction of the bilinear upscaling; not clipped.
 
+    At scale 1 the output is a correction of the input itself.
+
     Parameter names are those of the authors' checkpoints: `conv_first`, `body.N.conv1`, `body.N.conv2`,
     `upconv1` (and `upconv2` for ×4), `conv_hr`, `conv_last`. With 64 features, 16 blocks and ×2 it has
     151,936 filters.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: 1, 2, 3 or 4.
         features: channels of the trunk, > 0.
         blocks: residual blocks, > 0.
 

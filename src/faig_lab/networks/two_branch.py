@@ -81,7 +81,7 @@ class TwoBranchSRResNet(SRResNet):
     its own loss, through the logits.
 
     Args:
-        scale: 2, 3 or 4.
+        scale: 1, 2, 3 or 4.
         features: channels of the restoring branch, > 0.
         blocks: its residual blocks, > 0.
         predictor_features: channels of the predicting branch, > 0.

@@ -99,8 +99,14 @@ def question(run: RunFolder) -> str:
     """What the study asks."""
     kinds = listed([removal(name) for name in run.degradations]) or "restoration"
     where = f"separate {run.units} for" if len(run.degradations) > 1 else f"a few of its {run.units} for"
+    upscales = run.config.get("network", {}).get("scale") != 1
+    network = (
+        "A blind super-resolution network upscales a photograph and repairs it in one go."
+        if upscales
+        else "A blind restoration network repairs a photograph, whatever its degradation is."
+    )
     return (
-        f"A blind super-resolution network upscales a photograph and repairs it in one go. Does it use {where} {kinds}"
+        f"{network} Does it use {where} {kinds}"
         f"? To test it, the {run.units} that an attribution method points at are set back to their values from before "
         "the network learnt to restore, and what is lost is measured."
     )

@@ -90,7 +90,7 @@ class Downsample:
 
     def reach(self, scale: int) -> int:
         """Return how many HR pixels beyond its own block an LR pixel depends on, at most."""
-        return 2 * scale
+        return 2 * scale if scale > 1 else 0
 
     def apply(self, images: Tensor, scale: int) -> Tensor:
         """Downsample (N, 3, H, W) to (N, 3, H/scale, W/scale); H and W are multiples of `scale`."""
