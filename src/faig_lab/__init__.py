@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbsoluteError",
     "Adaptive",
+    "Charbonnier",
     "FilterLayout",
     "Isolation",
     "Problem",
@@ -19,6 +21,7 @@ __all__ = [
     "SRCNNStyle",
     "SRResNet",
     "Scores",
+    "SquaredError",
     "UserError",
     "__version__",
     "attribute",
@@ -35,13 +38,16 @@ __all__ = [
 
 if TYPE_CHECKING:
     from faig_lab.api import (
+        AbsoluteError,
         Adaptive,
+        Charbonnier,
         FilterLayout,
         Isolation,
         Problem,
         Result,
         Run,
         Scores,
+        SquaredError,
         SRCNNStyle,
         SRResNet,
         UserError,

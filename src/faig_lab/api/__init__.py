@@ -9,14 +9,16 @@ from faig_lab.api.results import Result, Scores
 from faig_lab.api.runs import Run, open_run
 from faig_lab.api.scoring import attribute
 from faig_lab.api.weights import load_weights, mask, modulate, save_weights
-from faig_lab.attribution import Adaptive, Problem, methods, quadrature
+from faig_lab.attribution import AbsoluteError, Adaptive, Charbonnier, Problem, SquaredError, methods, quadrature
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, removed_share
 from faig_lab.metrics import psnr
 from faig_lab.networks import SRCNNStyle, SRResNet
 
 __all__ = [
+    "AbsoluteError",
     "Adaptive",
+    "Charbonnier",
     "FilterLayout",
     "Isolation",
     "Problem",
@@ -25,6 +27,7 @@ __all__ = [
     "SRCNNStyle",
     "SRResNet",
     "Scores",
+    "SquaredError",
     "UserError",
     "attribute",
     "load_weights",

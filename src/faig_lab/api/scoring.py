@@ -16,6 +16,7 @@ from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem
 from faig_lab.attribution import attribute as score
 from faig_lab.attribution.barrier import train_middle
 from faig_lab.attribution.compute import PRECISIONS
+from faig_lab.attribution.losses import SQUARED_ERROR, Loss, Truth
 from faig_lab.attribution.methods import faig, signed_share
 from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
@@ -38,6 +39,8 @@ def attribute(
     granularity: Granularity = "filter",
     rank_others: bool = False,
     path: Literal["straight", "curve"] | Sequence[Weights] = "straight",
+    loss: Loss = SQUARED_ERROR,
+    truth: Truth = "ground_truth",
     precision: Literal["bfloat16", "float32", "float64"] = "float32",
     memory: float | None = 3.0,
     device: torch.device | str | None = None,
@@ -64,6 +67,9 @@ def attribute(
         path: which path in weight space the loss gradient is integrated along (method.md §10): the straight line, a
             curve whose middle point is trained on the images to keep the loss low, or straight pieces through the given
             states in order, e.g. weights saved during the training of the target. The rule is that of each piece.
+        loss: of the output, a sum over pixels, e.g. `faig_lab.AbsoluteError()` or a function of yours.
+        truth: what the output is compared with: "ground_truth", or "target", the target's own output, for networks
+            that were not trained towards the ground truth (GANs, sharpened targets).
         precision: of the gradients; bfloat16 is autocast.
         memory: of one gradient evaluation, in GB, about; larger images are cut into tiles that overlap by what the
             network sees, with the same result. None: never.
@@ -88,6 +94,7 @@ def attribute(
         (136, torch.Size([6]))
     """
     _check_layout(network, granularity)
+    choice(truth, ("ground_truth", "target"), "truth")
     frozen = copy.deepcopy(network).eval()
     states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
@@ -109,6 +116,8 @@ def attribute(
         progress=progress,
         granularity=granularity,
         rank_others=rank_others,
+        loss=loss,
+        truth=truth,
     )
     problem = _along(problem, path)
     chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}

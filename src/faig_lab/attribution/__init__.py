@@ -13,6 +13,7 @@ from faig_lab.attribution.isolation_rankings import (
     share_given_clean,
     share_per_change,
 )
+from faig_lab.attribution.losses import AbsoluteError, Charbonnier, Loss, SquaredError, Truth
 from faig_lab.attribution.mask_training import learned_mask
 from faig_lab.attribution.methods import (
     Method,
@@ -60,12 +61,15 @@ __all__ = [
     "LARGEST_GAP",
     "RULES",
     "STRAIGHT",
+    "AbsoluteError",
     "Adaptive",
     "Attribution",
+    "Charbonnier",
     "CompileMode",
     "Compute",
     "Contrast",
     "Cost",
+    "Loss",
     "LossPath",
     "Method",
     "OneUnit",
@@ -77,6 +81,8 @@ __all__ = [
     "ResultCache",
     "Rule",
     "Shard",
+    "SquaredError",
+    "Truth",
     "attribute",
     "check_different",
     "completeness_gap",

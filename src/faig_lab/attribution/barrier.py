@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from faig_lab.attribution.compute import Compute, full_precision, in_format, memory_format
-from faig_lab.attribution.path import LossPath, squared_error, trainable
+from faig_lab.attribution.losses import SQUARED_ERROR
+from faig_lab.attribution.path import LossPath, trainable
 from faig_lab.attribution.probe import on_device
 from faig_lab.attribution.problem import Problem
 from faig_lab.attribution.weight_paths import Bezier
@@ -78,7 +79,8 @@ class PathProfile:
 def profile(problem: Problem) -> PathProfile:
     """Return the PSNR along the problem's path.
 
-    The losses of the degradations come from the path integral. Clean input takes one forward at each point.
+    The squared errors of the degradations come from the path integral, if squared errors were integrated. Clean input
+    takes one forward at each point, and so do the degradations if another loss was integrated.
 
     Args:
         problem: two networks and a probe.
@@ -87,17 +89,19 @@ def profile(problem: Problem) -> PathProfile:
     known = ~integral.losses.isnan().flatten(0, 1).any(0)
     alphas = integral.alphas[known]
     pixels = torch.tensor([image.hr.numel() for image in problem.probe], dtype=torch.float64)
-    losses = integral.losses[..., known]
-    losses = torch.cat([losses, _clean_losses(problem, alphas.tolist())[:, None]], 1)
+    integrated = problem.loss == SQUARED_ERROR and problem.truth == "ground_truth"
+    inputs = (CLEAN,) if integrated else (*problem.degradations, CLEAN)
+    losses = torch.stack([_squared_errors(problem, name, alphas.tolist()) for name in inputs], 1)
+    losses = torch.cat([integral.losses[..., known], losses], 1) if integrated else losses
     error = (losses / pixels[:, None, None]).clamp_min(10 ** (-PSNR_CEILING / 10))
     return PathProfile((*problem.degradations, CLEAN), alphas, (-10 * error.log10()).mean(0))
 
 
-def _clean_losses(problem: Problem, alphas: list[float]) -> Tensor:
-    """Return (I, P) the loss on clean input at each point."""
+def _squared_errors(problem: Problem, name: str, alphas: list[float]) -> Tensor:
+    """Return (I, P) the squared error against the ground truth on one input at each point."""
     rows = []
     for image in problem.probe:
-        lr, hr = on_device(problem, image.lr[CLEAN], image.hr)
+        lr, hr = on_device(problem, image.lr[name], image.hr)
         line = LossPath(problem.network, problem.baseline, problem.target, lr, hr, problem.compute, problem.path)
         rows.append(list(line.evaluate(alphas).values()))
     return torch.tensor(rows, dtype=torch.float64)
@@ -144,7 +148,7 @@ def train_middle(
 
         def losses(parameters: State, lr: Tensor = lr, hr: Tensor = hr) -> Tensor:
             output = compute.output(problem.network, {**buffers, **parameters}, lr)
-            return torch.stack([squared_error(one, hr) for one in output])
+            return torch.stack([SQUARED_ERROR(one, hr) for one in output])
 
         with torch.no_grad():
             worse_end = torch.maximum(losses(ends[0]), losses(ends[1])) + _FLOOR * hr.numel()

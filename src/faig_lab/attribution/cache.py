@@ -106,6 +106,7 @@ def cache_key(problem: "Problem", rule: Rule | Adaptive, path: PathSpec = STRAIG
     weights = [*map(state_fingerprint, ends), first_floating(problem.target.values()).device.type]
     bent = [path.kind, *map(state_fingerprint, path.inner)]
     settings = [list(problem.degradations), repr(problem.layout), repr(every_digit), repr(problem.compute)]
+    settings += [repr(problem.loss), problem.truth]
     return fingerprint({"of": [str(problem.network), *weights, *settings, *bent]})
 
 

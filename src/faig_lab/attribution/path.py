@@ -32,6 +32,7 @@ from faig_lab.attribution.compute import (
     memory_format,
     points_agree,
 )
+from faig_lab.attribution.losses import SQUARED_ERROR, Loss
 from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over_pieces
 from faig_lab.attribution.tiling import Tile, TileSum, remembered
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
@@ -93,11 +94,6 @@ def completeness_gap(total: float, loss_change: float) -> float:
     if error == 0:
         return 0.0
     return error / abs(loss_change) if loss_change else float("inf")
-
-
-def squared_error(output: Tensor, hr: Tensor) -> Tensor:
-    """‖output − hr‖²: the sum over pixels and channels, in at least single precision."""
-    return (output.to(hr.dtype) - hr).square().sum()
 
 
 class GradientPath(ABC):
@@ -229,6 +225,7 @@ class LossPath(GradientPath):
         hr: ground truth (N, 3, sH, sW).
         compute: how: precision, memory, several points at once.
         path: which path.
+        loss: of the output; a sum over pixels.
     """
 
     def __init__(
@@ -240,16 +237,19 @@ class LossPath(GradientPath):
         hr: Tensor,
         compute: Compute = DEFAULT,
         path: PathSpec = STRAIGHT,
+        *,
+        loss: Loss = SQUARED_ERROR,
     ) -> None:
         layout, names = memory_format(lr, compute.autocast), trainable(network)
         states = [in_format({name: state[name] for name in names}, layout) for state in (baseline, *path.inner, target)]
         weights = path_through(states[1:-1], path.kind, states[0], states[-1])
         lr = lr.contiguous(memory_format=layout)
         super().__init__(network, in_format(target, layout), weights, lr, hr, compute)
+        self.loss = loss
 
     def value(self, output: Tensor, hr: Tensor) -> Tensor:
-        """Compute the squared error."""
-        return squared_error(output, hr)
+        """Compute the loss."""
+        return self.loss(output, hr)
 
     def attribute(self, integral: Tensors) -> PathIntegral:
         """Return attributions and losses; it takes one forward for each end where no gradient was taken."""

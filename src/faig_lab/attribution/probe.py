@@ -168,8 +168,21 @@ class ProbeFunction(NamedTuple):
 
 
 def _loss_path(problem: "Problem", image: PairedImage, degradation: str, path: PathSpec) -> LossPath:
-    lr, hr = on_device(problem, image.lr[degradation], image.hr)
-    return LossPath(problem.network, problem.baseline, problem.target, lr, hr, problem.compute, path)
+    lr, truth = on_device(problem, image.lr[degradation], image.hr)
+    if problem.truth == "target":
+        truth = _targets_output(problem, lr, truth)
+    ends = problem.baseline, problem.target
+    return LossPath(problem.network, *ends, lr, truth, problem.compute, path, loss=problem.loss)
+
+
+@torch.no_grad()
+def _targets_output(problem: "Problem", lr: Tensor, like: Tensor) -> Tensor:
+    """Return what the target makes of an input, tile by tile, in the precision of the weights."""
+    output = torch.empty_like(like)
+    for tile in problem.compute.tiles(problem.network, problem.target, lr, like.shape[-1] // lr.shape[-1]):
+        restored = problem.compute.output(problem.network, problem.target, tile.input(lr))
+        tile.core_of_image(output).copy_(tile.core_of_output(restored))
+    return output
 
 
 def on_device(problem: "Problem", *images: Tensor) -> list[Tensor]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from faig_lab.attribution.cache import ALONE, ResultCache, Shard
 from faig_lab.attribution.compute import DEFAULT, Compute
+from faig_lab.attribution.losses import SQUARED_ERROR, Loss, Truth
 from faig_lab.attribution.probe import Cost, ProbeIntegral, Progress, integrate_probe
 from faig_lab.attribution.quadrature import Adaptive, Rule, right
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
@@ -36,6 +37,8 @@ class Problem:
         rank_others: score the parameters that are no kernels (biases, say) as well.
         path: which path the loss gradient is integrated along.
         cache: keeps the integrals of each image for a run that is killed.
+        loss: of the output, a sum over pixels, whose gradient is integrated.
+        truth: what the output is compared with: "ground_truth", or "target", the target's own output.
         shard: the probe images that this process integrates. With several processes, each of them must run the same
             methods in the same order.
 
@@ -58,6 +61,8 @@ class Problem:
     path: PathSpec = STRAIGHT
     cache: ResultCache = field(default_factory=ResultCache, repr=False, compare=False)
     shard: Shard = field(default=ALONE, repr=False, compare=False)
+    loss: Loss = SQUARED_ERROR
+    truth: Truth = "ground_truth"
     costs: dict[str, Cost] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property

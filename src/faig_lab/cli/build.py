@@ -25,6 +25,7 @@ from faig_lab.attribution import (
     quadrature,
 )
 from faig_lab.attribution.compute import PRECISIONS
+from faig_lab.attribution.losses import SQUARED_ERROR
 from faig_lab.attribution.planted import planted_sets
 from faig_lab.config import Settings
 from faig_lab.config.keys import keys_below, with_keys
@@ -172,6 +173,8 @@ def make_problem(
         path,
         cache or ResultCache(),
         shard,
+        SQUARED_ERROR if attribution.loss is None else make(attribution.loss),
+        attribution.truth,
     )
 
 

@@ -87,6 +87,7 @@ def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
         **{f"degradation.parts.{name}": part for name, part in settings.degradation.parts.items()},
         "network": settings.network,
         "training.loss": settings.training.loss,
+        **({} if settings.attribution.loss is None else {"attribution.loss": settings.attribution.loss}),
         "training.optimizer": settings.training.optimizer,
         **{f"attribution.methods.{name}": node for name, node in settings.attribution.methods.items()},
         **{f"analysis.studies.{name}": node for name, node in settings.analysis.studies.items()},
@@ -103,7 +104,7 @@ def _check_built(settings: Settings) -> None:
     import torch
 
     for key, node in _nodes(settings).items():
-        if key.startswith("degradation.") or key in ("data", "training.loss"):
+        if key.startswith("degradation.") or key in ("data", "training.loss", "attribution.loss"):
             build(node, key)
     _build_network(settings)
     with torch.random.fork_rng(devices=[]):

@@ -111,6 +111,10 @@ class AttributionSettings(Group):
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
         None, description="mode of torch.compile; null: not compiled"
     )
+    loss: Node | None = Field(None, description="of the output, a sum over pixels; null: the squared error")
+    truth: Literal["ground_truth", "target"] = Field(
+        "ground_truth", description="what the output is compared with; target: the target's own output"
+    )
     granularity: Granularity = Field("filter", description="what is scored and masked")
     rank_other_parameters: bool = Field(False, description="score and mask biases and all that is no kernel, too")
     methods: dict[FileName, Node] = Field(min_length=1)

@@ -22,6 +22,7 @@ from faig_lab.errors import UserError
 _LARGEST = 100_000
 """Values of a configuration: YAML's references make a small file as large as they like."""
 
+_LOSSES = {f"faig_lab.attribution.{name}" for name in ("SquaredError", "AbsoluteError", "Charbonnier")}
 _SHIPPED = re.compile(r"^\s*(?:- )?_target_: *(faig_lab\.[\w.]+) *(?:#.*)?$", re.MULTILINE)
 _SERVER = re.compile(r"^base_url: *(\S+)", re.MULTILINE)
 _TORCH = re.compile(r"torch\.(nn|nn\.modules\.loss|optim)\.([A-Z]\w*)")
@@ -107,8 +108,8 @@ ADVICE = "if you trust who made the folder, add trust=true"
 
 
 def may_call(target: object) -> bool:
-    """Whether a stored configuration may call it: shipped in `conf/`, a loss of torch.nn or an optimizer of torch."""
-    return isinstance(target, str) and (target in _shipped() or _is_of_torch(target))
+    """Whether a stored configuration may call it: shipped in `conf/`, a loss of ours or of torch.nn, an optimizer."""
+    return isinstance(target, str) and (target in _shipped() or target in _LOSSES or _is_of_torch(target))
 
 
 def check_links(folder: Path, key: str) -> None:
