@@ -78,7 +78,7 @@ def test_an_unknown_name_is_an_attribute_error():
         faig_lab.atribute  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["results", "runs", "scoring", "weights", "inputs"])
+@pytest.mark.parametrize("name", ["results", "runs", "scoring", "weights"])
 def test_examples_in_docstrings(name):
     assert doctest.testmod(import_module(f"faig_lab.api.{name}")).failed == 0
 
