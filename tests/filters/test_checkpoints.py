@@ -153,6 +153,22 @@ def test_what_is_found_is_named():
     assert unwrap({"params": {"a": 1}}) == unwrap([state]) == unwrap(None) == []
 
 
+class Program(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_program_is_refused_as_code(network, tmp_path):
+    torch.jit.save(torch.jit.script(Program()), str(tmp_path / "a.pt"))
+    message = refusal(tmp_path / "a.pt", network)
+    assert "(it is a TorchScript program, which is code; nothing in it was executed)" in message
+
+
+def test_a_pickled_network_is_refused_as_code(network, save):
+    assert "which is code; nothing in it was executed" in refusal(save(network), network)
+
+
 # Prefixes
 
 

@@ -59,7 +59,7 @@ def describe(path: Path, key: str) -> tuple[list[str], State]:
     filters = sum(prod(value.shape[:2]) for value in kernels.values())
     precisions = Counter(str(value.dtype).removeprefix("torch.") for value in state.values())
     rows = {
-        "format": f"{_format(path)}, {path.stat().st_size / 1e6:,.2f} MB",
+        "format": f"{_format(path)}, {path.stat().st_size / 1000:,.1f} kB",
         "weights": ", ".join(one.title + (" (taken)" if one is found[0] else "") for one in found).strip(),
         "tensors": f"{len(state):,} with {size:,} numbers; {filters:,} filters in {len(kernels):,} 2-D convolutions",
         "precision": ", ".join(f"{kind} ({count} tensors)" for kind, count in precisions.items()),
