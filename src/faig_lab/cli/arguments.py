@@ -108,7 +108,7 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
     Raises:
         UserError: a value without a key, or a list of choices in a group that has one choice.
     """
-    arguments = _inspected(arguments)
+    arguments = inspected(arguments)
     multirun = is_multirun(flags, arguments)
     for argument in arguments:
         if argument.lstrip("+~").startswith("="):
@@ -122,7 +122,7 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
     ]
 
 
-def _inspected(arguments: Sequence[str]) -> Sequence[str]:
+def inspected(arguments: Sequence[str]) -> Sequence[str]:
     """`inspect FILE [OTHER]` as settings; a name with = in it is a file where there is such a file."""
     if list(arguments[:1]) != ["inspect"]:
         return arguments
