@@ -15,6 +15,8 @@ from pathlib import Path
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from faig_lab.cli.arguments import inspected
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
@@ -76,7 +78,7 @@ def commands(given: Sequence[str]) -> Iterator[Command]:
     """The run of a command; of a sweep its first one, and one for each other value of each setting."""
     parsed = get_args_parser().parse_args(list(given))
     shows = bool(parsed.help or parsed.hydra_help or parsed.info or not given)
-    overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    overrides = OverridesParser.create().parse_overrides(list(inspected(parsed.overrides)))
     values = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()

@@ -33,7 +33,7 @@ from faig_lab.runs.resume import own_settings, resumed
 from faig_lab.runs.sweep import JobError, SweepError, discard, leave_failure, record_as_part, take_gpu
 
 DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
-_TASKS = {"compare": "faig_lab.cli.compare", "store": "faig_lab.cli.store"}  # all others are the pipeline's
+_TASKS = {"compare": "compare", "store": "store", "inspect": "inspect_weights"}  # all others are the pipeline's
 _CODES = (FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED)
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -122,7 +122,7 @@ def job(cfg: DictConfig) -> None:
             if count > 1:
                 run_as_group(cfg, folder, count)
             else:
-                import_module(_TASKS.get(cfg.task, "faig_lab.cli.study")).run(cfg, folder)
+                import_module(f"faig_lab.cli.{_TASKS.get(cfg.task, 'study')}").run(cfg, folder)
         if cfg.task != "study":  # everything went to where the finished run is, or the exported file
             discard(folder)
     except BrokenPipeError:

@@ -249,6 +249,8 @@ def read_tensors(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             check_unpacked(archive, path.stat().st_size)
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise RefusedError("it is a TorchScript program, which is code; nothing in it was executed")
             # Under torch.serialization.set_crc32_options(False) every checksum is written as 0.
             if any(info.CRC for info in archive.infolist()):
                 check_sums(archive)

@@ -39,7 +39,7 @@ class FaigLabSweeper(BasicSweeper):
 
         # Before there is a folder: the name is a part of its path, and could lead anywhere.
         file_name(str(config.name), "name", several=False)
-        if config.task in ("compare", "store"):
+        if config.task in ("compare", "store", "inspect"):
             raise UserError(f"task: {config.task} is one command for all runs and no sweep; leave out -m")
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != "${hydra.job.num}":

@@ -13,7 +13,7 @@ from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.files import RefusedError, read_arrays, read_tensors
 from faig_lab.filters import FilterLayout, load_patch, load_weights, make_patch, read_states, save_patch, write_states
-from faig_lab.filters.weights import own_names
+from faig_lab.filters.naming import own_names
 from faig_lab.networks import SRResNet
 from faig_lab.training.fitting import saved_step
 

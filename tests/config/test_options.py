@@ -95,7 +95,7 @@ def test_groups_folders_and_keys_are_one() -> None:
     groups = {path.name for path in FOLDER.iterdir() if path.is_dir()} - {"hydra", "experiment"}
     assert groups <= set(compose())
     assert groups == {key for key, field in Settings.model_fields.items()} - {
-        *("name", "task", "run", "runs", "resume", "compare", "prune"),
+        *("name", "task", "run", "runs", "file", "other", "resume", "compare", "prune"),
         *("export", "seed", "store", "trust", "traceback", "baseline", "target"),
     }
 

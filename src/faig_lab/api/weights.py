@@ -51,9 +51,10 @@ def modulate(
 
 
 def load_weights(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
-    """Read the weights of `network` from our files, safetensors, a Lightning checkpoint or the authors' `.pth`.
+    """Read the weights of `network` from our files, safetensors, or a checkpoint of other training code.
 
-    `package:NAME` names a file that faig_lab ships. Of the authors' dict `params_ema` is taken, else `params`.
+    `package:NAME` names a file that faig_lab ships. Averaged weights (`params_ema`, `ema`, …) are taken before others.
+    Prefixes of wrappers are removed, and the old names of ESRGAN and those of BSRGAN are known (docs/own_weights.md).
     Nothing in a file is executed. The network is not changed.
 
     Raises:

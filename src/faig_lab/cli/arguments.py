@@ -99,6 +99,7 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
     `+experiment=x` becomes `experiment=x`, and `data.lr_dirs.blur=x` becomes `++data.lr_dirs.blur=x`. Paths and names
     are quoted where Hydra's grammar needs it. Launchers are taken with our defaults: `hydra/launcher=joblib` becomes
     `hydra/launcher=faig_lab_joblib`. A comparison gets a folder that is named so.
+    `inspect FILE` becomes `task=inspect file=FILE`.
 
     Args:
         arguments: settings, without flags.
@@ -107,6 +108,7 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
     Raises:
         UserError: a value without a key, or a list of choices in a group that has one choice.
     """
+    arguments = inspected(arguments)
     multirun = is_multirun(flags, arguments)
     for argument in arguments:
         if argument.lstrip("+~").startswith("="):
@@ -118,6 +120,17 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
         *(quote_text(_LAUNCHER.sub("hydra/launcher=faig_lab_", argument), multirun=multirun) for argument in plain),
         *(place if "task=compare" in plain else []),
     ]
+
+
+def inspected(arguments: Sequence[str]) -> Sequence[str]:
+    """`inspect FILE [OTHER]` as settings; a name with = in it is a file where there is such a file."""
+    if list(arguments[:1]) != ["inspect"]:
+        return arguments
+    files = [argument for argument in arguments[1:] if "=" not in argument or Path(argument).is_file()]
+    if len(files) > 2:
+        raise UserError(f"inspect: {len(files)} files; give one weights file, or two to compare")
+    others = [argument for argument in arguments[1:] if argument not in files]
+    return ["task=inspect", *(f"{key}={file}" for key, file in zip(("file", "other"), files, strict=False)), *others]
 
 
 def _refuse_list(setting: str) -> None:

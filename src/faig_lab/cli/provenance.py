@@ -80,6 +80,8 @@ _NO_MATTER = {
         "name",
         "task",
         "run",
+        "file",
+        "other",
         "resume",
         "export",
         "store",

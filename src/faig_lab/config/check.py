@@ -31,7 +31,7 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     """
     tree = _resolved(cfg)
     settings = _typed(tree)
-    if settings.task in ("compare", "store"):  # nothing is computed
+    if settings.task in ("compare", "store", "inspect"):  # nothing is computed
         rules.check_files(settings)
         return settings
     if not computes:

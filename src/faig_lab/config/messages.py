@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 TEXT = re.compile(
-    r"(name|run|runs|resume|store|(baseline|target)\.weights|export\.file|prune\.runs|logger\.(project|entity|group)"
+    r"(name|run|runs|file|other|resume|store|(baseline|target)\.weights|export\.file|prune\.runs|logger\.(project|entity|group)"
     r"|data\.(root|prepared|base_url|(train|valid)\.file|\w+_dir|(\w+_)?lr_dirs\.\w+)|hydra\.(run|sweep)\.dir)"
 )
 """The keys of settings that are a path or a free name. `runs` may be a list of paths."""

@@ -220,7 +220,11 @@ def _check_accelerator(trainer: TrainerSettings) -> None:
 
 def check_files(settings: Settings) -> None:
     """Weights files and data folders must be named where they are needed, and exist where they are named."""
-    if settings.task == "store":
+    if settings.task == "inspect" and settings.file is None:
+        raise UserError("file: a weights file is required by task=inspect; give file=weights.pth")
+    if settings.task != "inspect" and (settings.file or settings.other) is not None:
+        raise UserError("file: only task=inspect reads it; add task=inspect, or give baseline.weights=FILE")
+    if settings.task in ("store", "inspect"):
         return
     if settings.task == "compare":
         if not settings.runs:

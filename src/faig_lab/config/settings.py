@@ -183,8 +183,8 @@ class Settings(Group):
     """The whole configuration of a run."""
 
     name: FileName = Field(description="names the output folder")
-    task: Literal["study", "analyse", "export", "compare", "store"] = Field(
-        description="a whole study, work on finished runs, or a look at the store"
+    task: Literal["study", "analyse", "export", "compare", "store", "inspect"] = Field(
+        description="a whole study, work on finished runs, or a look at the store or at weights files"
     )
     run: str | None = Field(description="task=analyse, task=export: the folder of the finished run")
     export: ExportSettings = Field(
@@ -193,6 +193,8 @@ class Settings(Group):
     runs: str | list[str] | None = Field(default=None, description="task=compare: folders of runs or sweeps, * allowed")
     compare: CompareSettings = Field(default_factory=CompareSettings)
     prune: PruneSettings = Field(default_factory=PruneSettings)
+    file: str | None = Field(default=None, description="task=inspect: weights file to describe")
+    other: str | None = Field(default=None, description="task=inspect: second weights file, to compare with the first")
     resume: str | None = Field(None, description="folder of an interrupted run that goes on")
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")

@@ -1,7 +1,8 @@
-"""Weights files: ours, safetensors, Lightning checkpoints, the authors' format. Nothing in a file is executed."""
+"""Weights files: ours, safetensors, checkpoints of other training code. Nothing in a file is executed."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +13,10 @@ from torch import Tensor, nn
 from faig_lab.errors import UserError
 from faig_lab.files import read_safetensors, read_tensors, reason, write_safetensors, write_tensors, write_text
 from faig_lab.filters.functional import State, tied
+from faig_lab.filters.naming import own_names
+from faig_lab.filters.wrappers import WRAPPERS, Wrapped, unwrap
 
-PREFIXES = ("network.", "module.", "_orig_mod.")
-"""Of a Lightning checkpoint of ours, of `torch.nn.DataParallel`, of `torch.compile`."""
-
-_LAYERS = 4  # prefixes on one name, one within the other
-
-
-def own_names(names: Sequence[str], expected: Collection[str]) -> list[str]:
-    """The names of a file with as few prefixes removed as make them the network's.
-
-    A part of a network may itself be called `network` or `module`, so a prefix is removed only where the names do not
-    fit with it.
-
-    Args:
-        names: in the file, all different.
-        expected: the network's.
-
-    Returns:
-        The new name of each, all different. If no removal makes them the network's, those that fit best; of equally
-        good ones, those with the fewest prefixes left.
-    """
-    wanted = set(expected)
-    layers = [[tuple(names)]]
-    for _ in range(_LAYERS):
-        found = (shorter for candidate in layers[-1] for shorter in _shorter(candidate))
-        layers.append([candidate for candidate in dict.fromkeys(found) if len(set(candidate)) == len(candidate)])
-    candidates = dict.fromkeys(candidate for layer in layers for candidate in layer)
-    for candidate in candidates:
-        if set(candidate) == wanted:
-            return list(candidate)
-    # Reversed, since `max` takes the first of equals: where nothing fits, prefixes would only hide what does not.
-    return list(max(reversed(candidates), key=lambda x: len(wanted.intersection(x))))
-
-
-def _shorter(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The names with one prefix less, where they have it; `torch.compile` also puts its own in front of parts."""
-    for prefix in PREFIXES:
-        yield tuple(name.removeprefix(prefix) for name in names)
-    yield tuple(name.replace("._orig_mod.", ".") for name in names)
-
+log = logging.getLogger(__name__)
 
 _LONGEST_POINTER = 1024  # bytes; the specification of Git LFS promises less
 _SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
@@ -137,9 +102,6 @@ def _kind(value: Tensor) -> str | None:
     return None
 
 
-EMA_KEYS = ("params_ema", "params")
-"""The authors' (BasicSR's) keys; the averaged weights come first, since they are what is attributed."""
-
 SAFETENSORS = ".safetensors"
 
 EXPORTS = (".pt", ".pth", SAFETENSORS)
@@ -204,11 +166,13 @@ def _plain(state: State) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
-    """Read the weights of `network` from a file in any of the four formats.
+    """Read the weights of `network` from a file of any of the formats.
 
-    The formats are: a flat dict of tensors (ours), safetensors (known by the suffix), a Lightning checkpoint of our
-    SRModule (its `state_dict`, which holds the averaged weights), and the authors' dict with `params_ema` (preferred)
-    or `params`. The prefixes `network.`, `module.` and `_orig_mod.` are removed where the names do not fit with them.
+    The formats are safetensors (known by the suffix) and what `torch.save` writes: a flat dict of tensors (ours), a
+    Lightning checkpoint of our SRModule (its `state_dict`, which holds the averaged weights), and dicts that hold the
+    weights under a name of `WRAPPERS`, averaged weights first. The log says which of several is taken. The prefixes of
+    `naming.PREFIXES` are removed where the names do not fit with them, and names of another naming of the same
+    architecture are replaced (`naming`).
 
     Args:
         path: the file.
@@ -223,19 +187,45 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
         UserError: not a file, damaged, not weights, other names, shapes or kinds of tensors than the network's, or not
             finite in the network's precision.
     """
-    state, expected = read_weights(path, key), network.state_dict()
-    state = dict(zip(own_names(list(state), expected), state.values(), strict=True))
-    _compare(state, network, path, key)
+    found, expected = read_weights(path, key), network.state_dict()
+    try:
+        names = own_names(list(found), expected)
+    except ValueError as error:
+        raise UserError(f"{key}: {path} {error}") from error
+    in_file = dict(zip(names, found, strict=True))
+    state = {name: found[in_file[name]] for name in names}
+    _compare(state, network, in_file, f"{key}: {path}")
     return {name: as_stored(state[name], value.dtype) for name, value in expected.items()}
 
 
 def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
-    """Read a weights file in any of the four formats as it is, names with it, for no network in particular.
+    """Read a weights file of any of the formats as it is, names with it, for no network in particular.
 
     Raises:
         UserError: not a file, or not weights.
     """
-    return _state_of(_read(path, key), path, key)
+    found = read_wrapped(path, key)
+    if len(found) > 1:
+        others = ", ".join(one.title for one in found[1:])
+        log.info("%s: %s: the weights of %s are taken; it also has %s", key, path, found[0].title, others)
+    return dict(found[0].state)
+
+
+def read_wrapped(path: Path, key: str = "weights") -> list[Wrapped]:
+    """Read all weights of a file, each with the names that it stands under; first the weights that are taken.
+
+    Raises:
+        UserError: not a file, or not weights.
+    """
+    try:
+        found = unwrap(_read(path, key))
+    except ValueError as error:
+        raise UserError(f"{key}: {path}: {error}") from error
+    if not found:
+        raise UserError(
+            f"{key}: {path} holds no weights; expected a dict of tensors, alone or under one of {', '.join(WRAPPERS)}"
+        )
+    return found
 
 
 def _read(path: Path, key: str) -> Any:
@@ -253,43 +243,28 @@ def _read(path: Path, key: str) -> Any:
         raise UserError(f"{key}: {path} cannot be read as weights ({reason(error)})") from error
 
 
-def _state_of(content: Any, path: Path, key: str) -> dict[str, Tensor]:
-    """Find the dict of tensors in one of the formats."""
-    if isinstance(content, dict):
-        for name in (*EMA_KEYS, "state_dict"):
-            if isinstance(content.get(name), dict):
-                content = content[name]
-                break
-        state = {str(name): value for name, value in content.items()}
-        if state and all(isinstance(value, Tensor) for value in state.values()):
-            return state
-    raise UserError(
-        f"{key}: {path} holds no weights; expected a dict of tensors, a Lightning checkpoint with state_dict, "
-        "or the authors' dict with params_ema or params"
-    )
-
-
-def _compare(state: State, network: nn.Module, path: Path, key: str) -> None:
-    """Refuse weights that do not fit, saying how."""
+def _compare(state: State, network: nn.Module, in_file: Mapping[str, str], place: str) -> None:
+    """Refuse weights that do not fit, saying how; `in_file` has the file's name of each tensor."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in state]
-    unknown = [name for name in state if name not in expected]
+    unknown = [in_file[name] for name in state if name not in expected]
     what = type(network).__name__
     if missing or unknown:
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(unknown)}"] * bool(unknown)
-        raise UserError(f"{key}: {path} is not for this {what}: it {' and '.join(parts)}; see the network settings")
+        raise UserError(f"{place} is not for this {what}: it {' and '.join(parts)}; see the network settings")
     for name, value in expected.items():
+        called = name if in_file[name] == name else f"{in_file[name]} ({name} of the network)"
         fault = objection(state[name], value.dtype)  # first, since a nested tensor has no shape
         if fault is not None:
-            raise UserError(f"{key}: {path}: {name} {fault}")
+            raise UserError(f"{place}: {called} {fault}")
         if state[name].shape != value.shape:
             raise UserError(
-                f"{key}: {path} is not for this {what}: {name} is {_shape(state[name])} in the file and "
-                f"{_shape(value)} in the network; check scale and size of the network"
+                f"{place} is not for this {what}: {called} is {shown_shape(state[name])} in the file and "
+                f"{shown_shape(value)} in the network; check scale and size of the network"
             )
     for name, owner in tied(network).items():
         if state[name].dtype != state[owner].dtype or not torch.equal(state[name], state[owner]):
-            raise UserError(f"{key}: {path} is not for this {what}: {name} and {owner} are one weight in the network")
+            raise UserError(f"{place} is not for this {what}: {name} and {owner} are one weight in the network")
 
 
 def _some(names: list[str]) -> str:
@@ -298,7 +273,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _shape(tensor: Tensor) -> str:
+def shown_shape(tensor: Tensor) -> str:
+    """A shape in words: 64×3×3×3."""
     return "×".join(map(str, tensor.shape)) or "a scalar"
 
 

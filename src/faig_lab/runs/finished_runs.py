@@ -20,7 +20,7 @@ from faig_lab.runs.tables import Row, clipped, harm, mean_of_known, number_at, u
 
 # Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
 _IRRELEVANT = re.compile(
-    r"^(seed|store|name|task|runs?|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
+    r"^(seed|store|name|task|runs?|file|other|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
     r"|analysis\.(?!precision$)\w+|trainer\.(?!precision$)\w+"
     r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
 )
