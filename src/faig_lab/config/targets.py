@@ -138,6 +138,10 @@ def _check_value(value: Any, annotation: Any, key: str) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
         check_node(value, key)
         return
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if isinstance(inner, Mapping) and "_target_" in inner:
+                check_node(inner, f"{key}.{name}")
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     except PydanticUserError:
