@@ -73,8 +73,16 @@ def build(node: Mapping[str, Any], key: str) -> Any:
         return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
+        for part in _refused(str(error)):
+            node, key = node[part], f"{key}.{part}"
         text = in_keys(str(cause), keys_below(key, node)) if isinstance(cause, InputError) else str(cause)
         raise UserError(_about(text, node, key)) from error
+
+
+def _refused(message: str) -> list[str]:
+    """The keys below a node that lead to the inner node which Hydra's message is about."""
+    found = re.search(r"^full_key: (\S+)$", message, re.MULTILINE)
+    return found[1].split(".") if found else []
 
 
 def _about(message: str, node: Mapping[str, Any], key: str) -> str:

@@ -211,8 +211,19 @@ class Sinc:
         radius = torch.hypot(place[:, None], place[None, :])
         # J₁(x) / x is ½ at 0; ω² / 2π is a factor of all taps, which the normalisation removes.
         argument = cutoff * radius
-        kernels = torch.where(argument > 0, torch.special.bessel_j1(argument) / argument.clamp(min=1e-300), 0.5)
+        kernels = torch.where(argument > 0, _bessel_j1(argument) / argument.clamp(min=1e-300), 0.5)
         return kernels / kernels.sum(dim=(1, 2), keepdim=True)
+
+
+def _bessel_j1(argument: Tensor) -> Tensor:
+    """Return J₁, elementwise, to about 1e-15: Bessel's integral, the mean of cos(τ − x sin τ) over 0 < τ < π.
+
+    The integrand is smooth and periodic, so that the midpoint rule is exact with somewhat more points than the largest
+    |x|. `torch.special.bessel_j1` is off by up to 4e-7.
+    """
+    points = int(argument.abs().max()) + 40
+    angle = (torch.arange(points, dtype=torch.float64) + 0.5) * (math.pi / points)
+    return torch.cos(angle - argument[..., None] * torch.sin(angle)).mean(dim=-1)
 
 
 _LOST = 0.01
@@ -245,7 +256,7 @@ def clipped_kernels(parts: Mapping[str, Part]) -> Iterator[str]:
             said = ", ".join(f"{axis} = {sigma:g}" for axis, sigma in zip(axes, sigmas, strict=True))
             yield (
                 f"degradation.parts.{name}.kernel_size: {lost * 100:.2g} % of the Gaussian with {said} lies outside "
-                f"{part.kernel_size}×{part.kernel_size} pixels; {enough} holds 99 %"
+                f"{part.kernel_size}×{part.kernel_size} pixels; kernel_size={enough} holds 99 %"
             )
 
 
