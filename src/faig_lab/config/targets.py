@@ -74,7 +74,8 @@ def build(node: Mapping[str, Any], key: str) -> Any:
     except InstantiationException as error:
         cause = error.__cause__ or error
         for part in _refused(str(error)):
-            node, key = node[part], f"{key}.{part}"
+            if isinstance(node.get(part), Mapping):  # not in a list, whose node keeps the key
+                node, key = node[part], f"{key}.{part}"
         text = in_keys(str(cause), keys_below(key, node)) if isinstance(cause, InputError) else str(cause)
         raise UserError(_about(text, node, key)) from error
 
