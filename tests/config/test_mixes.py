@@ -5,11 +5,17 @@ from pathlib import Path
 import pytest
 
 from faig_lab.cli.arguments import compose
+from faig_lab.cli.build import check_selection, make_degradation
 from faig_lab.config import check
 from faig_lab.config.folder import FOLDER
+from faig_lab.data import clipped_kernels
 from faig_lab.errors import UserError
 
-SINGLE = ["blur", "anisotropic_blur", "motion_blur", "noise", "poisson_noise", "jpeg"]
+SINGLE = [
+    *("blur", "anisotropic_blur", "motion_blur", "sinc", "resize"),
+    *("noise", "grey_noise", "poisson_noise", "jpeg"),
+]
+SECOND_ORDER = ["blur_1", "resize_1", "noise_1", "jpeg_1", "blur_2", "resize_2", "noise_2", "sinc", "jpeg_2"]
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -20,7 +26,7 @@ def test_a_file_holds_the_part_of_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (FOLDER / "degradation").glob("*.yaml")))
 def test_every_file_is_a_single_one_or_a_mix_of_them(name: str) -> None:
-    assert set(check(compose([f"degradation={name}"])).degradation.parts) <= set(SINGLE)
+    assert set(check(compose([f"degradation={name}"])).degradation.parts) <= {*SINGLE, *SECOND_ORDER}
 
 
 @pytest.mark.parametrize("experiment", [[], ["experiment=blur_noise"]], ids=["default", "experiment"])
@@ -69,6 +75,9 @@ def test_one_kind_twice_under_two_names(tmp_path: Path) -> None:
         "motion_blur.angle=30",
         "anisotropic_blur.sigma_x=[1,4]",
         "poisson_noise.peak=[20,200]",
+        "sinc.cutoff=[1,3.1]",
+        "resize.factor=0.5",
+        "grey_noise.sigma=[0,0.2]",
     ],
 )
 def test_severities_may_be_ranges(severity: str) -> None:
@@ -88,9 +97,73 @@ def test_severities_may_be_ranges(severity: str) -> None:
         ("jpeg.quality=101", "jpeg.quality: must lie in 1..100, not 101"),
         ("jpeg.qualty=30", "jpeg.qualty: unknown key of JPEG; did you mean quality?"),
         ("motion_blur.length=8", "motion_blur.length: must be odd and at least 3 HR pixels, not 8"),
+        ("sinc.cutoff=4", "sinc.cutoff: must be > 0 and at most π = 3.1415 radians per pixel, not 4"),
+        (
+            "resize.kernels=[cubic]",
+            'resize.kernels.0: "cubic" is not a choice; did you mean bicubic? (choices: area, bicubic, bilinear)',
+        ),
+        ("resize.domain=sr", 'resize.domain: "sr" is not a choice; choices: hr, lr'),
+        ("grey_noise.grey=2", "grey_noise.grey: must lie in 0..1, not 2"),
+        ("grey_noise.gray=1", "grey_noise.gray: unknown key of GaussianNoise; did you mean grey?"),
     ],
 )
 def test_severities_that_are_refused(severity: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         check(compose([f"degradation={severity.partition('.')[0]}", f"++degradation.parts.{severity}"]))
     assert str(caught.value) == f"degradation.parts.{message}"
+
+
+def test_the_second_order_has_the_published_order_and_each_class_twice() -> None:
+    settings = check(compose(["degradation=second_order"]))
+    assert list(settings.degradation.parts) == SECOND_ORDER
+    degradation = make_degradation(settings)
+    for name in ("blur", "resize", "noise", "jpeg"):
+        first, second = degradation.parts[f"{name}_1"], degradation.parts[f"{name}_2"]
+        assert type(first) is type(second)
+        assert (first.domain, second.domain) == ("hr", "lr")
+        assert second.probability <= first.probability
+    assert [degradation.parts[name].probability for name in SECOND_ORDER] == [1, 0.9, 1, 1, 0.8, 0.7, 1, 0.8, 1]
+    everything = list(degradation.inputs())[-1]
+    assert everything == "+".join(SECOND_ORDER)
+    # The second time is weaker.
+    parts = settings.degradation.parts
+    assert parts["blur_2"]["sigma_x"][1] < parts["blur_1"]["sigma_x"][1]
+    assert parts["resize_2"]["factor"][0] > parts["resize_1"]["factor"][0]
+    assert parts["noise_2"]["parts"]["gaussian"]["sigma"][1] < parts["noise_1"]["parts"]["gaussian"]["sigma"][1]
+    assert parts["noise_2"]["parts"]["poisson"]["peak"][0] > parts["noise_1"]["parts"]["poisson"]["peak"][0]
+    # Every setting of one can differ from that of the other.
+    other = check(compose(["degradation=second_order", "degradation.parts.jpeg_2.quality=20"])).degradation.parts
+    assert (other["jpeg_1"]["quality"], other["jpeg_2"]["quality"]) == ([30, 95], 20)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("parts.gaussian.sigma=-1", "parts.gaussian.sigma: must be >= 0 (range [0, 1]), not -1"),
+        ("parts.gaussian.sigm=1", "parts.gaussian.sigm: unknown key of GaussianNoise; did you mean sigma?"),
+        ("parts.gaussian.sigma=a", 'parts.gaussian.sigma: expected a number or a range [low, high], not "a"'),
+        ("parts.gaussian.domain=lr", "parts.gaussian.domain: must be hr, the domain of all, not lr"),
+        ("parts.poisson._target_=faig_lab.data.Poisson", "parts.poisson._target_: faig_lab.data.Poisson: there is no "
+         "Poisson in faig_lab.data; "
+         "did you mean faig_lab.data.PoissonNoise?"),
+        ("choose=two", 'choose: "two" is not a choice; choices: each, one'),
+    ],
+)  # fmt: skip
+def test_parts_within_a_composed_part_are_checked_like_others(setting: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(compose(["degradation=second_order", f"++degradation.parts.noise_1.{setting}"]))
+    assert str(caught.value) == f"degradation.parts.noise_1.{message}"
+
+
+def test_a_kernel_that_cuts_its_blur_off_is_warned_of_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    check_selection(check(compose(["trainer=cpu"])))
+    assert not caplog.records
+    check_selection(check(compose(["trainer=cpu", "degradation.parts.blur.sigma=6"])))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("degradation.parts.blur.kernel_size: 15 % of the Gaussian with sigma = 6")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (FOLDER / "degradation").glob("*.yaml")))
+def test_no_shipped_kernel_cuts_its_blur_off(name: str) -> None:
+    assert list(clipped_kernels(make_degradation(check(compose([f"degradation={name}"]))).parts)) == []

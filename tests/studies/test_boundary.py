@@ -11,6 +11,7 @@ from study_case import context_of
 from faig_lab.data import (
     JPEG,
     AnisotropicGaussianBlur,
+    Composed,
     Degradation,
     Downsample,
     GaussianBlur,
@@ -18,6 +19,8 @@ from faig_lab.data import (
     MotionBlur,
     Photograph,
     PoissonNoise,
+    Resize,
+    Sinc,
 )
 from faig_lab.data.evaluation import paired_images
 from faig_lab.plotting.style import write_figure
@@ -81,6 +84,15 @@ class Named:
 def test_a_part_without_a_number_first_is_left_out():
     assert severities(Named(), [0.5, 1]) == {}
     assert severities(object(), [1]) == {}
+    two = {"a": GaussianBlur(), "b": GaussianBlur()}  # two names are no range
+    assert severities(Composed(two), [0.5, 1]) == {}
+
+
+def test_severities_of_a_sinc_and_of_resizing_stay_within_what_they_take():
+    assert list(severities(Sinc(cutoff=1.5), [0.5, 1, 2, 3])) == [0.75, 1.5, 3.0]
+    found = severities(Resize(factor=(0.2, 0.6)), [0.5, 1, 2])
+    assert list(found) == pytest.approx([0.1, 0.2, 0.4, 0.6, 1.2])
+    assert all(part.factor == value for value, part in found.items())
 
 
 @pytest.mark.parametrize("name", ["blur", "noise"])

@@ -1,6 +1,7 @@
 """From settings to objects: what the pipeline works with, and what determines a trained network."""
 
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from faig_lab.config import Settings
 from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
-from faig_lab.data import Degradation, PatchDataset, StudyData
+from faig_lab.data import Degradation, PatchDataset, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, content_fingerprint, state_fingerprint
 from faig_lab.studies.context import Analysis
@@ -39,6 +40,8 @@ from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedu
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule, Turns
+
+log = logging.getLogger(__name__)
 
 
 def make_network(settings: Settings) -> nn.Module:
@@ -54,7 +57,8 @@ def make_degradation(settings: Settings) -> Degradation:
     """The way from HR to LR at the network's scale."""
     parts = {name: make(node) for name, node in settings.degradation.parts.items()}
     downsample = make(settings.degradation.downsample)
-    return Degradation(parts, downsample, settings.network["scale"], settings.degradation.quantise)
+    own = settings.degradation
+    return Degradation(parts, downsample, settings.network["scale"], own.quantise, sharpen_truth=own.sharpen_truth)
 
 
 def load_data(settings: Settings, degradation: Degradation) -> StudyData:
@@ -129,7 +133,8 @@ def make_layout(settings: Settings) -> FilterLayout:
 def check_selection(settings: Settings) -> None:
     """Refuse, before anything starts, what cannot be attributed.
 
-    That is a network without filters, percents that select nothing, and more units than a method's budget.
+    That is a network without filters, percents that select nothing, and more units than a method's budget. Of blurs
+    that do not fit into their kernels it warns.
 
     Raises:
         UserError: one line that says what would do.
@@ -142,6 +147,8 @@ def check_selection(settings: Settings) -> None:
                 method.check(layout)
     check_percents(settings, len(layout), layout.word, count_of)
     make_planted_sets(settings)
+    for line in clipped_kernels(make_degradation(settings).parts):
+        log.warning("%s", line)
 
 
 def make_problem(
@@ -154,15 +161,21 @@ def make_problem(
     cache: ResultCache | None = None,
     shard: Shard = ALONE,
 ) -> Problem:
-    """The attribution problem of two networks on a probe, on the compute device."""
+    """The attribution problem of two networks on a probe, on the compute device.
+
+    With `degradation.sharpen_truth` the problem's HR is sharpened, since the loss compares with it.
+    """
     attribution = settings.attribution
+    probe = data.probe
+    if settings.degradation.sharpen_truth:
+        probe = tuple(replace(image, hr=sharpened(image.hr[None])[0]) for image in probe)
     # In evaluation mode, and with what no state holds (buffers that are not saved) on the device as well.
     network = make_network(settings).eval().to(compute_device(settings), PRECISIONS[attribution.precision][0])
     return Problem(
         network,
         cast(baseline, settings),
         cast(target, settings),
-        data.probe,
+        probe,
         data.degradations,
         make_rule(settings),
         settings.seed,
@@ -325,6 +338,8 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
     training = settings.training
     shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
     plain = settings.degradation.model_dump()
+    if not plain["sharpen_truth"]:  # networks from before this setting keep their keys
+        del plain["sharpen_truth"]
     sets = make_planted_sets(settings) if name == "target" else None
     planted = settings.target.model_dump()["planted"]
     return (

@@ -65,6 +65,9 @@ class DegradationSettings(Group):
 
     downsample: Node = Field(description="HR to LR by network.scale")
     quantise: bool = Field(description="round LR to 8 bits")
+    sharpen_truth: bool = Field(
+        False, description="the losses of training and attribution compare with unsharp-masked HR; PSNR with HR itself"
+    )
     parts: dict[FileName, Node] = Field(min_length=1, description="degradations by name")
 
 

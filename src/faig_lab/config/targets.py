@@ -73,8 +73,17 @@ def build(node: Mapping[str, Any], key: str) -> Any:
         return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
+        for part in _refused(str(error)):
+            if isinstance(node.get(part), Mapping):  # not in a list, whose node keeps the key
+                node, key = node[part], f"{key}.{part}"
         text = in_keys(str(cause), keys_below(key, node)) if isinstance(cause, InputError) else str(cause)
         raise UserError(_about(text, node, key)) from error
+
+
+def _refused(message: str) -> list[str]:
+    """The keys below a node that lead to the inner node which Hydra's message is about."""
+    found = re.search(r"^full_key: (\S+)$", message, re.MULTILINE)
+    return found[1].split(".") if found else []
 
 
 def _about(message: str, node: Mapping[str, Any], key: str) -> str:
@@ -138,6 +147,10 @@ def _check_value(value: Any, annotation: Any, key: str) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
         check_node(value, key)
         return
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if isinstance(inner, Mapping) and "_target_" in inner:
+                check_node(inner, f"{key}.{name}")
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     except PydanticUserError:

@@ -1,8 +1,10 @@
 """Images on disk → HR patches for training, and paired images for probe and held-out."""
 
-from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur
+from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur, Sinc, clipped_kernels
 from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Degradation, Downsample, Part, sample_rng
+from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sample_rng
+from faig_lab.data.degradations.resizing import Resize
+from faig_lab.data.degradations.sharpening import sharpened
 from faig_lab.data.div2k import Archive, Div2k
 from faig_lab.data.evaluation import PairedImage, StudyData
 from faig_lab.data.patches import Batch, PatchDataset, StepSampler, applied, cut, degrade, patch_loader
@@ -15,6 +17,7 @@ __all__ = [
     "AnisotropicGaussianBlur",
     "Archive",
     "Batch",
+    "Composed",
     "Degradation",
     "Div2k",
     "Downsample",
@@ -29,11 +32,15 @@ __all__ = [
     "PatchDataset",
     "Photograph",
     "PoissonNoise",
+    "Resize",
+    "Sinc",
     "StepSampler",
     "StudyData",
     "applied",
+    "clipped_kernels",
     "cut",
     "degrade",
     "patch_loader",
     "sample_rng",
+    "sharpened",
 ]

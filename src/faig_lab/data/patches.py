@@ -174,14 +174,14 @@ def degrade(batch: Batch, degradation: Degradation, seed: int, stream: str, clea
         clean: only downsample (the baseline); else each part is drawn with its probability (the target).
 
     Returns:
-        LR (N, 3, P/scale, P/scale) and HR (N, 3, P, P), float32 in [0, 1].
+        LR (N, 3, P/scale, P/scale) and HR (N, 3, P, P), sharpened with `degradation.sharpen_truth`; float32 in [0, 1].
     """
     largest = 255.0 if batch.patches.dtype == torch.uint8 else 65535.0
     hr = batch.patches.float() / largest
     rngs = _generators(batch, seed, stream)
     names = _drawn(rngs, degradation, clean)
     lr = degradation.apply(hr, names, rngs)
-    margin = degradation.margin
+    margin, hr = degradation.margin, degradation.truth(hr)
     return lr, hr[..., margin : hr.shape[-2] - margin, margin : hr.shape[-1] - margin]
 
 

@@ -84,6 +84,8 @@ def severities(part: Part, factors: Sequence[float]) -> dict[float, Part]:
         return {}
     parameter = fields(part)[0].name
     trained = getattr(part, parameter)
+    if isinstance(trained, Mapping):  # the parts of a composed part, which has no severity
+        return {}
     try:
         low, high = (trained, trained) if isinstance(trained, int | float) else trained
         wanted = {v for f in factors for v in ([low, high] if f == 1 else [_short((low if f < 1 else high) * f)])}

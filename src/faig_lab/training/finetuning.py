@@ -12,7 +12,7 @@ learn to restore clean samples. One optimizer serves all groups.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -293,7 +293,8 @@ def _one_part(degradation: Degradation, name: str) -> Degradation:
     """Return the degradation of the samples of a group."""
     if name not in degradation.parts:
         return degradation
-    return _OnePart(degradation.parts, degradation.downsample, degradation.scale, degradation.quantise, name)
+    shared = {field.name: getattr(degradation, field.name) for field in fields(Degradation)}
+    return _OnePart(**shared, part=name)
 
 
 def _freeze_buffers(network: nn.Module) -> None:

@@ -1,9 +1,13 @@
-"""Blurs of HR before downsampling: isotropic Gaussian, anisotropic Gaussian, and motion of the camera.
+"""Blurs: isotropic Gaussian, anisotropic Gaussian, motion of the camera, and the sinc filter that rings.
+
+A blur of the domain "hr" comes before downsampling, and its pixels are HR pixels. With `domain: lr` it comes after
+downsampling, and its pixels are LR pixels. Every kernel sums to 1, also where it is cut off.
 
 Angles are in degrees, counter-clockwise as displayed: 0 is horizontal, 90 vertical.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +17,15 @@ import torch.nn.functional as F
 from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
 from torch import Tensor
 
-from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, bounds, check_probability, draw, draw_whole
+from faig_lab.data.degradations.pipeline import (
+    Part,
+    Severity,
+    WholeSeverity,
+    bounds,
+    check_probability,
+    draw,
+    draw_whole,
+)
 
 _ANY_DIRECTION = (0.0, 180.0)
 """Degrees. The kernels are symmetric about their centre, so half a turn covers all directions."""
@@ -27,12 +39,13 @@ class GaussianBlur:
         sigma: standard deviation in HR pixels, > 0; or a range [low, high].
         kernel_size: side of the square kernel in HR pixels, odd.
         probability: share of the target's training samples that get this blur, 0..1.
+        domain: "hr" before downsampling, "lr" after it.
     """
 
     sigma: Severity = 2.0
     kernel_size: int = 21
     probability: float = 0.5
-    domain: Literal["hr"] = "hr"
+    domain: Literal["hr", "lr"] = "hr"
 
     def __post_init__(self) -> None:
         _check_sigma("sigma", self.sigma)
@@ -66,6 +79,7 @@ class AnisotropicGaussianBlur:
         angle: of the first axis, in degrees counter-clockwise from horizontal; or a range; None: any direction.
         kernel_size: side of the square kernel in HR pixels, odd.
         probability: share of the target's training samples that get this blur, 0..1.
+        domain: "hr" before downsampling, "lr" after it.
     """
 
     sigma_x: Severity = 4.0
@@ -73,7 +87,7 @@ class AnisotropicGaussianBlur:
     angle: Severity | None = None
     kernel_size: int = 21
     probability: float = 0.5
-    domain: Literal["hr"] = "hr"
+    domain: Literal["hr", "lr"] = "hr"
 
     def __post_init__(self) -> None:
         _check_sigma("sigma_x", self.sigma_x)
@@ -112,12 +126,13 @@ class MotionBlur:
             number is drawn with equal probability.
         angle: of the line, in degrees counter-clockwise from horizontal; or a range; None: any direction.
         probability: share of the target's training samples that get this blur, 0..1.
+        domain: "hr" before downsampling, "lr" after it.
     """
 
     length: WholeSeverity = 15
     angle: Severity | None = None
     probability: float = 0.5
-    domain: Literal["hr"] = "hr"
+    domain: Literal["hr", "lr"] = "hr"
 
     def __post_init__(self) -> None:
         low, high = bounds("length", self.length)
@@ -151,6 +166,103 @@ class MotionBlur:
         if isinstance(self.length, int):
             return self.length
         return 2 * draw_whole((self.length[0] // 2, self.length[1] // 2), rng) + 1
+
+
+@dataclass(frozen=True)
+class Sinc:
+    """Ideal low-pass filter of a round passband: what is left of sharp edges rings, as after over-sharpening.
+
+    The kernel is k(r) = ω J₁(ω r) / (2π r), with r in pixels and k(0) = ω² / 4π, cut off to a square and normalised
+    (Wang et al., Real-ESRGAN, ICCVW 2021). The result is clipped to [0, 1], because the kernel has negative lobes.
+
+    Args:
+        cutoff: ω in radians per pixel, above 0 and at most π; lower removes more; or a range [low, high]. Real-ESRGAN
+            has π/3 to π.
+        kernel_size: side of the square kernel in pixels, odd.
+        probability: share of the target's training samples that get this filter, 0..1.
+        domain: "hr" before downsampling, "lr" after it.
+    """
+
+    cutoff: Severity = math.pi / 3
+    kernel_size: int = 21
+    probability: float = 0.5
+    domain: Literal["hr", "lr"] = "hr"
+
+    def __post_init__(self) -> None:
+        low, high = bounds("cutoff", self.cutoff)
+        if low <= 0 or high > math.pi:
+            raise ValueError(f"cutoff must be > 0 and at most π = 3.1415 radians per pixel, not {self.cutoff}")
+        _check_kernel_size(self.kernel_size)
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """Half the kernel."""
+        return self.kernel_size // 2
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Filter (N, 3, H, W), each with its own kernel. The outermost `reach` pixels depend on a reflected border."""
+        return filter2d(images, self.kernels(rngs), border_type="reflect").clamp(0, 1)
+
+    def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Return the samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
+        cutoff = torch.tensor([draw(self.cutoff, rng) for rng in rngs], dtype=torch.float64)[:, None, None]
+        place = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
+        radius = torch.hypot(place[:, None], place[None, :])
+        # J₁(x) / x is ½ at 0; ω² / 2π is a factor of all taps, which the normalisation removes.
+        argument = cutoff * radius
+        kernels = torch.where(argument > 0, _bessel_j1(argument) / argument.clamp(min=1e-300), 0.5)
+        return kernels / kernels.sum(dim=(1, 2), keepdim=True)
+
+
+def _bessel_j1(argument: Tensor) -> Tensor:
+    """Return J₁, elementwise, to about 1e-15: Bessel's integral, the mean of cos(τ − x sin τ) over 0 < τ < π.
+
+    The integrand is smooth and periodic, so that the midpoint rule is exact with somewhat more points than the largest
+    |x|. `torch.special.bessel_j1` is off by up to 4e-7.
+    """
+    points = int(argument.abs().max()) + 40
+    angle = (torch.arange(points, dtype=torch.float64) + 0.5) * (math.pi / points)
+    return torch.cos(angle - argument[..., None] * torch.sin(angle)).mean(dim=-1)
+
+
+_LOST = 0.01
+"""Share of a Gaussian outside its kernel above which a user is told."""
+
+
+def clipped_kernels(parts: Mapping[str, Part]) -> Iterator[str]:
+    """Yield one line for each Gaussian blur of which more than 1 % lies outside the kernel.
+
+    A kernel that is cut off is normalised, and then blurs less than its sigma says. The share is that of the largest
+    sigma: 1 − erf(k / √8 σ_x) · erf(k / √8 σ_y) for a kernel of k × k pixels, exact where the axes are those of the
+    pixels and nearly so elsewhere.
+
+    Args:
+        parts: name → part, as in `Degradation`; parts within a `Composed` are looked at too.
+    """
+    for name, part in parts.items():
+        inner = getattr(part, "parts", None)
+        if isinstance(inner, Mapping):
+            yield from clipped_kernels({f"{name}.parts.{key}": value for key, value in inner.items()})
+        if not isinstance(part, GaussianBlur | AnisotropicGaussianBlur):
+            continue
+        axes = ("sigma",) if isinstance(part, GaussianBlur) else ("sigma_x", "sigma_y")
+        sigmas = [bounds(axis, getattr(part, axis))[1] for axis in axes]
+        lost = _outside(part.kernel_size, sigmas[0], sigmas[-1])
+        if lost > _LOST:
+            enough = part.kernel_size
+            while _outside(enough, sigmas[0], sigmas[-1]) > _LOST:
+                enough += 2
+            said = ", ".join(f"{axis} = {sigma:g}" for axis, sigma in zip(axes, sigmas, strict=True))
+            yield (
+                f"degradation.parts.{name}.kernel_size: {lost * 100:.2g} % of the Gaussian with {said} lies outside "
+                f"{part.kernel_size}×{part.kernel_size} pixels; kernel_size={enough} holds 99 %"
+            )
+
+
+def _outside(kernel_size: int, sigma_x: float, sigma_y: float) -> float:
+    """Return the share of a Gaussian outside a square."""
+    return 1 - math.prod(math.erf(kernel_size / (math.sqrt(8) * sigma)) for sigma in (sigma_x, sigma_y))
 
 
 def _draw_angle(angle: Severity | None, rng: np.random.Generator) -> float:

@@ -1,6 +1,7 @@
-"""Degradations of LR: Gaussian noise of the electronics, Poisson noise of the light, and JPEG compression.
+"""Gaussian noise of the electronics, Poisson noise of the light, and JPEG compression.
 
-All three run on the CPU, so that every device gets the same bytes.
+They come after downsampling, or before it with `domain: hr`. All three run on the CPU, so that every device gets the
+same bytes.
 """
 
 from collections.abc import Sequence
@@ -19,24 +20,31 @@ from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, bounds,
 _RAREST = 1e-12
 """Probability at which the tails of the Poisson distribution are cut off: seven standard deviations."""
 
+_LUMA = (0.299, 0.587, 0.114)
+"""Of R, G and B (ITU-R BT.601)."""
+
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Additive white Gaussian noise on LR, independent per pixel and channel.
+    """Additive white Gaussian noise, independent per pixel and, unless it is grey, per channel.
 
     Args:
         sigma: standard deviation as a fraction of the range [0, 1], >= 0; or a range [low, high].
         probability: share of the target's training samples that get this degradation, 0..1.
+        grey: share of the samples whose noise is the same in all channels, 0..1.
+        domain: "lr" after downsampling, "hr" before it.
     """
 
     sigma: Severity = 0.1
     probability: float = 0.5
-    domain: Literal["lr"] = "lr"
+    grey: float = 0.0
+    domain: Literal["hr", "lr"] = "lr"
 
     def __post_init__(self) -> None:
         if bounds("sigma", self.sigma)[0] < 0:
             raise ValueError(f"sigma must be >= 0 (range [0, 1]), not {self.sigma}")
         check_probability(self.probability)
+        _check_grey(self.grey)
 
     @property
     def reach(self) -> int:
@@ -47,30 +55,37 @@ class GaussianNoise:
         """Add noise to (N, 3, H, W)."""
         shape = images.shape[1:]
         sigmas = images.new_tensor([draw(self.sigma, rng) for rng in rngs])
+        grey = _draw_grey(self.grey, rngs)
         noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+        noise[grey] = noise[grey, :1]
         return images + sigmas[:, None, None, None] * torch.from_numpy(noise).to(images.device, images.dtype)
 
 
 @dataclass(frozen=True)
 class PoissonNoise:
-    """Photon noise on LR, independent per pixel and channel: Poisson(peak · image) / peak.
+    """Photon noise, independent per pixel and, unless it is grey, per channel: Poisson(peak · image) / peak.
 
     The mean is the image and the variance image / peak: bright pixels are noisier than dark ones, unlike with
-    `GaussianNoise`. At mid-grey, peak 50 is as noisy as a Gaussian sigma of 0.1.
+    `GaussianNoise`. At mid-grey, peak 50 is as noisy as a Gaussian sigma of 0.1. Grey noise is that of the luma
+    0.299 R + 0.587 G + 0.114 B, added to all channels.
 
     Args:
         peak: photons that a white pixel collects, > 0; fewer photons give more noise; or a range [low, high].
         probability: share of the target's training samples that get this degradation, 0..1.
+        grey: share of the samples whose noise is the same in all channels, 0..1.
+        domain: "lr" after downsampling, "hr" before it.
     """
 
     peak: Severity = 50.0
     probability: float = 0.5
-    domain: Literal["lr"] = "lr"
+    grey: float = 0.0
+    domain: Literal["hr", "lr"] = "lr"
 
     def __post_init__(self) -> None:
         if bounds("peak", self.peak)[0] <= 0:
             raise ValueError(f"peak must be > 0 photons, not {self.peak}")
         check_probability(self.probability)
+        _check_grey(self.grey)
 
     @property
     def reach(self) -> int:
@@ -85,9 +100,24 @@ class PoissonNoise:
         follow.
         """
         peaks = torch.tensor([draw(self.peak, rng) for rng in rngs], dtype=torch.float64)[:, None, None, None]
+        grey = _draw_grey(self.grey, rngs)
         uniform = torch.from_numpy(np.stack([rng.random(images.shape[1:]) for rng in rngs]))
-        counts = poisson_quantile(uniform, images.detach().cpu().double().clamp(min=0) * peaks)
-        return (counts / peaks).to(images.device, images.dtype)
+        light = images.detach().cpu().double().clamp(min=0)
+        noisy = poisson_quantile(uniform, light * peaks) / peaks
+        if grey.any():
+            luma = (light[grey] * light.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+            noisy[grey] = light[grey] + poisson_quantile(uniform[grey, :1], luma * peaks[grey]) / peaks[grey] - luma
+        return noisy.to(images.device, images.dtype)
+
+
+def _check_grey(grey: float) -> None:
+    if not 0 <= grey <= 1:
+        raise ValueError(f"grey must lie in 0..1, not {grey}")
+
+
+def _draw_grey(grey: float, rngs: Sequence[np.random.Generator]) -> NDArray[np.bool_]:
+    """Draw which samples get grey noise. A share of 0 takes no random number."""
+    return np.array([grey > 0 and rng.random() < grey for rng in rngs], dtype=np.bool_)
 
 
 def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:
@@ -124,39 +154,52 @@ def _poisson(count: Tensor, rate: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class JPEG:
-    """LR written as a JPEG file and read again: 8 bits, colour at half resolution (4:2:0).
+    """The image written as a JPEG file and read again: 8 bits, colour at half resolution (4:2:0).
 
     Pillow's codec compresses image by image on the CPU. Kornia's differentiable JPEG upsamples colour and rounds in
     another way: it differs from a decoded file by one grey level on average, by ten at edges. Each input is a separate
-    file: the grid of 8×8 blocks starts at its top left corner.
+    file: the grid of 8×8 blocks (16×16 for colour) starts at its top left corner, or `shift` pixels outside of it. Two
+    parts of this class compress twice; a shift keeps the second grid from being the first one.
 
     Args:
         quality: 1 (smallest file) to 100, libjpeg's scale; or a range [low, high] of whole numbers.
         probability: share of the target's training samples that get this degradation, 0..1.
+        shift: pixels by which the grid starts above and to the left of the image, 0..15; or a range of whole numbers,
+            from which the shifts down and to the right are drawn.
+        domain: "lr" after downsampling, "hr" before it.
     """
 
     quality: WholeSeverity = 30
     probability: float = 0.5
-    domain: Literal["lr"] = "lr"
+    shift: WholeSeverity = 0
+    domain: Literal["hr", "lr"] = "lr"
 
     def __post_init__(self) -> None:
         low, high = bounds("quality", self.quality)
         if low < 1 or high > 100:
             raise ValueError(f"quality must lie in 1..100, not {self.quality}")
+        if bounds("shift", self.shift)[0] < 0 or bounds("shift", self.shift)[1] > 15:
+            raise ValueError(f"shift must lie in 0..15, not {self.shift}")
         check_probability(self.probability)
 
     @property
     def reach(self) -> int:
-        """0: whole inputs are compressed, after their margin is cut off."""
-        return 0
+        """On LR 0: the input itself is the file, without a margin. On HR 16: a block of colour and its neighbour."""
+        return 0 if self.domain == "lr" else 16
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Compress (N, 3, H, W). Pixels are rounded to 8 bits and clipped to [0, 1] before and after."""
         pixels = (images.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        qualities = [draw_whole(self.quality, rng) for rng in rngs]
-        decoded = np.stack([_round_trip(*pair) for pair in zip(pixels, qualities, strict=True)])
+        decoded = np.stack([self._compressed(image, rng) for image, rng in zip(pixels, rngs, strict=True)])
         channels_first = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
         return channels_first.to(images.device, images.dtype) / 255
+
+    def _compressed(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Compress one image (H, W, 3)."""
+        quality = draw_whole(self.quality, rng)
+        down, right = draw_whole(self.shift, rng), draw_whole(self.shift, rng)
+        padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), mode="edge")
+        return _round_trip(padded, quality)[down:, right:]
 
 
 def _round_trip(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -3,12 +3,14 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from faig_lab.data.degradations.sharpening import sharpened
 
 CLEAN = "clean"
 """The name of an input that is only downsampled."""
@@ -110,7 +112,7 @@ class Part(Protocol):
 
     @property
     def reach(self) -> int:
-        """The distance in HR pixels up to which an output pixel depends on input pixels; 0 for a pointwise part."""
+        """How far an output pixel depends on input pixels, in pixels of the part's domain; 0 for a pointwise part."""
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Degrade (N, 3, H, W) in [0, 1]; one generator per image."""
@@ -125,18 +127,29 @@ class Degradation:
         downsample: the downsampling of every sample, degraded or not.
         scale: the network's factor, HR pixels per LR pixel.
         quantise: round LR to 8 bits and clip it to [0, 1], as images on disk are.
+        sharpen_truth: compare with HR that is sharpened by Real-ESRGAN's unsharp mask, in the losses of training and
+            attribution. LR comes from HR itself, and PSNR is measured against HR itself.
     """
 
     parts: Mapping[str, Part]
     downsample: Downsample
     scale: int
     quantise: bool = True
+    sharpen_truth: bool = False
 
     @property
     def margin(self) -> int:
         """HR pixels to cut around a patch so that its LR does not depend on a border; a multiple of `scale`."""
-        reach = sum(part.reach for part in self.parts.values() if part.domain == "hr")
-        return -(-(reach + self.downsample.reach(self.scale)) // self.scale) * self.scale
+        before = self._reach("hr") + self.downsample.reach(self.scale)
+        return (-(-before // self.scale) + self._reach("lr")) * self.scale
+
+    def _reach(self, domain: str) -> int:
+        """Return the reach of all parts of one domain together, in pixels of the domain."""
+        return sum(part.reach for part in self.parts.values() if part.domain == domain)
+
+    def truth(self, hr: Tensor) -> Tensor:
+        """Return what the losses compare with: HR (N, 3, H, W), sharpened if `sharpen_truth` is on."""
+        return sharpened(hr) if self.sharpen_truth else hr
 
     def inputs(self) -> dict[str, frozenset[str]]:
         """Return the inputs to evaluate: clean, each part alone, and all parts together if there are several."""
@@ -156,25 +169,76 @@ class Degradation:
         Returns:
             (N, 3, H/scale, W/scale). With `quantise` the values lie in [0, 1]; without it noise may leave the range.
         """
-        hr = self._apply_parts("hr", hr, names, rngs)
-        lr = self.downsample.apply(hr, self.scale)
-        border = self.margin // self.scale
-        lr = lr[..., border : lr.shape[-2] - border, border : lr.shape[-1] - border]
-        lr = self._apply_parts("lr", lr, names, rngs)
+        for name, part in self._of("hr"):
+            hr = _apply_where(part, hr, [name in chosen for chosen in names], rngs)
+        lr = _without_border(self.downsample.apply(hr, self.scale), self.margin // self.scale - self._reach("lr"))
+        for name, part in self._of("lr"):
+            # The pixels that depend on a border go after each part, so that a last JPEG compresses LR alone.
+            lr = _without_border(_apply_where(part, lr, [name in chosen for chosen in names], rngs), part.reach)
         return torch.round(lr.clamp(0, 1) * 255) / 255 if self.quantise else lr
 
     def draw(self, rng: np.random.Generator) -> frozenset[str]:
         """Draw the parts of a training sample of the target: each with its own probability, independently."""
         return frozenset(name for name, part in self.parts.items() if rng.random() < part.probability)
 
-    def _apply_parts(
-        self, domain: str, images: Tensor, names: Sequence[frozenset[str]], rngs: Sequence[np.random.Generator]
-    ) -> Tensor:
-        """Apply the parts of one domain, each to the samples that have its name."""
+    def _of(self, domain: str) -> list[tuple[str, Part]]:
+        """Return the parts of one domain with their names, in order."""
+        return [(name, part) for name, part in self.parts.items() if part.domain == domain]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Several parts that are one degradation: applied in order, or one of them chosen for each sample.
+
+    A composed part has no severity of its own, so the boundary analysis leaves it out.
+
+    Args:
+        parts: name → part, all of the domain of the composed part.
+        choose: "each": every part is applied with its own probability, independently; "one": exactly one part, in
+            proportion to the probabilities.
+        probability: share of the target's training samples that get the composed part, 0..1.
+        domain: "hr" before downsampling, "lr" after it.
+    """
+
+    parts: Mapping[str, Any]  # of Part; Any, since a configuration holds nodes here
+    choose: Literal["each", "one"] = "each"
+    probability: float = 0.5
+    domain: Literal["hr", "lr"] = "hr"
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts must hold at least one part")
         for name, part in self.parts.items():
-            if part.domain == domain:
-                images = _apply_where(part, images, [name in chosen for chosen in names], rngs)
+            if part.domain != self.domain:
+                raise ValueError(f"parts.{name}.domain must be {self.domain}, the domain of all, not {part.domain}")
+        if self.choose not in ("each", "one"):
+            raise ValueError(f"choose must be each or one, not {self.choose}")
+        if self.choose == "one" and not any(part.probability for part in self.parts.values()):
+            raise ValueError("parts must have a probability above 0 for at least one part with choose: one")
+        check_probability(self.probability)
+
+    @property
+    def reach(self) -> int:
+        """The sum over the parts; the largest where one of them is chosen."""
+        reaches = [int(part.reach) for part in self.parts.values()]
+        return max(reaches) if self.choose == "one" else sum(reaches)
+
+    def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Apply the parts to (N, 3, H, W), each to the samples that draw it."""
+        names = [self._draw(rng) for rng in rngs]
+        for name, part in self.parts.items():
+            images = _apply_where(part, images, [name in chosen for chosen in names], rngs)
         return images
+
+    def _draw(self, rng: np.random.Generator) -> frozenset[str]:
+        if self.choose == "each":
+            return frozenset(name for name, part in self.parts.items() if rng.random() < part.probability)
+        weights = np.array([part.probability for part in self.parts.values()])
+        return frozenset({list(self.parts)[int(rng.choice(len(weights), p=weights / weights.sum()))]})
+
+
+def _without_border(images: Tensor, border: int) -> Tensor:
+    return images[..., border : images.shape[-2] - border, border : images.shape[-1] - border]
 
 
 def _apply_where(part: Part, images: Tensor, chosen: Sequence[bool], rngs: Sequence[np.random.Generator]) -> Tensor:
