@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from faig_lab.plotting.words import REFERENCE, between, count
+from faig_lab.removed_shares import clipped, harm
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, clipped, harm, mean_of, mean_of_known, number_at, numbers, select, unique
+from faig_lab.runs.tables import Row, mean_of, mean_of_known, number_at, numbers, select, unique
 
 DEPTHS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
 """The columns of the table `depth`: shares of the discovered units, and the evenness over the layers."""

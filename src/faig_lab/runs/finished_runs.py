@@ -15,8 +15,9 @@ import yaml
 from faig_lab.config.messages import missing_path
 from faig_lab.config.trust import check_links
 from faig_lab.errors import UserError
+from faig_lab.removed_shares import clipped, harm
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, clipped, harm, mean_of_known, number_at, unique
+from faig_lab.runs.tables import Row, mean_of_known, number_at, unique
 
 # Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
 _IRRELEVANT = re.compile(

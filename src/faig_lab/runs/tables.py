@@ -132,16 +132,6 @@ def mean_of(rows: Sequence[Row], column: str) -> float | None:
     return mean_of_known(numbers(rows, column))
 
 
-def clipped(share: float | None) -> float | None:
-    """A removed share as it enters a mean: clipped to [0, 1] (as in the analyses, whose packages need torch)."""
-    return None if share is None else min(max(share, 0.0), 1.0)
-
-
-def harm(share: float | None) -> float | None:
-    """By how much a removed share is above 1, ≥ 0: there the masked network is worse than the baseline."""
-    return None if share is None else max(share - 1.0, 0.0)
-
-
 def at(percent: float, row: Row) -> bool:
     """Whether a row belongs to a percent."""
     found = row.get("percent")
