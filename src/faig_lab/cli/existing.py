@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
@@ -17,6 +19,7 @@ from faig_lab.cli.build import check_selection, make_layout, make_network
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path, suggest
 from faig_lab.config.rules import smallest_percent
+from faig_lab.config.settings import LoggerSettings
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
@@ -77,6 +80,25 @@ def reopen(settings: Settings) -> Iterator[Existing]:
     with reopen_run(path) as run:
         yield Existing(run, own, tuple(wanted))
         write_text(path / "config.yaml", OmegaConf.to_yaml(config))
+
+
+def logger_settings(asked: LoggerSettings, recorded: LoggerSettings) -> LoggerSettings:
+    """Return the logger settings of the finished run, with the changes that the command line asks for.
+
+    Args:
+        asked: the settings of this command, defaults included.
+        recorded: the settings of the finished run.
+    """
+    if not HydraConfig.initialized():
+        return recorded
+    command = HydraConfig.get()
+    typed = {override.partition("=")[0].lstrip("+") for override in command.overrides.task}
+    if "logger" in typed:  # a choice for the whole group
+        return asked
+    changed = {key.removeprefix("logger.") for key in typed if key.startswith("logger.")}
+    if command.mode == RunMode.MULTIRUN:  # the jobs of a sweep are grouped and tagged
+        changed |= {"group", "tags"}
+    return recorded.model_copy(update={name: getattr(asked, name) for name in changed})
 
 
 def settings_of(path: Path, asking: Settings) -> Settings:

@@ -46,7 +46,7 @@ from faig_lab.cli.build import (
     make_problem,
     make_retraining,
 )
-from faig_lab.cli.existing import Existing, export, reopen
+from faig_lab.cli.existing import Existing, export, logger_settings, reopen
 from faig_lab.cli.forecast import forecast
 from faig_lab.cli.preflight import (
     check_compiler,
@@ -180,7 +180,12 @@ def analyse(settings: Settings) -> None:
     """Run the studies of `settings` that the finished run `settings.run` does not have; nothing is trained."""
     with (
         reopen(settings) as existing,
-        WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
+        WandbRecord.start(
+            logger_settings(settings.logger, existing.settings.logger),
+            existing.settings.model_dump(),
+            existing.run.path,
+            existing.name,
+        ) as record,
         explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
         with_keys(ATTRIBUTION),
     ):
