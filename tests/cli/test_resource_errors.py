@@ -26,7 +26,7 @@ GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. G
 
 
 def line(error, stage="", settings=SETTINGS, folder=Path("run")):
-    found = explain(error, settings, folder, stage)
+    found = explain(error, settings, folder, stage=stage)
     assert isinstance(found, UserError)
     assert "\n" not in str(found)
     return str(found)
@@ -71,7 +71,9 @@ def test_real_errors_of_memory(fail):
 
 def test_a_worker_that_was_killed():
     error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-    assert line(error, "target").startswith("training.workers: a process that cuts patches was ended; lower it (now 2)")
+    assert line(error, "target").startswith(
+        "training.workers: a process that cuts patches was killed; lower the value 2"
+    )
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

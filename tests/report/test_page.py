@@ -115,9 +115,10 @@ def test_a_part_of_isolation_has_one_colour_in_bars_and_charts(chromium, make_ru
     chromium.scheme(scheme)
     chromium.open(folder / "report.html", *DESKTOP)
     for part, colour in MISSING.items():
-        # A chart that is nothing but this colour, in a card as every chart.
+        # A chart of this colour only, in a card like every chart.
         chromium.js(
-            f"(canvas => {{ const ink = canvas.getContext('2d'); ink.fillStyle = '{colour}'; ink.fillRect(0, 0, 300, 150);"
+            f"(canvas => {{ const ink = canvas.getContext('2d'); ink.fillStyle = '{colour}';"
+            " ink.fillRect(0, 0, 300, 150);"
             " const card = document.createElement('div'); card.className = 'paper chart'; card.id = 'drawn';"
             " document.querySelector('#drawn')?.remove(); document.querySelector('main').prepend(card);"
             " card.innerHTML = `<div class=marked><img src=${canvas.toDataURL()}></div>`;"
@@ -292,11 +293,11 @@ def test_tables_sort_by_click_and_enter(page):
     before = page.js(names)
     assert page.js(sort) is None
     page.js("document.querySelectorAll('.methods thead button')[1].click()")
-    assert page.js(names) == ["signed share", "FAIG", "random sets"]
+    assert page.js(names) == ["signed share", "FAIG", "random filters"]
     assert page.js(sort) == "descending"
     page.js("document.querySelectorAll('.methods thead button')[1].focus()")
     page.press("Enter")
-    assert page.js(names) == ["random sets", "FAIG", "signed share"]
+    assert page.js(names) == ["random filters", "FAIG", "signed share"]
     assert page.js(sort) == "ascending"
     page.press("Enter")
     assert page.js(names) == before

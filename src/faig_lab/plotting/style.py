@@ -99,7 +99,7 @@ def input_colour(degradations: Sequence[str], name: str) -> str:
 
 
 def method_look(methods: Sequence[str], method: str) -> dict[str, Any]:
-    """Colour and line style of one of a run's methods; random sets and the reference have their own."""
+    """Colour and line style of one of a run's methods. Random filters and the reference have fixed looks."""
     if method in _LOOKS:
         return dict(_LOOKS[method])
     index = methods.index(method) if method in methods else len(methods)

@@ -55,7 +55,7 @@ _METHOD = {
     "weight_change": "weight change",
     "weight_change_absolute": "weight change (abs.)",
     "learned_mask": "learned mask",
-    "random": "random sets",
+    "random": "random filters",
     "layer_matched": "random, layer-matched",
 }
 
