@@ -135,7 +135,7 @@ def test_the_cause_is_kept_and_a_users_error_passes():
 def test_space_is_required_before_a_large_write(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     require_space(tmp_path, 10**9, "root", "a.zip")
-    message = f"root: a.zip takes 3.50 GB and {tmp_path} has 1.00 GB free; free some, or set `root` to"
+    message = f"root: a.zip takes 3.50 GB and {tmp_path} has 1.00 GB free; free some space, or set `root` to"
     with pytest.raises(InputError) as caught:
         require_space(tmp_path, 3_500_000_000, "root", "a.zip")
     assert str(caught.value).startswith(message)

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """The folder of one run. The run writes the folder; reports, comparisons and later runs read it.
 
-    Each file is read at its first use and kept. A missing file is empty, so that a partial run can be shown. A malformed
-    file raises an error. To write, open the folder with `open_run` or `reopen_run`.
+    Each file is read at its first use and kept. A missing file is empty, so that a partial run can be shown. A
+    malformed file raises an error. To write, open the folder with `open_run` or `reopen_run`.
 
     Args:
         path: the folder.

@@ -1,8 +1,8 @@
 """The store of trained networks: each network is trained once, and all runs that need the network share it.
 
 An entry is a folder named after the fingerprint of everything that determines the weights. The entry is written to a
-temporary folder and then renamed, so a reader never sees an incomplete entry. A lock prevents two runs from training the
-same network at the same time. The lock belongs to the process and ends with it.
+temporary folder and then renamed, so a reader never sees an incomplete entry. A lock prevents two runs from training
+the same network at the same time. The lock belongs to the process and ends with it.
 """
 
 import json

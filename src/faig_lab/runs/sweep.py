@@ -170,8 +170,8 @@ def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> No
 def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
     """Let this process see one GPU only: the GPU with the fewest jobs of the sweep.
 
-    Each GPU has lock files for its jobs. A process holds its lock file until the process ends. The function does nothing
-    with fewer than two GPUs, or if the settings name devices or the CPU.
+    Each GPU has lock files for its jobs. A process holds its lock file until the process ends. The function does
+    nothing with fewer than two GPUs, or if the settings name devices or the CPU.
 
     Returns:
         The GPU as CUDA_VISIBLE_DEVICES names it; None if nothing was changed.
