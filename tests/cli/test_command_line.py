@@ -202,7 +202,7 @@ def test_words_after_a_flag_that_is_a_setting(capsys: pytest.CaptureFixture[str]
 
 def test_choices_twice(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "+network=srresnet", "network=srresnet_small")
-    assert line == "error: network: chosen 2 times (network=srresnet network=srresnet_small); leave one\n"
+    assert line == "error: network: chosen 2 times (network=srresnet network=srresnet_small); leave one choice\n"
     names = refused(capsys, "+nothing=1").split("the root has: ")[1].split(", ")
     assert len(names) == len(set(names))
 

@@ -171,14 +171,14 @@ def test_an_argument_that_is_no_text(encoding, remedy, monkeypatch):
     check_text(["data.train_dir=ä", "seed=1"])
     with pytest.raises(UserError) as caught:
         check_text(["seed=1", "data.train_dir=\udce4"])
-    assert str(caught.value) == rf"data.train_dir=\xe4: Python reads names as {encoding}, which this is not; {remedy}"
+    assert str(caught.value) == rf"data.train_dir=\xe4: not a name in {encoding}, as Python reads it; {remedy}"
 
 
 def test_a_working_folder_that_is_no_text(monkeypatch, tmp_path):
     folder = tmp_path / "\udce4"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError, match=r"\\xe4: Python reads names as"):
+    with pytest.raises(UserError, match=r"\\xe4: not a name in"):
         check_text([])
 
 

@@ -6,19 +6,22 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from faig_lab.evaluation.examples import Example
 from faig_lab.files import atomic_write, file_name, is_inside, write_json
 from faig_lab.plotting.style import MUTED, WIDTH, drawing, new_figure
 from faig_lab.plotting.words import as_percent, decimal, degraded, removal
+
+if TYPE_CHECKING:  # task=compare needs no torch
+    from torch import Tensor
+
+    from faig_lab.evaluation.examples import Example
 
 BASELINE = "baseline"
 TARGET = "target"
@@ -80,12 +83,12 @@ def masked_title(degradation: str, masked_percent: float) -> str:
     return f"{as_percent(masked_percent)} {removal(degradation)} set masked"
 
 
-def as_array(image: Tensor) -> NDArray[np.float32]:
+def as_array(image: "Tensor") -> NDArray[np.float32]:
     """Convert an image (3, H, W) to an array (H, W, 3) in [0, 1]."""
     return image.clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def picture_grids(examples: Sequence[Example], percent: float) -> list[Pictures]:
+def picture_grids(examples: "Sequence[Example]", percent: float) -> list[Pictures]:
     """Return a grid for each degradation: input, baseline, target, target with each set masked, ground truth.
 
     Args:
