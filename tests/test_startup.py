@@ -47,8 +47,8 @@ def test_a_run_on_networks_of_the_store_reaches_its_attribution_without_what_it_
     settings = check(compose(arguments))
     degradation = make_degradation(settings)
     data = make(settings.data).load(degradation, settings.seed)
-    baseline = train_once(settings, "baseline", data, degradation, None).state
-    train_once(settings, "target", data, degradation, baseline)
+    baseline = train_once(settings, "baseline", data, degradation).state
+    train_once(settings, "target", data, degradation, start=baseline)
 
     code, loaded, said = modules_of(UNTIL_ATTRIBUTION, *arguments, f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 7, said

@@ -1,7 +1,7 @@
 """The command line: `python -m faig_lab` and the installed `faig-lab`.
 
 Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted,
-141 nobody reads the output, 143 terminated.
+141 the reader of the output has ended, 143 terminated.
 """
 
 import logging
@@ -33,7 +33,7 @@ from faig_lab.runs.resume import own_settings, resumed
 from faig_lab.runs.sweep import JobError, SweepError, discard, leave_failure, record_as_part, take_gpu
 
 DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
-_TASKS = {"compare": "compare", "store": "store", "inspect": "inspect_weights"}  # all others are the pipeline's
+_TASKS = {"compare": "compare", "store": "store", "inspect": "inspect_weights"}  # cli/study.py runs all other tasks
 _CODES = (FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED)
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _start(given, traceback)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more at its end; there must be something to flush into.
+        # Python flushes stdout once more at its end, so stdout must be open.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except KeyboardInterrupt as error:
@@ -63,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _way_on(error: BaseException) -> str:
-    """How to go on after what ended the process; the last note is that of the sweep, if there was one."""
+    """Return how to continue after the process has ended. In a sweep the last note is the note of the sweep."""
     notes = getattr(error, "__notes__", [])
-    return f"go on with: python -m faig_lab {notes[-1]}" if notes else "nothing was begun; start the command again"
+    return f"continue with: python -m faig_lab {notes[-1]}" if notes else "no work was started; repeat the command"
 
 
 def _start(given: Sequence[str], traceback: bool) -> int:
-    """Hand over to Hydra; every exception but an interruption ends as one line and a code."""
+    """Call Hydra. Every exception except an interruption becomes one line and an exit code."""
     typed = Typed([], list(given), None)
     try:
         check_text(given)
@@ -80,10 +80,10 @@ def _start(given: Sequence[str], traceback: bool) -> int:
         return DONE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else DONE
-    except JobError as error:  # of a sweeper that is not ours
+    except JobError as error:  # from a sweeper of another package
         return error.code
     except SweepError as error:
-        if traceback and error.__cause__ is not None:  # the launcher broke off
+        if traceback and error.__cause__ is not None:  # the launcher failed
             print_exc()
         print(f"error: {error.message}", file=sys.stderr)
         return error.code
@@ -107,11 +107,11 @@ def job(cfg: DictConfig) -> None:
     multirun = hydra_config.mode == RunMode.MULTIRUN
     from faig_lab.config.check import check
 
-    print_anything()  # once more: a parallel launcher runs jobs in processes of its own
+    print_anything()  # again, since a parallel launcher runs jobs in other processes
     try:
         if cfg.resume is not None:
             cfg = own_settings(cfg, hydra_config.overrides.task)
-        # The variable is not for the processes that the run starts.
+        # The processes that the run starts do not get the variable.
         with _environment(_FULL_ERROR, None), explained(_plain(cfg), folder):
             if multirun:
                 _choose_gpu(cfg, folder.parent)
@@ -123,7 +123,7 @@ def job(cfg: DictConfig) -> None:
                 run_as_group(cfg, folder, count)
             else:
                 import_module(f"faig_lab.cli.{_TASKS.get(cfg.task, 'study')}").run(cfg, folder)
-        if cfg.task != "study":  # everything went to where the finished run is, or the exported file
+        if cfg.task != "study":  # the results are in the folder of the finished run, or in the exported file
             discard(folder)
     except BrokenPipeError:
         raise
@@ -133,7 +133,7 @@ def job(cfg: DictConfig) -> None:
         elif not multirun:
             discard(folder)
         raise
-    except GroupError as error:  # its processes have said why
+    except GroupError as error:  # its processes have logged the reason
         _end(error.code if error.code in _CODES else FAILED, str(error), folder, multirun)
     except UserError as error:
         _say(str(error), cfg)
@@ -153,14 +153,14 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _choose_gpu(cfg: DictConfig, sweep: Path) -> None:
-    """Before the check, which asks CUDA for devices: what it sees then is what it will ever see."""
+    """Choose the GPU before the check, since CUDA fixes its devices at the first question."""
     gpu = take_gpu(cfg, sweep)
     if gpu is not None:
         log.info("GPU %s", gpu)
 
 
 def _end(code: int, reason: str, folder: Path, multirun: bool) -> NoReturn:
-    """Leave a job: a sweep goes on with the next one, a single run ends here."""
+    """End a job. A sweep continues with the next job; a single run exits."""
     if not multirun:
         raise SystemExit(code)
     leave_failure(folder, reason)
@@ -168,7 +168,7 @@ def _end(code: int, reason: str, folder: Path, multirun: bool) -> NoReturn:
 
 
 def _say(message: str, cfg: DictConfig) -> None:
-    """One line to the console and the log file; the traceback to the file, to both if asked for."""
+    """Log one line to console and log file. The traceback goes to the file, and on request to the console."""
     let_the_cause_speak()
     log.error("error: %s", message)
     shown = cfg.get("traceback") is True
@@ -176,7 +176,7 @@ def _say(message: str, cfg: DictConfig) -> None:
 
 
 def _report(error: Exception, typed: Typed) -> int:
-    """Print an error from outside of a job."""
+    """Print an error that was raised outside of a job, and return the exit code."""
     from faig_lab.cli import refusals
 
     if isinstance(error, HydraException | OmegaConfBaseException):
@@ -199,7 +199,7 @@ def _asks_for_traceback(given: Sequence[str]) -> bool:
 
 @contextmanager
 def _arguments(arguments: Sequence[str]) -> Iterator[None]:
-    """Let Hydra (and the ranks that Lightning starts) see `arguments` as those of the process."""
+    """Let Hydra (and the ranks that Lightning starts) see `arguments` as the arguments of the process."""
     before = sys.argv
     sys.argv = [before[0], *arguments]
     try:
@@ -209,7 +209,7 @@ def _arguments(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _hydra_raises() -> AbstractContextManager[None]:
-    """Hydra raises its errors in this mode, where it would otherwise print several lines and exit."""
+    """Let Hydra raise its errors. Without this mode Hydra prints several lines and exits."""
     return _environment(_FULL_ERROR, "1")
 
 
@@ -231,7 +231,7 @@ def _set(name: str, value: str | None) -> None:
 
 
 if __name__ == "__main__":
-    # By its own name, so that both start forms run the same module (and jobs can be pickled).
+    # Imported by name, so that both ways to start run the same module and jobs can be pickled.
     from faig_lab.__main__ import main as start
 
     sys.exit(start())

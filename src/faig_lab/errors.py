@@ -1,4 +1,4 @@
-"""The error that is meant for the user, and the one that ends a run from outside."""
+"""Errors for the user, and the exception of a process that is asked to end."""
 
 import shlex
 import signal
@@ -11,21 +11,21 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """Input that cannot be worked with; the message is one line that names the key or file and what to do.
+    """Invalid input. The message is one line with the key or file and a remedy.
 
-    The command line prints the message alone and exits with a status other than 0.
+    The command line prints only the message and exits with a status other than 0.
     """
 
 
 class InputError(UserError, ValueError):
-    """An argument that a function of the library cannot work with.
+    """An invalid argument of a function of the library.
 
     The library knows no settings. So the message names the function's argument, and other arguments in backticks. The
-    command line puts its keys in their place (`faig_lab.config.keys.with_keys`).
+    command line replaces the arguments by its keys (`faig_lab.config.keys.with_keys`).
 
     Args:
         argument: the name of the argument.
-        message: what is wrong with the argument, and the nearest value that would do; one line.
+        message: the fault of the argument and the nearest valid value, in one line.
     """
 
     def __init__(self, argument: str, message: str) -> None:
@@ -38,14 +38,15 @@ class InputError(UserError, ValueError):
 
 
 class Terminated(BaseException):
-    """The process was asked to end (SIGTERM): an exception, so that everything is closed on the way out.
+    """The process was asked to end (SIGTERM). The signal becomes an exception, so that files and processes are closed.
 
-    Its last note, like that of KeyboardInterrupt, is what continues the work, for the command line: `resume=FOLDER`.
+    The last note of the exception is the setting that continues the work: `resume=FOLDER`. KeyboardInterrupt has
+    the same note.
     """
 
 
 def note_way_on(error: BaseException, key: str, folder: Path) -> None:
-    """Note on an exception that `key=folder` continues the work that it ends."""
+    """Add the note `key=folder` to an exception: the setting that continues the interrupted work."""
     here = Path.cwd()
     near = folder.relative_to(here) if folder.is_relative_to(here) else folder
     error.add_note(shlex.quote(f"{key}={near}"))
@@ -53,7 +54,7 @@ def note_way_on(error: BaseException, key: str, folder: Path) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception (in the main thread, the only one that may)."""
+    """Turn SIGTERM into an exception. Only the main thread can do so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

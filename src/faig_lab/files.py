@@ -1,4 +1,4 @@
-"""Files: atomic writes, names that may become a file's, and safe reading of archives of unknown origin."""
+"""Files: atomic writes, valid file names, and safe reading of archives of unknown origin."""
 
 import io
 import json
@@ -20,23 +20,23 @@ from numpy.typing import NDArray
 from faig_lab.errors import InputError
 
 FILE_NAME = r"\w[\w.-]{0,99}"
-"""What a name looks like that becomes a file or a part of its name: one letter, digit or _, then also . and -."""
+"""The pattern of a name that becomes a file name or a part: a letter, digit or _, then also . and -."""
 
 PRETRAINED = Path(__file__).with_name("pretrained")
-"""The folder of the weights that the package ships; its README says where they come from."""
+"""The folder of the weights that the package ships. Its README names their origin."""
 
 PACKAGE = "package:"
-"""What the name of such weights begins with, in place of a path that differs from one installation to the next."""
+"""The prefix of the name of shipped weights, whose path depends on the installation."""
 
-_ERRORS = "backslashreplace"  # in JSON it is the escape that reads back as what was written
+_ERRORS = "backslashreplace"  # in JSON this escape is read back as the original
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
 
 
 def file_name(name: str, what: str, *, several: bool = True) -> str:
-    """The name, which is about to become a file or a part of its name; `several` names may have `+` between them.
+    """Return a name that becomes a file name or a part. With `several`, names may be joined by `+`.
 
     Raises:
-        InputError: it would lead elsewhere or is no name; the argument is `what`.
+        InputError: the name is not valid or leads to another folder. The error names the argument `what`.
     """
     if not re.fullmatch(rf"{FILE_NAME}(\+{FILE_NAME})*" if several else FILE_NAME, name):
         raise InputError(what, f"{name!r} becomes the name of a file; use letters, digits, _, - and . (100 at most)")
@@ -44,20 +44,20 @@ def file_name(name: str, what: str, *, several: bool = True) -> str:
 
 
 def text_of(name: str) -> str:
-    r"""A name that the system gave, as text that can be written as UTF-8; bytes that are no UTF-8 stand as `\xe4`.
+    r"""Return a name from the system as text that can be written as UTF-8. Invalid bytes become `\xe4`.
 
-    It is the same in every locale: where Python reads names as ASCII (LC_ALL=C, PYTHONUTF8=0), `ä` comes as two
-    surrogates and leaves here as `ä`.
+    The result is the same in every locale. If Python reads names as ASCII (LC_ALL=C, PYTHONUTF8=0), it represents `ä`
+    by two surrogates, and this function returns `ä`.
     """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def weights_file(name: str | Path, key: str = "weights") -> Path:
-    """The file that a weights setting names: a path, or `package:NAME` for a file that faig_lab ships.
+    """Return the file of a weights setting: a path, or `package:NAME` for a file that faig_lab ships.
 
     Args:
-        name: as it was given; `~` is the user's own folder.
-        key: the configuration key to name in errors.
+        name: the value of the setting; `~` is the user's home folder.
+        key: the configuration key for error messages.
 
     Raises:
         InputError: faig_lab ships no weights of that name.
@@ -72,31 +72,31 @@ def weights_file(name: str | Path, key: str = "weights") -> Path:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Whether a path, which a stranger may have named, is a file at or below the folder, links followed."""
+    """Return whether a path is a file at or below the folder, after following links. The path may be untrusted."""
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` (same suffix); on success it becomes `path`, on failure it is gone."""
+    """Yield a temporary path beside `path` with the same suffix. It becomes `path`, or is removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private to the user; results are meant to be shared like any other file.
+        # mkstemp makes private files, but results get the usual permissions.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
-            error.filename = str(path)  # a full disk does not say which file it was
+            error.filename = str(path)  # the error of a full disk names no file
         raise
 
 
 def remove_leftovers(folder: Path, not_in: Sequence[str] = ()) -> None:
-    """Remove the temporary files that a killed `atomic_write` left in a folder and below, but for some subfolders."""
+    """Remove the temporary files that a killed `atomic_write` left in a folder and below, except in some subfolders."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name not in not_in]
         for name in files:
@@ -105,25 +105,25 @@ def remove_leftovers(folder: Path, not_in: Sequence[str] = ()) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Write `text` as UTF-8, atomically; a surrogate, a byte of a name that is no UTF-8, becomes `\udce4`."""
+    r"""Write `text` as UTF-8, atomically. A surrogate (a byte that is not valid UTF-8) becomes `\udce4`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=_ERRORS)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
+    """Write `value` as indented JSON, atomically. NaN and infinity raise a ValueError."""
     write_text(path, _json(value))
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """As `write_json`, but into the file that is there: on a full disk a second one has no room."""
+    """Write JSON into the existing file, since a full disk has no space for a temporary file."""
     with path.open("r+b") as file:
         file.write(_json(value).encode(errors=_ERRORS))
         file.truncate()
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as a compressed npz, atomically; names may contain `/`."""
+    """Write named arrays as a compressed npz, atomically. Names may contain `/`."""
     with atomic_write(path) as temporary:
         np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
 
@@ -131,7 +131,8 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain containers with `torch.save`, atomically.
 
-    In memory first: a full disk is then the usual OSError, where torch's own writer says "unexpected pos".
+    The file is made in memory first. So a full disk raises the usual OSError, while torch's writer raises an error
+    about "unexpected pos".
     """
     import torch
 
@@ -155,35 +156,35 @@ def _json(value: Any) -> str:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Return the umask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 SMALL = 100_000_000
-"""Bytes that every archive may unpack to."""
+"""Number of bytes to which every archive may unpack."""
 
 RATIO = 100
-"""Times its own size that a larger one may unpack to. Weights and photographs hardly shrink; zeros do, 1000 times."""
+"""Factor by which a larger archive may grow. Weights and photographs grow little, an archive of zeros 1000 times."""
 
 
 _ZIP = b"PK\x03\x04"
 
 
 class RefusedError(ValueError):
-    """A file that is not unpacked or not read; says why in one line."""
+    """A file that is not unpacked or not read. The message is the reason in one line."""
 
 
 def check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse an archive that unpacks to far more than it has bytes, by the sizes that it declares.
+    """Refuse an archive whose declared sizes are far larger than the archive.
 
     Args:
-        archive: opened; nothing of it is unpacked. (Python reads no more of a member than is declared.)
-        size: of its file in bytes.
+        archive: the opened archive. Nothing is unpacked. (Python reads at most the declared size of a member.)
+        size: size of the file in bytes.
 
     Raises:
-        RefusedError: it declares too much.
+        RefusedError: the declared sizes are too large.
     """
     declared = sum(info.file_size for info in archive.infolist())
     if declared > max(SMALL, RATIO * size):
@@ -191,13 +192,13 @@ def check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def check_sums(archive: zipfile.ZipFile) -> None:
-    """Compare every member with its checksum, since torch does not and one flipped bit changes a weight.
+    """Compare every member with its checksum. Torch does not do so, and a flipped bit changes a weight.
 
     Args:
-        archive: opened, and found to unpack to a size that can be read.
+        archive: the opened archive, whose declared sizes were checked.
 
     Raises:
-        RefusedError: a member is not what was written.
+        RefusedError: a member differs from its checksum.
     """
     try:
         damaged = archive.testzip()
@@ -208,11 +209,12 @@ def check_sums(archive: zipfile.ZipFile) -> None:
 
 
 def read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, after declared sizes and checksums have been compared.
+    """Read the arrays of an .npz after a check of declared sizes and checksums.
 
     Raises:
-        RefusedError: it declares too much, or an array claims to be larger than its data.
-        OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error: it is damaged or no .npz of plain arrays.
+        RefusedError: the declared sizes are too large, or an array claims to be larger than its data.
+        OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error: the file is damaged or not an .npz of plain
+            arrays.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         check_unpacked(archive, len(content))
@@ -224,7 +226,7 @@ def read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-    """Numpy reserves what the header of an array claims before it reads the data."""
+    """Check the size in the header of an array, since numpy reserves this size before it reads the data."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -234,12 +236,12 @@ def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
 
 
 def read_tensors(path: Path) -> Any:
-    """What `torch.save` wrote: tensors in plain containers, on the CPU. Nothing in the file is executed.
+    """Read a file of `torch.save`: tensors in plain containers, on the CPU. Nothing in the file is executed.
 
-    Checksums are compared. Files from before torch 1.6 are no archives and have none.
+    Checksums are compared. Files of torch before 1.6 are not archives and have no checksums.
 
     Raises:
-        RefusedError: it holds something else, which is named, declares too much, or has a wrong checksum.
+        RefusedError: the file has other content, which the message names, too large sizes, or a wrong checksum.
         Exception: reading arbitrary bytes as a pickle, torch raises almost anything.
     """
     import torch
@@ -259,11 +261,11 @@ def read_tensors(path: Path) -> Any:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise RefusedError(_refusal(str(error))) from None  # whose text tells the reader to load it unsafely
+        raise RefusedError(_refusal(str(error))) from None  # torch's text advises to load the file unsafely
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
         if head == _ZIP or isinstance(error, MemoryError):
             raise
-        # The old format is a series of pickles; what torch says of the bytes of anything else helps nobody.
+        # The old format is a series of pickles. Torch's messages about other files are not helpful.
         pickled = head.startswith(pickle.PROTO)
         raise RefusedError("it is damaged or incomplete" if pickled else "torch.save did not write it") from error
     _check_tensors(content)
@@ -271,19 +273,19 @@ def read_tensors(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """The tensors of a .safetensors file, on the CPU. The format holds numbers alone, without checksums.
+    """Read the tensors of a .safetensors file, on the CPU. The format has only numbers and no checksums.
 
-    The library compares the length of the header and every tensor's type, shape and place with the bytes that are
-    there, before it makes a tensor.
+    Before the library makes a tensor, it compares the header and the type, shape and place of each tensor with the size
+    of the file.
 
     Raises:
-        RefusedError: it is damaged or something else; the library's word for the fault follows.
+        RefusedError: the file is damaged or has another format. The message contains the library's reason.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        # Into memory, since a mapped file could still change; sorted, since the library's order is another every time.
+        # Read into memory, since a mapped file could still change. Sorted, since the library's order varies.
         return dict(sorted(load(path.read_bytes()).items()))
     except KeyError as error:
         raise RefusedError(f"it has tensors of type {error}, which torch lacks") from error
@@ -292,20 +294,20 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """What an error of reading says, in one line; some say nothing, and none gives advice."""
+    """Return the reason of a reading error in one line, or the error's type. Advice to read unsafely is left out."""
     line = (str(error).splitlines() or [""])[0].strip()
     return type(error).__name__ if not line or "weights_only" in line else line
 
 
 def _refusal(text: str) -> str:
-    """What torch refused, without its advice to execute the file."""
-    found = re.search(r"(?:GLOBAL|class|type) ([\w.]+\.[\w.]+)", text)
-    what = f"it names {found[1]}, which is code" if found else "it is no pickle of tensors and plain containers"
-    return f"{what}; nothing in it was executed"
+    """Return what torch refused, without its advice to execute the file."""
+    name = re.search(r"(?:GLOBAL|class|type) ([\w.]+\.[\w.]+)", text)
+    fault = f"it names {name[1]}, which is code" if name else "it is no pickle of tensors and plain containers"
+    return f"{fault}; nothing in it was executed"
 
 
 def _check_tensors(content: object) -> None:
-    """A tensor of stride 0 may claim any size; what is read is looked at element by element."""
+    """Check the size of every tensor. A tensor of stride 0 may claim any size, and all its elements are read later."""
     import torch
 
     waiting = [content]

@@ -1,9 +1,9 @@
-"""What the parameters of a network can be cut into for attribution."""
+"""The types of units of a network for attribution."""
 
 from typing import Literal
 
 Granularity = Literal["weight", "filter", "output_channel", "input_channel", "layer"]
-"""What one unit of a kernel is."""
+"""The type of a unit of a kernel."""
 
 UNITS: dict[str, str] = {
     "weight": "weights",
@@ -12,4 +12,4 @@ UNITS: dict[str, str] = {
     "input_channel": "input channels",
     "layer": "layers",
 }
-"""What units are called, by granularity."""
+"""The name of the units, by granularity."""

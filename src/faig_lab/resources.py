@@ -1,4 +1,4 @@
-"""Disk and memory: whether there is enough, and how a lack of them is recognised."""
+"""Disk and memory: checks for enough space, and the errors of a lack of space."""
 
 import errno
 import re
@@ -8,38 +8,38 @@ from pathlib import Path
 from faig_lab.errors import InputError
 
 UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-"""The system's numbers for a place that cannot be written to."""
+"""The system's error numbers of a place that cannot be written to."""
 
 
 _MEMORY = re.compile(r"out of memory|DefaultCPUAllocator: .*(?:can't|not enough).*memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether an exception says that there is not enough memory."""
+    """Return whether an exception reports a lack of memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
 
 
 def require_space(folder: Path, needed: int, argument: str, what: str) -> None:
-    """Make sure that a disk has room before a large write begins.
+    """Check before a large write that the disk has enough space.
 
     Args:
-        folder: where to write; it exists.
-        needed: bytes.
+        folder: the folder of the write, which exists.
+        needed: number of bytes.
         argument: the caller's argument that names the folder.
-        what: what will be written, for the message.
+        what: the content of the write, for the message.
 
     Raises:
-        InputError: there is less.
+        InputError: the disk has less space.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
             argument,
             f"{what} takes {gigabytes(needed)} and {folder} has {gigabytes(free)} free; "
-            f"free some, or set `{argument}` to a folder on another disk",
+            f"free some space, or set `{argument}` to a folder on another disk",
         )
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes for people: 3.53 GB, or MB below one tenth of that unit."""
+    """Return a number of bytes as text: 3.53 GB, or MB for less than 0.1 GB."""
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

@@ -1,6 +1,6 @@
-"""Hydra's own sweeper, and beside it: only unfinished jobs on request, and a table of how each job ended.
+"""Hydra's basic sweeper with two additions: on request it runs only unfinished jobs, and it writes a table of all jobs.
 
-Hydra takes sweepers from this package alone; what they work with is in `faig_lab.runs.sweep`.
+Hydra takes sweepers from this package only. The functions of the sweeper are in `faig_lab.runs.sweep`.
 """
 
 import shlex
@@ -18,12 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 class FaigLabSweeper(BasicSweeper):
-    """One job for every combination; a failing one stops no other.
+    """Runs a job for every combination. A job that fails does not stop other jobs.
 
     Args:
-        max_batch_size: jobs handed to the launcher at a time, null = all.
-        params: settings to sweep over beside those of the command line.
-        resume: run only those jobs whose folder does not say that they are done.
+        max_batch_size: jobs for the launcher at a time, null = all.
+        params: further settings to sweep over, beside the command line.
+        resume: run only the jobs that are not done.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class FaigLabSweeper(BasicSweeper):
         self.resume = resume
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Put the wanted launcher behind one that knows about job folders."""
+        """Wrap the chosen launcher in a launcher that sets the folders of jobs."""
         from faig_lab.errors import UserError
         from faig_lab.files import file_name
 
-        # Before there is a folder: the name is a part of its path, and could lead anywhere.
+        # Before a folder is made: the name is a part of its path and could lead to any place.
         file_name(str(config.name), "name", several=False)
         if config.task in ("compare", "store", "inspect"):
             raise UserError(f"task: {config.task} is one command for all runs and no sweep; leave out -m")
@@ -49,7 +49,7 @@ class FaigLabSweeper(BasicSweeper):
         self.launcher = _Numbered(self.launcher, Path(str(config.hydra.sweep.dir)), self.resume)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the jobs, then write and print the table, also when a launcher broke off.
+        """Run the jobs, then write and print the table, also after an error of the launcher.
 
         Raises:
             SweepError: not all jobs are done.
@@ -61,37 +61,37 @@ class FaigLabSweeper(BasicSweeper):
         done, folder = self.launcher, self.launcher.folder
         broken: Exception | None = None
         try:
-            with terminable():  # so that the launcher ends its processes on the way out
+            with terminable():  # so that the launcher ends its processes
                 super().sweep(arguments)
         except (KeyboardInterrupt, Terminated) as error:
             note_way_on(error, "sweep", folder)
             raise
         except Exception as error:
             if isinstance(error, UserError | HydraException | OmegaConfBaseException) or not done.overrides:
-                raise  # it is the settings
+                raise  # the settings are wrong
             broken = error
         finally:
             rows = sweep.jobs(folder, done.overrides, {n: reason for n, (_, reason) in done.ended.items()})
             if rows:
                 print(f"\n{sweep.table(rows)}\n\nsweep         {sweep.write_jobs(folder, rows)}")
-        open_ones = [row for row in rows if row.state != "done"]
-        if open_ones:
+        unfinished = [row for row in rows if row.state != "done"]
+        if unfinished:
             code = next((code for code, _ in done.ended.values() if code), 1)
             again = shlex.quote(f"sweep={folder}")
             why = f"{type(broken).__name__}: {' '.join(str(broken).split())}; " if broken else ""
             raise sweep.SweepError(
-                code, f"{why}{len(open_ones)} of {len(rows)} jobs are not done; again: python -m faig_lab {again}"
+                code, f"{why}{len(unfinished)} of {len(rows)} jobs are not done; again: python -m faig_lab {again}"
             ) from broken
         if broken:
             raise broken
 
 
 class _Numbered(Launcher):
-    """A launcher before a launcher: it gives each job the folder of its number, and takes down how the job ended.
+    """A launcher around a launcher. It names the folder of each job by its number and records the end of each job.
 
     Attributes:
-        overrides: settings of every job that it has been handed, by number.
-        ended: exit code (0 = done) and error of the jobs that came back.
+        overrides: settings of every job, by number.
+        ended: exit code (0 = done) and error of each ended job.
     """
 
     def __init__(self, launcher: Launcher, folder: Path, resume: bool) -> None:
@@ -100,10 +100,10 @@ class _Numbered(Launcher):
         self.ended: dict[int, tuple[int, str | None]] = {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing: the launcher behind has been set up."""
+        """Do nothing, since the wrapped launcher has been set up."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Launch the jobs, or those that are not done."""
+        """Launch all jobs, or all jobs that are not done."""
         from faig_lab.runs import sweep
 
         handed = dict(enumerate(job_overrides, start=initial_job_idx))
@@ -111,8 +111,8 @@ class _Numbered(Launcher):
         wanted = [n for n in handed if not (self.resume and sweep.is_done(self.folder / str(n)))]
         if wanted:
             numbered = [[*handed[n], f"hydra.sweep.subdir={n}"] for n in wanted]
-            found = self.launcher.launch(numbered, initial_job_idx=initial_job_idx)
-            self.ended |= {n: _end(job) for n, job in zip(wanted, found, strict=True)}
+            returns = self.launcher.launch(numbered, initial_job_idx=initial_job_idx)
+            self.ended |= {n: _end(job) for n, job in zip(wanted, returns, strict=True)}
         return []
 
 

@@ -117,13 +117,16 @@ def test_closed_output_is_no_traceback() -> None:
     [
         (
             "network=srresnet_smal",
-            "network: there is no 'srresnet_smal'; did you mean srresnet_small? (choices: sr",
+            "network: unknown option 'srresnet_smal'; did you mean srresnet_small? (choices: sr",
         ),
         ("experiment=blur_nois", "did you mean blur_noise?"),
-        ("degradation=[noise,blr]", "degradation: there is no 'blr'; did you mean blur? (choices: anisotropic_blur, "),
+        (
+            "degradation=[noise,blr]",
+            "degradation: unknown option 'blr'; did you mean blur? (choices: anisotropic_blur, ",
+        ),
         (
             "degradation/downsample=bicubc",
-            "degradation/downsample: there is no 'bicubc'; did you mean bicubic?",
+            "degradation/downsample: unknown option 'bicubc'; did you mean bicubic?",
         ),
         ("netwrok=srresnet", "netwrok: unknown key; did you mean network?"),
         ("sgima=3", "sgima: unknown key; did you mean degradation.parts.blur.sigma?"),
@@ -138,7 +141,7 @@ def test_closed_output_is_no_traceback() -> None:
             "training.baseline.iteration: unknown key; did you mean iterations?",
         ),
         ("nothing.at.all=1", "nothing: unknown key; the root has: "),
-        ("+seed=1", "seed: it is there already; write seed=... without the +"),
+        ("+seed=1", "seed: the key exists already; write seed=... without the +"),
         ("~sede", "sede: unknown key; did you mean seed?"),
         ("seed==3", "seed==3: not a setting; write key=value"),
         ("seed", "seed: not a setting; write seed=value\n"),
@@ -146,17 +149,17 @@ def test_closed_output_is_no_traceback() -> None:
         ("data.rot", "data.rot: not a setting; write "),
         ("atribution", "atribution: not a setting; write attribution=value\n"),
         ("=3", "=3: not a setting; write key=value"),
-        ("-s", "-s: there is no such flag; --help shows what there is\n"),
-        ("--m", "--m: there is no such flag"),
+        ("-s", "-s: unknown flag; --help lists all flags\n"),
+        ("--m", "--m: unknown flag"),
         ("hydra.lancher=x", "hydra.lancher: unknown key; did you mean launcher?"),
         ("hydra.run.dirr=x", "hydra.run.dirr: unknown key; did you mean dir?"),
         ("hydra.sweep.drs=x", "hydra.sweep.drs: unknown key; "),
         ("analysis.percents=[1,2", "analysis.percents=[1,2: not a setting; write key=value"),
         ("seed=-1", "seed: must be at least 0, not -1"),
         ("seed=1,2", "seed=1,2"),
-        ("--hepl", "--hepl: there is no such flag; did you mean --help?"),
-        ("--multirn", "--multirn: there is no such flag; did you mean --multirun?"),
-        ("--nothing-like-it", "--nothing-like-it: there is no such flag; --help shows what there is"),
+        ("--hepl", "--hepl: unknown flag; did you mean --help?"),
+        ("--multirn", "--multirn: unknown flag; did you mean --multirun?"),
+        ("--nothing-like-it", "--nothing-like-it: unknown flag; --help lists all flags"),
         ("--seed=1", "--seed: a setting has no dashes; write seed=1"),
         ("--experiment=blur_noise", "--experiment: a setting has no dashes; write experiment=blur_noise"),
         ("--atribution=ig", "--atribution: a setting has no dashes; write attribution=ig"),
@@ -164,14 +167,14 @@ def test_closed_output_is_no_traceback() -> None:
         ("+experiments=blur_noise", "experiments: unknown key; did you mean experiment?"),
         ("experiments=blur_noise", "experiments: unknown key; did you mean experiment?"),
         ("++experimnt=blur_noise", "experimnt: unknown key; did you mean experiment?"),
-        ("+attribution=ig", "attribution: a choice is there already; write attribution=ig without the +"),
-        ("++network=srresnet", "network: a choice is there already; write network=srresnet without the +"),
-        ("+trainer=cpu", "trainer: a choice is there already; write trainer=cpu without the +"),
+        ("+attribution=ig", "attribution: a choice exists already; write attribution=ig without the +"),
+        ("++network=srresnet", "network: a choice exists already; write network=srresnet without the +"),
+        ("+trainer=cpu", "trainer: a choice exists already; write trainer=cpu without the +"),
         ("attribution=[a,b]", "attribution: attribution=[a,b] is a list, and a run has one attribution; write -m attr"),
         ("network=[srresnet,srcnn_style]", "write -m network=srresnet,srcnn_style for a run with each"),
         ("data=[folder]", "data: data=[folder] is a list"),
-        ("attribution=FAIG", "attribution: there is no 'FAIG'; did you mean faig?"),
-        ("network=SRResNet", "network: there is no 'SRResNet'; did you mean srresnet?"),
+        ("attribution=FAIG", "attribution: unknown option 'FAIG'; did you mean faig?"),
+        ("network=SRResNet", "network: unknown option 'SRResNet'; did you mean srresnet?"),
         ("SEED=1", "SEED: unknown key; did you mean seed?"),
         ("data.train_dir=.", "data.train_dir: unknown key here; it belongs to data=folder"),
         ("data.hr_dir=.", "data.hr_dir: unknown key here; it belongs to data=paired"),
@@ -199,7 +202,7 @@ def test_words_after_a_flag_that_is_a_setting(capsys: pytest.CaptureFixture[str]
 
 def test_choices_twice(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "+network=srresnet", "network=srresnet_small")
-    assert line == "error: network: chosen 2 times (network=srresnet network=srresnet_small); leave one\n"
+    assert line == "error: network: chosen 2 times (network=srresnet network=srresnet_small); leave one choice\n"
     names = refused(capsys, "+nothing=1").split("the root has: ")[1].split(", ")
     assert len(names) == len(set(names))
 
@@ -368,7 +371,7 @@ def test_interruption(pipeline: Callable[[Run], None], capsys: pytest.CaptureFix
 
     pipeline(interrupt)
     assert main(["seed=1"]) == 130
-    assert capsys.readouterr().err == "interrupted; nothing was begun; start the command again\n"
+    assert capsys.readouterr().err == "interrupted; no work was started; repeat the command\n"
     assert not Path("outputs").exists()
 
 
@@ -390,7 +393,7 @@ def test_sigterm_says_how_to_go_on(
         place = str(tmp_path / "absolute")
         typed = f"resume={place}"
     assert main([f"hydra.run.dir={place}", "seed=1"]) == 143
-    assert capsys.readouterr().err == f"terminated; go on with: python -m faig_lab {typed}\n"
+    assert capsys.readouterr().err == f"terminated; continue with: python -m faig_lab {typed}\n"
 
 
 @pytest.mark.usefixtures("_interruptible")
@@ -405,7 +408,7 @@ def test_an_ended_sweep_says_how_to_go_on(
     pipeline(end)
     assert main(["-m", "seed=1,2", "hydra.sweep.dir=swept all"]) in (130, 143)
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"{word}; go on with: python -m faig_lab 'sweep=swept all'"
+    assert last == f"{word}; continue with: python -m faig_lab 'sweep=swept all'"
 
 
 def test_warnings_say_that_they_are(pipeline: Callable[[Run], None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_tables_page_and_words(sweep, tmp_path, capsys):
     assert (
         "SRResNet, 1 % of the filters, specificity over 3 runs: FAIG 0.40 (0.15 to 0.65) and signed share 0.80" in shown
     )
-    assert "note: These runs hold no isolation" in shown
+    assert "note: These runs have no isolation" in shown
     assert "No order of the methods follows from these runs: the number of scenes is not known." in shown
 
     tidy = table(folder, "comparison")

@@ -110,7 +110,7 @@ def test_a_patch(run):
     ("arguments", "message"),
     [
         ([], "export.file: a file is required by task=export"),
-        (["export.file=x.onnx"], "export.file: x.onnx: the suffix says what to write; .pt our format, .pth"),
+        (["export.file=x.onnx"], "export.file: x.onnx: the suffix must name a format; choices: .pt our format, .pth"),
         (["export.file=run/weights/target.pt"], "export.file: run/weights/target.pt exists; choose another name"),
         (["export.file=x.pt"], "export.strengths: at least one is required"),
         (

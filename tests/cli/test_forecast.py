@@ -38,15 +38,15 @@ def test_what_is_given_or_stored_is_not_trained(tmp_path, data):
     assert to_train(settings, data, {}) == ["baseline", "target"]
     assert to_train(settings, data, {"baseline": given}) == ["target"]
     assert to_train(settings, data, {"target": given}) == ["baseline"]
-    baseline = train_once(settings, "baseline", data, degradation, None)
+    baseline = train_once(settings, "baseline", data, degradation)
     assert to_train(settings, data, {}) == ["target"]
-    train_once(settings, "target", data, degradation, baseline.state)
+    train_once(settings, "target", data, degradation, start=baseline.state)
     assert to_train(settings, data, {}) == []
 
 
 def test_another_seed_is_trained(tmp_path, data):
     settings = settings_of(tmp_path)
-    train_once(settings, "baseline", data, make_degradation(settings), None)
+    train_once(settings, "baseline", data, make_degradation(settings))
     assert to_train(settings_of(tmp_path, "seed=1"), data, {}) == ["baseline", "target"]
 
 

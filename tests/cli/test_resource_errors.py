@@ -26,7 +26,7 @@ GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. G
 
 
 def line(error, stage="", settings=SETTINGS, folder=Path("run")):
-    found = explain(error, settings, folder, stage)
+    found = explain(error, settings, folder, stage=stage)
     assert isinstance(found, UserError)
     assert "\n" not in str(found)
     return str(found)
@@ -71,7 +71,9 @@ def test_real_errors_of_memory(fail):
 
 def test_a_worker_that_was_killed():
     error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-    assert line(error, "target").startswith("training.workers: a process that cuts patches was ended; lower it (now 2)")
+    assert line(error, "target").startswith(
+        "training.workers: a process that cuts patches was killed; lower the value 2"
+    )
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -133,7 +135,7 @@ def test_the_cause_is_kept_and_a_users_error_passes():
 def test_space_is_required_before_a_large_write(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     require_space(tmp_path, 10**9, "root", "a.zip")
-    message = f"root: a.zip takes 3.50 GB and {tmp_path} has 1.00 GB free; free some, or set `root` to"
+    message = f"root: a.zip takes 3.50 GB and {tmp_path} has 1.00 GB free; free some space, or set `root` to"
     with pytest.raises(InputError) as caught:
         require_space(tmp_path, 3_500_000_000, "root", "a.zip")
     assert str(caught.value).startswith(message)
@@ -169,14 +171,14 @@ def test_an_argument_that_is_no_text(encoding, remedy, monkeypatch):
     check_text(["data.train_dir=ä", "seed=1"])
     with pytest.raises(UserError) as caught:
         check_text(["seed=1", "data.train_dir=\udce4"])
-    assert str(caught.value) == rf"data.train_dir=\xe4: Python reads names as {encoding}, which this is not; {remedy}"
+    assert str(caught.value) == rf"data.train_dir=\xe4: not a name in {encoding}, as Python reads it; {remedy}"
 
 
 def test_a_working_folder_that_is_no_text(monkeypatch, tmp_path):
     folder = tmp_path / "\udce4"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError, match=r"\\xe4: Python reads names as"):
+    with pytest.raises(UserError, match=r"\\xe4: not a name in"):
         check_text([])
 
 

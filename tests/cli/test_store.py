@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faig_lab.__main__ import main
-from faig_lab.cli.store import PARTIAL, SOUND, Found, remove, survey, to_remove
+from faig_lab.cli.store import PARTIAL, SOUND, StoredFolder, remove, survey, to_remove
 from faig_lab.config.settings import PruneSettings
 from faig_lab.filters import save_weights
 from faig_lab.networks import SRResNet
@@ -85,9 +85,9 @@ def test_looking_is_not_using(store):
 
 def entries(tmp_path):
     return [
-        Found(tmp_path / "SRResNet-baseline-0", SOUND, used=0, size=1, runs=1),
-        Found(tmp_path / "SRResNet-target-1", SOUND, used=9 * DAY, size=1),
-        Found(tmp_path / "SRCNNStyle-target-2", "damaged: x", used=0, size=1),
+        StoredFolder(tmp_path / "SRResNet-baseline-0", SOUND, used=0, size=1, runs=1),
+        StoredFolder(tmp_path / "SRResNet-target-1", SOUND, used=9 * DAY, size=1),
+        StoredFolder(tmp_path / "SRCNNStyle-target-2", "damaged: x", used=0, size=1),
     ]
 
 

@@ -74,8 +74,8 @@ def test_a_pair_is_trained_once_and_found_again(settings, data, caplog):
 
 def test_the_runs_own_network_at_its_own_seed_is_the_runs(settings, data):
     degradation = make_degradation(settings)
-    baseline = train_once(settings, "baseline", data, degradation, None)
-    target = train_once(settings, "target", data, degradation, baseline.state)
+    baseline = train_once(settings, "baseline", data, degradation)
+    target = train_once(settings, "target", data, degradation, start=baseline.state)
     names = stored(settings)
     pair = make_network_trainer(settings, data, degradation).train(None, settings.seed)
     assert isinstance(pair.network, SRResNet)
@@ -86,8 +86,8 @@ def test_the_runs_own_network_at_its_own_seed_is_the_runs(settings, data):
 def test_every_row_of_the_record_is_told_also_of_a_network_that_is_found(settings, data):
     seen: list[dict[str, float]] = []
     told: list[dict[str, float]] = []
-    train_once(settings, "baseline", data, make_degradation(settings), None, on_row=seen.append)
-    train_once(settings, "baseline", data, make_degradation(settings), None, on_row=told.append)
+    train_once(settings, "baseline", data, make_degradation(settings), on_row=seen.append)
+    train_once(settings, "baseline", data, make_degradation(settings), on_row=told.append)
     assert told == seen
     assert seen[-1]["step"] == 3
 
@@ -106,11 +106,11 @@ def test_data_without_photographs_has_no_rivals(settings):
 def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):
     degradation = make_degradation(settings)
     monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", 0)
-    older = train_once(settings, "baseline", data, degradation, None)
+    older = train_once(settings, "baseline", data, degradation)
     (folder,) = stored(settings)
     monkeypatch.undo()
     assert not [record for record in caplog.records if "another version" in record.getMessage()]
-    again = train_once(settings, "baseline", data, degradation, None)
+    again = train_once(settings, "baseline", data, degradation)
     (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
     use = note.rpartition(" ")[2]
     assert use == f"baseline.weights={Path(settings.store) / folder / 'weights.pt'}"
@@ -120,16 +120,16 @@ def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeyp
     assert all(torch.equal(value, older.state[name]) for name, value in state.items())
     assert all(torch.equal(value, again.state[name]) for name, value in state.items())
     caplog.clear()
-    train_once(settings, "baseline", data, degradation, None)
+    train_once(settings, "baseline", data, degradation)
     assert not [record for record in caplog.records if "another version" in record.getMessage()]
 
 
 def test_a_rival_of_another_version_is_offered_in_other_words(settings, data, caplog, monkeypatch):
     degradation = make_degradation(settings)
     monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", 0)
-    train_once(settings, "baseline", data, degradation, None)
+    train_once(settings, "baseline", data, degradation)
     monkeypatch.undo()
-    train_once(settings, "baseline", data, degradation, None, label="SRResNet, seed 1, baseline")
+    train_once(settings, "baseline", data, degradation, label="SRResNet, seed 1, baseline")
     (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
     assert "baseline.weights=" not in note
     assert note.endswith("see The store in docs/run_folder.md")
@@ -140,7 +140,7 @@ def test_a_store_in_the_users_own_folder(place, settings, data, monkeypatch, tmp
     """Shells leave the ~ of `store=~/nets` alone."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     own = settings.model_copy(update={"store": place})
-    train_once(own, "baseline", data, make_degradation(settings), None)
+    train_once(own, "baseline", data, make_degradation(settings))
     (found,) = (path.parent for path in (tmp_path / "home").rglob("weights.pt"))
     assert found.parent == tmp_path / "home" / place[2:]
     assert not list(tmp_path.rglob("~"))

@@ -78,7 +78,7 @@ BAD = [
     # settings that contradict others, or the machine
     ("+trainer.max_steps=3", "trainer.max_steps: comes from training.*.iterations; set it there"),
     ("+training.optimizer.lr=1", "training.optimizer.lr: set training.*.learning_rate"),
-    ("trainer=gpu", "trainer.accelerator: gpu: this machine has none; use auto or cpu"),
+    ("trainer=gpu", "trainer.accelerator: this machine has no gpu; use auto or cpu"),
     # targets
     ("training.loss._target_=torch.nn.L1Los", "there is no L1Los in torch.nn; did you mean torch.nn.L1Loss?"),
     (

@@ -226,7 +226,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_download(
     message = refusal(remote(server), path)
     assert message == (
         f"root: a.zip takes 3.00 MB and {path.parent} has 2.50 MB free; "
-        "free some, or set `root` to a folder on another disk"
+        "free some space, or set `root` to a folder on another disk"
     )
     free.free = 3_000_000
     download(remote(server), path, pause=0)

@@ -60,8 +60,17 @@ def test_the_same_networks_are_attributed_on_every_path(runs):
 def test_a_finished_run_is_analysed_on_its_own_path(runs, name, capsys):
     before = scores(runs / name)
     more = ["analysis=sanity", "analysis.studies.sanity.draws=1"]
-    assert main(["task=analyse", f"run={runs / name}", "logger=none", *more]) == 0
+    assert main(["task=analyse", f"run={runs / name}", *more]) == 0
     assert np.array_equal(scores(runs / name), before)
+    assert not (runs / name / "wandb").exists()  # the run was made with logger=none
+
+
+def test_the_logger_settings_of_a_finished_run_can_be_changed(runs, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    more = ["analysis=curves", "analysis.studies.curves.percents=[50]", "logger.mode=offline"]
+    assert main(["task=analyse", f"run={runs / 'straight'}", *more]) == 0
+    assert [path.name[:12] for path in (runs / "straight" / "wandb").glob("offline-run-*")] == ["offline-run-"]
 
 
 def test_given_weights_have_no_trajectory(runs, tmp_path, capsys):

@@ -55,7 +55,7 @@ def test_the_reference_at_scale_1_is_the_input_itself(run):
 
 def test_the_report_speaks_of_restoration(run):
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "A blind restoration network repairs a photograph" in page
+    assert "A blind restoration network removes the degradation of a photograph" in page
     assert "The baseline only copies its input." in page
     assert "upscales a photograph" not in page
 

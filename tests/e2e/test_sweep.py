@@ -159,7 +159,7 @@ def test_two_runs_at_once_train_a_network_once_also_when_the_first_is_killed(tmp
         wait(lambda: "baseline 2/20" in log("a"))
         first.send_signal(signal.SIGSTOP)  # it goes no further, and holds its lock
         with run("b") as second, run("c") as third:
-            wait(lambda: all("being trained by another run" in log(name) for name in "bc"))
+            wait(lambda: all("another run is training" in log(name) for name in "bc"))
             first.send_signal(signal.SIGKILL)
             assert second.wait(600) == third.wait(600) == 0
     assert "baseline 20/20" not in log("a")

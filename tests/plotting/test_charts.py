@@ -24,7 +24,6 @@ from faig_lab.plotting.style import (
     MUTED,
     degradation_colour,
     input_colour,
-    method_colour,
     method_look,
 )
 from faig_lab.plotting.words import share
@@ -54,7 +53,7 @@ def test_inputs_and_methods_have_their_colours() -> None:
     assert [input_colour(names, name) for name in ("blur", "noise")] == [degradation_colour(0), degradation_colour(1)]
     assert (input_colour(names, "clean"), input_colour(names, "blur+noise")) == (CLEAN, MIX)
     methods = ["faig", "learned_mask", "random"]
-    assert method_look(methods, "faig") == {"color": method_colour(0), "linestyle": "-"}
+    assert method_look(methods, "faig") == {"color": METHODS[0], "linestyle": "-"}
     assert method_look(methods, "learned_mask") == {"color": INK, "linestyle": "-."}
     assert method_look(methods, "random") == {"color": MUTED, "linestyle": "--"}
     many = [f"m{k}" for k in range(12)]

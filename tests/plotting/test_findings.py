@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from faig_lab.filters import interventions
 from faig_lab.plotting import findings
 from faig_lab.report import texts
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
-from faig_lab.runs import tables
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.masking import PARTS
@@ -124,9 +122,3 @@ def test_shares_of_kernels_and_others_are_added_up_for_each_input(make_run: Make
     }  # fmt: skip
     page = write_report(folder).read_text(encoding="utf-8")
     assert "all other parameters, biases above all</th><td>4</td><td>10 %</td><td>−50 %</td>" in page
-
-
-@pytest.mark.parametrize("share", [None, -0.5, 0.0, 0.3, 1.0, 1.7])
-def test_the_report_clips_as_the_analyses_do(share: float | None) -> None:
-    assert tables.clipped(share) == interventions.clipped(share)
-    assert tables.harm(share) == interventions.harm(share)

@@ -139,7 +139,7 @@ def test_distances_to_the_learned_mask_at_equal_count(make_run: MakeRun) -> None
     assert findings.distances(run, 2.0) == {}
     assert texts.reference(run) == (
         "Learned mask (reference) at 1 %: isolation 0.90, mean over the masked sets. Distance to it at equal count: "
-        "FAIG 0.40, signed share 0.15 and random sets 1.15."
+        "FAIG 0.40, signed share 0.15 and random filters 1.15."
     )
     assert texts.reference(run) in write_report(run.path).read_text(encoding="utf-8")
 

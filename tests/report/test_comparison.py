@@ -98,7 +98,7 @@ def test_means_are_over_masked_sets_and_then_over_seeds(three):
     assert found.n == 3
     assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(shifts))
     assert three.estimate("SRResNet", "faig", 1.0, masked="blur").mean == pytest.approx(0.3 + shifts.mean())
-    assert three.estimate("SRResNet", "faig", 1.0, "other").mean == pytest.approx(0.1)
+    assert three.estimate("SRResNet", "faig", 1.0, measure="other").mean == pytest.approx(0.1)
     assert three.estimate("SRResNet", "faig", 7.0) is None
     assert three.estimate("SRResNet", "ig", 1.0) is None
 
@@ -135,8 +135,8 @@ def test_networks_are_groups_and_runs_may_have_other_percents():
     assert comparison.groups == ["SRResNet", "SRCNNStyle"]
     assert comparison.percents == [0.5, 1.0, 10.0]
     assert comparison.estimate("SRCNNStyle", "faig", 0.5) is None
-    assert comparison.difference(comparison.judged, "signed_share", 1.0).n == 3
-    assert comparison.difference(comparison.judged, "signed_share", 10.0).n == 1
+    assert comparison.difference(comparison.reliable, "signed_share", 1.0).n == 3
+    assert comparison.difference(comparison.reliable, "signed_share", 10.0).n == 1
 
 
 def test_the_reference_is_there_or_the_first_method_is():
@@ -157,7 +157,9 @@ def test_isolation_is_the_headline_where_runs_hold_it(three, isolated):
     found = isolated.estimate("SRResNet", "faig", 1.0)
     assert found.mean == pytest.approx(0.55 + shifts.mean())
     assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(shifts))
-    assert isolated.estimate("SRResNet", "faig", 1.0, "clean_change").mean == pytest.approx(-0.3 + shifts.mean())
+    assert isolated.estimate("SRResNet", "faig", 1.0, measure="clean_change").mean == pytest.approx(
+        -0.3 + shifts.mean()
+    )
     assert isolated.difference(["SRResNet"], "signed_share", 1.0).mean == pytest.approx(-0.7)
     assert isolated.difference(["SRResNet"], "signed_share", 1.0, measure="specificity").mean == pytest.approx(0.3)
 
@@ -172,32 +174,34 @@ def test_a_run_without_isolation_is_compared_by_what_it_has():
     runs = [make(0, isolated=True), make(1, folder=Path("old/1"))]
     comparison = Comparison(runs, "faig")
     assert comparison.estimate("SRResNet", "faig", 1.0).n == 1
-    assert comparison.estimate("SRResNet", "faig", 1.0, "own").n == 2
+    assert comparison.estimate("SRResNet", "faig", 1.0, measure="own").n == 2
     (note,) = warnings(comparison)
-    assert note == "old/1 holds no isolation (tables/isolation.csv), only removed shares."
+    assert note == "old/1 has no isolation (tables/isolation.csv), only removed shares."
 
 
 def test_runs_without_isolation_are_compared_by_specificity_and_the_reason_is_given(three):
     (note,) = warnings(three)
-    assert note.startswith("These runs hold no isolation (tables/isolation.csv)")
+    assert note.startswith("These runs have no isolation (tables/isolation.csv)")
     assert "compared by specificity" in note
 
 
 def test_removed_shares_are_clipped_and_the_excess_is_harm():
     """The noise set removes 0.3 + 0.2 + 0.1 + 1 = 1.6 of its function, the blur set 1.4: shares of 1, harm of 0.5."""
     comparison = Comparison([make(0, shift=1.0)], "faig")
-    found = {m: comparison.estimate("SRResNet", "faig", 1.0, m).mean for m in ("own", "other", "specificity", "harm")}
+    found = {
+        m: comparison.estimate("SRResNet", "faig", 1.0, measure=m).mean for m in ("own", "other", "specificity", "harm")
+    }
     assert found == pytest.approx({"own": 1.0, "other": 0.1, "specificity": 0.9, "harm": 0.5})
     negative = Comparison([make(0, shift=-0.9)], "faig")
-    assert negative.estimate("SRResNet", "faig", 1.0, "own").mean == 0
-    assert negative.estimate("SRResNet", "faig", 1.0, "harm").mean == 0
+    assert negative.estimate("SRResNet", "faig", 1.0, measure="own").mean == 0
+    assert negative.estimate("SRResNet", "faig", 1.0, measure="harm").mean == 0
 
 
 def test_harm_of_the_table_comes_before_what_the_share_says():
     run = make(0, isolated=True)
     for row in run.table("isolation"):
         row["harm"] = 0.25
-    assert Comparison([run], "faig").estimate("SRResNet", "faig", 1.0, "harm").mean == 0.25
+    assert Comparison([run], "faig").estimate("SRResNet", "faig", 1.0, measure="harm").mean == 0.25
 
 
 # Words
@@ -207,10 +211,10 @@ def test_a_single_run_of_small_gain_is_not_hidden_by_the_mean():
     """Gains of 3, 3 and 0.2 dB: 2.07 on average, and yet the group is not summed up."""
     comparison = Comparison([make(0), make(1), make(2, gain=0.2)], "faig")
     assert comparison.gain("SRResNet", "blur").mean == pytest.approx(6.2 / 3)
-    assert comparison.judged == []
+    assert comparison.reliable == []
     assert sentences(comparison) == []
     notes = [note for note in warnings(comparison) if "seed" in note]
-    assert [note.partition(", which")[0] for note in notes] == [
+    assert [note.partition(". The measures")[0] for note in notes] == [
         f"SRResNet, seed 2: the target is only 0.20 dB above the baseline in {removal}"
         for removal in ("deblurring", "denoising")
     ]
@@ -221,7 +225,7 @@ def test_a_single_run_of_small_gain_is_not_hidden_by_the_mean():
 
 def test_what_restores_too_little_is_left_out_of_the_sentences():
     comparison = Comparison([*(make(seed) for seed in range(3)), make(0, "SRCNNStyle", gain=-0.2, shift=9)], "faig")
-    assert comparison.judged == ["SRResNet"]
+    assert comparison.reliable == ["SRResNet"]
     assert "SRCNNStyle, seed 0: the target is 0.20 dB below the baseline in deblurring" in " ".join(
         warnings(comparison)
     )
@@ -233,7 +237,7 @@ def test_sentences_are_numbers_and_the_differences_that_may_be_said(isolated):
     assert means.startswith("SRResNet, 1 % of the filters, isolation over 3 runs: FAIG 0.54 (0.40 to 0.68), signed")
     assert differences == (
         "Above FAIG: learned mask by 0.40 (0.40 to 0.40); below FAIG: signed share by 0.70 (0.70 to 0.70) and random "
-        "sets by 0.39 (0.25 to 0.53) (in the same run)."
+        "filters by 0.39 (0.25 to 0.53) (in the same run)."
     )
 
 
@@ -265,7 +269,7 @@ def test_trainings_of_several_groups_count_as_those_of_the_smallest():
     runs = [make(seed) for seed in range(3)] + [make(0, "SRCNNStyle")]
     comparison = Comparison(runs, "faig")
     assert comparison.evidence(["SRResNet"]).trainings == 3
-    assert comparison.evidence(comparison.judged).trainings == 1
+    assert comparison.evidence(comparison.reliable).trainings == 1
 
 
 # The page
@@ -303,7 +307,7 @@ def test_a_single_degradation_has_a_page_without_specificity(tmp_path):
     comparison = Comparison([make(degradations=("blur",))], "faig")
     assert comparison_figure(comparison) is None
     text = write_comparison(tmp_path, comparison, []).read_text(encoding="utf-8")
-    assert "There is nothing to sum up" in text
+    assert "There is no summary" in text
     assert not (tmp_path / "specificity.png").exists()
 
 
@@ -330,8 +334,8 @@ def test_the_figure_has_lines_without_bars_and_a_row_per_method(groups):
     assert len(figure.axes) == 2 * groups
     for lines, dots in zip(figure.axes[::2], figure.axes[1::2], strict=True):
         assert lines.containers == []
-        assert [line.get_label() for line in lines.lines[:3]] == ["FAIG", "signed share", "random sets"]
-        assert [text.get_text() for text in dots.get_yticklabels()] == ["FAIG", "signed share", "random sets"]
+        assert [line.get_label() for line in lines.lines[:3]] == ["FAIG", "signed share", "random filters"]
+        assert [text.get_text() for text in dots.get_yticklabels()] == ["FAIG", "signed share", "random filters"]
         runs_of_faig = next(line for line in dots.lines if len(line.get_xdata()) == 3)
         assert sorted(runs_of_faig.get_xdata()) == pytest.approx(sorted(0.55 + shift for shift in NOISE.values()))
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from browser import find, running
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from faig_lab.evaluation.examples import Example
+from faig_lab.plotting.style import MISSING
 from faig_lab.report.figures import write_figures, write_strips
 from faig_lab.report.report import write_report
 from faig_lab.runs.tables import read_table, write_table
@@ -104,6 +106,31 @@ def test_nothing_is_wider_than_the_window(page, run, size):
     assert page.js("document.documentElement.scrollWidth") == size[0]
     loose = "[...document.querySelectorAll('main table')].filter(table => !table.closest('.scroll')).length"
     assert page.js(loose) == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_part_of_isolation_has_one_colour_in_bars_and_charts(chromium, make_run, tmp_path, scheme):
+    folder = make_run(isolated={"faig": 0.7, "signed_share": 0.8, "random": 0.0})
+    write_report(folder)
+    chromium.scheme(scheme)
+    chromium.open(folder / "report.html", *DESKTOP)
+    for part, colour in MISSING.items():
+        # A chart of this colour only, in a card like every chart.
+        chromium.js(
+            f"(canvas => {{ const ink = canvas.getContext('2d'); ink.fillStyle = '{colour}';"
+            " ink.fillRect(0, 0, 300, 150);"
+            " const card = document.createElement('div'); card.className = 'paper chart'; card.id = 'drawn';"
+            " document.querySelector('#drawn')?.remove(); document.querySelector('main').prepend(card);"
+            " card.innerHTML = `<div class=marked><img src=${canvas.toDataURL()}></div>`;"
+            " return card.querySelector('img').decode(); })(document.createElement('canvas'))"
+        )
+        colours = []
+        for selector in (f".bar.m-{part} span", "#drawn img"):
+            left, top, width, height = box(chromium, selector)
+            colours.append(pixel(chromium, tmp_path / "page.png", left + width / 2, top + height / 2))
+        assert colours[0] == pytest.approx(colours[1], abs=1), (part, colours)
+        if scheme == "light":
+            assert colours[0] == pytest.approx([round(255 * channel) for channel in to_rgb(colour)], abs=1)
 
 
 @pytest.mark.parametrize(("size", "screens"), [((1440, 900), 1), (PHONE, 2)])
@@ -266,11 +293,11 @@ def test_tables_sort_by_click_and_enter(page):
     before = page.js(names)
     assert page.js(sort) is None
     page.js("document.querySelectorAll('.methods thead button')[1].click()")
-    assert page.js(names) == ["signed share", "FAIG", "random sets"]
+    assert page.js(names) == ["signed share", "FAIG", "random filters"]
     assert page.js(sort) == "descending"
     page.js("document.querySelectorAll('.methods thead button')[1].focus()")
     page.press("Enter")
-    assert page.js(names) == ["random sets", "FAIG", "signed share"]
+    assert page.js(names) == ["random filters", "FAIG", "signed share"]
     assert page.js(sort) == "ascending"
     page.press("Enter")
     assert page.js(names) == before

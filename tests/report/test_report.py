@@ -130,9 +130,9 @@ def test_says_which_networks_were_trained_and_which_were_read(make_run: MakeRun,
     (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     text = _page(run).text.split("name: blur_noise")[0]
     for name in ("baseline", "target"):
-        assert (f"{name} from {file.format(name)} (it ships with faig_lab)" in text) == (name in given)
+        assert (f"{name} from {file.format(name)} (faig_lab ships the file)" in text) == (name in given)
     nothing = len(given) == 2
-    assert ("This run trained neither of them." in text) == nothing
+    assert ("This run trained neither network." in text) == nothing
     assert ("What was trained" in text) == ("the networks are trained on" in text) == (not nothing)
 
 
@@ -166,7 +166,7 @@ def test_large_pictures_are_kept_within_the_budget(make_run: MakeRun, make_pictu
 
 
 def test_an_empty_run_folder_still_has_a_page(tmp_path: Path) -> None:
-    assert "This run holds no masking result." in _page(tmp_path).text
+    assert "This run has no masking result." in _page(tmp_path).text
 
 
 def test_absent_numbers_are_dashes(make_run: MakeRun) -> None:

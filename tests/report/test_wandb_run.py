@@ -48,7 +48,7 @@ def test_an_offline_run_lies_in_the_run_folder(
 ) -> None:
     run = make_run()
     write_figures(run, [])
-    record = WandbRecord.start(Settings(), {"seed": 0}, run, "blur_noise")
+    record = WandbRecord.start(Settings(), {"seed": 0}, run, name="blur_noise")
     record.log_training("training/baseline", {"step": 50, "loss": 0.1, "psnr/blur": None})
     record.log_training("training/target", {"step": 50, "loss": 0.1, "psnr/blur": 30.0})
     record.log_metrics({"psnr/target/blur": 31.5})
@@ -104,7 +104,7 @@ def test_networks_and_scores_are_artifacts_that_say_what_they_were_made_from(
 
 def test_a_block_that_fails_lets_its_exception_through(tmp_path: Path) -> None:
     def fail() -> None:
-        with WandbRecord.start(Settings(), {}, tmp_path / "run", "x"):
+        with WandbRecord.start(Settings(), {}, tmp_path / "run", name="x"):
             raise KeyError("x")
 
     with pytest.raises(KeyError):
@@ -112,7 +112,7 @@ def test_a_block_that_fails_lets_its_exception_through(tmp_path: Path) -> None:
 
 
 def test_disabled_does_nothing(tmp_path: Path) -> None:
-    with WandbRecord.start(Settings(mode="disabled"), {}, tmp_path / "run", "x") as record:
+    with WandbRecord.start(Settings(mode="disabled"), {}, tmp_path / "run", name="x") as record:
         record.log_metrics({"a": 1.0})
         record.log_training("training/baseline", {"step": 1, "loss": 0.5})
     assert (record.folder, record.url) == (None, None)
@@ -156,7 +156,7 @@ def test_a_run_that_goes_on_continues_its_wandb_run(
         (tmp_path / "wandb" / name).mkdir(parents=True)
     started: list[dict[str, object]] = []
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb(started, []))
-    WandbRecord.start(Settings(mode=mode), {"seed": 0}, tmp_path, "x", goes_on=True)
+    WandbRecord.start(Settings(mode=mode), {"seed": 0}, tmp_path, name="x", goes_on=True)
     (given,) = started
     assert {key: given[key] for key in ("id", "resume", "notes") if key in given} == options
     assert given["config"] == ({"seed": 0, "continues": "abc"} if "notes" in options else {"seed": 0})
@@ -166,14 +166,14 @@ def test_a_run_of_its_own_continues_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "wandb" / "run-20260102_000000-abc").mkdir(parents=True)
     started: list[dict[str, object]] = []
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb(started, []))
-    WandbRecord.start(Settings(mode="online"), {}, tmp_path, "x")
+    WandbRecord.start(Settings(mode="online"), {}, tmp_path, name="x")
     assert not {"id", "resume", "notes"} & set(started[0])
 
 
 def test_the_same_wandb_run_is_told_no_row_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     logged: list[dict[str, float]] = []
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb([], logged, resumed=True, summary={"training/target/step": 4}))
-    record = WandbRecord.start(Settings(mode="online"), {}, tmp_path, "x", goes_on=True)
+    record = WandbRecord.start(Settings(mode="online"), {}, tmp_path, name="x", goes_on=True)
     for step in (2, 4, 6):
         record.log_training("training/target", {"step": step})
         record.log_training("training/baseline", {"step": step})
@@ -182,9 +182,9 @@ def test_the_same_wandb_run_is_told_no_row_twice(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_offline_segment_says_in_its_file_what_it_continues(tmp_path: Path) -> None:
-    with WandbRecord.start(Settings(), {}, tmp_path, "x") as first:
+    with WandbRecord.start(Settings(), {}, tmp_path, name="x") as first:
         pass
-    with WandbRecord.start(Settings(), {}, tmp_path, "x", goes_on=True) as second:
+    with WandbRecord.start(Settings(), {}, tmp_path, name="x", goes_on=True) as second:
         pass
     assert first.folder is not None
     assert second.folder is not None
@@ -224,7 +224,7 @@ def test_a_broken_wandb_is_one_warning(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", _broken(RuntimeError("no service\nlong story")))
     with caplog.at_level(logging.WARNING):
-        record = WandbRecord.start(Settings(), {}, tmp_path, "x")
+        record = WandbRecord.start(Settings(), {}, tmp_path, name="x")
         record.log_metrics({"a": 1.0})
         record.finish(0)
     assert caplog.messages == ["W&B: not recorded in W&B (RuntimeError: no service)"]
@@ -234,7 +234,7 @@ def test_a_missing_wandb_is_one_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    record = WandbRecord.start(Settings(mode="auto"), {}, tmp_path, "x")
+    record = WandbRecord.start(Settings(mode="auto"), {}, tmp_path, name="x")
     assert record.folder is None
     assert len(caplog.messages) == 1
 
@@ -247,7 +247,7 @@ def test_a_failure_while_logging_is_one_warning(
 
     run = SimpleNamespace(dir=str(tmp_path / "files"), url=None, log=fail, define_metric=lambda *_, **__: None)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run, Settings=lambda **_: None))
-    record = WandbRecord.start(Settings(), {}, tmp_path, "x")
+    record = WandbRecord.start(Settings(), {}, tmp_path, name="x")
     for step in range(3):
         record.log_training("training/target", {"step": step})
     assert caplog.messages == ["W&B: recording in W&B stopped (OSError: disk full)"]

@@ -79,7 +79,9 @@ def test_where_it_is_recorded_may_change(killed, ran):
 @pytest.mark.parametrize("setting", ["seed=1", "training.batch_size=4", "network=srresnet", "hydra.run.dir=x"])
 def test_what_would_change_the_result_is_refused(killed, ran, capsys, setting):
     assert resume(killed, setting) == 2
-    assert capsys.readouterr().err.startswith(f"error: {setting}: an interrupted run goes on with its own settings")
+    assert capsys.readouterr().err.startswith(
+        f"error: {setting}: an interrupted run continues with its original settings"
+    )
     assert ran == []
 
 
@@ -94,7 +96,7 @@ def test_a_run_that_is_going_on_says_so(killed, ran, capsys):
     status = {"state": "running", "pid": os.getppid(), "host": socket.gethostname()}
     (killed / "status.json").write_text(json.dumps(status))
     assert resume(killed) == 2
-    assert f"process {os.getppid()} is still at work in {killed}" in capsys.readouterr().err
+    assert f"process {os.getppid()} is still running in {killed}" in capsys.readouterr().err
     assert ran == []
 
 

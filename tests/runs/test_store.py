@@ -434,11 +434,11 @@ def test_an_adopted_entry_is_found(network, trained, tmp_path):
 def test_what_cannot_be_adopted_stays(trained, tmp_path):
     old = published(tmp_path, trained, NEEDS | {"code": "a4ee8ab09733756d"})
     published(tmp_path, trained, NEEDS | {"numerics": 2})
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         adopt(old, 2)
     assert Entry(old).exists
     (old / "weights.yaml").write_text("what: target\n")
-    with pytest.raises(UserError, match="has no record of what determined its weights"):
+    with pytest.raises(UserError, match="has no record of the determinants of its weights"):
         adopt(old, 2)
 
 
@@ -508,7 +508,7 @@ def test_two_runs_that_need_one_network_train_it_once(child, react, network, tmp
     with open_entry(tmp_path, "target", NEEDS) as entry:
         assert entry.exists
         entry.load(network)
-    assert waiting.messages == ["target is being trained by another run; waiting for it"]
+    assert waiting.messages == ["another run is training target; waiting for its end"]
     assert json.loads((entry.folder / "history.json").read_text()) == []
 
 

@@ -401,7 +401,7 @@ def test_figure_table_and_page(make_run: MakeRun) -> None:
     assert figure is not None
     assert len(figure.axes) == 2 * 2 * 2
     assert [line.get_label() for line in figure.axes[0].lines[:4]] == [
-        *("FAIG", "signed share", "random sets", "random, layer-matched")
+        *("FAIG", "signed share", "random filters", "random, layer-matched")
     ]
     table = SECTION.table(files)
     assert table is not None

@@ -165,7 +165,7 @@ def said(folder):
 def test_small_patches_and_nothing_idle(make):
     assert said(make(carried=0.1, lost=0.5)) == (
         "Put onto the baseline, patches of 1 % of the filters bring 10 % of deblurring and 10 % of denoising; from the "
-        "target, none by FAIG and none by random sets can be set back before an input loses 5 %."
+        "target, none by FAIG and none by random filters can be set back before an input loses 5 %."
     )
 
 

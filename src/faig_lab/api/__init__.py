@@ -11,9 +11,10 @@ from faig_lab.api.scoring import attribute
 from faig_lab.api.weights import load_weights, mask, modulate, save_weights
 from faig_lab.attribution import AbsoluteError, Adaptive, Charbonnier, Problem, SquaredError, methods, quadrature
 from faig_lab.errors import UserError
-from faig_lab.filters import FilterLayout, removed_share
+from faig_lab.filters import FilterLayout
 from faig_lab.metrics import psnr
 from faig_lab.networks import SRCNNStyle, SRResNet
+from faig_lab.removed_shares import removed_share
 
 __all__ = [
     "AbsoluteError",

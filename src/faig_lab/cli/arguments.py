@@ -1,4 +1,4 @@
-"""Command-line arguments: flags and settings told apart, short forms completed, composing outside of Hydra."""
+"""Command-line arguments: flags and settings, short forms of settings, and the composition outside of Hydra."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from faig_lab.config.folder import FOLDER
-from faig_lab.config.messages import is_multirun, missing_path, quote_text, quoted
+from faig_lab.config.messages import is_multirun, missing_path, nearest, quote_text, quoted
 from faig_lab.config.trust import check_recorded
 from faig_lab.errors import UserError
 
@@ -19,9 +19,9 @@ class Typed(NamedTuple):
     """The arguments of the command line.
 
     Attributes:
-        flags: with their values.
-        settings: all that is no flag.
-        config_dir: the user's own folder of configuration files.
+        flags: the flags with their values.
+        settings: all other arguments.
+        config_dir: the user's folder of configuration files.
     """
 
     flags: list[str]
@@ -30,26 +30,26 @@ class Typed(NamedTuple):
 
 
 def parted(given: Sequence[str]) -> Typed:
-    """The flags and the settings among the arguments; Hydra reads them in this order only.
+    """Separate flags and settings. Hydra requires the flags before the settings.
 
-    It is Hydra's own parser that is asked, except that it says what is wrong in one line, not in a page, and that it
-    knows no abbreviation: `--experiment` would be short for `--experimental-rerun`.
+    The parser is Hydra's, with two changes. An error is one line, not a page. Abbreviations are not allowed, since
+    `--experiment` would be short for `--experimental-rerun`.
 
     Raises:
-        UserError: there is no such flag, or it has a wrong value.
+        UserError: a flag does not exist or has a wrong value.
     """
     parser = get_args_parser()
     parser.allow_abbrev = False
 
     def refuse(message: str) -> NoReturn:
-        kind, _, unknown = message.partition("unrecognized arguments: ")
-        if not kind:
+        fault, _, unknown = message.partition("unrecognized arguments: ")
+        if not fault:
             raise UserError(_unknown(unknown.split()[0], given, list(parser._option_string_actions)))
-        raise UserError(f"{message}; --help shows what there is")
+        raise UserError(f"{message}; --help lists all flags")
 
     parser.error = refuse  # type: ignore[method-assign]
     options = [*parser._option_string_actions, "-", "--"]
-    for flag in given:  # argparse still takes abbreviations of flags with a single dash: -s for -sc
+    for flag in given:  # argparse still accepts abbreviations of flags with a single dash: -s for -sc
         if flag.startswith("-") and flag not in options and any(option.startswith(flag) for option in options):
             refuse(f"unrecognized arguments: {flag}")
     parsed = parser.parse_intermixed_args(list(given))
@@ -57,17 +57,14 @@ def parted(given: Sequence[str]) -> Typed:
         raise UserError(_unknown("--run", given, ()))
     folder = Path(parsed.config_dir) if parsed.config_dir else None
     if folder and not folder.is_dir():
-        from faig_lab.config.messages import missing_path
-
         raise UserError(missing_path("--config-dir", folder, "folder"))
     flags = [argument for argument in given if argument not in parsed.overrides]
     return Typed(flags, list(parsed.overrides), folder)
 
 
 def _unknown(flag: str, given: Sequence[str], known: Sequence[str]) -> str:
-    """One line about a flag that there is not; most often it is a setting with dashes before it."""
+    """Return one line about an unknown flag, which most often is a setting with dashes before it."""
     from faig_lab.cli.refusals import known_keys
-    from faig_lab.config.messages import nearest
 
     name, _, value = flag.lstrip("-").partition("=")
     close = nearest(name, [option.lstrip("-") for option in known], 0.7)
@@ -76,17 +73,17 @@ def _unknown(flag: str, given: Sequence[str], known: Sequence[str]) -> str:
         after = list(given)[list(given).index(flag) + 1 :] if flag in given else []
         value = value or next((word for word in after[:1] if "=" not in word and not word.startswith("-")), "...")
         return f"{flag.partition('=')[0]}: a setting has no dashes; write {setting}={value}"
-    return f"{flag}: there is no such flag; {f'did you mean --{close}?' if close else '--help shows what there is'}"
+    return f"{flag}: unknown flag; {f'did you mean --{close}?' if close else '--help lists all flags'}"
 
 
-# `experiment` has its (empty) place in the defaults list, where Hydra refuses a `+`.
+# `experiment` is in the defaults list (empty), so Hydra refuses a `+`.
 _EXPERIMENT = re.compile(r"^\+{1,2}(?=experiment=)")
-# Here the names are the user's own, where Hydra insists on a `+`.
+# The user chooses these names, so Hydra requires a `+`.
 _OWN_NAMES = re.compile(r"^\+{0,2}(?=(data\.(test_)?lr_dirs|export\.strengths)(\.\w+)?=)")
-# Files of ours, since a file cannot have the name of what a plugin brings.
+# Our files have a prefix, since a plugin already uses the plain names.
 _LAUNCHER = re.compile(r"^hydra/launcher=(?=(joblib|submitit_local|submitit_slurm)$)")
 _COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
-# A list of them would be one run with the last one's values.
+# Hydra would compose a list of choices to one run, in which the last choice wins.
 _ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer|logger)=\[(.*)\]$")
 _SWEEP = re.compile(r"^\+{0,2}sweep=")
 _TRUST = re.compile(r"^\+{0,2}trust=(true|yes|on|1)$", re.IGNORECASE)
@@ -94,19 +91,19 @@ _NOT_RECORDED = re.compile(r"^(\+{0,2}(traceback|trust)=|hydra\.(mode|sweep\.dir
 
 
 def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
-    """Rewrite settings as Hydra wants them typed.
+    """Rewrite settings in Hydra's syntax.
 
     `+experiment=x` becomes `experiment=x`, and `data.lr_dirs.blur=x` becomes `++data.lr_dirs.blur=x`. Paths and names
-    are quoted where Hydra's grammar needs it. Launchers are taken with our defaults: `hydra/launcher=joblib` becomes
-    `hydra/launcher=faig_lab_joblib`. A comparison gets a folder that is named so.
-    `inspect FILE` becomes `task=inspect file=FILE`.
+    are quoted if Hydra's grammar requires quotes. Launchers get our defaults: `hydra/launcher=joblib` becomes
+    `hydra/launcher=faig_lab_joblib`. The folder of a comparison is named `compare-<time>`. `inspect FILE` becomes
+    `task=inspect file=FILE`.
 
     Args:
         arguments: settings, without flags.
-        flags: those of Hydra, which say whether commas separate the values of a sweep.
+        flags: Hydra's flags, which decide whether commas separate the values of a sweep.
 
     Raises:
-        UserError: a value without a key, or a list of choices in a group that has one choice.
+        UserError: a value without a key, or a list of choices for a group that takes one choice.
     """
     arguments = inspected(arguments)
     multirun = is_multirun(flags, arguments)
@@ -134,27 +131,27 @@ def inspected(arguments: Sequence[str]) -> Sequence[str]:
 
 
 def _refuse_list(setting: str) -> None:
-    found = _ONE_CHOICE.match(setting)
-    if found:
+    match = _ONE_CHOICE.match(setting)
+    if match:
         raise UserError(
-            f"{found[1]}: {setting} is a list, and a run has one {found[1]}; "
-            f"write -m {found[1]}={found[2]} for a run with each"
+            f"{match[1]}: {setting} is a list, and a run has one {match[1]}; "
+            f"write -m {match[1]}={match[2]} for a run with each"
         )
 
 
 def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
-    """The arguments for Hydra: flags, then settings, with `sweep=FOLDER` replaced by what it stands for.
+    """Return the arguments for Hydra, flags before settings, with `sweep=FOLDER` replaced by the settings of the sweep.
 
-    `sweep=FOLDER` runs the unfinished jobs of the sweep in that folder, or starts one there. Alone it brings the
-    settings that the sweep was started with; beside them only Hydra's own may differ (the launcher, say). What the
-    folder records may not name code, nor a configuration folder, unless `trust=true` is there.
+    `sweep=FOLDER` runs the unfinished jobs of the sweep in that folder, or starts a sweep there. Alone it uses the
+    settings that the sweep was started with. Other settings must be the same; only Hydra's settings, such as the
+    launcher, may differ. The recorded settings may not name code or a configuration folder without `trust=true`.
 
     Args:
-        flags: those of Hydra, with their values.
-        settings: normalised.
+        flags: Hydra's flags with their values.
+        settings: the normalised settings.
 
     Raises:
-        UserError: there is no sweep to continue in the folder, or one of other settings.
+        UserError: the folder has no sweep to continue, or a sweep of other settings.
     """
     given = [setting for setting in settings if not _SWEEP.match(setting)]
     folders = [_SWEEP.sub("", setting) for setting in settings if _SWEEP.match(setting)]
@@ -184,7 +181,7 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
 
 
 class _Recorded(NamedTuple):
-    """What a sweep was started with."""
+    """The settings and flags that a sweep was started with."""
 
     task: list[str]
     hydra: list[str]
@@ -196,14 +193,14 @@ def _recorded(folder: Path) -> _Recorded:
     try:
         hydra = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
         task, of_hydra = _parted([*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]])
-        own = [source["path"] for source in hydra["runtime"]["config_sources"] if source["provider"] == "command-line"]
+        folders = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
     except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UserError(f"sweep: {file} cannot be read ({type(error).__name__}); choose another folder") from error
-    return _Recorded(task, of_hydra, [part for path in own for part in ("--config-dir", str(path))])
+    return _Recorded(task, of_hydra, [part for path in folders for part in ("--config-dir", str(path))])
 
 
 def _check(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[str]) -> None:
-    """Refuse what a stranger's sweep may not bring; what the user has typed as well is his own."""
+    """Refuse recorded settings that may call code, unless the user has typed the same settings."""
     if before.flags and not _names_config_dir(flags):
         raise UserError(
             f"sweep: {file} names a configuration folder, which may call any code; repeat {' '.join(before.flags)}, "
@@ -213,7 +210,7 @@ def _check(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[
 
 
 def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The settings of the jobs, and those of Hydra; not what differs each time."""
+    """Separate the settings of the jobs from Hydra's settings, without the settings that differ each time."""
     kept = [setting for setting in settings if not _NOT_RECORDED.match(setting)]
     hydra = [setting for setting in kept if _key(setting).startswith(("hydra.", "hydra/"))]
     return [setting for setting in kept if setting not in hydra], hydra
@@ -230,16 +227,16 @@ def _names_config_dir(flags: Sequence[str]) -> bool:
 def _no_sweep(folder: Path) -> str:
     if not folder.is_dir():
         return missing_path("sweep", folder, "folder")
-    return f"sweep: {folder} holds no sweep (multirun.yaml); beside the settings of one it is started there"
+    return f"sweep: {folder} holds no sweep (multirun.yaml); add the settings of a sweep to start a sweep there"
 
 
 def compose(overrides: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> DictConfig:
-    """The configuration that `faig-lab <overrides>` would run, unchecked.
+    """Compose the configuration that `faig-lab <overrides>` would run, without a check.
 
     Args:
         overrides: arguments as on the command line, without flags.
-        config_dir: a folder of the user's own, as in `--config-dir`.
-        of_hydra: with Hydra's own settings, below `hydra`.
+        config_dir: the user's configuration folder, as in `--config-dir`.
+        of_hydra: whether the result contains Hydra's settings, below `hydra`.
     """
     import hydra
 

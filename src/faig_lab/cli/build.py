@@ -1,4 +1,4 @@
-"""From settings to objects: what the pipeline works with, and what determines a trained network."""
+"""From settings to the objects of the pipeline, and the settings that determine a trained network."""
 
 import inspect
 import logging
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def make_network(settings: Settings) -> nn.Module:
-    """The network with fresh weights, which depend on the seed alone."""
+    """Return the network with fresh weights, which depend on the seed only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = make(settings.network)
@@ -54,7 +54,7 @@ def make_network(settings: Settings) -> nn.Module:
 
 
 def make_degradation(settings: Settings) -> Degradation:
-    """The way from HR to LR at the network's scale."""
+    """Return the degradation from HR to LR at the network's scale."""
     parts = {name: make(node) for name, node in settings.degradation.parts.items()}
     downsample = make(settings.degradation.downsample)
     own = settings.degradation
@@ -65,7 +65,7 @@ def load_data(settings: Settings, degradation: Degradation) -> StudyData:
     """Read the images of the data source, and degrade probe and held-out.
 
     Raises:
-        UserError: the source cannot be read; the error names a key or a file.
+        UserError: the source cannot be read. The error names a key or a file.
     """
     source = make(settings.data)
     keys = keys_below("data", inspect.signature(type(source)).parameters)
@@ -75,7 +75,7 @@ def load_data(settings: Settings, degradation: Degradation) -> StudyData:
 
 
 def training_keys(name: str) -> dict[str, str]:
-    """The keys of the arguments with which "baseline" or "target" is trained."""
+    """Return the keys of the arguments of the training of "baseline" or "target"."""
     schedule = f"training.{name}"
     return {
         "patch_size": "training.patch_size",
@@ -86,16 +86,16 @@ def training_keys(name: str) -> dict[str, str]:
 
 
 def make_methods(settings: Settings) -> dict[str, Method]:
-    """The attribution methods by name."""
+    """Return the attribution methods by name."""
     return {name: make(node) for name, node in settings.attribution.methods.items()}
 
 
 def make_rule(settings: Settings, pieces: int = 1) -> Rule | Adaptive:
-    """The quadrature; an adaptive one looks at the top set of the headline.
+    """Return the quadrature. An adaptive rule watches the top set at the headline percent.
 
     Args:
-        settings: the run's.
-        pieces: smooth pieces of the path; a fixed rule is that of one piece.
+        settings: the settings of the run.
+        pieces: number of smooth pieces of the path. A fixed rule is the rule of one piece.
     """
     attribution = settings.attribution
     if attribution.rule == "adaptive":
@@ -104,13 +104,13 @@ def make_rule(settings: Settings, pieces: int = 1) -> Rule | Adaptive:
 
 
 def snapshots(settings: Settings, name: str) -> int:
-    """How many averaged states the training of "baseline" or "target" saves on the way."""
+    """Return how many averaged states the training of "baseline" or "target" saves."""
     wanted = name == "target" and settings.attribution.path == "trajectory"
     return settings.attribution.path_states if wanted else 0
 
 
 def make_path(settings: Settings, inner: Sequence[State]) -> PathSpec:
-    """The path of the attribution from its inner states, on the compute device."""
+    """Return the path of the attribution from its inner states, on the compute device."""
     if settings.attribution.path == "straight":
         return STRAIGHT
     spec = PathSpec(settings.attribution.path, tuple(cast(state, settings) for state in inner))
@@ -118,10 +118,10 @@ def make_path(settings: Settings, inner: Sequence[State]) -> PathSpec:
 
 
 def make_layout(settings: Settings) -> FilterLayout:
-    """What is scored: the filters of the network, or its weights, channels or layers.
+    """Return the layout of the units to score: filters, weights, channels or layers of the network.
 
     Raises:
-        UserError: the network has none, or its kernels are no parameters.
+        UserError: the network has no such unit, or its kernels are not parameters.
     """
     attribution = settings.attribution
     try:
@@ -131,13 +131,13 @@ def make_layout(settings: Settings) -> FilterLayout:
 
 
 def check_selection(settings: Settings) -> None:
-    """Refuse, before anything starts, what cannot be attributed.
+    """Refuse settings that cannot be attributed, before any work starts.
 
-    That is a network without filters, percents that select nothing, and more units than a method's budget. Of blurs
-    that do not fit into their kernels it warns.
+    Refused are a network without filters, percents that select nothing, and more units than a method's budget. The
+    function warns of blurs that do not fit into their kernels.
 
     Raises:
-        UserError: one line that says what would do.
+        UserError: one line with the nearest valid setting.
     """
     layout = make_layout(settings)
     for name, method in make_methods(settings).items():
@@ -156,12 +156,13 @@ def make_problem(
     data: StudyData,
     baseline: State,
     target: State,
+    *,
     progress: Progress | None = None,
     path: PathSpec = STRAIGHT,
     cache: ResultCache | None = None,
     shard: Shard = ALONE,
 ) -> Problem:
-    """The attribution problem of two networks on a probe, on the compute device.
+    """Return the attribution problem of two networks on a probe, on the compute device.
 
     With `degradation.sharpen_truth` the problem's HR is sharpened, since the loss compares with it.
     """
@@ -169,7 +170,7 @@ def make_problem(
     probe = data.probe
     if settings.degradation.sharpen_truth:
         probe = tuple(replace(image, hr=sharpened(image.hr[None])[0]) for image in probe)
-    # In evaluation mode, and with what no state holds (buffers that are not saved) on the device as well.
+    # In evaluation mode. `to` also moves buffers that no state contains.
     network = make_network(settings).eval().to(compute_device(settings), PRECISIONS[attribution.precision][0])
     return Problem(
         network,
@@ -192,7 +193,7 @@ def make_problem(
 
 
 def make_compute(settings: Settings) -> Compute:
-    """How attribution computes its gradients."""
+    """Return the settings of the gradient computation."""
     attribution = settings.attribution
     return Compute(
         autocast=PRECISIONS[attribution.precision][1],
@@ -203,12 +204,12 @@ def make_compute(settings: Settings) -> Compute:
 
 
 def make_analyses(settings: Settings) -> dict[str, Analysis]:
-    """The analyses by name."""
+    """Return the studies by name."""
     return {name: make(node) for name, node in settings.analysis.studies.items()}
 
 
 def make_module(settings: Settings, name: str, degradation: Degradation, start: State | None) -> "SRModule":
-    """The LightningModule of "baseline" or "target", with given or fresh weights."""
+    """Return the LightningModule of "baseline" or "target", with given or fresh weights."""
     from faig_lab.training import SRModule
 
     network = make_network(settings)
@@ -229,7 +230,7 @@ def make_module(settings: Settings, name: str, degradation: Degradation, start: 
 
 
 def make_retraining(settings: Settings, data: StudyData, degradation: Degradation) -> Retraining | None:
-    """How chosen weights are trained again, like the run's target; None without photographs to train on."""
+    """Return the training of chosen weights, like that of the target; None without photographs to train on."""
     if not data.train:
         return None
 
@@ -253,10 +254,10 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
 
 
 def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
-    """The true filters of each degradation, as flat indices; None where the target is not planted.
+    """Return the true filters of each degradation as flat indices; None if the target is not planted.
 
     Raises:
-        UserError: one line that says what would do.
+        UserError: one line with the nearest valid setting.
     """
     planted = settings.target.planted
     if planted is None:
@@ -267,7 +268,7 @@ def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
 
 
 def make_turns(settings: Settings, start: State) -> "Turns | None":
-    """The turns in which a planted target is trained from `start`; None where everything is trained at once."""
+    """Return the turns of the training of a planted target from `start`; None for any other target."""
     planted, sets = settings.target.planted, make_planted_sets(settings)
     if planted is None or sets is None:
         return None
@@ -281,7 +282,7 @@ def make_turns(settings: Settings, start: State) -> "Turns | None":
 
 
 def make_loop(settings: Settings) -> Loop:
-    """The training loop's settings with the precision resolved."""
+    """Return the settings of the training loop with the precision resolved."""
     training = settings.training
     return Loop(
         training.batch_size,
@@ -294,13 +295,13 @@ def make_loop(settings: Settings) -> Loop:
 
 
 def trainer_arguments(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments of Lightning's Trainer with the precision resolved."""
+    """Return the keyword arguments of Lightning's Trainer with the precision resolved."""
     arguments = settings.trainer.model_dump()
     return arguments | {"precision": resolve_precision(arguments["precision"], arguments["accelerator"])}
 
 
 def compute_device(settings: Settings) -> torch.device:
-    """Where attribution and analysis run: a CUDA GPU where training may use one, else the CPU.
+    """Return the device of attribution and studies: a CUDA GPU if training may use a GPU, else the CPU.
 
     Attribution sums in double precision, which Apple's GPUs do not have.
     """
@@ -309,7 +310,7 @@ def compute_device(settings: Settings) -> torch.device:
 
 
 def gpu_of(settings: Settings, local_rank: int) -> int | None:
-    """The GPU of a process; None where the compute device is the CPU."""
+    """Return the GPU of a process; None if the compute device is the CPU."""
     devices = settings.trainer.devices
     if compute_device(settings).type == "cpu":
         return None
@@ -317,22 +318,22 @@ def gpu_of(settings: Settings, local_rank: int) -> int | None:
 
 
 def alone(settings: Settings) -> Settings:
-    """The same settings for one process, on the first device."""
+    """Return the settings for one process, on the first device."""
     devices = settings.trainer.devices
-    one = {"devices": devices[:1] if isinstance(devices, list) else 1, "num_nodes": 1, "strategy": "auto"}
+    single = {"devices": devices[:1] if isinstance(devices, list) else 1, "num_nodes": 1, "strategy": "auto"}
     if settings.trainer.num_nodes == 1 and devices in (1, "1"):
         return settings
-    return settings.model_copy(update={"trainer": settings.trainer.model_copy(update=one)})
+    return settings.model_copy(update={"trainer": settings.trainer.model_copy(update=single)})
 
 
 def determinants(settings: Settings, name: str, data: StudyData, start: State | None) -> dict[str, Any]:
-    """Everything that determines the weights of "baseline" or "target", as plain data.
+    """Return everything that determines the weights of "baseline" or "target", as plain data.
 
     Args:
-        settings: the run's.
-        name: which network.
-        data: its training photographs count, by content.
-        start: the weights that training starts from, None for fresh ones.
+        settings: the settings of the run.
+        name: "baseline" or "target".
+        data: the data. The contents of the training photographs count.
+        start: the weights that training starts from; None for fresh weights.
     """
     degradation = make_degradation(settings)
     training = settings.training
@@ -361,7 +362,7 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
 
 
 def cast(state: State, settings: Settings) -> dict[str, Tensor]:
-    """Weights on the compute device in the precision of `attribution.precision`."""
+    """Return weights on the compute device in the precision of `attribution.precision`."""
     dtype, _ = PRECISIONS[settings.attribution.precision]
     device = compute_device(settings)
     return {n: v.to(device, dtype if v.is_floating_point() else v.dtype) for n, v in state.items()}

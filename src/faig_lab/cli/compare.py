@@ -1,4 +1,4 @@
-"""task=compare: tables and a page over finished runs; nothing is computed but means, and no network is read."""
+"""task=compare: tables and a page over finished runs. The task computes means and reads no network."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,16 +16,16 @@ from faig_lab.runs.tables import write_table
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Compare the finished runs of `runs` and leave tables and compare.html in `folder`.
+    """Compare the finished runs of `runs`, and write tables and compare.html to `folder`.
 
     Raises:
-        UserError: there is no such folder, no finished run in it, or no such method as `compare.reference`.
+        UserError: a folder does not exist or has no finished run, or no run has the method `compare.reference`.
     """
     settings = check(cfg)
     assert settings.runs is not None
     runs, left_out = finished_runs.read(finished_runs.find(settings.runs))
-    for one in left_out:
-        print(f"left out: {one.folder}: {one.reason}")
+    for entry in left_out:
+        print(f"left out: {entry.folder}: {entry.reason}")
     if not runs:
         raise UserError(f"runs: none of {len(left_out)} folders holds a finished run")
     comparison = Comparison(runs, settings.compare.reference)
@@ -41,7 +41,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
 def write_tables(folder: Path, comparison: Comparison) -> None:
     """Write comparison.csv (tidy), means.csv, differences.csv, distances.csv, gains.csv and metrics.csv.
 
-    distances.csv holds the differences to the learned mask, where there is one. A table without rows is not written.
+    distances.csv has the differences to the learned mask, if a run has one. A table without rows is not written.
     """
     tables = {
         "comparison": _tidy(comparison),
@@ -52,18 +52,17 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
         "metrics": _metrics(comparison),
     }
     for name, rows in tables.items():
-        found = list(rows)
-        if found:
-            write_table(folder / f"{name}.csv", found)
+        if listed := list(rows):
+            write_table(folder / f"{name}.csv", listed)
 
 
 def _tidy(comparison: Comparison) -> Iterator[Mapping[str, object]]:
-    for one in comparison.observations:
-        if one.masked != MEAN:
+    for o in comparison.observations:
+        if o.masked != MEAN:
             yield {
-                "run": one.run.path.as_posix(), "seed": one.run.seed, **comparison.columns[one.run],
-                "method": one.method, "percent": one.percent, "masked": one.masked,
-                **{measure: getattr(one, measure) for measure in MEASURES},
+                "run": o.run.path.as_posix(), "seed": o.run.seed, **comparison.columns[o.run],
+                "method": o.method, "percent": o.percent, "masked": o.masked,
+                **{measure: getattr(o, measure) for measure in MEASURES},
             }  # fmt: skip
 
 
@@ -72,24 +71,24 @@ def _means(comparison: Comparison) -> Iterator[Mapping[str, object]]:
         for method in comparison.methods:
             for percent in comparison.percents:
                 for masked in comparison.masked:
-                    found = {m: comparison.estimate(group, method, percent, m, masked) for m in MEASURES}
-                    if any(found.values()):
+                    means = {m: comparison.estimate(group, method, percent, measure=m, masked=masked) for m in MEASURES}
+                    if any(means.values()):
                         place = {"group": group, "method": method, "percent": percent, "masked": masked}
-                        yield {**place, **_estimates(found)}
+                        yield {**place, **_estimates(means)}
 
 
 def _differences(comparison: Comparison, minus: str) -> Iterator[Mapping[str, object]]:
-    together = {"all": comparison.judged} if len(comparison.judged) > 1 else {}
+    together = {"all": comparison.reliable} if len(comparison.reliable) > 1 else {}
     for name, groups in ({group: [group] for group in comparison.groups} | together).items():
         for method in comparison.methods:
             for percent in comparison.percents:
-                found = {
+                differences = {
                     measure: comparison.difference(groups, method, percent, minus=minus, measure=measure)
                     for measure in ("isolation", "specificity")
                 }
-                if any(found.values()) and method != minus:
+                if any(differences.values()) and method != minus:
                     place = {"group": name, "method": method, "minus": minus, "percent": percent}
-                    yield {**place, **_estimates(found)}
+                    yield {**place, **_estimates(differences)}
 
 
 def _gains(comparison: Comparison) -> Iterator[Mapping[str, object]]:
@@ -98,41 +97,47 @@ def _gains(comparison: Comparison) -> Iterator[Mapping[str, object]]:
             gain = comparison.gain(group, name)
             if gain is not None:
                 psnr = {n: comparison.psnr(group, n, name) for n in ("bicubic", "baseline", "target")}
-                means = {f"psnr/{n}": one.mean if one else None for n, one in psnr.items()}
+                means = {f"psnr/{n}": estimated.mean if estimated else None for n, estimated in psnr.items()}
                 yield {"group": group, "degradation": name, **_estimates({"gain": gain}), **_rounded(means)}
 
 
 def _metrics(comparison: Comparison) -> Iterator[Mapping[str, object]]:
-    """Every number of metrics.json: its mean over the seeds of a group, the interval, and the value of each seed."""
+    """Yield every number of metrics.json: mean over the seeds of a group, interval, and the value of each seed."""
     for group in comparison.groups:
         by_seed = comparison.metrics(group)
         for metric in dict.fromkeys(name for values in by_seed.values() for name in values):
-            values = {seed: found.get(metric) for seed, found in by_seed.items()}
-            one = estimate(values.values())
-            if one is not None:
-                numbers = {"mean": one.mean, "low": one.low, "high": one.high}
+            values = {seed: metrics.get(metric) for seed, metrics in by_seed.items()}
+            mean = estimate(values.values())
+            if mean is not None:
+                numbers = {"mean": mean.mean, "low": mean.low, "high": mean.high}
                 numbers |= {f"seed {seed}": value for seed, value in values.items()}
-                yield {"group": group, "metric": metric, "n": one.n, "interval": _kind([one]), **_rounded(numbers)}
+                yield {
+                    "group": group,
+                    "metric": metric,
+                    "n": mean.n,
+                    "interval": _interval([mean]),
+                    **_rounded(numbers),
+                }
 
 
-def _estimates(found: Mapping[str, Estimate | None]) -> Mapping[str, object]:
-    """Mean, ends of the interval and number of runs of each measure, and what the ends are of."""
-    cells = {key: cell for name, one in found.items() for key, cell in _cells(name, one).items()}
-    return {**cells, "interval": _kind(found.values())}
+def _estimates(measures: Mapping[str, Estimate | None]) -> Mapping[str, object]:
+    """Return mean, ends of the interval and number of runs of each measure, and the type of the interval."""
+    cells = {key: cell for name, estimated in measures.items() for key, cell in _cells(name, estimated).items()}
+    return {**cells, "interval": _interval(measures.values())}
 
 
-def _kind(found: Iterable[Estimate | None]) -> str | None:
-    """`t` for Student's interval over trainings; None where a single run leaves none."""
-    return "t" if any(one is not None and one.low is not None for one in found) else None
+def _interval(estimates: Iterable[Estimate | None]) -> str | None:
+    """Return `t` for Student's interval over trainings; None for a single run, which has no interval."""
+    return "t" if any(estimated is not None and estimated.low is not None for estimated in estimates) else None
 
 
-def _cells(name: str, found: Estimate | None) -> Mapping[str, float | int | None]:
-    if found is None:
+def _cells(name: str, estimated: Estimate | None) -> Mapping[str, float | int | None]:
+    if estimated is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_n": 0}
-    ends = {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-    return {**_rounded(ends), f"{name}_n": found.n}
+    ends = {name: estimated.mean, f"{name}_low": estimated.low, f"{name}_high": estimated.high}
+    return {**_rounded(ends), f"{name}_n": estimated.n}
 
 
 def _rounded(numbers: Mapping[str, float | None]) -> Mapping[str, float | None]:
-    """Six digits: more than another processor repeats, and a table that people can read."""
+    """Round to six digits, which is more than another processor reproduces."""
     return {name: None if number is None else float(f"{number:.6g}") for name, number in numbers.items()}

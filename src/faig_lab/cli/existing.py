@@ -1,4 +1,4 @@
-"""A finished run, opened again: for further studies, or to export a masked or modulated network."""
+"""A finished run, opened again for further studies or to export a masked or modulated network."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
@@ -17,6 +19,7 @@ from faig_lab.cli.build import check_selection, make_layout, make_network
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import missing_path, suggest
 from faig_lab.config.rules import smallest_percent
+from faig_lab.config.settings import LoggerSettings
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
@@ -30,9 +33,9 @@ class Existing:
     """A finished run with further analyses.
 
     Attributes:
-        run: its folder.
-        settings: its settings, with its own weights as given ones and the analyses of both.
-        wanted: the analyses that it does not have yet.
+        run: the run folder.
+        settings: the settings of the run, with the weights of the run as given weights and all studies.
+        wanted: the names of the studies that the run does not have yet.
     """
 
     run: RunFolder
@@ -45,57 +48,79 @@ class Existing:
         return self.run.path.name
 
     def path_states(self) -> tuple[dict[str, Tensor], ...]:
-        """The inner states of the run's path; none for the straight line."""
+        """Read the inner states of the run's path; empty for the straight line."""
         if self.settings.attribution.path == "straight":
             return ()
         return read_states(self.run.path / "attribution" / "path.pt", "run")
 
     def attribution(self, problem: Problem) -> Attribution:
-        """The run's scores, from its file."""
+        """Read the run's scores from its file."""
         method = self.settings.attribution.name
         return load_attribution(self.run.path / "attribution", method, problem.degradations, problem.layout)
 
 
 @contextmanager
 def reopen(settings: Settings) -> Iterator[Existing]:
-    """Open the finished run `settings.run` for the analyses of `settings` that it does not have.
+    """Open the finished run `settings.run` for the studies of `settings` that the run does not have.
 
     Raises:
-        UserError: there is no such folder, it holds no finished run, or the run has all these analyses.
+        UserError: the folder does not exist or has no finished run, or the run has all these studies.
     """
     assert settings.run is not None
     path = Path(settings.run).expanduser()
     config = OmegaConf.create(_read_config(path, settings))
-    had = OmegaConf.to_container(config.analysis.studies)
-    assert isinstance(had, dict)
-    wanted = {name: node for name, node in settings.analysis.studies.items() if had.get(name) != node}
+    present = OmegaConf.to_container(config.analysis.studies)
+    assert isinstance(present, dict)
+    wanted = {name: node for name, node in settings.analysis.studies.items() if present.get(name) != node}
     if not wanted:
         raise UserError(f"analysis: {path} has all of these already: {', '.join(settings.analysis.studies)}")
-    config.analysis.studies = had | wanted
-    own = _checked(config, path)
-    check_selection(own)
+    config.analysis.studies = present | wanted
+    checked = _checked(config, path)
+    check_selection(checked)
     with reopen_run(path) as run:
-        yield Existing(run, own, tuple(wanted))
+        yield Existing(run, checked, tuple(wanted))
         write_text(path / "config.yaml", OmegaConf.to_yaml(config))
 
 
-def settings_of(path: Path, asking: Settings) -> Settings:
-    """The settings of the finished run in a folder, with its own weights as given ones; its data may be gone.
+def logger_settings(asked: LoggerSettings, recorded: LoggerSettings) -> LoggerSettings:
+    """Return the logger settings of the finished run, with the changes that the command line asks for.
 
     Args:
-        path: the folder.
-        asking: the settings of this command; what they name, the run may call.
+        asked: the settings of this command, defaults included.
+        recorded: the settings of the finished run.
+    """
+    if not HydraConfig.initialized():
+        return recorded
+    command = HydraConfig.get()
+    typed = {override.partition("=")[0].lstrip("+") for override in command.overrides.task}
+    if "logger" in typed:  # a choice for the whole group
+        return asked
+    changed = {key.removeprefix("logger.") for key in typed if key.startswith("logger.")}
+    if command.mode == RunMode.MULTIRUN:  # the jobs of a sweep are grouped and tagged
+        changed |= {"group", "tags"}
+    return recorded.model_copy(update={name: getattr(asked, name) for name in changed})
+
+
+def settings_of(path: Path, asking: Settings) -> Settings:
+    """Return the settings of a finished run with its weights as given weights. The data of the run may be missing.
+
+    Args:
+        path: the run folder.
+        asking: the settings of this command. The run may call the functions that these settings name.
 
     Raises:
-        UserError: there is no such folder, it holds no finished run, or it names code that it may not call.
+        UserError: the folder does not exist, has no finished run, or names code that it may not call.
     """
     return _checked(OmegaConf.create(_read_config(path, asking)), path, computes=False)
 
 
 def _checked(config: DictConfig, path: Path, *, computes: bool = True) -> Settings:
-    """The settings with the run's own weights as given ones; what is wrong with them is said to be the run's."""
+    """Check the settings with the weights of the run as given weights. An error names the file of the run."""
+    given = config.copy()
+    for name in ("baseline", "target"):
+        given[name].weights = str(path / "weights" / f"{name}.pt")
     try:
-        return check(_with_own_weights(config, path), computes=computes)
+        return check(given, computes=computes)
     except (UserError, OmegaConfBaseException) as error:
         made = _version(path)
         versions = "" if made == __version__ else f" (made with faig_lab {made or '?'}; this is {__version__})"
@@ -103,7 +128,7 @@ def _checked(config: DictConfig, path: Path, *, computes: bool = True) -> Settin
 
 
 def _version(path: Path) -> str | None:
-    """Which faig_lab made a run; None where the run does not say."""
+    """Return the version of faig_lab that made a run; None if the run does not record it."""
     try:
         provenance = json.loads((path / "attribution" / "provenance.json").read_text(encoding="utf-8"))
         return str(provenance["versions"]["faig_lab"])
@@ -111,16 +136,8 @@ def _version(path: Path) -> str | None:
         return None
 
 
-def _with_own_weights(config: DictConfig, path: Path) -> DictConfig:
-    """The configuration with the run's own weights as given ones."""
-    own = config.copy()
-    for name in ("baseline", "target"):
-        own[name].weights = str(path / "weights" / f"{name}.pt")
-    return own
-
-
 def _read_config(path: Path, asking: Settings) -> dict[str, object]:
-    """The run's configuration, if it may be worked with."""
+    """Read the configuration of the run, if the run is finished and trusted."""
     if not path.is_dir():
         raise UserError(missing_path("run", path, "folder"))
     file = path / "config.yaml"
@@ -139,41 +156,41 @@ def _read_config(path: Path, asking: Settings) -> dict[str, object]:
 def export(settings: Settings) -> str:
     """Write `settings.export.file` from the finished run `settings.run`.
 
-    The suffix says what: .pt the whole network in our format, .pth in the authors', .npz a patch of the modulated
-    filters alone, for the run's baseline.
+    The suffix chooses the format: .pt is the whole network in our format, .pth the whole network in the authors'
+    format, .npz a sparse update of the run's baseline with the modulated filters only.
 
     Returns:
-        One line that says what was written.
+        One line about the written file.
 
     Raises:
-        UserError: the run, its scores or a setting cannot be worked with.
+        UserError: the run, its scores or a setting is not valid.
     """
     wanted, folder = settings.export, Path(str(settings.run)).expanduser()
-    own = settings_of(folder, settings)
-    network = make_network(own)
-    layout = make_layout(own)
+    recorded = settings_of(folder, settings)
+    network = make_network(recorded)
+    layout = make_layout(recorded)
     baseline, target = (load_weights(folder / "weights" / f"{n}.pt", network, "run") for n in ("baseline", "target"))
-    method, percent = wanted.method or own.attribution.name, wanted.percent or own.analysis.headline_percent
+    method, percent = wanted.method or recorded.attribution.name, wanted.percent or recorded.analysis.headline_percent
     if not count_of(percent, len(layout)):
         smallest = smallest_percent(len(layout))
         raise UserError(
             f"export.percent: {percent:g} % of {len(layout)} {layout.word} is none; the smallest that selects one is "
             f"{smallest:g}"
         )
-    sets = _sets(_scores(folder, own, layout), wanted.strengths, method, percent)
+    sets = _sets(_scores(folder, recorded, layout), wanted.strengths, method, percent)
     try:
         state = modulate(target, baseline, layout, list(sets.values()), list(wanted.strengths.values()))
     except ValueError as error:
         raise UserError(f"export.strengths: {error}; give them one strength, or take a smaller percent") from error
-    what = ", ".join(f"{name} at λ = {strength:g}" for name, strength in wanted.strengths.items())
+    content = ", ".join(f"{name} at λ = {strength:g}" for name, strength in wanted.strengths.items())
     path = Path(str(wanted.file)).expanduser()
     if path.suffix == ".npz":
         filters = torch.cat(list(sets.values()))
         save_patch(path, make_patch(state, baseline, layout, filters, "+".join(sets)))
     else:
         about = {
-            "what": f"target with {layout.word} of {what}",
-            "network": own.network,
+            "what": f"target with {layout.word} of {content}",
+            "network": recorded.network,
             "run": folder.name,
             "method": method,
             "percent": percent,
@@ -181,21 +198,21 @@ def export(settings: Settings) -> str:
             "versions": versions(),
         }
         export_weights(path, state, about)
-    return f"{path}: {layout.word} of {what}, {percent:g} % each by {method}, from {folder}"
+    return f"{path}: {layout.word} of {content}, {percent:g} % each by {method}, from {folder}"
 
 
-def _scores(folder: Path, own: Settings, layout: FilterLayout) -> Attribution:
-    """The run's scores; the order of its degradations is in its provenance."""
+def _scores(folder: Path, settings: Settings, layout: FilterLayout) -> Attribution:
+    """Read the scores of a run. The order of its degradations is in its provenance."""
     path = folder / "attribution" / "provenance.json"
     try:
         names = tuple(json.loads(path.read_text(encoding="utf-8"))["degradations"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"run: {path} does not say which degradations there are ({error})") from error
-    return load_attribution(folder / "attribution", own.attribution.name, names, layout)
+    return load_attribution(folder / "attribution", settings.attribution.name, names, layout)
 
 
 def _sets(scores: Attribution, names: Iterable[str], method: str, percent: float) -> dict[str, Tensor]:
-    """The discovered filters of each named degradation."""
+    """Return the discovered filters of each named degradation."""
     if method not in scores.scores:
         raise UserError(f"export.method: the run has no scores of {method}; {suggest(method, scores.scores)}")
     for name in names:

@@ -1,4 +1,4 @@
-"""What a run will do and about how long it will take, from a few measured steps."""
+"""The plan of a run and its approximate time, from a few measured steps."""
 
 import logging
 import time
@@ -31,21 +31,21 @@ from faig_lab.runs.store import Entry, place
 from faig_lab.training import Trained
 
 REPORT_SECONDS = 8.0
-"""Figures and page take about this long, whatever the networks are."""
+"""Approximate seconds of figures and page, for all networks."""
 
 _STEPS, _ROUNDS = 4, 3
 _SIDE = 96  # LR pixels
-_WORTH_MEASURING = 200  # training steps; fewer are done before their time would be known
+_WORTH_MEASURING = 200  # training steps; fewer steps take less time than their measurement
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will do.
+    """The plan of a run.
 
     Attributes:
-        parts: what is done → expected seconds.
+        parts: part of the run → expected seconds.
         unknown: studies whose time is not estimated.
     """
 
@@ -68,10 +68,10 @@ def forecast(settings: Settings, data: StudyData, degradation: Degradation, give
     """Measure a few training steps, a gradient and a restoration, and count how many of each the run needs.
 
     Args:
-        settings: the run's.
-        data: its photographs and images.
+        settings: the settings of the run.
+        data: the photographs and images of the run.
         degradation: the way from HR to LR.
-        given: the networks that are not trained.
+        given: the networks with given weights.
     """
     parts: dict[str, float] = {}
     steps = {name: getattr(settings.training, name).iterations for name in to_train(settings, data, given)}
@@ -92,7 +92,7 @@ def forecast(settings: Settings, data: StudyData, degradation: Degradation, give
 
 
 def to_train(settings: Settings, data: StudyData, given: dict[str, Trained]) -> list[str]:
-    """Which of "baseline" and "target" are neither given nor in the store."""
+    """Return which of "baseline" and "target" have no given weights and are not in the store."""
     store = Path(settings.store).expanduser()
 
     def entry(name: str, start: Trained | None) -> Entry:
@@ -111,7 +111,7 @@ def to_train(settings: Settings, data: StudyData, given: dict[str, Trained]) -> 
 
 
 def masked_sets(settings: Settings, data: StudyData) -> int:
-    """How many masked networks the masking study evaluates at most: draws × degradations × percents of each method."""
+    """Return the maximum number of masked networks of the masking study: draws × degradations × percents, summed."""
     units = len(make_layout(settings))
     percents = [percent for percent in settings.analysis.percents if count_of(percent, units)]
     draws = sum(int(settings.attribution.methods[name].get("draws", 1)) for name in make_methods(settings))
@@ -119,13 +119,13 @@ def masked_sets(settings: Settings, data: StudyData) -> int:
 
 
 def _points(settings: Settings) -> int:
-    """Gradient evaluations of an image with one degradation; an adaptive rule seldom needs its whole budget."""
+    """Return the gradient evaluations per image and degradation. An adaptive rule seldom needs its whole budget."""
     rule = make_rule(settings)
     return max(5, rule.budget // 2) if isinstance(rule, Adaptive) else len(rule.points)
 
 
 def _step(settings: Settings, data: StudyData, degradation: Degradation) -> float:
-    """Seconds of a training step."""
+    """Measure the seconds of a training step."""
     from faig_lab.training import step_seconds
 
     size, seed = settings.training.patch_size, settings.seed
@@ -136,7 +136,7 @@ def _step(settings: Settings, data: StudyData, degradation: Degradation) -> floa
 
 
 def _gradient(problem: Problem) -> float:
-    """Seconds of a gradient evaluation of the loss of a probe image, forward and backward."""
+    """Measure the seconds of a gradient evaluation of the loss of a probe image, forward and backward."""
     image = problem.probe[0]
     lr = _cut(image.lr[problem.degradations[0]])[None].to(first_floating(problem.baseline.values()))
     leaves = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in problem.baseline.items()}
@@ -153,7 +153,7 @@ def _gradient(problem: Problem) -> float:
 
 @torch.no_grad()
 def _restoration(settings: Settings, problem: Problem, data: StudyData) -> float:
-    """Seconds to restore all held-out images once; a part of the first is measured, all count by their pixels."""
+    """Estimate the seconds to restore all held-out images once, from a part of the first image and all pixels."""
     autocast = PRECISIONS[settings.analysis.precision][1]
     state = {n: v.float() if v.is_floating_point() else v for n, v in problem.baseline.items()}
     images = [next(iter(image.lr.values())) for image in data.held_out]
@@ -172,7 +172,7 @@ def _cut(image: Tensor) -> Tensor:
 
 
 def _seconds(once: Callable[[], None], device: torch.device) -> float:
-    """The median seconds of a few calls, after one that does not count."""
+    """Measure the median seconds of a few calls, after a call that does not count."""
     measured = []
     for _ in range(_ROUNDS + 1):
         start = time.perf_counter()

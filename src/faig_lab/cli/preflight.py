@@ -1,4 +1,4 @@
-"""What is looked for before any work: memory, a compiler, image sizes, weights that restore, planted sets."""
+"""Checks before any work: memory, a compiler, image sizes, weights that restore, planted sets."""
 
 import logging
 import os
@@ -22,16 +22,16 @@ from faig_lab.metrics import SSIM_WINDOW
 from faig_lab.training.plan import cpu_has_bfloat16
 
 _TRIED = 128
-"""LR side of the part of a probe image that the network is tried on."""
+"""LR side of the part of a probe image that networks and given weights are tried on."""
 
 log = logging.getLogger(__name__)
 
 
 def check_compiler(settings: Settings) -> None:
-    """Look for what `torch.compile` calls, if the settings ask for it.
+    """Check that `torch.compile` has a compiler, if the settings use `torch.compile`.
 
     Raises:
-        UserError: there is no C++ compiler, and the networks run on the processor.
+        UserError: the networks run on the CPU, and there is no C++ compiler.
     """
     compiler = os.environ.get("CXX", "g++")
     if settings.attribution.compile and compute_device(settings).type == "cpu" and which(compiler) is None:
@@ -59,11 +59,11 @@ def check_precision(settings: Settings) -> None:
 
 
 def check_network(settings: Settings, data: StudyData) -> None:
-    """Restore a part of a probe image once, and take a gradient.
+    """Restore a part of a probe image once, and compute a gradient.
 
     Raises:
-        UserError: the network fails, returns something else than RGB images of `network.scale` times the size, or
-            cannot be differentiated.
+        UserError: the network fails, does not return RGB images of `network.scale` times the size, or cannot be
+            differentiated.
     """
     network = make_network(settings).eval()
     state, image = network.state_dict(), data.probe[0]
@@ -79,29 +79,29 @@ def check_network(settings: Settings, data: StudyData) -> None:
 
 
 def check_sizes(data: StudyData) -> None:
-    """Refuse images that SSIM cannot be computed on.
+    """Refuse images that are too small for SSIM.
 
     Raises:
         UserError: names the first image.
     """
-    # The probe is judged while a network is trained.
-    for kind, images in (("held-out", data.held_out), ("probe", data.probe if data.train else ())):
+    # A training validates on the probe.
+    for role, images in (("held-out", data.held_out), ("probe", data.probe if data.train else ())):
         for image in images:
             height, width = image.hr.shape[-2:]
             least = SSIM_WINDOW + 2 * image.scale
             if min(height, width) < least:
                 raise UserError(
-                    f"data: the {kind} image {image.name} has {width}×{height} HR pixels; SSIM needs at least "
+                    f"data: the {role} image {image.name} has {width}×{height} HR pixels; SSIM needs at least "
                     f"{least}×{least} at scale {image.scale}"
                 )
 
 
 @with_keys(ATTRIBUTION)
 def check_memory(settings: Settings, data: StudyData) -> None:
-    """Find out before any work what probe images are cut into, and say it.
+    """Find the tiles of the probe images before any work, and log their number.
 
     Raises:
-        UserError: an image needs more than `attribution.memory` and cannot be cut that small.
+        UserError: an image needs more than `attribution.memory` and cannot be cut into small enough tiles.
     """
     network, compute = make_network(settings).eval(), make_compute(settings)
     state = network.to(PRECISIONS[settings.attribution.precision][0]).state_dict()
@@ -113,27 +113,23 @@ def check_memory(settings: Settings, data: StudyData) -> None:
             log.info("attribution: %d tiles for each probe image of %s HR pixels", len(tiles), size)
 
 
-_TRIED = 128
-"""LR side of the part of an image that given weights are tried on."""
-
-
 @torch.no_grad()
 def check_restores(network: nn.Module, state: dict[str, Tensor], image: PairedImage, weights: str) -> None:
-    """Restore a part of an image once: weights can be finite and still too large to compute with.
+    """Restore a part of an image once, since finite weights can still give an output that is not finite.
 
     Args:
-        network: whatever its own weights are.
+        network: the network. Its own weights are replaced.
         state: the weights.
         image: a probe image.
-        weights: the setting and the file, for the message.
+        weights: setting and file of the weights, for the message.
 
     Raises:
         UserError: the output is not finite.
     """
     network.eval().load_state_dict(state)
-    like = next(value for value in network.state_dict().values() if value.is_floating_point())
+    parameter = first_floating(network.state_dict().values())
     for name, lr in image.lr.items():
-        output = network(lr[None, :, :_TRIED, :_TRIED].to(like))
+        output = network(lr[None, :, :_TRIED, :_TRIED].to(parameter))
         if isinstance(output, Tensor) and not torch.isfinite(output).all():
             largest = max(float(value.abs().max()) for value in state.values() if value.is_floating_point())
             raise UserError(
@@ -143,7 +139,7 @@ def check_restores(network: nn.Module, state: dict[str, Tensor], image: PairedIm
 
 
 def save_planted(settings: Settings, folder: Path) -> None:
-    """Write planted.json: degradation → flat indices of its true filters; nothing if the target is not planted."""
+    """Write planted.json for a planted target: degradation → flat indices of its true filters."""
     sets = make_planted_sets(settings)
     if sets is not None:
         write_json(folder / "planted.json", {name: filters.tolist() for name, filters in sets.items()})
@@ -153,7 +149,7 @@ def check_planted(settings: Settings) -> None:
     """Refuse given target weights that were not planted with these settings and this seed.
 
     Raises:
-        UserError: the description beside the weights file says something else, or there is none.
+        UserError: the description beside the weights file is missing or different.
     """
     weights, planted = settings.target.weights, settings.target.model_dump()["planted"]
     if weights is None or planted is None:
@@ -166,6 +162,6 @@ def check_planted(settings: Settings) -> None:
     known = described if isinstance(described, dict) else {}
     if (known.get("planted"), known.get("seed")) != (planted, settings.seed):
         raise UserError(
-            f"target.planted: {beside} does not say that these weights were planted so, with seed {settings.seed}; "
+            f"target.planted: {beside} does not record these settings of planted weights with seed {settings.seed}; "
             "leave target.weights out to train them, or target.planted=null"
         )

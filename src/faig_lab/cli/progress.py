@@ -1,4 +1,4 @@
-"""Progress of the loops that Lightning does not run."""
+"""Progress of all loops except Lightning's training loop."""
 
 import logging
 import sys
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the remaining time in a terminal; elsewhere a line in the log every 10 s, none for shorter loops.
+    """Show a bar with the remaining time in a terminal, or log a line every 10 s. A shorter loop logs nothing.
 
     Args:
-        name: what is going on.
-        total: how many steps.
+        name: name of the loop.
+        total: number of steps.
 
     Yields:
-        A function to call after each step with what was done.
+        A function to call after each step with the name of the step.
     """
     terminal = sys.stderr.isatty()
     start = said = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where results come from, as plain data beside them."""
+"""The origin of results, as plain data beside them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from faig_lab.training import Trained
 def describe_scores(
     settings: Settings, data: StudyData, integral: ProbeIntegral, costs: Mapping[str, Cost]
 ) -> dict[str, object]:
-    """What attribution/provenance.json holds: method, quadrature, counts of passes, probe, θ, gaps, versions.
+    """Return the content of attribution/provenance.json: method, quadrature, passes, probe, θ, gaps, versions.
 
-    The same run gives the same bytes, so the seconds are among the metrics instead.
+    The same run gives the same bytes. So the seconds are not here but among the metrics.
     """
     attribution = settings.attribution
     return {
@@ -33,7 +33,7 @@ def describe_scores(
         "points": attribution.points,
         "tolerance": attribution.tolerance if attribution.rule == "adaptive" else None,
         "effort": integral.effort(),
-        "cost": {what: cost.counts() for what, cost in costs.items()},
+        "cost": {name: cost.counts() for name, cost in costs.items()},
         "precision": attribution.precision,
         "granularity": attribution.granularity,
         "rank_other_parameters": attribution.rank_other_parameters,
@@ -51,7 +51,7 @@ def describe_scores(
 
 
 def describe_weights(settings: Settings, name: str, trained: Trained) -> dict[str, object]:
-    """What the .yaml beside a weights file holds: weights never travel without network and scale."""
+    """Return the content of the .yaml beside a weights file, with the network and its scale."""
     planted = settings.target.model_dump()["planted"] if name == "target" else None
     parameters = sum(parameter.numel() for parameter in make_network(settings).parameters())
     return {
@@ -67,7 +67,7 @@ def describe_weights(settings: Settings, name: str, trained: Trained) -> dict[st
 
 
 def _theta(settings: Settings, name: str) -> str:
-    """Which θ it is: Lightning's averaging keeps averaged and raw weights, and we attribute the averaged ones."""
+    """Return the origin of θ. Lightning keeps averaged and raw weights; the averaged weights are attributed."""
     given = getattr(settings, name).weights
     if given is not None:
         return f"read from {given}"
@@ -94,11 +94,11 @@ _NO_MATTER = {
     ),
     "training": ("workers", "validate_every", "checkpoint_every"),
 }
-"""Settings that change no number: where things go, and what counts by its weights or images instead."""
+"""Settings that change no number, and settings of weights and images, whose contents count instead."""
 
 
 def kept_results(settings: Settings, data: StudyData, baseline: State, target: State) -> ResultCache:
-    """Where a study keeps sums of probe images and findings of analyses; the same place for the same study."""
+    """Return the cache of a run for sums over probe images and results of studies. The same run has the same cache."""
     plain = {name: value for name, value in settings.model_dump().items() if name not in _NO_MATTER[""]}
     plain["training"] = {n: value for n, value in plain["training"].items() if n not in _NO_MATTER["training"]}
     determinants = {
@@ -116,10 +116,10 @@ def kept_results(settings: Settings, data: StudyData, baseline: State, target: S
 
 @cache
 def code_hash() -> str:
-    """A hash of the code that attribution and analysis run through, and the version of torch.
+    """Return a hash of the version of torch and of the code of attribution and studies.
 
-    Any edit changes it. That costs an interrupted run the minutes of its sums, never a training, and no run ever mixes
-    sums of two versions.
+    Any edit changes the hash. An interrupted run then computes its sums again but trains nothing again. So a run never
+    mixes sums of two versions.
     """
     root = Path(faig_lab.__file__).parent
     files = [path for package in _PACKAGES for path in sorted((root / package).rglob("*.py"))]

@@ -1,4 +1,4 @@
-"""Two pages of docs/, made of what the files and the code say: the configuration reference and the studies."""
+"""Two generated pages of docs/: the configuration reference and the studies."""
 
 import inspect
 import json
@@ -40,7 +40,7 @@ _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 @dataclass(frozen=True)
 class Description:
-    """Of one setting: what it takes, what it is, and its value where no file gives one (None: there is none)."""
+    """A setting: its valid values, its meaning, and its default (None: no default)."""
 
     takes: str
     about: str = ""
@@ -48,7 +48,7 @@ class Description:
 
 
 def schema(group: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Description]]:
-    """Every setting of the schema by dotted key."""
+    """Yield every setting of the schema by dotted key."""
     for name, field in group.model_fields.items():
         key = f"{prefix}{name}"
         kind = field.annotation
@@ -65,9 +65,9 @@ def schema(group: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tupl
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, Description]:
-    """The parameters of a class or function of ours by name, with the words of its docstring.
+    """Return the parameters of a class or function of faig_lab by name, with the text of its docstring.
 
-    Another package's has its own manual, and its signature changes with the version; nothing is said of it here.
+    Functions of other packages have no parameters here, since their signatures change with the version.
     """
     if target.__module__.split(".")[0] not in ("faig_lab", "hydra_plugins"):
         return {}
@@ -86,7 +86,7 @@ def parameters(target: Callable[..., Any]) -> dict[str, Description]:
 
 
 def takes(annotation: Any) -> str:
-    """What values an annotation lets through; nothing where it has no words in a configuration."""
+    """Return the valid values of an annotation in words; empty for an annotation without words in a configuration."""
     if annotation is inspect.Parameter.empty:
         return ""
     try:
@@ -98,7 +98,7 @@ def takes(annotation: Any) -> str:
 
 
 def _words(described: Mapping[str, Any], named: Mapping[str, Any]) -> str:
-    """A JSON schema in words."""
+    """Return a JSON schema in words."""
     if "$ref" in described:
         return _words(named[described["$ref"].rpartition("/")[2]], named)
     if "enum" in described or "const" in described:
@@ -115,14 +115,14 @@ def _words(described: Mapping[str, Any], named: Mapping[str, Any]) -> str:
 
 
 def _arguments(docstring: str) -> dict[str, str]:
-    """The `Args:` of a Google docstring: name → words."""
+    """Return the `Args:` of a Google docstring: name → text."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", docstring, re.M)
     entries = re.findall(r"^    (\w+)[^:\n]*:((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.M)
     return {name: " ".join(words.split()) for name, words in entries}
 
 
 def _shown(value: Any) -> str:
-    """A value as it would be typed."""
+    """Return a value as a user types it."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():
@@ -149,7 +149,7 @@ _HYDRA_KEYS = ("_partial_", "_convert_", "_recursive_")
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: dotted key, value as it is written, what it takes, what it is."""
+    """A row: dotted key, written value, valid values, meaning."""
 
     key: str
     value: str
@@ -159,7 +159,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Option:
-    """One file: its name, the comment that it starts with, its defaults list, and what it sets."""
+    """A file: its name, its first comment, its defaults list and its settings."""
 
     name: str
     about: str
@@ -168,7 +168,7 @@ class Option:
 
 
 def reference() -> str:
-    """The whole page, in Markdown."""
+    """Return the whole page in Markdown."""
     root = _read(FOLDER / "config.yaml", "")
     chosen = dict(base.split(": ") for base in root.bases if ": " in base)
     lines = [INTRODUCTION, "## The run", "", *_table(root.settings)]
@@ -183,7 +183,7 @@ def _groups() -> set[str]:
 
 
 def _group(options: list[Option], group: str, chosen: str | None) -> Iterator[str]:
-    """All options in one table, then the settings of each."""
+    """Yield a table of all options, then the settings of each option."""
     yield from (f"## {group}", "", "| option | what it is |", "| --- | --- |")
     for option in options:
         default = " (default)" if option.name == chosen else ""
@@ -211,7 +211,7 @@ def _cell(text: str) -> str:
 
 
 class _File:
-    """One YAML file, read with its comments."""
+    """A YAML file with its comments."""
 
     def __init__(self, path: Path) -> None:
         self.text = path.read_text(encoding="utf-8")
@@ -220,28 +220,28 @@ class _File:
         self.entries = self.entries_of(document) if document else {}
 
     def entries_of(self, node: yaml.Node) -> dict[str, yaml.Node]:
-        """The values of a mapping by name."""
+        """Return the values of a mapping by name."""
         assert isinstance(node, yaml.MappingNode)
         return {key.value: value for key, value in node.value}
 
     def written(self, node: yaml.Node) -> str:
-        """A value as it stands in the file."""
+        """Return a value as the file has it."""
         return self.text[node.start_mark.index : node.end_mark.index].strip()
 
     def comment(self, node: yaml.Node) -> str:
-        """What stands behind a value on its line, and below it where it goes on."""
+        """Return the comment behind a value, with the comment lines that follow."""
         found = re.match(r"[ \t]*(#.*(?:\n[ \t]*#.*)*)", self.text[node.end_mark.index :])
         return " ".join(line.strip().removeprefix("#").strip() for line in found[1].splitlines()) if found else ""
 
     def settings(self, key: str, node: yaml.Node, described: Description) -> Iterator[Setting]:
-        """The row of a value, or those of the settings within it."""
+        """Yield the row of a value, or the rows of the settings inside."""
         if not (isinstance(node, yaml.MappingNode) and node.value and not node.flow_style):
             yield Setting(key, self.written(node), described.takes, self.comment(node) or described.about)
             return
         yield from self.within(f"{key}.", self.entries_of(node))
 
     def within(self, prefix: str, entries: dict[str, yaml.Node]) -> Iterator[Setting]:
-        """The rows of a mapping; with a `_target_` also the parameters that it leaves out."""
+        """Yield the rows of a mapping. With a `_target_`, the parameters that the mapping leaves out follow."""
         target = entries.get("_target_")
         known: dict[str, Description] = {}
         if target is not None:
@@ -252,7 +252,7 @@ class _File:
                 described = known.get(name) or _SCHEMA.get(f"{prefix}{name}") or Description("")
                 yield from self.settings(f"{prefix}{name}", node, described)
         for name, described in known.items():
-            # What has no default and is not in the file comes from the code; what takes one value only is no setting.
+            # Code gives a parameter without default that is not in the file. A single valid value is no setting.
             if name not in entries and described.default not in (None, described.takes):
                 yield Setting(f"+{prefix}{name}", described.default, described.takes, described.about)
 
@@ -261,13 +261,13 @@ _SCHEMA = dict(schema())
 
 
 def _first_sentence(documented: object) -> str:
-    """What a class or function of ours says that it is."""
+    """Return the first sentence of the docstring of a class or function of faig_lab."""
     ours = str(getattr(documented, "__module__", "")).startswith(("faig_lab", "hydra_plugins"))
     return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split()) if ours else ""
 
 
 def _read(path: Path, group: str) -> Option:
-    """A file of `conf/`; its keys are below the group's unless it says otherwise."""
+    """Read a file of `conf/`. Its keys are below the group, unless the file has another package."""
     file = _File(path)
     package = next((line.split()[-1] for line in file.head if line.startswith("# @package")), group.replace("/", "."))
     prefix = "" if package in ("_global_", "") else f"{package}."
@@ -282,7 +282,7 @@ def _read(path: Path, group: str) -> Option:
 
 
 def _base(node: yaml.Node) -> str:
-    """An entry of a defaults list: a file, or a group and its option."""
+    """Return an entry of a defaults list: a file, or a group and its option."""
     if isinstance(node, yaml.ScalarNode):
         return str(node.value)
     return ", ".join(f"{key.value}: {value.value}" for key, value in node.value)
@@ -301,7 +301,7 @@ writes stands in its docstring, what it takes in the [configuration reference](c
 
 
 def studies() -> str:
-    """The page of the studies, in Markdown: from each study's section of the report, docstring and YAML."""
+    """Return the page of the studies in Markdown, from the section, the docstring and the YAML of each study."""
     lines = [*STUDIES.splitlines(), ""]
     for section in sections():
         option = FOLDER / "analysis" / f"{section.name}.yaml"
@@ -310,19 +310,14 @@ def studies() -> str:
             module = import_module(f"faig_lab.studies.{section.name}")
             returns = (inspect.getdoc(getattr(module, section.name)) or "").partition("Returns:\n")[2].split("\n\n")[0]
             about = _read(option, "analysis").about
-            lines += [f"`analysis={section.name}`: {about}", "", _written(returns), ""]
+            lines += [f"`analysis={section.name}`: {about}", "", " ".join(returns.split()), ""]
         lines += [f"The figure: {_in_filters(section.caption)} {_in_filters(section.note)}".rstrip(), ""]
     return "\n".join(fill(line, 120, break_on_hyphens=False, break_long_words=False) for line in lines).rstrip() + "\n"
 
 
 def _in_filters(text: str) -> str:
-    """A text of a section with the word for what is ranked by default."""
+    """Return a text of a section with the name of the units that are ranked by default."""
     return text.format(unit="filter", units="filters", Units="Filters", input="degraded")
-
-
-def _written(returns: str) -> str:
-    """What a study leaves, in one paragraph."""
-    return " ".join(returns.split())
 
 
 if __name__ == "__main__":

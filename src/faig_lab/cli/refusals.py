@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse while composing, in one line with the nearest valid choice."""
+"""Errors of Hydra and OmegaConf while composing, in one line with the nearest valid choice."""
 
 import re
 from collections.abc import Sequence
@@ -26,31 +26,31 @@ _GROUP = re.compile(r"^[+~]{0,2}([\w/]+)=")
 
 
 def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[str], config_dir: Path | None) -> str:
-    """One line about `error`.
+    """Return one line about an error.
 
     Args:
-        error: raised while composing.
-        settings: those of the command line that led to it, without flags.
-        config_dir: a folder of the user's own, as in `--config-dir`.
+        error: an error that was raised while composing.
+        settings: the settings of the command line, without flags.
+        config_dir: the user's configuration folder, as in `--config-dir`.
     """
     if isinstance(error, OverrideParseException):
         return _bad_override(error, config_dir)
     if isinstance(error, MissingConfigException):
         return _missing_config(error, config_dir)
     text = f"{error}\n{error.__cause__ or ''}"
-    found = _NOT_IN_CONFIG.search(text)
-    if found:
-        known = known_keys(settings, config_dir, of_hydra=found[1].startswith("hydra."))
-        # A whole group was given, and one key in it is wrong.
-        within = _FULL_KEY.search(text) if found[1] in known else None
-        key = within[1] if within else found[1]
+    absent = _NOT_IN_CONFIG.search(text)
+    if absent:
+        known = known_keys(settings, config_dir, of_hydra=absent[1].startswith("hydra."))
+        # A whole group was given, and a key of the group is wrong.
+        within = _FULL_KEY.search(text) if absent[1] in known else None
+        key = within[1] if within else absent[1]
         if key in known and _is_swept(key.partition(".")[0], settings):
             return f"{key}: Hydra looks for it in the default {key.partition('.')[0]}; in a sweep write ++{key}=..."
         missing = ".".join(key.split(".")[:2]) not in known
         return (missing and other_choices(key, config_dir)) or unknown_key(key, known)
     present = _PRESENT.search(text)
     if present:
-        return f"{present[1]}: it is there already; write {present[1]}=... without the +"
+        return f"{present[1]}: the key exists already; write {present[1]}=... without the +"
     twice = _TWICE.search(text)
     if twice:
         return _chosen_twice(next(filter(None, twice.groups())), settings)
@@ -58,29 +58,29 @@ def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[s
 
 
 def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> list[str]:
-    """Every dotted key and every group, with the choices among `settings` as far as they compose.
+    """Return every dotted key and every group, with the choices among `settings` as far as they compose.
 
     Args:
-        settings: those of the command line. Of the choices of a sweep the first one counts.
-        config_dir: a folder of the user's own.
-        of_hydra: with Hydra's own settings.
+        settings: the settings of the command line. The first choice of a sweep counts.
+        config_dir: the user's configuration folder.
+        of_hydra: whether the keys of Hydra are included.
     """
     return [*keys_of(_composed(settings, config_dir, of_hydra=of_hydra)), *_groups(), "experiment"]
 
 
 def _is_swept(group: str, settings: Sequence[str]) -> bool:
-    return any("," in one and (found := _GROUP.match(one)) and found[1] == group for one in settings)
+    return any("," in setting and (m := _GROUP.match(setting)) and m[1] == group for setting in settings)
 
 
 def _chosen_twice(group: str, settings: Sequence[str]) -> str:
-    given = [one.lstrip("+") for one in settings if one.lstrip("+").startswith(f"{group}=")]
+    given = [setting.lstrip("+") for setting in settings if setting.lstrip("+").startswith(f"{group}=")]
     if len(given) > 1:
-        return f"{group}: chosen {len(given)} times ({' '.join(given)}); leave one"
-    return f"{group}: a choice is there already; write {given[0] if given else f'{group}=...'} without the +"
+        return f"{group}: chosen {len(given)} times ({' '.join(given)}); leave one choice"
+    return f"{group}: a choice exists already; write {given[0] if given else f'{group}=...'} without the +"
 
 
 def _bad_override(error: OverrideParseException, config_dir: Path | None) -> str:
-    """What the grammar of Hydra refuses; its reasons name tokens of the grammar, so they are left out."""
+    """Return one line about a setting that Hydra cannot read. Hydra's reasons name tokens and are left out."""
     typed = words_to_type(error.override)
     how = f"; if the value is text, type {typed}" if typed else ", with quotes around special characters"
     if "=" not in error.override:
@@ -101,11 +101,11 @@ def _missing_config(error: MissingConfigException, config_dir: Path | None) -> s
     options = error.options or [path.stem for folder in folders for path in folder.glob("*.yaml")]
     # Launchers are typed by their own names; see `normalise`.
     names = {name.removeprefix("faig_lab_") for name in options} if group == "hydra/launcher" else set(options)
-    return f"{group}: there is no {option!r}; {suggest(option, names)}"
+    return f"{group}: unknown option {option!r}; {suggest(option, names)}"
 
 
 def _plain(error: Exception) -> str:
-    """The message without its lines of internals."""
+    """Return the message without lines about internals."""
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     inner = ("full_key:", "object_type=", "reference_type=", "child config", "See https://")
     kept = [line for line in lines if line and not line.startswith(inner)]
@@ -113,12 +113,12 @@ def _plain(error: Exception) -> str:
 
 
 def _composed(settings: Sequence[str], config_dir: Path | None, *, of_hydra: bool) -> dict[str, Any]:
-    """The configuration without the command line's values, but with its choices as far as they compose."""
+    """Compose the configuration with the choices of the command line, as far as they compose, without its values."""
     groups = {*_groups(), *_groups(config_dir), "experiment"}
     choices = [
-        one if "[" in one else one.partition(",")[0]
-        for one in settings
-        if one.startswith("hydra.searchpath=") or ((found := _GROUP.match(one)) and found[1] in groups)
+        setting if "[" in setting else setting.partition(",")[0]
+        for setting in settings
+        if setting.startswith("hydra.searchpath=") or ((m := _GROUP.match(setting)) and m[1] in groups)
     ]
     for overrides in (choices, []):
         try:

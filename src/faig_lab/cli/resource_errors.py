@@ -12,14 +12,8 @@ from faig_lab.errors import UserError
 from faig_lab.resources import UNWRITABLE, gigabytes, lacks_memory
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
 _WANTED = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
-
-
 _WORKER = "DataLoader worker"
-
-
 _ABSENT = object()
 
 _LOWER: Mapping[str, tuple[str, ...]] = {
@@ -30,19 +24,17 @@ _LOWER: Mapping[str, tuple[str, ...]] = {
     "analysis/retraining": ("training.batch_size", "training.patch_size"),
     "analysis": ("data.test_crop",),
 }
-
-
 _KEPT = "what was finished is kept"
 
 
 @contextmanager
 def explained(settings: Mapping[str, Any], folder: Path, stage: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Turn a full disk, an unwritable folder or a lack of memory into a UserError; all else passes through.
+    """Turn a full disk, an unwritable folder or a lack of memory into a UserError. All other errors pass through.
 
     Args:
         settings: the whole configuration as plain data.
         folder: the run folder.
-        stage: tells the stage that the run is in.
+        stage: returns the current stage of the run.
 
     Raises:
         UserError: names the setting to lower, or the folder to move.
@@ -50,22 +42,22 @@ def explained(settings: Mapping[str, Any], folder: Path, stage: Callable[[], str
     try:
         yield
     except Exception as error:
-        found = explain(error, settings, folder, stage())
-        if found is None:
+        explanation = explain(error, settings, folder, stage=stage())
+        if explanation is None:
             raise
-        raise found from error
+        raise explanation from error
 
 
 def explain(
-    error: Exception, settings: Mapping[str, Any], folder: Path, stage: str = "", key: str = "hydra.run.dir"
+    error: Exception, settings: Mapping[str, Any], folder: Path, *, stage: str = "", key: str = "hydra.run.dir"
 ) -> UserError | None:
-    """What `explained` makes of one exception; None where it is no trouble of the machine's.
+    """Return the UserError for an exception; None if the exception is not about disk or memory.
 
     Args:
         error: the exception.
         settings: the whole configuration as plain data, as far as it is known.
-        folder: the run folder, or that of a sweep.
-        stage: what the run was doing.
+        folder: the folder of the run or of the sweep.
+        stage: the stage of the run.
         key: the setting that names `folder`.
     """
     folders = {key: folder.absolute(), **_folders(settings)}
@@ -76,31 +68,31 @@ def explain(
         return _unwritable(error, folders)
     if _WORKER in text and isinstance(error, RuntimeError):
         workers = _value(settings, "training.workers")
-        return UserError(f"training.workers: a process that cuts patches was ended; lower it (now {workers}): {text}")
+        return UserError(f"training.workers: a process that cuts patches was killed; lower the value {workers}: {text}")
     if lacks_memory(error):
         return UserError(_memory(text, settings, stage))
     return None
 
 
 def _folders(settings: Mapping[str, Any]) -> dict[str, Path]:
-    """The folders beside its own that a run writes to, by the setting that names each."""
+    """Return the other folders that a run writes to: setting → folder."""
     named = {key: _value(settings, key) for key in ("store", "data.root", "data.prepared")}
     return {key: Path(path).expanduser().absolute() for key, path in named.items() if isinstance(path, str | Path)}
 
 
 def _full(error: OSError, folders: Mapping[str, Path]) -> str:
-    """The folder is the one of the file, or the one on the fullest disk where no file is known."""
+    """Name the folder of the file; if no file is known, name the folder on the fullest disk."""
     inside = _within(Path(error.filename), folders) if error.filename is not None else None
     key = inside or min(folders, key=lambda key: shutil.disk_usage(_existing(folders[key])).free)
     free = gigabytes(shutil.disk_usage(_existing(folders[key])).free)
     return (
-        f"{key}: no space left to write to {folders[key]} ({free} free); {_KEPT}: free some and start again, "
+        f"{key}: no space left to write to {folders[key]} ({free} free); {_KEPT}: free some space and start again, "
         f"or set {key} to a folder on another disk"
     )
 
 
 def _unwritable(error: OSError, folders: Mapping[str, Path]) -> UserError | None:
-    """None for a file that is in none of the folders: that is no folder of the user's to change."""
+    """Return the error for an unwritable folder; None for a file outside of all folders that settings name."""
     key = _within(Path(error.filename), folders)
     if key is None:
         return None
@@ -108,7 +100,7 @@ def _unwritable(error: OSError, folders: Mapping[str, Path]) -> UserError | None
 
 
 def _within(path: Path, folders: Mapping[str, Path]) -> str | None:
-    """The innermost of the folders that a path is in, or that is in the path."""
+    """Return the key of the innermost folder that contains the path, or of a folder inside the path."""
     path = path.absolute()
     inside = [key for key, folder in folders.items() if path.is_relative_to(folder)]
     above = [key for key, folder in folders.items() if folder.is_relative_to(path)]
@@ -116,7 +108,7 @@ def _within(path: Path, folders: Mapping[str, Path]) -> str | None:
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above the path that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
@@ -124,12 +116,12 @@ def _memory(text: str, settings: Mapping[str, Any], stage: str) -> str:
     names = next((names for name, names in _LOWER.items() if f"{stage}/".startswith(f"{name}/")), ())
     present = [name for name in names if _value(settings, name, _ABSENT) is not _ABSENT]
     wanted = _WANTED.search(text)
-    what = f"out of memory in {stage or 'the run'}" + (f" ({wanted[1].rstrip('.')} asked for)" if wanted else "")
+    event = f"out of memory in {stage or 'the run'}" + (f" ({wanted[1].rstrip('.')} asked for)" if wanted else "")
     lower = "lower " + " or ".join(f"{name} (now {_shown(_value(settings, name))})" for name in present)
     remedies = [lower] if present else ["use smaller images"]
     if stage == "data" and _value(settings, "data.prepared", _ABSENT) is None:
         remedies.append("give data.prepared=FOLDER, which keeps photographs on disk")
-    return f"{present[0] if present else 'data'}: {what}; {', or '.join(remedies)}; {_KEPT}"
+    return f"{present[0] if present else 'data'}: {event}; {', or '.join(remedies)}; {_KEPT}"
 
 
 def _shown(value: object) -> str:
@@ -137,10 +129,10 @@ def _shown(value: object) -> str:
 
 
 def _value(settings: Mapping[str, Any], key: str, missing: object = None) -> Any:
-    """The value of a dotted key."""
-    found: Any = settings
+    """Return the value of a dotted key."""
+    value: Any = settings
     for name in key.split("."):
-        if not isinstance(found, Mapping) or name not in found:
+        if not isinstance(value, Mapping) or name not in value:
             return missing
-        found = found[name]
-    return found
+        value = value[name]
+    return value

@@ -1,4 +1,4 @@
-"""task=store: list the store of trained networks, read every entry, and remove those that nobody needs."""
+"""task=store: list the store of trained networks, read every entry, and remove entries that are not needed."""
 
 import shutil
 import time
@@ -26,16 +26,17 @@ _DAY = 86400
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredFolder:
     """One folder of the store.
 
     Attributes:
-        folder: where it is.
-        state: "sound", "unfinished, can go on" (of a training or a study), or what is wrong with it.
+        folder: the path.
+        state: "sound", "unfinished, can go on" (of a training or a study), or the damage.
         used: time of the last use, in seconds since 1970.
-        size: of its files, in bytes.
-        seed: of the training, iterations: its steps; empty where they cannot be read.
-        runs: how many runs hold these weights.
+        size: bytes of its files.
+        seed: seed of the training; empty if it cannot be read.
+        iterations: steps of the training; empty if they cannot be read.
+        runs: number of runs with these weights.
     """
 
     folder: Path
@@ -48,15 +49,15 @@ class Found:
 
     @property
     def damaged(self) -> bool:
-        """Whether it is of no use any more."""
+        """Whether the folder is damaged."""
         return self.state not in (SOUND, PARTIAL)
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Print what the store holds, and what `prune` removes of it (or would).
+    """Print the entries of the store, and the entries that `prune` removes (or would remove).
 
     Raises:
-        UserError: there is no such store.
+        UserError: the store does not exist.
     """
     settings = check(cfg)
     store = Path(settings.store).expanduser()
@@ -69,20 +70,20 @@ def run(cfg: DictConfig, folder: Path) -> None:
         print("\n" + _removed(chosen, settings.prune.delete))
 
 
-def survey(store: Path, runs: Path) -> list[Found]:
-    """Every entry of a store, read completely.
+def survey(store: Path, runs: Path) -> list[StoredFolder]:
+    """Read every entry of a store completely.
 
     Args:
-        store: its folder.
-        runs: below it the runs are whose weights count as used.
+        store: the folder of the store.
+        runs: the folder above all runs whose weights count as used.
     """
     held = list(_held_by(runs))
     folders = sorted(path for path in store.iterdir() if path.is_dir())
     return [_inspect(folder, held) for folder in folders]
 
 
-def to_remove(entries: Sequence[Found], prune: PruneSettings, now: float) -> list[Found]:
-    """The entries for which everything that `prune` gives holds; none if it gives nothing."""
+def to_remove(entries: Sequence[StoredFolder], prune: PruneSettings, now: float) -> list[StoredFolder]:
+    """Return the entries that meet all conditions of `prune`; none if `prune` has no condition."""
     if not (prune.unused or prune.damaged or prune.older_than is not None or prune.keep):
         return []
     return [
@@ -95,46 +96,46 @@ def to_remove(entries: Sequence[Found], prune: PruneSettings, now: float) -> lis
     ]
 
 
-def remove(entry: Found) -> bool:
-    """Remove an entry that no process is at work on: out of sight at once, then file by file; False if one may be.
+def remove(entry: StoredFolder) -> bool:
+    """Remove an entry and return True; return False if a process may be using the entry.
 
-    What is kept of an unfinished study has no lock; what was written within a day counts as being worked on.
+    The entry is renamed first and then removed file by file. The results of an unfinished study have no lock. They
+    count as used if they were written within the last day.
     """
     name = entry.folder.name
     if name.startswith(".study-") and time.time() - entry.used < _DAY:
         return False
-    of = entry.folder if not name.startswith(".") else entry.folder.with_name(name[1:].rpartition(".")[0])
-    lock = lock_of(of)
+    locked = entry.folder if not name.startswith(".") else entry.folder.with_name(name[1:].rpartition(".")[0])
+    lock = lock_of(locked)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return False
     try:
-        # Such a name is a leftover to whoever opens the entry next, should this process be killed now.
-        doomed = entry.folder.rename(of.with_name(f".{of.name}.removed"))
-        shutil.rmtree(doomed)
+        # If this process is killed now, the next process that opens the entry removes a folder of this name.
+        shutil.rmtree(entry.folder.rename(locked.with_name(f".{locked.name}.removed")))
     finally:
         lock.release()
     return True
 
 
-def _inspect(folder: Path, held: Sequence[str]) -> Found:
+def _inspect(folder: Path, held: Sequence[str]) -> StoredFolder:
     files = [path.stat() for path in folder.rglob("*") if path.is_file()]
     used, size = folder.stat().st_mtime, sum(file.st_size for file in files)
     if folder.name.startswith("."):
         state = PARTIAL if folder.suffix == ".partial" else "left half-written by a killed run"
-        return Found(folder, state, max([used, *(file.st_mtime for file in files)]), size)
+        return StoredFolder(folder, state, max([used, *(file.st_mtime for file in files)]), size)
     try:
         content, description = _read(folder)
     except (UserError, OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()).removeprefix("store: ").removesuffix(f"; delete the folder {folder}")
-        return Found(folder, f"damaged: {reason}", used, size)
+        return StoredFolder(folder, f"damaged: {reason}", used, size)
     seed, iterations = (str(description.get(name, "")) for name in ("seed", "iterations"))
-    return Found(folder, SOUND, used, size, seed, iterations, held.count(content))
+    return StoredFolder(folder, SOUND, used, size, seed, iterations, held.count(content))
 
 
 def _read(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Fingerprint and description of an entry, all of which is read; nothing is built from it."""
+    """Read an entry completely and return its fingerprint and description. No network is built."""
     description = Entry(folder).description()
     if not isinstance(description.get("network"), dict):
         raise ValueError("weights.yaml names no network")
@@ -142,7 +143,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _held_by(runs: Path) -> Iterator[str]:
-    """Fingerprints of the weights in run folders; files that cannot be read hold nothing."""
+    """Yield the fingerprints of the weights in run folders. Files that cannot be read are skipped."""
     for path in sorted(runs.rglob("weights/*.pt")):
         try:
             yield content_fingerprint(read_tensors(path))
@@ -158,7 +159,7 @@ def _runs_folder(settings: Settings, store: Path) -> Path:
     return folder
 
 
-def _listing(store: Path, entries: Sequence[Found]) -> str:
+def _listing(store: Path, entries: Sequence[StoredFolder]) -> str:
     rows = [("network", "seed", "iterations", "kB", "last used", "in runs", "state")]
     for entry in entries:
         used = date.fromtimestamp(entry.used).isoformat()
@@ -171,7 +172,7 @@ def _listing(store: Path, entries: Sequence[Found]) -> str:
     return "\n".join([*lines, "", total]) if entries else total
 
 
-def _removed(chosen: Sequence[Found], delete: bool) -> str:
+def _removed(chosen: Sequence[StoredFolder], delete: bool) -> str:
     if not delete:
         names = "\n".join(f"  {entry.folder.name}" for entry in chosen)
         size = sum(entry.size for entry in chosen) / 1e6

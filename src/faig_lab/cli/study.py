@@ -46,7 +46,7 @@ from faig_lab.cli.build import (
     make_problem,
     make_retraining,
 )
-from faig_lab.cli.existing import Existing, export, reopen
+from faig_lab.cli.existing import Existing, export, logger_settings, reopen
 from faig_lab.cli.forecast import forecast
 from faig_lab.cli.preflight import (
     check_compiler,
@@ -84,12 +84,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run works on.
+    """The inputs of a run.
 
     Attributes:
         data: photographs to train on, probe, held-out images.
         degradation: the way from HR to LR.
-        given: "baseline", "target" → weights from a file of the user's.
+        given: "baseline", "target" → weights from the user's file.
     """
 
     data: StudyData
@@ -115,9 +115,9 @@ class Attributed:
 @full_precision()
 @with_keys(ATTRIBUTION)
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Run what `task` says: a whole study in `folder`, or further studies or an export of the finished run `run`.
+    """Run the task: a whole study in `folder`, or further studies or an export of the finished run `run`.
 
-    float32 is float32 throughout, on GPUs too: in training, attribution and evaluation.
+    float32 means full float32 in training, attribution and evaluation, on GPUs too.
 
     Args:
         cfg: the composed configuration.
@@ -150,7 +150,9 @@ def study(settings: Settings, path: Path, config: str) -> None:
         return
     with (
         open_run(path, config) as folder,
-        WandbRecord.start(settings.logger, settings.model_dump(), path, path.name, folder.goes_on) as record,
+        WandbRecord.start(
+            settings.logger, settings.model_dump(), path, name=path.name, goes_on=folder.goes_on
+        ) as record,
         explained(settings.model_dump(), path, lambda: folder.current_stage),
         with_keys(ATTRIBUTION),
     ):
@@ -169,7 +171,7 @@ def study(settings: Settings, path: Path, config: str) -> None:
 
 
 def _take_part(settings: Settings) -> None:
-    """Compute a further process's share of training and attribution; the process leaves no file."""
+    """Compute the share of a further process in training and attribution. The process leaves no file."""
     with TemporaryDirectory() as path, processes.group(gpu_of(settings, processes.local_rank())):
         folder = RunFolder(Path(path)).start()
         processes.barrier()  # the first process has prepared the data by now
@@ -177,10 +179,15 @@ def _take_part(settings: Settings) -> None:
 
 
 def analyse(settings: Settings) -> None:
-    """Run the studies of `settings` that the finished run `settings.run` does not have; nothing is trained."""
+    """Run the studies of `settings` that the finished run `settings.run` lacks. No network of the pair is trained."""
     with (
         reopen(settings) as existing,
-        WandbRecord.start(settings.logger, existing.settings.model_dump(), existing.run.path, existing.name) as record,
+        WandbRecord.start(
+            logger_settings(settings.logger, existing.settings.logger),
+            existing.settings.model_dump(),
+            existing.run.path,
+            name=existing.name,
+        ) as record,
         explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
         with_keys(ATTRIBUTION),
     ):
@@ -193,7 +200,7 @@ def analyse(settings: Settings) -> None:
 
 
 def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
-    """The scores of a finished run, from its files."""
+    """Read the scores of a finished run from its files."""
     settings, data = existing.settings, inputs.data
     baseline, target = (inputs.given[name].state for name in ("baseline", "target"))
     problem = make_problem(settings, data, baseline, target, path=make_path(settings, existing.path_states()))
@@ -207,7 +214,7 @@ def _sum_up(path: Path, record: WandbRecord) -> None:
 
 
 def load(settings: Settings, folder: RunFolder) -> Inputs:
-    """Read every file that the run needs, degrade probe and held-out, and look for what would go wrong later.
+    """Read every file that the run needs, degrade probe and held-out images, and check for later errors.
 
     Raises:
         UserError: a file, the network or the machine cannot be worked with.
@@ -238,11 +245,11 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
 
 
 def announce(settings: Settings, inputs: Inputs, folder: RunFolder) -> None:
-    """Say in the log what the run will do, about how long it will take, where it is, and how it goes on if stopped."""
+    """Log the plan of the run, its approximate time, its folder, and how to continue the run if it is stopped."""
     try:
         with folder.stage("forecast"):
             expected = forecast(settings, inputs.data, inputs.degradation, inputs.given)
-    except (RuntimeError, ValueError, TypeError) as error:  # whatever a network has against a part of an image
+    except (RuntimeError, ValueError, TypeError) as error:  # a network may refuse a part of an image
         log.debug("no forecast: %s", error)
         return
     log.info("plan: %s", expected)
@@ -251,7 +258,7 @@ def announce(settings: Settings, inputs: Inputs, folder: RunFolder) -> None:
 
 
 def _given(settings: Settings) -> dict[str, Trained]:
-    """The weights that the settings name."""
+    """Read the weights that the settings name."""
     given = {}
     for name in ("baseline", "target"):
         weights = getattr(settings, name).weights
@@ -263,10 +270,10 @@ def _given(settings: Settings) -> dict[str, Trained]:
 
 
 def train_and_attribute(settings: Settings, inputs: Inputs, folder: RunFolder, record: WandbRecord) -> Attributed:
-    """Train both networks, or find them, and score the filters.
+    """Train both networks or load them from the store, and score the filters.
 
-    The callback attributes a target right after `fit`. A target that exists already is attributed by the same
-    function. So is one with `attribution.path=trajectory`, since the trajectory is known when the training has ended.
+    The callback attributes a target right after `fit`. The same function attributes a target that exists already. It
+    also attributes a target with `attribution.path=trajectory`, since the trajectory is complete after the training.
     """
     with folder.stage("baseline"):
         baseline = obtain(settings, "baseline", inputs, folder, record).state
@@ -292,21 +299,21 @@ def obtain(
     start: State | None = None,
     then: Callable[[State], Attribution] | None = None,
 ) -> Trained:
-    """A network: given, found in the store, or trained. Weights and training record go to the run folder.
+    """Return a network: given, from the store, or trained. Write weights and training record to the run folder.
 
     Args:
-        settings: the run's.
+        settings: the settings of the run.
         name: "baseline" or "target".
         inputs: data, degradation and given weights.
-        folder: the run's.
-        record: shows the curve of the training, also of one that is found.
-        start: the weights that training starts from; None for fresh ones.
-        then: attributes the network right after its training.
+        folder: the run folder.
+        record: the W&B record, which shows the training curve, also for a network from the store.
+        start: the weights that training starts from; None for fresh weights.
+        then: a function that attributes the network right after its training.
     """
     trained = inputs.given.get(name)
     if trained is None:
         show = partial(record.log_training, f"training/{name}")
-        trained = train_once(settings, name, inputs.data, inputs.degradation, start, then, show)
+        trained = train_once(settings, name, inputs.data, inputs.degradation, start=start, then=then, on_row=show)
     if trained.history:
         folder.write_table(f"training_{name}", trained.history)
     weights = folder.path / "weights" / f"{name}.pt"
@@ -316,7 +323,7 @@ def obtain(
 
 
 def _is_own(given: str | None, weights: Path) -> bool:
-    """Whether the given weights are the run's own file, whose description is to stay."""
+    """Return whether the given weights are the file of the run itself, whose description stays."""
     return given is not None and weights.is_file() and weights_file(given).samefile(weights)
 
 
@@ -329,12 +336,14 @@ def attribute_networks(
         path = _path(settings, inputs, folder, baseline, target)
         cache = kept_results(settings, data, baseline, state)
         with progress_bar("attribution", len(data.probe) * len(data.degradations)) as advance:
-            shared = make_problem(settings, data, baseline, state, advance, path, cache, Shard.of_group())
-            integral = shared.integral  # before the methods, so that its faults are found whatever they are
+            shared = make_problem(
+                settings, data, baseline, state, progress=advance, path=path, cache=cache, shard=Shard.of_group()
+            )
+            integral = shared.integral  # before the methods, so that its faults are found with every method
             result = attribute(shared, make_methods(settings))
             problem = shared.alone()  # what follows is the work of this process
         if cache.recalled:
-            log.info("attribution: %d of its integrals were there already", cache.recalled)
+            log.info("attribution: %d integrals were computed before and are used again", cache.recalled)
         barriers = profile(problem)
         for line in (*result.warnings, *barriers.warnings()):
             folder.warn(in_keys(line, ATTRIBUTION))
@@ -352,12 +361,11 @@ def attribute_networks(
 
 
 def _path(settings: Settings, inputs: Inputs, folder: RunFolder, baseline: State, target: Trained) -> PathSpec:
-    """The path of the attribution; the inner states of a path that is not straight are kept in the run folder."""
-    kind = settings.attribution.path
+    """Return the path of the attribution. The run folder keeps the inner states of a path that is not straight."""
     inner: tuple[State, ...] = target.trajectory
-    if kind == "straight":
+    if settings.attribution.path == "straight":
         return STRAIGHT
-    if kind == "curve":
+    if settings.attribution.path == "curve":
         steps = settings.attribution.curve_steps
         with progress_bar("curve", steps) as advance:
             line = make_problem(settings, inputs.data, baseline, target.state)
@@ -371,9 +379,10 @@ def evaluate(
     inputs: Inputs,
     attributed: Attributed,
     folder: RunFolder,
+    *,
     only: Collection[str] | None = None,
 ) -> "Sequence[Pictures]":
-    """Run the studies (all, or `only` some) on held-out images; each leaves its tables when it is done.
+    """Run the studies (all, or `only` some) on held-out images. Each study writes its tables at its end.
 
     Returns:
         Pictures before and after masking, for the report.
@@ -392,8 +401,8 @@ def evaluate(
             keys = {argument: f"analysis.studies.{name}.{argument}" for argument in settings.analysis.studies[name]}
             with folder.stage(f"analysis/{name}"), with_keys(keys):
                 result = kept(attributed.cache, f"analysis-{name}", partial(analysis, context))
-            for table, found in result.tables.items():
-                folder.write_table(file_name(table, name), found)
+            for table, table_rows in result.tables.items():
+                folder.write_table(file_name(table, name), table_rows)
             folder.add_metrics(result.metrics)
             write_strips(folder.path, name, result.examples)
         folder.add_metrics(_headline(folder, context))
@@ -403,13 +412,13 @@ def evaluate(
 
 
 def _headline(folder: RunFolder, context: StudyContext) -> dict[str, float | None]:
-    """The run's own numbers without its method in the key, so that a sweep over methods is ranked by one column."""
+    """Return the headline numbers without the method in the key, so that a sweep over methods has one column."""
     place = f"{context.method}/{context.headline:g}"
     return {name: folder.metrics.get(f"{name}/{place}") for name in ("isolation", "specificity")}
 
 
 def study_context(settings: Settings, inputs: Inputs, attributed: Attributed) -> StudyContext:
-    """What every study works on."""
+    """Return the context of every study."""
     data, degradation = inputs.data, inputs.degradation
     return StudyContext(
         attributed.problem,
@@ -429,7 +438,7 @@ def study_context(settings: Settings, inputs: Inputs, attributed: Attributed) ->
 
 
 def report(settings: Settings, folder: RunFolder, record: WandbRecord, pictures: "Sequence[Pictures]") -> None:
-    """Draw the figures, write the report, mirror everything to W&B."""
+    """Draw the figures, write the report and copy everything to W&B."""
     from faig_lab.report.figures import captions, write_figures
     from faig_lab.report.report import write_report
 

@@ -1,4 +1,4 @@
-"""A trained network: found in the store, or trained and put there."""
+"""A trained network: loaded from the store, or trained and published there."""
 
 import logging
 import shlex
@@ -30,28 +30,29 @@ def train_once(
     name: str,
     data: StudyData,
     degradation: Degradation,
-    start: State | None,
+    *,
+    start: State | None = None,
     then: Callable[[State], Attribution] | None = None,
     on_row: Callable[[Row], None] | None = None,
     label: str | None = None,
 ) -> Trained:
-    """Train a network, unless the store has it.
+    """Load a network from the store, or train it.
 
     Args:
-        settings: the run's.
+        settings: the settings of the run.
         name: "baseline" or "target".
-        data: photographs to train on; the record is measured on its probe.
-        degradation: what the target's samples suffer.
-        start: weights that training starts from, None for fresh ones.
-        then: called with the weights at the end of a training, if there is one.
-        on_row: told every row of the record, also of one that is found.
-        label: what the log calls the training; `name` if None.
+        data: photographs to train on. The training record is measured on the probe.
+        degradation: the degradation of the target's samples.
+        start: weights that training starts from; None for fresh weights.
+        then: function that is called with the weights at the end of a training.
+        on_row: function that is called with every row of the training record, also for a network from the store.
+        label: name of the training in the log; `name` if None.
     """
     label = label or name
     needs = determinants(settings, name, data, start)
-    kind = network_kind(settings, name)
+    entry_name = network_kind(settings, name)
     store = Path(settings.store).expanduser()
-    with open_entry(store, kind, needs) as entry:
+    with open_entry(store, entry_name, needs) as entry:
         if entry.exists:
             log.info("%s: already trained, %s", label, entry.folder)
             trained = entry.load(make_network(settings))
@@ -59,9 +60,9 @@ def train_once(
                 for row in trained.history:
                     on_row(row)
             return trained
-        for folder in entries_of_other_versions(store, kind, needs):
+        for folder in entries_of_other_versions(store, entry_name, needs):
             _offer(folder, label, name)
-        # Here, since Lightning takes over a second to import, and a network of the store needs none.
+        # Imported here: Lightning takes over a second to import, and a network from the store does not need it.
         from faig_lab.attribution.callback import AttributionCallback
         from faig_lab.training import fit
 
@@ -88,17 +89,17 @@ def train_once(
 
 
 def network_kind(settings: Settings, name: str) -> str:
-    """What the store calls a network: its class, and "baseline" or "target"."""
+    """Return the name of a network in the store: its class, and "baseline" or "target"."""
     return f"{type(make_network(settings)).__name__}-{name}"
 
 
 def _offer(folder: Path, label: str, name: str) -> None:
-    """Tell the user of a trained network that another version of faig_lab left in the store."""
+    """Log that the store has the same network from another version of faig_lab."""
     weights = shlex.quote(f"{name}.weights={folder / 'weights.pt'}")
     use = weights if label == name else "see The store in docs/run_folder.md"
     log.warning(
         "%s: %s is the same network, trained by another version of faig_lab, which may give other numbers. "
-        "It is trained again; to use the one that is there: %s",
+        "The network is trained again. To use the stored network: %s",
         label,
         folder,
         use,
@@ -106,16 +107,16 @@ def _offer(folder: Path, label: str, name: str) -> None:
 
 
 def make_network_trainer(settings: Settings, data: StudyData, degradation: Degradation) -> NetworkTrainer | None:
-    """How other networks are trained like the run's; None without photographs to train on."""
+    """Return the training of other networks, like that of the run; None without photographs to train on."""
     if not data.train:
         return None
 
     def train(network: Node | None, seed: int) -> Pair:
-        own = settings_of_other(settings, network, seed)
-        module = make_network(own).eval()
+        other = settings_of_other(settings, network, seed)
+        module = make_network(other).eval()
         label = f"{type(module).__name__}, seed {seed}"
-        baseline = train_once(own, "baseline", data, degradation, None, label=f"{label}, baseline").state
-        target = train_once(own, "target", data, degradation, baseline, label=f"{label}, target").state
+        baseline = train_once(other, "baseline", data, degradation, label=f"{label}, baseline").state
+        target = train_once(other, "target", data, degradation, start=baseline, label=f"{label}, target").state
         return Pair(module, baseline, target)
 
     def seconds(networks: Sequence[Node | None], steps: int) -> list[float]:
@@ -129,14 +130,14 @@ def make_network_trainer(settings: Settings, data: StudyData, degradation: Degra
             return step_seconds(makers, patches, loop=make_loop(settings), steps=steps)
 
     def target(baseline: State, seed: int) -> State:
-        own = settings_of_other(settings, None, seed)
-        return train_once(own, "target", data, degradation, baseline, label=f"target, seed {seed}").state
+        other = settings_of_other(settings, None, seed)
+        return train_once(other, "target", data, degradation, start=baseline, label=f"target, seed {seed}").state
 
     return NetworkTrainer(train, seconds, target)
 
 
 def settings_of_other(settings: Settings, network: Node | None, seed: int) -> Settings:
-    """The settings with another network and seed, and nothing given; scale and degradations stay the run's."""
+    """Return the settings with another network and seed, without given weights. Scale and degradations stay."""
     node: dict[str, Any] = dict(network or settings.network) | {"scale": settings.network["scale"]}
     if "degradations" in node:
         node["degradations"] = list(settings.degradation.parts)
@@ -146,7 +147,7 @@ def settings_of_other(settings: Settings, network: Node | None, seed: int) -> Se
 
 
 def timed_module(settings: Settings, degradation: Degradation, steps: int) -> "SRModule":
-    """A target that is trained for a few steps only."""
+    """Return the module of a target that is trained for a few steps."""
     module = make_module(settings, "target", degradation, None)
     module.schedule = replace(module.schedule, iterations=steps, restart_every=steps)
     return module

@@ -1,6 +1,6 @@
-"""Everything that can be known to be wrong before a run starts.
+"""All checks of a configuration before a run starts.
 
-Schema first, then each `_target_` against its signature, then what settings demand of each other, then files.
+The order is: the schema, each `_target_` against its signature, rules between settings, files.
 """
 
 import json
@@ -22,16 +22,16 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     """Validate a composed configuration and return it as typed settings.
 
     Args:
-        cfg: the whole configuration, without Hydra's own node.
-        multirun: whether the run is one job of a sweep, which several machines exclude.
-        computes: whether images are read and devices used; an export of a finished run needs its network alone.
+        cfg: the whole configuration, without the node `hydra`.
+        multirun: whether the run is a job of a sweep. A job cannot use several machines.
+        computes: whether the task reads images and uses devices. An export of a finished run needs the network only.
 
     Raises:
-        UserError: one line that names the key or file, what is wrong, and the nearest valid choice.
+        UserError: one line with the key or file, the fault and the nearest valid choice.
     """
     tree = _resolved(cfg)
     settings = _typed(tree)
-    if settings.task in ("compare", "store", "inspect"):  # nothing is computed
+    if settings.task in ("compare", "store", "inspect"):  # these tasks compute nothing
         rules.check_files(settings)
         return settings
     if not computes:
@@ -39,7 +39,8 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
         rules.check_values(settings)
         _build_network(settings)
         return settings
-    _check_nodes(settings)
+    for key, node in _nodes(settings).items():
+        check_node(node, key)
     rules.check_values(settings)
     _check_built(settings)
     rules.check_files(settings)
@@ -63,11 +64,12 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def _typed(tree: Mapping[str, Any]) -> Settings:
     try:
-        # Through JSON, so that the rules for types are those of `targets`.
+        # Through JSON, so that types follow the rules of `targets`.
         return Settings.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         known = [key for key in keys_of(tree) if not _is_unknown(key, error)]
-        raise UserError(first_error(error, "", [*known, *_field_names()])) from None
+        # `experiment` is a choice that leaves no key.
+        raise UserError(first_error(error, "", [*known, *Settings.model_fields, "experiment"])) from None
 
 
 def _is_unknown(key: str, error: ValidationError) -> bool:
@@ -75,12 +77,8 @@ def _is_unknown(key: str, error: ValidationError) -> bool:
     return any(key == other or key.startswith(f"{other}.") for other in unknown)
 
 
-def _field_names() -> list[str]:
-    return [*Settings.model_fields, "experiment"]  # a choice that leaves no key behind
-
-
 def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
-    """Every node with a `_target_`, by dotted key."""
+    """Return every node with a `_target_`, by dotted key."""
     return {
         "data": settings.data,
         "degradation.downsample": settings.degradation.downsample,
@@ -94,13 +92,8 @@ def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _check_nodes(settings: Settings) -> None:
-    for key, node in _nodes(settings).items():
-        check_node(node, key)
-
-
 def _check_built(settings: Settings) -> None:
-    """Instantiate what costs nothing, so that a value it refuses is reported now."""
+    """Instantiate everything that is cheap, so that invalid values are reported now."""
     import torch
 
     for key, node in _nodes(settings).items():
@@ -108,7 +101,7 @@ def _check_built(settings: Settings) -> None:
             build(node, key)
     _build_network(settings)
     with torch.random.fork_rng(devices=[]):
-        for name, study in settings.analysis.studies.items():  # a study may train a network of its own
+        for name, study in settings.analysis.studies.items():  # a study may train another network
             for key, node in study.items():
                 if isinstance(node, Mapping) and "_target_" in node:
                     build(node, f"analysis.studies.{name}.{key}")
@@ -117,14 +110,14 @@ def _check_built(settings: Settings) -> None:
 def _build_network(settings: Settings) -> None:
     import torch
 
-    # On the processor: on the device "meta" it would cost no memory, but a second to import torch's compiler.
+    # On the CPU. The device "meta" would take no memory, but a second to import torch's compiler.
     with torch.random.fork_rng(devices=[]):
         build(settings.network, "network")
 
 
 def _check_trainer_arguments(settings: Settings) -> None:
     extra = settings.trainer.model_extra or {}
-    if extra:  # importing Lightning takes seconds; only where there is something to compare
+    if extra:  # Lightning takes seconds to import, so it is imported only if there are arguments to check
         from pytorch_lightning import Trainer
 
         check_arguments(Trainer, extra, "trainer", partial=True)

@@ -1,4 +1,4 @@
-"""The configuration folder `conf/`: where it is, and which settings its choices have."""
+"""The configuration folder `conf/`: its place, and the settings of its choices."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import yaml
 
 
 def _folder() -> Path:
-    """`conf/` travels inside the package in a wheel and lies beside `src/` in a checkout."""
+    """Return `conf/`, which is inside the package in a wheel and beside `src/` in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
@@ -16,14 +16,14 @@ FOLDER = _folder()
 
 
 def other_choices(key: str, config_dir: Path | None = None) -> str | None:
-    """One line about an unknown key that other choices of its group have, as `data.train_dir`; None where none has it.
+    """Return one line about an unknown key that other choices of its group have, or None if no choice has the key.
 
     Args:
-        key: dotted, a group and a setting.
-        config_dir: a folder of the user's own, as in `--config-dir`.
+        key: a dotted key of a group and a setting, such as `data.train_dir`.
+        config_dir: the user's configuration folder, as in `--config-dir`.
     """
     group, _, name = key.partition(".")
-    if group == "hydra":  # its folder here is no group of ours
+    if group == "hydra":  # `conf/hydra` is not a group of settings
         return None
     folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
     setting = name.partition(".")[0]
@@ -32,7 +32,7 @@ def other_choices(key: str, config_dir: Path | None = None) -> str | None:
 
 
 def _keys(file: Path) -> set[str]:
-    """The settings that a file of a group gives, without those of its defaults; none where it cannot be read."""
+    """Return the settings in a file of a group, without its defaults. A file that cannot be read has no settings."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

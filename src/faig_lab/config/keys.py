@@ -21,7 +21,7 @@ ATTRIBUTION: Mapping[str, str] = {
     "rank_others": "attribution.rank_other_parameters",
     "rule": "attribution.points",
 }
-"""Arguments of the attribution → what the command line's user sets."""
+"""Arguments of the attribution → keys of the command line."""
 
 _MENTION = re.compile(r"`([\w.+]+)`")
 _YAML = {"None": "null"}
@@ -34,13 +34,13 @@ def keys_below(node: str, arguments: Iterable[str]) -> dict[str, str]:
 
 @contextmanager
 def with_keys(keys: Mapping[str, str]) -> Iterator[None]:
-    """Put keys in the place of arguments in every `InputError` that is raised inside; also a decorator.
+    """Replace arguments by keys in every `InputError` that is raised inside. The function is also a decorator.
 
     Contexts can be nested: the innermost context that has a key for the argument translates.
 
     Args:
-        keys: argument → key, or whatever the command line calls the argument. An argument without a key keeps its name.
-            For a part of an argument, such as `train.size`, the key of `train` is used.
+        keys: argument → key, or another name on the command line. An argument without a key keeps its name. A part of
+            an argument, such as `train.size`, gets the key of `train`.
 
     Raises:
         UserError: `<key>: <message>`.
@@ -58,12 +58,12 @@ def in_keys(text: str, keys: Mapping[str, str]) -> str:
 
     Args:
         text: a message or a warning of the library.
-        keys: argument → key. Words in backticks that are not in it stay as they are. `None` becomes YAML's null.
+        keys: argument → key. Other words in backticks stay unchanged. `None` becomes YAML's null.
     """
     return _MENTION.sub(lambda mention: _key(mention[1], {**_YAML, **keys}) or mention[0], text)
 
 
 def _key(argument: str, keys: Mapping[str, str]) -> str | None:
-    """The key of an argument or of a part of it, such as `train.size`; None if there is none."""
+    """Return the key of an argument or of its part, such as `train.size`; None if the argument has no key."""
     name, dot, part = argument.partition(".")
     return f"{keys[name]}{dot}{part}" if name in keys else None

@@ -1,7 +1,7 @@
-"""Words for what is wrong with a setting, and values quoted for Hydra.
+"""Messages about invalid settings, and values quoted for Hydra.
 
-Hydra's grammar has no `=`, `~`, `#`, `&`, parentheses or non-ASCII letters outside of quotes, and the shell removes
-the quotes that a user types. A setting whose value is text anyway needs no quotes here.
+Hydra's grammar allows no `=`, `~`, `#`, `&`, parentheses or non-ASCII letters outside of quotes, and the shell removes
+the quotes that a user types. So this module adds quotes to the values of settings that are text.
 """
 
 import difflib
@@ -22,63 +22,63 @@ TEXT = re.compile(
     r"(name|run|runs|file|other|resume|store|(baseline|target)\.weights|export\.file|prune\.runs|logger\.(project|entity|group)"
     r"|data\.(root|prepared|base_url|(train|valid)\.file|\w+_dir|(\w+_)?lr_dirs\.\w+)|hydra\.(run|sweep)\.dir)"
 )
-"""The keys of settings that are a path or a free name. `runs` may be a list of paths."""
+"""Keys of settings whose value is a path or a free name. `runs` may be a list of paths."""
 
 _SETTING = re.compile(r"(?P<key>\+{0,2}(?P<plain>[^=+~]+))=(?P<value>.*)", re.DOTALL)
 _FUNCTION = re.compile(r"(choice|sort|shuffle|tag|glob|range|interval|str|extend_list)\(")
-# One value among several: a quoted text, or all up to the next comma.
+# A value in a list: a quoted text, or everything up to the next comma.
 _ELEMENT = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""", re.DOTALL)
 
 
 def quoted(text: str | Path) -> str:
-    """Text in single quotes as Hydra reads them back; an interpolation such as `${name}` stays one."""
+    """Return text in single quotes, as Hydra reads them. An interpolation such as `${name}` stays an interpolation."""
     return QuotedString(str(text), Quote.single).with_quotes()
 
 
 def quote_text(setting: str, *, multirun: bool) -> str:
-    """The setting with its value quoted, if the value is text and Hydra would not read it as it is.
+    """Return the setting, with quotes if its value is text that Hydra would not read.
 
-    What Hydra reads as text stays: values in quotes, lists (`runs=[a,b]`), functions (`choice(a,b)`) and null.
+    Values in quotes, lists (`runs=[a,b]`), functions (`choice(a,b)`) and null stay unchanged.
 
     Args:
         setting: `key=value` as typed.
         multirun: whether commas separate the values of a sweep. In a single run they belong to the value.
     """
-    found = _SETTING.fullmatch(setting)
-    if not found or not TEXT.fullmatch(found["plain"]) or _FUNCTION.match(found["value"]):
+    match = _SETTING.fullmatch(setting)
+    if not match or not TEXT.fullmatch(match["plain"]) or _FUNCTION.match(match["value"]):
         return setting
-    value = found["value"]
-    if found["plain"].startswith("hydra.") and value.startswith("~/"):  # Hydra makes a folder called ~
+    value = match["value"]
+    if match["plain"].startswith("hydra.") and value.startswith("~/"):  # Hydra makes a folder called ~
         value = str(Path(value).expanduser())
-    if found["plain"] == "runs" and not Path(value).exists():
+    if match["plain"] == "runs" and not Path(value).exists():
         listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
         if listed or ("," in value and not multirun):
-            return f"{found['key']}=[{','.join(map(_quote, _elements(listed[1] if listed else value)))}]"
-    return f"{found['key']}={','.join(map(_quote, _elements(value) if multirun else [value]))}"
+            return f"{match['key']}=[{','.join(map(_quote, _elements(listed[1] if listed else value)))}]"
+    return f"{match['key']}={','.join(map(_quote, _elements(value) if multirun else [value]))}"
 
 
 def words_to_type(setting: str) -> str | None:
-    """A setting that Hydra cannot read, as it has to be typed in a shell; None where quotes would not help."""
-    found = _SETTING.fullmatch(setting)
-    if not found or not found["value"] or found["value"][0] in "=[{":
+    """Return a setting that Hydra cannot read with quotes for a shell; None if quotes would not help."""
+    match = _SETTING.fullmatch(setting)
+    if not match or not match["value"] or match["value"][0] in "=[{":
         return None
-    typed = f"{found['key']}={quoted(found['value'])}"
+    typed = f"{match['key']}={quoted(match['value'])}"
     return shlex.quote(typed) if set(typed) & set('"$`\\!') else f'"{typed}"'
 
 
 def is_multirun(flags: Sequence[str], settings: Sequence[str]) -> bool:
-    """Whether these arguments start a sweep."""
+    """Return whether these arguments start a sweep."""
     named = ("sweep=", "hydra.mode=MULTIRUN")
-    return bool({"-m", "--multirun"} & set(flags)) or any(one.lstrip("+").startswith(named) for one in settings)
+    return bool({"-m", "--multirun"} & set(flags)) or any(s.lstrip("+").startswith(named) for s in settings)
 
 
 def _elements(values: str) -> list[str]:
-    """The values between commas; a comma within quotes separates nothing."""
+    """Return the values between commas. A comma inside quotes does not separate values."""
     return [match[1].rstrip() for match in _ELEMENT.finditer(values) if match[1] or match.end() < len(values)]
 
 
 def _quote(value: str) -> str:
-    """One value, quoted unless Hydra reads it as text or null."""
+    """Return a value with quotes, unless Hydra reads the value as text or null."""
     try:
         read = OverridesParser.create().parse_override(f"x={value}")
         as_it_is = value == "" or (not read.is_sweep_override() and isinstance(read.value(), str | None))
@@ -106,41 +106,41 @@ _BOUNDS = {
     "less_than_equal": ("le", "at most"),
 }
 _BRANCHES = {"int", "float", "str", "bool"}
-# The branch of a union that a severity's range is, e.g. float | tuple[float, float].
+# The branch of a union for a range of a severity, e.g. float | tuple[float, float].
 _RANGES = {"tuple[int, int]", "tuple[float, float]"}
 _RANGE = "a range [low, high]"
-# Branches of a union that no configuration file can satisfy (a tensor, say); the other branch's word counts.
+# Branches of a union that no configuration file can satisfy, such as a tensor. The other branch counts.
 _UNREACHABLE = {"is_instance_of", "needs_python_object", "callable_type"}
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def show(value: Any) -> str:
-    """`value` as it would stand in YAML, shortened to 60 characters."""
+    """Return a value as YAML has it, shortened to 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The choice that is spelt most like `name`, or None if none is as close as `cutoff` (0..1); case is no matter."""
+    """Return the choice closest to `name`, ignoring case; None if no choice is as close as `cutoff` (0..1)."""
     by_lower: dict[str, str] = {}
     for choice in choices:
         by_lower.setdefault(choice.lower(), choice)
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=cutoff)
-    return by_lower[found[0]] if found else None
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[close[0]] if close else None
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-    """`did you mean X? (choices: ...)`, or the choices alone if none is close."""
+    """Return `did you mean X? (choices: ...)`, or the choices only if no choice is close."""
     valid = sorted(choices)
     if not valid:
-        return "there is nothing to choose from"
+        return "there are no choices"
     listed = ", ".join(valid)
     close = nearest(name, valid)
     return f"did you mean {close}? (choices: {listed})" if close else f"choices: {listed}"
 
 
 def keys_of(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """All dotted keys of a nested mapping, groups and leaves."""
+    """Yield all dotted keys of a nested mapping, groups and leaves."""
     for name, value in tree.items():
         yield prefix + str(name)
         if isinstance(value, Mapping):
@@ -148,10 +148,10 @@ def keys_of(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def unknown_key(key: str, valid: Iterable[str]) -> str:
-    """One line about a dotted key that does not exist, with the nearest of the dotted keys in `valid`.
+    """Return one line about an unknown dotted key, with the nearest key in `valid`.
 
-    Looks among the key's siblings first, then for the same name elsewhere, so that `sigma` at the root
-    finds `degradation.parts.blur.sigma`.
+    The siblings of the key come first, then the same name elsewhere. So `sigma` at the root leads to
+    `degradation.parts.blur.sigma`.
     """
     keys = [other for other in valid if other != key and not other.startswith(f"{key}.")]
     parent, _, name = key.rpartition(".")
@@ -167,24 +167,24 @@ def unknown_key(key: str, valid: Iterable[str]) -> str:
 
 
 def _closest_name(name: str, keys: Sequence[str], cutoff: float = 0.6) -> str | None:
-    """The key whose last part is spelt most like `name`."""
+    """Return the key whose last part is closest to `name`."""
     by_name = {key.rpartition(".")[2]: key for key in reversed(keys)}
     close = nearest(name, by_name, cutoff)
     return by_name[close] if close else None
 
 
-def missing_path(key: str, path: Path, kind: str) -> str:
-    """One line about a file or folder that is not there, with the nearest name beside it."""
+def missing_path(key: str, path: Path, wanted: str) -> str:
+    """Return one line about a missing file or folder (`wanted`), with the nearest name in its folder."""
     if path.is_dir():
-        return f"{key}: {path} is a folder, not a {kind}{_some_of(path)}"
+        return f"{key}: {path} is a folder, not a {wanted}{_some_of(path)}"
     if path.exists():
-        return f"{key}: {path} is a file, not a {kind}; its folder is {path.parent}"
+        return f"{key}: {path} is a file, not a {wanted}; its folder is {path.parent}"
     parent = path.parent
     if not parent.is_dir():
-        return f"{key}: {path}: no such {kind}; there is no folder {parent}"
+        return f"{key}: {path}: no such {wanted}; there is no folder {parent}"
     close = nearest(path.name, (entry.name for entry in parent.iterdir()))
     hint = f"did you mean {parent / close}?" if close else f"nothing in {parent} has a similar name"
-    return f"{key}: {path}: no such {kind}; {hint}"
+    return f"{key}: {path}: no such {wanted}; {hint}"
 
 
 def _some_of(folder: Path) -> str:
@@ -193,9 +193,9 @@ def _some_of(folder: Path) -> str:
 
 
 def first_error(error: ValidationError, prefix: str, keys: Iterable[str]) -> str:
-    """The first thing that `error` found, as one line; `keys` are the valid dotted keys to suggest from."""
-    found = error.errors(include_url=False)
-    reachable = [detail for detail in found if detail["type"] not in _UNREACHABLE] or found
+    """Return the first fault of a validation in one line; `keys` are the valid dotted keys for suggestions."""
+    details = error.errors(include_url=False)
+    reachable = [detail for detail in details if detail["type"] not in _UNREACHABLE] or details
     place = _place(reachable[0])
     key = ".".join([prefix, *place] if prefix else place)
     ranged = any(part in _RANGES for detail in reachable for part in detail["loc"])
@@ -203,33 +203,33 @@ def first_error(error: ValidationError, prefix: str, keys: Iterable[str]) -> str
 
 
 def _place(detail: ErrorDetails) -> list[str]:
-    """Where the error is, without the tag of a union's branch (`int`, `list[int]`), which is no key."""
+    """Return the place of an error without the tag of a union's branch (`int`, `list[int]`), which is not a key."""
     parts = [str(part) for part in detail["loc"]]
     tagged = parts and (parts[-1] in _BRANCHES or "[" in parts[-1])
     return parts[:-1] if tagged else parts
 
 
 def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys: Iterable[str], ranged: bool) -> str:
-    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
+    fault, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if fault == "extra_forbidden":
         return unknown_key(key, keys)
-    if kind == "missing":
+    if fault == "missing":
         return f"{key}: missing; the configuration must have it"
     if value is None:
         return f"{key}: a value is required; give {key}=..."
-    if kind in _EXPECTED:
+    if fault in _EXPECTED:
         return f"{key}: expected {_expected(branches, ranged)}, not {show(value)}"
-    if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
+    if fault in _BOUNDS:
+        name, words = _BOUNDS[fault]
         return f"{key}: must be {words} {context[name]:g}, not {show(value)}"
-    if kind == "literal_error":
+    if fault == "literal_error":
         choices = [part.strip(" '") for part in str(context["expected"]).replace(" or ", ",").split(",")]
         return f"{key}: {show(value)} is not a choice; {suggest(str(value), choices)}"
     return f"{key}: {detail['msg'].removeprefix('Value error, ')} (given: {show(value)})"
 
 
 def _expected(branches: Sequence[ErrorDetails], ranged: bool) -> str:
-    """What would do in place of the value: one word for each branch of a union, one of which may be a range."""
+    """Return the expected values: a word for each branch of a union. A branch may be a range."""
     words = dict.fromkeys(_EXPECTED[detail["type"]] for detail in branches if detail["type"] in _EXPECTED)
     if ranged:
         words.pop(_EXPECTED["tuple_type"], None)

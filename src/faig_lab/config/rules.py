@@ -1,4 +1,4 @@
-"""What settings demand of each other, of the machine and of the disk."""
+"""Rules between settings, and the requirements of settings to machine and disk."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ _EXPORTS = {
     ".npz": "a patch of the modulated filters",
 }
 
-# Set by the pipeline from other settings; a second source would be a contradiction.
+# The pipeline sets these arguments from other settings, so a second source is refused.
 _PIPELINE_SETS = {
     "max_steps": "training.*.iterations",
     "min_steps": "training.*.iterations",
@@ -44,7 +44,7 @@ _PIPELINE_SETS = {
 
 
 def check_values(settings: Settings) -> None:
-    """Values that are right in type and range but not together."""
+    """Check values that are valid alone but not together."""
     _check_scale(settings)
     for name, part in settings.degradation.parts.items():
         _check_probability(part.get("probability"), f"degradation.parts.{name}.probability")
@@ -101,7 +101,7 @@ def _check_attribution(attribution: AttributionSettings) -> None:
 
 
 def _check_trajectory(attribution: AttributionSettings) -> None:
-    """Every piece of the trajectory gets an equal part of the points, which must suit the rule."""
+    """Check that every piece of the trajectory gets a number of points that suits the rule."""
     pieces = attribution.path_states + 1
     least = {"simpson": 3, "trapezoid": 2, "adaptive": 5}.get(attribution.rule, 1)
     each = attribution.points // pieces
@@ -125,7 +125,7 @@ def _check_percents(analysis: AnalysisSettings) -> None:
 
 
 def _check_studies(settings: Settings) -> None:
-    """An analysis of one method's filters needs that method to be there."""
+    """Check that the method of each study is among the attribution methods."""
     methods = settings.attribution.methods
     for name, node in settings.analysis.studies.items():
         method = node.get("method")
@@ -137,10 +137,10 @@ def _check_studies(settings: Settings) -> None:
 
 
 def check_path(settings: Settings) -> None:
-    """A trajectory is saved by a training, so given weights have none.
+    """Refuse the path of a trajectory for given weights, since only a training saves a trajectory.
 
     Raises:
-        UserError: it is asked for all the same.
+        UserError: the settings combine both.
     """
     if settings.attribution.path == "trajectory" and settings.target.weights is not None:
         raise UserError(
@@ -150,11 +150,11 @@ def check_path(settings: Settings) -> None:
 
 
 def _check_planted(settings: Settings) -> None:
-    """A planted target takes whole filters and enough steps for every group; its analysis needs such a target."""
+    """Check that a planted target has whole filters and enough steps, and that its study has such a target."""
     planted, attribution = settings.target.planted, settings.attribution
     if planted is None:
         for name, node in settings.analysis.studies.items():
-            # With task=analyse it is the finished run whose target counts.
+            # With task=analyse the target of the finished run counts.
             if settings.task == "study" and node.get("_target_") == "faig_lab.studies.planted.planted":
                 raise UserError(f"analysis.studies.{name}: the target is not planted; use +experiment=planted")
         return
@@ -177,7 +177,7 @@ def _check_planted(settings: Settings) -> None:
 
 
 def check_trainer(trainer: TrainerSettings, multirun: bool) -> None:
-    """Does this machine have what `trainer` asks for, and may a job of a sweep use it?"""
+    """Check that this machine has the devices of `trainer`, and that a job of a sweep may use them."""
     for name in trainer.model_extra or {}:
         if name in _PIPELINE_SETS:
             raise UserError(f"trainer.{name}: comes from {_PIPELINE_SETS[name]}; set it there")
@@ -211,7 +211,7 @@ def _check_accelerator(trainer: TrainerSettings) -> None:
     apple = torch.backends.mps.is_available()
     present = {"cuda": gpus > 0, "mps": apple, "gpu": gpus > 0 or apple}
     if not present[trainer.accelerator]:
-        raise UserError(f"trainer.accelerator: {trainer.accelerator}: this machine has none; use auto or cpu")
+        raise UserError(f"trainer.accelerator: this machine has no {trainer.accelerator}; use auto or cpu")
     wanted = trainer.devices
     highest = max(wanted) + 1 if isinstance(wanted, list) else wanted if isinstance(wanted, int) else 1
     if highest > max(gpus, 1):
@@ -219,7 +219,7 @@ def _check_accelerator(trainer: TrainerSettings) -> None:
 
 
 def check_files(settings: Settings) -> None:
-    """Weights files and data folders must be named where they are needed, and exist where they are named."""
+    """Check that the needed weights files and data folders are named, and that the named ones exist."""
     if settings.task == "inspect" and settings.file is None:
         raise UserError("file: a weights file is required by task=inspect; give file=weights.pth")
     if settings.task != "inspect" and (settings.file or settings.other) is not None:
@@ -253,13 +253,13 @@ def check_files(settings: Settings) -> None:
 
 
 def _check_export(export: ExportSettings) -> None:
-    """A new file of a known kind, and something to put into it."""
+    """Check that the file is new and of a known format, and that there is something to write."""
     if export.file is None:
         raise UserError("export.file: a file is required by task=export; give export.file=masked.pth")
     path = Path(export.file).expanduser()
     if path.suffix not in _EXPORTS:
-        kinds = ", ".join(f"{suffix} {what}" for suffix, what in _EXPORTS.items())
-        raise UserError(f"export.file: {path}: the suffix says what to write; {kinds}")
+        formats = ", ".join(f"{suffix} {name}" for suffix, name in _EXPORTS.items())
+        raise UserError(f"export.file: {path}: the suffix must name a format; choices: {formats}")
     if path.exists():
         raise UserError(f"export.file: {path} exists; choose another name")
     if not export.strengths:
@@ -267,7 +267,7 @@ def _check_export(export: ExportSettings) -> None:
 
 
 def _check_required(data: dict[str, Any], *, trains: bool) -> None:
-    """Folders without which there is nothing to load; `train_dir` only where something is trained."""
+    """Check the required folders of a data source. `train_dir` is required only for a training."""
     required = ("train_dir" if trains else "", "probe_dir", "test_dir") if "train_dir" in data else ("hr_dir",)
     for name in required:
         if name in data and data[name] is None:
@@ -277,7 +277,7 @@ def _check_required(data: dict[str, Any], *, trains: bool) -> None:
 
 
 def _folders(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The folders that a data source names: arguments that end in `_dir`, and the values of `_dirs`."""
+    """Yield the folders that a data source names: arguments that end in `_dir`, and the values of `_dirs`."""
     for name, value in data.items():
         if name.endswith("_dir") and value is not None:
             yield f"data.{name}", value
@@ -286,7 +286,7 @@ def _folders(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _entries(folders: dict[str, str | None] | None) -> list[tuple[str, str]]:
-    """The folders of a mapping that are given."""
+    """Return the folders of a mapping that are given."""
     return [(name, folder) for name, folder in (folders or {}).items() if folder is not None]
 
 
@@ -294,38 +294,38 @@ log = logging.getLogger(__name__)
 
 
 def check_percents(settings: Settings, units: int, word: str, count_of: Callable[[float, int], int]) -> None:
-    """Refuse settings by which nothing would be masked, and warn of percents that only repeat it.
+    """Refuse settings that select no unit, and warn of single percents that select no unit.
 
     Args:
         settings: checked settings.
-        units: how many there are to choose from.
-        word: what they are called, in the plural.
-        count_of: (percent, units) → how many are chosen.
+        units: number of units of the network.
+        word: name of the units, in the plural.
+        count_of: (percent, units) → number of chosen units.
 
     Raises:
-        UserError: the headline's percent, an analysis's only one or all that it has select nothing.
+        UserError: the headline percent, or all percents of a study, select no unit.
     """
     smallest = smallest_percent(units)
     for key, percents, examples in _percents(settings):
         empty = [percent for percent in percents if not count_of(percent, units)]
-        said = f"{', '.join(f'{percent:g}' for percent in empty)} % of {units:,} {word}"
+        named = f"{', '.join(f'{percent:g}' for percent in empty)} % of {units:,} {word}"
         if empty and len(empty) == len(percents):
             raise UserError(
-                f"{key}: {said} is none; the smallest percent that selects one is {smallest:g}, e.g. "
+                f"{key}: {named} is none; the smallest percent that selects one is {smallest:g}, e.g. "
                 f"{examples(smallest)}"
             )
         if empty:
-            log.warning("%s: %s are none; the smallest percent that selects one is %g", key, said, smallest)
+            log.warning("%s: %s are none; the smallest percent that selects one is %g", key, named, smallest)
 
 
 def smallest_percent(units: int) -> float:
-    """The smallest percent that selects one unit, rounded up to three digits."""
+    """Return the smallest percent that selects a unit, rounded up to three digits."""
     step = 10.0 ** (math.floor(math.log10(100 / units)) - 2)
     return min(100.0, float(f"{math.ceil(100 / units / step - 1e-9) * step:.3g}"))
 
 
 def _percents(settings: Settings) -> Iterator[tuple[str, list[float], Callable[[float], str]]]:
-    """Key, percents and an example of what to write instead, given the smallest percent."""
+    """Yield key, percents, and a function from the smallest valid percent to an example."""
     analysis = settings.analysis
     yield "analysis.headline_percent", [analysis.headline_percent], _headline
     yield "analysis.percents", list(analysis.percents), _headline
@@ -344,5 +344,5 @@ def _headline(percent: float) -> str:
 
 
 def _series(percent: float) -> str:
-    """A few growing percents."""
+    """Return a few increasing percents."""
     return "[" + ",".join(f"{p:g}" for p in dict.fromkeys((percent, *(min(percent * n, 100.0) for n in (2, 5))))) + "]"

@@ -1,6 +1,6 @@
-"""The schema of our own settings: names, types, ranges and units of everything in `conf/`.
+"""The schema of the settings: names, types, ranges and units of everything in `conf/`.
 
-Nodes with a `_target_` are free-form here; `targets` checks them against the signature they name.
+Nodes with a `_target_` have any content here. `targets` checks them against the signature of the target.
 """
 
 import re
@@ -22,7 +22,7 @@ def _file_name(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]
-"""A name that becomes that of a file, or a part of it."""
+"""A name that becomes the name of a file, or a part of the name."""
 
 Count = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -36,13 +36,13 @@ class Group(BaseModel):
 
 
 class GivenWeights(Group):
-    """Where a trained network comes from instead of training."""
+    """The weights file of a network that is not trained."""
 
     weights: str | None = Field(description="weights file to read, or package:NAME, which faig_lab ships; null = train")
 
 
 class PlantedSettings(Group):
-    """A target whose answer is known: each degradation is learned by a random set of filters alone."""
+    """A target with known filters: only a random set of filters learns each degradation."""
 
     percent: Percent = Field(description="of all filters, in the set of each degradation")
     turn: Count = Field(description="steps of a turn, after which the next group of weights is trained")
@@ -55,13 +55,13 @@ class PlantedSettings(Group):
 
 
 class TargetSettings(GivenWeights):
-    """Where the target comes from, and how it is trained if it is not given."""
+    """The weights file of the target, or the settings of its training."""
 
     planted: PlantedSettings | None = Field(default=None, description="plant each function; null = train everything")
 
 
 class DegradationSettings(Group):
-    """What is done to HR on the way to LR."""
+    """The degradation from HR to LR."""
 
     downsample: Node = Field(description="HR to LR by network.scale")
     quantise: bool = Field(description="round LR to 8 bits")
@@ -87,7 +87,7 @@ class TrainingSettings(Group):
     patch_size: Count = Field(description="side in HR pixels, a multiple of network.scale")
     ema_decay: float = Field(ge=0, lt=1, description="of the averaged weights, per step")
     validate_every: Count = Field(description="steps")
-    checkpoint_every: Count = Field(500, description="steps; what a killed training loses at most")
+    checkpoint_every: Count = Field(500, description="steps; a killed training loses at most these steps")
     channels_last: bool = Field(description="memory format")
     workers: int = Field(ge=0, description="processes that cut patches; 0 = none beside the training")
     loss: Node
@@ -124,7 +124,7 @@ class AttributionSettings(Group):
 
 
 class AnalysisSettings(Group):
-    """What is done with the scores."""
+    """The studies of the scores."""
 
     studies: dict[FileName, Node] = Field(min_length=1, description="the analyses, by name, in order")
     percents: list[Percent] = Field(min_length=1, description="of all filters, increasing")
@@ -133,12 +133,12 @@ class AnalysisSettings(Group):
 
 
 class TrainerSettings(Group):
-    """Arguments of `pytorch_lightning.Trainer`; more than these are checked against its signature."""
+    """Arguments of `pytorch_lightning.Trainer`. Further arguments are checked against its signature."""
 
     model_config = ConfigDict(extra="allow")
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    devices: Any = Field(description="how many, -1 for all, or a list of indices")
+    devices: Any = Field(description="number of devices, -1 for all, or a list of indices")
     strategy: str
     num_nodes: Count
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
@@ -155,31 +155,34 @@ class LoggerSettings(Group):
 
 
 class ExportSettings(Group):
-    """What task=export writes."""
+    """The file that task=export writes."""
 
     file: str | None = Field(
-        default=None, description="where to: .pt ours, .pth the authors' format, .safetensors, .npz a patch"
+        default=None, description="file to write: .pt our format, .pth the authors' format, .safetensors, .npz a patch"
     )
     strengths: dict[str, float] = Field(default_factory=dict, description="degradation to λ of its discovered filters")
-    method: str | None = Field(default=None, description="whose filters; null = the run's")
-    percent: Percent | None = Field(default=None, description="how many; null = the run's headline percent")
+    method: str | None = Field(default=None, description="method whose filters are set; null = the run's method")
+    percent: Percent | None = Field(default=None, description="percent of filters; null = the run's headline percent")
 
 
 class CompareSettings(Group):
-    """What task=compare does beside tables of means."""
+    """Settings of task=compare."""
 
-    reference: str = Field(default="faig", description="the method that the others are compared with, run by run")
+    reference: str = Field(default="faig", description="method that all others are compared with, run by run")
 
 
 class PruneSettings(Group):
-    """Which networks task=store removes: those for which everything given here holds; nothing given, none."""
+    """Conditions of task=store: it removes the networks that meet all conditions, and none without a condition."""
 
-    unused: bool = Field(default=False, description="no run below `runs` holds these weights")
+    unused: bool = Field(default=False, description="no run below `runs` has these weights")
     older_than: float | None = Field(default=None, ge=0, description="days since the last use")
     damaged: bool = Field(default=False, description="cannot be read")
-    keep: list[str] = Field(default_factory=list, description="names (with * and ?) that stay; alone: all but these")
-    runs: str | None = Field(default=None, description="where runs are; null = the folder that the store lies in")
-    delete: bool = Field(default=False, description="false: only say what would be removed")
+    keep: list[str] = Field(
+        default_factory=list,
+        description="names (with * and ?) that stay; alone: remove all others",
+    )
+    runs: str | None = Field(default=None, description="folder of the runs; null = the folder above the store")
+    delete: bool = Field(default=False, description="false: only print which networks would be removed")
 
 
 class Settings(Group):
@@ -191,14 +194,14 @@ class Settings(Group):
     )
     run: str | None = Field(description="task=analyse, task=export: the folder of the finished run")
     export: ExportSettings = Field(
-        default_factory=ExportSettings, description="task=export; runs from before it lack it"
+        default_factory=ExportSettings, description="task=export; runs of earlier versions lack this group"
     )
     runs: str | list[str] | None = Field(default=None, description="task=compare: folders of runs or sweeps, * allowed")
     compare: CompareSettings = Field(default_factory=CompareSettings)
     prune: PruneSettings = Field(default_factory=PruneSettings)
     file: str | None = Field(default=None, description="task=inspect: weights file to describe")
     other: str | None = Field(default=None, description="task=inspect: second weights file, to compare with the first")
-    resume: str | None = Field(None, description="folder of an interrupted run that goes on")
+    resume: str | None = Field(None, description="folder of an interrupted run to continue")
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool

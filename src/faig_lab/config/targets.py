@@ -1,7 +1,6 @@
-"""Nodes with a `_target_`: does it exist, and do the arguments fit its signature?
+"""Checks of nodes with a `_target_`: whether the target exists, and whether the arguments fit its signature.
 
-The target is the only schema: its parameter names, annotations and the ValueErrors it raises are what the
-user is told.
+The target is the only schema. The messages are made of its parameter names, its annotations and its ValueErrors.
 """
 
 import importlib
@@ -26,21 +25,21 @@ _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 
 def check_node(node: Mapping[str, Any], key: str) -> None:
-    """Check a node and the nodes within it; UserError names the dotted key below `key`."""
+    """Check a node and the nodes inside it. A UserError names the dotted key below `key`."""
     target = find(node, key)
     arguments = {name: value for name, value in node.items() if name not in _HYDRA_KEYS}
     check_arguments(target, arguments, key, partial=node.get("_partial_", False))
 
 
 def find(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
-    """The class or function that `node._target_` names."""
+    """Return the class or function that `node._target_` names."""
     path = node.get("_target_")
     if not isinstance(path, str):
         raise UserError(f"{key}._target_: missing; it names the class or function, e.g. torch.nn.L1Loss")
-    found = _walk(path, f"{key}._target_")
-    if not callable(found):
-        raise UserError(f"{key}._target_: {path} is a {type(found).__name__}, not a class or function")
-    return cast("Callable[..., Any]", found)
+    target = _walk(path, f"{key}._target_")
+    if not callable(target):
+        raise UserError(f"{key}._target_: {path} is a {type(target).__name__}, not a class or function")
+    return cast("Callable[..., Any]", target)
 
 
 def check_arguments(
@@ -48,7 +47,7 @@ def check_arguments(
 ) -> None:
     """Check names and types of `arguments` against the signature of `target`.
 
-    With `partial` the rest comes from code, so nothing counts as missing.
+    With `partial` no argument counts as missing, since code gives the others.
     """
     parameters = inspect.signature(target).parameters
     named = {name: p for name, p in parameters.items() if p.kind in _NAMED}
@@ -65,7 +64,7 @@ def check_arguments(
 
 
 def build(node: Mapping[str, Any], key: str) -> Any:
-    """Instantiate a cheap node; what it refuses becomes a UserError that names the key."""
+    """Instantiate a cheap node. Its errors become a UserError that names the key."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
@@ -87,11 +86,11 @@ def _refused(message: str) -> list[str]:
 
 
 def _about(message: str, node: Mapping[str, Any], key: str) -> str:
-    """A message that starts with an argument's name gets that argument's dotted key."""
+    """Add the dotted key to a message, or the key of the argument with which the message begins."""
     line = " ".join(message.split())
-    found = re.match(r"['`]?([\w.]+)['`]?(?::| (?=must|has|is|needs|should))\s*(.*)", line)
-    if found and found[1].split(".")[0] in node:
-        return f"{key}.{found[1]}: {found[2]}"
+    match = re.match(r"['`]?([\w.]+)['`]?(?::| (?=must|has|is|needs|should))\s*(.*)", line)
+    if match and match[1].split(".")[0] in node:
+        return f"{key}.{match[1]}: {match[2]}"
     return line if line.startswith(f"{key}.") else f"{key}: {line}"
 
 
@@ -106,21 +105,21 @@ def _unknown_argument(target: Callable[..., Any], name: str, key: str, valid: Ma
 
 
 def _walk(path: str, key: str) -> Any:
-    """Import the longest prefix of `path` that is a module, then follow attributes."""
+    """Import the longest prefix of `path` that is a module, then follow the attributes."""
     parts = path.split(".")
-    found: Any = None
+    value: Any = None
     for end, part in enumerate(parts, start=1):
         name = ".".join(parts[:end])
-        if found is not None and hasattr(found, part):
-            found = getattr(found, part)
+        if value is not None and hasattr(value, part):
+            value = getattr(value, part)
             continue
         try:
-            found = importlib.import_module(name)
+            value = importlib.import_module(name)
         except ImportError as error:
             if isinstance(error, ModuleNotFoundError) and error.name == name:
-                raise UserError(_not_found(path, part, found, key)) from None
+                raise UserError(_not_found(path, part, value, key)) from None
             raise UserError(f"{key}: {path}: importing {name} failed: {error}") from error
-    return found
+    return value
 
 
 def _not_found(path: str, part: str, within: Any, key: str) -> str:
@@ -135,7 +134,7 @@ def _not_found(path: str, part: str, within: Any, key: str) -> str:
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations by parameter; none where they cannot be evaluated."""
+    """Return annotations by parameter; empty if they cannot be evaluated."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         return typing.get_type_hints(function, include_extras=True)
@@ -154,9 +153,9 @@ def _check_value(value: Any, annotation: Any, key: str) -> None:
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     except PydanticUserError:
-        return  # an annotation that has no schema; the target's own checks remain
+        return  # the annotation has no schema; the target itself checks the value
     try:
-        # Through JSON, where a list may become a tuple but "2" never becomes 2.
+        # Through JSON: a list may become a tuple, but "2" never becomes 2.
         adapter.validate_json(json.dumps(value))
     except ValidationError as error:
         raise UserError(first_error(error, key, ())) from None

@@ -1,9 +1,9 @@
-"""What a run folder that somebody else made may call, and where it may lead: see docs/trust.md.
+"""The functions that a stored configuration may call, and the files that it may name: see docs/trust.md.
 
-A configuration names functions (`_target_`) that are called with arguments of its own, so it is code. What the user
-types, and what the configuration folders say that the user names, is the user's own code. What lies in a run folder or
-a sweep's folder is data: it may name what faig_lab ships in `conf/`, the losses of torch.nn and the optimizers of
-torch.optim, and nothing else. Nothing is imported to find out.
+A configuration names functions (`_target_`) and their arguments, so a configuration is code. Settings that the user
+types, and the configuration folders that the user names, are the user's code. A run folder or the folder of a sweep is
+data: it may name the functions that faig_lab ships in `conf/`, the losses of torch.nn and the optimizers of
+torch.optim, and nothing else. The checks import nothing.
 """
 
 import os
@@ -20,7 +20,7 @@ from faig_lab.config.messages import show
 from faig_lab.errors import UserError
 
 _LARGEST = 100_000
-"""Values of a configuration: YAML's references make a small file as large as they like."""
+"""Maximum number of values of a configuration. References in YAML can make a small file arbitrarily large."""
 
 _LOSSES = {f"faig_lab.attribution.{name}" for name in ("SquaredError", "AbsoluteError", "Charbonnier")}
 _SHIPPED = re.compile(r"^\s*(?:- )?_target_: *(faig_lab\.[\w.]+) *(?:#.*)?$", re.MULTILINE)
@@ -40,7 +40,7 @@ _FORMER = (
     (rf"faig_lab\.analysis\.({_STUDIES})", r"faig_lab.studies.\1.\1"),
     (r"faig_lab\.analysis\.masking_study", "faig_lab.studies.masking.masking_study"),
 )
-"""What run folders of earlier versions call a function, and its present name."""
+"""Names of functions in run folders of earlier versions, and their present names."""
 
 _HARMLESS = re.compile(
     r"hydra/launcher=(faig_lab_\w+|basic|joblib|submitit_local|submitit_slurm)|hydra\.(launcher|sweeper)\.[a-z_]+=\d+"
@@ -49,10 +49,10 @@ _NOT_LOOKED_INTO = (".hydra", "wandb")
 
 
 def read_stored(file: Path, key: str) -> dict[str, Any]:
-    """A configuration from a run folder as plain data; functions that have moved since have their present names.
+    """Read a configuration from a run folder as plain data. Functions that have moved get their present names.
 
     Raises:
-        UserError: it cannot be read, is no configuration or is far too large; the message begins with `key`.
+        UserError: the file cannot be read, is not a configuration or is too large. The message begins with `key`.
     """
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -69,7 +69,7 @@ def read_stored(file: Path, key: str) -> dict[str, Any]:
 
 
 def _present_name(target: str) -> str:
-    """The name of a function of faig_lab today, from the name that an earlier version gave it."""
+    """Return the present name of a function of faig_lab from its name in an earlier version."""
     for former, present in _FORMER:
         if re.fullmatch(former, target):
             return re.sub(former, present, target)
@@ -77,20 +77,21 @@ def _present_name(target: str) -> str:
 
 
 def targets_of(config: object) -> frozenset[str]:
-    """Every `_target_` of a configuration, at any depth."""
+    """Return every `_target_` of a configuration, at any depth."""
     return frozenset(str(value["_target_"]) for _, value in _walk(config) if _is_node(value))
 
 
 def check_stored(config: Mapping[str, Any], place: str, named: frozenset[str] = frozenset()) -> None:
-    """Refuse a stored configuration that would call anything but what it may; nothing is imported.
+    """Refuse a stored configuration that would call a function that it may not call. Nothing is imported.
 
     Args:
-        config: plain data, of a file that may be a stranger's.
-        place: the file, with the key that led to it.
-        named: further targets that it may have, those that the user has named.
+        config: plain data from a file that another person may have written.
+        place: the file, with the key that led to the file.
+        named: targets that the user has named, which are allowed too.
 
     Raises:
-        UserError: it names another target, has an interpolation, which OmegaConf would resolve, or another server.
+        UserError: the configuration has another target, another server, or an interpolation, which OmegaConf would
+            resolve.
     """
     for key, value in _walk(config):
         if isinstance(value, str) and "${" in value:
@@ -108,15 +109,15 @@ ADVICE = "if you trust who made the folder, add trust=true"
 
 
 def may_call(target: object) -> bool:
-    """Whether a stored configuration may call it: shipped in `conf/`, a loss of ours or of torch.nn, an optimizer."""
+    """Return whether a stored configuration may call a target: shipped in `conf/`, a loss, or an optimizer of torch."""
     return isinstance(target, str) and (target in _shipped() or target in _LOSSES or _is_of_torch(target))
 
 
 def check_links(folder: Path, key: str) -> None:
-    """Refuse a run folder with a link that leads outside: what is read would be another file, and so what is written.
+    """Refuse a run folder with a link to a place outside, since other files would be read and written.
 
     Raises:
-        UserError: there is such a link; the message begins with `key`.
+        UserError: the folder has such a link. The message begins with `key`.
     """
     root = folder.resolve()
     for place, folders, files in os.walk(folder):
@@ -127,14 +128,14 @@ def check_links(folder: Path, key: str) -> None:
 
 
 def check_recorded(settings: Sequence[str], place: str) -> None:
-    """Refuse recorded settings of a sweep that would call what they may not, or have Hydra read other folders.
+    """Refuse recorded settings of a sweep that would call forbidden functions or let Hydra read other folders.
 
     Args:
-        settings: as on the command line, in the file of a sweep's folder that may be a stranger's.
-        place: the file, with the key that led to it.
+        settings: settings as on the command line, from a file that another person may have written.
+        place: the file, with the key that led to the file.
 
     Raises:
-        UserError: there is such a setting.
+        UserError: a setting is refused.
     """
     for setting in settings:
         key, _, value = setting.partition("=")
@@ -156,7 +157,7 @@ def _is_node(value: object) -> bool:
 
 
 def _walk(tree: object) -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key (keys of mappings are values too), and no more than there may be."""
+    """Yield every value with its dotted key, up to the maximum number. Keys with interpolations are values too."""
     waiting: list[tuple[str, Any]] = [("", tree)]
     for _ in range(_LARGEST):
         if not waiting:
@@ -176,7 +177,7 @@ def _joined(key: str, name: object) -> str:
 
 @cache
 def _shipped() -> frozenset[str]:
-    """What the files of `conf/` name."""
+    """Return the targets that the files of `conf/` name."""
     return frozenset(target for text in _texts() for target in _SHIPPED.findall(text))
 
 
@@ -191,12 +192,12 @@ def _texts() -> tuple[str, ...]:
 
 
 def _is_of_torch(target: str) -> bool:
-    found = _TORCH.fullmatch(target)
-    if found is None:
+    match = _TORCH.fullmatch(target)
+    if match is None:
         return False
     import torch
 
-    place, name = found.groups()
+    place, name = match.groups()
     if place == "optim":
         chosen = vars(torch.optim).get(name)
         return isinstance(chosen, type) and issubclass(chosen, torch.optim.Optimizer)

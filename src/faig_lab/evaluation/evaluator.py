@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.evaluation.intervals import Floats
-from faig_lab.filters import State, removed_share
+from faig_lab.filters import State
 from faig_lab.metrics import EditSums, as_image, edit_sums, gradient_map, isolation, map_difference, psnr, restore
+from faig_lab.removed_shares import removed_share
 
 
 class Ends(NamedTuple):

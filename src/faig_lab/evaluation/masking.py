@@ -11,8 +11,9 @@ from faig_lab.attribution import Attribution, count_of, ranking
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.evaluator import Evaluation, Evaluator
 from faig_lab.evaluation.intervals import Floats
-from faig_lab.filters import clipped, harm, mask
+from faig_lab.filters import mask
 from faig_lab.metrics import METRICS, EditSums, bicubic, quality
+from faig_lab.removed_shares import clipped, harm
 
 TableRow = dict[str, object]
 

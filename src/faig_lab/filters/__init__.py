@@ -10,7 +10,7 @@ from faig_lab.filters.functional import (
     tied,
     under_every_name,
 )
-from faig_lab.filters.interventions import clipped, harm, mask, modulate, removed_share
+from faig_lab.filters.interventions import mask, modulate
 from faig_lab.filters.layout import FilterLayout, Layer, UnitAddress
 from faig_lab.filters.sparse_update import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
 from faig_lab.filters.weights import (
@@ -35,13 +35,11 @@ __all__ = [
     "UnitAddress",
     "apply_patches",
     "as_stored",
-    "clipped",
     "content_fingerprint",
     "evaluate",
     "export_weights",
     "fingerprint",
     "first_floating",
-    "harm",
     "load_patch",
     "load_weights",
     "make_patch",
@@ -51,7 +49,6 @@ __all__ = [
     "patch_bytes",
     "read_states",
     "read_weights",
-    "removed_share",
     "save_patch",
     "save_weights",
     "snapshot",

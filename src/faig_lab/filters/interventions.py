@@ -74,23 +74,3 @@ def _between(baseline: Tensor, target: Tensor, strength: Tensor) -> Tensor:
     strength = strength.to(target.device)
     moved = baseline + strength.to(target.dtype) * (target - baseline)
     return torch.where(strength == 1, target, torch.where(strength == 0, baseline, moved))
-
-
-def removed_share(target: float, masked: float, baseline: float) -> float | None:
-    """R = (PSNR(target) − PSNR(masked)) / (PSNR(target) − PSNR(baseline)); 0 = untouched, 1 = gone.
-
-    Returns:
-        The share; None where target and baseline restore equally well, so that there is nothing to remove.
-    """
-    gain = target - baseline
-    return (target - masked) / gain if abs(gain) > 1e-6 else None
-
-
-def clipped(share: float | None) -> float | None:
-    """A removed share as it enters a mean: clipped to [0, 1]; None where it is not defined."""
-    return None if share is None else min(max(share, 0.0), 1.0)
-
-
-def harm(share: float | None) -> float | None:
-    """By how much a removed share is above 1, ≥ 0: there the masked network is worse than the baseline."""
-    return None if share is None else max(share - 1.0, 0.0)

@@ -1,4 +1,4 @@
-"""Parts that several figures have: axes of percents and shares, guide lines, rows of dots, marks of what is cut off."""
+"""Parts of several figures: axes of percents and shares, guide lines, rows of dots, marks of cut-off values."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Show = Callable[[float | None], str]
 
 
 def percent_axis(panel: Axes, levels: Sequence[float], named: Sequence[float] | None = None) -> None:
-    """Make x logarithmic, with a tick at each measured percent or at those that are named."""
+    """Make x logarithmic, with a tick at each measured percent or at the named percents."""
     shown = levels if named is None else named
     panel.set_xscale("log")
     panel.xaxis.set_minor_locator(NullLocator())
@@ -43,16 +43,16 @@ def legend_above(figure: Figure, panel: Axes) -> None:
 
 
 def limit(panel: Axes, low: float, high: float, show: Show = decimal) -> None:
-    """End the y axis at the limits, or before them where the data do, and mark every line that goes beyond."""
+    """Limit the y axis to the data and to the limits, and mark every line that exceeds the limits."""
     least, most = panel.get_ylim()
     panel.set_ylim(max(least, low), min(most, high))
     mark_cut(panel, show)
 
 
 def mark_cut(panel: Axes, show: Show = decimal) -> None:
-    """Where a line leaves the panel, put an arrow at the edge with the number that lies farthest beyond.
+    """Mark each line that leaves the panel: an arrow at the edge with the farthest number.
 
-    At the left and right edge the number stands above the line, so that it hides no dot.
+    At the left and right edge the number is above the line, so that the number hides no dot.
     """
     for axis, arrows in ((0, "◂▸"), (1, "▾▴")):
         edges = sorted(panel.get_ylim() if axis else panel.get_xlim())
@@ -78,12 +78,12 @@ class Dots:
     """One series of a dot plot: its name in the legend, its colour, and the numbers of each row.
 
     Attributes:
-        label: in the legend.
-        colour: of its dots.
+        label: name in the legend.
+        colour: colour of the dots.
         rows: row → numbers.
-        lane: series of one lane lie at the same height within a row; of its own by default.
-        marker: as in matplotlib.
-        hollow: the rows whose dots are hollow.
+        lane: series with the same lane have the same height within a row; by default each series has a lane.
+        marker: marker as in matplotlib.
+        hollow: rows with hollow dots.
         centre: whether a stroke marks the mean.
     """
 
@@ -97,23 +97,23 @@ class Dots:
 
 
 def dot_rows(panel: Axes, names: Sequence[str], series: Sequence[Dots], width: float = 0.6) -> None:
-    """Draw a row per name, from the top; the lanes of a row are `width` rows apart in all."""
-    lanes = list(dict.fromkeys(one.lane or one.label for one in series))
+    """Draw a row for each name, from the top. All lanes of a row together are `width` rows high."""
+    lanes = list(dict.fromkeys(dots.lane or dots.label for dots in series))
     step = width / max(len(lanes), 1)
-    for one in series:
-        shift = step * (lanes.index(one.lane or one.label) - (len(lanes) - 1) / 2)
-        label: str | None = one.label
+    for dots in series:
+        shift = step * (lanes.index(dots.lane or dots.label) - (len(lanes) - 1) / 2)
+        label: str | None = dots.label
         for place, name in enumerate(names):
-            found = one.rows.get(name, ())
-            if not len(found):
+            values = dots.rows.get(name, ())
+            if not len(values):
                 continue
-            face = "white" if name in one.hollow else one.colour
+            face = "white" if name in dots.hollow else dots.colour
             panel.plot(
-                found, [place + shift] * len(found), one.marker, color=one.colour, markerfacecolor=face, markersize=4,
-                alpha=0.7 if one.centre else 1, label=label or "_", zorder=3,
+                values, [place + shift] * len(values), dots.marker, color=dots.colour, markerfacecolor=face,
+                markersize=4, alpha=0.7 if dots.centre else 1, label=label or "_", zorder=3,
             )  # fmt: skip
-            if one.centre:
-                panel.vlines(np.mean(found), place + shift - step / 2.4, place + shift + step / 2.4, color=one.colour)
+            if dots.centre:
+                panel.vlines(np.mean(values), place + shift - step / 2.4, place + shift + step / 2.4, color=dots.colour)
             label = None
     panel.set_yticks(range(len(names)), list(names))
     panel.set_ylim(len(names) - 0.5, -0.5)

@@ -1,12 +1,13 @@
-"""The numbers that figures and report show, computed from the tables of a run. No words here."""
+"""The numbers of figures and report, computed from the tables of a run."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from faig_lab.plotting.words import REFERENCE, between, count
+from faig_lab.removed_shares import clipped, harm
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, clipped, harm, mean_of, mean_of_known, number_at, numbers, select, unique
+from faig_lab.runs.tables import Row, mean_of, mean_of_known, number_at, numbers, select, unique
 
 DEPTHS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
 """The columns of the table `depth`: shares of the discovered units, and the evenness over the layers."""
@@ -27,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and the ends of its interval over photographs, or of the range over them."""
+    """A number and the ends of its interval, or of its range, over photographs."""
 
     value: float
     low: float
@@ -36,11 +37,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method at one percent, mean over the masked sets; shares are removed shares, 0 untouched, 1 gone.
+    """A method at a percent, mean over the masked sets. Shares are removed shares: 0 = unchanged, 1 = removed.
 
-    `std` is the standard deviation of the specificity over random draws, None for a method without draws.
-    `estimate` is the specificity with its interval, `difference` its paired difference from the run's method;
-    both None where there is no interval.
+    `std` is the standard deviation of the specificity over random draws, None for a method without draws. `estimate` is
+    the specificity with its interval, `difference` its paired difference from the run's method. Both are None without
+    an interval.
     """
 
     method: str
@@ -53,52 +54,52 @@ class MethodResult:
 
 
 def over_draws(values: Sequence[float | None]) -> Cell:
-    """Mean and population standard deviation of one number over draws."""
-    there = [number for number in values if number is not None]
-    average = mean_of_known(there)
+    """Return mean and population standard deviation of a number over draws."""
+    known = [number for number in values if number is not None]
+    average = mean_of_known(known)
     if average is None:
         return Cell(None, 0.0, 0)
-    variance = math.fsum((number - average) ** 2 for number in there) / len(there)
-    return Cell(average, math.sqrt(variance), len(there))
+    variance = math.fsum((number - average) ** 2 for number in known) / len(known)
+    return Cell(average, math.sqrt(variance), len(known))
 
 
 def masking(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> Cell:
-    """The removed share of one masked set on one input, over draws."""
+    """Return the removed share of a masked set on an input, over draws."""
     rows = select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation)
     excess = mean_of_known([harm(number) for number in numbers(rows, "removed")])
     return replace(over_draws([removed(row) for row in rows]), harm=excess or 0.0)
 
 
 def masked_psnr(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> float | None:
-    """PSNR in dB with a masked set on one input, mean over draws."""
+    """Return the PSNR in dB with a masked set on an input, mean over draws."""
     return mean_of(select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation), "psnr")
 
 
 def removed(row: Row) -> float | None:
-    """The removed share of a row as it enters a mean: clipped to [0, 1]."""
+    """Return the removed share of a row, clipped to [0, 1] as in every mean."""
     return clipped(number_at(row, "removed"))
 
 
 def matrix(run: RunFolder, method: str, percent: float) -> list[list[Cell]]:
-    """The specificity matrix of a method: rows = masked set, columns = input degradation."""
+    """Return the specificity matrix of a method: rows = masked set, columns = input degradation."""
     names = run.degradations
     return [[masking(run, method, percent, masked, shown) for shown in names] for masked in names]
 
 
 def masked_count(run: RunFolder, percent: float) -> int | None:
-    """How many units a masked set holds at a percent."""
+    """Return the number of units of a masked set at a percent."""
     counts = numbers(select(run.table("masking"), percent), "filters")
     return round(counts[0]) if counts else None
 
 
 def method_results(run: RunFolder, percent: float) -> list[MethodResult]:
-    """Every compared method at a percent, in the order of `run.methods`."""
+    """Return the results of all compared methods at a percent, in the order of `run.methods`."""
     return [_method_result(run, method, percent) for method in run.methods]
 
 
 def _method_result(run: RunFolder, method: str, percent: float) -> MethodResult:
     rows = select(run.table("specificity"), percent, method=method)
-    # Clipped again, for tables of runs from before removed shares were clipped in every mean.
+    # Clipped again, since tables of earlier versions have means of shares that were not clipped.
     sides = [(clipped(number_at(row, "own")), clipped(number_at(row, "other"))) for row in rows]
     by_draw = _per_draw(run, method, percent)
     paired = select(run.table("comparison_paired"), percent, method=method, against=run.chosen, masked="all")
@@ -114,43 +115,43 @@ def _method_result(run: RunFolder, method: str, percent: float) -> MethodResult:
 
 
 def specificity(run: RunFolder, method: str, percent: float) -> Estimate | None:
-    """The specificity of a method with its interval, mean over the masked sets."""
+    """Return the specificity of a method with its interval, mean over the masked sets."""
     rows = select(run.table("comparison"), percent, method=method)
     return _estimate(rows, "specificity", "specificity_low", "specificity_high")
 
 
 def _estimate(rows: Sequence[Row], *columns: str) -> Estimate | None:
-    """The estimate in the columns of the only row; None where there is none, or no interval."""
+    """Return the estimate in the columns of the first row; None without a row or an interval."""
     known = [number for column in columns for number in numbers(rows[:1], column)]
     return Estimate(*known) if len(known) == len(columns) else None
 
 
 def photographs(run: RunFolder) -> int | None:
-    """How many photographs the intervals are over; None for a run without intervals."""
+    """Return the number of photographs of the intervals; None for a run without intervals."""
     counts = numbers(run.table("comparison")[:1], "photographs")
     return round(counts[0]) if counts else None
 
 
 def percents(run: RunFolder) -> list[float]:
-    """The measured percents, ascending."""
+    """Return the measured percents, ascending."""
     return sorted(set(numbers(run.table("masking"), "percent")))
 
 
 def _per_draw(run: RunFolder, method: str, percent: float) -> list[float]:
-    """Specificity of each draw: own minus other removed share, mean over the masked sets."""
+    """Return the specificity of each draw: own minus other removed share, mean over the masked sets."""
     rows = [r for r in select(run.table("masking"), percent, method=method) if r["degradation"] in run.degradations]
-    found = []
+    specificities = []
     for draw in dict.fromkeys(row["draw"] for row in rows):
         shares = select(rows, draw=draw)
         own = mean_of_known([removed(row) for row in shares if row["degradation"] == row["masked"]])
         other = mean_of_known([removed(row) for row in shares if row["degradation"] != row["masked"]])
         if own is not None and other is not None:
-            found.append(own - other)
-    return found
+            specificities.append(own - other)
+    return specificities
 
 
 def restoration(run: RunFolder, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
-    """Mean over held-out images of `psnr` (dB), `psnr_y` (dB) or `ssim`: network -> degradation -> value."""
+    """Return the mean of `psnr` (dB), `psnr_y` (dB) or `ssim` over held-out images: network → degradation → value."""
     rows = run.table("restoration")
     names = unique(rows, "degradation")
     return {
@@ -160,17 +161,17 @@ def restoration(run: RunFolder, measure: str = "psnr") -> dict[str, dict[str, fl
 
 
 def gain(run: RunFolder, degradation: str) -> float | None:
-    """PSNR of the target minus that of the baseline on one degradation, in dB, mean over held-out images."""
+    """Return the PSNR of the target minus that of the baseline on an input, in dB, mean over held-out images."""
     means = restoration(run)
     target, baseline = (means.get(network, {}).get(degradation) for network in ("target", "baseline"))
     return None if target is None or baseline is None else target - baseline
 
 
 def gaps(run: RunFolder, degradation: str) -> tuple[float | None, float | None]:
-    """Relative completeness gap over the whole probe, and the largest one of a single image.
+    """Return the relative completeness gap over the whole probe, and the largest gap of an image.
 
-    The first is |sum of attributions - sum of loss changes| / |sum of loss changes|, the number of
-    metrics.json; it is not the mean of the images' gaps, which an image whose loss hardly changes would rule.
+    The first number is |sum of attributions − sum of loss changes| / |sum of loss changes|, as in metrics.json. It is
+    not the mean of the images' gaps, since an image whose loss hardly changes would dominate that mean.
     """
     rows = select(run.table("completeness"), degradation=degradation)
     change, total = (math.fsum(numbers(rows, column)) for column in ("loss_change", "attribution_sum"))
@@ -179,61 +180,61 @@ def gaps(run: RunFolder, degradation: str) -> tuple[float | None, float | None]:
 
 
 def held_out_images(run: RunFolder) -> int:
-    """How many images the interventions are judged on."""
+    """Return the number of held-out images, on which the interventions are evaluated."""
     return len(unique(run.table("restoration"), "image"))
 
 
 def depths(run: RunFolder) -> dict[str, Row]:
-    """Where the units sit that the run's method found, by degradation, and `random` ones, at the headline percent.
+    """Return the depth of the discovered units by degradation, and of `random` units, at the headline percent.
 
-    The columns are `DEPTHS`; nothing in a run without the table `depth`.
+    The columns are `DEPTHS`. The result is empty for a run without the table `depth`.
     """
     rows = select(run.table("depth"), run.headline)
-    own: dict[str, Row] = {str(row["degradation"]): row for row in rows if row["method"] == run.chosen != "random"}
-    return own | {str(row["method"]): row for row in select(rows, method="random")}
+    chosen: dict[str, Row] = {str(row["degradation"]): row for row in rows if row["method"] == run.chosen != "random"}
+    return chosen | {str(row["method"]): row for row in select(rows, method="random")}
 
 
 def shares(run: RunFolder) -> dict[str, tuple[float, list[float | None]]]:
-    """Parameter -> how many weights, and its share of the change of the loss on each input of the table `shares`."""
+    """Return size and shares of the loss change of each parameter: parameter → number of weights, share by input."""
     rows = run.table("shares")
-    found = {parameter: select(rows, parameter=parameter) for parameter in unique(rows, "parameter")}
+    by_parameter = {parameter: select(rows, parameter=parameter) for parameter in unique(rows, "parameter")}
     return {
-        name: (number_at(of[0], "weights") or 0.0, [number_at(row, "share") for row in of])
-        for name, of in found.items()
+        name: (number_at(inputs[0], "weights") or 0.0, [number_at(row, "share") for row in inputs])
+        for name, inputs in by_parameter.items()
     }
 
 
 def kinds(run: RunFolder) -> dict[str, tuple[float, list[float]]]:
-    """The same for `kernel` (weights of convolutions and linear layers) and `other` together."""
+    """Return the sums of `shares` for `kernel` (weights of convolutions and linear layers) and for `other`."""
     rows = run.table("shares")
     names = unique(rows, "degradation")
     sums: dict[str, tuple[float, list[float]]] = {}
     for kind in unique(rows, "kind"):
-        of = [select(rows, kind=kind, degradation=name) for name in names]
-        sums[kind] = math.fsum(numbers(of[0], "weights")), [math.fsum(numbers(found, "share")) for found in of]
+        inputs = [select(rows, kind=kind, degradation=name) for name in names]
+        sums[kind] = math.fsum(numbers(inputs[0], "weights")), [math.fsum(numbers(part, "share")) for part in inputs]
     return sums
 
 
 HARM = 0.005
-"""A smaller excess rounds to 0.00."""
+"""Smallest harm that is shown; a smaller excess rounds to 0.00."""
 
 
 @dataclass(frozen=True)
 class IsolationResult:
-    """The isolation of one masked set, or the mean over the sets of a method; None where it is not defined.
+    """The isolation of a masked set, or the mean over the sets of a method. Undefined numbers are None.
 
     Attributes:
         masked: the degradation; empty for the mean over the sets.
-        isolation: 1 is the ideal edit, 0 is as without masking, below 0 is harm.
-        low: end over scenes; None with a single scene.
-        high: the same.
-        own_left: squared distance to the baseline on the masked degradation, over the energy of its function; 1 as
-            without masking, above 1 is damage.
-        side: side effect on the other degradations, the same unit.
-        side_clean: on clean input.
+        isolation: 1 is the ideal edit, 0 is the result without masking, below 0 is harm.
+        low: lower end over scenes; None with a single scene.
+        high: upper end over scenes; None with a single scene.
+        own_left: squared distance to the baseline on the masked degradation, over the energy of its function. 1 is the
+            value without masking, above 1 is damage.
+        side: side effect on the other degradations, in the same unit.
+        side_clean: side effect on clean input, in the same unit.
         clean_change: PSNR on clean input minus the target's, dB.
-        harm: by how much the own removed share is above 1.
-        std: of the isolation over draws; None for a single draw.
+        harm: excess of the own removed share over 1.
+        std: standard deviation of the isolation over draws; None for a single draw.
     """
 
     masked: str
@@ -249,46 +250,46 @@ class IsolationResult:
 
     @property
     def ends(self) -> str:
-        """`0.80 to 0.95`; empty without ends."""
+        """The interval as `0.80 to 0.95`; empty without ends."""
         return between(self.low, self.high)
 
 
 def of_set(run: RunFolder, method: str, percent: float, masked: str) -> IsolationResult | None:
-    """The isolation of one masked set; None for a run without the table."""
+    """Return the isolation of a masked set; None for a run without the table."""
     rows = select(run.table("isolation"), percent, method=method, masked=masked)
     return _result(rows[0]) if rows else None
 
 
 def of_sets(run: RunFolder) -> list[IsolationResult]:
-    """The sets of the run's own method at the headline percent."""
-    found = (of_set(run, run.chosen, run.headline, masked) for masked in run.degradations)
-    return [result for result in found if result is not None]
+    """Return the isolation of the sets of the run's method at the headline percent."""
+    results = (of_set(run, run.chosen, run.headline, masked) for masked in run.degradations)
+    return [result for result in results if result is not None]
 
 
 def of_methods(run: RunFolder, percent: float) -> dict[str, IsolationResult]:
-    """Method → mean over its masked sets, in the order of `run.methods`."""
+    """Return the mean isolation over the masked sets of each method, in the order of `run.methods`."""
     rows = {str(row["method"]): row for row in select(run.table("isolation_methods"), percent)}
     return {method: _result(rows[method]) for method in run.methods if method in rows}
 
 
 def ends_are(run: RunFolder) -> str:
-    """What the ends of an interval of isolation are: `range over 3 scenes`, `95 % interval over 24 scenes`."""
+    """Return the type of the intervals of isolation: `range over 3 scenes` or `95 % interval over 24 scenes`."""
     rows = run.table("isolation_methods")
     scenes = numbers(rows[:1], "scenes")
     if not scenes or scenes[0] < 2:
         return ""
-    kind = "95 % interval" if rows[0].get("interval") == "bootstrap" else "range"
-    return f"{kind} over {count(scenes[0])} scenes"
+    interval = "95 % interval" if rows[0].get("interval") == "bootstrap" else "range"
+    return f"{interval} over {count(scenes[0])} scenes"
 
 
 def distances(run: RunFolder, percent: float) -> dict[str, float]:
-    """Method → the learned mask's mean isolation minus the method's, at a percent of the units for both.
+    """Return the learned mask's mean isolation minus the isolation of each method, at the same percent.
 
-    Below 0 the method's sets are the better ones. Empty for a run without a learned mask.
+    A number below 0 means that the method's sets are better. The result is empty for a run without a learned mask.
     """
-    found = {method: one.isolation for method, one in of_methods(run, percent).items() if one.isolation is not None}
-    best = found.pop(REFERENCE, None)
-    return {} if best is None else {method: best - isolation for method, isolation in found.items()}
+    known = {name: r.isolation for name, r in of_methods(run, percent).items() if r.isolation is not None}
+    best = known.pop(REFERENCE, None)
+    return {} if best is None else {method: best - isolation for method, isolation in known.items()}
 
 
 def _result(row: Row) -> IsolationResult:

@@ -1,7 +1,7 @@
-"""Where the values of a chart lie in its picture, so that a page can name the one under the pointer.
+"""The places of a chart's values in its picture, so that a page can show the value under the pointer.
 
-The picture stays what it is; its marks are a small file beside it, read from the drawn figure. So every chart of
-the report has them, whoever draws it.
+The marks are read from the drawn figure and written to a small file beside the picture. So every chart of the report
+has marks, whatever code draws the chart.
 """
 
 import math
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 SCALE = 10_000
 """Coordinates are in ten-thousandths of the picture's width and height, from its upper left corner."""
 
-# No more than this of one line: of a long training record every n-th point.
+# Maximum number of points of a line. A longer line, such as a training record, keeps every n-th point.
 _MOST = 200
 
 
@@ -32,8 +32,8 @@ class Marks:
     """The values of one picture.
 
     Attributes:
-        labels: what a value belongs to: series, panel and row.
-        points: x and y in `SCALE`, the place of the label in `labels`, and the value as text.
+        labels: labels of the values: series, panel and row.
+        points: x and y in `SCALE`, the index of the label in `labels`, and the value as text.
     """
 
     labels: list[str]
@@ -44,20 +44,20 @@ class Marks:
 
 
 def marks_of(figure: Figure) -> Marks:
-    """The points of all lines, scatters and bars of a figure that has been drawn; guide lines are left out."""
-    found: dict[str, list[tuple[int, int, str]]] = {}
+    """Return the points of all lines, scatters and bars of a drawn figure. Guide lines are left out."""
+    by_label: dict[str, list[tuple[int, int, str]]] = {}
     named = _labels_by_colour(figure)
     for panel in figure.axes:
         for label, points in _series(panel, named):
             around = [label, panel.get_title(), _row_label(panel)]
             key = " · ".join(" ".join(part.split()) for part in dict.fromkeys(around) if part)
-            found.setdefault(key, []).extend(_placed(figure, panel, points))
-    labels = [label for label, points in found.items() if points]
-    return Marks(labels, [(x, y, k, text) for k, label in enumerate(labels) for x, y, text in found[label]])
+            by_label.setdefault(key, []).extend(_placed(figure, panel, points))
+    labels = [label for label, points in by_label.items() if points]
+    return Marks(labels, [(x, y, k, text) for k, label in enumerate(labels) for x, y, text in by_label[label]])
 
 
 def _series(panel: Axes, named: dict[str, str]) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """What the panel draws: a label, and the (n, 2) points in data units."""
+    """Yield each series of the panel: its label and its (n, 2) points in data units."""
     for line in panel.lines:
         # Guide lines (axhline, axvline) have one coordinate in units of the axes.
         if line.get_transform() == panel.transData:
@@ -76,9 +76,9 @@ def _series(panel: Axes, named: dict[str, str]) -> Iterator[tuple[str, NDArray[n
 
 
 def _label(drawn: Any, colour: Any, named: dict[str, str]) -> str:
-    """The legend's name; a series without one has that of another panel's series in its colour."""
-    own = str(drawn.get_label() or "")
-    return named.get(_hex(colour), "") if own.startswith("_") or not own else own
+    """Return the name in the legend. A series without a name gets the name of a series with the same colour."""
+    label = str(drawn.get_label() or "")
+    return named.get(_hex(colour), "") if label.startswith("_") or not label else label
 
 
 def _labels_by_colour(figure: Figure) -> dict[str, str]:
@@ -92,21 +92,21 @@ def _hex(colour: Any) -> str:
 
 
 def _row(panel: Axes) -> list[Axes]:
-    """The panel, and the others of its row, from the left."""
+    """Return the panel and the other panels of its row, from the left."""
     place = panel.get_subplotspec()
     if place is None:
         return [panel]
     places = [(other, other.get_subplotspec()) for other in panel.figure.axes]
-    return [panel, *(other for other, found in places if found is not None and found.rowspan == place.rowspan)]
+    return [panel, *(other for other, spec in places if spec is not None and spec.rowspan == place.rowspan)]
 
 
 def _row_label(panel: Axes) -> str:
-    """The label of the y axis, which only the first panel of a row carries."""
+    """Return the label of the y axis, which only the first panel of a row has."""
     return next((label for other in _row(panel) if (label := str(other.get_ylabel()))), "")
 
 
 def _placed(figure: Figure, panel: Axes, points: NDArray[np.float64]) -> Iterator[tuple[int, int, str]]:
-    """Each finite point in the picture and its value as text; what is beyond the panel's edge is at the edge."""
+    """Yield the place and the value of each finite point. A point outside of the panel is moved to its edge."""
     box = panel.bbox
     for x, y in points[np.isfinite(points).all(axis=1)]:
         across, up = panel.transData.transform((x, y))
@@ -118,7 +118,7 @@ def _placed(figure: Figure, panel: Axes, points: NDArray[np.float64]) -> Iterato
 
 
 def _value(panel: Axes, x: float, y: float) -> str:
-    """`28.92 at 0.5`; with categories on one of the axes `conv_first: 12.5 %`."""
+    """Return `28.92 at 0.5`, or `conv_first: 12.5 %` with categories on an axis."""
     across, up = _text(panel.xaxis, x), _text(panel.yaxis, y)
     if _categories(_tick_names(panel.yaxis)):
         names = (_text(other.yaxis, y) for other in _row(panel))
@@ -127,9 +127,9 @@ def _value(panel: Axes, x: float, y: float) -> str:
 
 
 def _text(axis: Axis, number: float) -> str:
-    """A number as its axis writes it: its tick's name, a percentage, else four significant digits.
+    """Return a number as its axis shows it: the name of a tick, a percentage, or four significant digits.
 
-    Empty where the axis leaves the names of its categories to its neighbour.
+    The text is empty if only the neighbouring panel has the names of the categories.
     """
     names, formatter = _tick_names(axis), axis.get_major_formatter()
     near = min(names, key=lambda place: abs(place - number), default=math.inf)
@@ -143,7 +143,7 @@ def _text(axis: Axis, number: float) -> str:
 
 
 def _tick_names(axis: Axis) -> dict[float, str]:
-    """The ticks that were set one by one, and what stands at them."""
+    """Return the ticks that were set one by one, with their names."""
     formatter = axis.get_major_formatter()
     fixed = isinstance(axis.get_major_locator(), FixedLocator)
     places: Iterable[float] = axis.get_majorticklocs() if fixed else ()
@@ -151,7 +151,7 @@ def _tick_names(axis: Axis) -> dict[float, str]:
 
 
 def _categories(names: dict[float, str]) -> bool:
-    """Whether ticks name things and not numbers; things are one apart, and points may be drawn around them."""
+    """Return whether ticks are categories and not numbers. Categories have distance 1, with points around them."""
     return bool(names) and not any(name[:1] in "0123456789+-\N{MINUS SIGN}" for name in names.values() if name)
 
 

@@ -23,17 +23,17 @@ _MISSING = {
     "side": "side effect, other degradations",
     "side_clean": "side effect, clean input",
 }
-_LOWEST, _HIGHEST = -0.5, 1.5  # of isolation, specificity and removed shares
+_LOWEST, _HIGHEST = -0.5, 1.5  # limits of isolation, specificity and removed shares
 _PANELS_PER_ROW = 4
-_APART = 0.6  # decades between two named percents
-_NAME = 14  # letters in a line of a name
-_LETTER = 0.056  # inches, at the size of tick labels
+_APART = 0.6  # minimum distance of two named percents, in decades
+_NAME = 14  # maximum number of letters in a line of a name
+_LETTER = 0.056  # width of a letter of a tick label, in inches
 
 
 def isolation(run: RunFolder) -> Figure | None:
-    """A panel per method and masked set: the line is isolation, the areas are what is missing to 1.
+    """Draw isolation: a panel for each method and masked set, with areas for the parts that are missing to 1.
 
-    None for a run without the table.
+    The figure is None for a run without the table.
     """
     names, columns = run.degradations, min(len(run.methods), _PANELS_PER_ROW + 1)
     if not run.table("isolation") or not names:
@@ -61,17 +61,17 @@ def isolation(run: RunFolder) -> Figure | None:
 
 def _isolation_panel(panel: Axes, run: RunFolder, method: str, masked: str, parts: list[str]) -> None:
     levels = findings.percents(run)
-    found = [(q, r) for q in levels if (r := of_set(run, method, q, masked)) is not None and r.isolation is not None]
-    if found:
-        q = np.array([level for level, _ in found])
-        missing = np.array([[getattr(result, part) or 0.0 for part in parts] for _, result in found])
+    results = [(q, r) for q in levels if (r := of_set(run, method, q, masked)) is not None and r.isolation is not None]
+    if results:
+        q = np.array([level for level, _ in results])
+        missing = np.array([[getattr(result, part) or 0.0 for part in parts] for _, result in results])
         borders = 1 - np.concatenate([np.zeros((len(q), 1)), missing.cumsum(1)], 1)
         for part, (upper, lower) in zip(parts, pairwise(borders.T), strict=True):
             panel.fill_between(q, lower, upper, color=MISSING[part], linewidth=0, zorder=1)
         look = method_look(run.methods, method)
-        values = [result.isolation or 0.0 for _, result in found]
+        values = [result.isolation or 0.0 for _, result in results]
         panel.plot(q, values, marker="o", markersize=3, label="isolation", **look)
-        ends = [(result.low, result.high) for _, result in found]
+        ends = [(result.low, result.high) for _, result in results]
         if all(low is not None and high is not None for low, high in ends):
             panel.vlines(q, *np.array(ends, dtype=float).T, color=look["color"], linewidth=0.9, zorder=3)
     best = points(select(run.table("isolation"), method=REFERENCE, masked=masked), "percent", "isolation")
@@ -83,10 +83,10 @@ def _isolation_panel(panel: Axes, run: RunFolder, method: str, masked: str, part
 
 
 def methods(run: RunFolder) -> Figure | None:
-    """Specificity, a panel per other method: it and the run's method with their intervals, all others as thin lines.
+    """Draw specificity: a panel for each method beside the run's method, with intervals; other methods are thin lines.
 
-    A learned mask is a dash-dotted reference line in every panel. None where the tables hold no interval, or a single
-    method.
+    The learned mask is a dash-dotted reference line in every panel. The figure is None if the tables have no interval
+    or a single method.
     """
     known = [method for method in run.methods if findings.specificity(run, method, run.headline) is not None]
     others = [method for method in known if method != run.chosen]
@@ -120,8 +120,8 @@ def methods(run: RunFolder) -> Figure | None:
 def _specificity_panel(panel: Axes, run: RunFolder, other: str, known: Sequence[str]) -> None:
     levels = findings.percents(run)
     for method in known:
-        found = [(q, e) for q in levels if (e := findings.specificity(run, method, q)) is not None]
-        q, middle, low, high = np.array([(q, e.value, e.low, e.high) for q, e in found]).T
+        estimates = [(q, e) for q in levels if (e := findings.specificity(run, method, q)) is not None]
+        q, middle, low, high = np.array([(q, e.value, e.low, e.high) for q, e in estimates]).T
         look = method_look(run.methods, method)
         style: dict[str, float | str] = {"linewidth": 0.9, "color": LINES, "zorder": 1}
         if method in (run.chosen, other):
@@ -136,7 +136,7 @@ def _specificity_panel(panel: Axes, run: RunFolder, other: str, known: Sequence[
 
 
 def _named(levels: Sequence[float], headline: float) -> list[float]:
-    """The percents whose names fit beside each other: the headline and the ends before the others."""
+    """Return the percents whose names fit beside each other. The headline and the ends come first."""
     named: list[float] = []
     for level in (headline, levels[0], levels[-1], *levels):
         if all(abs(math.log10(level / other)) > _APART for other in named):
@@ -145,7 +145,7 @@ def _named(levels: Sequence[float], headline: float) -> list[float]:
 
 
 def specificity(run: RunFolder) -> Figure | None:
-    """Matrices of removed shares at the headline percent, a panel per method: rows = masked set, columns = input.
+    """Draw matrices of removed shares at the headline percent, a panel for each method: rows = set, columns = input.
 
     Removed shares are clipped to 0..1 in the mean over draws; the excess is printed as harm.
     """
@@ -165,20 +165,20 @@ def specificity(run: RunFolder) -> Figure | None:
             else:
                 panel.set_axis_off()
         figure.supxlabel(
-            "input; removed share, clipped to 0..1: 0 = untouched (white), 1 = gone (dark); the excess over 1 is harm",
+            "input; removed share, clipped to 0..1: 0 = unchanged (white), 1 = removed (dark); harm = excess over 1",
             fontsize=7.5, color=MUTED,
         )  # fmt: skip
     return figure
 
 
 def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
-    """As many panels as leave each name below its cell the space that its longest line takes."""
+    """Return the number of panels of a row, so that each name below a cell has the width of its longest line."""
     lines, names = (max(len(line) for name in side for line in name.splitlines()) for side in (below, beside))
     return max(1, min(3, int((WIDTH / _LETTER - names) / ((lines + 1) * len(below)))))
 
 
 def _matrix_panel(panel: Axes, run: RunFolder, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
-    """One matrix; the names of its sets only where they are given."""
+    """Draw a matrix, with the names of its sets if they are given."""
     cells = findings.matrix(run, method, run.headline)
     shares = np.array([[math.nan if cell.mean is None else cell.mean for cell in row] for row in cells])
     panel.imshow(np.clip(shares, 0, 1), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
@@ -201,7 +201,7 @@ def _matrix_panel(panel: Axes, run: RunFolder, method: str, inputs: Sequence[str
 
 
 def masking_curves(run: RunFolder) -> Figure | None:
-    """Removed shares against masked percent: a row per masked set, left its own, right the others."""
+    """Draw removed shares against the masked percent: a row for each set, own function left, other functions right."""
     names = run.degradations
     if not names or not run.methods:
         return None
@@ -212,8 +212,8 @@ def masking_curves(run: RunFolder) -> Figure | None:
             others = [name for name in names if name != masked]
             for panel, shown in zip(row, ([masked], others), strict=False):
                 _curves(panel, run, masked, shown)
-                what = removal(shown[0]) if len(shown) == 1 else "the others, mean"
-                panel.set_title(f"{removal(masked)} set masked: {what}")
+                functions = removal(shown[0]) if len(shown) == 1 else "the others, mean"
+                panel.set_title(f"{removal(masked)} set masked: {functions}")
             row[0].set_ylabel("removed share")
         for panel in axes[-1]:
             panel.set_xlabel(f"{run.units} masked")
@@ -222,12 +222,12 @@ def masking_curves(run: RunFolder) -> Figure | None:
 
 
 def _curves(panel: Axes, run: RunFolder, masked: str, shown: Sequence[str]) -> None:
-    """Mean removed share over the shown degradations for each method, with the band of random draws."""
+    """Draw the mean removed share over the shown degradations for each method, with the band of random draws."""
     for method in run.methods:
-        found = np.array(list(_curve(run, method, masked, shown)))
-        if not found.size:
+        curve = np.array(list(_curve(run, method, masked, shown)))
+        if not curve.size:
             continue
-        percents, means, stds = found.T
+        percents, means, stds = curve.T
         look = method_look(run.methods, method)
         panel.plot(percents, means, marker="o", markersize=3.5, label=line_label(method), **look)
         if stds.any():
@@ -241,7 +241,7 @@ def _curves(panel: Axes, run: RunFolder, masked: str, shown: Sequence[str]) -> N
 
 
 def _curve(run: RunFolder, method: str, masked: str, shown: Sequence[str]) -> Iterator[tuple[float, float, float]]:
-    """Points (percent, mean, standard deviation over draws) of one method, over all shown degradations."""
+    """Yield the points (percent, mean, standard deviation over draws) of a method, over all shown degradations."""
     rows = [r for r in select(run.table("masking"), method=method, masked=masked) if r["degradation"] in shown]
     for level in sorted(set(numbers(rows, "percent"))):
         here = select(rows, level)

@@ -1,4 +1,4 @@
-"""Pictures before and after: a grid for one degradation, the arrays and files that it is made from."""
+"""Pictures before and after masking: a grid for each degradation, its arrays and its files."""
 
 import json
 import logging
@@ -6,40 +6,43 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from faig_lab.evaluation.examples import Example
 from faig_lab.files import atomic_write, file_name, is_inside, write_json
 from faig_lab.plotting.style import MUTED, WIDTH, drawing, new_figure
 from faig_lab.plotting.words import as_percent, decimal, degraded, removal
+
+if TYPE_CHECKING:  # task=compare needs no torch
+    from torch import Tensor
+
+    from faig_lab.evaluation.examples import Example
 
 BASELINE = "baseline"
 TARGET = "target"
 TRUTH = "ground truth"
 STRENGTH = "λ = "
-"""Titles of restorations at a strength start with it: `λ = 0.25`."""
+"""The beginning of the title of a restoration at a strength: `λ = 0.25`."""
 
-# Pixels of HR per side that a tile shows: more could not be told apart at a tile's size in the report.
+# Side of a tile in pixels of HR. A larger part would not be visible at the size of a tile in the report.
 _WINDOW = 160
 _STRIP_WINDOW = 96
-_LETTER = 0.062  # inches, the widest that a letter of a title is on average
+_LETTER = 0.062  # maximum mean width of a letter of a title, in inches
 
 Window = tuple[float, float, float, float]
-"""A part of an image as fractions of it: top, left, height, width."""
+"""A part of an image: top, left, height and width as fractions of the image."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture, (H, W, 3) floats in [0, 1], and its PSNR in dB against the ground truth where it has one.
+    """A picture, (H, W, 3) floats in [0, 1], with its PSNR in dB against the ground truth, if it has a PSNR.
 
-    LR may be given as it is: it is shown at the size of the others.
+    An LR picture is shown at the size of the other pictures.
     """
 
     image: NDArray[np.floating[Any]]
@@ -48,7 +51,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """One held-out image: its name, and a tile per column title, in order."""
+    """A held-out image: its name, and a tile for each column title, in order."""
 
     name: str
     tiles: Mapping[str, Tile]
@@ -56,9 +59,9 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The rows of one grid; all have the titles of the first.
+    """The rows of a grid. All rows have the titles of the first row.
 
-    `truth` is the ground truth of all rows where their tiles do not end with it.
+    `truth` is the ground truth of all rows, if the last tile of a row is not the ground truth.
     """
 
     degradation: str
@@ -66,31 +69,31 @@ class Pictures:
     truth: NDArray[np.floating[Any]] | None = None
 
     def truth_of(self, row: PictureRow) -> NDArray[np.floating[Any]]:
-        """The ground truth of a row: its last tile, or that of the whole grid."""
+        """Return the ground truth of a row: its last tile, or the ground truth of the grid."""
         return list(row.tiles.values())[-1].image if self.truth is None else self.truth
 
 
 def input_title(degradation: str) -> str:
-    """Title of the column of degraded inputs: `blurred input`."""
+    """Return the title of the column of degraded inputs: `blurred input`."""
     return f"{degraded(degradation)} input"
 
 
 def masked_title(degradation: str, masked_percent: float) -> str:
-    """Title of the column of a target with a masked set: `1 % deblurring set masked`."""
+    """Return the title of the column of a target with a masked set: `1 % deblurring set masked`."""
     return f"{as_percent(masked_percent)} {removal(degradation)} set masked"
 
 
-def as_array(image: Tensor) -> NDArray[np.float32]:
-    """(3, H, W) → (H, W, 3) in [0, 1]."""
+def as_array(image: "Tensor") -> NDArray[np.float32]:
+    """Convert an image (3, H, W) to an array (H, W, 3) in [0, 1]."""
     return image.clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def picture_grids(examples: Sequence[Example], percent: float) -> list[Pictures]:
-    """One grid per degradation: input, baseline, target, target with each set masked, ground truth.
+def picture_grids(examples: "Sequence[Example]", percent: float) -> list[Pictures]:
+    """Return a grid for each degradation: input, baseline, target, target with each set masked, ground truth.
 
     Args:
-        examples: of `analysis.examples`.
-        percent: how many units are masked in them.
+        examples: the examples of `evaluation.examples`.
+        percent: percent of the units that is masked in the examples.
     """
     grids: dict[str, list[PictureRow]] = {}
     for example in examples:
@@ -104,10 +107,10 @@ def picture_grids(examples: Sequence[Example], percent: float) -> list[Pictures]
 
 
 def before_after(pictures: Pictures) -> Figure:
-    """A grid with a row per image and a column per title, PSNR under each tile.
+    """Draw a grid with a row for each image and a column for each title, with the PSNR below each tile.
 
-    Images larger than 160 pixels of HR are shown by the most detailed window of that size, found in the ground truth;
-    PSNR is that of the whole image.
+    Of an image larger than 160 pixels of HR, the window of that size with the strongest edges in the ground truth is
+    shown. The PSNR is that of the whole image.
     """
     titles = list(pictures.rows[0].tiles)
     names = [{titles[-1]: row.name} for row in pictures.rows]
@@ -115,9 +118,10 @@ def before_after(pictures: Pictures) -> Figure:
 
 
 def strips(pictures: Pictures) -> Figure:
-    """The same part of one image in every tile: a row per name, a column per title, PSNR under each tile.
+    """Draw the same part of an image in every tile: a row for each name, a column for each title, PSNR below.
 
-    The part is the window of 96 pixels of HR with the strongest edges in the truth; PSNR is that of the whole image.
+    The part is the window of 96 pixels of HR with the strongest edges in the ground truth. The PSNR is that of the
+    whole image.
     """
     titles = list(pictures.rows[0].tiles)
     figure = _grid(pictures, titles, [{} for _ in pictures.rows], _STRIP_WINDOW)
@@ -128,7 +132,7 @@ def strips(pictures: Pictures) -> Figure:
 
 
 def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str, str]], window: int) -> Figure:
-    """Tiles with PSNR under each, and under those without the name that they are given."""
+    """Draw tiles with the PSNR below each tile. A tile without a PSNR may have a name instead."""
     titles = list(pictures.rows[0].tiles)
     height = len(pictures.rows) * (0.97 * WIDTH / len(titles) + 0.2)
     with drawing():
@@ -153,12 +157,12 @@ def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str,
 
 
 def _wrapped(title: str, columns: int) -> str:
-    """A title above one of so many tiles, on few lines of about the same length."""
+    """Wrap a title above a tile into few lines of similar length."""
     glued = title.replace(" %", "\N{NO-BREAK SPACE}%")  # no line starts with the sign
     widest = max(12, int(WIDTH / columns / _LETTER))
     lines = textwrap.wrap(glued, widest, break_long_words=False)
     narrower = (textwrap.wrap(glued, width, break_long_words=False) for width in range(8, widest))
-    return "\n".join(next((found for found in narrower if len(found) == len(lines)), lines))
+    return "\n".join(next((wrapped for wrapped in narrower if len(wrapped) == len(lines)), lines))
 
 
 def _short(name: str, limit: int = 18) -> str:
@@ -166,9 +170,9 @@ def _short(name: str, limit: int = 18) -> str:
 
 
 def detailed_window(truth: NDArray[np.floating[Any]], side: int) -> Window:
-    """Top, left, height and width, as fractions of the image, of the window with the strongest edges.
+    """Return the window with the strongest edges, as fractions of the image.
 
-    The window has `side` pixels of `truth` each way; an image that fits is shown whole.
+    Height and width of the window are `side` pixels of `truth`. A smaller image is shown whole.
     """
     height, width = truth.shape[:2]
     tall, wide = min(side, height), min(side, width)
@@ -186,7 +190,7 @@ def detailed_window(truth: NDArray[np.floating[Any]], side: int) -> Window:
 
 
 def cut(image: NDArray[np.floating[Any]], window: Window) -> NDArray[np.floating[Any]]:
-    """The window, given in fractions, of an image of any size."""
+    """Cut a window, given in fractions, out of an image of any size."""
     height, width = image.shape[:2]
     top, left = round(window[0] * height), round(window[1] * width)
     return image[top : top + max(1, round(window[2] * height)), left : left + max(1, round(window[3] * width))]
@@ -194,14 +198,14 @@ def cut(image: NDArray[np.floating[Any]], window: Window) -> NDArray[np.floating
 
 log = logging.getLogger(__name__)
 
-# Pixels of HR per side. Few pictures are shown large; of many, a detail keeps the page light.
+# Side in pixels of HR. A few pictures are shown large. Many pictures are shown as details, to keep the page small.
 LARGE = 192
 DETAIL = 160
 
 
 @dataclass(frozen=True)
 class TileFile:
-    """One picture of a page: its column's title, its PSNR in dB (None: it has none) and its PNG file."""
+    """A picture of a page: the title of its column, its PSNR in dB (or None) and its PNG file."""
 
     title: str
     psnr: float | None
@@ -210,20 +214,20 @@ class TileFile:
 
 @dataclass(frozen=True)
 class TileRow:
-    """One row of a grid: its name and its pictures in the order of the columns."""
+    """A row of a grid: its name and its pictures in the order of the columns."""
 
     name: str
     tiles: list[TileFile]
 
 
 def write_tiles(run: Path, name: str, pictures: Pictures, side: int) -> None:
-    """Write `figures/pictures/<name>/<row>_<column>.png` and the list of them, `index.json`.
+    """Write `figures/pictures/<name>/<row>_<column>.png` and their list, `index.json`.
 
     Args:
         run: the run folder.
-        name: of the grid.
-        pictures: the grid; its rows may be of different images.
-        side: pixels of HR per side of what is shown, the most detailed part; LR keeps its own pixels.
+        name: name of the grid.
+        pictures: the grid. Its rows may show different images.
+        side: side of the shown part in pixels of HR. The part with the most details is shown. LR is not resized.
     """
     folder = run / "figures" / "pictures" / file_name(name, "figures")
     listed = []
@@ -239,7 +243,7 @@ def write_tiles(run: Path, name: str, pictures: Pictures, side: int) -> None:
 
 
 def read_tiles(run: Path, name: str) -> list[TileRow]:
-    """The rows of a grid that `write_tiles` wrote, none where there is no such grid or it names a file outside."""
+    """Read the rows of a grid from `write_tiles`. A missing grid, or a grid with a file outside, has no rows."""
     index = run / "figures" / "pictures" / name / "index.json"
     if not is_inside(run, index):
         return []
@@ -249,7 +253,7 @@ def read_tiles(run: Path, name: str) -> list[TileRow]:
     ]
     outside = [tile.path for row in rows for tile in row.tiles if not is_inside(run, tile.path)]
     if outside:
-        log.warning("%s names %s, which is no file of the run: these pictures are left out", index, outside[0])
+        log.warning("%s names %s, which is not a file of the run; its pictures are left out", index, outside[0])
     return [] if outside else rows
 
 

@@ -1,4 +1,4 @@
-"""How every figure looks: colours, sizes, and how it becomes a PNG."""
+"""The style of all figures: colours, sizes, and the PNG files."""
 
 import json
 import math
@@ -21,23 +21,23 @@ INK = "#22272e"
 MUTED = "#6b7480"
 LINES = "#d9dde2"
 HEAT = "Greys"
-"""The colour map of shares: grey is no degradation and no method."""
+"""The colour map of shares. No degradation and no method is grey."""
 
-# One colour means one thing on a whole page: no two of these are less than 20 apart in CIELAB. Degradations have
-# Okabe and Ito's colours.
+# A colour has one meaning on a whole page. Any two of these colours have a distance of at least 20 in CIELAB.
+# Degradations have the colours of Okabe and Ito.
 DEGRADATIONS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 METHODS = (
     *("#551188", "#117700", "#bb1188", "#99aa11", "#770022", "#8070ff", "#e88f8f", "#555500", "#f0244f"),
     "#dd11ff",
 )
 CLEAN = "#1f2fc0"
-"""Input that nothing was done to."""
+"""The colour of input without degradation."""
 MIX = "#4f2410"
-"""Several degradations at once."""
+"""The colour of several degradations at once."""
 MISSING = {"own_left": "#ecdcb2", "side": "#c4a26a", "side_clean": "#8a6a34"}
-"""What isolation lacks to 1: the distance to the baseline, and side effects on other and on clean input."""
+"""Colours of the parts of 1 − isolation: distance to the baseline, side effects on other and on clean input."""
 
-_LINES = ("-", "--", "-.")  # further methods repeat the colours with another line
+_LINES = ("-", "--", "-.")  # further methods repeat the colours with another line style
 _LOOKS = {
     "random": {"color": MUTED, "linestyle": "--"},
     "layer_matched": {"color": MUTED, "linestyle": ":"},
@@ -47,7 +47,7 @@ _LOOKS = {
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
-    "text.parse_math": False,  # a $ in the name of an image is a $
+    "text.parse_math": False,  # a $ in the name of an image stays a $
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.titlesize": 8.5,
@@ -74,7 +74,7 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Make matplotlib's settings ours for the block, whatever the user's own are."""
+    """Use the settings of this module for the block, whatever the user's settings of matplotlib are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
@@ -82,46 +82,41 @@ def drawing() -> Iterator[None]:
 
 
 def degradation_colour(index: int) -> str:
-    """The colour of the index-th degradation of a run."""
+    """Return the colour of the index-th degradation of a run."""
     return DEGRADATIONS[index % len(DEGRADATIONS)]
 
 
-def method_colour(index: int) -> str:
-    """The colour of the index-th method of a run."""
-    return METHODS[index % len(METHODS)]
-
-
 def input_colour(degradations: Sequence[str], name: str) -> str:
-    """The colour of an input: one of the run's degradations, clean, or several degradations at once."""
+    """Return the colour of an input: a degradation of the run, clean, or several degradations at once."""
     if name in degradations:
         return degradation_colour(degradations.index(name))
     return CLEAN if name == "clean" else MIX
 
 
 def method_look(methods: Sequence[str], method: str) -> dict[str, Any]:
-    """Colour and line style of one of a run's methods; random sets and the reference have their own."""
+    """Return colour and line style of a method of a run. Random filters and the reference have fixed looks."""
     if method in _LOOKS:
         return dict(_LOOKS[method])
     index = methods.index(method) if method in methods else len(methods)
-    return {"color": method_colour(index), "linestyle": _LINES[index // len(METHODS) % len(_LINES)]}
+    return {"color": METHODS[index % len(METHODS)], "linestyle": _LINES[index // len(METHODS) % len(_LINES)]}
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """How many columns of a legend fit into the figure's width, its rows about equally long."""
+    """Return the number of columns of a legend that fit into the figure's width, with rows of similar length."""
     widest = 0.5 + 0.057 * max(map(len, labels), default=1)  # inches: handle and gaps, and 8 pt letters
     fit = max(1, int(WIDTH / widest))
     return max(1, math.ceil(len(labels) / math.ceil(len(labels) / fit))) if labels else 1
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of the report's width; height in inches."""
+    """Return an empty figure of the report's width; the height is in inches."""
     return Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, atomically, and its values' places as JSON beside it, if it has any.
+    """Write a figure as PNG, atomically, and the places of its values as JSON beside the PNG.
 
-    The same figure gives the same bytes.
+    The same figure gives the same bytes. A figure without values has no JSON file.
     """
     with atomic_write(path) as temporary, drawing():
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""The words and number formats of figures, report and summary: one place, so that they agree."""
+"""The names and number formats of figures, report and summary."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,9 +7,9 @@ ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
 REFERENCE = "learned_mask"
-"""The method that shows what a set of so many filters can do: figures draw it as a reference line."""
+"""The method that shows what a number of filters can reach. Figures draw it as a reference line."""
 
-# What a network does against a degradation, and what its input is called.
+# The function against a degradation, and the name of its input.
 _REMOVAL = {
     "blur": "deblurring",
     "anisotropic_blur": "anisotropic deblurring",
@@ -35,7 +35,7 @@ MEANINGS = {
     "input_channel": "Everything in a convolution or linear weight that reads one input channel of its layer.",
     "layer": "The whole weight of one convolution or linear layer.",
 }
-"""What a unit is, by granularity, for the glossary."""
+"""The definition of a unit by granularity, for the glossary."""
 
 _METHOD = {
     "faig": "FAIG",
@@ -55,48 +55,48 @@ _METHOD = {
     "weight_change": "weight change",
     "weight_change_absolute": "weight change (abs.)",
     "learned_mask": "learned mask",
-    "random": "random sets",
+    "random": "random filters",
     "layer_matched": "random, layer-matched",
 }
 
 
 def removal(degradation: str) -> str:
-    """The function that takes a degradation away: `blur` -> `deblurring`."""
+    """Return the function that removes a degradation: `blur` → `deblurring`."""
     return _REMOVAL.get(degradation, f"{degradation.replace('_', ' ')} removal")
 
 
 def degraded(degradation: str) -> str:
-    """How an input is called: `blur` -> `blurred`, `blur+noise` -> `blurred and noisy`."""
+    """Return the name of an input: `blur` → `blurred`, `blur+noise` → `blurred and noisy`."""
     return listed([_INPUT.get(part, part.replace("_", " ")) for part in degradation.split("+")])
 
 
 def sentence_case(text: str) -> str:
-    """The text with its first letter in upper case and all others as they are."""
+    """Return the text with its first letter in upper case and all other letters unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def method_label(method: str) -> str:
-    """The name of an attribution method for readers: `faig` -> `FAIG`."""
+    """Return the name of an attribution method for readers: `faig` → `FAIG`."""
     return _METHOD.get(method, method.replace("_", " "))
 
 
 def line_label(method: str) -> str:
-    """The name of a method's line in a figure: as `method_label`, and the reference is called one."""
+    """Return the name of a method's line in a figure: `method_label`, with a mark for the reference."""
     return f"{method_label(method)} (reference)" if method == REFERENCE else method_label(method)
 
 
 def together(degradations: str) -> str:
-    """The function of a set: `blur` -> `deblurring`; the set of several degradations is that of all."""
+    """Return the function of a set: `blur` → `deblurring`. The set of several degradations is `all together`."""
     return "all together" if "+" in degradations else removal(degradations)
 
 
 def listed(items: Sequence[str]) -> str:
-    """Items as prose: `a`, `a and b`, `a, b and c`."""
+    """Return items as text: `a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    """A fixed-point number with a true minus sign; `–` for None, NaN and infinities."""
+    """Return a fixed-point number with a true minus sign; `–` for None, NaN and infinities."""
     if value is None or not math.isfinite(value):
         return ABSENT
     text = f"{value:,.{digits}f}"
@@ -106,53 +106,53 @@ def decimal(value: float | None, digits: int = 2) -> str:
 
 
 def with_std(value: float | None, std: float | None) -> str:
-    """`0.52 ± 0.03`; the number alone where there is no standard deviation over draws."""
+    """Return `0.52 ± 0.03`, or the number only without a standard deviation over draws."""
     return decimal(value) if std is None else f"{decimal(value)} ± {decimal(std)}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """Like `number`, with `+` before what is above zero."""
+    """Return a number as `decimal` does, with `+` before a positive number."""
     text = decimal(value, digits)
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
 def share(value: float | None) -> str:
-    """A share as a percentage: 0.853 -> `85 %`."""
+    """Return a share as a percentage: 0.853 → `85 %`."""
     text = decimal(None if value is None else 100 * value, 0)
     return text if text == ABSENT else f"{text} %"
 
 
 def small_share(value: float | None) -> str:
-    """A small share as a percentage with two significant digits: 0.00123 -> `0.12 %`."""
+    """Return a small share as a percentage with two significant digits: 0.00123 → `0.12 %`."""
     if value is None or not math.isfinite(value):
         return ABSENT
     return f"{100 * value:.2g} %".replace("-", _MINUS) if abs(value) >= 1e-6 else "below 0.0001 %"
 
 
 def between(low: float | None, high: float | None, show: Callable[[float | None], str] = decimal) -> str:
-    """`0.49 to 0.55`; empty where an end is not there."""
+    """Return `0.49 to 0.55`; empty if an end is missing."""
     return "" if low is None or high is None else f"{show(low)} to {show(high)}"
 
 
 def with_ends(estimate: Iterable[float | None], show: Callable[[float | None], str] = decimal) -> str:
-    """`0.52 (0.49 to 0.55)` of a number and its ends; the number alone where an end is not there."""
+    """Return `0.52 (0.49 to 0.55)` from a number and its ends, or the number only if an end is missing."""
     value, low, high = estimate
     ends = between(low, high, show)
     return f"{show(value)} ({ends})" if ends else show(value)
 
 
 def as_percent(value: float) -> str:
-    """A percent of the config as it was written there: 1.0 -> `1 %`, 0.5 -> `0.5 %`."""
+    """Return a percent as in the configuration: 1.0 → `1 %`, 0.5 → `0.5 %`."""
     return f"{value:g} %"
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separated: 12240 -> `12,240`."""
+    """Return a whole number with thousands separated: 12240 → `12,240`."""
     return decimal(value, 0)
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `12 s` or `3 min 20 s`; below ten seconds with one digit."""
+    """Return seconds as `12 s` or `3 min 20 s`; below ten seconds with one decimal."""
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 60:

@@ -1,4 +1,4 @@
-"""The methods over several runs: means against the percent masked, and at one percent every run with its interval."""
+"""The page of a comparison: its figure, its sentences and its notes."""
 
 import os
 from collections.abc import Sequence
@@ -19,12 +19,15 @@ from faig_lab.report.page import embed_all, environment
 from faig_lab.report.texts import above_baseline, obstacles
 from faig_lab.runs.finished_runs import LeftOut
 
-_LOWEST, _HIGHEST = -1.0, 1.05  # of the axes; what lies beyond is marked at the edge
+_LOWEST, _HIGHEST = -1.0, 1.05  # limits of the axes; marks at the edge show values beyond them
 
 
 def comparison_figure(comparison: Comparison) -> Figure | None:
-    """A row per group; None where no method has the measure (specificity with a single degradation)."""
-    if all(getattr(one, comparison.measure) is None for one in comparison.observations):
+    """Draw the methods: a row for each group. On the left are means against the percent masked, on the right all runs.
+
+    The figure is None if no method has the measure (specificity with a single degradation).
+    """
+    if all(getattr(observation, comparison.measure) is None for observation in comparison.observations):
         return None
     rows = len(comparison.groups)
     with drawing():
@@ -33,8 +36,7 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
         for (left, right), group in zip(axes, comparison.groups, strict=True):
             _lines(left, comparison, group)
             _dots(right, comparison, group)
-            count = len(comparison.seeds(group))
-            left.set_title(f"{group} ({count} {'run' if count == 1 else 'runs'})", loc="left")
+            left.set_title(f"{group} ({_runs(len(comparison.seeds(group)))})", loc="left")
             right.set_title(f"at {as_percent(comparison.headline)}")
         axes[-1][0].set_xlabel("filters masked")
         axes[-1][1].set_xlabel(comparison.measure)
@@ -42,7 +44,7 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
 
 
 def _lines(panel: Axes, comparison: Comparison, group: str) -> None:
-    """Means only: intervals of many methods would cover each other."""
+    """Draw means without intervals, since the intervals of many methods would overlap."""
     for method in comparison.methods:
         points = [(p, e.mean) for p in comparison.percents if (e := comparison.estimate(group, method, p)) is not None]
         panel.plot(
@@ -59,17 +61,17 @@ def _lines(panel: Axes, comparison: Comparison, group: str) -> None:
 
 
 def _dots(panel: Axes, comparison: Comparison, group: str) -> None:
-    """A row per method, which has its name: the runs as dots, their mean and its interval."""
+    """Draw a row for each method: the runs as dots, their mean and its interval."""
     names = [method_label(method) for method in comparison.methods]
     dots = []
     for place, method in enumerate(comparison.methods):
         colour = method_look(comparison.methods, method)["color"]
-        found = comparison.estimate(group, method, comparison.headline)
-        if found is None:
+        estimate = comparison.estimate(group, method, comparison.headline)
+        if estimate is None:
             continue
-        if found.low is not None and found.high is not None:
-            panel.plot([found.low, found.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.45)
-        panel.plot([found.mean], [place], "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=4)
+        if estimate.low is not None and estimate.high is not None:
+            panel.plot([estimate.low, estimate.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.45)
+        panel.plot([estimate.mean], [place], "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=4)
         values = list(comparison.values(group, method, comparison.headline).values())
         dots.append(Dots(names[place], colour, {names[place]: values}, lane="all"))
     dot_rows(panel, names, dots)
@@ -87,14 +89,14 @@ _SHARES = {
     "own": "own function removed",
     "other": "others removed",
     "specificity": "specificity",
-    "harm": "harm: what the own removed share has above 1",
+    "harm": "harm: the excess of the own removed share over 1",
 }
 
 
 def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[LeftOut]) -> Path:
     """Write `compare.html` and its figure `<measure>.png` to a folder, and return the page's path.
 
-    Reports of runs are linked relative to the folder, so that both can be moved together.
+    Links to the reports of runs are relative to the folder, so that page and reports can be moved together.
     """
     figure = comparison_figure(comparison)
     picture = folder / f"{comparison.measure}.png"
@@ -113,10 +115,10 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The means of every group at the headline percent, and the differences that may be put into words."""
+    """Return the means of every group at the headline percent, and the differences that the evidence supports."""
     return [
         text
-        for group in comparison.judged
+        for group in comparison.reliable
         if _means(comparison, group)
         for text in (_means(comparison, group), _differences(comparison, group), _reason(comparison, group))
         if text
@@ -124,46 +126,45 @@ def sentences(comparison: Comparison) -> list[str]:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """Runs that hold no isolation, and runs whose measures mean little."""
+    """Return notes about runs without isolation, and about runs with unreliable measures."""
     return [*_without_isolation(comparison), *_small_gains(comparison)]
 
 
 def _means(comparison: Comparison, group: str) -> str:
     headline = comparison.headline
-    found = {name: one for name in comparison.methods if (one := comparison.estimate(group, name, headline))}
-    if not found:
+    means = {name: mean for name in comparison.methods if (mean := comparison.estimate(group, name, headline))}
+    if not means:
         return ""
-    shown = [f"{words.method_label(name)} {_with_interval(one)}" for name, one in found.items()]
-    runs = {one.n for one in found.values()}
+    shown = [f"{method_label(name)} {_with_interval(mean)}" for name, mean in means.items()]
+    runs = {mean.n for mean in means.values()}
     over = f"{min(runs)} to {max(runs)} runs" if len(runs) > 1 else _runs(runs.pop())
-    size = words.as_percent(headline)
-    return f"{group}, {size} of the filters, {comparison.measure} over {over}: {words.listed(shown)}."
+    return f"{group}, {as_percent(headline)} of the filters, {comparison.measure} over {over}: {words.listed(shown)}."
 
 
 def _differences(comparison: Comparison, group: str) -> str:
-    """The methods that are above or below the reference, where words may say so."""
+    """Return the methods that are above or below the reference, as far as the evidence supports it."""
     differences = {
-        name: found
+        name: difference
         for name in comparison.methods
         if name != comparison.reference
-        and (found := comparison.difference([group], name, comparison.headline)) is not None
-        and comparison.may_claim([group], found)
+        and (difference := comparison.difference([group], name, comparison.headline)) is not None
+        and comparison.may_claim([group], difference)
     }
     parts = [
-        f"{side} {words.method_label(comparison.reference)}: {words.listed(names)}"
+        f"{side} {method_label(comparison.reference)}: {words.listed(names)}"
         for side, sign in (("above", 1), ("below", -1))
         if (names := [
-            f"{words.method_label(name)} by {_with_interval(found, sign)}"
-            for name, found in differences.items() if sign * found.mean > 0
+            f"{method_label(name)} by {_with_interval(difference, sign)}"
+            for name, difference in differences.items() if sign * difference.mean > 0
         ])
     ]  # fmt: skip
     return words.sentence_case(f"{'; '.join(parts)} (in the same run).") if parts else ""
 
 
 def _reason(comparison: Comparison, group: str) -> str:
-    """Why no word puts one method above another."""
-    found = obstacles(comparison.evidence([group])) if len(comparison.methods) > 1 else []
-    return f"No order of the methods follows from these runs: {words.listed(found)}." if found else ""
+    """Return why no sentence puts one method above another."""
+    reasons = obstacles(comparison.evidence([group])) if len(comparison.methods) > 1 else []
+    return f"No order of the methods follows from these runs: {words.listed(reasons)}." if reasons else ""
 
 
 def _without_isolation(comparison: Comparison) -> list[str]:
@@ -172,27 +173,27 @@ def _without_isolation(comparison: Comparison) -> list[str]:
         return []
     if comparison.measure != "isolation":
         return [
-            "These runs hold no isolation (tables/isolation.csv), as runs of an earlier version do not. The methods "
-            "are compared by specificity, which counts every loss as function removed."
+            "These runs have no isolation (tables/isolation.csv), like all runs of an earlier version. The methods are "
+            "compared by specificity, which counts every loss as removed function."
         ]
     named = words.listed(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    verb = "holds" if len(missing) == 1 else "hold"
+    verb = "has" if len(missing) == 1 else "have"
     return [f"{named} {verb} no isolation (tables/isolation.csv), only removed shares."]
 
 
 def _small_gains(comparison: Comparison) -> list[str]:
     return [
-        f"{group}, seed {seed}: the target is {above_baseline(gain)} in {words.removal(name)}, which the measures "
-        "divide by. They mean little, and no sentence is made from this experiment."
+        f"{group}, seed {seed}: the target is {above_baseline(gain)} in {words.removal(name)}. The measures divide by "
+        "this difference, so they are unreliable, and the page has no sentence about this experiment."
         for group in comparison.groups
         for (seed, name), gain in comparison.small_gains(group).items()
     ]
 
 
-def _with_interval(found: Estimate, sign: int = 1) -> str:
-    """`0.72 (0.61 to 0.83)`, of the negative number for sign −1."""
-    ends = [None if end is None else sign * end for end in (found.low, found.high)[::sign]]
-    return words.with_ends([sign * found.mean, *ends])
+def _with_interval(estimate: Estimate, sign: int = 1) -> str:
+    """Return `0.72 (0.61 to 0.83)`. With sign −1 the number and its ends change their sign."""
+    ends = [None if end is None else sign * end for end in (estimate.low, estimate.high)[::sign]]
+    return words.with_ends([sign * estimate.mean, *ends])
 
 
 def _runs(count: int) -> str:
@@ -200,5 +201,5 @@ def _runs(count: int) -> str:
 
 
 def _link(report: Path, folder: Path) -> str | None:
-    """The way from the page to a report, for a browser; None where there is no report."""
+    """Return the link from the page to a report; None if there is no report."""
     return quote(Path(os.path.relpath(report, folder)).as_posix()) if report.is_file() else None

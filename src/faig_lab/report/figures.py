@@ -1,4 +1,4 @@
-"""The figures of a run, each a pure function of its tables; `None` where the tables have nothing to show."""
+"""The figures of a run. Each is a pure function of the tables of the run, and None if the tables lack the data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ _PSNR = "psnr/"
 
 
 def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
-    """Write `figures/*.png` of a run folder from its tables and the pictures; returns the files written."""
+    """Write `figures/*.png` of a run folder from its tables and the pictures, and return the files."""
     files = RunFolder(run)
     drawn: list[tuple[str, Figure | None]] = [
         *((f"before_after_{shown.degradation}", before_after(shown)) for shown in pictures if shown.rows),
@@ -41,12 +41,12 @@ def write_figures(run: Path, pictures: Sequence[Pictures]) -> list[Path]:
 
 
 def captions(run: RunFolder) -> dict[str, str]:
-    """Figure → how to read it, for the studies of a run."""
+    """Return the caption of each figure of the studies of a run: figure → caption."""
     return {section.name: run.worded(section.caption) for section in sections_of(run)}
 
 
 def write_strips(run: Path, analysis: str, examples: Sequence[Example]) -> None:
-    """Write `figures/<analysis>_<name>.png` from the pictures that an analysis handed over."""
+    """Write `figures/<analysis>_<name>.png` from the pictures that a study returned."""
     for section in sections_of(RunFolder(run)):
         if section.name == analysis and section.strips is not None:
             for grid in section.strips.grids(examples):
@@ -62,7 +62,7 @@ def _write(run: Path, name: str, figure: Figure) -> Path:
 
 
 def layers(run: RunFolder) -> Figure | None:
-    """What the run's method discovered per layer: a panel per degradation, bars = layer shares."""
+    """Draw the discovered units of each layer: a panel for each degradation, a bar for the share of each layer."""
     rows = select(run.table("distribution"), run.headline, method=run.chosen)
     names = unique(rows, "degradation")
     if not names:
@@ -79,7 +79,7 @@ def layers(run: RunFolder) -> Figure | None:
         axes[0].set_ylabel("layer")
         figure.supxlabel(
             f"share of the layer's {run.units} that are discovered; number: how many\n"
-            f"dotted: {as_percent(run.headline)}, what an even spread would give",
+            f"dotted: {as_percent(run.headline)}, the share of an even distribution",
             fontsize=7.5, color=MUTED,
         )  # fmt: skip
     return figure
@@ -96,13 +96,13 @@ def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
     for position, (row, share) in enumerate(zip(rows, shares, strict=True)):
-        found = number_at(row, "discovered")
-        if found:
-            panel.text(share + 0.01 * tallest, position, count(found), va="center", fontsize=6.5, color=INK)
+        discovered = number_at(row, "discovered")
+        if discovered:
+            panel.text(share + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
 
 
 def training(run: RunFolder) -> Figure | None:
-    """Validation PSNR per degradation and training loss against the step, a column per trained network."""
+    """Draw validation PSNR and training loss against the step: a column for each trained network."""
     trained = {name: rows for name in ("baseline", "target") if (rows := run.table(f"training_{name}"))}
     if not trained:
         return None
@@ -131,7 +131,7 @@ def _validation(panel: Axes, run: RunFolder, degradations: str, curve: np.ndarra
 
 
 def _loss(panel: Axes, steps: np.ndarray, values: np.ndarray) -> None:
-    """Each recorded loss thin, and their running mean over a twentieth of the curve."""
+    """Draw the recorded losses as a thin line, and their running mean over a twentieth of the curve."""
     if values.size == 0:
         return
     window = max(1, values.size // 20)

@@ -1,4 +1,4 @@
-"""Every filter of the network, layer by layer: which ones were discovered, as one small picture per layer."""
+"""The map of the discovered filters: a small picture for each layer, with a pixel for each filter."""
 
 import io
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ from faig_lab.report.page import as_uri
 from faig_lab.runs.folder import RunFolder
 
 _EMPTY = "#eceff2"
-# CSS pixels: a filter is drawn as large as lets its layer fit.
+# CSS pixels. A filter is drawn as large as possible while its layer fits.
 _LARGEST, _WIDEST, _TALLEST = 4, 144, 192
 
 
 @dataclass(frozen=True)
 class LayerMap:
-    """One layer: a picture with a row per output and a column per input channel, one pixel a filter.
+    """One layer: a picture with a row for each output channel and a column for each input channel.
 
     Attributes:
-        name: of the weight, without `.weight`.
-        outputs: rows of the picture.
-        inputs: its columns.
-        size: how many CSS pixels a filter is wide.
-        uri: the picture as PNG, `data:` URI.
-        counts: discovered filters of each degradation.
-        marks: where the discovered ones lie; channels are counted from 0, ranks over the network from 1.
+        name: name of the weight, without `.weight`.
+        outputs: number of rows of the picture.
+        inputs: number of columns of the picture.
+        size: width of a filter in CSS pixels.
+        uri: the picture as PNG, a `data:` URI.
+        counts: number of discovered filters of each degradation.
+        marks: places of the discovered filters. Channels are counted from 0, ranks over the network from 1.
     """
 
     name: str
@@ -57,10 +57,11 @@ class FiltersMap:
 
 
 def filters_map(run: RunFolder) -> FiltersMap | None:
-    """The map of the run's method at the headline percent.
+    """Return the map of the run's method at the headline percent.
 
-    None where layout or ranking are not there, or where other units than filters were ranked.
-    Reads `attribution/layout.json` and the first lines of `attribution/<degradation>_index.txt`, the ranking.
+    The map is None without layout or ranking, and if the run ranked other units than filters.
+    The function reads `attribution/layout.json` and the first lines of the ranking,
+    `attribution/<degradation>_index.txt`.
     """
     total = run.filters
     names = [name for name in run.degradations if is_inside(run.path, _index(run, name))]
@@ -79,7 +80,7 @@ def _index(run: RunFolder, degradation: str) -> Path:
 
 
 def _first(path: Path, wanted: int) -> NDArray[np.int64]:
-    """The flat indices of the best filters, the best first."""
+    """Read the flat indices of the best filters, the best filter first."""
     with path.open(encoding="utf-8") as file:
         return np.array([int(line) for line in islice(file, wanted)], dtype=np.int64)
 
@@ -90,12 +91,12 @@ def _layer(layer: dict[str, object], ranked: dict[str, NDArray[np.int64]], colou
     points, counts = [], {}
     for place, (name, order) in enumerate(ranked.items()):
         ranks = np.flatnonzero((order >= offset) & (order < offset + pixels.size))
-        found = order[ranks] - offset
-        pixels[found] = np.where(pixels[found] > 0, len(ranked) + 1, place + 1)
-        counts[name] = len(found)
+        filters = order[ranks] - offset
+        pixels[filters] = np.where(pixels[filters] > 0, len(ranked) + 1, place + 1)
+        counts[name] = len(filters)
         points += [
             (*_middle(*divmod(int(f), inputs), outputs, inputs), place, _words(int(f), inputs, int(rank)))
-            for f, rank in zip(found, ranks, strict=True)
+            for f, rank in zip(filters, ranks, strict=True)
         ]
     uri = _picture(pixels.reshape(outputs, inputs), [_EMPTY, *colours, MIX])
     labels = [f"{removal(name)} filter" for name in ranked]
@@ -113,7 +114,7 @@ def _words(flat: int, inputs: int, rank: int) -> str:
 
 
 def _picture(pixels: NDArray[np.uint8], colours: Sequence[str]) -> str:
-    """A palette PNG as `data:` URI: a byte or less a filter."""
+    """Return a palette PNG as `data:` URI. A filter takes at most a byte."""
     image = Image.fromarray(pixels).convert("P")
     image.putpalette([round(255 * part) for colour in colours for part in to_rgb(colour)])
     file = io.BytesIO()

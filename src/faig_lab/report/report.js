@@ -1,8 +1,8 @@
 "use strict";
-// What a pointer, a finger or the keyboard adds to the report. The page says and shows the same without it;
-// it loads nothing, and every number that it names is in the page already.
+// What a pointer, a finger or the keyboard adds to the report. Without the script the page has the same text and
+// pictures. The script loads nothing, and every number that it shows is in the page.
 (() => {
-  const SCALE = 10000; // of the marks: reporting/marks.py
+  const SCALE = 10000; // unit of the marks: plotting/marks.py
   const REACH = 48; // CSS pixels within which the nearest mark answers
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
@@ -12,7 +12,7 @@
   const view = (name) => document.getElementById(`view-${name}`).content.firstElementChild.cloneNode(true);
   const decibels = (value) => `${value.toFixed(2)} dB`;
 
-  // A number keeps its unit, a sign both its sides: no line ends between them.
+  // No line ends between a number and its unit, nor beside an equals sign.
   all("main p, figcaption").forEach((element) => {
     const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
@@ -21,7 +21,7 @@
     }
   });
 
-  // The tip: one for the page, beside what is pointed at or focused, and read aloud.
+  // The tip beside the element that is pointed at or focused. Screen readers read it.
   const tip = make("div", "tip");
   tip.setAttribute("role", "status");
   tip.hidden = true;
@@ -30,10 +30,10 @@
   function showTip(value, label, x, y) {
     tip.replaceChildren(make("b", "", value), make("span", "", label));
     tip.hidden = false;
-    const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-    tip.style.left = `${clamp(x - tip.offsetWidth / 2, 8, room)}px`;
+    const rightmost = document.documentElement.clientWidth - tip.offsetWidth - 8;
+    tip.style.left = `${clamp(x - tip.offsetWidth / 2, 8, rightmost)}px`;
     const above = y - tip.offsetHeight - 14;
-    tip.style.top = `${scrollY + (above < 8 ? y + 18 : above)}px`; // it moves with the page
+    tip.style.top = `${scrollY + (above < 8 ? y + 18 : above)}px`; // the tip scrolls with the page
   }
 
   function hideTip() {
@@ -43,7 +43,7 @@
 
   addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
 
-  // Pictures with marks. Hosts of one group are one stop of the tab key; arrows go on from one to the next.
+  // Pictures with marks. The hosts of a group are one stop of the tab key; arrow keys move between them.
   function marked(host, group) {
     const { labels, points } = JSON.parse(host.dataset.marks);
     const dot = make("span", "dot");
@@ -69,7 +69,7 @@
       away[nearest] <= REACH ? show(nearest) : hideTip();
     }
 
-    // Up and down: the next series of a chart, at the point that is nearest in x.
+    // Up and down: the next series of a chart, at the point with the nearest x.
     function otherSeries(step) {
       const [x, , label] = points[current];
       const there = points.map((p, k) => [Math.abs(p[0] - x), k, p[2]]).filter((p) => p[2] === label + step);
@@ -95,7 +95,7 @@
     host.tabIndex = host === group[0] ? 0 : -1;
     host.setAttribute("role", "group");
     host.setAttribute("aria-label", `Values; arrow keys. ${host.querySelector("img").alt}`);
-    host.closest(".paper").removeAttribute("tabindex"); // one stop for scrolling and values
+    host.closest(".paper").removeAttribute("tabindex"); // one tab stop for scrolling and values
     host.addEventListener("pointermove", point);
     host.addEventListener("pointerdown", point);
     host.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hideTip(); });
@@ -112,7 +112,7 @@
     marked(host, group ? all(".marked[data-marks]", group) : [host]);
   });
 
-  // Cells with a sentence of their own: one stop of the tab key per table, arrows go from cell to cell.
+  // Cells with a sentence: the table is one stop of the tab key, and arrow keys move from cell to cell.
   all("table.heat").forEach((table) => {
     const rows = all("tbody tr", table).map((row) => all("td", row));
     const show = (cell) => {
@@ -137,7 +137,7 @@
     }));
   });
 
-  // Pictures that are compared: both viewers take their pictures from the grid below them.
+  // Pictures to compare: both viewers take their pictures from the grid below.
   function gridOf(figure) {
     const rows = all("tbody tr", figure).map((row) => ({ name: text(row.querySelector("th")), cells: all("td", row) }));
     return { titles: all("thead th", figure).slice(1).map(text), rows };
@@ -166,7 +166,7 @@
       const lines = shown.map((cell) => [titles[cells.indexOf(cell)], text(cell)].filter(Boolean).join(", "));
       ["left", "right"].forEach((side, k) => viewer.querySelector(`.side.${side}`)
         .replaceChildren(picture(shown[k]), make("span", "chip", lines[k])));
-      const change = Number(shown[1].dataset.psnr) - Number(shown[0].dataset.psnr); // NaN: one has no PSNR
+      const change = Number(shown[1].dataset.psnr) - Number(shown[0].dataset.psnr); // NaN: a picture has no PSNR
       const big = Number.isNaN(change) ? "" : `${change < 0 ? "−" : "+"}${decibels(Math.abs(change))}`;
       readout.replaceChildren(make("b", "", big), make("small", "", `right minus left: ${lines[1]}; ${lines[0]}`));
       mark(figure, shown);
@@ -261,7 +261,7 @@
   all("figure[data-view=wipe]").forEach(wipe);
   all("figure[data-view=dial]").forEach(dial);
 
-  // Tables that sort: numbers first from the largest, words from A; a third press gives the first order back.
+  // Tables that sort: numbers from the largest, words from A. A third click restores the original order.
   const number = (cell) => parseFloat(text(cell).replace(/−/g, "-").replace(/,/g, ""));
 
   function sortable(table) {
@@ -290,20 +290,20 @@
 
   all("table[data-sorts]").forEach(sortable);
 
-  // "Data: x.csv" leads to the table's row; with the file in the page, it is the file.
+  // "Data: x.csv" links to the table's row, or to the file itself if the page contains it.
   all("a[data-csv]").forEach((link) => {
     const file = document.getElementById(decodeURIComponent(link.hash.slice(1)))?.querySelector("a[download]");
     if (file) Object.assign(link, { href: file.href, download: file.download });
   });
 
-  // The contents name the section that is being read.
+  // The contents mark the section that is on the screen.
   const reading = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
     const link = document.querySelector(`#contents a[href="#${target.getAttribute("aria-labelledby")}"]`);
     if (link) link.setAttribute("aria-current", isIntersecting);
   }), { rootMargin: "-15% 0px -80%" });
   all("main > section").forEach((section) => reading.observe(section));
 
-  // Paper has nothing to unfold.
+  // A printed page has nothing to unfold.
   addEventListener("beforeprint", () => all("details").forEach((folded) => { folded.open = true; }));
 
   all(".hint").forEach((hint) => { hint.hidden = false; });

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, made from the files of the run folder alone."""
+"""The report of a run: a self-contained HTML page, made from the files of the run folder only."""
 
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from faig_lab.studies.section import sections_of
 def write_report(run: Path) -> Path:
     """Write `report.html` of a run folder, atomically, and return its path.
 
-    Reads config.yaml, metrics.json, status.json, tables/*.csv, attribution/ and figures/; what is not there
-    is left out of the page. No file outside the run folder is read. Without JavaScript the page says and shows
-    the same; with it, pictures can be wiped and dialled, values read and tables sorted. Nothing is loaded over
-    the network, which the page's own policy forbids.
+    The function reads config.yaml, metrics.json, status.json, tables/*.csv, attribution/ and figures/. The page leaves
+    out what the run lacks. No file outside the run folder is read.
+
+    Without JavaScript the page has the same text and pictures. JavaScript adds the wipe and the dial of pictures, the
+    values of charts and the order of tables. The page loads nothing over the network; its own policy forbids that.
     """
     path = run / "report.html"
     write_text(path, environment().get_template("template.html.j2").render(_context(RunFolder(run))))
@@ -31,7 +32,7 @@ def write_report(run: Path) -> Path:
 
 def _context(run: RunFolder) -> dict[str, Any]:
     script = resource("report.js")
-    shown = sections_of(run)
+    sections = sections_of(run)
     return {
         "run": run,
         "name": str(run.config.get("name") or run.path.name),
@@ -42,7 +43,7 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "texts": texts,
         "facts": facts,
         "results": findings.method_results(run, run.headline),
-        "isolated": {found.masked: found for found in findings.of_sets(run)},
+        "isolated": {result.masked: result for result in findings.of_sets(run)},
         "isolation_of": findings.of_methods(run, run.headline),
         "isolation_ends": findings.ends_are(run),
         "interval_kind": over_photographs(run.table("comparison")),
@@ -50,18 +51,18 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "gaps": {name: findings.gaps(run, name) for name in unique(run.table("completeness"), "degradation")},
         "share_inputs": unique(run.table("shares"), "degradation"),
         "pictures": page_pictures(run),
-        "sections": shown,
+        "sections": sections,
         "map": filters_map(run),
         "colours": {"missing": MISSING, "mix": MIX},
         "csv": downloads(run),
-        "csv_of": {section.name: _tables_of(run, section.name) for section in shown},
+        "csv_of": {section.name: _tables_of(run, section.name) for section in sections},
         "script": Markup(script),
         "policy": policy(script),
     }
 
 
 def _restoration(run: RunFolder) -> dict[str, Any]:
-    """The PSNR table: a row per network, the gains, and a row per masked set; columns are degradations."""
+    """Return the PSNR table: a row for each network, the gains, and a row for each masked set. Columns are inputs."""
     shown = unique(run.table("restoration"), "degradation")
     first = [name for name in run.degradations if name in shown]
     columns = first + sorted(set(shown) - set(first), key=lambda name: (name == "clean", "+" not in name, name))
@@ -81,7 +82,7 @@ def _restoration(run: RunFolder) -> dict[str, Any]:
 
 
 def _tables_of(run: RunFolder, section: str) -> list[str]:
-    """The tables of a section's analysis."""
+    """Return the names of the tables of a section's study."""
     return [name for name in sorted(run.tables) if name == section or name.startswith(f"{section}_")]
 
 

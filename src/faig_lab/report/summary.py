@@ -1,4 +1,4 @@
-"""What is printed when a run has ended: what was found, where the report is, how to see the W&B record."""
+"""The text that a run prints at its end: the results, the path of the report, and how to see the W&B record."""
 
 import shlex
 from pathlib import Path
@@ -23,60 +23,60 @@ from faig_lab.runs.tables import over_photographs
 
 
 class Record(Protocol):
-    """Where a run was recorded: the W&B run's folder, and its page when online."""
+    """The record of a run in W&B: its folder, and the address of its page if the record is online."""
 
     @property
     def folder(self) -> Path | None:
-        """Where the W&B run lies."""
+        """The folder of the W&B run."""
 
     @property
     def url(self) -> str | None:
-        """The run's page when online."""
+        """The address of the page; None if the record is offline."""
 
 
 def summary(run: Path, record: Record | None) -> str:
-    """The closing lines of a run after an empty one: numbers from its files, then paths and commands."""
+    """Return the closing lines of a run: an empty line, numbers from the run's files, then paths and commands."""
     files = RunFolder(run)
     notes = [f"note: {warning}" for warning in texts.warnings(files)]
-    blocks = [_isolation(files), _found(files), _table(files), _restored(files), notes, _where(run, record)]
+    blocks = [_isolation(files), _removed(files), _table(files), _restored(files), notes, _paths(run, record)]
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def _size(run: RunFolder) -> str:
-    """`1 % of the filters (122 of 12,240)`."""
+    """Return `1 % of the filters (122 of 12,240)`."""
     size = findings.masked_count(run, run.headline)
     return f"{as_percent(run.headline)} of the {run.units} ({count(size)} of {count(run.filters)})"
 
 
 def _isolation(run: RunFolder) -> list[str]:
-    """Isolation of every method with its parts: mean over the masked sets, then each set of the run's method."""
+    """Return the isolation of every method with its parts, then that of each set of the run's method."""
     results = findings.of_methods(run, run.headline)
     if not results:
         return []
     several, ends = len(run.degradations) > 1, findings.ends_are(run)
     lines = [
         f"Isolation after masking {_size(run)}, {findings.held_out_images(run)} images:",
-        "1 = the ideal edit, 0 = as without masking, below 0 = harm; what is missing to 1, by input:",
+        "1 = the ideal edit, 0 = as without masking, below 0 = harm; then the parts that are missing to 1, by input:",
     ]
     head = ["method or set", "isolation", ends, "own input", "others" * several, "clean", "clean, dB"]
     rows = [(method_label(method), result) for method, result in results.items()]
-    rows += [(f"{removal(found.masked)} ({method_label(run.chosen)})", found) for found in findings.of_sets(run)]
+    rows += [(f"{removal(result.masked)} ({method_label(run.chosen)})", result) for result in findings.of_sets(run)]
     cells = [
         [
-            name, with_std(found.isolation, found.std), found.ends, decimal(found.own_left), decimal(found.side),
-            decimal(found.side_clean), signed(found.clean_change),
+            name, with_std(result.isolation, result.std), result.ends, decimal(result.own_left), decimal(result.side),
+            decimal(result.side_clean), signed(result.clean_change),
         ]
-        for name, found in rows
+        for name, result in rows
     ]  # fmt: skip
     return lines + _aligned(head, cells)
 
 
-def _found(run: RunFolder) -> list[str]:
-    """Removed shares, the paper's reading: one line for each discovered set of the run's method."""
+def _removed(run: RunFolder) -> list[str]:
+    """Return the removed shares, the paper's measure: a line for each discovered set of the run's method."""
     if not run.degradations or not run.methods:
         return []
     held_out = findings.held_out_images(run)
-    lines = [f"Masking {_size(run)} found by {method_label(run.chosen)}, judged on {held_out} images:"]
+    lines = [f"Masking {_size(run)} found by {method_label(run.chosen)}, evaluated on {held_out} images:"]
     width = max(len(removal(name)) for name in run.degradations)
     for masked in run.degradations:
         removed = {d: findings.masking(run, run.chosen, run.headline, masked, d).mean for d in run.degradations}
@@ -87,7 +87,7 @@ def _found(run: RunFolder) -> list[str]:
 
 
 def _table(run: RunFolder) -> list[str]:
-    """The methods compared, mean over the masked sets, with intervals where there are any."""
+    """Return the comparison of the methods: means over the masked sets, with intervals if the run has them."""
     results = findings.method_results(run, run.headline)
     known = any(result.estimate for result in results)
     rows = [
@@ -103,7 +103,7 @@ def _table(run: RunFolder) -> list[str]:
 
 
 def _restored(run: RunFolder) -> list[str]:
-    """Gain of the target over the baseline, on clean input too, and the completeness gap of each degradation."""
+    """Return the gain of the target over the baseline on every input, and the completeness gaps."""
     means = findings.restoration(run)
     clean = ["clean"] if "clean" in means.get("target", {}) else []
     rows = [
@@ -120,7 +120,7 @@ def _restored(run: RunFolder) -> list[str]:
 
 
 def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns of text: the first to the left, the others to the right; a column without a name is left out."""
+    """Align columns: the first column to the left, all others to the right. A column without a name is left out."""
     if not rows:
         return []
     columns = [column for column in zip(head, *rows, strict=True) if column[0]]
@@ -130,7 +130,7 @@ def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
     return ["  ".join(["", *line]).rstrip() for line in cells]
 
 
-def _where(run: Path, record: Record | None) -> list[str]:
+def _paths(run: Path, record: Record | None) -> list[str]:
     report = run / "report.html"
     lines = [f"report        {report}" if report.is_file() else f"run folder    {run}"]
     if record is not None and record.folder is not None:

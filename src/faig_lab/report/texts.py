@@ -1,6 +1,6 @@
-"""What page and console say of a run, and when words of judgement such as "above" are allowed.
+"""The sentences of page and console about a run, and the conditions for words such as "above".
 
-A number may always be shown. A sentence that puts one thing above another needs intervals that do not overlap, enough
+A number may always be shown. A sentence that puts one method above another needs intervals that do not overlap, enough
 scenes and trainings, and targets that restore (method.md §9).
 """
 
@@ -26,27 +26,26 @@ from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import over_photographs
 
 FEWEST_SCENES = 10
-"""Intervals over fewer scenes do not hold their level."""
+"""Intervals over fewer scenes are too narrow for their level."""
 
 FEWEST_TRAININGS = 3
-"""One or two trainings do not say how far trainings are apart."""
+"""One or two trainings do not show how much trainings differ."""
 
 SMALL_GAIN_DB = 0.5
-"""Below this gain of the target over the baseline a removed share is a small number divided by a small number."""
+"""Below this gain of the target over the baseline a removed share is a ratio of two small numbers."""
 
 Ends = tuple[float | None, float | None]
-"""Low and high end of an interval; None where there is no interval."""
+"""Low and high end of an interval; None without an interval."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a sentence of judgement rests on.
+    """The facts that decide whether a sentence may compare two numbers.
 
     Attributes:
-        scenes: number of held-out scenes of each run; None where a run does not tell.
-        trainings: number of trainings with a seed of their own.
-        gains: dB by which each run's target is above its baseline, of every run and degradation; None where a run does
-            not tell.
+        scenes: number of held-out scenes of each run; None if a run does not tell.
+        trainings: number of trainings with different seeds.
+        gains: PSNR of the target above the baseline in dB, for every run and degradation; None if a run does not tell.
     """
 
     scenes: Sequence[int | None] = ()
@@ -55,36 +54,36 @@ class Evidence:
 
 
 def obstacles(evidence: Evidence) -> list[str]:
-    """Name everything that forbids words of judgement, whatever the numbers are; empty if nothing does."""
+    """Return everything that forbids a comparison in words, whatever the numbers are; empty if nothing does."""
     known = [scenes for scenes in evidence.scenes if scenes is not None]
-    found = []
+    reasons = []
     if not evidence.scenes or len(known) < len(evidence.scenes):
-        found.append("the number of scenes is not known")
+        reasons.append("the number of scenes is not known")
     elif min(known) < FEWEST_SCENES:
-        found.append(f"{_counted(min(known), 'scene')} (at least {FEWEST_SCENES} are needed)")
+        reasons.append(f"{_counted(min(known), 'scene')} (at least {FEWEST_SCENES} are needed)")
     if evidence.trainings < FEWEST_TRAININGS:
-        found.append(f"{_counted(evidence.trainings, 'training')} (at least {FEWEST_TRAININGS} are needed)")
+        reasons.append(f"{_counted(evidence.trainings, 'training')} (at least {FEWEST_TRAININGS} are needed)")
     gains = [gain for gain in evidence.gains if gain is not None]
     if not evidence.gains or len(gains) < len(evidence.gains):
-        found.append("the gain of a run is not known")
+        reasons.append("the gain of a run is not known")
     elif min(gains) < SMALL_GAIN_DB:
-        found.append(f"a run whose target gains {min(gains):.2f} dB (at least {SMALL_GAIN_DB:g} dB are needed)")
-    return found
+        reasons.append(f"a run whose target gains {min(gains):.2f} dB (at least {SMALL_GAIN_DB:g} dB are needed)")
+    return reasons
 
 
 def may_claim(evidence: Evidence, first: Ends, second: Ends | None = None) -> bool:
-    """Say whether a sentence may put one number above or below another.
+    """Return whether a sentence may put one number above or below another.
 
     Args:
         evidence: the runs behind the numbers.
-        first: interval of the one number, or of a paired difference.
-        second: interval of the other number; None for a difference, whose interval must leave zero out.
+        first: interval of the first number, or of a paired difference.
+        second: interval of the second number; None for a difference, whose interval must exclude zero.
     """
     return not obstacles(evidence) and apart(first, (0.0, 0.0) if second is None else second)
 
 
 def apart(first: Ends, second: Ends) -> bool:
-    """Say whether two intervals have no point in common; False where one of them is missing."""
+    """Return whether two intervals have no point in common; False if an interval is missing."""
     (low, high), (other_low, other_high) = first, second
     if low is None or high is None or other_low is None or other_high is None:
         return False
@@ -96,121 +95,119 @@ def _counted(number: int, noun: str) -> str:
 
 
 def question(run: RunFolder) -> str:
-    """What the study asks."""
-    kinds = listed([removal(name) for name in run.degradations]) or "restoration"
-    where = f"separate {run.units} for" if len(run.degradations) > 1 else f"a few of its {run.units} for"
+    """Return the question that the study asks."""
+    functions = listed([removal(name) for name in run.degradations]) or "restoration"
+    units = f"separate {run.units} for" if len(run.degradations) > 1 else f"a few of its {run.units} for"
     upscales = run.config.get("network", {}).get("scale") != 1
     network = (
-        "A blind super-resolution network upscales a photograph and repairs it in one go."
+        "A blind super-resolution network upscales a photograph and removes its degradation at the same time."
         if upscales
-        else "A blind restoration network repairs a photograph, whatever its degradation is."
+        else "A blind restoration network removes the degradation of a photograph, whatever the degradation is."
     )
     return (
-        f"{network} Does it use {where} {kinds}"
-        f"? To test it, the {run.units} that an attribution method points at are set back to their values from before "
-        "the network learnt to restore, and what is lost is measured."
+        f"{network} Does the network use {units} {functions}? An attribution method selects {run.units}. This run sets "
+        "them back to their values before the network learned to restore, and measures the loss."
     )
 
 
 def masking(run: RunFolder, masked: str) -> str:
-    """`Masking 1 % (122 of 12,240) deblurring filters`."""
+    """Return `Masking 1 % (122 of 12,240) deblurring filters`."""
     size = findings.masked_count(run, run.headline)
     of = f" ({count(size)} of {count(run.filters)})" if size and run.filters else ""
     return f"Masking {as_percent(run.headline)}{of} {removal(masked)} {run.units}"
 
 
 def removed(run: RunFolder, masked: str) -> str:
-    """What masking a set of the run's method removes, its own function first: `85 % of deblurring and 22 % of …`."""
+    """Return the shares that masking a set removes, its own function first: `85 % of deblurring and 22 % of …`."""
     names = sorted(run.degradations, key=lambda name: name != masked)
-    found = {name: findings.masking(run, run.chosen, run.headline, masked, name).mean for name in names}
-    return listed([f"{share(number)} of {removal(name)}" for name, number in found.items()])
+    shares = {name: findings.masking(run, run.chosen, run.headline, masked, name).mean for name in names}
+    return listed([f"{share(number)} of {removal(name)}" for name, number in shares.items()])
 
 
 def clean_cost(run: RunFolder) -> str:
-    """What the target itself costs, or gains, on clean input against the baseline; empty where it is not measured."""
+    """Return the PSNR of the target above or below the baseline on clean input; empty if it was not measured."""
     change = findings.gain(run, "clean")
     if change is None:
         return ""
-    where = "above" if change >= 0 else "below"
-    return f"On clean input the target is {decimal(abs(change))} dB {where} the baseline."
+    side = "above" if change >= 0 else "below"
+    return f"On clean input the target is {decimal(abs(change))} dB {side} the baseline."
 
 
 def harm(run: RunFolder) -> str:
-    """The sets whose own removed share is above 1; empty where there is none."""
-    found = [one for one in findings.of_sets(run) if one.harm >= findings.HARM]
-    parts = [f"{removal(one.masked)} {decimal(1 + one.harm)} (harm {decimal(one.harm)})" for one in found]
+    """Return the sets whose own removed share is above 1; empty if there is no such set."""
+    harmful = [result for result in findings.of_sets(run) if result.harm >= findings.HARM]
+    parts = [f"{removal(result.masked)} {decimal(1 + result.harm)} (harm {decimal(result.harm)})" for result in harmful]
     return f"Worse than the baseline itself, clipped to 1 in removed shares: {listed(parts)}." if parts else ""
 
 
 def reference(run: RunFolder) -> str:
-    """How far the methods are from the learned mask at the headline percent; empty for a run without one."""
-    found = findings.distances(run, run.headline)
-    if not found:
+    """Return the distances of the methods to the learned mask at the headline percent; empty without a learned mask."""
+    distances = findings.distances(run, run.headline)
+    if not distances:
         return ""
     best = findings.of_methods(run, run.headline)[REFERENCE].isolation
-    behind = [f"{method_label(method)} {decimal(distance)}" for method, distance in found.items()]
+    behind = [f"{method_label(method)} {decimal(distance)}" for method, distance in distances.items()]
     return (
         f"{sentence_case(line_label(REFERENCE))} at {as_percent(run.headline)}: isolation {decimal(best)}, mean over "
-        "the "
-        f"masked sets. Distance to it at equal count: {listed(behind)}."
+        f"the masked sets. Distance to the learned mask at equal count: {listed(behind)}."
     )
 
 
 def intervals(run: RunFolder) -> str:
-    """What the intervals of specificity are over, and what they do not say; empty for a run from before them."""
+    """Return what the intervals of specificity show and what they do not show; empty for a run without intervals."""
     photographs = findings.photographs(run)
     if photographs is None:
         return ""
     if photographs == 1:
-        return "There are no intervals: all held-out images are of one photograph, and one says nothing about others."
-    kind = over_photographs(run.table("comparison")).removesuffix("photographs")
-    few = f" Of fewer than {FEWEST_SCENES} photographs a 95 % interval would be too narrow." if "range" in kind else ""
+        return "There are no intervals, since all held-out images show the same photograph."
+    interval = over_photographs(run.table("comparison")).removesuffix("photographs")
+    few = f" Over fewer than {FEWEST_SCENES} photographs a 95 % interval is too narrow." if "range" in interval else ""
     return (
-        f"Below a specificity: the {kind}the {count(photographs)} held-out photographs for this one training. It tells "
-        f"how far other photographs would move a number, not how far another training would.{few}"
+        f"Below a specificity: the {interval}the {count(photographs)} held-out photographs for this training. It shows "
+        f"how much the number depends on the photographs, not how much it depends on the training.{few}"
     )
 
 
 def cell(run: RunFolder, method: str, masked: str, shown: str) -> str:
-    """A cell of the specificity matrix in a sentence."""
-    found = findings.masking(run, method, run.headline, masked, shown)
+    """Return a cell of the specificity matrix as a sentence."""
+    result = findings.masking(run, method, run.headline, masked, shown)
     psnr = findings.masked_psnr(run, method, run.headline, masked, shown)
     target = findings.restoration(run).get("target", {}).get(shown)
-    draws = f" ± {decimal(found.std)} over {found.draws} draws" if found.draws > 1 else ""
-    excess = f", harm {decimal(found.harm)}" if found.harm >= findings.HARM else ""
+    draws = f" ± {decimal(result.std)} over {result.draws} draws" if result.draws > 1 else ""
+    excess = f", harm {decimal(result.harm)}" if result.harm >= findings.HARM else ""
     return (
-        f"{sentence_case(removal(masked))} {run.units} of {method_label(method)} masked: {decimal(found.mean)}{draws}"
+        f"{sentence_case(removal(masked))} {run.units} of {method_label(method)} masked: {decimal(result.mean)}{draws}"
         f"{excess} of {removal(shown)} removed; {degraded(shown)} input from {decimal(target)} to {decimal(psnr)} dB"
     )
 
 
 def meaning(run: RunFolder) -> str:
-    """What the glossary says of a unit of this run."""
-    others = " All other parameters, biases say, are ranked among them: each one entry of its first axis."
+    """Return the glossary's definition of a unit of this run."""
+    others = " All other parameters, such as biases, are ranked too: a unit is an entry of the first axis."
     return MEANINGS[run.granularity] + (others if run.ranks_others and run.granularity != "layer" else "")
 
 
 def warnings(run: RunFolder) -> list[str]:
-    """What a reader must know before believing a number: faults of the attribution, notes of the data, small gains."""
+    """Return what limits the numbers of a run: faults of the attribution, notes of the data, small gains."""
     failed = f"This run failed: {run.status.get('error') or 'no reason was recorded'}."
-    found = [failed] if run.status.get("state") == "failed" else []
-    found += [str(line) for line in run.status.get("warnings") or []]
-    found += [str(note) for note in run.provenance.get("notes") or []]
+    lines = [failed] if run.status.get("state") == "failed" else []
+    lines += [str(line) for line in run.status.get("warnings") or []]
+    lines += [str(note) for note in run.provenance.get("notes") or []]
     if run.ranks_others:
-        found.append(
-            "Biases and all other parameters are ranked and masked as well; where this report speaks of "
-            f"{run.units}, they are meant, too."
+        lines.append(
+            "Biases and all other parameters are ranked and masked as well. In this report the word "
+            f"{run.units} includes them."
         )
     gains = {name: findings.gain(run, name) for name in run.degradations}
-    found += [
-        f"The target is {above_baseline(gain)} in {removal(name)}: its removed shares divide by that difference and "
-        "mean little."
+    lines += [
+        f"The target is {above_baseline(gain)} in {removal(name)}. The removed shares divide by this difference, so "
+        "they are unreliable."
         for name, gain in gains.items()
         if gain is not None and gain < SMALL_GAIN_DB
     ]
-    return found
+    return lines
 
 
 def above_baseline(gain: float) -> str:
-    """A small or negative gain against the baseline in words."""
+    """Return a small or negative gain over the baseline in words."""
     return f"only {decimal(gain)} dB above the baseline" if gain > 0 else f"{decimal(-gain)} dB below the baseline"

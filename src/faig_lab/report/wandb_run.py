@@ -1,4 +1,4 @@
-"""The W&B record of a run; the only module that imports wandb. It never stops a run: failing is one line."""
+"""The W&B record of a run. Only this module imports wandb. A failure of W&B is one warning and never stops a run."""
 
 import logging
 import os
@@ -30,11 +30,11 @@ class RecordSettings(Protocol):
 
     @property
     def entity(self) -> str | None:
-        """Account or team, None for the default of who is logged in."""
+        """Account or team; None for the default of the logged-in user."""
 
     @property
     def group(self) -> str | None:
-        """What groups the runs of a sweep."""
+        """The group of the runs of a sweep."""
 
     @property
     def tags(self) -> Sequence[str]:
@@ -42,29 +42,36 @@ class RecordSettings(Protocol):
 
 
 class WandbRecord:
-    """What a run tells W&B. Without a W&B run (disabled, absent or broken) every method does nothing.
+    """The W&B run of a run. Without a W&B run (disabled, not installed or failed) every method does nothing.
 
-    Make it with `start`; use it as a context manager, or call `finish` yourself.
+    Make a record with `start`. Use the record as a context manager, or call `finish`.
     """
 
     def __init__(self, run: Any | None) -> None:
         self._run = run
         self._prefixes: set[str] = set()
-        # Read now: they are asked for after `finish`, when a run that failed has been let go.
+        # Read now, since `finish` drops the W&B run and the summary asks for folder and address afterwards.
         self._folder = Path(run.dir).parent if run is not None else None
         self._url: str | None = run.url if run is not None else None
 
     @classmethod
     def start(
-        cls, settings: RecordSettings, config: Mapping[str, Any], folder: Path, name: str, goes_on: bool = False
+        cls, settings: RecordSettings, config: Mapping[str, Any], folder: Path, *, name: str, goes_on: bool = False
     ) -> Self:
         """Start a W&B run whose files lie in `folder`/wandb.
 
-        A run that `goes_on` continues the W&B run that the interrupted attempt left in the folder: under the same id
-        where both are online; else as a new one whose config says `continues: <id>`, and so do its notes.
+        The mode `auto` is online for a logged-in user and offline otherwise. The environment variable WANDB_MODE
+        overrides the settings. If an online run cannot be started, an offline run is started. The method raises
+        nothing: it logs a warning.
 
-        `auto` is online when logged in and else offline; the environment's WANDB_MODE is stronger than the
-        settings. Online that cannot be started is tried offline. Nothing is raised: a warning is logged.
+        Args:
+            settings: the `logger` part of the configuration.
+            config: the configuration that W&B shows.
+            folder: the run folder.
+            name: the name of the W&B run.
+            goes_on: whether the run continues an interrupted run. If the interrupted W&B run in the folder and the new
+                run are online, both have the same id. Otherwise config and notes of the new run name the earlier id
+                (`continues`).
         """
         try:
             mode = resolve_mode(settings.mode)
@@ -86,11 +93,11 @@ class WandbRecord:
 
     @property
     def url(self) -> str | None:
-        """The address of the run's page, None when offline."""
+        """The address of the run's page; None if the run is offline."""
         return self._url
 
     def log_training(self, prefix: str, row: Mapping[str, float | None]) -> None:
-        """Log one row of a training table under `prefix` (`training/baseline`), its `step` as the axis."""
+        """Log a row of a training table under `prefix` (`training/baseline`). The axis is `step`."""
 
         def log(run: Any) -> None:
             if prefix not in self._prefixes:
@@ -99,7 +106,7 @@ class WandbRecord:
                 run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
             last = run.summary.get(f"{prefix}/step") if getattr(run, "resumed", False) else None
             if last is not None and (row.get("step") or 0) <= last:
-                return  # from before the interruption; a run that goes on is told everything again
+                return  # W&B has this row from before the interruption
             run.log({f"{prefix}/{key}": number for key, number in row.items() if number is not None})
 
         self._try(log)
@@ -126,69 +133,68 @@ class WandbRecord:
 
         self._log_files(run_folder, "figures", "*.png", image)
 
-    def _log_files(self, run_folder: Path, kind: str, pattern: str, made: Callable[[Any, Path], Any]) -> None:
-        """Log each file of a folder as `<kind>/<name>`."""
+    def _log_files(self, run_folder: Path, subfolder: str, pattern: str, convert: Callable[[Any, Path], Any]) -> None:
+        """Log each file of a subfolder as `<subfolder>/<name>`."""
 
         def log(run: Any) -> None:
             import wandb
 
-            for path in sorted((run_folder / kind).glob(pattern)):
-                run.log({f"{kind}/{path.stem}": made(wandb, path)})
+            for path in sorted((run_folder / subfolder).glob(pattern)):
+                run.log({f"{subfolder}/{path.stem}": convert(wandb, path)})
 
         self._try(log)
 
     def log_artifacts(self, run_folder: Path, name: str) -> None:
-        """Log the networks and the scores of a run folder as artifacts that say what they were made from.
+        """Log the networks and the scores of a run folder as artifacts with their lineage.
 
-        `<name>-baseline` and `<name>-target` are models, `<name>-scores` is of type attribution. The lineage is in the
-        metadata, as digests (`from`), so that it is there offline too: target from baseline, scores from both. Equal
-        files make no new version.
+        `<name>-baseline` and `<name>-target` are models, `<name>-scores` is of type attribution. The metadata hold the
+        lineage as digests (`from`), so that an offline run has the lineage too: the target comes from the baseline, the
+        scores come from both networks. Equal files make no new version.
 
         Args:
-            run_folder: with `weights` and `attribution`.
-            name: of the experiment.
+            run_folder: the run folder, with `weights` and `attribution`.
+            name: the name of the experiment.
         """
 
         def log(run: Any) -> None:
             import wandb
 
-            made: dict[str, str] = {}
-            for what, kind, path in (
+            digests: dict[str, str] = {}
+            for part, artifact_type, path in (
                 ("baseline", "model", run_folder / "weights" / "baseline.pt"),
                 ("target", "model", run_folder / "weights" / "target.pt"),
                 ("scores", "attribution", run_folder / "attribution"),
             ):
-                artifact = wandb.Artifact(f"{name}-{what}", kind, metadata={"from": dict(made)})
+                artifact = wandb.Artifact(f"{name}-{part}", artifact_type, metadata={"from": dict(digests)})
                 if path.is_dir():
                     artifact.add_dir(str(path))
                 else:
                     artifact.add_file(str(path))
                 run.log_artifact(artifact)
-                made[what] = artifact.digest
+                digests[part] = artifact.digest
 
         self._try(log)
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close the run as finished (0) or failed (anything else); a second call does nothing.
+        """Close the run as finished (exit code 0) or failed (any other exit code). A second call does nothing.
 
-        wandb's service process may write the last records a moment after this returns; it does so also when
-        this process ends at once.
+        The service process of wandb may write the last records a moment later, even after this process has ended.
         """
         self._try(lambda run: run.finish(exit_code=exit_code))
         self._run = None
 
     def __enter__(self) -> Self:
-        """The record itself."""
+        """Return the record."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finish, as failed when the block ends with an exception."""
+        """Finish the record, as failed if the block raised an exception."""
         self.finish(exit_code=0 if kind is None else 1)
 
     def _try(self, act: Callable[[Any], None]) -> None:
-        """Do something with the W&B run; after a failure the record is silent."""
+        """Call a function with the W&B run. After a failure the record does nothing."""
         if self._run is None:
             return
         try:
@@ -199,10 +205,10 @@ class WandbRecord:
 
 
 def resolve_mode(wanted: str) -> Mode:
-    """The mode to start in: WANDB_MODE, else the wanted one, where `auto` asks whether wandb is logged in.
+    """Return the mode to start in: WANDB_MODE, else the wanted mode. For `auto`, ask whether the user is logged in.
 
     Raises:
-        ValueError: the mode is none of auto, online, offline, disabled.
+        ValueError: the mode is not auto, online, offline or disabled.
     """
     mode = os.environ.get("WANDB_MODE", wanted).lower()
     if mode == "auto":
@@ -217,15 +223,15 @@ def resolve_mode(wanted: str) -> Mode:
 
 
 def _logged_in() -> bool:
-    """Whether wandb has credentials, from wherever it reads them; nobody is asked and nothing is sent."""
+    """Return whether wandb has credentials. The user is not asked, and nothing is sent."""
     wandb = _quiet_wandb(offline=False)
     return bool(wandb.login(prompt=False, verify=False))
 
 
 def _interrupted(folder: Path) -> tuple[str, str] | None:
-    """Mode and id of the latest W&B run in a run folder, by the name that wandb gives its folder."""
-    found = [_RUN_FOLDER.fullmatch(path.name) for path in (folder / "wandb").glob("*run-*")]
-    latest = max((match for match in found if match), key=lambda match: match[2], default=None)
+    """Return mode and id of the latest W&B run in a run folder, from the name of the W&B folder."""
+    matches = [_RUN_FOLDER.fullmatch(path.name) for path in (folder / "wandb").glob("*run-*")]
+    latest = max((match for match in matches if match), key=lambda match: match[2], default=None)
     return ("offline" if latest[1] else "online", latest[3]) if latest else None
 
 
@@ -237,11 +243,11 @@ def _init(
     name: str,
     before: tuple[str, str] | None = None,
 ) -> Any:
-    same: dict[str, Any] = {}
+    continued: dict[str, Any] = {}
     if before is not None and mode == before[0] == "online":
-        same = {"id": before[1], "resume": "allow"}
+        continued = {"id": before[1], "resume": "allow"}
     elif before is not None:
-        config, same = {**config, "continues": before[1]}, {"notes": f"continues {before[1]}"}
+        config, continued = {**config, "continues": before[1]}, {"notes": f"continues {before[1]}"}
     wandb = _quiet_wandb(offline=mode == "offline")
     folder.mkdir(parents=True, exist_ok=True)
     return wandb.init(
@@ -252,12 +258,12 @@ def _init(
         settings=wandb.Settings(
             silent=True, console="off", symlink=False, disable_code=True, init_timeout=30
         ),
-        **same,
+        **continued,
     )  # fmt: skip
 
 
 def _quiet_wandb(offline: bool) -> Any:
-    """Import wandb, told not to print; offline it must not report its own errors to its makers either."""
+    """Import wandb so that it prints nothing. Offline it sends no error reports."""
     os.environ.setdefault("WANDB_SILENT", "true")
     if offline:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -266,6 +272,6 @@ def _quiet_wandb(offline: bool) -> Any:
     return wandb
 
 
-def _warn(what: str, error: Exception) -> None:
+def _warn(consequence: str, error: Exception) -> None:
     reason = str(error).strip().splitlines() or [""]
-    _log.warning("W&B: %s (%s: %s)", what, type(error).__name__, reason[0])
+    _log.warning("W&B: %s (%s: %s)", consequence, type(error).__name__, reason[0])

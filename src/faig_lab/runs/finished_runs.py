@@ -1,4 +1,4 @@
-"""Finished run folders to compare: found by folder or pattern, read, grouped by the settings in which they differ."""
+"""Finished runs to compare: found by folder or pattern, and grouped by the settings in which they differ."""
 
 import csv
 import glob
@@ -15,10 +15,11 @@ import yaml
 from faig_lab.config.messages import missing_path
 from faig_lab.config.trust import check_links
 from faig_lab.errors import UserError
+from faig_lab.removed_shares import clipped, harm
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, clipped, harm, mean_of_known, number_at, unique
+from faig_lab.runs.tables import Row, mean_of_known, number_at, unique
 
-# Where a run lies, what it is called and how it was carried out: none of it makes another experiment.
+# Settings of place, name and execution. They do not make a run another experiment.
 _IRRELEVANT = re.compile(
     r"^(seed|store|name|task|runs?|file|other|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
     r"|analysis\.(?!precision$)\w+|trainer\.(?!precision$)\w+"
@@ -31,34 +32,34 @@ _ISOLATION = {"method", "percent", "masked", "isolation", "clean_change"}
 
 
 def settings_of(run: RunFolder) -> dict[str, Any]:
-    """Every setting of a run by dotted key; a network and the degradations are one value each."""
+    """Return every setting of a run by dotted key. A network is one value, and so are the degradations."""
     return dict(_flat(run.config))
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run folder that is not compared, and why."""
+    """A run folder that is not compared, and the reason."""
 
     folder: Path
     reason: str
 
 
 def find(wanted: str | Sequence[str]) -> list[Path]:
-    """Every run folder at or below the folders and patterns, each once.
+    """Return every run folder at or below the folders and patterns, each once.
 
     Raises:
-        UserError: a folder does not exist or a pattern matches nothing (the nearest existing folder is named), or
-            there is no run in any of them.
+        UserError: a folder does not exist (the message names the nearest folder), a pattern matches nothing, or no
+            folder contains a run.
     """
     places = [place for item in ([wanted] if isinstance(wanted, str) else wanted) for place in _places(item)]
-    found = list(dict.fromkeys(run for place in places for run in _runs_below(place)))
-    if not found:
+    folders = list(dict.fromkeys(run for place in places for run in _runs_below(place)))
+    if not folders:
         raise UserError(f"runs: no run folder in {', '.join(map(str, places[:3]))}")
-    return found
+    return folders
 
 
 def read(folders: Sequence[Path]) -> tuple[list[RunFolder], list[LeftOut]]:
-    """The finished runs among the folders, and the others with the reason."""
+    """Read the finished runs among the folders. The other folders are returned with the reason."""
     runs, left_out = [], []
     for folder in folders:
         try:
@@ -72,13 +73,14 @@ def read(folders: Sequence[Path]) -> tuple[list[RunFolder], list[LeftOut]]:
 
 
 def group(runs: Sequence[RunFolder]) -> dict[RunFolder, dict[str, str]]:
-    """For each run what tells its experiment from the others': column → value; runs that agree differ in their seed.
+    """Return the settings that distinguish the experiment of each run: run → column → value.
 
-    A setting that a run does not have (it is of another version, say) tells nothing apart.
+    Runs with equal values differ only in the seed. A setting that a run lacks, as in another version, does not
+    distinguish experiments.
     """
     settings = {run: settings_of(run) for run in runs}
     every = list(settings.values())
-    keys = [key for key in dict.fromkeys(key for one in every for key in one) if _differs(key, every)]
+    keys = [key for key in dict.fromkeys(key for flat in every for key in flat) if _differs(key, every)]
     networks = _network_labels([settings[run].get("network") or {} for run in runs])
     return {
         run: {
@@ -90,7 +92,7 @@ def group(runs: Sequence[RunFolder]) -> dict[RunFolder, dict[str, str]]:
 
 
 class _UnfitError(Exception):
-    """A run folder that holds no finished run."""
+    """A run folder without a finished run."""
 
 
 def _places(item: str) -> list[Path]:
@@ -100,8 +102,8 @@ def _places(item: str) -> list[Path]:
         if not path.is_dir():
             raise UserError(_nearest(path))
         return [path]
-    found = [Path(name) for name in sorted(glob.glob(pattern), key=_natural)]  # noqa: PTH207 - Path.glob takes no absolute ones
-    folders = [path for path in found if path.is_dir()]
+    matches = sorted(glob.glob(pattern), key=_natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
+    folders = [Path(name) for name in matches if Path(name).is_dir()]
     if not folders:
         fixed = Path(*_before_magic(Path(pattern)))
         inside = f"; {fixed} holds no such folder" if fixed.is_dir() else f"; {_nearest(fixed).removeprefix('runs: ')}"
@@ -117,7 +119,7 @@ def _before_magic(pattern: Path) -> Iterator[str]:
 
 
 def _nearest(path: Path) -> str:
-    """A folder that does not exist, with the nearest that does: beside it, or the last one on the way."""
+    """Return one line about a missing folder, with the nearest existing folder."""
     existing = path
     while not existing.parent.is_dir():
         existing = existing.parent
@@ -126,7 +128,7 @@ def _nearest(path: Path) -> str:
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    """Run folders at or below a folder, in natural order; no run lies in another."""
+    """Yield the run folders at or below a folder, in natural order. A run folder contains no other run folder."""
     if any((folder / name).exists() for name in ("status.json", "config.yaml", ".hydra")):
         yield folder
         return
@@ -137,7 +139,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
+    """Return a sort key that puts 2 before 10."""
     return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", name)]
 
 
@@ -160,13 +162,13 @@ def _read(folder: Path) -> RunFolder:
         raise _UnfitError("tables/specificity.csv is damaged")
     if (folder / "tables" / "isolation.csv").is_file():
         _check_isolation(run.table("isolation"))
-    # Read now, so that a damaged file is found here and not in the middle of the comparison.
+    # Read now, so that a damaged file is reported here and not during the comparison.
     _ = run.metrics, run.table("comparison"), run.table("restoration"), run.seed, settings_of(run)
     return run
 
 
 def _check_isolation(rows: Sequence[Row]) -> None:
-    """Refuse a damaged table; a run of an older version, which has none, is compared too."""
+    """Refuse a damaged table. A run of an older version, which has no such table, is compared too."""
     if not rows or not set(rows[0]) >= _ISOLATION:
         raise _UnfitError("tables/isolation.csv is empty or of another version")
     if not all(_is_number(row["isolation"]) and _is_number(row["clean_change"]) for row in rows):
@@ -189,11 +191,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _differs(key: str, every: Sequence[Mapping[str, Any]]) -> bool:
-    return len({json.dumps(one[key], sort_keys=True) for one in every if key in one}) > 1
+    return len({json.dumps(flat[key], sort_keys=True) for flat in every if key in flat}) > 1
 
 
 def _network_labels(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The class, and where several networks share it what tells them apart."""
+    """Return the class of each network, with the settings in which networks of the same class differ."""
     labels = []
     for node in nodes:
         name = str(node.get("_target_", "network")).rpartition(".")[2]
@@ -224,7 +226,7 @@ def _arguments(part: Any) -> str:
 
 
 MEAN = "mean"
-"""Stands in the column `masked` for the mean over the masked sets."""
+"""Entry of the column `masked` for the mean over the masked sets."""
 
 MEASURES = ("isolation", "clean_change", "own", "other", "specificity", "harm")
 """The measures of a masked set, in the order of the tables."""
@@ -237,15 +239,15 @@ class Observation:
     Attributes:
         run: the run.
         group: label of the experiment that the run belongs to.
-        method: that ranked the filters.
-        percent: of the filters masked.
-        masked: the degradation that the filters were found for.
-        isolation: 1 for the ideal edit, 0 for doing nothing, negative for harm; None in runs without it.
-        clean_change: change of the PSNR on clean input in dB; None in runs without it.
+        method: the method that ranked the filters.
+        percent: percent of the filters that is masked.
+        masked: the degradation for which the filters were discovered.
+        isolation: 1 for the ideal edit, 0 for no masking, negative for harm; None in runs without isolation.
+        clean_change: change of the PSNR on clean input in dB; None in runs without clean input.
         own: removed share of the own function, clipped to [0, 1].
         other: mean removed share of the other functions, clipped to [0, 1].
         specificity: own minus other.
-        harm: what the removed share of the own function has above 1: the network is worse than the baseline by that.
+        harm: excess of the own removed share over 1. There the network is worse than the baseline.
     """
 
     run: RunFolder
@@ -262,19 +264,21 @@ class Observation:
 
 
 def observations(run: RunFolder, group: str) -> list[Observation]:
-    """The rows of a run's tables `specificity` and `isolation`, and their means over the masked sets."""
+    """Return the rows of a run's tables `specificity` and `isolation`, and their means over the masked sets."""
     isolations = {_place(row): row for row in run.table("isolation")}
     rows = run.table("specificity")
-    found = []
+    collected = []
     for method in unique(rows, "method"):
         of_method = [row for row in rows if row["method"] == method]
         for percent in sorted({number for row in of_method if (number := number_at(row, "percent")) is not None}):
             here = [row for row in of_method if row["percent"] == percent]
             sets = {str(row["masked"]): _numbers(row, isolations.get(_place(row), {})) for row in here}
-            found += [Observation(run, group, method, percent, masked, **numbers) for masked, numbers in sets.items()]
+            collected += [
+                Observation(run, group, method, percent, masked, **numbers) for masked, numbers in sets.items()
+            ]
             means = {name: _mean_of_all([numbers[name] for numbers in sets.values()]) for name in MEASURES}
-            found.append(Observation(run, group, method, percent, MEAN, **means))
-    return found
+            collected.append(Observation(run, group, method, percent, MEAN, **means))
+    return collected
 
 
 def _numbers(shares: Row, isolation: Row) -> Mapping[str, float | None]:
@@ -291,7 +295,7 @@ def _numbers(shares: Row, isolation: Row) -> Mapping[str, float | None]:
 
 
 def _mean_of_all(numbers: list[float | None]) -> float | None:
-    """The mean over the sets; None where one of them has no number, since a mean over other sets is another number."""
+    """Return the mean over the sets; None if a set has no number, since a mean over fewer sets is not comparable."""
     return None if None in numbers else mean_of_known(numbers)
 
 

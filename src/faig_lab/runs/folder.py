@@ -1,8 +1,7 @@
 """The folder of one run: its configuration, its state, its metrics, its tables.
 
-Whatever ends a run, status.json says so: done, or failed with the error. Files are written atomically, so
-what was finished before stays whole. Only SIGKILL leaves "running"; the process id in the file then belongs
-to nobody.
+At the end of a run status.json says done, or failed with the error. Files are written atomically, so finished files
+stay complete. Only SIGKILL leaves the state "running"; then no process has the process id in the file.
 """
 
 import json
@@ -25,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The folder of one run: written by the run, read by all that shows, compares or continues the run.
+    """The folder of one run. The run writes the folder; reports, comparisons and later runs read it.
 
-    Each file is read when it is first asked for, and kept. What is not there is empty, so that a partial run can be
-    shown; a malformed file raises. To write, open the folder with `open_run` or `reopen_run`.
+    Each file is read at its first use and kept. A missing file is empty, so that a partial run can be shown. A
+    malformed file raises an error. To write, open the folder with `open_run` or `reopen_run`.
 
     Args:
         path: the folder.
@@ -41,7 +40,7 @@ class RunFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.yaml as plain data; nothing in the file is called or resolved."""
+        """config.yaml as plain data. Nothing in the file is called or resolved."""
         file = self.path / "config.yaml"
         return read_stored(file, "run") if file.is_file() else {}
 
@@ -52,7 +51,7 @@ class RunFolder:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """metrics.json: flat headline numbers; the file follows after every stage of a run."""
+        """metrics.json: the headline numbers. The file is written after every stage of a run."""
         return _json(self.path / "metrics.json")
 
     @cached_property
@@ -66,7 +65,7 @@ class RunFolder:
         return _json(self.path / "attribution" / "provenance.json")
 
     def table(self, name: str) -> list[dict[str, str | float | None]]:
-        """Rows of `tables/<name>.csv`, empty when there is no such table."""
+        """Return the rows of `tables/<name>.csv`; empty if the table does not exist."""
         if name not in self._tables:
             file = self.path / "tables" / f"{name}.csv"
             self._tables[name] = read_table(file) if file.is_file() else []
@@ -91,42 +90,42 @@ class RunFolder:
 
     @cached_property
     def methods(self) -> list[str]:
-        """The methods that were compared: the run's own first, `random` last."""
-        found = unique(self.table("masking"), "method")
-        return sorted(found, key=lambda method: (method == "random", method != self.chosen, found.index(method)))
+        """The compared methods: the run's method is the first, `random` the last."""
+        names = unique(self.table("masking"), "method")
+        return sorted(names, key=lambda method: (method == "random", method != self.chosen, names.index(method)))
 
     @cached_property
     def chosen(self) -> str:
-        """The run's attribution method; the first of the masking table when the config does not say."""
-        found = unique(self.table("masking"), "method")
+        """The run's attribution method; the first method of the masking table if the configuration has none."""
+        names = unique(self.table("masking"), "method")
         name = str(self.config.get("attribution", {}).get("name", ""))
-        return name if name in found or not found else found[0]
+        return name if name in names or not names else names[0]
 
     @cached_property
     def headline(self) -> float:
-        """The percent that the report speaks of: the config's, or the nearest that was measured."""
+        """The headline percent of the configuration, or the nearest measured percent."""
         wanted = float(self.config.get("analysis", {}).get("headline_percent", 1))
         measured = [float(row["percent"]) for row in self.table("masking") if row["percent"] is not None]
         return min(measured, key=lambda value: abs(value - wanted), default=wanted)
 
     @cached_property
     def filters(self) -> int | None:
-        """All filters of the network, None when the layout is not there."""
+        """The number of filters of the network; None without a layout."""
         return self.layout.get("filters")
 
     @property
     def granularity(self) -> str:
-        """What the run ranked; filters, if it is from before there was a choice."""
+        """The type of the ranked units; filters in runs of earlier versions."""
         return str(self.layout.get("granularity", "filter"))
 
     @property
     def units(self) -> str:
-        """The word for what was ranked: `filters`, `output channels` and so on."""
+        """The name of the ranked units: `filters`, `output channels` and so on."""
         return UNITS[self.granularity]
 
     @property
     def unit(self) -> str:
-        """The word for one of them."""
+        """The name of one unit."""
         return self.units.removesuffix("s")
 
     @property
@@ -135,22 +134,22 @@ class RunFolder:
         return any("out" not in layer for layer in self.layout.get("layers", []))
 
     def worded(self, text: str, **more: str) -> str:
-        """The text with the run's own word in place of `{unit}`, `{units}` and `{Units}`, and more such words."""
+        """Return the text with the run's names for `{unit}`, `{units}` and `{Units}`, and with more replacements."""
         return text.format(unit=self.unit, units=self.units, Units=self.units.capitalize(), **more)
 
     def start(self) -> "RunFolder":
-        """Begin a run of this process in the folder: a fresh status and no metrics. Nothing is written yet."""
+        """Begin a run of this process in the folder, with a fresh status and no metrics. Nothing is written yet."""
         self.status, self.metrics = fresh_status(), {}
         return self
 
     @property
     def current_stage(self) -> str:
-        """The stage that the run is in, or ended in."""
+        """The current or the last stage of the run."""
         return str(self.status["stage"])
 
     @property
     def goes_on(self) -> bool:
-        """Whether an earlier attempt was interrupted in this folder."""
+        """Whether the run continues an interrupted run in this folder."""
         return int(self.status["attempt"]) > 1
 
     def update(self, **changes: object) -> None:
@@ -159,12 +158,12 @@ class RunFolder:
         write_json(self.path / "status.json", self.status)
 
     def warn(self, line: str) -> None:
-        """Log a warning about the run's numbers and keep it in the status, where the report finds it."""
+        """Log a warning about the run's numbers, and add the warning to the status for the report."""
         log.warning("%s", line)
         self.update(warnings=[*self.status["warnings"], line])
 
     def fail(self, error: str) -> None:
-        """Write down how the run ended, on a full disk too; what cannot be written must not hide the error."""
+        """Record the error of the run, on a full disk too. A failed write must not hide the error."""
         try:
             self.update(state="failed", error=error, ended=now())
         except OSError:
@@ -172,13 +171,13 @@ class RunFolder:
                 overwrite_json(self.path / "status.json", self.status)
 
     def add_metrics(self, metrics: Mapping[str, float | None]) -> None:
-        """Add headline numbers and write metrics.json; what is None or not finite is left out."""
+        """Add headline numbers and write metrics.json. None and numbers that are not finite are left out."""
         self.metrics |= {k: v for k, v in metrics.items() if v is not None and abs(v) < float("inf")}
         write_json(self.path / "metrics.json", self.metrics)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """One stage of the run; its seconds, without those of stages inside it, become `seconds/<name>`."""
+        """Run a stage. Its seconds, without the seconds of stages inside, become `seconds/<name>`."""
         outer = self.status["stage"]
         self.update(stage=name)
         start = time.perf_counter()
@@ -191,23 +190,23 @@ class RunFolder:
         self.update(stage=outer, stages_done=[*self.status["stages_done"], name])
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write `tables/<name>.csv`; rows that were read before are read again."""
+        """Write `tables/<name>.csv`. The rows are read from the file at their next use."""
         write_table(self.path / "tables" / f"{name}.csv", rows)
         self._tables.pop(name, None)
 
 
 @contextmanager
 def open_run(path: Path, config: str) -> Iterator[RunFolder]:
-    """Take a folder for a run, write its configuration and keep its status up to date.
+    """Open a folder for a run, write its configuration and keep its status up to date.
 
-    A run that was interrupted in this folder is started anew: what it had finished is found in the store.
+    An interrupted run in this folder is started again. Its finished networks are in the store.
 
     Args:
-        path: the folder; it may exist.
+        path: the folder, which may exist.
         config: the resolved configuration as YAML.
 
     Raises:
-        UserError: the folder holds the result of another configuration, or a run that is still going on.
+        UserError: the folder contains the result of another configuration, or a run that is still active.
     """
     before = check_free(path, config)
     run = RunFolder(path).start()
@@ -222,7 +221,7 @@ def open_run(path: Path, config: str) -> Iterator[RunFolder]:
 
 @contextmanager
 def _closing(run: RunFolder) -> Iterator[None]:
-    """Write down how the run ended, whatever ended it."""
+    """Record the end of the run, whatever ended the run."""
     try:
         with terminable():
             yield
@@ -234,10 +233,10 @@ def _closing(run: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def reopen_run(path: Path) -> Iterator[RunFolder]:
-    """Take the folder of a finished run once more; what it holds stays, its metrics are added to.
+    """Open the folder of a finished run again. Its content stays, and new metrics are added.
 
     Raises:
-        UserError: its status or metrics cannot be read, or another process is writing to it.
+        UserError: status or metrics cannot be read, or another process is writing to the folder.
     """
     run = RunFolder(path)
     try:
@@ -256,7 +255,7 @@ def reopen_run(path: Path) -> Iterator[RunFolder]:
 
 
 def check_free(path: Path, config: str) -> Mapping[str, Any]:
-    """Refuse a folder that would be overwritten with something else; its status, empty if there is none."""
+    """Refuse a folder with the result of another configuration. Return the status of the folder, which may be empty."""
     status, file = read_status(path), path / "config.yaml"
     try:
         before = file.read_text(encoding="utf-8") if file.is_file() else config
@@ -269,13 +268,13 @@ def check_free(path: Path, config: str) -> Mapping[str, Any]:
 
 
 def _check_idle(path: Path, status: Mapping[str, Any]) -> None:
-    """Refuse a folder that another process is writing to."""
+    """Refuse a folder if another process is writing to it."""
     if is_running(status):
         raise UserError(f"{path}: process {status['pid']} is writing to it; wait for it, or choose another folder")
 
 
 def _describe(error: BaseException) -> str:
-    """The error in one line."""
+    """Return the error in one line."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted (Ctrl-C)"
     text = " ".join(str(error).split())

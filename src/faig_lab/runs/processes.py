@@ -1,8 +1,8 @@
-"""One run in several processes: which one this is, and starting them.
+"""One run in several processes: the rank of this process, and the start of the processes.
 
-The processes of a run form one group, whoever started them: torchrun, or the run itself, which then starts itself
-anew with its frozen configuration (`resume=FOLDER`), so that a job of a multirun never starts the sweep again. The
-first process (rank 0) writes everything; the others compute their share of training and attribution, and end.
+The processes of a run form a group. Either torchrun starts them, or the run starts them with its frozen configuration
+(`resume=FOLDER`), so that a job of a multirun never starts the sweep again. The first process (rank 0) writes all
+files. The other processes compute their share of training and attribution, and end.
 """
 
 import atexit
@@ -28,33 +28,33 @@ from faig_lab.files import write_text
 from faig_lab.runs.folder import check_free
 from faig_lab.runs.status import read_status
 
-_LAUNCHED = "TORCHELASTIC_RUN_ID"  # by which torchrun is known, to Lightning too
+_LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable, and Lightning reads it too
 _OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", _LAUNCHED)
-_HOURS = 24  # a rank may wait so long for another one, e.g. for a network that another run trains
+_HOURS = 24  # a rank may wait this long for another rank, e.g. for a network that another run trains
 
 
 def launched() -> bool:
-    """Whether this process is one of a group."""
+    """Return whether this process belongs to a group."""
     return _LAUNCHED in os.environ
 
 
 def rank() -> int:
-    """The number of this process in its group; 0 where it is alone."""
+    """Return the number of this process in its group; 0 for a single process."""
     return int(os.environ.get("RANK", "0")) if launched() else 0
 
 
 def local_rank() -> int:
-    """The number of this process among those of the group on this machine."""
+    """Return the number of this process among the processes of the group on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
 
 
 def world() -> int:
-    """How many processes the group has; 1 where this one is alone."""
+    """Return the number of processes of the group; 1 for a single process."""
     return int(os.environ.get("WORLD_SIZE", "1")) if launched() else 1
 
 
 def barrier() -> None:
-    """Wait until every process of the group is here; nothing where this one is alone."""
+    """Wait for all processes of the group. A single process does not wait."""
     if world() > 1:
         import torch.distributed
 
@@ -62,10 +62,10 @@ def barrier() -> None:
 
 
 def needed(cfg: DictConfig, multirun: bool) -> int:
-    """How many processes this one has to start for its run; 1 if it computes itself, also as one of a group.
+    """Return how many processes this process has to start for its run; 1 if this process itself computes.
 
     Raises:
-        UserError: the group, or the number of machines, is not what the settings ask for.
+        UserError: the size of the group or the number of machines differs from the settings.
     """
     if cfg.task != "study":
         return 1
@@ -75,7 +75,7 @@ def needed(cfg: DictConfig, multirun: bool) -> int:
     if launched() and count * nodes != world():
         raise UserError(
             f"trainer.devices: {count} × trainer.num_nodes = {nodes}, but {world()} processes were started; "
-            "both must say the same"
+            "the numbers must agree"
         )
     if nodes > 1 and not launched():
         raise UserError(f"trainer.num_nodes: {nodes}: start the run by torchrun on every machine; see docs/resume.md")
@@ -88,7 +88,7 @@ def needed(cfg: DictConfig, multirun: bool) -> int:
 
 
 def wanted(accelerator: str, devices: object) -> int:
-    """How many processes the settings of a trainer ask for on one machine: one for each device."""
+    """Return how many processes the trainer's settings need on one machine: one process for each device."""
     if isinstance(devices, list):
         return len(devices)
     if isinstance(devices, int) and devices > 0:
@@ -102,10 +102,10 @@ def wanted(accelerator: str, devices: object) -> int:
 
 @contextmanager
 def group(gpu: int | None) -> Iterator[None]:
-    """Join the group; afterwards this process is alone. Nothing happens where it is alone anyway.
+    """Join the group and leave it at the end. A single process does nothing.
 
     Args:
-        gpu: the CUDA device of this process, None for the CPU.
+        gpu: the CUDA device of this process; None for the CPU.
     """
     if world() == 1:
         yield
@@ -126,9 +126,9 @@ def group(gpu: int | None) -> Iterator[None]:
 
 
 def start_group(arguments: Sequence[str], count: int) -> int:
-    """Run `python -m faig_lab <arguments>` as a group of processes on this machine; the exit code of the first failure.
+    """Run `python -m faig_lab <arguments>` as a group of processes, and return the exit code of the first failure.
 
-    When one fails the others are ended; when this process is interrupted or terminated, so are they.
+    If a process fails, the other processes are ended. They are also ended if this process is interrupted or terminated.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -140,20 +140,20 @@ def start_group(arguments: Sequence[str], count: int) -> int:
     started = []
     try:
         for number in range(count):
-            own = {name: str(value) for name, value in {**shared, "RANK": number, "LOCAL_RANK": number}.items()}
-            started.append(subprocess.Popen(command, env={**threads, **os.environ, **own}))
+            ranks = {name: str(value) for name, value in {**shared, "RANK": number, "LOCAL_RANK": number}.items()}
+            started.append(subprocess.Popen(command, env={**threads, **os.environ, **ranks}))
         return _wait(started)
     finally:
         _end(started)
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Until all are done or one has failed."""
+    """Wait until all processes are done or a process has failed."""
     while True:
         codes = [process.poll() for process in processes]
         failed = [code for code in codes if code]
         if failed:
-            # The first one knows best what went wrong; give it a moment to say so.
+            # The first process logs the reason, so it gets a moment to do so.
             time.sleep(1)
             return processes[0].poll() or failed[0]
         if all(code == 0 for code in codes):
@@ -162,7 +162,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End those that still run: asked first, then killed."""
+    """End all running processes: terminate them first, then kill them."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -178,7 +178,7 @@ _PATIENCE = 20  # seconds
 
 
 def own_place() -> list[str]:
-    """Only the first process of a group has the run's folder and log; the others end without a trace."""
+    """Return settings that give further processes a temporary folder. Only the first process uses the run folder."""
     if rank() == 0:
         return []
     place = tempfile.mkdtemp(prefix="faig_lab-rank-")
@@ -188,16 +188,16 @@ def own_place() -> list[str]:
 
 
 def let_the_cause_speak() -> None:
-    """Wait before an error is told where it may only be that another process of the group is gone.
+    """Wait before a further process reports an error, which may only mean that another process has ended.
 
-    Whoever started the group ends this one meanwhile.
+    Meanwhile the starter of the group ends this process.
     """
     if rank() > 0:
         time.sleep(_PATIENCE)
 
 
 class GroupError(Exception):
-    """The processes of a run failed and have said so; carries the exit code."""
+    """The processes of a run failed and have logged the reason; carries the exit code."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -205,11 +205,13 @@ class GroupError(Exception):
 
 
 def run_as_group(cfg: DictConfig, folder: Path, count: int) -> None:
-    """Run the configuration as it is now, frozen in the run's folder, in several processes."""
+    """Write the configuration to the run's folder, and run it in several processes."""
     config = OmegaConf.to_yaml(cfg, resolve=True)
     check_free(folder, config)
     write_text(folder / "config.yaml", config)
     with terminable():
-        code = start_group([f"resume={quoted(folder)}", "trust=true"], count)  # it was written just now
+        code = start_group(
+            [f"resume={quoted(folder)}", "trust=true"], count
+        )  # this process has just written the configuration
     if code:
         raise GroupError(code, str(read_status(folder).get("error") or f"a process ended with {code}"))

@@ -1,4 +1,4 @@
-"""`resume=FOLDER`: an interrupted run goes on in its folder, with the settings it was started with."""
+"""`resume=FOLDER`: an interrupted run continues in its folder with its original settings."""
 
 import re
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ from faig_lab.runs import processes
 from faig_lab.runs.status import is_running, read_status
 
 _RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
-# What changes no number: where the run is recorded, and what is shown of an error.
+# Settings that change no number: the record of the run, and the display of errors.
 _ALLOWED = re.compile(r"^\+{0,2}(logger(\.\w+)?|traceback|trust)=")
 
 
 def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
-    """The settings for Hydra: with `resume=FOLDER` those that let it work in that folder.
+    """Return the settings for Hydra. With `resume=FOLDER` they let the run work in that folder.
 
     Args:
-        flags: those of Hydra.
-        settings: normalised.
+        flags: Hydra's flags.
+        settings: the normalised settings.
 
     Raises:
-        UserError: the folder holds no run that can go on, or other settings would change what comes out.
+        UserError: the folder has no run to continue, or another setting would change the results.
     """
     given = [_RESUME.sub("", setting) for setting in settings if _RESUME.match(setting)]
     if not given:
@@ -39,24 +39,24 @@ def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     for setting in others:
         if not _ALLOWED.match(setting):
             raise UserError(
-                f"{setting}: an interrupted run goes on with its own settings; beside resume only logger, "
+                f"{setting}: an interrupted run continues with its original settings; with resume only logger, "
                 "traceback and trust may be given"
             )
     folder = Path(_plain(given[0])).expanduser()
-    if not processes.launched():  # the processes of a run are started by one that has looked
+    if not processes.launched():  # the process that started the group has checked the folder
         _check(folder)
     return [f"resume={quoted(folder)}", *others, f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
 
 
 def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration that the run in `cfg.resume` was started with.
+    """Return the configuration with which the run in `cfg.resume` was started.
 
     Args:
         cfg: the composed configuration.
-        overrides: what was given beside; it comes from `cfg`.
+        overrides: the other settings of the command line. Their values come from `cfg`.
 
     Raises:
-        UserError: config.yaml is no configuration, or names code that it may not call.
+        UserError: config.yaml is not a configuration, or names code that it may not call.
     """
     file = Path(cfg.resume) / "config.yaml"
     config = read_stored(file, "resume")
@@ -64,16 +64,16 @@ def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         check_links(file.parent, "resume")
         check_stored(config, f"resume: {file}", named=targets_of(OmegaConf.to_container(cfg)))
     try:
-        own = OmegaConf.create(config)
+        original = OmegaConf.create(config)
     except OmegaConfBaseException as error:
         raise UserError(f"resume: {file} cannot be read ({type(error).__name__})") from error
     for key in (override.partition("=")[0].lstrip("+") for override in overrides if _ALLOWED.match(override)):
-        OmegaConf.update(own, key, OmegaConf.select(cfg, key), force_add=True)
-    return own
+        OmegaConf.update(original, key, OmegaConf.select(cfg, key), force_add=True)
+    return original
 
 
 def _plain(value: str) -> str:
-    """A value without Hydra's quotes; a path that Hydra would not read is taken as it is."""
+    """Return a value without Hydra's quotes. A path that Hydra cannot read stays unchanged."""
     try:
         return str(OverridesParser.create().parse_override(f"resume={value}").value())
     except HydraException:
@@ -81,7 +81,7 @@ def _plain(value: str) -> str:
 
 
 def _check(folder: Path) -> None:
-    """Refuse a folder without a run, with one that is done, and with one that is still going on."""
+    """Refuse a folder without a run, with a finished run, or with an active run."""
     if not folder.is_dir():
         raise UserError(missing_path("resume", folder, "folder"))
     if not (folder / "config.yaml").is_file():
@@ -90,4 +90,4 @@ def _check(folder: Path) -> None:
     if status.get("state") == "done":
         raise UserError(f"resume: {folder} is done; task=analyse run={folder} adds analyses to it")
     if is_running(status):
-        raise UserError(f"resume: process {status['pid']} is still at work in {folder}; wait for it")
+        raise UserError(f"resume: process {status['pid']} is still running in {folder}; wait for its end")

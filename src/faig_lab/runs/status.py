@@ -1,4 +1,4 @@
-"""What status.json says of a run: read here and nowhere else."""
+"""The status of a run, status.json. Only this module reads the file."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """status.json of a run folder; empty if there is none or it cannot be read."""
+    """Read status.json of a run folder; empty if the file is missing or cannot be read."""
     try:
         status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -19,7 +19,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def fresh_status() -> dict[str, Any]:
-    """The status of a run that this process starts now."""
+    """Return the status of a run that this process starts now."""
     return {
         "state": "running",
         "stage": "start",
@@ -36,7 +36,7 @@ def fresh_status() -> dict[str, Any]:
 
 
 def state_of(status: Mapping[str, Any]) -> str:
-    """The state: done, failed, running, killed (it says running, and its process is gone) or not started."""
+    """Return the state: done, failed, running, not started, or killed (running in the file, without a process)."""
     state = str(status.get("state") or "not started")
     if state == "running" and status.get("host") == socket.gethostname() and not is_running(status):
         return "killed"
@@ -44,7 +44,7 @@ def state_of(status: Mapping[str, Any]) -> str:
 
 
 def seconds_of(status: Mapping[str, Any]) -> int | None:
-    """Seconds from start to end; None where the run has not ended."""
+    """Return the seconds from start to end; None if the run has not ended."""
     try:
         started, ended = (datetime.fromisoformat(status[name]) for name in ("started", "ended"))
     except (KeyError, TypeError, ValueError):
@@ -53,15 +53,15 @@ def seconds_of(status: Mapping[str, Any]) -> int | None:
 
 
 def is_running(status: Mapping[str, Any]) -> bool:
-    """Whether another process of this machine is at work on the run of this status.json."""
+    """Return whether another process of this machine is working on the run of this status.json."""
     pid = status.get("pid")
     at_work = status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(pid)
-    # The number may be another process's by now, after a restart of the machine at the latest.
+    # Another process may have the same number by now, for instance after a restart of the machine.
     return at_work and status.get("pid_since") in (None, _born(pid))
 
 
 def _born(pid: object) -> str | None:
-    """When a process was started, in the kernel's ticks; None where the system does not tell."""
+    """Return the start of a process in the kernel's ticks; None if the system does not provide it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -69,7 +69,7 @@ def _born(pid: object) -> str | None:
 
 
 def _alive(pid: object) -> bool:
-    """Whether another process of that number exists."""
+    """Return whether another process with that number exists."""
     if not isinstance(pid, int) or pid == os.getpid():
         return False
     try:
@@ -82,5 +82,5 @@ def _alive(pid: object) -> bool:
 
 
 def now() -> str:
-    """The time with the offset of the zone, to the second."""
+    """Return the current time to the second, with the offset of the time zone."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

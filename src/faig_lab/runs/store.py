@@ -1,8 +1,8 @@
-"""The store of trained networks: each is trained once and shared by every run that needs the same one.
+"""The store of trained networks: each network is trained once, and all runs that need the network share it.
 
-An entry is a folder named after the fingerprint of everything that determines the weights. It is built beside
-and renamed into place, so a reader never sees half of one; a lock keeps two runs from training the same
-network at the same time. The lock belongs to the process: if that is killed, the lock is gone with it.
+An entry is a folder named after the fingerprint of everything that determines the weights. The entry is written to a
+temporary folder and then renamed, so a reader never sees an incomplete entry. A lock prevents two runs from training
+the same network at the same time. The lock belongs to the process and ends with it.
 """
 
 import json
@@ -37,33 +37,33 @@ from faig_lab.training.plan import Trained
 log = logging.getLogger(__name__)
 
 _VERSION_KEYS = ("numerics", "code")
-"""The determinants that stand for a version of faig_lab: a number; a hash of its code in entries from before."""
+"""The determinants of the version of faig_lab: a number, or a hash of the code in entries of earlier versions."""
 
 CONTENT = "content"
-"""The key of weights.yaml for `content_fingerprint`; entries from before it lack it."""
+"""The key of weights.yaml for `content_fingerprint`. Entries of earlier versions lack it."""
 
 
 class Entry:
-    """One place in the store: a folder that exists completely or not at all."""
+    """An entry of the store: a folder that exists completely or not at all."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def exists(self) -> bool:
-        """Whether the network is there."""
+        """Whether the store has the network."""
         return (self.folder / "weights.pt").is_file()
 
     @property
     def partial(self) -> Path:
-        """The folder beside the entry for the checkpoint of its training; it goes when the entry is there."""
+        """The folder for the checkpoint of the training. It is removed when the entry is complete."""
         return self.folder.with_name(f".{self.folder.name}.partial")
 
     def load(self, network: nn.Module, *, mark: bool = True) -> Trained:
-        """Read the weights and the training record; `mark` makes it the entry's last use.
+        """Read the weights and the training record. With `mark` the time of the entry's last use becomes now.
 
         Raises:
-            UserError: a file of the entry is damaged, be it by one bit.
+            UserError: a file of the entry is damaged, if only by one bit.
         """
         with self._advice():
             trained = self._checked(load_weights(self.folder / "weights.pt", network, key="store"))
@@ -72,7 +72,7 @@ class Entry:
         return trained
 
     def read(self) -> Trained:
-        """As `load`, without a network to compare with, so that nothing has to be built, and without marking it used.
+        """Read the entry as `load` does, but without building a network and without marking the entry as used.
 
         Raises:
             UserError: a file of the entry is damaged, or weights are not finite.
@@ -87,14 +87,14 @@ class Entry:
 
     @contextmanager
     def _advice(self) -> Iterator[None]:
-        """Add to the refusal of any file of the entry what to do: the network is trained again."""
+        """Add the remedy to an error about a file of the entry: without the folder the network is trained again."""
         try:
             yield
         except UserError as error:
             raise UserError(f"{error}; delete the folder {self.folder}") from error
 
     def _checked(self, state: dict[str, Tensor]) -> Trained:
-        """With the training record, if they are the weights that were written."""
+        """Return the weights with the training record, if the weights are unchanged since the entry was written."""
         try:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
             recorded = self.description().get(CONTENT)
@@ -111,19 +111,19 @@ class Entry:
         return read_states(path, "store") if path.is_file() else ()
 
     def description(self) -> dict[str, Any]:
-        """What weights.yaml says of the network; a damaged file raises OSError, ValueError or YAMLError."""
-        found = yaml.safe_load((self.folder / "weights.yaml").read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
+        """Return the content of weights.yaml. A damaged file raises OSError, ValueError or YAMLError."""
+        description = yaml.safe_load((self.folder / "weights.yaml").read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
             raise ValueError("weights.yaml is no description")
-        return found
+        return description
 
     def _mark_used(self) -> None:
-        """The folder's own time is that of its last use; a store that cannot be written to has none."""
+        """Set the time of the folder, which is the time of its last use. A read-only store has no such time."""
         with suppress(OSError):
             os.utime(self.folder)
 
     def publish(self, trained: Trained, description: Mapping[str, Any]) -> None:
-        """Write the entry beside and rename it into place; of several ranks the first one does."""
+        """Write the entry to a temporary folder and rename the folder. Only the first rank writes."""
         if processes.rank() > 0:
             return
         building = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
@@ -142,27 +142,27 @@ class Entry:
 
 
 def lock_of(folder: Path) -> FileLock:
-    """The lock of an entry; the kernel lets go of it when its process ends, however it ends."""
+    """Return the lock of an entry. The kernel releases the lock at the end of the process."""
     return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def place(root: Path, name: str, determinants: Mapping[str, Any]) -> Entry:
-    """The entry of a network, whether it is there or not; nothing is locked (see `open_entry`)."""
+    """Return the entry of a network, which may not exist. Nothing is locked (see `open_entry`)."""
     return Entry(root / f"{name}-{fingerprint(determinants)}")
 
 
 @contextmanager
 def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterator[Entry]:
-    """Lock the entry of a network and yield it; another run that needs the same one waits here.
+    """Lock the entry of a network and yield it. Another run that needs the same network waits here.
 
     Args:
         root: the store's folder.
-        name: what the network is, the readable half of the folder's name.
-        determinants: everything that determines its weights, as plain data.
+        name: the readable half of the folder's name, which describes the network.
+        determinants: everything that determines the weights, as plain data.
     """
     entry = place(root, name, determinants)
     if processes.rank() > 0:
-        processes.barrier()  # until the first rank holds the lock: from now on the entry stays as it is
+        processes.barrier()  # until the first rank has the lock; then the entry stays unchanged
         yield entry
         return
     root.mkdir(parents=True, exist_ok=True)
@@ -176,11 +176,11 @@ def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterat
 
 
 def _acquire(lock: FileLock, entry: Entry, name: str) -> None:
-    """Wait for the lock of an entry and remove leftovers; a store for reading only has no lock and needs none."""
+    """Wait for the lock of an entry and remove leftovers. A read-only store needs no lock."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("%s is being trained by another run; waiting for it", name)
+        log.info("another run is training %s; waiting for its end", name)
         lock.acquire()
     except OSError as error:
         if error.errno not in UNWRITABLE or not entry.exists:
@@ -190,53 +190,53 @@ def _acquire(lock: FileLock, entry: Entry, name: str) -> None:
 
 
 def _remove_leftovers(entry: Entry) -> None:
-    """Remove what a killed process left of an entry; whoever holds the lock is the only one at work on it."""
+    """Remove the files that a killed process left of an entry. The caller holds the lock."""
     for left in entry.folder.parent.glob(f".{entry.folder.name}.*"):
         if left.suffix != ".lock" and (left != entry.partial or entry.exists):
             shutil.rmtree(left, ignore_errors=True)
 
 
 def entries_of_other_versions(root: Path, name: str, determinants: Mapping[str, Any]) -> list[Path]:
-    """The entries of the same network, with the same training, that another version of faig_lab left in a store.
+    """Return the entries of the same network and training that another version of faig_lab left in a store.
 
     Args:
         root: the store's folder.
         name: the readable half of the folder's name.
-        determinants: everything that determines the weights, today.
+        determinants: everything that determines the weights in this version.
     """
     wanted, version = _without_version(determinants), _version(determinants)
-    found = []
+    folders = []
     for folder in sorted(root.glob(f"{name}-*")):
         with suppress(OSError, ValueError, yaml.YAMLError):
             other = Entry(folder).description().get("determinants")
             if isinstance(other, dict) and _without_version(other) == wanted and _version(other) != version:
-                found.append(folder)
-    return found
+                folders.append(folder)
+    return folders
 
 
 def adopt(folder: Path, numerics_version: int) -> Path:
-    """Rename an entry of another version, so that a run which needs the network finds it; its new folder.
+    """Rename an entry of another version, so that runs of this version use it. Return the new folder.
 
-    Do so only where you know that this version of faig_lab trains the same weights.
+    Use the function only if this version of faig_lab trains the same weights.
 
     Args:
         folder: the entry.
         numerics_version: `NUMERICS_VERSION`.
 
     Raises:
-        UserError: it is no entry with a record of what determined its weights, or there is such an entry already.
+        UserError: the entry has no record of its determinants, or an entry of this version exists already.
     """
     try:
         description = Entry(folder).description()
         recorded = dict(description["determinants"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"store: {folder} has no record of what determined its weights ({error})") from error
+        raise UserError(f"store: {folder} has no record of the determinants of its weights ({error})") from error
     plain = {key: value for key, value in recorded.items() if key not in _VERSION_KEYS}
     determinants = plain | {"numerics": numerics_version}
     new = folder.with_name(f"{folder.name.rpartition('-')[0]}-{fingerprint(determinants)}")
     with lock_of(new):
         if new.exists():
-            raise UserError(f"store: {new} is there already")
+            raise UserError(f"store: {new} exists already")
         text = yaml.safe_dump({**description, "determinants": determinants}, sort_keys=False, allow_unicode=True)
         write_text(folder / "weights.yaml", text)
         folder.rename(new)

@@ -1,4 +1,4 @@
-"""A run that never started leaves no folder: neither its own nor those that were made for it above."""
+"""Sweeps: the table of jobs, GPUs for jobs, and the removal of folders of runs that never started."""
 
 import csv
 import io
@@ -24,18 +24,18 @@ _new: set[Path] = set()
 
 
 class FoldersBefore(Callback):
-    """Hydra calls this before it makes the folder of a run; afterwards nobody knows which folders are new."""
+    """A callback that Hydra calls before it makes the folder of a run, so that new folders are known."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember which of the folders that the run will lie in do not exist yet."""
+        """Remember which folders above the run's folder do not exist yet."""
         _new.clear()
-        # A name such as ../x makes folders that are no parents of the run's folder any more once `..` is worked out.
+        # Without normalisation a name such as ../x gives parents that are not above the run's folder.
         parents = (Path(os.path.normpath(folder)) for folder in Path(config.hydra.run.dir).absolute().parents)
         _new.update(folder for folder in parents if not folder.exists())
 
 
 def discard(folder: Path) -> None:
-    """Remove the folder of a run that never started, if it holds only what Hydra put there; then those new above it."""
+    """Remove the folder of a run that never started, if it has only Hydra's files, and new empty folders above it."""
     ours = {".hydra", f"{HydraConfig.get().job.name}.log"}
     if {entry.name for entry in folder.iterdir()} <= ours:
         shutil.rmtree(folder)
@@ -45,12 +45,12 @@ def discard(folder: Path) -> None:
 
 
 TABLE = "sweep.csv"
-_TAG_LENGTH = 64  # W&B takes no longer ones
+_TAG_LENGTH = 64  # the maximum of W&B
 _held: list[FileLock] = []
 
 
 class JobError(Exception):
-    """A job failed and has said so.
+    """A job failed and has logged the reason.
 
     Attributes:
         code: the exit code.
@@ -58,7 +58,7 @@ class JobError(Exception):
     """
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(code, reason)  # both, so that it travels from a worker's process
+        super().__init__(code, reason)  # both arguments, so that the error can be pickled
         self.code, self.reason = code, reason
 
 
@@ -75,12 +75,12 @@ class Job:
     """One row of sweep.csv.
 
     Attributes:
-        number: of the job, the name of its folder.
+        number: number of the job, which is the name of its folder.
         overrides: the settings in which the jobs differ.
-        state: done, failed, running, killed (it says running, and its process is gone) or not started.
-        seconds: from start to end, None where there is none.
-        error: why it failed, in one line.
-        report: path of its report, relative to the sweep's folder.
+        state: done, failed, running, not started, or killed (running in the status, without a process).
+        seconds: time from start to end; None if the job has not ended.
+        error: the reason of a failure, in one line.
+        report: path of the report, relative to the sweep's folder.
     """
 
     number: int
@@ -92,20 +92,20 @@ class Job:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether the job of this folder has been done."""
+    """Return whether the job of this folder is done."""
     return read_status(folder).get("state") == "done"
 
 
 def jobs(folder: Path, overrides: Mapping[int, Sequence[str]], ended: Mapping[int, str | None]) -> list[Job]:
-    """How every job of a sweep stands.
+    """Return the state of every job of a sweep.
 
     Args:
-        folder: of the sweep.
+        folder: the folder of the sweep.
         overrides: the settings of each job.
-        ended: the jobs that came back: the error, or None for one that was done. About others their folder is asked.
+        ended: the error of each ended job, or None for a job that is done. The state of other jobs is in their folder.
     """
     common = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
-    return [_job(folder, number, [one for one in own if one not in common], ended) for number, own in overrides.items()]
+    return [_job(folder, n, [s for s in settings if s not in common], ended) for n, settings in overrides.items()]
 
 
 def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None]) -> Job:
@@ -140,20 +140,20 @@ def _cell(value: object) -> object:
 
 
 def table(rows: Sequence[Job]) -> str:
-    """The jobs as aligned text, one line for each."""
+    """Return the jobs as aligned text, one line for each job."""
     cells = [("job", "overrides", "state", "seconds", "error or report")]
     for row in rows:
         seconds = "" if row.seconds is None else str(row.seconds)
         cells.append((str(row.number), row.overrides, row.state, seconds, row.error or row.report))
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     return "\n".join(
-        f"{job:>{widths[0]}}  {what:<{widths[1]}}  {state:<{widths[2]}}  {seconds:>{widths[3]}}  {end}".rstrip()
-        for job, what, state, seconds, end in cells
+        f"{job:>{widths[0]}}  {settings:<{widths[1]}}  {state:<{widths[2]}}  {seconds:>{widths[3]}}  {end}".rstrip()
+        for job, settings, state, seconds, end in cells
     )
 
 
 def leave_failure(folder: Path, reason: str) -> None:
-    """Write down in status.json that a job failed before its run took the folder; another run's is left alone."""
+    """Record in status.json that a job failed before its run opened the folder. Another run's status stays."""
     status = read_status(folder)
     if status.get("state") == "done" or status.get("error") == reason or is_running(status):
         return
@@ -161,20 +161,20 @@ def leave_failure(folder: Path, reason: str) -> None:
 
 
 def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> None:
-    """Group the job's W&B run by its sweep and tag it by its overrides, beside what the settings say."""
+    """Group the job's W&B run by its sweep, and add its overrides to the tags of the settings."""
     logger = cfg.logger
     logger.group = logger.group or sweep.name
     logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in overrides)]))
 
 
 def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
-    """Let this process see one GPU only: the one with the fewest jobs of the sweep on it.
+    """Let this process see one GPU only: the GPU with the fewest jobs of the sweep.
 
-    A lock file for each GPU and place on it says who is there; it is held until the process ends, however it ends.
-    Nothing happens where there are less than two GPUs, and where the settings name devices or the CPU.
+    Each GPU has lock files for its jobs. A process holds its lock file until the process ends. The function does
+    nothing with fewer than two GPUs, or if the settings name devices or the CPU.
 
     Returns:
-        The GPU as CUDA_VISIBLE_DEVICES names it, None where nothing was changed.
+        The GPU as CUDA_VISIBLE_DEVICES names it; None if nothing was changed.
     """
     if _held or OmegaConf.select(cfg, "trainer.devices") not in (1, "1"):
         return None
@@ -190,7 +190,7 @@ def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; CUDA is not started by asking."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. CUDA is not started."""
     import torch
 
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -201,11 +201,11 @@ def visible_gpus() -> list[str]:
 
 
 def _least_used(folder: Path, gpus: int) -> tuple[int, FileLock]:
-    """The first free place: all GPUs with no job on them, then all with one, and so on."""
+    """Return the first free GPU: first the GPUs without a job, then the GPUs with one job, and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     place = 0
     while True:
-        # By host, since GPU 0 of another machine is another GPU.
+        # The name has the host, since GPU 0 of another machine is another GPU.
         lock = FileLock(folder / f"{socket.gethostname()}-gpu{place % gpus}-{place // gpus}.lock")
         try:
             lock.acquire(timeout=0)

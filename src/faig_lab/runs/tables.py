@@ -17,7 +17,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 Row = Mapping[str, str | float | None]
 Rows = Sequence[dict[str, str | float | None]]
 
-# Names stay text even when they look like a number: DIV2K calls its images 0801, 0802, ...
+# Columns of names. Names that look like numbers stay text, such as the images 0801, 0802, ... of DIV2K.
 TEXT_COLUMNS = frozenset(
     {"truth", "predicted", "measure", "fitted_on", "parameter"}  # of prediction and boundary
     | {"input", "interval"}  # of isolation
@@ -31,18 +31,18 @@ TEXT_COLUMNS = frozenset(
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows as CSV, atomically.
 
-    Columns are the keys in order of first appearance; a key that a row lacks, like None, is an empty cell.
-    Floats are written as their repr, so that they are read back to the last bit.
+    Columns are the keys in the order of their first appearance. A missing key and None become an empty cell. Floats are
+    written as their repr, so that they are read back exactly.
 
     Raises:
-        ValueError: there are no rows, so the columns are not known.
+        ValueError: there is no row, so the columns are unknown.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if not columns:
         raise ValueError(f"{path.name}: a table needs at least one row")
     lines = [[cell_text(column) for column in columns]]
     lines += [[_cell(row.get(column)) for column in columns] for row in rows]
-    # Alone, csv leaves a carriage return without quotes and then takes it for the end of a line.
+    # The csv module writes a carriage return without quotes, and reads it as the end of a line.
     returns = any("\r" in cell for line in lines for cell in line)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)
@@ -50,24 +50,24 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def read_table(path: Path) -> list[dict[str, str | float | None]]:
-    """Rows of a table: text in the columns of names, else floats where they are, None where a cell is empty."""
+    """Read the rows of a table. A cell is text in a column of names, otherwise a float; an empty cell is None."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{_plain(key): _value(_plain(key), cell) for key, cell in row.items()} for row in rows]
 
 
 def cell_text(text: str) -> str:
-    """Text for a cell that no spreadsheet takes for a formula: it gets a `'` in front where it looks like one."""
+    """Return the text of a cell, with a `'` in front if a spreadsheet would read the text as a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _plain(cell: str) -> str:
-    """What `cell_text` was made from."""
+    """Return the text from which `cell_text` made the cell."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _cell(value: object) -> str:
-    """One cell; numpy scalars are taken as the Python numbers that they hold."""
+    """Return the text of a cell. A numpy scalar is converted to a Python number."""
     item = getattr(value, "item", None)
     plain = item() if callable(item) else value
     if plain is None:
@@ -84,74 +84,63 @@ def _value(column: str, cell: str | None) -> str | float | None:
         return _plain(cell)
     try:
         return float(cell)
-    except ValueError:  # a name in a column that we do not know, of an analysis of the user's own
+    except ValueError:  # a name in an unknown column, of a study of the user
         return cell
 
 
 def unique(rows: Rows, column: str) -> list[str]:
-    """The names in a column in order of first appearance."""
+    """Return the names in a column, in the order of their first appearance."""
     return list(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None))
 
 
 def select(rows: Rows, percent: float | None = None, **wanted: object) -> Rows:
-    """The rows that have the wanted cells and belong to the percent, if one is given."""
+    """Return the rows that have the wanted cells and, if `percent` is given, that percent."""
     return [row for row in rows if wanted.items() <= row.items() and (percent is None or at(percent, row))]
 
 
 def number_at(row: Row, column: str) -> float | None:
-    """A finite number of a row, None when it is absent, NaN or infinite."""
+    """Return a number of a row; None if the number is absent, NaN or infinite."""
     cell = row.get(column)
     return cell if isinstance(cell, float) and math.isfinite(cell) else None
 
 
 def numbers_at(row: Row, *columns: str) -> list[float | None]:
-    """Several numbers of a row, as `value` reads each."""
+    """Return several numbers of a row, each as in `number_at`."""
     return [number_at(row, column) for column in columns]
 
 
 def numbers(rows: Sequence[Row], column: str) -> list[float]:
-    """The finite numbers of a column."""
+    """Return the finite numbers of a column."""
     return [number for row in rows if (number := number_at(row, column)) is not None]
 
 
 def points(rows: Sequence[Row], *columns: str) -> NDArray[np.float64]:
-    """(columns, n): the rows that have a number in all columns, the first column ascending."""
-    found = [numbers_at(row, *columns) for row in rows]
-    known = sorted(numbers for numbers in found if None not in numbers)
+    """Return the rows with a number in all columns, shape (columns, n), sorted by the first column."""
+    known = sorted(cells for row in rows if None not in (cells := numbers_at(row, *columns)))
     return np.array(known, dtype=np.float64).reshape(-1, len(columns)).T
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Mean of the numbers that are there, None when there are none."""
-    there = [number for number in values if number is not None]
-    return math.fsum(there) / len(there) if there else None
+    """Return the mean of the known numbers; None if no number is known."""
+    known = [number for number in values if number is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def mean_of(rows: Sequence[Row], column: str) -> float | None:
-    """Mean of the numbers of a column, None when there are none."""
+    """Return the mean of the numbers of a column; None if the column has no number."""
     return mean_of_known(numbers(rows, column))
 
 
-def clipped(share: float | None) -> float | None:
-    """A removed share as it enters a mean: clipped to [0, 1] (as in the analyses, whose packages need torch)."""
-    return None if share is None else min(max(share, 0.0), 1.0)
-
-
-def harm(share: float | None) -> float | None:
-    """By how much a removed share is above 1, ≥ 0: there the masked network is worse than the baseline."""
-    return None if share is None else max(share - 1.0, 0.0)
-
-
 def at(percent: float, row: Row) -> bool:
-    """Whether a row belongs to a percent."""
-    found = row.get("percent")
-    return isinstance(found, float) and math.isclose(found, percent, rel_tol=1e-9)
+    """Return whether a row belongs to a percent."""
+    cell = row.get("percent")
+    return isinstance(cell, float) and math.isclose(cell, percent, rel_tol=1e-9)
 
 
 def over_photographs(rows: Sequence[Row]) -> str:
-    """What `low` and `high` of these rows are: a 95 % interval, or the range over few photographs.
+    """Return the type of `low` and `high` of these rows: a 95 % interval, or the range over few photographs.
 
-    Rows without the column `interval` are of an earlier version, which had bootstrap intervals only.
+    Rows without the column `interval` come from an earlier version, which had bootstrap intervals only.
     """
-    kinds = {str(row["interval"]) for row in rows if row.get("interval") is not None}
-    return "range over photographs" if "range" in kinds else "95 % interval over photographs"
+    intervals = {str(row["interval"]) for row in rows if row.get("interval") is not None}
+    return "range over photographs" if "range" in intervals else "95 % interval over photographs"

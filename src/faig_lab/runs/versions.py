@@ -1,4 +1,4 @@
-"""Versions of what the numbers depend on."""
+"""Versions of the packages on which the numbers depend."""
 
 import platform
 from importlib.metadata import version
@@ -9,7 +9,7 @@ import faig_lab
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages on which the numbers depend."""
     packages = ("pytorch-lightning", "kornia", "torchmetrics", "numpy")
     return {
         "python": platform.python_version(),

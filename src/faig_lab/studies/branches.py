@@ -20,13 +20,14 @@ from faig_lab.data import PairedImage
 from faig_lab.evaluation.intervals import Floats, SceneInterval, scene_interval
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.evaluation.prediction import cut_crops
-from faig_lab.filters import FilterLayout, State, clipped, first_floating, mask, removed_share
+from faig_lab.filters import FilterLayout, State, first_floating, mask
 from faig_lab.metrics import METRICS, quality
 from faig_lab.networks import SECOND_BRANCH
 from faig_lab.networks.two_branch import Predicting
 from faig_lab.plotting.charts import Dots, dot_rows, mark_cut, share_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, legend_columns, new_figure
 from faig_lab.plotting.words import count, decimal, degraded, listed, method_label, removal, share, signed, with_ends
+from faig_lab.removed_shares import clipped, removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Rows, mean_of, number_at, numbers, numbers_at, over_photographs, select, unique
 from faig_lab.studies.context import Pair, StudyContext, StudyResult

@@ -16,13 +16,14 @@ from faig_lab.evaluation.curves import number_or_none
 from faig_lab.evaluation.evaluator import mean, pooled
 from faig_lab.evaluation.examples import Example, images_to_show
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import State, modulate, removed_share
+from faig_lab.filters import State, modulate
 from faig_lab.metrics import as_image, back, psnr
 from faig_lab.plotting.charts import legend_above
 from faig_lab.plotting.findings import restoration
 from faig_lab.plotting.pictures import STRENGTH, PictureRow, Pictures, Tile, as_array
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, decimal, degraded, listed, removal, together
+from faig_lab.removed_shares import removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import number_at, numbers, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult

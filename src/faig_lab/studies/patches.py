@@ -14,10 +14,11 @@ from torch import Tensor
 from faig_lab.attribution import ProbeIntegral, count_of, ranking
 from faig_lab.data import sample_rng
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import State, apply_patches, make_patch, mask, patch_bytes, removed_share
+from faig_lab.filters import State, apply_patches, make_patch, mask, patch_bytes
 from faig_lab.plotting.charts import guides, limit, share_axis
 from faig_lab.plotting.style import MUTED, drawing, input_colour, method_look, new_figure
 from faig_lab.plotting.words import as_percent, count, decimal, degraded, listed, method_label, removal, share, together
+from faig_lab.removed_shares import removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Row, Rows, number_at, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult

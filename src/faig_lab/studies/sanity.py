@@ -17,10 +17,11 @@ from faig_lab.attribution import discovered
 from faig_lab.data import PairedImage, sample_rng
 from faig_lab.evaluation.evaluator import isolation_of, mean
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import FilterLayout, State, clipped, mask, removed_share
+from faig_lab.filters import FilterLayout, State, mask
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, share_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, method_look, new_figure
 from faig_lab.plotting.words import decimal, method_label, share
+from faig_lab.removed_shares import clipped, removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Rows, mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from faig_lab.evaluation.examples import Example
 from faig_lab.plotting.pictures import Pictures
 from faig_lab.runs.folder import RunFolder
+
+if TYPE_CHECKING:  # task=compare needs no torch
+    from faig_lab.evaluation.examples import Example
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Strips:
         caption: how to read each; `{input}` becomes its degradation.
     """
 
-    grids: Callable[[Sequence[Example]], Sequence[Pictures]]
+    grids: "Callable[[Sequence[Example]], Sequence[Pictures]]"
     alt: str
     caption: str
 
