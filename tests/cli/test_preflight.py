@@ -196,9 +196,7 @@ def test_given_weights_that_were_planted_so_are_taken(given):
 
 @pytest.mark.parametrize("change", ["seed=1", "target.planted.percent=6", "target.planted.layers=[body.*]"])
 def test_given_weights_that_were_planted_otherwise_are_refused(given, change):
-    with pytest.raises(
-        UserError, match=r"^target\.planted: .*target\.yaml does not record these settings of planted weights"
-    ):
+    with pytest.raises(UserError, match=r"^target\.planted: .*target\.yaml does not record these settings of planted"):
         check_planted(settings_of(f"target.weights={given}", change))
 
 
