@@ -17,13 +17,13 @@ from faig_lab.evaluation.curves import (
     DELETION,
     INSERTION,
     Measured,
-    Resampling,
     areas,
     curve_rows,
     linear_weights,
     log_weights,
     normalised_curve,
 )
+from faig_lab.evaluation.intervals import Resampling
 from faig_lab.filters import FilterLayout, mask
 from faig_lab.networks import SRResNet
 from faig_lab.report.report import write_report

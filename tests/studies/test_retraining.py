@@ -103,7 +103,7 @@ def test_shares_are_0_for_the_baseline_and_1_for_the_target():
     rows = found.tables["retraining"]
     assert shares(rows, variant="whole_network") == [1.0] * 6
     for row in rows:
-        baseline, target, _ = context.evaluator.bounds(row["degradation"])
+        baseline, target = context.evaluator.bounds(row["degradation"])
         assert row["share"] == pytest.approx((row["psnr"] - baseline) / (target - baseline))
     idle = replace(context, retraining=Retraining(lambda start, *_: dict(start), context.retraining.fresh))
     rows = retraining(idle, percents=[10]).tables["retraining"]
