@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from faig_lab.evaluation.comparison import compare
-from faig_lab.evaluation.intervals import Resampling
-from faig_lab.evaluation.intervals import resamples
+from faig_lab.evaluation.intervals import Resampling, resamples
 from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics
 from faig_lab.metrics import EditSums
 

@@ -24,7 +24,7 @@ from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
-from faig_lab.studies.boundary import NETWORKS, SECTION, boundary, degrade_anew, gain_and_share, severities
+from faig_lab.studies.boundary import NETWORKS, SECTION, boundary, degrade_again, gain_and_share, severities
 
 BLUR, NOISE = GaussianBlur(sigma=1.0, kernel_size=7), GaussianNoise(sigma=0.1)
 
@@ -88,7 +88,7 @@ def test_the_trained_severity_gives_the_study_s_input_but_for_its_border(context
     part = context.degradation.parts[name]
     alone = replace(context.degradation, parts={name: part})
     border = -(-alone.margin // 2)
-    for image, anew in zip(context.data.held_out, degrade_anew(context.data.held_out, alone, name), strict=True):
+    for image, anew in zip(context.data.held_out, degrade_again(context.data.held_out, alone, name), strict=True):
         inside = (slice(None), slice(border, -border), slice(border, -border))
         assert torch.equal(anew.lr[name][inside], image.lr[name][inside])
         assert not torch.equal(anew.lr[name], image.lr[name])
@@ -100,7 +100,7 @@ def test_an_image_smaller_than_the_margin_can_be_degraded(context):
         [Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], context.degradation, crop=8, crops=1
     )
     wide = replace(context.degradation, parts={"blur": GaussianBlur(sigma=5.0, kernel_size=61)})
-    (anew,) = degrade_anew([image], wide, "blur")
+    (anew,) = degrade_again([image], wide, "blur")
     assert anew.lr["blur"].abs().max() == 0
 
 

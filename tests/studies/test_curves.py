@@ -363,7 +363,7 @@ def test_what_the_headline_leaves_and_gives(make_run: MakeRun) -> None:
         if row["method"] == "faig" and row["percent"] == 1:
             row["restored"] = 0.1 if row["curve"] == "deletion" else 0.9
     assert SECTION.sentence(files) == (
-        "FAIG at 1 %: deleting its sets leaves 10 % of deblurring and 10 % of denoising; inserting nothing but them "
+        "FAIG at 1 %: deleting its sets leaves 10 % of deblurring and 10 % of denoising; inserting its sets alone "
         "restores 90 % of deblurring and 90 % of denoising."
     )
 

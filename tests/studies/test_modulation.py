@@ -162,8 +162,8 @@ def said(folder):
 
 def test_psnr_at_both_ends_of_every_set(make):
     assert said(make()) == (
-        "Between λ = 0 and λ = 1 PSNR goes from 27.00 to 31.50 dB on blurred input (deblurring, 122 filters) and from "
-        "27.00 to 31.50 dB on noisy input (denoising, 122 filters)."
+        "Between λ = 0 and λ = 1 PSNR changes from 27.00 to 31.50 dB on blurred input (deblurring, 122 filters) and "
+        "from 27.00 to 31.50 dB on noisy input (denoising, 122 filters)."
     )
     assert not any(word in said(make(BUMPY, MOVING)) for word in ("steadily", "highest", "best"))
 

@@ -213,14 +213,14 @@ def test_transplanting_moves_slices_and_nothing_else():
     donor = {n: torch.randn_like(v) for n, v in state.items()}
     source = [layout.index("conv_first.weight", 3, 2), layout.index("conv_last.weight", 0, 1)]
     place = [layout.index("conv_first.weight", 1, 0), layout.index("conv_last.weight", 2, 3)]
-    found = transplanted(state, donor, layout, torch.tensor(source), torch.tensor(place))
+    found = transplanted(state, donor, layout, filters=torch.tensor(source), places=torch.tensor(place))
     expected = {n: v.clone() for n, v in state.items()}
     expected["conv_first.weight"][1, 0] = donor["conv_first.weight"][3, 2]
     expected["conv_last.weight"][2, 3] = donor["conv_last.weight"][0, 1]
     torch.testing.assert_close(found, expected, **BIT_FOR_BIT)
     torch.testing.assert_close(state, network.state_dict(), **BIT_FOR_BIT)
     everything = torch.arange(len(layout))
-    whole = transplanted(state, donor, layout, everything, everything)
+    whole = transplanted(state, donor, layout, filters=everything, places=everything)
     assert all(torch.equal(whole[n], donor[n] if n.endswith("weight") else state[n]) for n in state)
 
 

@@ -1,11 +1,11 @@
 """Deletion and insertion curves: filters are removed from the target, or inserted into the baseline, in their order.
 
-Deletion starts at the target and sets the top q % back to the baseline's values. Insertion starts where deletion ends,
-with all filters at the baseline's values, and gives the top q % the target's values. Petsiuk, Das and Saenko (RISE,
-BMVC 2018) do the same with the pixels of an image. Parameters that are in no filter, such as biases, stay the target's in
-both. The two curves therefore run between the same two networks: at 100 % deletion has every filter at the baseline's
-values, and insertion is the target, bit for bit. With `target_biases` off, insertion has the baseline's biases. It then
-starts at the baseline, bit for bit, and does not reach the target.
+Deletion starts at the target and sets the top q % back to the baseline's values. Insertion starts where deletion
+ends, with all filters at the baseline's values, and gives the top q % the target's values. Petsiuk, Das and Saenko
+(RISE, BMVC 2018) do the same with the pixels of an image. Parameters that are in no filter, such as biases, stay the
+target's in both. The two curves therefore run between the same two networks: at 100 % deletion has every filter at
+the baseline's values, and insertion is the target, bit for bit. With `target_biases` off, insertion has the
+baseline's biases. It then starts at the baseline, bit for bit, and does not reach the target.
 """
 
 import logging
