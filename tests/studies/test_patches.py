@@ -173,7 +173,7 @@ def test_large_patches_and_half_idle(make):
     text = said(make(carried=0.8, lost=0.01))
     assert "restore 80 % of deblurring and 80 % of denoising; in the target, 50 % by FAIG and none" in text
     panel = SECTION.figure(RunFolder(make(carried=0.8, lost=0.01))).axes[-1]
-    assert panel.get_title() == "50 % kept by FAIG: where"
+    assert panel.get_title() == "50 % kept by FAIG, by layer"
     assert [label.get_text() for label in panel.get_yticklabels()] == [f"body.{n}" for n in range(10)]
 
 
