@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from faig_lab.evaluation.comparison import compare, specificity
-from faig_lab.evaluation.curves import Resampling
-from faig_lab.evaluation.intervals import resamples
+from faig_lab.evaluation.comparison import compare
+from faig_lab.evaluation.intervals import Resampling, resamples
 from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics
 from faig_lab.metrics import EditSums
 
@@ -45,8 +44,9 @@ def the_row(rows, **wanted):
 
 def test_own_other_and_specificity_of_one_set():
     masked = planted({"faig": [[[[[0.8, 0.3]], [[0.1, 0.6]]]]]}, ["a"])
-    blur, noise = specificity(masked)
-    assert list(blur) == ["method", "percent", "masked", "own", "other", "specificity", "specificity_std", "harm"]
+    blur, noise = compare(masked, "faig", HOW).sets
+    columns = ["method", "percent", "masked", "own", "other", "specificity", "specificity_std", "harm"]
+    assert list(blur) == [*columns, *ENDS, "interval"]
     assert (blur["method"], blur["percent"], blur["masked"], noise["masked"]) == ("faig", 1, "blur", "noise")
     assert [blur[side] for side in ("own", "other", "specificity")] == pytest.approx([0.8, 0.3, 0.5])
     assert [noise[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.1, 0.5])

@@ -42,7 +42,7 @@ def test_the_bootstrap_holds_from_ten_scenes_on(scenes, kind, least):
 @pytest.mark.parametrize(("scenes", "most"), [(2, 0.55), (3, 0.78), (6, 0.87)])
 def test_the_bootstrap_of_few_scenes_promises_too_much_and_is_not_used(scenes, most):
     values = drawn((scenes, STUDIES), "normal")
-    assert coverage(interval(values, mean, 0, RESAMPLES), 0) <= most
+    assert coverage(interval(values, mean, 0, number=RESAMPLES), 0) <= most
     found = over_scenes(values)
     assert found.kind == "range"
     assert np.array_equal(found[:2], [values.min(0), values.max(0)])
@@ -51,7 +51,7 @@ def test_the_bootstrap_of_few_scenes_promises_too_much_and_is_not_used(scenes, m
 def test_the_limit_lies_where_the_bootstrap_begins_to_hold():
     """Of as many scenes as are enough it covers 90 %; of the largest number that is not, still less."""
     enough, few = (
-        coverage(interval(drawn((n, STUDIES), "normal"), mean, 0, RESAMPLES), 0)
+        coverage(interval(drawn((n, STUDIES), "normal"), mean, 0, number=RESAMPLES), 0)
         for n in (FEWEST_SCENES, FEWEST_SCENES // 2)
     )
     assert few < 0.86 < 0.88 < enough

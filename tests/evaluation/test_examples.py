@@ -12,7 +12,7 @@ from faig_lab.filters import mask
 
 def test_examples_are_the_outputs_of_the_networks_they_name(network, make_evaluator, make_attribution):
     evaluator, attribution = make_evaluator(network), make_attribution(network)
-    found = examples(evaluator, attribution, "random", 10, [0, 2])
+    found = examples(evaluator, attribution, "random", percent=10, positions=[0, 2])
     assert [(e.degradation, e.image) for e in found] == [(d, i) for d in ("blur", "noise") for i in "ac"]
     states = {"baseline": evaluator.baseline, "target": evaluator.target}
     for k, name in enumerate(attribution.degradations):
@@ -33,7 +33,7 @@ def test_examples_are_the_outputs_of_the_networks_they_name(network, make_evalua
 
 
 def test_no_positions_are_no_examples(network, make_evaluator, make_attribution):
-    assert examples(make_evaluator(network), make_attribution(network), "faig", 10, []) == []
+    assert examples(make_evaluator(network), make_attribution(network), "faig", percent=10, positions=[]) == []
 
 
 def test_colourfulness_of_grey_and_of_two_halves():

@@ -71,7 +71,7 @@ def test_nothing_to_resample_is_refused():
 
 def test_images_that_are_groups_of_their_own_are_resampled_as_before():
     values = np.random.default_rng(0).normal(size=(6, 2, 3))
-    found = interval_of_means(values, list("abcdef"), lambda means: means, 3)
+    found = interval_of_means(values, list("abcdef"), lambda means: means, seed=3)
     assert np.allclose(found, interval(values, mean, 3), rtol=1e-12)
 
 
@@ -79,13 +79,13 @@ def test_a_group_is_drawn_as_a_whole():
     """Two groups: a resample is both, or the one or the other twice. The means over images are 2, 8 and 3.5."""
     values, groups = np.array([1.0, 2.0, 8.0, 3.0]), ("a", "a", "b", "a")
     seen = set()
-    interval_of_means(values, groups, lambda means: seen.update(np.round(means, 9)) or means, 0)
+    interval_of_means(values, groups, lambda means: seen.update(np.round(means, 9)) or means, seed=0)
     assert seen == {2.0, 3.5, 8.0}
-    assert interval_of_means(values, groups, lambda means: means, 0) == pytest.approx((2, 8))
+    assert interval_of_means(values, groups, lambda means: means, seed=0) == pytest.approx((2, 8))
 
 
 def test_one_group_has_no_interval():
-    low, high = interval_of_means(np.arange(6.0).reshape(3, 2), "aaa", lambda means: means, 0)
+    low, high = interval_of_means(np.arange(6.0).reshape(3, 2), "aaa", lambda means: means, seed=0)
     assert np.isnan([low, high]).all()
     assert low.shape == (2,)
 
@@ -124,7 +124,7 @@ def test_from_ten_scenes_on_it_is_the_bootstrap():
     assert len(set(scenes)) == FEWEST_SCENES
     found = scene_interval(values, scenes, ratio, seed=3, number=200)
     assert found.kind == "bootstrap"
-    assert found[:2] == interval_of_means(values, scenes, ratio, 3, 200)
+    assert found[:2] == interval_of_means(values, scenes, ratio, seed=3, number=200)
     single = [ratio(values[2 * i : 2 * i + 2].mean(0)) for i in range(10)]
     assert min(single) < found.low < found.high < max(single)
 

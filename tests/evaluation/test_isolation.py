@@ -12,9 +12,8 @@ from torch.func import functional_call
 
 from faig_lab.attribution import count_of, ranking
 from faig_lab.data import StudyData
-from faig_lab.evaluation.curves import Resampling
 from faig_lab.evaluation.evaluator import Evaluator
-from faig_lab.evaluation.intervals import interval_of_means
+from faig_lab.evaluation.intervals import Resampling, interval_of_means
 from faig_lab.evaluation.isolation import Isolation, isolation_metrics
 from faig_lab.evaluation.masking import Edits, Masked, masking, restoration
 from faig_lab.filters import mask
@@ -120,7 +119,7 @@ def test_from_ten_scenes_on_scenes_are_resampled():
         return 1 - ((e[:, 0] - 2 * a[:, 0] + m[:, 0]) + m[:, 1] + m[:, 2]) / e[:, 0]
 
     values = np.stack([energy[:, 0, 0, 0], along[:, 0, 0, 0], moved[:, 0, 0, 0]], 1)
-    low, high = interval_of_means(values, scenes, by_hand, *HOW)
+    low, high = interval_of_means(values, scenes, by_hand, **HOW._asdict())
     assert rows[0]["interval"] == "bootstrap"
     assert rows[0]["isolation"] == pytest.approx(by_hand(values.mean(0)[None])[0])
     assert (rows[0]["isolation_low"], rows[0]["isolation_high"]) == pytest.approx((low, high))

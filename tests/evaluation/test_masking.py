@@ -110,7 +110,7 @@ def test_the_psnr_of_every_image_is_kept_in_the_order_of_the_rows(network, make_
     # Rows: rankings are (method, draw, masked), then percents, then inputs; the array has the same order.
     assert [row["psnr"] for row in masked.rows] == pytest.approx(list(means), abs=1e-12)
     for k, degradation in enumerate(masked.degradations):
-        baseline, target, _ = evaluator.bounds(degradation)
+        baseline, target = evaluator.bounds(degradation)
         assert masked.baseline[:, k].mean() == pytest.approx(baseline, abs=1e-12)
         assert masked.target[:, k].mean() == pytest.approx(target, abs=1e-12)
 

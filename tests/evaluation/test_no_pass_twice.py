@@ -57,6 +57,6 @@ def test_modulation(restored):
 
 def test_pictures_restore_only_the_images_they_show(restored):
     context = context_of()
-    examples(context.evaluator, context.attribution, "faig", 10.0, [1])
+    examples(context.evaluator, context.attribution, "faig", percent=10.0, positions=[1])
     assert {names for _, _, names in restored} == {(context.data.held_out[1].name,)}
     assert set(restored.values()) == {1}

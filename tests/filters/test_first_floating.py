@@ -129,7 +129,7 @@ def test_branches(context):
     assert not next(iter(state.values())).is_floating_point()
     images = [image(5, ("blur", "noise"))]
     before = images[0].lr["blur"].clone()
-    assert answers(network, state, images, ("blur", "noise"), 16)
+    assert answers(network, state, images, degradations=("blur", "noise"), crop=16)
     assert torch.equal(images[0].lr["blur"], before)
     target = {n: v + 0.05 * torch.randn_like(v) if v.is_floating_point() else v for n, v in state.items()}
     studied = _study(context, Pair(network, state, target), ["faig"])

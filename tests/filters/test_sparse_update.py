@@ -67,7 +67,7 @@ def test_all_filters_with_the_rest_are_the_target_and_without_it_keep_the_baseli
 @pytest.mark.parametrize("rest", [False, True])
 def test_round_trip_is_bit_for_bit(pair, tmp_path, rest):
     target, baseline, layout = pair
-    patch = make_patch(target, baseline, layout, torch.tensor([5, 2, 11]), "blur", rest=rest)
+    patch = make_patch(target, baseline, layout, torch.tensor([5, 2, 11]), name="blur", rest=rest)
     save_patch(tmp_path / "blur.npz", patch)
     read = load_patch(tmp_path / "blur.npz", baseline, layout)
     assert (read.name, read.layout, read.baseline) == (patch.name, patch.layout, patch.baseline)
@@ -93,8 +93,8 @@ def test_patches_in_any_order_and_their_union_are_one(pair):
 def test_patches_that_disagree_are_refused(pair):
     target, baseline, layout = pair
     other = {n: v + 1 for n, v in target.items()}
-    blur = make_patch(target, baseline, layout, torch.tensor([0, 1, 2]), "blur")
-    noise = make_patch(other, baseline, layout, torch.tensor([1, 2, 3]), "noise")
+    blur = make_patch(target, baseline, layout, torch.tensor([0, 1, 2]), name="blur")
+    noise = make_patch(other, baseline, layout, torch.tensor([1, 2, 3]), name="noise")
     with pytest.raises(UserError, match=r"patch noise: sets 2 filters of .* to other values than patch blur; use one"):
         apply_patches(baseline, blur, noise)
     rests = [make_patch(t, baseline, layout, torch.tensor([i]), rest=True) for i, t in enumerate((target, other))]
@@ -104,7 +104,7 @@ def test_patches_that_disagree_are_refused(pair):
 
 def test_a_patch_for_other_weights_is_refused(pair, tmp_path):
     target, baseline, layout = pair
-    patch = make_patch(target, baseline, layout, torch.tensor([1]), "blur")
+    patch = make_patch(target, baseline, layout, torch.tensor([1]), name="blur")
     other = {n: v + 1 for n, v in baseline.items()}
     with pytest.raises(UserError, match="patch blur: is for the baseline"):
         apply_patches(other, patch)

@@ -27,7 +27,7 @@ from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
-from faig_lab.studies.boundary import NETWORKS, SECTION, boundary, degrade_anew, gain_and_share, severities
+from faig_lab.studies.boundary import NETWORKS, SECTION, boundary, degrade_again, gain_and_share, severities
 
 BLUR, NOISE = GaussianBlur(sigma=1.0, kernel_size=7), GaussianNoise(sigma=0.1)
 
@@ -100,7 +100,7 @@ def test_the_trained_severity_gives_the_study_s_input_but_for_its_border(context
     part = context.degradation.parts[name]
     alone = replace(context.degradation, parts={name: part})
     border = -(-alone.margin // 2)
-    for image, anew in zip(context.data.held_out, degrade_anew(context.data.held_out, alone, name), strict=True):
+    for image, anew in zip(context.data.held_out, degrade_again(context.data.held_out, alone, name), strict=True):
         inside = (slice(None), slice(border, -border), slice(border, -border))
         assert torch.equal(anew.lr[name][inside], image.lr[name][inside])
         assert not torch.equal(anew.lr[name], image.lr[name])
@@ -112,7 +112,7 @@ def test_an_image_smaller_than_the_margin_can_be_degraded(context):
         [Photograph("s", "s", np.zeros((8, 8, 3), np.uint8), "")], context.degradation, crop=8, crops=1
     )
     wide = replace(context.degradation, parts={"blur": GaussianBlur(sigma=5.0, kernel_size=61)})
-    (anew,) = degrade_anew([image], wide, "blur")
+    (anew,) = degrade_again([image], wide, "blur")
     assert anew.lr["blur"].abs().max() == 0
 
 
@@ -152,7 +152,7 @@ def test_crops_of_one_photograph_have_no_interval(context):
 def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_not_count(context):
     """Noise is pointwise, so only downsampling sees the border: numbers move by little."""
     rows = boundary(context, factors=[1]).tables["boundary"]
-    baseline, target, _ = context.evaluator.bounds("noise")
+    baseline, target = context.evaluator.bounds("noise")
     found = {row["network"]: row["psnr"] for row in rows if row["degradation"] == "noise"}
     assert found["target"] == pytest.approx(target, abs=0.1)
     assert found["baseline"] == pytest.approx(baseline, abs=0.1)

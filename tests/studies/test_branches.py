@@ -9,6 +9,7 @@ from study_case import context_of, image
 
 from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.data import PairedImage
+from faig_lab.evaluation.intervals import Resampling
 from faig_lab.files import write_json
 from faig_lab.metrics import METRICS, quality
 from faig_lab.networks import SECOND_BRANCH, SRResNet, TwoBranchSRResNet
@@ -138,8 +139,8 @@ def images(differences, seeds=(0,)):
 
 def test_crops_of_one_photograph_are_drawn_together():
     differences = [[1.0, 3.0, -1.0, -1.0]]
-    apart = compare(images(differences), ["a", "b", "c", "d"], 0, 500)[0]
-    together = compare(images(differences), ["a", "a", "b", "b"], 0, 500)[0]
+    apart = compare(images(differences), ["a", "b", "c", "d"], Resampling(0, 500))[0]
+    together = compare(images(differences), ["a", "a", "b", "b"], Resampling(0, 500))[0]
     assert apart["difference"] == together["difference"] == 0.5
     assert (together["low"], together["high"]) == (-1.0, 2.0)  # one photograph or the other, drawn twice
     assert apart["high"] > 2.0
@@ -147,12 +148,12 @@ def test_crops_of_one_photograph_are_drawn_together():
 
 
 def test_one_photograph_has_no_interval():
-    row = compare(images([[1.0, 3.0]]), ["a", "a"], 0, 20)[0]
+    row = compare(images([[1.0, 3.0]]), ["a", "a"], Resampling(0, 20))[0]
     assert (row["difference"], row["low"], row["high"]) == (2.0, None, None)
 
 
 def test_seeds_are_averaged_and_their_range_is_told():
-    row = compare(images([[1.0, 2.0], [-1.0, 0.0]], (0, 7)), ["a", "b"], 0, 200)[0]
+    row = compare(images([[1.0, 2.0], [-1.0, 0.0]], (0, 7)), ["a", "b"], Resampling(0, 200))[0]
     assert row["difference"] == 0.5
     assert (row["lowest_seed"], row["highest_seed"], row["seeds"]) == (-0.5, 1.5, 2)
     assert (row["low"], row["high"]) == (0.0, 1.0)
@@ -264,11 +265,11 @@ def test_the_predictor_is_asked_about_every_input_of_every_crop():
     generator = torch.Generator().manual_seed(0)
     lr = {name: torch.rand(3, 16, 24, generator=generator) for name in ("clean", "blur", "noise", "blur+noise")}
     photograph = PairedImage("coffee_x0_y0", torch.rand(3, 32, 48), lr, "coffee")
-    found = answers(pair.network, pair.target, [photograph], ("blur", "noise"), 16)
+    found = answers(pair.network, pair.target, [photograph], degradations=("blur", "noise"), crop=16)
     assert len(found) == 2 * 3 * 4
     assert {answer.scene for answer in found} == {"coffee"}
-    suffered = {answer.input: answer.suffered for answer in found}
-    assert suffered == {
+    applied = {answer.input: answer.applied for answer in found}
+    assert applied == {
         "clean": {"blur": False, "noise": False},
         "blur": {"blur": True, "noise": False},
         "noise": {"blur": False, "noise": True},
@@ -278,8 +279,10 @@ def test_the_predictor_is_asked_about_every_input_of_every_crop():
     with torch.no_grad():
         logits = pair.network.predict(lr["noise"][None, :, :8, :8])[1][0]
     first = next(answer for answer in found if answer.input == "noise")
-    assert list(first.seen.values()) == (logits > 0).tolist()
-    assert answers(one_branch(0), one_branch(0).state_dict(), [photograph], ("blur", "noise"), 16) == []
+    assert list(first.predicted.values()) == (logits > 0).tolist()
+    assert (
+        answers(one_branch(0), one_branch(0).state_dict(), [photograph], degradations=("blur", "noise"), crop=16) == []
+    )
 
 
 def test_accuracy_is_balanced_and_everything_is_all_at_once():
@@ -357,17 +360,17 @@ def cells(folder, start):
 
 
 def test_what_the_trainings_had_in_common(make):
-    assert said(make()).startswith("Both were trained for 3,000 and 3,000 iterations (baseline and target); PSNR,")
+    assert said(make()).startswith("Both were trained for 3,000 and 3,000 iterations (baseline and target). PSNR,")
     text = said(make(trained=False))
-    assert text.startswith("The run's own network was given, not trained here; PSNR,")
+    assert text.startswith("The run's own network was given and not trained by this run. PSNR,")
 
 
-def test_differences_are_numbers_whoever_has_more(make):
+def test_differences_are_numbers_of_either_sign(make):
     found = {"noise": (-0.2, -0.3, -0.1), "blur": (0.4, 0.2, 0.6)}
     folder = make(psnr=found, ssim={"clean": (0.02, 0.01, 0.03)})
     assert (
-        "PSNR, one branch minus two (in brackets the 95 % interval over photographs): +0.01 (−0.05 to +0.07) dB on "
-        "clean input, +0.40 (+0.20 to +0.60) dB on blurred input, −0.20 (−0.30 to −0.10) dB on noisy input and"
+        "PSNR, one branch minus two branches (in brackets the 95 % interval over photographs): +0.01 (−0.05 to +0.07) "
+        "dB on clean input, +0.40 (+0.20 to +0.60) dB on blurred input, −0.20 (−0.30 to −0.10) dB on noisy input and"
     ) in said(folder)
     assert cells(folder, "SSIM, clean") == ["0.820", "0.800", "+0.020 (+0.010 to +0.030)"]
     assert not any(word in said(folder) for word in ("better", "reaches", "decided"))
@@ -383,7 +386,7 @@ def test_few_photographs_have_a_range_that_is_called_so(make):
 
 def test_section_one_photograph_has_no_interval(make):
     text = said(make(psnr={"noise": (-0.9, -1.0, -0.8)}, photographs=1))
-    assert "PSNR, one branch minus two: +0.01 dB on clean input" in text
+    assert "PSNR, one branch minus two branches: +0.01 dB on clean input" in text
     assert "−0.90 dB on noisy input and" in text
 
 

@@ -17,13 +17,13 @@ from faig_lab.evaluation.curves import (
     DELETION,
     INSERTION,
     Measured,
-    Resampling,
     areas,
     curve_rows,
     linear_weights,
     log_weights,
     normalised_curve,
 )
+from faig_lab.evaluation.intervals import Resampling
 from faig_lab.filters import FilterLayout, mask
 from faig_lab.networks import SRResNet
 from faig_lab.report.report import write_report
@@ -363,7 +363,7 @@ def test_what_the_headline_leaves_and_gives(make_run: MakeRun) -> None:
         if row["method"] == "faig" and row["percent"] == 1:
             row["restored"] = 0.1 if row["curve"] == "deletion" else 0.9
     assert SECTION.sentence(files) == (
-        "FAIG at 1 %: deleting its sets leaves 10 % of deblurring and 10 % of denoising; inserting nothing but them "
+        "FAIG at 1 %: deleting its sets leaves 10 % of deblurring and 10 % of denoising; inserting its sets alone "
         "restores 90 % of deblurring and 90 % of denoising."
     )
 

@@ -29,7 +29,7 @@ def test_the_ends_of_insertion(context, tables):
     rows = tables["patches"]
     assert len(rows) == 2 * 3 * 3 * 2  # biases × percents with 0 × sets × inputs
     for row in rows:
-        baseline, target, _ = context.evaluator.bounds(row["degradation"])
+        baseline, target = context.evaluator.bounds(row["degradation"])
         if row["percent"] == 0 and not row["biases"]:
             assert (row["psnr"], row["carried"], row["filters"]) == (baseline, 0, 0)
         if row["percent"] == 100 and row["biases"]:
@@ -164,16 +164,16 @@ def said(folder):
 
 def test_small_patches_and_nothing_idle(make):
     assert said(make(carried=0.1, lost=0.5)) == (
-        "Put onto the baseline, patches of 1 % of the filters bring 10 % of deblurring and 10 % of denoising; from the "
+        "On the baseline, patches of 1 % of the filters restore 10 % of deblurring and 10 % of denoising; in the "
         "target, none by FAIG and none by random filters can be set back before an input loses 5 %."
     )
 
 
 def test_large_patches_and_half_idle(make):
     text = said(make(carried=0.8, lost=0.01))
-    assert "bring 80 % of deblurring and 80 % of denoising; from the target, 50 % by FAIG and none" in text
+    assert "restore 80 % of deblurring and 80 % of denoising; in the target, 50 % by FAIG and none" in text
     panel = SECTION.figure(RunFolder(make(carried=0.8, lost=0.01))).axes[-1]
-    assert panel.get_title() == "50 % kept by FAIG: where"
+    assert panel.get_title() == "50 % kept by FAIG, by layer"
     assert [label.get_text() for label in panel.get_yticklabels()] == [f"body.{n}" for n in range(10)]
 
 

@@ -9,7 +9,7 @@ from study_case import context_of
 from faig_lab.attribution import Problem, quadrature
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
-from faig_lab.evaluation.prediction import Guess, accuracies, confusion, cut_crops, guess_metrics, spread
+from faig_lab.evaluation.prediction import Guess, accuracies, choose_evenly, confusion, cut_crops, guess_metrics
 from faig_lab.files import write_json
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
@@ -125,8 +125,8 @@ def test_an_image_that_is_smaller_than_a_crop_is_one_crop():
 
 def test_at_most_so_many_crops_evenly():
     crops = cut_crops([paired(2, 20)], 4, overlapping=False)
-    assert spread(crops, 50) == crops
-    assert spread(crops, 4) == [crops[0], crops[3], crops[6], crops[9]]
+    assert choose_evenly(crops, 50) == crops
+    assert choose_evenly(crops, 4) == [crops[0], crops[3], crops[6], crops[9]]
 
 
 def guesses(*said):
@@ -158,7 +158,7 @@ APART = {"one": "one", "two": "two"}
 
 
 def test_accuracies_by_hand():
-    with_clean, forced = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, APART, seed=0)
+    with_clean, forced = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, scenes=APART, seed=0)
     assert with_clean["value"] == pytest.approx((0.5 + 0.5 + 1) / 3)
     assert (with_clean["low"], with_clean["high"]) == pytest.approx((1 / 3, 1))  # either image alone
     assert (with_clean["images"], with_clean["inputs"], with_clean["fitted_crops"]) == (2, 6, 4)
@@ -166,7 +166,7 @@ def test_accuracies_by_hand():
 
 
 def test_one_image_has_no_interval():
-    (row,) = accuracies(SAID[:2], ("blur",), {"overlap": ("probe", 4)}, APART, seed=0)
+    (row,) = accuracies(SAID[:2], ("blur",), {"overlap": ("probe", 4)}, scenes=APART, seed=0)
     assert (row["value"], row["low"], row["high"]) == (1, None, None)
 
 
@@ -177,8 +177,8 @@ def test_whole_photographs_are_resampled():
         for image, said in (("a_left", "blur"), ("a_right", "clean"), ("b_left", "blur"), ("b_right", "clean"))
     ]
     fitted = {"overlap": ("probe", 4)}
-    (apart,) = accuracies([*halves, *CLEANS], ("blur",), fitted, {name: name for name in ALIKE}, seed=0)
-    (alike,) = accuracies([*halves, *CLEANS], ("blur",), fitted, ALIKE, seed=0)
+    (apart,) = accuracies([*halves, *CLEANS], ("blur",), fitted, scenes={name: name for name in ALIKE}, seed=0)
+    (alike,) = accuracies([*halves, *CLEANS], ("blur",), fitted, scenes=ALIKE, seed=0)
     assert (apart["photographs"], alike["photographs"], alike["images"], alike["inputs"]) == (4, 2, 4, 8)
     assert apart["value"] == alike["value"] == 0.75
     assert apart["low"] < 0.75 < apart["high"]
@@ -199,7 +199,7 @@ def test_the_photographs_are_those_of_the_held_out_images():
 
 
 def test_metrics_of_the_main_method_and_the_mix():
-    rows = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, APART, seed=0)
+    rows = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, scenes=APART, seed=0)
     metrics = guess_metrics(SAID, rows, NAMES, main="overlap")
     assert metrics["prediction/balanced_accuracy"] == 1
     assert metrics["prediction/accuracy_low"] == pytest.approx(1 / 3)
@@ -256,9 +256,9 @@ def said(folder):
 
 def test_the_accuracy_and_what_it_is_over(make):
     assert said(make()) == (
-        "Top-k overlap on 60 inputs from 3 held-out photographs: 100 % (90 % to 100 %) of them right between blurred "
-        "or noisy (balanced accuracy) and 80 % (70 % to 90 %) with clean as a further answer; in brackets the 95 % "
-        "interval over photographs."
+        "Top-k overlap on 60 inputs from 3 held-out photographs: 100 % (90 % to 100 %) of the answers between blurred "
+        "or noisy are right (balanced accuracy) and 80 % (70 % to 90 %) with clean as a further answer. The brackets "
+        "hold the 95 % interval over photographs."
     )
 
 
@@ -267,7 +267,7 @@ def test_a_range_is_called_so(make):
     table = folder / "tables" / "prediction_accuracy.csv"
     head, *rows = table.read_text().splitlines()
     table.write_text("\n".join([f"{head},interval", *(f"{row},range" for row in rows)]) + "\n")
-    assert said(folder).endswith("in brackets the range over photographs.")
+    assert said(folder).endswith("The brackets hold the range over photographs.")
 
 
 def test_every_predictor_has_its_row_and_none_is_called_best(make):

@@ -103,7 +103,7 @@ def test_shares_are_0_for_the_baseline_and_1_for_the_target():
     rows = found.tables["retraining"]
     assert shares(rows, variant="whole_network") == [1.0] * 6
     for row in rows:
-        baseline, target, _ = context.evaluator.bounds(row["degradation"])
+        baseline, target = context.evaluator.bounds(row["degradation"])
         assert row["share"] == pytest.approx((row["psnr"] - baseline) / (target - baseline))
     idle = replace(context, retraining=Retraining(lambda start, *_: dict(start), context.retraining.fresh))
     rows = retraining(idle, percents=[10]).tables["retraining"]
@@ -213,14 +213,14 @@ def test_transplanting_moves_slices_and_nothing_else():
     donor = {n: torch.randn_like(v) for n, v in state.items()}
     source = [layout.index("conv_first.weight", 3, 2), layout.index("conv_last.weight", 0, 1)]
     place = [layout.index("conv_first.weight", 1, 0), layout.index("conv_last.weight", 2, 3)]
-    found = transplanted(state, donor, layout, torch.tensor(source), torch.tensor(place))
+    found = transplanted(state, donor, layout, filters=torch.tensor(source), places=torch.tensor(place))
     expected = {n: v.clone() for n, v in state.items()}
     expected["conv_first.weight"][1, 0] = donor["conv_first.weight"][3, 2]
     expected["conv_last.weight"][2, 3] = donor["conv_last.weight"][0, 1]
     torch.testing.assert_close(found, expected, **BIT_FOR_BIT)
     torch.testing.assert_close(state, network.state_dict(), **BIT_FOR_BIT)
     everything = torch.arange(len(layout))
-    whole = transplanted(state, donor, layout, everything, everything)
+    whole = transplanted(state, donor, layout, filters=everything, places=everything)
     assert all(torch.equal(whole[n], donor[n] if n.endswith("weight") else state[n]) for n in state)
 
 

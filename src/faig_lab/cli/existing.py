@@ -186,7 +186,7 @@ def export(settings: Settings) -> str:
     path = Path(str(wanted.file)).expanduser()
     if path.suffix == ".npz":
         filters = torch.cat(list(sets.values()))
-        save_patch(path, make_patch(state, baseline, layout, filters, "+".join(sets)))
+        save_patch(path, make_patch(state, baseline, layout, filters, name="+".join(sets)))
     else:
         about = {
             "what": f"target with {layout.word} of {content}",

@@ -407,7 +407,8 @@ def evaluate(
             write_strips(folder.path, name, result.examples)
         folder.add_metrics(_headline(folder, context))
         shown = images_to_show(inputs.data.held_out)
-        pictures = examples(context.evaluator, attributed.attribution, context.method, context.headline, shown)
+        evaluator, percent = context.evaluator, context.headline
+        pictures = examples(evaluator, attributed.attribution, context.method, percent=percent, positions=shown)
         return picture_grids(pictures, context.headline)
 
 

@@ -1,1 +1,1 @@
-"""What weights do: networks judged on held-out images, by PSNR, removed shares and isolation."""
+"""Evaluation of weights on held-out images by PSNR, removed share and isolation."""

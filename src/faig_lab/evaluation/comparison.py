@@ -1,36 +1,33 @@
-"""The methods held against each other by the removed share, the paper's reading: own, other and their difference.
+"""Comparison of methods by the removed share: own, other and their difference (the paper's reading).
 
-A removed share is clipped to [0, 1] in every mean; the excess of the own share over 1 is harm, a column of its own.
-Intervals are over the scenes that the held-out images show. Every resample draws the same scenes for all methods,
-percents and degradations, so that a difference of two methods is paired. Random draws are averaged; how far they are
-apart is another question, and a column of its own.
+A removed share is clipped to [0, 1] in every mean. The excess of the own share over 1 is harm, a column of its own.
+Intervals are over the scenes of the held-out images. Every resample draws the same scenes for all methods, percents
+and degradations, so that a difference of two methods is paired. Random draws are averaged; their standard deviation is
+a column of its own.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from faig_lab.evaluation.curves import ALL, Resampling, number_or_none, over_draws, restored_share, sample_std
-from faig_lab.evaluation.intervals import Floats, SceneInterval, scene_interval
-from faig_lab.evaluation.masking import Masked, TableRow
+from faig_lab.evaluation.curves import ALL, over_draws, restored_share, sample_std
+from faig_lab.evaluation.intervals import Floats, Resampling, interval_of_arrays, number_or_none
+from faig_lab.evaluation.masking import Masked, TableRow, mean_or_none
+from faig_lab.removed_shares import clipped
 
 SIDES = ("own", "other", "specificity")
-"""Removed share of the masked set's own function, mean of that of the others, and how far they are apart."""
+"""Removed share of the masked set's own function, mean removed share of the others, and their difference."""
 
 MEASURES = (*SIDES, "harm")
-"""The sides, and by how much the own removed share is above 1."""
+"""The sides, and how far the own removed share is above 1."""
 
 _SPECIFICITY = SIDES.index("specificity")
 _RANKINGS = -4  # axis of (…, rankings, masked + 1, percents, MEASURES)
 
-Place = tuple[int, ...]
-"""Which method, masked set (the last one stands for the mean over the sets) and percent."""
-
 
 class Comparison(NamedTuple):
-    """Tables of the methods compared; None where a value is not defined, and for ends where there is one photograph.
+    """Tables of the methods compared; None where a value is not defined, and for ends with a single photograph.
 
     Attributes:
         sets: method, percent, masked, own, other, specificity, specificity_std (over draws), harm, `<side>_low` and
@@ -45,8 +42,20 @@ class Comparison(NamedTuple):
     paired: list[TableRow]
 
 
+def removed_sides(removed: Mapping[str, float | None], masked: str) -> TableRow:
+    """Return own, other and specificity of one masked network; None where a share is not defined.
+
+    Args:
+        removed: degradation → removed share, not clipped.
+        masked: the degradation whose filters are masked.
+    """
+    shares = {name: clipped(share) for name, share in removed.items()}
+    own, other = shares[masked], mean_or_none([share for name, share in shares.items() if name != masked])
+    return {"own": own, "other": other, "specificity": None if own is None or other is None else own - other}
+
+
 def sides(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
-    """Removed shares, clipped to [0, 1], specificity and harm of masked sets; NaN where they are not defined.
+    """Compute removed shares, clipped to [0, 1], specificity and harm of masked sets; NaN where not defined.
 
     Args:
         psnr: (…, rankings, masked, percents, inputs) dB; masked and inputs are the same degradations.
@@ -63,99 +72,46 @@ def sides(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
     own, excess = (np.moveaxis(np.diagonal(a, axis1=-3, axis2=-1), -1, -2) for a in (removed, raw - 1))
     is_own = np.eye(count, dtype=bool)[:, None, :]
     other = np.where(is_own, 0, removed).sum(-1) / (count - 1) if count > 1 else np.full_like(own, np.nan)
-    found = np.stack([own, other, own - other, excess.clip(0)], -1)
-    return np.concatenate([found, found.mean(-3, keepdims=True)], -3)
-
-
-def specificity(masked: Masked) -> list[TableRow]:
-    """`Comparison.sets` without intervals."""
-    found = _Found.of(masked)
-    return [found.labels(place) | found.values_at(place) for place in found.places() if not found.is_mean(place)]
+    values = np.stack([own, other, own - other, excess.clip(0)], -1)
+    return np.concatenate([values, values.mean(-3, keepdims=True)], -3)
 
 
 def compare(masked: Masked, against: str, how: Resampling) -> Comparison:
-    """Hold the methods of a masking study against each other, at every percent.
+    """Compare the methods of a masking study at every percent.
 
     Args:
-        masked: what masking did.
+        masked: the evaluation of the masked networks.
         against: the method that the others are paired with.
         how: seed and number of the resamples.
     """
-    reference = list(masked.draws).index(against)
+    methods, names = list(masked.draws), [*masked.degradations, ALL]
+    reference = methods.index(against)
 
-    def with_differences(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
-        found = over_draws(sides(psnr, baseline, target), masked.draws, _RANKINGS, np.mean)
-        specific = found[..., _SPECIFICITY, None]
-        return np.concatenate([found, specific - specific[..., reference, None, :, :, :]], -1)
+    def statistic(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
+        """(…, methods, masked + 1, percents, MEASURES and the difference of specificities)."""
+        values = over_draws(sides(psnr, baseline, target), masked.draws, _RANKINGS, np.mean)
+        specific = values[..., _SPECIFICITY, None]
+        return np.concatenate([values, specific - specific[..., reference, None, :, :, :]], -1)
 
-    found = _Found.of(masked)
-    difference = with_differences(*masked.means())[..., -1]
-    low, high, kind = _interval(masked, with_differences, how)
+    values = statistic(*masked.means())
+    std = over_draws(sides(*masked.means())[..., _SPECIFICITY], masked.draws, 0, sample_std)
+    interval = interval_of_arrays([masked.psnr, masked.baseline, masked.target], masked.scenes, statistic, how)
     tables = Comparison([], [], [])
-    for place in found.places():
-        labels, values = found.labels(place), found.values_at(place)
+    for place in np.ndindex(std.shape):
+        method, m, q = place
+        labels: TableRow = {"method": methods[method], "percent": masked.percents[q]}
+        *shares, harm, difference = map(number_or_none, values[place])
+        cells = dict(zip(SIDES, shares, strict=True)) | {"specificity_std": number_or_none(std[place]), "harm": harm}
+        row = labels | {"masked": names[m]} | cells
         for i, side in enumerate(SIDES):
-            values |= {f"{side}_low": number_or_none(low[*place, i]), f"{side}_high": number_or_none(high[*place, i])}
-        values["interval"] = kind
-        if found.is_mean(place):
-            method = {key: labels[key] for key in ("method", "percent")}
-            counts = {"draws": masked.draws[str(labels["method"])], "photographs": len(set(masked.scenes))}
-            tables.methods.append(method | values | counts)
+            row |= interval.ends((*place, i), f"{side}_")
+        row["interval"] = interval.kind
+        if m == len(masked.degradations):
+            counts = {"draws": masked.draws[methods[method]], "photographs": len(set(masked.scenes))}
+            tables.methods.append({column: row[column] for column in row if column != "masked"} | counts)
         else:
-            tables.sets.append(labels | values)
-        if place[0] != reference:
-            ends = {"low": number_or_none(low[*place, -1]), "high": number_or_none(high[*place, -1]), "interval": kind}
-            tables.paired.append(labels | {"against": against, "difference": number_or_none(difference[place])} | ends)
+            tables.sets.append(row)
+        if method != reference:
+            pair = {"masked": names[m], "against": against, "difference": difference}
+            tables.paired.append(labels | pair | interval.row((*place, -1)))
     return tables
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the held-out images say, by (method, masked, percent); the last masked is the mean over all."""
-
-    masked: Masked
-    values: Floats
-    spread: Floats
-
-    @staticmethod
-    def of(masked: Masked) -> "_Found":
-        by_draw = sides(*masked.means())
-        values = over_draws(by_draw, masked.draws, _RANKINGS, np.mean)
-        return _Found(masked, values, over_draws(by_draw[..., _SPECIFICITY], masked.draws, 0, sample_std))
-
-    def places(self) -> Iterator[Place]:
-        """In the order of the tables."""
-        return np.ndindex(self.spread.shape)
-
-    def is_mean(self, place: Place) -> bool:
-        """Whether it stands for the mean over the masked sets."""
-        return place[1] == len(self.masked.degradations)
-
-    def labels(self, place: Place) -> TableRow:
-        """Method, percent and masked set."""
-        method, masked, percent = place
-        names = [*self.masked.degradations, ALL]
-        return {
-            "method": list(self.masked.draws)[method],
-            "percent": self.masked.percents[percent],
-            "masked": names[masked],
-        }
-
-    def values_at(self, place: Place) -> TableRow:
-        """The measures, and the spread of the specificity over draws."""
-        *sides, harm = (number_or_none(value) for value in self.values[place])
-        row: TableRow = dict(zip(SIDES, sides, strict=True))
-        return row | {"specificity_std": number_or_none(self.spread[place]), "harm": harm}
-
-
-def _interval(masked: Masked, statistic: Callable[[Floats, Floats, Floats], Floats], how: Resampling) -> SceneInterval:
-    """Over scenes, of a statistic of means over images: PSNR by ranking, of the baseline and of the target."""
-    psnr = masked.psnr
-    flat = np.concatenate([psnr.reshape(len(psnr), -1), masked.baseline, masked.target], 1)
-    inputs = len(masked.degradations)
-
-    def of_means(means: Floats) -> Floats:
-        first, baseline, target = np.split(means, [-2 * inputs, -inputs], 1)
-        return statistic(first.reshape(-1, *psnr.shape[1:]), baseline, target)
-
-    return scene_interval(flat, masked.scenes, of_means, seed=how.seed, number=how.number)

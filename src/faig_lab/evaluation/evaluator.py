@@ -1,4 +1,4 @@
-"""Held-out images between two networks: what a masked network makes of them, in PSNR and in squared distances."""
+"""Evaluation of a masked network on held-out images, in PSNR and in squared distances."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.evaluation.intervals import Floats
+from faig_lab.evaluation.intervals import Floats, number_or_none
 from faig_lab.filters import State
 from faig_lab.metrics import EditSums, as_image, edit_sums, gradient_map, isolation, map_difference, psnr, restore
 from faig_lab.removed_shares import removed_share
 
 
 class Ends(NamedTuple):
-    """Baseline and target with one input.
+    """Outputs of baseline and target on the held-out images with one input.
 
     Attributes:
         baseline: (images,) PSNR in dB.
@@ -38,7 +38,7 @@ class Ends(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """An intervention with one input.
+    """The effect of an intervention on the held-out images with one input.
 
     Attributes:
         psnrs: (images,) dB.
@@ -53,12 +53,8 @@ class Evaluation(NamedTuple):
     sums: EditSums[Tensor]
 
     def row(self) -> dict[str, object]:
-        """What a table says of it: means over images."""
-        return {
-            "psnr": mean(self.psnrs),
-            "removed": self.removed,
-            "output_difference": self.output_difference,
-        }
+        """The cells of a table: means over images."""
+        return {"psnr": mean(self.psnrs), "removed": self.removed, "output_difference": self.output_difference}
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Evaluator:
         return restore(self.network, state, self.images, degradation, self.autocast)
 
     def outputs(self, state: State, degradation: str) -> list[Tensor]:
-        """Restored held-out images (3, H, W), clipped and rounded to 8 bits; the target's are not computed again."""
+        """Restored held-out images (3, H, W), clipped and rounded to 8 bits; those of the target are computed once."""
         if state is self.target and degradation in self._ends:
             return self._ends[degradation].outputs
         return [as_image(output) for output in self.restore(state, degradation)]
@@ -101,7 +97,7 @@ class Evaluator:
 
     @property
     def scenes(self) -> tuple[str, ...]:
-        """(images,) what each image shows; images of one scene are not independent."""
+        """(images,) names of the scenes; images of one scene are not independent."""
         return tuple(image.scene or image.name for image in self.images)
 
     @property
@@ -118,7 +114,7 @@ class Evaluator:
         return {}
 
     def ends(self, degradation: str) -> Ends:
-        """What the two networks make of the held-out images with one input; computed once."""
+        """Outputs of both networks on the held-out images with one input; computed once."""
         if degradation not in self._ends:
             baseline, target = (
                 [output.clamp(0, 1) for output in self.restore(state, degradation)]
@@ -134,52 +130,57 @@ class Evaluator:
             self._maps[degradation] = [gradient_map(output[None]) for output in self.ends(degradation).outputs]
         return self._maps[degradation]
 
-    def bounds(self, degradation: str) -> tuple[float, float, list[Tensor]]:
-        """PSNR of baseline and target (means over images), and the target's outputs."""
+    def bounds(self, degradation: str) -> tuple[float, float]:
+        """PSNR of baseline and target in dB, means over images."""
         ends = self.ends(degradation)
-        return mean(ends.baseline), mean(ends.target), ends.outputs
+        return mean(ends.baseline), mean(ends.target)
+
+    def removed(self, psnr: float, degradation: str) -> float | None:
+        """Removed share of a network with this mean PSNR (dB), not clipped; None where there is nothing to remove."""
+        baseline, target = self.bounds(degradation)
+        return removed_share(target, psnr, baseline)
 
     def effect(self, state: State, name: str) -> Evaluation:
-        """What an intervention does with any input, clean and mixed included: PSNR and the sums of the edit."""
+        """Effect of an intervention on any input, clean and mixed included: PSNR and the sums of the edit."""
         return self.effect_of(self.raw(state, name), name)
 
     def effect_of(self, outputs: Sequence[Tensor], name: str) -> Evaluation:
-        """As `effect`, of the held-out images that a network restored; raw outputs (3, H, W)."""
+        """As `effect`, for held-out images that a network has restored: raw outputs (3, H, W)."""
         return Evaluation(self.psnrs([as_image(output) for output in outputs]), None, None, self.edit(outputs, name))
 
     def effects(self, state: State) -> dict[str, Evaluation]:
-        """What an intervention does with every input that is not mixed."""
+        """Effect of an intervention on every input that is not mixed."""
         return {name: self.effect(state, name) for name in self.inputs if "+" not in name}
 
     def edit(self, outputs: Sequence[Tensor], name: str) -> EditSums[Tensor]:
-        """(images,) sums of the edit that outputs of an intervention, not rounded, are of those of the target."""
+        """(images,) sums of the edit from the target's outputs to raw outputs of an intervention."""
         ends = self.ends(name)
         triples = zip(outputs, ends.baseline_outputs, ends.target_outputs, strict=True)
         sums = [edit_sums(masked[None], baseline[None], target[None]) for masked, baseline, target in triples]
         return EditSums(*(torch.cat(parts) for parts in zip(*sums, strict=True)))
 
     def raw(self, state: State, name: str) -> list[Tensor]:
-        """Outputs (3, H, W) that are not rounded; the target's are not computed again."""
+        """Outputs (3, H, W) that are not rounded; those of the target are computed once."""
         return self.ends(name).target_outputs if state is self.target else self.restore(state, name)
 
     def evaluate(self, state: State, degradation: str) -> Evaluation:
-        """What an intervention does to the restoration of one input degradation."""
+        """Effect of an intervention on the restoration of one degradation."""
         raw = self.raw(state, degradation)
         masked = [as_image(output) for output in raw]
         maps = self.maps(degradation)
         differences = [map_difference(gradient_map(m[None]), t) for m, t in zip(masked, maps, strict=True)]
-        ends, psnrs = self.ends(degradation), self.psnrs(masked)
-        removed = removed_share(mean(ends.target), mean(psnrs), mean(ends.baseline))
+        psnrs = self.psnrs(masked)
+        removed = self.removed(mean(psnrs), degradation)
         return Evaluation(psnrs, removed, float(torch.cat(differences).mean()), self.edit(raw, degradation))
 
 
 def pooled(effect: Evaluation) -> EditSums[Floats]:
-    """The sums of an intervention over all held-out images, ready to be divided by."""
+    """Add up the sums of an intervention over all held-out images; an energy of 0 becomes NaN."""
     return undivided(EditSums(*(values.double().sum().numpy() for values in effect.sums)))
 
 
 def undivided(sums: EditSums[Floats]) -> EditSums[Floats]:
-    """Put NaN in place of an energy of 0, by which nothing can be divided."""
+    """Replace an energy of 0 by NaN, since the energy is a divisor."""
     return sums._replace(energy=np.where(sums.energy > 0, sums.energy, np.nan))
 
 
@@ -187,15 +188,14 @@ def isolation_of(effects: Mapping[str, Evaluation], masked: str) -> float | None
     """Isolation of a masked network, pooled over the held-out images (method.md §9); None where it is not defined.
 
     Args:
-        effects: what masking does, by input: the degradations, and clean input where there is any.
+        effects: the effect of masking by input: the degradations, and clean input where there is any.
         masked: the degradation whose filters are masked.
     """
     sums = {name: pooled(effect) for name, effect in effects.items()}
-    others = [of for name, of in sums.items() if name not in (masked, CLEAN)]
-    found = isolation(sums[masked], others, sums.get(CLEAN))
-    return None if np.isnan(found) else float(found)
+    others = [sums[name] for name in sums if name not in (masked, CLEAN)]
+    return number_or_none(isolation(sums[masked], others, sums.get(CLEAN)))
 
 
 def mean(psnrs: Tensor) -> float:
-    """Mean over images, in double precision."""
+    """Return the mean over images, in double precision."""
     return float(psnrs.double().mean())

@@ -1,4 +1,4 @@
-"""Pictures of what masking does: a held-out image, restored by every network of the study; and of which image."""
+"""Example pictures: held-out images restored by every network of the study, and the choice of these images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.filters import mask
 from faig_lab.metrics import psnr
 
-_COLOUR = 15 / 255  # “slightly colourful” to the viewers whom Hasler and Süsstrunk asked
+_COLOUR = 15 / 255  # “slightly colourful” in the survey of Hasler and Süsstrunk
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Example:
 
 
 def images_to_show(images: Sequence[PairedImage]) -> list[int]:
-    """Which images a report shows: the first colour photograph, and another one, the first or the middle one of all.
+    """Choose the images of a report: the first colour photograph, and a second image (the first or the middle image).
 
-    The choice looks at the ground truth alone, never at what a network makes of it.
+    The choice depends on the ground truth alone, never on the output of a network.
 
     Args:
         images: the held-out images, at least one.
 
     Returns:
-        One or two positions, that of the colour photograph first; the first image stands in for it where all are grey.
+        One or two positions, that of the colour photograph first; where all images are grey, the first image.
     """
     first = next((k for k, image in enumerate(images) if colourfulness(image.hr) >= _COLOUR), 0)
     others = [position for position in (0, len(images) // 2) if position != first]
@@ -53,7 +53,7 @@ def images_to_show(images: Sequence[PairedImage]) -> list[int]:
 
 
 def colourfulness(image: Tensor) -> float:
-    """How much colour a picture has: 0 for grey, about 0.4 for what viewers call extremely colourful.
+    """Measure the colour of a picture: 0 for grey, about 0.4 for "extremely colourful" in a survey of viewers.
 
     Hasler and Süsstrunk, *Measuring colourfulness in natural images*, 2003, equation 6, over 255.
 
@@ -66,7 +66,7 @@ def colourfulness(image: Tensor) -> float:
 
 
 def examples(
-    evaluator: Evaluator, attribution: Attribution, method: str, percent: float, positions: Sequence[int]
+    evaluator: Evaluator, attribution: Attribution, method: str, *, percent: float, positions: Sequence[int]
 ) -> list[Example]:
     """Restore held-out images with baseline, target and the target with each discovered set masked.
 
@@ -74,19 +74,31 @@ def examples(
         evaluator: held-out images and networks.
         attribution: the scores.
         method: whose scores choose the filters (its first draw).
-        percent: how many.
-        positions: which of the held-out images.
+        percent: the percent of the filters.
+        positions: positions among the held-out images.
     """
     states = {"baseline": evaluator.baseline, "target": evaluator.target}
     for name, scores in zip(attribution.degradations, attribution.scores[method][0], strict=True):
         filters = discovered(scores, percent)
         states[name] = mask(evaluator.target, evaluator.baseline, attribution.layout, filters)
     shown = replace(evaluator, images=tuple(evaluator.images[position] for position in positions))
-    found = []
+    pictures = []
     for degradation in attribution.degradations:
         outputs = {name: shown.outputs(state, degradation) for name, state in states.items()}
         for position, image in enumerate(shown.images):
             restored = {name: images[position] for name, images in outputs.items()}
-            values = {n: float(psnr(o[None], image.hr[None], evaluator.scale)) for n, o in restored.items()}
-            found.append(Example(image.name, degradation, image.lr[degradation], image.hr, restored, values))
-    return found
+            pictures.append(example(image, degradation, restored, evaluator.scale))
+    return pictures
+
+
+def example(image: PairedImage, degradation: str, restored: dict[str, Tensor], border: int) -> Example:
+    """Build the example of one image with one degradation.
+
+    Args:
+        image: the held-out image.
+        degradation: of the input.
+        restored: network → (3, H, W) in [0, 1].
+        border: pixels left out of PSNR on each side.
+    """
+    values = {name: float(psnr(output[None], image.hr[None], border)) for name, output in restored.items()}
+    return Example(image.name, degradation, image.lr[degradation], image.hr, restored, values)

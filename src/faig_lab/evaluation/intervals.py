@@ -1,4 +1,4 @@
-"""Percentile bootstrap: how far a number could move had the held-out images been others of their kind."""
+"""Intervals over the scenes of the held-out images: percentile bootstrap, or range of few scenes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,6 +13,18 @@ Floats = NDArray[np.float64]
 _BLOCK = 2**23  # numbers held at a time
 
 
+class Resampling(NamedTuple):
+    """Seed and number of the bootstrap's resamples."""
+
+    seed: int
+    number: int
+
+
+def number_or_none(value: float | Floats) -> float | None:
+    """Return a plain number for a table; None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 class Interval(NamedTuple):
     """Ends of an interval, shaped like the statistic; NaN where there is none."""
 
@@ -21,7 +33,7 @@ class Interval(NamedTuple):
 
 
 def resamples(count: int, seed: int, number: int) -> NDArray[np.int64]:
-    """(number, count) positions drawn with replacement; the same for the same arguments, whatever is resampled."""
+    """Return (number, count) positions drawn with replacement; they depend on the arguments only."""
     return sample_rng(seed, "bootstrap").integers(0, count, (number, count))
 
 
@@ -29,13 +41,14 @@ def interval(
     values: NDArray[Any],
     statistic: Callable[[Floats], Floats],
     seed: int,
+    *,
     number: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """The percentile bootstrap interval of a statistic (Efron and Tibshirani 1993, §13.3).
+    """Compute the percentile bootstrap interval of a statistic (Efron and Tibshirani 1993, §13.3).
 
-    Intervals of the same seed and count share their resamples: a difference of two statistics is to be given as one
-    statistic, which is then paired. Of few units the interval is too narrow: analyses call `intervals.scene_interval`.
+    Intervals of the same seed and count share their resamples. Give a difference of two statistics as one statistic:
+    the difference is then paired. The interval is too narrow for few units, so studies call `scene_interval`.
 
     Args:
         values: (N, …) one entry per independent unit, e.g. per image.
@@ -45,8 +58,8 @@ def interval(
         level: share of the resamples within the interval, between 0 and 1.
 
     Returns:
-        Low and high ends. NaN where the statistic is NaN in a resample, and for N = 1: one unit says nothing about
-        how much units differ.
+        Low and high ends. NaN where the statistic is NaN in a resample, and for N = 1, since one unit does not show how
+        much units differ.
 
     Raises:
         ValueError: there is no unit.
@@ -57,8 +70,8 @@ def interval(
     drawn = resamples(count, seed, number)
     at_once = max(1, _BLOCK // values.size)
     blocks = [statistic(values[drawn[start : start + at_once]]) for start in range(0, number, at_once)]
-    found = np.concatenate(blocks) if count > 1 else np.full_like(blocks[0][:1], np.nan)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    statistics = np.concatenate(blocks) if count > 1 else np.full_like(blocks[0][:1], np.nan)
+    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Interval(low, high)
 
 
@@ -66,14 +79,15 @@ def interval_of_means(
     values: NDArray[Any],
     groups: Sequence[str],
     statistic: Callable[[Floats], Floats],
+    *,
     seed: int,
     number: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """The interval of a statistic of means over images, for images that come in groups.
+    """Compute the interval of a statistic of means over images, for images that come in groups.
 
-    Whole groups are drawn, with all of their images: those of one photograph are not independent. The means are over
-    all drawn images, so that a group weighs as much as it has images, as in the statistic itself.
+    Whole groups are drawn with all of their images, since images of one photograph are not independent. The means are
+    over all drawn images, so that a group weighs as much as it has images.
 
     Args:
         values: (N, …) one entry per image.
@@ -95,7 +109,7 @@ def interval_of_means(
         counts, sums = np.split(drawn.sum(1), [1], 1)
         return statistic((sums / counts).reshape(-1, *values.shape[1:]))
 
-    return interval(totals, of_totals, seed, number, level)
+    return interval(totals, of_totals, seed, number=number, level=level)
 
 
 FEWEST_SCENES = 10
@@ -106,7 +120,7 @@ RANGE: Literal["range"] = "range"
 
 
 class SceneInterval(NamedTuple):
-    """Two ends over scenes and what they are.
+    """The two ends over scenes and their kind.
 
     Attributes:
         low: shaped like the statistic; NaN where there is a single scene, or where a scene has no value.
@@ -117,6 +131,14 @@ class SceneInterval(NamedTuple):
     low: Floats
     high: Floats
     kind: Literal["bootstrap", "range"]
+
+    def ends(self, place: tuple[int, ...] = (), prefix: str = "") -> dict[str, object]:
+        """Return the cells `<prefix>low` and `<prefix>high` of one number of the statistic."""
+        return {f"{prefix}low": number_or_none(self.low[place]), f"{prefix}high": number_or_none(self.high[place])}
+
+    def row(self, place: tuple[int, ...] = ()) -> dict[str, object]:
+        """Return the cells `low`, `high` and `interval` of one number of the statistic."""
+        return self.ends(place) | {"interval": self.kind}
 
 
 def scene_interval(
@@ -140,14 +162,15 @@ def scene_interval(
 
     Returns:
         The bootstrap of `interval_of_means` for at least `FEWEST_SCENES` scenes; else the range of the statistic over
-        single scenes. A statistic that is no mean (a difference of ratios, say) may lie outside of that range.
+        single scenes. A statistic that is no mean (e.g. a difference of ratios) may lie outside of that range.
 
     Raises:
         ValueError: there is no image.
     """
     names = list(dict.fromkeys(scenes))
     if len(names) >= FEWEST_SCENES:
-        return SceneInterval(*interval_of_means(values, scenes, statistic, seed, number, level), BOOTSTRAP)
+        ends = interval_of_means(values, scenes, statistic, seed=seed, number=number, level=level)
+        return SceneInterval(*ends, BOOTSTRAP)
     if not names:
         raise ValueError("there is no image to compute an interval from")
     of_image = np.array([names.index(scene) for scene in scenes])
@@ -155,3 +178,24 @@ def scene_interval(
     if len(names) == 1:
         single = np.full_like(single, np.nan)
     return SceneInterval(single.min(0), single.max(0), RANGE)
+
+
+def interval_of_arrays(
+    arrays: Sequence[Floats], scenes: Sequence[str], statistic: Callable[..., Floats], how: Resampling
+) -> SceneInterval:
+    """Compute the `scene_interval` of a statistic of several arrays.
+
+    Args:
+        arrays: (N, …) each, one entry per image.
+        scenes: (N,) what each image shows.
+        statistic: a mean (B, …) of each array → (B, …) for B samples at once.
+        how: seed and number of the resamples.
+    """
+    values = np.concatenate([array.reshape(len(array), -1) for array in arrays], 1)
+    edges = np.cumsum([array[0].size for array in arrays])[:-1]
+
+    def of_means(means: Floats) -> Floats:
+        parts = np.split(means, edges, 1)
+        return statistic(*(part.reshape(-1, *a.shape[1:]) for part, a in zip(parts, arrays, strict=True)))
+
+    return scene_interval(values, scenes, of_means, seed=how.seed, number=how.number)

@@ -24,7 +24,7 @@ class Edits:
 
     Attributes:
         inputs: the degradations in their order, then clean, then mixed inputs, as far as there are any.
-        sums: (images, rankings, masked, percents, inputs) each; NaN where an input was not judged.
+        sums: (images, rankings, masked, percents, inputs) each; NaN where an input was not evaluated.
         psnr: the same shape, dB.
         target: (images, inputs) dB.
     """
@@ -37,7 +37,7 @@ class Edits:
 
 @dataclass(frozen=True)
 class Masked:
-    """Every masked network, judged.
+    """The evaluation of every masked network.
 
     Attributes:
         rows: method, draw, percent, filters, masked, degradation, psnr, removed, output_difference.
@@ -48,7 +48,7 @@ class Masked:
         psnr: (images, rankings, masked, percents, inputs) dB; the inputs are the degradations.
         baseline: (images, inputs) dB.
         target: (images, inputs) dB.
-        edits: what isolation is computed from.
+        edits: the sums that isolation is computed from.
     """
 
     rows: list[TableRow]
@@ -74,34 +74,33 @@ def masking(
     *,
     mixed_at: Sequence[float] = (),
 ) -> Masked:
-    """Mask the top q % of every method, draw and degradation; judge each on every degradation and on clean input.
+    """Mask the top q % of every method, draw and degradation, and evaluate on every degradation and on clean input.
 
     Args:
         evaluator: held-out images and bounds.
         attribution: the scores.
         percents: q, ascending.
-        progress: told after each masked network.
-        mixed_at: those of the percents at which the networks are judged on mixed inputs, too.
+        progress: called after each masked network.
+        mixed_at: the percents at which the networks are evaluated on mixed inputs, too.
     """
     layout, names = attribution.layout, attribution.degradations
     always = (*names, *(name for name in evaluator.inputs if name == CLEAN))
     mixed = tuple(name for name in evaluator.inputs if name not in always)
-    judged: dict[bytes, dict[str, Evaluation]] = {}  # methods may agree on a set; it is judged once
+    evaluated: dict[bytes, dict[str, Evaluation]] = {}  # methods may agree on a set
     rows: list[TableRow] = []
     effects: list[dict[str, Evaluation]] = []
     for method, draw, masked, order in rankings(attribution):
         for percent in percents:
             filters = order[: count_of(percent, len(layout))]
-            found = judged.setdefault(filters.sort().values.numpy().tobytes(), {})
-            shown = always + mixed if percent in mixed_at else always
-            if missing := [name for name in shown if name not in found]:
+            by_input = evaluated.setdefault(filters.sort().values.numpy().tobytes(), {})
+            wanted = always + mixed if percent in mixed_at else always
+            if missing := [name for name in wanted if name not in by_input]:
                 state = mask(evaluator.target, evaluator.baseline, layout, filters)
-                found |= {
-                    n: evaluator.evaluate(state, n) if n in names else evaluator.effect(state, n) for n in missing
-                }
-            what: TableRow = {"method": method, "draw": draw, "percent": percent, "filters": len(filters)}
-            rows += [what | {"masked": masked, "degradation": name} | found[name].row() for name in names]
-            effects.append({name: found[name] for name in shown})
+                for name in missing:
+                    by_input[name] = (evaluator.evaluate if name in names else evaluator.effect)(state, name)
+            row: TableRow = {"method": method, "draw": draw, "percent": percent, "filters": len(filters)}
+            rows += [row | {"masked": masked, "degradation": name} | by_input[name].row() for name in names]
+            effects.append({name: by_input[name] for name in wanted})
             if progress is not None:
                 progress(f"{method}, {percent:g} %")
     ends = [evaluator.ends(name) for name in names]
@@ -114,8 +113,8 @@ def masking(
         names,
         evaluator.scenes,
         edits.psnr[..., : len(names)],
-        _columns([end.baseline for end in ends]),
-        _columns([end.target for end in ends]),
+        stack_inputs([end.baseline for end in ends]),
+        stack_inputs([end.target for end in ends]),
         edits,
     )
 
@@ -124,30 +123,28 @@ def _edits(
     evaluator: Evaluator, effects: Sequence[Mapping[str, Evaluation]], inputs: tuple[str, ...], shape: tuple[int, ...]
 ) -> Edits:
     """PSNR and sums of every masked network as arrays; `shape` is rankings, masked, percents."""
-    psnr, energy, along, moved = np.full((4, len(evaluator.images), len(effects), len(inputs)), np.nan)
-    for n, found in enumerate(effects):
+    arrays = np.full((4, len(evaluator.images), len(effects), len(inputs)), np.nan)
+    for n, by_input in enumerate(effects):
         for i, name in enumerate(inputs):
-            if name in found:
-                parts = (found[name].psnrs, *found[name].sums)
-                for array, part in zip((psnr, energy, along, moved), parts, strict=True):
-                    array[:, n, i] = part.double().numpy()
-    whole = (len(evaluator.images), *shape, len(inputs))
-    sums = EditSums(*(array.reshape(whole) for array in (energy, along, moved)))
-    return Edits(inputs, sums, psnr.reshape(whole), _columns([evaluator.ends(name).target for name in inputs]))
+            if name in by_input:
+                parts = (by_input[name].psnrs, *by_input[name].sums)
+                arrays[:, :, n, i] = [part.double().numpy() for part in parts]
+    psnr, *sums = arrays.reshape(4, len(evaluator.images), *shape, len(inputs))
+    return Edits(inputs, EditSums(*sums), psnr, stack_inputs([evaluator.ends(name).target for name in inputs]))
 
 
-def _columns(values: Sequence[Tensor]) -> Floats:
-    """(images,) of each input → (images, inputs)."""
+def stack_inputs(values: Sequence[Tensor]) -> Floats:
+    """Stack (images,) of each input to (images, inputs)."""
     return np.stack([value.double().numpy() for value in values], 1)
 
 
 def masked_networks(attribution: Attribution, percents: Sequence[float]) -> int:
-    """How many networks `masking` will look at."""
+    """Count the networks that `masking` will evaluate."""
     return sum(1 for _ in rankings(attribution)) * len(percents)
 
 
 def rankings(attribution: Attribution) -> Iterator[tuple[str, int, str, Tensor]]:
-    """(method, draw, degradation, filters by descending score) of every method, its draws after each other."""
+    """Yield (method, draw, degradation, filters by descending score); the draws of a method follow each other."""
     for method, scores in attribution.scores.items():
         for draw, per_degradation in enumerate(scores):
             for degradation, values in zip(attribution.degradations, per_degradation, strict=True):
@@ -155,68 +152,97 @@ def rankings(attribution: Attribution) -> Iterator[tuple[str, int, str, Tensor]]
 
 
 def restoration_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """`psnr/<network>/<degradation>`, likewise psnr_y and ssim: means over held-out images.
+    """Return `psnr/<network>/<degradation>`, likewise psnr_y and ssim: means over held-out images.
 
     Args:
         rows: of `restoration`.
     """
     metrics: dict[str, float | None] = {}
     for metric in METRICS:
-        metrics |= means(rows, metric, ("network", "degradation"))
+        metrics |= means(rows, metric, metric + "/{network}/{degradation}")
     return metrics
 
 
 def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """`removed/<method>/<percent>/<masked>/<degradation>`, `harm/…` and `output_difference/…`: means over draws.
+    """Return `removed/<method>/<percent>/<masked>/<degradation>`, `harm/…`, `output_difference/…`: means over draws.
 
     Args:
         rows: of `masking`, whose removed shares are not clipped.
 
     Returns:
-        The removed share of each draw is clipped to [0, 1], and its excess over 1 is harm. None where it is not
+        The removed share of each draw is clipped to [0, 1], and its excess over 1 is harm. None where the share is not
         defined.
     """
-    keys = ("method", "percent", "masked", "degradation")
     raw = cast("list[float | None]", [row["removed"] for row in rows])
     shares = [row | {"removed": clipped(s), "harm": harm(s)} for row, s in zip(rows, raw, strict=True)]
-    removed, excess = means(shares, "removed", keys), means(shares, "harm", keys)
-    return removed | excess | means(rows, "output_difference", keys)
+    metrics: dict[str, float | None] = {}
+    for column in ("removed", "harm", "output_difference"):
+        metrics |= means(shares, column, column + "/{method}/{percent:g}/{masked}/{degradation}")
+    return metrics
 
 
 def comparison_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:
-    """`specificity/<method>/<percent>` and the ends of its interval, `specificity_low/…` and `specificity_high/…`.
+    """Return `specificity/<method>/<percent>` and the ends of its interval as `specificity_low/…`, `…_high/…`.
 
     Args:
         rows: of the table `comparison`.
-        percent: the one that is told.
+        percent: the percent of the metrics.
     """
-    columns = ("specificity", "specificity_low", "specificity_high")
-    here = [row for row in rows if row["percent"] == percent]
-    return {key: value for column in columns for key, value in means(here, column, ("method", "percent")).items()}
+    rows_of_percent = [row for row in rows if row["percent"] == percent]
+    metrics: dict[str, float | None] = {}
+    for column in ("specificity", "specificity_low", "specificity_high"):
+        metrics |= means(rows_of_percent, column, column + "/{method}/{percent:g}")
+    return metrics
 
 
-def means(rows: Sequence[TableRow], value: str, keys: Sequence[str]) -> dict[str, float | None]:
-    """`<value>/<key>/<key>…` → mean of `value` over all rows that share the keys; None where one is missing."""
-    groups: dict[str, list[object]] = {}
+def means(rows: Sequence[TableRow], column: str, metric: str) -> dict[str, float | None]:
+    """Average a column over the rows that have the same metric.
+
+    Args:
+        rows: of a table.
+        column: holds a number or None.
+        metric: the name with columns in braces, e.g. "specificity/{method}/{percent:g}".
+
+    Returns:
+        The name of each metric, filled in → the mean; None where a number is missing.
+    """
+    groups: dict[str, list[float | None]] = {}
     for row in rows:
-        parts = [f"{row[key]:g}" if key == "percent" else str(row[key]) for key in keys]
-        groups.setdefault("/".join([value, *parts]), []).append(row[value])
-    return {name: None if None in values else sum(values) / len(values) for name, values in groups.items()}  # type: ignore[arg-type]
+        groups.setdefault(metric.format_map(row), []).append(cast("float | None", row[column]))
+    return {name: mean_or_none(values) for name, values in groups.items()}
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """Return the mean; None for no values, or where a value is missing."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
 def restoration(evaluator: Evaluator) -> list[TableRow]:
-    """Quality of bicubic upscaling, baseline and target on every held-out image with every input."""
+    """Measure bicubic upscaling, baseline and target on every held-out image with every input."""
     rows: list[TableRow] = []
-    for degradation in evaluator.images[0].lr:
+    for degradation in evaluator.inputs:
         ends = evaluator.ends(degradation)
         outputs = {
             "bicubic": [bicubic(image.lr[degradation][None], evaluator.scale)[0] for image in evaluator.images],
             "baseline": ends.baseline_outputs,
             "target": ends.target_outputs,
         }
-        for name, results in outputs.items():
-            for image, output in zip(evaluator.images, results, strict=True):
-                values = quality(output[None], image.hr[None], evaluator.scale)
-                row = {"network": name, "degradation": degradation, "image": image.name}
-                rows.append(row | {metric: float(value) for metric, value in values.items()})
+        for network, results in outputs.items():
+            row: TableRow = {"network": network, "degradation": degradation}
+            rows += [row | cells for cells in quality_rows(evaluator, results)]
+    return rows
+
+
+def quality_rows(evaluator: Evaluator, outputs: Sequence[Tensor]) -> list[TableRow]:
+    """Return image, psnr, psnr_y and ssim of every restored held-out image.
+
+    Args:
+        evaluator: the held-out images.
+        outputs: (3, H, W) each, not rounded.
+    """
+    rows: list[TableRow] = []
+    for image, output in zip(evaluator.images, outputs, strict=True):
+        values = quality(output[None], image.hr[None], evaluator.scale)
+        rows.append({"image": image.name} | {metric: float(value) for metric, value in values.items()})
     return rows

@@ -261,8 +261,12 @@ class FilterLayout:
         counts = torch.tensor([layer.units for layer in self.layers])
         return torch.repeat_interleave(torch.arange(len(self.layers)), counts)
 
+    def count_by_layer(self, units: Tensor) -> Tensor:
+        """Flat indices → (layers,) the number of these units in each layer."""
+        return torch.bincount(self.layer_of()[units], minlength=len(self.layers))
+
     def weights_per_unit(self) -> Tensor:
-        """(units,) how many weights each unit has: of a filter the product of its kernel's sides."""
+        """(units,) number of weights of each unit: for a filter the product of the sides of its kernel."""
         return torch.cat([torch.full((layer.units,), layer.weights // layer.units) for layer in self.layers])
 
     def describe(self) -> dict[str, Any]:

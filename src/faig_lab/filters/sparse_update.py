@@ -61,7 +61,7 @@ class Patch:
 
 
 def make_patch(
-    target: State, baseline: State, layout: FilterLayout, filters: Tensor, name: str = "", rest: bool = False
+    target: State, baseline: State, layout: FilterLayout, filters: Tensor, *, name: str = "", rest: bool = False
 ) -> Patch:
     """Cut the given filters out of the target.
 

@@ -1,6 +1,6 @@
-"""What it takes to train another network the way a run trains its own."""
+"""The input and the result of a study, and the training of further networks like those of the run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution import Attribution, Method, Problem
+from faig_lab.attribution import Attribution, Method, Problem, discovered
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.evaluation.examples import Example
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import State
+from faig_lab.filters import State, mask
 from faig_lab.training import Retraining
 
 Node = Mapping[str, Any]
@@ -37,20 +37,20 @@ class TrainPair(Protocol):
         """Baseline and target with the run's data, degradations, schedule, loss and optimizer.
 
         Args:
-            network: which one; None is the run's own. Its scale, and its degradations where it names some, become
-                those of the run.
+            network: the network; None is the run's own. The run sets its scale, and its degradations if the network
+                names degradations.
             seed: of weights, patches and degradations.
         """
 
 
 @dataclass(frozen=True)
 class NetworkTrainer:
-    """How a run's network is compared with others.
+    """The training of networks that a study compares with the run's network.
 
     Attributes:
         train: baseline and target of a network.
         step_seconds: networks (None is the run's own), steps → seconds of a training step of each.
-        target: baseline, seed → the run's network trained again from this baseline, on the samples of another seed.
+        target: baseline, seed → the target of the run's network, trained from this baseline with samples of this seed.
     """
 
     train: TrainPair
@@ -64,8 +64,8 @@ Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
 
 @contextmanager
 def no_bar(name: str, steps: int) -> Iterator[Callable[[str], None]]:
-    """Progress that nobody watches."""
-    yield lambda what: None
+    """Show no progress."""
+    yield lambda text: None
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class StudyContext:
         attribution: their scores.
         method: the run's method, a key of `attribution.scores`.
         data: photographs, probe, held-out images.
-        degradation: the way from HR to LR that the target was trained on.
-        percents: how many filters, ascending.
-        headline: the percent that reports speak of.
+        degradation: the degradation from HR to LR that the target was trained on.
+        percents: q, ascending.
+        headline: the percent of the report's main numbers.
         autocast: lower precision for restoring held-out images, or None.
         bar: progress.
-        retraining: how chosen weights are trained again; None without photographs to train on.
-        trainer: how other networks are trained like the run's; None without photographs to train on.
+        retraining: trains chosen weights again; None without photographs to train on.
+        trainer: trains other networks like the run's; None without photographs to train on.
         planted: degradation → the filters that alone learned it; None where the target is not planted.
     """
 
@@ -110,12 +110,12 @@ class StudyContext:
     @cached_property
     def baseline(self) -> State:
         """θ̄ in single precision, to restore with."""
-        return {n: v.float() if v.is_floating_point() else v for n, v in self.problem.baseline.items()}
+        return single_precision(self.problem.baseline)
 
     @cached_property
     def target(self) -> State:
         """θ in single precision."""
-        return {n: v.float() if v.is_floating_point() else v for n, v in self.problem.target.items()}
+        return single_precision(self.problem.target)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -123,15 +123,34 @@ class StudyContext:
         scale = self.degradation.scale
         return Evaluator(self.network, self.baseline, self.target, self.data.held_out, scale, self.autocast)
 
+    def discovered(self, method: str, percent: float) -> dict[str, Tensor]:
+        """Degradation → flat indices of the discovered filters, by the first draw of a method."""
+        rows = zip(self.attribution.degradations, self.attribution.scores[method][0], strict=True)
+        return {name: discovered(scores, percent) for name, scores in rows}
+
+    def masked(self, filters: Tensor) -> dict[str, Tensor]:
+        """The target with the given filters set back to the baseline."""
+        return mask(self.target, self.baseline, self.attribution.layout, filters)
+
+    def deterministic(self, methods: Iterable[str]) -> list[str]:
+        """The given methods that the run has and that draw nothing at random, each once."""
+        scores = self.attribution.scores
+        return [name for name in dict.fromkeys(methods) if name in self.methods and len(scores.get(name, ())) == 1]
+
+
+def single_precision(state: State) -> dict[str, Tensor]:
+    """Convert the floating parameters of a state to float32."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What an analysis found.
+    """The result of a study.
 
     Attributes:
         tables: name → rows, which become tables/<name>.csv.
         metrics: headline numbers for metrics.json; None where a number is not defined.
-        examples: pictures for the analysis's section to draw; the keys of `restored` are its own.
+        examples: pictures for the section of the study; the study chooses the keys of `restored`.
     """
 
     tables: dict[str, list[TableRow]]
@@ -141,40 +160,30 @@ class StudyResult:
 
 Analysis = Callable[[StudyContext], StudyResult]
 
-
 Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
-"""(name, compute) → the result, from where it is kept or computed."""
+"""(name, compute) → the result, from the cache or computed."""
 
 
 def kept(keep: Keep, name: str, compute: Callable[[], StudyResult]) -> StudyResult:
-    """The findings of an analysis, computed unless they are kept."""
-    return _unpacked(keep(name, lambda: _packed(compute())))
-
-
-def _packed(findings: StudyResult) -> dict[str, Any]:
-    """Dicts, lists, tensors on the CPU and Python's own numbers."""
-    return {
-        "tables": {name: [_plain(row) for row in rows] for name, rows in findings.tables.items()},
-        "metrics": _plain(findings.metrics),
-        "examples": [
-            {f.name: _value(getattr(example, f.name)) for f in fields(Example)} for example in findings.examples
-        ],
-    }
-
-
-def _unpacked(packed: Mapping[str, Any]) -> StudyResult:
+    """Return the result of a study from the cache, or compute the result."""
+    packed = keep(name, lambda: _packed(compute()))
     examples = tuple(Example(**example) for example in packed["examples"])
     return StudyResult(packed["tables"], packed["metrics"], examples)
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _value(value) for name, value in row.items()}
+def _packed(result: StudyResult) -> dict[str, Any]:
+    """Dicts, lists, tensors on the CPU and Python's own numbers."""
+    examples = [{f.name: getattr(example, f.name) for f in fields(Example)} for example in result.examples]
+    packed: dict[str, Any] = _plain({"tables": result.tables, "metrics": result.metrics, "examples": examples})
+    return packed
 
 
-def _value(value: Any) -> Any:
-    """A number of numpy or torch as Python's (tables write them the same), a tensor of many on the CPU."""
+def _plain(value: Any) -> Any:
+    """Convert numbers of NumPy and torch to Python's (tables write both alike), and move tensors to the CPU."""
     if isinstance(value, Mapping):
-        return _plain(value)
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if isinstance(value, Tensor) and value.ndim:
         return value.detach().cpu().contiguous().clone()
     item = getattr(value, "item", None)

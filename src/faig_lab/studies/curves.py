@@ -1,11 +1,11 @@
-"""Deletion and insertion curves: the same filters taken away from the target, and put back one by one.
+"""Deletion and insertion curves: filters are removed from the target, or inserted into the baseline, in their order.
 
-Deletion starts at the target and sets the top q % back to the baseline's values; insertion starts where deletion
-ends, with all filters at the baseline's values, and gives the top q % the target's (after Petsiuk, Das and Saenko,
-RISE, BMVC 2018, who do it with the pixels of an image). What is in no filter, biases above all, stays the target's in
-both, so the two run between the same two networks: at 100 % deletion has every filter at the baseline's values, and
-insertion is the target, bit for bit. With `target_biases` off insertion has the baseline's biases: it starts at the
-baseline, bit for bit, and does not reach the target.
+Deletion starts at the target and sets the top q % back to the baseline's values. Insertion starts where deletion
+ends, with all filters at the baseline's values, and gives the top q % the target's values. Petsiuk, Das and Saenko
+(RISE, BMVC 2018) do the same with the pixels of an image. Parameters that are in no filter, such as biases, stay the
+target's in both. The two curves therefore run between the same two networks: at 100 % deletion has every filter at
+the baseline's values, and insertion is the target, bit for bit. With `target_biases` off, insertion has the
+baseline's biases. It then starts at the baseline, bit for bit, and does not reach the target.
 """
 
 import logging
@@ -29,15 +29,14 @@ from faig_lab.evaluation.curves import (
     DELETION,
     INSERTION,
     Measured,
-    Resampling,
     area_metrics,
     area_rows,
     compared_rows,
     curve_rows,
-    number_or_none,
     restored_share,
 )
-from faig_lab.evaluation.intervals import Floats
+from faig_lab.evaluation.intervals import Floats, Resampling, number_or_none
+from faig_lab.evaluation.masking import stack_inputs
 from faig_lab.filters import FilterLayout, State, mask
 from faig_lab.plotting.charts import guides, legend_above, limit, share_axis
 from faig_lab.plotting.style import drawing, method_look, new_figure
@@ -58,7 +57,7 @@ Sets = tuple[Tensor, ...]
 
 
 class Ranking(NamedTuple):
-    """One draw of one method: for each degradation the sets of all percents."""
+    """The sets of one draw of one method, for each degradation and percent."""
 
     method: str
     draw: int
@@ -69,16 +68,17 @@ def curves(
     context: StudyContext,
     percents: Sequence[float] = PERCENTS,
     draws: Annotated[int, Field(ge=1)] = 3,
+    *,
     target_biases: bool = True,
     resamples: Annotated[int, Field(ge=2)] = 1000,
 ) -> StudyResult:
-    """Deletion and insertion curves of every method on held-out images, with intervals over photographs.
+    """Measure deletion and insertion curves of every method on held-out images, with intervals over photographs.
 
     Args:
-        context: what is analysed.
-        percents: q in any order; 0 and 100 are always there.
-        draws: at most so many of a method that draws, and of the layer-matched random filters.
-        target_biases: whether insertion has the target's biases (and all else that is in no filter) throughout.
+        context: networks, attribution and images.
+        percents: q in any order; 0 and 100 are always added.
+        draws: at most so many draws of a random method, and of the layer-matched random filters.
+        target_biases: whether insertion has the target's biases and other parameters that are in no filter.
         resamples: of the bootstrap.
 
     Returns:
@@ -104,25 +104,24 @@ def curves(
 
 
 def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generator) -> Tensor:
-    """As many random filters in each layer as `filters` has there.
+    """Draw as many random filters in each layer as `filters` has in this layer.
 
     Generators in the same state give nested sets for nested `filters`.
 
     Args:
         filters: distinct flat indices.
         layout: the filters of the network.
-        rng: draws one permutation per layer, whatever the numbers are.
+        rng: draws one permutation per layer, also for layers without filters.
     """
-    counts = torch.bincount(layout.layer_of()[filters], minlength=len(layout.layers)).tolist()
     parts = [
         offset + torch.from_numpy(rng.permutation(layer.units)[:count])
-        for offset, layer, count in zip(layout.offsets, layout.layers, counts, strict=False)
+        for offset, layer, count in zip(layout.offsets, layout.layers, layout.count_by_layer(filters), strict=False)
     ]
     return torch.cat(parts)
 
 
 def curve_state(context: StudyContext, curve: str, filters: Tensor, target_biases: bool = True) -> dict[str, Tensor]:
-    """The network of a curve at a set of filters: deleted from the target, or inserted.
+    """Return the weights of a curve at a set of filters, which are deleted from the target or inserted.
 
     Args:
         context: θ and θ̄.
@@ -133,11 +132,11 @@ def curve_state(context: StudyContext, curve: str, filters: Tensor, target_biase
     layout = context.attribution.layout
     if curve == INSERTION and not target_biases:
         return mask(context.baseline, context.target, layout, filters)
-    return mask(context.target, context.baseline, layout, _absent(curve, filters, len(layout)))
+    return context.masked(_absent(curve, filters, len(layout)))
 
 
 def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
-    """The filters, ascending, that have the baseline's values where a curve has come to `filters`."""
+    """The filters, ascending, that have the baseline's values at the point `filters` of a curve."""
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[filters] = True
     return (chosen if curve == DELETION else ~chosen).nonzero().flatten()
@@ -146,10 +145,10 @@ def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
 def measure(
     context: StudyContext, grid: Sequence[float], rankings: Sequence[Ranking], target_biases: bool = True
 ) -> Measured:
-    """Judge every network of every curve on every held-out image; one that comes twice is judged once.
+    """Evaluate every network of every curve on every held-out image; equal networks are evaluated once.
 
     Args:
-        context: what is analysed.
+        context: networks, attribution and images.
         grid: percents, ascending from 0 to 100.
         rankings: sets for each percent of the grid; the draws of a method follow each other.
         target_biases: whether insertion has the target's biases.
@@ -157,17 +156,17 @@ def measure(
     names = context.attribution.degradations
     psnr = np.empty((len(context.data.held_out), len(CURVES), len(rankings), len(names), len(grid), len(names)))
     ends = [context.evaluator.ends(name) for name in names]
-    target = _by_input([end.target for end in ends])
-    judged: dict[tuple[bool, bytes], Floats] = {(False, b""): target}
+    target = stack_inputs([end.target for end in ends])
+    evaluated: dict[tuple[bool, bytes], Floats] = {(False, b""): target}
     with context.bar("curves", psnr[0, ..., 0].size) as advance:
         for c, r, m, q in np.ndindex(psnr.shape[1:-1]):
             filters = rankings[r].sets[m][q]
             absent = _absent(CURVES[c], filters, len(context.attribution.layout))
-            # By what is absent: the two curves run between the same two networks, unless insertion has other biases.
+            # The key is the absent filters: both curves pass the same networks unless insertion has other biases.
             key = (CURVES[c] == INSERTION and not target_biases, absent.numpy().tobytes())
-            if key not in judged:
-                judged[key] = _psnrs(context, curve_state(context, CURVES[c], filters, target_biases))
-            psnr[:, c, r, m, q] = judged[key]
+            if key not in evaluated:
+                evaluated[key] = _psnrs(context, curve_state(context, CURVES[c], filters, target_biases))
+            psnr[:, c, r, m, q] = evaluated[key]
             advance(f"{CURVES[c]}, {rankings[r].method}, {grid[q]:g} %")
     return Measured(
         percents=tuple(grid),
@@ -176,13 +175,13 @@ def measure(
         degradations=names,
         scenes=context.evaluator.scenes,
         psnr=psnr,
-        baseline=_by_input([end.baseline for end in ends]),
+        baseline=stack_inputs([end.baseline for end in ends]),
         target=target,
     )
 
 
 def rankings_of(context: StudyContext, grid: Sequence[float], draws: int) -> Iterator[Ranking]:
-    """Every method's draws, then random filters matched layer by layer to the run's method."""
+    """Yield the draws of every method, then random filters matched layer by layer to the run's method."""
     scores = context.attribution.scores
     for method, values in scores.items():
         for draw, per_degradation in enumerate(values[:draws]):
@@ -214,23 +213,18 @@ def _grid(percents: Sequence[float]) -> tuple[float, ...]:
         raise InputError("percents", f"{wrong[0]:g} is not from 0 to 100")
     grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
     if len(grid) < 3:
-        raise InputError("percents", "at least one between 0 and 100 is needed, e.g. 1")
+        raise InputError("percents", "at least one percent between 0 and 100 is needed, e.g. 1")
     return grid
 
 
 def _psnrs(context: StudyContext, state: State) -> Floats:
     """(images, inputs) dB."""
     evaluator, names = context.evaluator, context.attribution.degradations
-    return _by_input([evaluator.psnrs(evaluator.outputs(state, name)) for name in names])
-
-
-def _by_input(psnrs: Sequence[Tensor]) -> Floats:
-    """(images,) of each input → (images, inputs)."""
-    return np.stack([values.double().numpy() for values in psnrs], 1)
+    return stack_inputs([evaluator.psnrs(evaluator.outputs(state, name)) for name in names])
 
 
 def _without_target_biases(context: StudyContext, measured: Measured) -> dict[str, float | None]:
-    """What all filters of the target restore in the baseline, whose biases and other weights stay."""
+    """Restored share of all filters of the target in the baseline, which keeps its biases and other weights."""
     every = torch.arange(len(context.attribution.layout))
     psnr = _psnrs(context, curve_state(context, INSERTION, every, target_biases=False)).mean(0)
     shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
@@ -251,31 +245,34 @@ _LAST = ("random", "layer_matched")
 
 
 def _methods(run: RunFolder) -> list[str]:
-    """Every method of the curves in the report's order, the random ones last."""
-    found = unique(run.table("curves"), "method")
-    order = [*run.methods, *found]
-    return sorted(found, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
+    """Every method of the curves in the report's order, the random methods last."""
+    methods = unique(run.table("curves"), "method")
+    order = [*run.methods, *methods]
+    return sorted(methods, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
 
 
 def _sentence(run: RunFolder) -> str:
-    """What the headline's sets leave when deleted, and give when inserted."""
+    """Restored shares at the headline percent: the sets deleted, and the sets inserted."""
     parts = {}
     for curve in DRAWN:
         rows = select(run.table("curves"), run.headline, curve=curve, method=run.chosen)
-        found = [row for row in rows if row["masked"] == row["degradation"]]
         parts[curve] = listed(
-            [f"{share(number_at(row, 'restored'))} of {removal(str(row['masked']))}" for row in found]
+            [
+                f"{share(number_at(row, 'restored'))} of {removal(str(row['masked']))}"
+                for row in rows
+                if row["masked"] == row["degradation"]
+            ]
         )
     if not all(parts.values()):
         return ""
     return (
         f"{method_label(run.chosen)} at {as_percent(run.headline)}: deleting its sets leaves {parts['deletion']}; "
-        f"inserting nothing but them restores {parts['insertion']}."
+        f"inserting its sets alone restores {parts['insertion']}."
     )
 
 
 def _figure(run: RunFolder) -> Figure:
-    """Restored share against q: a row per masked degradation and curve, left its own input, right the others."""
+    """Restored share against q: a row per masked degradation and curve, its own input left, the others right."""
     masked = unique(run.table("curves"), "masked")
     places = [(name, curve) for name in masked for curve in DRAWN]
     with drawing():
@@ -284,7 +281,7 @@ def _figure(run: RunFolder) -> Figure:
         for row, (name, curve) in zip(axes, places, strict=True):
             shown = ([name], [other for other in masked if other != name])
             for panel, inputs in zip(row, shown, strict=False):
-                _panel(panel, run, curve, name, inputs)
+                _panel(panel, run, curve, masked=name, inputs=inputs)
                 function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
                 done = "deleted" if curve == "deletion" else "inserted"
                 panel.set_title(f"{removal(name)} set {done}: {function} {DRAWN[curve]}", fontsize=7.5)
@@ -295,15 +292,13 @@ def _figure(run: RunFolder) -> Figure:
     return figure
 
 
-def _panel(panel: Axes, run: RunFolder, curve: str, masked: str, inputs: Sequence[str]) -> None:
+def _panel(panel: Axes, run: RunFolder, curve: str, *, masked: str, inputs: Sequence[str]) -> None:
     """Restored share against q for every method, with its interval over images."""
     for method in _methods(run):
-        look, of = (
-            method_look(run.methods, method),
-            select(run.table("curves"), curve=curve, method=method, masked=masked),
-        )
-        rows = [row for row in of if row["degradation"] in inputs]
-        if len(inputs) == 1:  # of a mean over inputs there is no interval in the table
+        look = method_look(run.methods, method)
+        rows = select(run.table("curves"), curve=curve, method=method, masked=masked)
+        rows = [row for row in rows if row["degradation"] in inputs]
+        if len(inputs) == 1:  # the table has no interval of a mean over inputs
             q, low, high = points(rows, "percent", "low", "high")
             panel.fill_between(q, low, high, color=look["color"], alpha=0.14, linewidth=0)
         q = sorted(set(numbers(rows, "percent")))
@@ -326,22 +321,20 @@ def _table(run: RunFolder) -> Table | None:
     sides = [key for key in _HEADS if several or key[1] == "own"]
     head = ["Area under the curve", *(_HEADS[key] for key in sides)]
     head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in DRAWN] if several else []
-    rows = []
+    lines = []
     for axis in ("log", "linear"):
+        columns = [f"area_{axis}{end}" for end in ("", "_low", "_high")]
+        compared = run.table("curves_compared") if axis == "log" else []
         for method in _methods(run):
             cells = []
             for curve, side in sides:
-                found = select(areas, curve=curve, method=method, side=side)
-                cells.append(
-                    with_ends(numbers_at(found[0], *(f"area_{axis}{end}" for end in ("", "_low", "_high"))))
-                    if found
-                    else ""
-                )
+                rows = select(areas, curve=curve, method=method, side=side)
+                cells.append(with_ends(numbers_at(rows[0], *columns)) if rows else "")
             for curve in DRAWN if several else ():
-                found = select(run.table("curves_compared"), curve=curve, method=method) if axis == "log" else []
-                cells.append(with_ends(numbers_at(found[0], "difference", "low", "high"), signed) if found else "")
-            rows.append([f"{method_label(method)}, {axis} q", *cells])
-    return Table(head, rows)
+                rows = select(compared, curve=curve, method=method)
+                cells.append(with_ends(numbers_at(rows[0], "difference", "low", "high"), signed) if rows else "")
+            lines.append([f"{method_label(method)}, {axis} q", *cells])
+    return Table(head, lines)
 
 
 SECTION = Section(
@@ -350,26 +343,28 @@ SECTION = Section(
     title="From all {units} to none and back: which ranking is faithful?",
     link="Deletion and insertion",
     method=(
-        "Deletion sets the top q % of a ranking back to the baseline's values, from none to all of them; insertion "
-        "starts with all of them set back and gives the top q % their values again. A faithful ranking loses its own "
-        "function at once and gets it back at once, and leaves the others alone. What is not ranked, such as biases, "
-        "stays the target's, unless the settings say otherwise. Random sets come in two kinds: any, and as many in "
-        "each layer as the run's method has there, which shows what the choice of layers alone is worth."
+        "Deletion sets the top q % of a ranking back to the baseline's values, from no {unit} to all {units}. "
+        "Insertion starts with all {units} set back and gives the top q % the target's values again. With a faithful "
+        "ranking the own function disappears and returns within the first percent, and the other functions do not "
+        "change. Parameters that are not ranked, such as biases, stay the target's unless the settings say otherwise. "
+        "There are two kinds of random sets: sets from all {units}, and sets with as many {units} in each layer as the "
+        "run's method has. The second kind shows the effect of the choice of layers alone."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Line charts of the restored share against the percent of {units} deleted or inserted, a line per method",
     caption=(
-        "Restored share, 1 − removed share, clipped: 100 % is the target, 0 % the baseline or worse. The axis of "
-        "q is logarithmic from 0.1 %. Bands (of one function): 95 % bootstrap intervals over held-out "
-        "photographs, and of fewer than 10 photographs the range over them."
+        "Restored share, 1 − removed share, clipped: 100 % is the target, 0 % is the baseline or worse. The axis of "
+        "q is logarithmic from 0.1 %. Bands (of one function) are 95 % bootstrap intervals over held-out photographs; "
+        "with fewer than 10 photographs they are the range over photographs."
     ),
     table=_table,
     note=(
-        "Area: mean height of the curve between its own two ends, cut to 0 and 1 and straight between the measured "
-        "points; over log10 q (from the smallest q that was measured to 100 %) and over q itself, where the first "
-        "percent hardly count. Arrows say which way is better. The last columns are paired by photograph. In brackets: "
-        "95 % percentile bootstrap over held-out photographs, draws averaged; of fewer than 10 photographs the range "
-        "over them. It says nothing about other seeds or networks."
+        "The area is the mean height of the curve between its own two ends, clipped to 0 and 1 and linear between the "
+        "measured points. The area is given over log10 q (from the smallest measured q to 100 %) and over q itself, "
+        "where the first percent have little weight. Arrows show which direction is better. The last columns are "
+        "paired by photograph. Brackets hold the 95 % percentile bootstrap over held-out photographs with draws "
+        "averaged; with fewer than 10 photographs they hold the range over photographs. The intervals do not cover "
+        "other seeds or networks."
     ),
 )

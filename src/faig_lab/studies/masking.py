@@ -1,8 +1,8 @@
-"""Where the discovered filters sit."""
+"""Masking of the discovered filters of every method, and their places in the network."""
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from faig_lab.attribution import Attribution, count_of
 from faig_lab.evaluation.comparison import compare
-from faig_lab.evaluation.curves import Resampling
+from faig_lab.evaluation.intervals import Resampling
 from faig_lab.evaluation.isolation import Isolation, isolation_metrics
 from faig_lab.evaluation.masking import (
     TableRow,
@@ -18,43 +18,51 @@ from faig_lab.evaluation.masking import (
     masked_networks,
     masking,
     masking_metrics,
+    means,
     rankings,
 )
 from faig_lab.filters import FilterLayout
+from faig_lab.runs.tables import mean_of_known
 from faig_lab.studies.context import StudyContext, StudyResult
 
 
 def distribution(attribution: Attribution, percents: Sequence[float]) -> list[TableRow]:
-    """How many filters of each layer are discovered, by every method and for every degradation.
+    """Count the discovered filters of each layer for every method and degradation.
 
-    Methods with several draws are left out: their distribution is the layers' sizes.
+    Methods with several draws are left out, since their distribution follows the sizes of the layers.
 
     Returns:
         Rows of method, degradation, percent, layer, depth, filters, discovered, share.
     """
-    layout: FilterLayout = attribution.layout
-    layers = layout.layer_of()
+    layout = attribution.layout
     rows: list[TableRow] = []
-    for method, draw, degradation, order in rankings(attribution):
-        if draw or len(attribution.scores[method]) > 1:
-            continue
-        for percent in percents:
-            chosen = order[: count_of(percent, len(layout))]
-            counts = torch.bincount(layers[chosen], minlength=len(layout.layers)).tolist()
-            for depth, (layer, count) in enumerate(zip(layout.layers, counts, strict=True)):
-                rows.append(
-                    {
-                        "method": method,
-                        "degradation": degradation,
-                        "percent": percent,
-                        "layer": layer.name.removesuffix(".weight"),
-                        "depth": depth,
-                        "filters": layer.units,
-                        "discovered": count,
-                        "share": count / layer.units,
-                    }
-                )
+    for method, _, degradation, order in rankings(attribution):
+        if len(attribution.scores[method]) == 1:
+            for percent in percents:
+                row: TableRow = {"method": method, "degradation": degradation, "percent": percent}
+                filters = order[: count_of(percent, len(layout))]
+                rows += [row | cells for cells in layer_rows(layout, filters, "discovered")]
     return rows
+
+
+def layer_rows(layout: FilterLayout, filters: Tensor, column: str) -> list[TableRow]:
+    """Return layer, depth, filters (of the layer), the number of the given filters in a column, and their share.
+
+    Args:
+        layout: the filters of the network.
+        filters: flat indices.
+        column: name of the column of the numbers.
+    """
+    return [
+        {
+            "layer": layer.name.removesuffix(".weight"),
+            "depth": depth,
+            "filters": layer.units,
+            column: count,
+            "share": count / layer.units,
+        }
+        for depth, (layer, count) in enumerate(zip(layout.layers, layout.count_by_layer(filters).tolist(), strict=True))
+    ]
 
 
 PARTS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
@@ -62,11 +70,11 @@ PARTS = ("first_third", "middle_third", "last_third", "last_convolution", "entro
 
 
 def depth(attribution: Attribution, percents: Sequence[float]) -> list[TableRow]:
-    """Where the discovered filters of every method and degradation sit.
+    """Measure the depth of the discovered filters of every method and degradation.
 
-    The layers are the L convolutions and linear layers in the order of the state dict, counted alike whatever their
-    size. Layer l = 0 … L − 1 is in the third in which its middle (l + 1/2) / L lies. A ranked parameter that is no
-    kernel (a bias, say) counts as the layer before it.
+    The layers are the L convolutions and linear layers in the order of the state dict; all layers count alike. Layer
+    l = 0 … L − 1 is in the third that contains its middle (l + 1/2) / L. A ranked parameter that is no kernel (e.g. a
+    bias) counts as the layer before it.
 
     Returns:
         Rows of method, degradation, percent, and, as the mean over the method's draws: `first_third`, `middle_third`,
@@ -76,36 +84,35 @@ def depth(attribution: Attribution, percents: Sequence[float]) -> list[TableRow]
         `entropy` is None for a single layer.
     """
     layer_of, count = _layers(attribution.layout)
-    found: dict[tuple[str, str, float], list[list[float | None]]] = {}
+    parts: dict[tuple[str, str, float], list[list[float | None]]] = {}
     for method, _, degradation, order in rankings(attribution):
         for percent in percents:
             chosen = order[: count_of(percent, len(attribution.layout))]
             counts = torch.bincount(layer_of[chosen], minlength=count)
-            found.setdefault((method, degradation, percent), []).append(_parts(counts))
+            parts.setdefault((method, degradation, percent), []).append(_parts(counts))
     return [
         {"method": method, "degradation": degradation, "percent": percent}
-        | {part: _mean(values) for part, values in zip(PARTS, zip(*draws, strict=True), strict=True)}
-        for (method, degradation, percent), draws in found.items()
+        | {part: mean_of_known(values) for part, values in zip(PARTS, zip(*draws, strict=True), strict=True)}
+        for (method, degradation, percent), draws in parts.items()
     ]
 
 
 def depth_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:
-    """`depth/<method>/<percent>/<degradation>/<part>` for each of PARTS.
+    """Return `depth/<method>/<percent>/<degradation>/<part>` for each of PARTS.
 
     Args:
         rows: of `depth`.
-        percent: the one that is told.
+        percent: the percent of the metrics.
     """
-    return {
-        f"depth/{row['method']}/{percent:g}/{row['degradation']}/{part}": cast("float | None", row[part])
-        for row in rows
-        if row["percent"] == percent
-        for part in PARTS
-    }
+    rows_of_percent = [row for row in rows if row["percent"] == percent]
+    metrics: dict[str, float | None] = {}
+    for part in PARTS:
+        metrics |= means(rows_of_percent, part, "depth/{method}/{percent:g}/{degradation}/" + part)
+    return metrics
 
 
 def _layers(layout: FilterLayout) -> tuple[Tensor, int]:
-    """(F,) the layer of each unit among the kernels, and how many kernels there are."""
+    """(F,) the layer of each unit among the kernels, and the number of kernels."""
     kernels = torch.tensor([layer.kernel for layer in layout.layers])
     position = (kernels.cumsum(0) - 1).clamp_min(0)
     return position[layout.layer_of()], int(kernels.sum())
@@ -124,23 +131,18 @@ def _parts(counts: Tensor) -> list[float | None]:
     return [*thirds, shares[-1], nats / math.log(layers) if layers > 1 else None]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
-
-
 def masking_study(context: StudyContext, resamples: Annotated[int, Field(ge=2)] = 1000) -> StudyResult:
-    """Mask the discovered filters of every method and compare what goes, with intervals over scenes.
+    """Mask the discovered filters of every method and compare the methods, with intervals over scenes.
 
     Args:
-        context: what is analysed.
+        context: networks, attribution and images.
         resamples: of the bootstrap.
 
     Returns:
         Tables `isolation`, `isolation_methods` (means over the masked sets), `side_effects`, `masking`, `specificity`,
-        `comparison` (means over the masked sets), `comparison_paired` (against the run's method; none with a single
-        method), `distribution` and `depth`; isolation with its parts, removed shares, harm, specificities and depths as
-        metrics.
+        `comparison` (means over the masked sets), `comparison_paired` (against the run's method; absent with a
+        single method), `distribution` and `depth`. The metrics are isolation with its parts, removed shares, harm,
+        specificities and depths.
     """
     percents, attribution = context.percents, context.attribution
     with context.bar("masking", masked_networks(attribution, percents)) as advance:

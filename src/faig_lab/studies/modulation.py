@@ -1,4 +1,4 @@
-"""Modulation: discovered filters at θ̄ + λ(θ − θ̄), λ from masked (0) through the target (1) to beyond it."""
+"""Modulation: discovered filters at θ̄ + λ(θ − θ̄), with λ from 0 (masked) through 1 (target) to 1.5."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from faig_lab.attribution import discovered
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.curves import number_or_none
 from faig_lab.evaluation.evaluator import mean, pooled
-from faig_lab.evaluation.examples import Example, images_to_show
+from faig_lab.evaluation.examples import Example, example, images_to_show
+from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import State, modulate
-from faig_lab.metrics import as_image, back, psnr
+from faig_lab.metrics import as_image, back
 from faig_lab.plotting.charts import legend_above
 from faig_lab.plotting.findings import restoration
 from faig_lab.plotting.pictures import STRENGTH, PictureRow, Pictures, Tile, as_array
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, decimal, degraded, listed, removal, together
-from faig_lab.removed_shares import removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import number_at, numbers, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
@@ -39,20 +37,21 @@ def modulation(
     context: StudyContext,
     strengths: Sequence[float] = STRENGTHS,
     pictured: Sequence[float] = STRENGTHS,
+    *,
     method: str | None = None,
     percent: Annotated[float, Field(gt=0, le=100)] | None = None,
     image: Annotated[int, Field(ge=0)] | None = None,
 ) -> StudyResult:
-    """Sweep λ on the discovered filters of each degradation, and on all of them at once.
+    """Sweep λ on the discovered filters of each degradation, and on all these filters at once.
 
     Args:
-        context: what is analysed.
-        strengths: λ, in the order of the table; 0 is masked, 1 the target.
-        pictured: of which of them pictures are kept.
-        method: whose filters; None is the run's own.
-        percent: how many filters; None is the headline percent.
-        image: which held-out image is pictured, counted from 0; beyond the last one it starts again. None is the first
-            colour photograph.
+        context: networks, attribution and images.
+        strengths: λ, in the order of the table; 0 is masked, 1 is the target.
+        pictured: the λ with pictures.
+        method: the method whose filters are modulated; None is the run's own.
+        percent: the percent of the filters; None is the headline percent.
+        image: the position of the pictured held-out image, counted from 0, modulo the number of images. None is the
+            first colour photograph.
 
     Returns:
         Table `modulation`: method, percent, filters, modulated, strength, degradation (also "clean"), psnr, removed,
@@ -66,9 +65,10 @@ def modulation(
     with context.bar("modulation", len(sets) * len(strengths)) as advance:
         for name, filters in sets.items():
             for strength in strengths:
-                what: TableRow = {"method": chosen, "percent": q, "filters": len(filters), "modulated": name}
+                row: TableRow = {"method": chosen, "percent": q, "filters": len(filters), "modulated": name}
+                row["strength"] = float(strength)
                 for degradation, outputs in _restored(context, filters, strength):
-                    rows.append(what | {"strength": float(strength)} | _judged(context, degradation, outputs))
+                    rows.append(row | _evaluated(context, degradation, outputs))
                     if strength in pictured and degradation != CLEAN:
                         kept[name, strength, degradation] = [as_image(output) for output in outputs]
                 advance(f"{name}, λ = {strength:g}")
@@ -76,16 +76,14 @@ def modulation(
 
 
 def discovered_sets(context: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
-    """The discovered filters of each degradation, and with several of all together as `<a>+<b>`."""
-    degradations = context.attribution.degradations
-    scores = context.attribution.scores[method][0]
-    sets = {name: discovered(row, percent) for name, row in zip(degradations, scores, strict=True)}
-    return sets if len(sets) == 1 else sets | {"+".join(degradations): torch.unique(torch.cat(list(sets.values())))}
+    """The discovered filters of each degradation, and of several degradations their union as `<a>+<b>`."""
+    sets = context.discovered(method, percent)
+    return sets if len(sets) == 1 else sets | {"+".join(sets): torch.unique(torch.cat(list(sets.values())))}
 
 
 def _restored(context: StudyContext, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
-    """Every degradation and clean input, and what the modulated network makes of the held-out images, not rounded."""
-    state: State = context.target  # with λ = 1, whatever the filters are
+    """Every degradation and clean input, and the modulated network's outputs for the held-out images, not rounded."""
+    state: State = context.target  # λ = 1 is the target for any filters
     if strength != 1:
         state = modulate(context.target, context.baseline, context.attribution.layout, filters, strength)
     clean = [name for name in context.evaluator.inputs if name == CLEAN]
@@ -93,21 +91,20 @@ def _restored(context: StudyContext, filters: Tensor, strength: float) -> Iterat
         yield name, context.evaluator.raw(state, name)
 
 
-def _judged(context: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
-    """PSNR, removed share (None on clean input, where nothing is to be removed), and the way back to the baseline."""
-    baseline, target, _ = context.evaluator.bounds(name)
+def _evaluated(context: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
+    """PSNR, removed share (None on clean input, where there is nothing to remove), and movement to the baseline."""
     effect = context.evaluator.effect_of(outputs, name)
     value = mean(effect.psnrs)
     return {
         "degradation": name,
         "psnr": value,
-        "removed": None if name == CLEAN else removed_share(target, value, baseline),
+        "removed": None if name == CLEAN else context.evaluator.removed(value, name),
         "back": number_or_none(back(pooled(effect))),
     }
 
 
 def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """The λ with the highest PSNR; the first of equal ones."""
+    """The λ with the highest PSNR; the first of equal values."""
     best: dict[str, TableRow] = {}
     for row in (row for row in rows if row["degradation"] != CLEAN):
         key = f"best_strength/{row['modulated']}/{row['degradation']}"
@@ -120,17 +117,15 @@ def _examples(context: StudyContext, kept: Restored, chosen: int | None) -> tupl
     """One held-out image with each degradation, restored at every pictured λ."""
     images = context.data.held_out
     position = images_to_show(images)[0] if chosen is None else chosen % len(images)
-    image = images[position]
-    found = []
+    pictures = []
     for degradation in context.attribution.degradations:
         restored = {
             f"{name}/{strength:g}": outputs[position]
             for (name, strength, shown), outputs in kept.items()
             if shown == degradation
         }
-        values = {n: float(psnr(o[None], image.hr[None], context.evaluator.scale)) for n, o in restored.items()}
-        found.append(Example(image.name, degradation, image.lr[degradation], image.hr, restored, values))
-    return tuple(found)
+        pictures.append(example(images[position], degradation, restored, context.evaluator.scale))
+    return tuple(pictures)
 
 
 def _curve(run: RunFolder, modulated: str, degradation: str) -> NDArray[np.float64]:
@@ -139,13 +134,13 @@ def _curve(run: RunFolder, modulated: str, degradation: str) -> NDArray[np.float
 
 
 def _sentence(run: RunFolder) -> str:
-    said = []
+    changes = []
     for name in run.degradations:
-        psnr, size = dict(_curve(run, name, name).T), select(run.table("modulation"), modulated=name)
+        psnr, rows = dict(_curve(run, name, name).T), select(run.table("modulation"), modulated=name)
         if 0 in psnr and 1 in psnr:
-            what = f"{removal(name)}, {count(number_at(size[0], 'filters'))} {run.units}"
-            said.append(f"from {decimal(psnr[0])} to {decimal(psnr[1])} dB on {degraded(name)} input ({what})")
-    return f"Between λ = 0 and λ = 1 PSNR goes {listed(said)}." if said else ""
+            filters = f"{removal(name)}, {count(number_at(rows[0], 'filters'))} {run.units}"
+            changes.append(f"from {decimal(psnr[0])} to {decimal(psnr[1])} dB on {degraded(name)} input ({filters})")
+    return f"Between λ = 0 and λ = 1 PSNR changes {listed(changes)}." if changes else ""
 
 
 def _figure(run: RunFolder) -> Figure:
@@ -156,10 +151,10 @@ def _figure(run: RunFolder) -> Figure:
         panels = figure.subplots(1, len(sets), squeeze=False, sharex=True, sharey=True)[0]
         for panel, modulated in zip(panels, sets, strict=True):
             for name in unique(rows, "degradation"):
-                colour, own = input_colour(run.degradations, name), name in modulated.split("+")
+                colour = input_colour(run.degradations, name)
                 panel.plot(
-                    *_curve(run, modulated, name), color=colour, marker="o", markersize=3, linewidth=2 if own else 1.1,
-                    label=f"{degraded(name)} input",
+                    *_curve(run, modulated, name), color=colour, marker="o", markersize=3,
+                    linewidth=2 if name in modulated.split("+") else 1.1, label=f"{degraded(name)} input",
                 )  # fmt: skip
                 if (level := baseline.get(name)) is not None:
                     panel.axhline(level, color=colour, linewidth=0.9, linestyle=":")
@@ -185,35 +180,34 @@ def _table(run: RunFolder) -> Table:
 def _grids(examples: Sequence[Example]) -> list[Pictures]:
     """A grid per degradation: a row per modulated set, a column per λ."""
     grids = []
-    for example in examples:
+    for picture in examples:
         rows: dict[str, dict[str, Tile]] = {}
-        for key in sorted(example.restored, key=lambda key: float(key.rpartition("/")[2])):
+        for key in sorted(picture.restored, key=lambda key: float(key.rpartition("/")[2])):
             modulated, _, strength = key.rpartition("/")
-            tile = Tile(as_array(example.restored[key]), example.psnr[key])
+            tile = Tile(as_array(picture.restored[key]), picture.psnr[key])
             rows.setdefault(modulated, {})[f"{STRENGTH}{strength}"] = tile
         named = [PictureRow(together(name), tiles) for name, tiles in rows.items()]
         if named:
-            grids.append(Pictures(example.degradation, named, as_array(example.truth)))
+            grids.append(Pictures(picture.degradation, named, as_array(picture.truth)))
     return grids
 
 
 SECTION = Section(
     name="modulation",
     order=10,
-    title="Can the restoration be dialled?",
+    title="Can the strength of the restoration be set?",
     link="Modulation",
     method=(
-        "Instead of taking the discovered {units} away, they are set to baseline + λ · (target − baseline): "
-        "λ = 0 is masking, λ = 1 is the target, and λ above 1 overdoes what training changed. All other weights stay "
-        "the target's. If these {units} are the restoration, λ is a dial of its strength for one degradation, and the "
-        "others do not notice."
+        "The discovered {units} are set to baseline + λ · (target − baseline). λ = 0 is masking, λ = 1 is the target, "
+        "and λ above 1 goes beyond the training's change. All other weights stay the target's. If these {units} carry "
+        "the restoration, λ sets its strength for one degradation, and the restoration of the others does not change."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Line charts of PSNR against λ, a panel per modulated set of {units}, a line per input degradation",
     caption=(
-        "PSNR against λ; thick: the input whose {units} are modulated. The vertical line marks the target, dotted "
-        "lines the baseline's PSNR on each input."
+        "PSNR against λ. The thick line is the input whose {units} are modulated. The vertical line marks the target; "
+        "dotted lines mark the baseline's PSNR on each input."
     ),
     table=_table,
     note="Each λ holds for the whole image and for all images.",
@@ -221,7 +215,7 @@ SECTION = Section(
         grids=_grids,
         alt="Pictures of one photograph with {input} input, restored with growing λ: a row per modulated set",
         caption=(
-            "One held-out photograph with {input} input, a detail of it; the rows modulate different {units}. "
+            "A detail of one held-out photograph with {input} input; the rows modulate different {units}. "
             "PSNR in dB over the whole image."
         ),
     ),

@@ -1,4 +1,4 @@
-"""How few changed filters carry the restoration: patches put onto the baseline, idle filters taken back to it."""
+"""The number of changed filters that the restoration needs: patches on the baseline, and pruning of the target."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
@@ -7,21 +7,20 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import NullLocator
 from pydantic import Field
 from torch import Tensor
 
 from faig_lab.attribution import ProbeIntegral, count_of, ranking
 from faig_lab.data import sample_rng
-from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import State, apply_patches, make_patch, mask, patch_bytes
-from faig_lab.plotting.charts import guides, limit, share_axis
+from faig_lab.evaluation.masking import TableRow, means
+from faig_lab.filters import State, apply_patches, make_patch, patch_bytes
+from faig_lab.plotting.charts import guides, limit, percent_axis, share_axis
 from faig_lab.plotting.style import MUTED, drawing, input_colour, method_look, new_figure
 from faig_lab.plotting.words import as_percent, count, decimal, degraded, listed, method_label, removal, share, together
-from faig_lab.removed_shares import removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Row, Rows, number_at, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.masking import layer_rows
 from faig_lab.studies.modulation import discovered_sets
 from faig_lab.studies.section import Section, Table
 
@@ -32,20 +31,21 @@ def patches(
     context: StudyContext,
     percents: Sequence[Percent] = (0.5, 1, 3, 5, 10, 30, 100),
     kept: Sequence[Percent] = (10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95),
+    *,
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05,
     method: str | None = None,
 ) -> StudyResult:
-    """Build the target up from the baseline by patches, and take the target back to the baseline where it is idle.
+    """Apply patches to the baseline, and set the least important filters of the target back to the baseline.
 
-    Biases belong to no filter. Patches are put on without them and with the target's; pruning leaves them the
-    target's.
+    Biases belong to no filter. Patches are applied without biases and with the target's biases. Pruning keeps the
+    target's biases.
 
     Args:
-        context: what is analysed.
-        percents: sizes of the patches, of all filters, for each degradation and for all of them together.
-        kept: how many filters stay the target's when the others are set back.
+        context: networks, attribution and images.
+        percents: sizes of the patches in percent of all filters, for each degradation and for all together.
+        kept: the percents of the filters that stay the target's while the others are set back.
         tolerance: the largest share of any degradation's gain that pruning may cost.
-        method: whose ranking the patches follow; None is the run's own.
+        method: the method whose ranking the patches follow; None is the run's own.
 
     Returns:
         Tables
@@ -62,53 +62,55 @@ def patches(
     pruned = _pruning(context, orders, sorted(kept, reverse=True))
     needed = {order: fewest(pruned, order, tolerance) for order in orders}
     tables = {"patches": inserted, "pruning": pruned}
-    layers = [row for order, percent in needed.items() if percent for row in _layers(context, orders, order, percent)]
-    metrics: dict[str, float | None] = {
-        f"carried/{row['patched']}/{row['percent']:g}/{row['degradation']}": row["carried"]  # type: ignore[misc]
-        for row in inserted
-        if row["biases"]
-    }
+    layers: list[TableRow] = []
+    for order, percent in needed.items():
+        if percent:
+            layout = context.attribution.layout
+            filters = orders[order][: count_of(percent, len(layout))]
+            layers += [{"order": order, "percent": percent} | row for row in layer_rows(layout, filters, "kept")]
+    with_biases = [row for row in inserted if row["biases"]]
+    metrics = means(with_biases, "carried", "carried/{patched}/{percent:g}/{degradation}")
     metrics |= {f"filters_needed/{order}": percent for order, percent in needed.items()}
     return StudyResult(tables | ({"pruning_layers": layers} if layers else {}), metrics)
 
 
 def _insertion(context: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:
     """Patches on the baseline, without and with the target's biases; at 0 % the biases alone."""
-    layout, theta, start = context.attribution.layout, context.target, context.baseline
+    layout, target, baseline = context.attribution.layout, context.target, context.baseline
     sets = {percent: discovered_sets(context, method, percent) for percent in (0.0, *percents)}
-    judged: dict[tuple[int, bytes], list[tuple[str, float, float | None]]] = {}
+    evaluated: dict[tuple[int, bytes], list[tuple[str, float, float | None]]] = {}
     rows: list[TableRow] = []
     with context.bar("patches", 2 * sum(map(len, sets.values()))) as advance:
         for biases in (0, 1):
             for percent, by_name in sets.items():
                 for name, filters in by_name.items():
-                    patch = make_patch(theta, start, layout, filters, name, rest=bool(biases))
-                    what: TableRow = {"method": method, "percent": percent, "filters": len(filters), "patched": name}
-                    what |= {"biases": biases, "kilobytes": len(patch_bytes(patch)) / 1000}
-                    key = (biases, patch.filters.numpy().tobytes())  # no filters and all of them are the same sets
-                    if key not in judged:
-                        judged[key] = list(_measured(context, apply_patches(start, patch)))
-                    for shown, psnr, lost in judged[key]:
+                    patch = make_patch(target, baseline, layout, filters, name=name, rest=bool(biases))
+                    row: TableRow = {"method": method, "percent": percent, "filters": len(filters), "patched": name}
+                    row |= {"biases": biases, "kilobytes": len(patch_bytes(patch)) / 1000}
+                    key = (biases, patch.filters.numpy().tobytes())  # the sets of 0 % and of 100 % are equal
+                    if key not in evaluated:
+                        evaluated[key] = list(_measured(context, apply_patches(baseline, patch)))
+                    for degradation, psnr, lost in evaluated[key]:
                         carried = None if lost is None else 1 - lost
-                        rows.append(what | {"degradation": shown, "psnr": psnr, "carried": carried})
+                        rows.append(row | {"degradation": degradation, "psnr": psnr, "carried": carried})
                     advance(f"{name}, {percent:g} %")
     return rows
 
 
 def _measured(context: StudyContext, state: State) -> Iterator[tuple[str, float, float | None]]:
-    """Every degradation, the PSNR of `state` on it, and the share of the target's gain that it lacks."""
+    """Every degradation, the PSNR of `state`, and the share of the target's gain that `state` lacks."""
     evaluator = context.evaluator
     for degradation in context.attribution.degradations:
-        baseline, target, _ = evaluator.bounds(degradation)
         psnr = evaluator.psnr(evaluator.outputs(state, degradation))
-        yield degradation, psnr, removed_share(target, psnr, baseline)
+        yield degradation, psnr, evaluator.removed(psnr, degradation)
 
 
 def idle_orders(context: StudyContext) -> dict[str, Tensor]:
-    """Rankings (F,) from the filters that carry most, for any degradation, to those that carry nothing.
+    """Return rankings (F,) from the filters that carry most for any degradation to the filters that carry least.
 
-    `signed_share`: the size of the signed share of the loss change. `faig`: FAIG before the contrast, relative to
-    its sum over all filters. Of both the largest over the degradations. `weight_change` and `random` to compare.
+    `signed_share` is the absolute signed share of the loss change. `faig` is FAIG before the contrast, relative to
+    its sum over all filters. Both are the largest value over the degradations. `weight_change` and `random` are for
+    comparison.
     """
     integral, layout = context.problem.integral, context.attribution.layout
     names = [layer.name for layer in layout.layers]
@@ -124,13 +126,13 @@ def idle_orders(context: StudyContext) -> dict[str, Tensor]:
 
 
 def shares(integral: ProbeIntegral) -> Tensor:
-    """(K, F) signed share of the loss change over the probe; 0 where the loss does not change."""
+    """Compute (K, F) signed shares of the loss change over the probe; 0 where the loss does not change."""
     change = integral.loss_change.sum(0)[:, None]
     return torch.where(change == 0, 0.0, integral.signed.sum(0) / torch.where(change == 0, 1.0, change))
 
 
 def magnitudes(integral: ProbeIntegral) -> Tensor:
-    """(K, F) Σ|a_j| of each filter over the probe, relative to that of all filters."""
+    """Compute (K, F) Σ|a_j| of each filter over the probe, relative to the sum of all filters."""
     total = integral.magnitude.sum(0)
     return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
 
@@ -143,62 +145,39 @@ def _pruning(context: StudyContext, orders: Mapping[str, Tensor], kept: Sequence
         for name, order in orders.items():
             for percent in kept:
                 count = count_of(percent, len(layout))
-                what: TableRow = {"order": name, "percent": percent, "filters": count}
-                state = mask(context.target, context.baseline, layout, order[count:])
-                for shown, psnr, lost in _measured(context, state):
-                    rows.append(what | {"degradation": shown, "psnr": psnr, "lost": lost})
+                row: TableRow = {"order": name, "percent": percent, "filters": count}
+                for degradation, psnr, lost in _measured(context, context.masked(order[count:])):
+                    rows.append(row | {"degradation": degradation, "psnr": psnr, "lost": lost})
                 advance(f"{name}, {percent:g} % kept")
     return rows
 
 
 def fewest(rows: Sequence[TableRow], order: str, tolerance: float) -> float | None:
-    """The smallest percent that can be kept before any degradation loses more than `tolerance` of its gain.
+    """Find the smallest kept percent at which no degradation loses more than `tolerance` of its gain.
 
     Args:
         rows: of `pruning`.
-        order: which ranking.
+        order: the ranking.
         tolerance: share of the gain.
 
     Returns:
-        One of the measured percents; None if already the largest one costs more.
+        A measured percent; None if the largest percent already costs more.
     """
     worst: dict[float, float] = {}
     for row in rows:
         if row["order"] == order and row["lost"] is not None:
             percent = float(str(row["percent"]))
             worst[percent] = max(worst.get(percent, -1.0), float(str(row["lost"])))
-    found = None
+    smallest = None
     for percent in sorted(worst, reverse=True):
         if worst[percent] > tolerance:
             break
-        found = percent
-    return found
-
-
-def _layers(context: StudyContext, orders: Mapping[str, Tensor], order: str, percent: float) -> list[TableRow]:
-    """How many filters of each layer stay the target's."""
-    layout = context.attribution.layout
-    chosen = orders[order][: count_of(percent, len(layout))]
-    counts = torch.bincount(layout.layer_of()[chosen], minlength=len(layout.layers)).tolist()
-    return [
-        {
-            "order": order,
-            "percent": percent,
-            "layer": layer.name.removesuffix(".weight"),
-            "depth": depth,
-            "filters": layer.units,
-            "kept": count,
-            "share": count / layer.units,
-        }
-        for depth, (layer, count) in enumerate(zip(layout.layers, counts, strict=True))
-    ]
-
-
-_TICKS = (0.3, 1, 3, 10, 30, 100)
+        smallest = percent
+    return smallest
 
 
 def _patches(run: RunFolder, patched: str, degradation: str, biases: bool) -> Rows:
-    """The patches of one name on one input, the smallest first, without the empty one."""
+    """The patches of one name on one input, the smallest first, without the empty patch."""
     rows = select(run.table("patches"), patched=patched, degradation=degradation, biases=float(biases))
     return sorted((row for row in rows if number_at(row, "filters")), key=lambda row: number_at(row, "filters") or 0.0)
 
@@ -210,28 +189,28 @@ def _tolerance(run: RunFolder) -> float:
 
 
 def _kept(run: RunFolder) -> dict[str, float | None]:
-    """Order of pruning → percent that must stay the target's; None where nothing can be set back."""
+    """Order of pruning → percent that must stay the target's; None where no filter can be set back."""
     return {order: run.metrics.get(f"filters_needed/{order}") for order in unique(run.table("pruning"), "order")}
 
 
 def _sentence(run: RunFolder) -> str:
-    said, sizes = [], set()
+    shares, sizes = [], set()
     for name in unique(run.table("patches"), "degradation"):
         rows = [row for row in _patches(run, name, name, False) if (number_at(row, "percent") or 0) >= run.headline]
         if rows:
             sizes.add(as_percent(number_at(rows[0], "percent") or 0))
-            said.append(f"{share(number_at(rows[0], 'carried'))} of {removal(name)}")
-    text = f"Put onto the baseline, patches of {listed(sorted(sizes))} of the {run.units} bring {listed(said)}"
+            shares.append(f"{share(number_at(rows[0], 'carried'))} of {removal(name)}")
+    text = f"On the baseline, patches of {listed(sorted(sizes))} of the {run.units} restore {listed(shares)}"
     set_back = [
         f"{as_percent(round(100 - kept, 6)) if kept is not None else 'none'} by {method_label(order)}"
         for order, kept in _kept(run).items()
     ]
-    pruned = f"; from the target, {listed(set_back)} can be set back before an input loses {share(_tolerance(run))}"
+    pruned = f"; in the target, {listed(set_back)} can be set back before an input loses {share(_tolerance(run))}"
     return f"{text}{pruned if set_back else ''}."
 
 
 def _figure(run: RunFolder) -> Figure:
-    """Insertion per input above; pruning, and where the units stay, below."""
+    """Above: insertion for each input. Below: pruning, and the layers of the kept units."""
     inputs = unique(run.table("patches"), "degradation")
     needed = {order: kept for order, kept in _kept(run).items() if kept is not None}
     order = min(needed, key=lambda order: needed[order]) if needed else ""
@@ -250,7 +229,7 @@ def _figure(run: RunFolder) -> Figure:
         if layers:
             _layer_panel(below[1], layers, method_look(run.methods, order)["color"])
             kept = as_percent(number_at(layers[0], "percent") or 0)
-            below[1].set_title(f"{kept} kept by {method_label(order)}: where")
+            below[1].set_title(f"{kept} kept by {method_label(order)}, by layer")
             below[1].set_xlabel(f"share of the layer's {run.units}")
     return figure
 
@@ -266,14 +245,12 @@ def _insertion_panel(panel: Axes, run: RunFolder, degradation: str) -> None:
                 markersize=2.5, linewidth=1.3, label=together(name) if biases else None,
             )  # fmt: skip
     panel.set_title(f"baseline + patch, {degraded(degradation)} input")
-    panel.set_xscale("log")
     panel.set_xlabel(f"{run.units} changed")
-    _percent_axes(panel, _TICKS)
+    percent_axis(panel, (0.3, 1, 3, 10, 30, 100))
+    _gain_axis(panel)
 
 
-def _percent_axes(panel: Axes, ticks: Sequence[float]) -> None:
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(ticks, [as_percent(level) for level in ticks])
+def _gain_axis(panel: Axes) -> None:
     share_axis(panel)
     limit(panel, -0.5, 1.5, share)
     guides(panel, 0, 1)
@@ -284,16 +261,15 @@ def _pruning_panel(panel: Axes, run: RunFolder) -> None:
     for order in unique(rows, "order"):
         levels = sorted(set(numbers(select(rows, order=order), "percent")))
         worst = [max(numbers(select(rows, level, order=order), "lost"), default=0.0) for level in levels]
-        look = method_look(run.methods, order)
-        panel.plot(
-            [*levels, 100], [*worst, 0], marker="o", markersize=2.5, linewidth=1.3, label=method_label(order), **look
-        )
+        look = method_look(run.methods, order) | {"marker": "o", "markersize": 2.5, "linewidth": 1.3}
+        panel.plot([*levels, 100], [*worst, 0], label=method_label(order), **look)
     panel.axhline(_tolerance(run), color=MUTED, linewidth=0.8, linestyle=":")
-    panel.set_title("target, the rest set back")
+    panel.set_title(f"target, other {run.units} set back")
     panel.set_xlabel(f"{run.units} that stay the target's")
     panel.set_ylabel("share of the gain lost, worst input")
     panel.legend(loc="lower left", fontsize=7)
-    _percent_axes(panel, range(0, 101, 20))
+    panel.set_xticks(range(0, 101, 20), [as_percent(level) for level in range(0, 101, 20)])
+    _gain_axis(panel)
 
 
 def _layer_panel(panel: Axes, rows: Sequence[Row], colour: str) -> None:
@@ -309,7 +285,7 @@ def _table(run: RunFolder) -> Table:
     inputs = unique(run.table("patches"), "degradation")
     lines = []
     for name in unique(run.table("patches"), "patched"):
-        columns = [_patches(run, name, shown, biases) for biases in (False, True) for shown in inputs]
+        columns = [_patches(run, name, degradation, biases) for biases in (False, True) for degradation in inputs]
         for position, row in enumerate(columns[0]):
             if position % 2 == 1 or position == len(columns[0]) - 1:
                 size = f"{together(name)}, {as_percent(number_at(row, 'percent') or 0)}"
@@ -322,27 +298,28 @@ def _table(run: RunFolder) -> Table:
 SECTION = Section(
     name="patches",
     order=20,
-    title="How few {units} carry the restoration?",
+    title="How many {units} does the restoration need?",
     link="Sparse patches",
     method=(
-        "Two ways between the two networks. Insertion: the target's values of the discovered {units} are a patch, a "
-        "small file, that is put onto the baseline to add one function; several patches go onto one baseline. Pruning: "
-        "starting from the target, the {units} that carry least of any degradation's loss change are set back to the "
-        "baseline. Both are judged by the share of the target's gain over the baseline, in PSNR on held-out images."
+        "Insertion: the target's values of the discovered {units} are a patch, a small file. The patch is applied to "
+        "the baseline and adds one function; several patches can be applied to one baseline. Pruning: in the target, "
+        "the {units} that carry the least of any degradation's loss change are set back to the baseline. The measure "
+        "of both is the share of the target's gain over the baseline, in PSNR on held-out images."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Line charts: share of the gain that patches carry against their size, share lost by pruning; bars per layer",
     caption=(
-        "Top: share of the gain on each input against the {units} changed (logarithmic); dotted: without the target's "
-        "biases. Bottom left: what the worst input loses when only so many {units} stay the target's; the dotted line "
-        "is the tolerance. Bottom right: how many of each layer's {units} stay at the last step within it."
+        "Top: share of the gain on each input against the {units} changed (logarithmic); dotted lines are without the "
+        "target's biases. Bottom left: the share that the worst input loses against the {units} that stay the "
+        "target's; the dotted line is the tolerance. Bottom right: the share of each layer's {units} that stay at the "
+        "last step within the tolerance."
     ),
     table=_table,
     note=(
         "A share below 0 is worse than the baseline. File sizes are without biases, which add one small block to each "
-        "patch. What is set back to the baseline is still there and still computes: pruning tells what need not be "
-        "retrained, and only hints at where a network could be thinner. Pruned networks keep the target's biases, and "
-        "nothing is retrained afterwards."
+        "patch. The {units} that are set back to the baseline still compute: pruning shows which {units} need no "
+        "training, and only indicates where a network could be thinner. Pruned networks keep the target's biases and "
+        "are not trained again."
     ),
 )

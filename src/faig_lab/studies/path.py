@@ -1,4 +1,4 @@
-"""The section on the path: what the network restores between the baseline and the target."""
+"""The section on the path: the PSNR of the networks between the baseline and the target."""
 
 from matplotlib.figure import Figure
 
@@ -12,8 +12,8 @@ from faig_lab.studies.section import Section, Table
 
 def _sentence(run: RunFolder) -> str:
     names = [name for name in unique(run.table("path"), "input") if f"barrier/{name}" in run.metrics]
-    found = [f"{degraded(name)} input {decimal(run.metrics[f'barrier/{name}'])} dB" for name in names]
-    return f"Barrier on the probe: {listed(found)}." if found else ""
+    barriers = [f"{degraded(name)} input {decimal(run.metrics[f'barrier/{name}'])} dB" for name in names]
+    return f"Barrier on the probe: {listed(barriers)}." if barriers else ""
 
 
 def _figure(run: RunFolder) -> Figure:
@@ -48,8 +48,8 @@ SECTION = Section(
     link="Path",
     method=(
         "The attribution integrates the gradient of the loss along a path in weight space from the baseline to the "
-        "target. The PSNR at the points of the quadrature shows what the networks on the path restore. The barrier of "
-        "an input is how far its PSNR falls below the worse of the two ends."
+        "target. The PSNR at the points of the quadrature shows how well the networks on the path restore. The barrier "
+        "of an input is how far its PSNR falls below the lower PSNR of the two ends."
     ),
     sentence=_sentence,
     figure=_figure,

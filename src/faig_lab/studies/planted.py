@@ -1,7 +1,7 @@
-"""Planted pairs: do the methods find the filters that alone learned a function (method.md §11)?"""
+"""Planted pairs: a comparison of the scores with the filters that alone learned a function (method.md §11)."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from matplotlib.figure import Figure
@@ -9,10 +9,9 @@ from torch import Tensor
 
 from faig_lab.attribution import Attribution
 from faig_lab.attribution.planted import average_precision, changes, recall_at_count
-from faig_lab.evaluation.curves import number_or_none
 from faig_lab.evaluation.evaluator import isolation_of, pooled
+from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow, means
-from faig_lab.filters import mask
 from faig_lab.metrics import back, off, side
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
@@ -36,30 +35,28 @@ def planted(context: StudyContext) -> StudyResult:
 
     Returns:
         Table `planted`: method, draw, degradation, filters, average_precision, recall (the share of the true filters
-        among as many with the highest scores), chance (the share of true filters among all). Table
-        `planted_isolation`: each true set masked, judged on every input: back, off, side and the set's isolation. Table
-        `planted_change`: mean and standard deviation of Σ|θ − θ̄| over the filters of each group, and how many filters
-        did not change. Metrics `planted/<method>/average_precision/<degradation>`, `planted/<method>/recall/…` (means
-        over draws), `planted/chance/<degradation>` and `planted/isolation/<degradation>`. Nothing if the target is
-        not planted.
+        among as many filters with the highest scores), chance (the share of true filters among all). Table
+        `planted_isolation`: back, off, side on every input and isolation, for each true set masked. Table
+        `planted_change`: mean and standard deviation of Σ|θ − θ̄| over the filters of each group, and the number of
+        filters that did not change. Metrics `planted/<method>/average_precision/<degradation>`,
+        `planted/<method>/recall/…` (means over draws), `planted/chance/<degradation>` and
+        `planted/isolation/<degradation>`. Nothing if the target is not planted.
     """
     if context.planted is None:
-        log.warning("planted: left out, since nobody knows the true filters of this target")
+        log.warning("planted: left out, since the true filters of this target are not known")
         return StudyResult({})
-    found = _found(context.attribution, context.planted)
+    rows = _rows(context.attribution, context.planted)
     edits = _edits(context, context.planted)
-    changed = _changed(context, context.planted)
-    metrics = {f"planted/{name}": value for name, value in means(found, "chance", ["degradation"]).items()}
+    metrics = means(rows, "chance", "planted/chance/{degradation}")
     for measure in ("average_precision", "recall"):
-        for name, value in means(found, measure, ("method", "degradation")).items():
-            _, method, degradation = name.split("/")
-            metrics[f"planted/{method}/{measure}/{degradation}"] = value
-    metrics |= {f"planted/{name}": value for name, value in means(edits, "isolation", ["masked"]).items()}
-    return StudyResult({"planted": found, "planted_isolation": edits, "planted_change": changed}, metrics)
+        metrics |= means(rows, measure, f"planted/{{method}}/{measure}/{{degradation}}")
+    metrics |= means(edits, "isolation", "planted/isolation/{masked}")
+    changed = _changed(context, context.planted)
+    return StudyResult({"planted": rows, "planted_isolation": edits, "planted_change": changed}, metrics)
 
 
-def _found(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """What every method and draw makes of each true set."""
+def _rows(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow]:
+    """Average precision and recall of every method and draw for each true set."""
     total = len(attribution.layout)
     return [
         {
@@ -78,36 +75,31 @@ def _found(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRo
 
 
 def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Each true set masked, judged on every degradation and on clean input."""
+    """The effect of masking each true set on every degradation and on clean input."""
     rows: list[TableRow] = []
     for masked, filters in true.items():
-        state = mask(context.target, context.baseline, context.attribution.layout, filters)
-        effects = context.evaluator.effects(state)
+        effects = context.evaluator.effects(context.masked(filters))
         sums = {name: pooled(effect) for name, effect in effects.items()}
-        whole = isolation_of(effects, masked)
-        for name, of in sums.items():
-            moved = None if name == masked else number_or_none(side(of, sums[masked]))
-            parts = {"back": number_or_none(back(of)), "off": number_or_none(off(of)), "side": moved}
-            rows.append({"masked": masked, "degradation": name, **parts, "isolation": whole})
+        isolation = isolation_of(effects, masked)
+        for name, of_input in sums.items():
+            moved = None if name == masked else number_or_none(side(of_input, sums[masked]))
+            parts = {"back": number_or_none(back(of_input)), "off": number_or_none(off(of_input)), "side": moved}
+            rows.append({"masked": masked, "degradation": name, **parts, "isolation": isolation})
     return rows
 
 
 def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """How far the filters of each group moved."""
-    moved = changes(context.problem.baseline, context.problem.target, context.attribution.layout)
+    """Change of the filters of each group during training."""
+    change = changes(context.problem.baseline, context.problem.target, context.attribution.layout)
+    rest = torch.ones(len(change), dtype=torch.bool)
+    for filters in true.values():
+        rest[filters] = False
     rows: list[TableRow] = []
-    for name, values in _groups(moved, true):
+    for name, filters in {**true, REST: rest}.items():
+        values = change[filters]
         numbers = {"mean": float(values.mean()), "std": float(values.std(correction=0))}
         rows.append({"group": name, "filters": len(values), **numbers, "unchanged": int((values == 0).sum())})
     return rows
-
-
-def _groups(values: Tensor, true: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    rest = torch.ones(len(values), dtype=torch.bool)
-    for name, filters in true.items():
-        rest[filters] = False
-        yield name, values[filters]
-    yield REST, values[rest]
 
 
 _COLUMNS = {"average_precision": "average precision", "recall": "recall at the set's size"}
@@ -133,8 +125,8 @@ def _sentence(run: RunFolder) -> str:
     ]
     return (
         f"Each true set has {count(number_at(first, 'filters'))} {run.units} "
-        f"({small_share(number_at(first, 'chance'))} of "
-        f"all); masked, the true sets themselves have an isolation of {listed(isolations)}."
+        f"({small_share(number_at(first, 'chance'))} of all). "
+        f"Masking the true sets gives an isolation of {listed(isolations)}."
     )
 
 
@@ -146,8 +138,10 @@ def _figure(run: RunFolder) -> Figure:
         for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
             values = {n: {m: v for m in methods if (v := _mean(run, m, n, column)) is not None} for n in names}
             series = [
-                Dots(removal(n), input_colour(run.degradations, n), {method_label(m): [v] for m, v in found.items()})
-                for n, found in values.items()
+                Dots(
+                    removal(n), input_colour(run.degradations, n), {method_label(m): [v] for m, v in by_method.items()}
+                )
+                for n, by_method in values.items()
             ]
             dot_rows(panel, [method_label(method) for method in methods], series, width=0.4)
             panel.axvline(number_at(run.table("planted")[0], "chance") or 0.0, color=MUTED, linestyle=":", linewidth=1)
@@ -159,7 +153,8 @@ def _figure(run: RunFolder) -> Figure:
 
 def _table(run: RunFolder) -> Table:
     names = unique(run.table("planted"), "degradation")
-    head = [f"{sentence_case(removal(name))}: {what}" for name in names for what in ("average precision", "recall")]
+    measures = ("average precision", "recall")
+    head = [f"{sentence_case(removal(name))}: {measure}" for name in names for measure in measures]
     rows = [
         [
             sentence_case(method_label(method)),
@@ -180,20 +175,22 @@ SECTION = Section(
     method=(
         "The target of this run is planted. A random set of {units} was drawn for each degradation. In turns, each set "
         "alone learned to restore input with its degradation, and to leave the output on every other input as it was "
-        "without the set. All other weights, biases included, were trained on clean input only. So the true {units} of "
-        "each function are known, and nearly every {unit} has changed. The scores of all methods are compared with the "
-        "true sets."
+        "without the set. All other weights, biases included, were trained on clean input only. The true {units} of "
+        "each function are therefore known, and nearly every {unit} has changed. The scores of all methods are "
+        "compared with the true sets."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Dot plots of average precision and recall, a row per method, a colour per function",
     caption=(
         "Left: average precision of the scores, 1 if all true {units} come first. Right: the share of the true {units} "
-        "among as many {units} with the highest scores. One dot per function, the mean over draws; dotted: chance."
+        "among as many {units} with the highest scores. A dot is the mean over draws of one function; the dotted line "
+        "is chance."
     ),
     table=_table,
     note=(
-        "A planted pair is not a usual pair: no {unit} of a usual target is trained on one input alone. The isolation "
-        "of the true sets says what the known answer is worth, since all other weights have adapted to them."
+        "A planted pair differs from a usual pair: no {unit} of a usual target is trained on one input alone. The "
+        "isolation of the true sets is the isolation that a perfect ranking reaches, since all other weights have "
+        "adapted to the true sets."
     ),
 )

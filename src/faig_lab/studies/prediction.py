@@ -1,8 +1,8 @@
-"""Which degradation does an input suffer from? Named by the filters that work on it, without ground truth (§6).
+"""Prediction of the degradation of an input from its most responsible filters, without ground truth (method.md §6).
 
-Top-k overlap: the target's own output stands in for the ground truth, the filters that the path integral then ranks
-highest are compared with the discovered ones of each degradation. Evaluated on held-out crops beside
-two comparison methods.
+Top-k overlap: the target's own output takes the place of the ground truth. The filters with the highest path integral
+are compared with the discovered filters of each degradation. The study evaluates top-k overlap and two comparison
+methods on held-out crops.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +20,14 @@ from faig_lab.attribution import Problem, Rule, discovered, integrate, quadratur
 from faig_lab.data import CLEAN
 from faig_lab.data.evaluation import paired_images
 from faig_lab.errors import InputError
+from faig_lab.evaluation.intervals import Floats
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.evaluation.prediction import (
     Classifier,
     Crop,
     Guess,
-    Vectors,
     accuracies,
+    choose_evenly,
     confusion,
     cut_crops,
     features,
@@ -34,7 +35,6 @@ from faig_lab.evaluation.prediction import (
     fit_thresholds,
     guess_metrics,
     image_numbers,
-    spread,
 )
 from faig_lab.filters import first_floating
 from faig_lab.plotting.style import HEAT, INK, drawing, input_colour, new_figure
@@ -46,10 +46,10 @@ from faig_lab.studies.section import Section, Table
 
 OVERLAP, ESTIMATOR, LINEAR = "overlap", "image_estimator", "linear_probe"
 
-_SMALLEST = 8  # LR pixels per side that the image estimator needs to say anything.
+_SMALLEST = 8  # LR pixels per side that the image estimator needs.
 
 Predictor = Callable[[Sequence[Tensor]], tuple[list[str], list[str]]]
-"""LR images → for each a name with "clean" allowed, and one among the degradations alone."""
+"""LR images → for each image an answer with "clean" allowed, and an answer among the degradations alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class TopOverlap:
     Args:
         problem: the two networks; its probe is not used.
         rule: the quadrature of the path integral.
-        percent: how many of an input's filters are compared.
+        percent: the percent of an input's filters that are compared.
         sets: degradation → its discovered filters.
     """
 
@@ -77,23 +77,24 @@ def prediction(
     context: StudyContext,
     percent: Annotated[float, Field(gt=0, le=100)] = 3.0,
     points: Annotated[int, Field(ge=1)] = 4,
+    *,
     crop: Annotated[int, Field(ge=16)] = 96,
     most: Annotated[int, Field(ge=1)] = 128,
     training_crops: Annotated[int, Field(ge=1)] = 64,
 ) -> StudyResult:
     """Predict the degradation of held-out crops by top-k overlap, by two numbers of the image and by a linear probe.
 
-    Top-k overlap names the degradation with the largest overlap among those that pass their threshold, and "clean"
-    when none does. A threshold is calibrated on probe crops (`calibrate`), and so is the image estimator; the linear
-    probe is trained on crops of the training photographs, or of the probe where the source has none.
+    Top-k overlap predicts the degradation with the largest overlap among those above their threshold, or "clean" if
+    no overlap is above its threshold. The thresholds (`calibrate`) and the image estimator are calibrated on probe
+    crops. The linear probe is trained on crops of the training photographs, or of the probe without such photographs.
 
     Args:
-        context: what is analysed; the discovered filters are those of its method.
-        percent: how many filters are compared.
+        context: networks, attribution and images; the discovered filters are those of the run's method.
+        percent: the percent of the filters that are compared.
         points: of the Gauss–Legendre rule along the path.
         crop: side of the square crops in HR pixels; a smaller image is used whole.
-        most: at most so many held-out crops, spread evenly; as many of the probe.
-        training_crops: about so many crops for the linear probe.
+        most: the largest number of held-out crops, and of probe crops.
+        training_crops: about the number of crops for the linear probe.
 
     Returns:
         Tables `prediction` (method, truth, predicted, count; "clean" allowed), `prediction_overlaps` (image, truth,
@@ -103,47 +104,46 @@ def prediction(
         needed = _SMALLEST * context.degradation.scale
         raise InputError("crop", f"{crop} HR pixels is too small; at least {needed}")
     names = context.attribution.degradations
-    probe = spread(cut_crops(context.data.probe, crop, overlapping=True), most)
-    held_out = spread(cut_crops(context.data.held_out, crop, overlapping=False), most)
-    scores = context.attribution.scores[context.method][0]
-    sets = {name: discovered(row, percent) for name, row in zip(names, scores, strict=True)}
-    by_overlap = TopOverlap(context.problem, quadrature("gauss_legendre", points), percent, sets)
+    probe = choose_evenly(cut_crops(context.data.probe, crop, overlapping=True), most)
+    held_out = choose_evenly(cut_crops(context.data.held_out, crop, overlapping=False), most)
+    rule, sets = quadrature("gauss_legendre", points), context.discovered(context.method, percent)
+    by_overlap = TopOverlap(context.problem, rule, percent, sets)
     with context.bar("prediction", len(probe) + len(held_out)) as advance:
-        known = _overlap_rows(by_overlap, probe, (CLEAN, *names), advance)
-        found = _overlap_rows(by_overlap, held_out, tuple(held_out[0].inputs), advance)
-    thresholds = {n: calibrate(_of(known, n, n), _of(known, CLEAN, n)) for n in names}
-    guesses = _overlap_guesses(found, thresholds)
+        on_probe = _overlap_rows(by_overlap, probe, (CLEAN, *names), advance)
+        on_held_out = _overlap_rows(by_overlap, held_out, tuple(held_out[0].inputs), advance)
+    thresholds = {n: calibrate(_of(on_probe, n, n), _of(on_probe, CLEAN, n)) for n in names}
+    guesses = _overlap_guesses(on_held_out, thresholds)
     training, source = _training_crops(context, crop, training_crops, probe)
-    rivals = {
-        ESTIMATOR: _learned(probe, names, image_numbers, fit_thresholds),
-        LINEAR: _learned(training, names, lambda lr: features(context.network, context.target, lr), fit_linear),
-    }
-    for method, predictor in rivals.items():
-        guesses += _guess(method, predictor, held_out)
+    estimator = _learned(probe, names, image_numbers, fit_thresholds)
+    linear = _learned(training, names, lambda lr: features(context.network, context.target, lr), fit_linear)
+    guesses += _guess(ESTIMATOR, estimator, held_out) + _guess(LINEAR, linear, held_out)
     fitted = {OVERLAP: ("probe", len(probe)), ESTIMATOR: ("probe", len(probe)), LINEAR: (source, len(training))}
     scenes = {image.name: image.scene or image.name for image in context.data.held_out}
-    accuracy = accuracies(guesses, names, fitted, scenes, context.problem.seed)
-    tables = {"prediction": confusion(guesses, names), "prediction_overlaps": found, "prediction_accuracy": accuracy}
+    accuracy = accuracies(guesses, names, fitted, scenes=scenes, seed=context.problem.seed)
+    tables = {
+        "prediction": confusion(guesses, names),
+        "prediction_overlaps": on_held_out,
+        "prediction_accuracy": accuracy,
+    }
     limits: dict[str, float | None] = {f"prediction/threshold/{name}": value for name, value in thresholds.items()}
     return StudyResult(tables, guess_metrics(guesses, accuracy, names, main=OVERLAP) | limits)
 
 
 def top_filters(problem: Problem, lr: Tensor, rule: Rule, percent: float) -> Tensor:
-    """S_x: the top q % of filters by FAIG_f(x) = Σ|a_j|, with L(θ', x) = ‖F(θ', x) − F(θ, x)‖².
+    """Find S_x: the top q % of filters by FAIG_f(x) = Σ|a_j|, with L(θ', x) = ‖F(θ', x) − F(θ, x)‖².
 
     Args:
         problem: network, θ̄ and θ.
-        lr: (3, h, w); no ground truth is needed.
+        lr: (3, h, w), without ground truth.
         rule: the quadrature.
         percent: q.
 
     Returns:
         Flat indices, the strongest first.
     """
-    like = first_floating(problem.target.values())
-    batch = lr[None].to(like)
+    batch = lr[None].to(first_floating(problem.target.values()))
     with torch.no_grad():
-        reference = problem.compute.output(problem.network, problem.target, batch).to(like.dtype)
+        reference = problem.compute.output(problem.network, problem.target, batch).to(batch.dtype)
     args = (problem.network, problem.baseline, problem.target, batch, reference, rule, problem.compute)
     attributions = integrate(*args).attributions
     strength = problem.layout.gather({name: values.abs() for name, values in attributions.items()})
@@ -151,33 +151,33 @@ def top_filters(problem: Problem, lr: Tensor, rule: Rule, percent: float) -> Ten
 
 
 def overlaps(top: Tensor, sets: Mapping[str, Tensor]) -> dict[str, float]:
-    """|top ∩ S_D| / |S_D| for each set; 0 for an empty one."""
+    """Compute |top ∩ S_D| / |S_D| for each set; 0 for an empty set."""
     return {name: int(torch.isin(s, top).sum()) / max(1, len(s)) for name, s in sets.items()}
 
 
-def calibrate(suffering: Sequence[float], clean: Sequence[float]) -> float:
-    """The threshold above which an overlap says "degraded": best balanced accuracy on these crops.
+def calibrate(degraded: Sequence[float], clean: Sequence[float]) -> float:
+    """Find the threshold above which an overlap means "degraded": best balanced accuracy on these crops.
 
-    Candidates are the middles between neighbouring values; of equally good ones that in the widest gap.
+    Candidates are the middles between neighbouring values. Of equally good candidates the widest gap counts.
 
     Args:
-        suffering: overlaps with S_D of crops that have D.
+        degraded: overlaps with S_D of crops that have D.
         clean: overlaps with S_D of clean crops.
     """
-    values = np.unique([*suffering, *clean])
+    values = np.unique([*degraded, *clean])
     candidates = [*((values[:-1] + values[1:]) / 2), values[-1]]
     gaps = [*np.diff(values), 0.0]
 
     def quality(index: int) -> tuple[float, float]:
-        above = [np.mean(np.array(side) > candidates[index]) for side in (suffering, clean)]
+        above = [np.mean(np.array(side) > candidates[index]) for side in (degraded, clean)]
         return float((above[0] + 1 - above[1]) / 2), float(gaps[index])
 
     return float(candidates[max(range(len(candidates)), key=quality)])
 
 
-def decide(found: Mapping[str, float], thresholds: Mapping[str, float]) -> str:
-    """The degradation with the largest overlap of those above their threshold, "clean" where there is none."""
-    passing = {name: value for name, value in found.items() if value > thresholds[name]}
+def decide(overlaps: Mapping[str, float], thresholds: Mapping[str, float]) -> str:
+    """Return the degradation with the largest overlap above its threshold; "clean" where no overlap is above."""
+    passing = {name: value for name, value in overlaps.items() if value > thresholds[name]}
     return max(passing, key=lambda name: passing[name]) if passing else CLEAN
 
 
@@ -188,8 +188,9 @@ def _overlap_rows(
     rows: list[TableRow] = []
     for crop in crops:
         for truth in inputs:
-            found = by_overlap.overlaps(crop.inputs[truth])
-            rows.append({"image": crop.image, "truth": truth} | {f"overlap/{n}": v for n, v in found.items()})
+            values = by_overlap.overlaps(crop.inputs[truth])
+            row: TableRow = {"image": crop.image, "truth": truth}
+            rows.append(row | {f"overlap/{name}": value for name, value in values.items()})
         advance(crop.image)
     return rows
 
@@ -202,19 +203,19 @@ def _of(rows: Sequence[TableRow], truth: str, name: str) -> list[float]:
 def _overlap_guesses(rows: Sequence[TableRow], thresholds: Mapping[str, float]) -> list[Guess]:
     guesses = []
     for row in rows:
-        found = {name: float(str(row[f"overlap/{name}"])) for name in thresholds}
-        forced = max(found, key=lambda name: found[name])
-        guesses.append(Guess(OVERLAP, str(row["image"]), str(row["truth"]), decide(found, thresholds), forced))
+        values = {name: float(str(row[f"overlap/{name}"])) for name in thresholds}
+        forced = max(thresholds, key=lambda name: values[name])
+        guesses.append(Guess(OVERLAP, str(row["image"]), str(row["truth"]), decide(values, thresholds), forced))
     return guesses
 
 
 def _learned(
     crops: Sequence[Crop],
     names: Sequence[str],
-    vector: Callable[[Tensor], Vectors],
-    fit: Callable[[Vectors, Sequence[str]], Classifier],
+    vector: Callable[[Tensor], Floats],
+    fit: Callable[[Floats, Sequence[str]], Classifier],
 ) -> Predictor:
-    """A predictor from labelled crops: one classifier with "clean", one without."""
+    """Fit a predictor to labelled crops: a classifier with "clean" and a classifier without."""
     labels = [CLEAN, *names] * len(crops)
     vectors = np.stack([vector(crop.inputs[name]) for crop in crops for name in (CLEAN, *names)])
     degraded = np.array([label != CLEAN for label in labels])
@@ -228,7 +229,7 @@ def _learned(
 
 
 def _training_crops(context: StudyContext, crop: int, count: int, probe: list[Crop]) -> tuple[list[Crop], str]:
-    """Crops to train the linear probe on, and where they are from."""
+    """Crops that train the linear probe, and their source."""
     photographs = context.data.train[:count]
     if not photographs:
         return probe, "probe"
@@ -250,11 +251,11 @@ _METHOD = {
     "image_estimator": "noise level and sharpness",
     "linear_probe": "linear probe on features",
 }
-_UPRIGHT = 3  # As many answers have room for their names side by side.
+_UPRIGHT = 3  # With more answers their names would overlap.
 
 
 def _names(run: RunFolder) -> list[str]:
-    """The degradations that are told apart."""
+    """The degradations that can be predicted."""
     return [name for name in unique(run.table("prediction"), "predicted") if name != "clean"]
 
 
@@ -263,7 +264,7 @@ def _method(method: str) -> str:
 
 
 def _accuracy(run: RunFolder, method: str, measure: str) -> Row:
-    """The row of a predictor; empty where it was not measured, as with a single degradation."""
+    """The row of a predictor; empty where there is no such measure, as with a single degradation."""
     return next(iter(select(run.table("prediction_accuracy"), method=method, measure=measure)), {})
 
 
@@ -279,11 +280,13 @@ def _either(run: RunFolder) -> str:
 
 def _sentence(run: RunFolder) -> str:
     balanced, clean = (_accuracy(run, _OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
-    parts = [f"{_shown(balanced)} of them right between {_either(run)} (balanced accuracy)"] if balanced else []
+    parts = (
+        [f"{_shown(balanced)} of the answers between {_either(run)} are right (balanced accuracy)"] if balanced else []
+    )
     parts.append(f"{_shown(clean)} with clean as a further answer")
     inputs, scenes = count(number_at(clean, "inputs")), count(number_at(clean, "photographs"))
     return (
-        f"Top-k overlap on {inputs} inputs from {scenes} held-out photographs: {listed(parts)}; in brackets the "
+        f"Top-k overlap on {inputs} inputs from {scenes} held-out photographs: {listed(parts)}. The brackets hold the "
         f"{over_photographs([clean])}."
     )
 
@@ -301,7 +304,7 @@ def _figure(run: RunFolder) -> Figure | None:
         for panel, name in zip(_row(above, len(names), labels), names, strict=True):
             _overlap_panel(panel, run, name, truths)
             panel.set_title(f"{removal(name)} set")
-        above.supxlabel(f"share of the discovered {run.units} that are found again on a crop", fontsize=8)
+        above.supxlabel(f"overlap: share of the discovered {run.units} in the top set of a crop", fontsize=8)
         for panel, method in zip(_row(below, len(methods), labels), methods, strict=True):
             _confusion_panel(panel, run, method, truths)
             panel.set_title(_method(method).replace(" and ", "\nand ").replace(" on ", "\non "))
@@ -310,7 +313,7 @@ def _figure(run: RunFolder) -> Figure | None:
 
 
 def _row(figure: SubFigure, columns: int, labels: Sequence[str]) -> list[Axes]:
-    """Panels with a line for each kind of input."""
+    """Panels with a row for each input."""
     panels = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
@@ -319,10 +322,10 @@ def _row(figure: SubFigure, columns: int, labels: Sequence[str]) -> list[Axes]:
 
 
 def _overlap_panel(panel: Axes, run: RunFolder, name: str, truths: Sequence[str]) -> None:
-    """A dot per crop, a line of dots per input; dashed the threshold of this degradation."""
+    """A dot per crop, a row of dots per input; the dashed line is the threshold of this degradation."""
     for place, truth in enumerate(truths):
         overlaps = numbers(select(run.table("prediction_overlaps"), truth=truth), f"overlap/{name}")
-        heights = place + 0.28 * np.sin(2.4 * np.arange(len(overlaps)))  # apart, and the same in every drawing
+        heights = place + 0.28 * np.sin(2.4 * np.arange(len(overlaps)))  # scattered, the same in every drawing
         colour = input_colour(run.degradations, truth)
         panel.scatter(overlaps, heights, s=9, color=colour, alpha=0.75, linewidths=0)
     threshold = run.metrics.get(f"prediction/threshold/{name}")
@@ -336,11 +339,11 @@ def _overlap_panel(panel: Axes, run: RunFolder, name: str, truths: Sequence[str]
 def _confusion_panel(panel: Axes, run: RunFolder, method: str, truths: Sequence[str]) -> None:
     """Rows = true input, columns = prediction; the shade is the share of the row."""
     answers = unique(run.table("prediction"), "predicted")
-    found = {
+    by_answer = {
         (str(row["truth"]), str(row["predicted"])): round(number_at(row, "count") or 0)
         for row in select(run.table("prediction"), method=method)
     }
-    counts = np.array([[found.get((truth, answer), 0) for answer in answers] for truth in truths])
+    counts = np.array([[by_answer.get((truth, answer), 0) for answer in answers] for truth in truths])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     panel.imshow(shares, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
     panel.set_xticks(range(len(answers)), [degraded(answer) for answer in answers])
@@ -369,31 +372,31 @@ def _table(run: RunFolder) -> Table:
 SECTION = Section(
     name="prediction",
     order=40,
-    title="Do the {units} tell what an input suffers from?",
+    title="Do the {units} predict the degradation of an input?",
     link="Prediction",
     method=(
-        "For an input without ground truth the target's own output takes its place: the path integral from baseline "
-        "to target then tells which {units} work on this input. Their overlap with the discovered {units} of each "
-        "degradation names the degradation (top-k overlap); an input is called clean when no overlap passes its "
-        "threshold, which was set on probe crops. Beside it are two comparison methods that look for the degradation "
-        "directly, "
-        "both fitted to labelled crops: thresholds on noise level and sharpness of the input alone, and a linear "
-        "classifier of the target's mean features."
+        "For an input without ground truth, the target's own output takes the place of the ground truth. The path "
+        "integral from baseline to target then shows which {units} act on this input. The prediction is the "
+        "degradation whose discovered {units} have the largest overlap with these {units} (top-k overlap). An input is "
+        "predicted clean if no overlap is above its threshold, which is set on probe crops. Two comparison methods "
+        "predict the degradation directly, both fitted to labelled crops: thresholds on noise level and sharpness of "
+        "the input alone, and a linear classifier of the target's mean features."
     ),
     sentence=_sentence,
     figure=_figure,
     alt=(
-        "Above: dots of overlap with each set of discovered {units}, a line of dots per kind of input. "
+        "Above: dots of overlap with each set of discovered {units}, a row of dots per input. "
         "Below: confusion matrices of three predictors"
     ),
     caption=(
-        "Above: each dot is one held-out crop; dashed, the threshold from the probe. Below: how often each input (row) "
-        "got each answer (column), clean allowed; bold: right. A mix has no single right answer."
+        "Above: each dot is one held-out crop; the dashed line is the threshold from the probe. Below: the number of "
+        "times that each input (row) got each answer (column), with clean allowed; right answers are bold. A mix has "
+        "no single right answer."
     ),
     table=_table,
     note=(
-        "No predictor is without a teacher: the discovered {units}, too, were found on probe images whose degradations "
-        "are known. Every degradation has the severity of the training here; weaker ones are harder to tell from "
-        "clean. Intervals resample held-out photographs; of fewer than 10 the range over them is given."
+        "Every predictor uses labels: the discovered {units}, too, come from probe images with known degradations. "
+        "Every degradation has the severity of the training; weaker degradations are harder to distinguish from clean. "
+        "Intervals resample held-out photographs; with fewer than 10 photographs the range over photographs is given."
     ),
 )

@@ -1,8 +1,8 @@
-"""Re-training chosen filters only, from the baseline: do weights, locations and connections matter?
+"""Re-training of chosen filters from the baseline: the effect of weights, locations and connections (method.md §5).
 
-method.md §5. A goal is one degradation alone, or the mix that the target was trained on. For each goal, sets of
-filters of one size are trained from the baseline while everything else stays frozen; two sets are filled with the
-target's values instead, at their own locations and at others.
+A goal is one degradation alone, or the mix that the target was trained on. For each goal, sets of filters of one size
+are trained from the baseline while all other parameters are frozen. Two sets get the target's values instead, at their
+own locations and at other locations.
 """
 
 import logging
@@ -56,7 +56,7 @@ MOVED = "other_locations"
 REDRAWN = "redrawn_weights"
 """The filters of the run's method, from fresh random values instead of the baseline's."""
 WHOLE = "whole_network"
-"""Every parameter, trained as long: what the sets can be held against."""
+"""Every parameter, trained for as many iterations: the reference for the sets."""
 COPIED = "target_values"
 """The filters of the run's method at the target's values, without training."""
 COPIED_MOVED = "target_values_moved"
@@ -66,12 +66,12 @@ UNTRAINED = (COPIED, COPIED_MOVED)
 
 @dataclass(frozen=True)
 class Goal:
-    """What filters are to learn: one degradation, or MIX.
+    """The function that filters learn: one degradation, or MIX.
 
     Attributes:
         name: of the goal.
         parts: the degradations of the training samples.
-        sets: how many discovered sets make up one for this goal.
+        sets: the number of discovered sets whose union is the set of this goal.
         orders: method → all filters, the most responsible first.
     """
 
@@ -83,7 +83,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Trial:
-    """One network of the comparison: `filters` of `start` differ from the baseline or are `chosen` for training."""
+    """One network of the comparison: a number of `filters` is trained (`chosen`) or has other values in `start`."""
 
     goal: Goal
     variant: str
@@ -98,19 +98,20 @@ def retraining(
     context: StudyContext,
     percents: Sequence[Annotated[float, Field(gt=0, lt=100)]] = (1.0,),
     iterations: Annotated[int, Field(ge=1)] = 300,
+    *,
     rate: Annotated[float, Field(gt=0)] = 10.0,
     rivals: Sequence[str] = ("signed_share", "weight_change"),
     draws: Annotated[int, Field(ge=0)] = 2,
 ) -> StudyResult:
-    """Train only the chosen filters from the baseline, and judge on held-out images.
+    """Train only the chosen filters from the baseline, and evaluate on held-out images.
 
     Args:
-        context: two networks and their attribution; `context.retraining` does the training.
-        percents: q. A degradation's set has q % of the filters, the mix's as many as all degradations' together.
+        context: two networks and their attribution; `context.retraining` trains.
+        percents: q. A degradation's set has q % of the filters; the mix's set has as many as all degradations together.
         iterations: of each training.
-        rate: learning rate of the sets, in times the target's; the whole network always has the target's.
-        rivals: methods beside the run's own; one that the run has no scores of is left out.
-        draws: random sets per goal.
+        rate: learning rate of the sets as a multiple of the target's; the whole network always has the target's.
+        rivals: comparison methods beside the run's own; methods without scores in the run are left out.
+        draws: random filters per goal.
 
     Returns:
         Table `retraining`: variant, draw, percent, trained (the goal), filters, degradation, psnr (dB) and share =
@@ -131,15 +132,16 @@ def retraining(
     log.info("retraining: %d networks, %d iterations each", sum(t.chosen is not None for t in trials), iterations)
     with context.bar("retraining", len(trials)) as advance:
         for trial in trials:
-            found = list(_rows(context, trial, _state(context, trial, iterations, rate)))
-            rows += found
-            log.info("retraining for %s, %s: %s", trial.goal.name, trial.variant, _reached(found))
+            rows_of_trial = list(_rows(context, trial, _state(context, trial, iterations, rate)))
+            rows += rows_of_trial
+            log.info("retraining for %s, %s: %s", trial.goal.name, trial.variant, _reached(rows_of_trial))
             advance(f"{trial.variant}, {trial.goal.name}")
-    return StudyResult({"retraining": rows}, _metrics(rows))
+    metrics = means(rows, "share", "retrained/{variant}/{percent:g}/{trained}/{degradation}")
+    return StudyResult({"retraining": rows}, metrics)
 
 
 def goals(context: StudyContext, rivals: Sequence[str]) -> list[Goal]:
-    """Each degradation alone and, where there are several, the mix; with the filters in the order of each method."""
+    """Return each degradation alone and, of several, the mix, with the filters in the order of each method."""
     names = context.attribution.degradations
     orders = {method: ranking(scores) for method, scores in _scores(context, rivals).items()}
     single = [
@@ -150,17 +152,17 @@ def goals(context: StudyContext, rivals: Sequence[str]) -> list[Goal]:
 
 
 def union_order(orders: Tensor) -> Tensor:
-    """(K, F) rankings → (F,) one ranking by the best rank in any of them; ties in the order of the layout.
+    """Merge (K, F) rankings to one ranking (F,) by the best rank of each filter; ties in the order of the layout.
 
-    Where the top n of the K rankings share no filter, the first K·n are their union.
+    If the top n of the K rankings share no filter, the first K·n filters are their union.
     """
     return torch.argsort(torch.argsort(orders, dim=-1).amin(0), stable=True)
 
 
 def other_locations(layout: FilterLayout, filters: Tensor, rng: np.random.Generator) -> Tensor:
-    """A random other location for every filter: distinct filters of the same layers, none of them twice.
+    """Draw a random other location for every filter: distinct filters of the same layers.
 
-    They are not among `filters` themselves, unless these are more than half of their layer.
+    The locations are not among `filters`, unless `filters` are more than half of their layer.
     """
     layers = layout.layer_of()
     taken = torch.zeros(len(layout), dtype=torch.bool)
@@ -168,7 +170,7 @@ def other_locations(layout: FilterLayout, filters: Tensor, rng: np.random.Genera
     order = torch.from_numpy(rng.permutation(len(layout)))
     order = order[torch.argsort(2 * layers[order] + taken[order].long(), stable=True)]  # by layer, free ones first
     grouped = torch.argsort(layers[filters], stable=True)
-    counts = torch.bincount(layers[filters], minlength=len(layout.layers))
+    counts = layout.count_by_layer(filters)
     first = torch.tensor(layout.offsets[:-1]) - (counts.cumsum(0) - counts)
     places = torch.empty_like(filters)
     places[grouped] = order[torch.arange(len(filters)) + first.repeat_interleave(counts)]
@@ -176,9 +178,9 @@ def other_locations(layout: FilterLayout, filters: Tensor, rng: np.random.Genera
 
 
 def transplanted(
-    state: State, donor: State, layout: FilterLayout, filters: Tensor, places: Tensor
+    state: State, donor: State, layout: FilterLayout, *, filters: Tensor, places: Tensor
 ) -> dict[str, Tensor]:
-    """`state` with the donor's `filters` at `places`, which lie in the same layers; all else bit for bit."""
+    """Return `state` with the donor's `filters` at `places` in the same layers; all else is the same bit for bit."""
     result = dict(state)
     for layer, offset in zip(layout.layers, layout.offsets, strict=False):
         inside = (filters >= offset) & (filters < offset + layer.units)
@@ -191,12 +193,12 @@ def transplanted(
 
 
 def _scores(context: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
-    """(K, F) scores of the run's and the comparison methods; weight change, which needs no gradients, always."""
+    """(K, F) scores of the run's method and the comparison methods; weight change is computed if missing."""
     known = context.attribution.scores
-    found = {name: known[name][0] for name in dict.fromkeys((context.method, *rivals)) if name in known}
+    scores = {name: known[name][0] for name in dict.fromkeys((context.method, *rivals)) if name in known}
     if "weight_change" in rivals and "weight_change" not in known:
-        found["weight_change"] = weight_change(context.problem)[0]
-    return found
+        scores["weight_change"] = weight_change(context.problem)[0]
+    return scores
 
 
 def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws: int) -> Iterator[Trial]:
@@ -205,10 +207,10 @@ def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws:
     for percent in percents:
         count = min(goal.sets * count_of(percent, len(layout)), len(layout))
         for variant, filters in goal.orders.items():
-            yield _training(context, goal, variant, percent, filters[:count])
+            yield _training(context, goal, variant, percent=percent, filters=filters[:count])
         for draw in range(draws):
             order = torch.from_numpy(_rng(context, goal, "random", draw).permutation(len(layout)))
-            yield _training(context, goal, RANDOM, percent, order[:count], draw)
+            yield _training(context, goal, RANDOM, percent=percent, filters=order[:count], draw=draw)
         yield from _controls(context, goal, percent, goal.orders[context.method][:count])
     everything = {name: torch.ones((), dtype=torch.bool) for name, _ in context.network.named_parameters()}
     yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, everything)
@@ -220,23 +222,25 @@ def _controls(context: StudyContext, goal: Goal, percent: float, filters: Tensor
     layout, start, count = context.attribution.layout, context.baseline, len(filters)
     names = context.attribution.degradations
     if len(goal.parts) < len(names):
-        following = names[(names.index(goal.name) + 1) % len(names)]
-        scores = context.attribution.scores[context.method][0, names.index(following)]
-        yield _training(context, goal, OTHER, percent, ranking(scores)[:count])
+        scores = context.attribution.scores[context.method][0, (names.index(goal.name) + 1) % len(names)]
+        yield _training(context, goal, OTHER, percent=percent, filters=ranking(scores)[:count])
     rng = _rng(context, goal, "locations")
     places = other_locations(layout, filters, rng)
     if not layout.undivided:
-        yield _training(context, goal, MOVED, percent, places)
+        yield _training(context, goal, MOVED, percent=percent, filters=places)
     fresh = context.retraining.fresh(int(rng.integers(2**31)))
-    redrawn = transplanted(start, fresh, layout, filters, filters)
+    redrawn = transplanted(start, fresh, layout, filters=filters, places=filters)
     yield Trial(goal, REDRAWN, percent, count, redrawn, layout.mask(filters))
-    yield Trial(goal, COPIED, percent, count, transplanted(start, context.target, layout, filters, filters), None)
+    copied = transplanted(start, context.target, layout, filters=filters, places=filters)
+    yield Trial(goal, COPIED, percent, count, copied, None)
     if not layout.undivided:
-        copied = transplanted(start, context.target, layout, filters, places)
-        yield Trial(goal, COPIED_MOVED, percent, count, copied, None)
+        moved = transplanted(start, context.target, layout, filters=filters, places=places)
+        yield Trial(goal, COPIED_MOVED, percent, count, moved, None)
 
 
-def _training(context: StudyContext, goal: Goal, variant: str, percent: float, filters: Tensor, draw: int = 0) -> Trial:
+def _training(
+    context: StudyContext, goal: Goal, variant: str, *, percent: float, filters: Tensor, draw: int = 0
+) -> Trial:
     chosen = context.attribution.layout.mask(filters)
     return Trial(goal, variant, percent, len(filters), context.baseline, chosen, draw)
 
@@ -252,30 +256,24 @@ def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) ->
 
 
 def _rows(context: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
-    what: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
-    what |= {"trained": trial.goal.name, "filters": trial.filters}
+    row: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
+    row |= {"trained": trial.goal.name, "filters": trial.filters}
+    evaluator = context.evaluator
     for degradation in context.attribution.degradations:
-        baseline, target, _ = context.evaluator.bounds(degradation)
-        value, gain = context.evaluator.psnr(context.evaluator.outputs(state, degradation)), target - baseline
-        share = (value - baseline) / gain if abs(gain) > 1e-6 else None
-        yield what | {"degradation": degradation, "psnr": value, "share": share}
+        psnr = evaluator.psnr(evaluator.outputs(state, degradation))
+        removed = evaluator.removed(psnr, degradation)
+        yield row | {"degradation": degradation, "psnr": psnr, "share": None if removed is None else 1 - removed}
 
 
 def _reached(rows: Sequence[TableRow]) -> str:
-    """What a trial reaches, for the log."""
+    """The shares of the target's gain that a trial reaches, for the log."""
     shares = [(row["degradation"], row["share"]) for row in rows if row["share"] is not None]
     reached = ", ".join(f"{round(100 * float(str(share)))} % on {name}" for name, share in shares)
     return f"of the target's gain {reached}" if reached else "no gain to reach"
 
 
-def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """Mean share over draws."""
-    keys = ("variant", "percent", "trained", "degradation")
-    return {f"retrained/{name.removeprefix('share/')}": share for name, share in means(rows, "share", keys).items()}
-
-
-def _rng(context: StudyContext, goal: Goal, what: str, draw: int = 0) -> np.random.Generator:
-    return sample_rng(context.problem.seed, f"retraining/{goal.name}/{what}", draw)
+def _rng(context: StudyContext, goal: Goal, stream: str, draw: int = 0) -> np.random.Generator:
+    return sample_rng(context.problem.seed, f"retraining/{goal.name}/{stream}", draw)
 
 
 _LOW, _HIGH = -0.5, 1.1  # of the figure
@@ -287,14 +285,14 @@ def _trained(run: RunFolder, variant: str, goal: str, q: float) -> Rows:
 
 
 def result(run: RunFolder, variant: str, goal: str, degradations: Sequence[str], q: float) -> float | None:
-    """Share of the target's gain, mean over draws and the given degradations; None where one is missing."""
+    """Return the share of the target's gain, mean over draws and degradations; None where a share is missing."""
     rows = _trained(run, variant, goal, q)
-    found = [mean_of(select(rows, degradation=name), "share") for name in degradations]
-    return None if None in found else mean_of_known(found)
+    shares = [mean_of(select(rows, degradation=name), "share") for name in degradations]
+    return None if None in shares else mean_of_known(shares)
 
 
-def _own(run: RunFolder, goal: str) -> list[str]:
-    """The degradations that a goal is judged by: its own, or all for the mix."""
+def _degradations(run: RunFolder, goal: str) -> list[str]:
+    """The degradations of a goal: its own, or all for the mix."""
     return unique(run.table("retraining"), "degradation") if goal == MIX else [goal]
 
 
@@ -303,12 +301,12 @@ def _percents(run: RunFolder) -> list[float]:
 
 
 def _headline(run: RunFolder) -> float:
-    """The percent that is spoken of: the headline percent, or the nearest that was trained."""
+    """The percent of the main numbers: the headline percent, or the nearest percent of the study."""
     return min(_percents(run), key=lambda q: abs(q - run.headline), default=run.headline)
 
 
 def _variants(run: RunFolder) -> dict[str, str]:
-    """Variant → its words, in the order of the table, what is not trained last."""
+    """Variant → its name for readers, in the order of the table, untrained variants last."""
     method = method_label(run.chosen)
     words = {
         OTHER: f"{method}'s for another degradation",
@@ -318,8 +316,8 @@ def _variants(run: RunFolder) -> dict[str, str]:
         COPIED: "target's values, not trained",
         COPIED_MOVED: "the same at other locations",
     }
-    found = unique(run.table("retraining"), "variant")
-    return {v: words.get(v, method_label(v)) for v in sorted(found, key=lambda v: (v in UNTRAINED, v == WHOLE))}
+    variants = unique(run.table("retraining"), "variant")
+    return {v: words.get(v, method_label(v)) for v in sorted(variants, key=lambda v: (v in UNTRAINED, v == WHOLE))}
 
 
 def _goal(goal: str) -> str:
@@ -331,12 +329,13 @@ def _sentence(run: RunFolder) -> str:
     node = run.config.get("analysis", {}).get("studies", {}).get("retraining", {})
     steps, whole = node.get("iterations"), run.config.get("training", {}).get("target", {}).get("iterations")
     long = f" for {count(steps)} iterations (the target: {count(whole)})" if steps and whole else ""
-    found = {goal: [result(run, v, goal, _own(run, goal), q) for v in (run.chosen, WHOLE)] for goal in goals}
-    said = [f"{share(own)} ({share(all_of_it)}) in {_goal(goal)}" for goal, (own, all_of_it) in found.items()]
+    shares = []
+    for goal in goals:
+        chosen, network = (result(run, v, goal, _degradations(run, goal), q) for v in (run.chosen, WHOLE))
+        shares.append(f"{share(chosen)} ({share(network)}) in {_goal(goal)}")
     return (
         f"Trained alone{long}, {as_percent(q)} of the {run.units}, chosen by {method_label(run.chosen)}, reach this "
-        "share "
-        f"of the target's gain (in brackets the whole network): {listed(said)}."
+        f"share of the target's gain (in brackets the whole network): {listed(shares)}."
     )
 
 
@@ -356,10 +355,12 @@ def _figure(run: RunFolder) -> Figure:
 def _panel(panel: Axes, run: RunFolder, goal: str, variants: dict[str, str]) -> None:
     q, series = _headline(run), []
     hollow = [label for variant, label in variants.items() if variant in UNTRAINED]
-    for name in _own(run, goal):
+    for name in _degradations(run, goal):
         colour = input_colour(run.degradations, name)
-        found = {v: numbers(select(_trained(run, v, goal, q), degradation=name), "share") for v in variants}
-        rows = {variants[v]: x for v, x in found.items()}
+        rows = {
+            label: numbers(select(_trained(run, variant, goal, q), degradation=name), "share")
+            for variant, label in variants.items()
+        }
         series.append(Dots(f"{degraded(name)} input", colour, rows, hollow=hollow))
         whole = result(run, WHOLE, goal, [name], q)
         if whole is not None:
@@ -376,13 +377,13 @@ def _panel(panel: Axes, run: RunFolder, goal: str, variants: dict[str, str]) -> 
 
 def _table(run: RunFolder) -> Table:
     goals, levels = unique(run.table("retraining"), "trained"), _percents(run)
-    columns = [(goal, name) for goal in goals for name in _own(run, goal)]
+    columns = [(goal, name) for goal in goals for name in _degradations(run, goal)]
     several = len(run.degradations) > 1
     head = [f"{_goal(goal)}: {degraded(name)}" if goal == MIX and several else _goal(goal) for goal, name in columns]
     lines = []
     for variant, label in _variants(run).items():
         for q in levels[:1] if variant == WHOLE else levels:
-            cells = [share(result(run, variant, goal, [shown], q)) for goal, shown in columns]
+            cells = [share(result(run, variant, goal, [degradation], q)) for goal, degradation in columns]
             if set(cells) != {ABSENT}:
                 size = f", {as_percent(q)}" if len(levels) > 1 and variant != WHOLE else ""
                 lines.append([label + size, *cells])
@@ -395,24 +396,25 @@ SECTION = Section(
     title="Do the weights, locations and connections of the discovered {units} matter?",
     link="Re-training",
     method=(
-        "Starting from the baseline, only the chosen {units} are trained, with the target's data, loss and optimizer; "
-        "every other weight keeps the baseline's bits. Equally large sets compete: those of the methods, those of the "
-        "other degradation, random ones, as many at other locations of the same layers, and the discovered ones from "
-        "fresh random weights. Each degradation's set is trained on that degradation alone (and clean input), the "
-        "union of all sets on the target's mix. Beside it, without any training, the discovered {units} get the "
-        "target's values, at their own locations and at others of the same layers."
+        "Starting from the baseline, only the chosen {units} are trained, with the target's data, loss and optimizer. "
+        "Every other weight keeps the baseline's bits. The compared sets have the same size: the sets of the methods, "
+        "the set of the other degradation, random filters, sets at other locations of the same layers, and the discovered "
+        "{units} from fresh random weights. Each degradation's set is trained on this degradation alone (and clean "
+        "input); the union of all sets is trained on the target's mix. Two further variants are not trained: the "
+        "discovered {units} get the target's values, at their own locations and at other locations of the same layers."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Dot plots of the share of the target's gain that each re-trained set of {units} reaches, a panel per goal",
     caption=(
-        "Share of the target's gain in PSNR: 0 = the baseline, 100 % = the target; one dot per training. Hollow: not "
-        "trained. Dotted: the whole network, trained as long. An arrow with a number lies beyond the panel."
+        "Share of the target's gain in PSNR: 0 is the baseline, 100 % is the target; one dot per training. Hollow dots "
+        "are not trained. The dotted line is the whole network, trained for as many iterations. An arrow with a number "
+        "stands for a value beyond the panel."
     ),
     table=_table,
     note=(
-        "The trainings are short, so this tells who learns faster with few weights, not who would win in the end; and "
-        "but for random sets each is done once. Biases stay the baseline's, except for the whole network, which is "
+        "The trainings are short, so the shares compare the speed of learning and not the final quality. Each training "
+        "is done once, except for random filters. Biases stay the baseline's, except in the whole network, which is "
         "trained at the target's own learning rate."
     ),
 )

@@ -1,7 +1,7 @@
-"""Sanity checks: an attribution that means something must lose it when what it explains is destroyed.
+"""Sanity checks: a randomised target and exchanged labels must change an attribution.
 
-After Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018): a method whose result stays the same when the
-model's weights are randomised, or when the labels are exchanged, does not explain the model.
+After Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018): a method does not explain the model if its result
+stays the same when the model's weights are randomised or the labels are exchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,18 @@ from torch import Tensor
 
 from faig_lab.attribution import discovered
 from faig_lab.data import PairedImage, sample_rng
+from faig_lab.evaluation.comparison import removed_sides
 from faig_lab.evaluation.evaluator import isolation_of, mean
-from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import FilterLayout, State, mask
+from faig_lab.evaluation.masking import TableRow, means
+from faig_lab.filters import FilterLayout, State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, share_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, method_look, new_figure
 from faig_lab.plotting.words import decimal, method_label, share
-from faig_lab.removed_shares import clipped, removed_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import Rows, mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
-from faig_lab.studies.stability import deterministic, rank_correlation, scores_of
+from faig_lab.studies.stability import rank_correlation, scores_of
 
 ORIGINAL, RANDOMISED, SWAPPED = "original", "randomised", "swapped"
 
@@ -42,39 +42,43 @@ class Scored(NamedTuple):
 
 
 def sanity(context: StudyContext, draws: Annotated[int, Field(ge=1)] = 3) -> StudyResult:
-    """Attribute again with a randomised target and with exchanged labels, and judge what is found.
+    """Attribute again with a randomised target and with exchanged labels, and evaluate the discovered filters.
 
     Filters are masked in the true target, at the headline percent. With one degradation there are no labels to
-    exchange, and with K > 2 each degradation is called by the next one's name.
+    exchange. With K > 2 each degradation gets the name of the next degradation.
 
     Args:
-        context: what is analysed; methods that draw are left out.
-        draws: how many randomised targets.
+        context: networks, attribution and images; random methods are left out.
+        draws: the number of randomised targets.
 
     Returns:
         Table `sanity`: check ("original", "randomised", "swapped"), draw, method, degradation (the label), spearman
-        and overlap (share of the top set in common) with the original scores — of the degradation that bears the
-        label, for swapped ones —, chance (expected overlap of random sets), chance_in_layers (of random sets with as
-        many filters in each layer), isolation, own, other and specificity by the label; metrics
-        `sanity/<check>/<method>/<overlap|isolation|specificity>`, means.
+        and overlap (share of the top set in common) with the original scores, chance (expected overlap of random
+        sets), chance_in_layers (expected overlap of random filters with as many filters in each layer), isolation, own,
+        other and specificity by the label. With "swapped", the original scores are those of the degradation that has
+        the label. Metrics `sanity/<check>/<method>/<overlap|isolation|specificity>`, means of the defined values.
     """
     scored = list(_scored(context, draws))
     rows: list[TableRow] = []
     with context.bar("sanity", len(scored)) as advance:
-        for one in scored:
-            rows += _rows(context, one)
-            advance(f"{one.check}, {one.method}")
-    return StudyResult({"sanity": rows} if rows else {}, _means(rows))
+        for check in scored:
+            rows += _rows(context, check)
+            advance(f"{check.check}, {check.method}")
+    metrics: dict[str, float | None] = {}
+    for column in ("overlap", "isolation", "specificity"):
+        defined = [row for row in rows if row[column] is not None]
+        metrics |= means(defined, column, "sanity/{check}/{method}/" + column)
+    return StudyResult({"sanity": rows} if rows else {}, metrics)
 
 
 def randomised(baseline: State, target: State, seed: int, draw: int = 0) -> dict[str, Tensor]:
-    """θ̄ with the target's changes θ − θ̄ permuted within each parameter: same sizes of change, other places.
+    """Permute the target's changes θ − θ̄ within each parameter: the same sizes of change at other places.
 
     Args:
         baseline: θ̄.
         target: θ.
         seed: of the permutations.
-        draw: another one gives others.
+        draw: number of the draw; each draw has other permutations.
     """
     shuffled = {}
     for name, value in target.items():
@@ -88,7 +92,7 @@ def randomised(baseline: State, target: State, seed: int, draw: int = 0) -> dict
 
 
 def swapped(images: Sequence[PairedImage], degradations: Sequence[str]) -> tuple[PairedImage, ...]:
-    """Images whose inputs bear the label of the degradation before: `degradations[k]` shows what is k + 1, cyclic."""
+    """Return images with exchanged labels: the input `degradations[k]` is the input of k + 1, cyclically."""
     shown = dict(zip(degradations, [*degradations[1:], degradations[0]], strict=True))
     return tuple(
         replace(image, lr=image.lr | {label: image.lr[other] for label, other in shown.items()}) for image in images
@@ -96,13 +100,13 @@ def swapped(images: Sequence[PairedImage], degradations: Sequence[str]) -> tuple
 
 
 def overlap(scores: Tensor, other: Tensor, percent: float) -> float | None:
-    """Share of the top set of (F,) scores that is in the other top set; None where they are empty."""
-    one, two = (set(discovered(values, percent).tolist()) for values in (scores, other))
-    return len(one & two) / len(one) if one else None
+    """Return the share of the top set of (F,) scores that is in the other top set; None for empty sets."""
+    first, second = (set(discovered(values, percent).tolist()) for values in (scores, other))
+    return len(first & second) / len(first) if first else None
 
 
 def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: FilterLayout) -> float | None:
-    """The overlap to be expected of random sets with as many filters in each layer as these top sets have.
+    """Return the expected overlap of random filters with as many filters in each layer as these top sets.
 
     Args:
         scores: (F,).
@@ -110,16 +114,14 @@ def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: Filt
         percent: q of the top sets.
         layout: the F filters.
     """
-    layers = layout.layer_of()
-    tops = (layers[discovered(values, percent)] for values in (scores, other))
-    one, two = (top.bincount(minlength=len(layout.layers)).double() for top in tops)
+    first, second = (layout.count_by_layer(discovered(values, percent)).double() for values in (scores, other))
     sizes = torch.tensor([layer.units for layer in layout.layers], dtype=torch.float64)
-    return float((one * two / sizes).sum() / one.sum()) if one.sum() else None
+    return float((first * second / sizes).sum() / first.sum()) if first.sum() else None
 
 
 def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
-    """Every check's scores by every method."""
-    methods, problem = deterministic(context), context.problem.straight()
+    """The scores of every check by every method."""
+    methods, problem = context.deterministic(context.attribution.scores), context.problem.straight()
     originals = {method: context.attribution.scores[method][0] for method in methods}
     for method, scores in originals.items():
         yield Scored(ORIGINAL, 0, method, scores, scores)
@@ -133,49 +135,29 @@ def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
             yield Scored(SWAPPED, 0, method, scores, originals[method].roll(-1, 0))
 
 
-def _rows(context: StudyContext, one: Scored) -> Iterator[TableRow]:
-    layout, percent = context.attribution.layout, context.headline
-    for degradation, scores, before in zip(context.problem.degradations, one.scores, one.compared_with, strict=True):
+def _rows(context: StudyContext, check: Scored) -> Iterator[TableRow]:
+    layout, percent, names = context.attribution.layout, context.headline, context.problem.degradations
+    for degradation, scores, before in zip(names, check.scores, check.compared_with, strict=True):
         filters = discovered(scores, percent)
         yield {
-            "check": one.check,
-            "draw": one.draw,
-            "method": one.method,
+            "check": check.check,
+            "draw": check.draw,
+            "method": check.method,
             "degradation": degradation,
             "spearman": rank_correlation(scores, before),
             "overlap": overlap(scores, before, percent),
             "chance": len(filters) / len(layout),
             "chance_in_layers": chance_in_layers(scores, before, percent, layout),
-        } | _judged(context, filters, degradation)
+        } | _evaluated(context, filters, degradation)
 
 
-def _judged(context: StudyContext, filters: Tensor, label: str) -> TableRow:
-    """Masking the filters in the true target: isolation, own and other removed share (clipped), their difference."""
-    effects = context.evaluator.effects(mask(context.target, context.baseline, context.attribution.layout, filters))
-    removed: dict[str, float | None] = {}
-    for name in context.problem.degradations:
-        baseline, target, _ = context.evaluator.bounds(name)
-        removed[name] = clipped(removed_share(target, mean(effects[name].psnrs), baseline))
-    own, others = removed[label], [share for name, share in removed.items() if name != label]
-    known = [share for share in others if share is not None]
-    other = sum(known) / len(known) if known and len(known) == len(others) else None
-    return {
-        "isolation": isolation_of(effects, label),
-        "own": own,
-        "other": other,
-        "specificity": None if own is None or other is None else own - other,
-    }
-
-
-def _means(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """Means over draws and degradations."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        for column in ("overlap", "isolation", "specificity"):
-            value = row[column]
-            if isinstance(value, float):
-                found.setdefault(f"sanity/{row['check']}/{row['method']}/{column}", []).append(value)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
+    """Isolation, own, other and specificity of the true target with the filters masked."""
+    evaluator = context.evaluator
+    effects = evaluator.effects(context.masked(filters))
+    names = context.problem.degradations
+    removed = {name: evaluator.removed(mean(effects[name].psnrs), name) for name in names}
+    return {"isolation": isolation_of(effects, label)} | removed_sides(removed, label)
 
 
 _CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
@@ -186,7 +168,7 @@ def _shown_rows(run: RunFolder, check: str, method: str) -> Rows:
 
 
 def _measure(run: RunFolder) -> str:
-    """What masked sets are judged by: isolation, or specificity in runs of earlier versions."""
+    """The measure of masked sets: isolation, or specificity in runs of earlier versions."""
     return "isolation" if any("isolation" in row for row in run.table("sanity")) else "specificity"
 
 
@@ -194,15 +176,15 @@ def _sentence(run: RunFolder) -> str:
     methods, measure = unique(run.table("sanity"), "method"), _measure(run)
     method = run.chosen if run.chosen in methods else methods[0]
     original, randomised, swapped = (_shown_rows(run, check, method) for check in _CHECKS)
-    said = (
+    text = (
         f"{method_label(method)} with the target randomised: {share(mean_of(randomised, 'overlap'))} of the "
         f"{run.units} in common (by the numbers in each layer alone {share(mean_of(randomised, 'chance_in_layers'))}), "
         f"{measure} {decimal(mean_of(randomised, measure))} instead of {decimal(mean_of(original, measure))}"
     )
     if swapped:
         overlap, after = share(mean_of(swapped, "overlap")), decimal(mean_of(swapped, measure))
-        said += f"; with the labels exchanged: {overlap} in common, {measure} by label {after}"
-    return f"{said}."
+        text += f"; with the labels exchanged: {overlap} in common, {measure} by label {after}"
+    return f"{text}."
 
 
 def _figure(run: RunFolder) -> Figure:
@@ -239,10 +221,10 @@ def _table(run: RunFolder) -> Table:
     columns = {"spearman": decimal} | dict.fromkeys(("overlap", "chance_in_layers", "own", "other"), share)
     columns |= dict.fromkeys(measures, decimal)
     lines = [
-        [f"{method_label(method)}, {label}", *(show(mean_of(found, column)) for column, show in columns.items())]
+        [f"{method_label(method)}, {label}", *(show(mean_of(rows, column)) for column, show in columns.items())]
         for method in unique(run.table("sanity"), "method")
         for check, label in _CHECKS.items()
-        if (found := _shown_rows(run, check, method))
+        if (rows := _shown_rows(run, check, method))
     ]
     return Table(head, lines)
 
@@ -253,25 +235,24 @@ SECTION = Section(
     title="Sanity checks: a randomised target, exchanged labels",
     link="Sanity checks",
     method=(
-        "An attribution that finds the same {units} in a network that learnt nothing does not explain what was learnt "
-        "(after Adebayo and others, 2018). So the changes from baseline to target are permuted within each layer, the "
-        "{units} are attributed in that network, and those found are masked in the true target: that should be no "
-        "better than masking at random. Then the degradations exchange their labels: the sets must follow the labels, "
-        "and isolation, measured by label, must fall."
+        "An attribution that finds the same {units} in a network that learned nothing does not explain the learned "
+        "function (after Adebayo and others, 2018). First check: the changes from baseline to target are permuted "
+        "within each layer, the {units} are attributed in this network, and the discovered {units} are masked in the "
+        "true target. The result should be no better than masking random {units}. Second check: the degradations "
+        "exchange their labels. The sets must follow the labels, and isolation by label must fall."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Dot plots of the share of {units} in common with the original set, and of isolation, for each check",
     caption=(
-        "Dots: one label and one draw; strokes: their means. Dotted: {units} in common that random sets with the same "
-        "numbers in each layer would have. For exchanged labels the original set is that of the degradation which "
-        "bears the label."
+        "A dot is one label and one draw; strokes are the means. The dotted line is the share of {units} in common for "
+        "random filters with the same numbers in each layer. For exchanged labels the original set is that of the "
+        "degradation which has the label."
     ),
     table=_table,
     note=(
-        "Order: rank correlation with the original scores. By layers: {units} in common that the numbers in each "
-        "layer alone would give. That exchanged labels exchange the sets is certain for a method that looks at each "
-        "degradation's own inputs: that check is of the code and of the measure, more than of the method. Methods that "
-        "draw are left out."
+        "Order: rank correlation with the original scores. By layers: the share of {units} in common that the numbers "
+        "in each layer alone would give. A method that uses each degradation's own inputs always exchanges its sets "
+        "with the labels, so the second check mainly tests the code and the measure. Random methods are left out."
     ),
 )

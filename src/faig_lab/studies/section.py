@@ -1,4 +1,4 @@
-"""What a further section of the report consists of; one analysis, one section."""
+"""The section that a study adds to the report: figure, table, caption and texts."""
 
 import pkgutil
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # task=compare needs no torch
 
 @dataclass(frozen=True)
 class Table:
-    """A small table: the head, and rows whose first cell is their head. Cells are text, ready to be read."""
+    """A small table of texts: the head, and rows whose first cell is the row's head."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -26,12 +26,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Strips:
-    """Pictures beside the figure, drawn when the analysis ends: `figures/<section>_<degradation>.png`.
+    """Pictures beside the figure, drawn when the study ends: `figures/<section>_<degradation>.png`.
 
     Args:
-        grids: the analysis's examples → a grid per degradation.
-        alt: what each shows; `{input}` becomes its degradation.
-        caption: how to read each; `{input}` becomes its degradation.
+        grids: the study's examples → a grid per degradation.
+        alt: the content of each grid; `{input}` becomes its degradation.
+        caption: how to read each grid; `{input}` becomes its degradation.
     """
 
     grids: "Callable[[Sequence[Example]], Sequence[Pictures]]"
@@ -43,21 +43,21 @@ class Strips:
 class Section:
     """A section that is shown when its table exists: a figure, a table, a caption and one sentence with numbers.
 
-    In every text `{unit}` and `{units}` become the run's word for what was ranked, such as `filter` and `filters`.
+    In every text `{unit}` and `{units}` become the run's word for the ranked units, such as `filter` and `filters`.
 
     Args:
-        name: of the analysis, its table `tables/<name>.csv`, its figure `figures/<name>.png` and its anchor.
+        name: of the study, its table `tables/<name>.csv`, its figure `figures/<name>.png` and its anchor.
         title: the heading, a question in plain words.
         link: the heading's short form, for the contents.
-        method: what was done, for someone who has not read the paper; plain text.
+        method: the procedure, for readers who have not read the paper; plain text.
         figure: run → the figure, None where there is nothing to draw.
-        alt: what the figure shows, for those who cannot see it.
+        alt: the content of the figure, for readers who cannot see the figure.
         caption: how to read the figure.
         sentence: run → one sentence with the main numbers and no verdict; may be empty.
-        table: run → a small table, None where the figure says it all.
-        note: a closing remark, e.g. what this does not show; may be empty.
-        order: the place in the report; what the filters do comes before whether the rankings can be trusted.
-        strips: pictures from the analysis's examples, if it hands any over.
+        table: run → a small table, None where the figure is enough.
+        note: a closing remark, e.g. on the limits of the study; may be empty.
+        order: the place in the report; the effects of the filters come before the reliability of the rankings.
+        strips: pictures from the examples of the study, if there are any.
     """
 
     name: str
@@ -78,18 +78,19 @@ def sections() -> tuple[Section, ...]:
     """The section of every study, in the order in which the report shows them."""
     package = import_module("faig_lab.studies")
     modules = (import_module(f"faig_lab.studies.{module.name}") for module in pkgutil.iter_modules(package.__path__))
-    found = [module.SECTION for module in modules if hasattr(module, "SECTION")]
-    return tuple(sorted(found, key=lambda section: section.order))
+    loaded = [module.SECTION for module in modules if hasattr(module, "SECTION")]
+    return tuple(sorted(loaded, key=lambda section: section.order))
 
 
 def sections_of(run: RunFolder) -> tuple[Section, ...]:
-    """The sections that a run has a table for, those of the user's own studies too.
+    """The sections that a run has a table for, including the user's own studies.
 
-    A study of the user's own lies in the module that the run's configuration names as `_target_`. The module is not
-    imported here: it is known while the study runs, and a page made from a stranger's folder executes nothing.
+    A study of the user lies in the module that the run's configuration names as `_target_`. The module is not
+    imported here: it is loaded while the study runs, and a page made from a stranger's folder executes no code.
     """
     studies = (run.config.get("analysis") or {}).get("studies") or {}
     named = (str(node.get("_target_")).rpartition(".")[0] for node in studies.values() if isinstance(node, dict))
-    own = (getattr(sys.modules.get(module), "SECTION", None) for module in named)
-    found = {section.name: section for section in (*own, *sections()) if isinstance(section, Section)}
-    return tuple(sorted((one for one in found.values() if run.table(one.name)), key=lambda section: section.order))
+    of_user = (getattr(sys.modules.get(module), "SECTION", None) for module in named)
+    by_name = {section.name: section for section in (*of_user, *sections()) if isinstance(section, Section)}
+    shown = (section for section in by_name.values() if run.table(section.name))
+    return tuple(sorted(shown, key=lambda section: section.order))

@@ -1,6 +1,7 @@
-"""Stability: do another training, other probe images, other points or another precision choose the same filters?"""
+"""Stability: comparison of the discovered filters over trainings, probe images, points and precisions."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, NamedTuple
@@ -13,14 +14,14 @@ from torch import Tensor
 
 from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.attribution.quadrature import right
+from faig_lab.evaluation.intervals import Floats
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above
 from faig_lab.plotting.style import MUTED, drawing, method_look, new_figure
 from faig_lab.plotting.words import decimal, listed, method_label, removal
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import number_at, numbers, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.runs.tables import Row, number_at, numbers, select, unique
+from faig_lab.studies.context import StudyContext, StudyResult, single_precision
 from faig_lab.studies.section import Section, Table
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,11 @@ POINTS = (4, 8, 16, 32)
 
 
 class Agreement(NamedTuple):
-    """How far two rankings of the same filters agree.
+    """The agreement of two rankings of the same filters.
 
     Attributes:
-        spearman: rank correlation of all scores, −1 to 1; None where one of them is constant.
-        jaccard: |A ∩ B| / |A ∪ B| of the top sets, 0 to 1; None where they are empty.
+        spearman: rank correlation of all scores, −1 to 1; None where a ranking is constant.
+        jaccard: |A ∩ B| / |A ∪ B| of the top sets, 0 to 1; None for empty sets.
     """
 
     spearman: float | None
@@ -41,7 +42,7 @@ class Agreement(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two ways to compute the same scores; each problem is solved once, however often it comes."""
+    """Two problems whose scores are compared; each problem is solved once."""
 
     kind: str
     a: str
@@ -54,31 +55,33 @@ def stability(
     context: StudyContext,
     points: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=2)] = POINTS,
     authors_points: Annotated[int, Field(ge=0)] = 100,
+    *,
     beside: Sequence[str] = ("signed_share",),
     targets: Annotated[int, Field(ge=0)] = 0,
 ) -> StudyResult:
     """Attribute again with other targets, images, points and precision, and compare the scores and the top sets.
 
     Args:
-        context: what is analysed; top sets are those of its headline percent.
-        points: of Gauss–Legendre, ascending; the last is what the others are compared with.
-        authors_points: of the authors' one-sided sum from the target, compared with the same; 0 leaves it out.
-        beside: methods that are looked at beside the run's own, if the run has them.
-        targets: how many further ones of the next seeds, trained from the same baseline on other samples, unless the
-            store has them. Filters of networks that start apart do not correspond, so the baseline stays. Left out
-            for data without photographs.
+        context: networks, attribution and images; top sets are those of the headline percent.
+        points: of Gauss–Legendre, ascending; the others are compared with the last.
+        authors_points: of the authors' one-sided sum from the target, compared with the last of `points`; 0 leaves the
+            sum out.
+        beside: methods beside the run's own, if the run has these methods.
+        targets: the number of further targets of the next seeds, trained from the same baseline on other samples,
+            unless the store has the targets. The baseline stays the same, since filters of networks with different
+            starts do not correspond. Left out for data without photographs.
 
     Returns:
         Table `stability`: kind ("seed", "probe", "points", "precision"), a, b, method, degradation, spearman, jaccard,
-        chance (expected Jaccard index of two random sets); metrics `stability/<kind>/<method>/jaccard`, the worst.
+        chance (expected Jaccard index of two sets of random filters); metrics `stability/<kind>/<method>/jaccard`, the worst.
     """
-    methods = [name for name in dict.fromkeys([context.method, *beside]) if _is_deterministic(context, name)]
+    methods = context.deterministic([context.method, *beside])
     comparisons = [
         *trained_again(context, targets),
         *halves(context.problem),
         *refinements(context.problem, points, authors_points),
+        *precisions(context.problem),
     ]
-    comparisons += precisions(context.problem)
     solved: dict[int, dict[str, Tensor]] = {}
     rows: list[TableRow] = []
     with context.bar("stability", len(comparisons)) as advance:
@@ -87,114 +90,102 @@ def stability(
                 if id(problem) not in solved:
                     solved[id(problem)] = scores_of(context, problem, methods)
             a, b = solved[id(comparison.first)], solved[id(comparison.second)]
-            rows += [row for method in methods for row in _rows(context, comparison, method, a[method], b[method])]
+            for method in methods:
+                rows += _rows(context, comparison, method, a=a[method], b=b[method])
             advance(f"{comparison.a}, {comparison.b}")
-    return StudyResult({"stability": rows} if rows else {}, _worst(rows))
+    lowest: dict[str, float] = {}
+    for row in rows:
+        if (jaccard := row["jaccard"]) is not None:
+            metric = f"stability/{row['kind']}/{row['method']}/jaccard"
+            lowest[metric] = min(lowest.get(metric, math.inf), float(str(jaccard)))
+    return StudyResult({"stability": rows} if rows else {}, {**lowest})
 
 
 def compare_scores(a: Tensor, b: Tensor, percent: float) -> Agreement:
-    """Rank correlation of two scorings of the same filters, and the overlap of their top sets.
+    """Compute the rank correlation of two scorings of the same filters, and the overlap of their top sets.
 
     Args:
-        a: (F,) scores; of other seeds, images, points, … than `b`.
-        b: (F,) scores.
+        a: (F,) scores.
+        b: (F,) scores, computed e.g. with another seed, other images or other points.
         percent: q of the top sets.
     """
-    one, other = (set(discovered(scores, percent).tolist()) for scores in (a, b))
-    return Agreement(rank_correlation(a, b), len(one & other) / len(one | other) if one else None)
+    first, second = (set(discovered(scores, percent).tolist()) for scores in (a, b))
+    return Agreement(rank_correlation(a, b), len(first & second) / len(first | second) if first else None)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float | None:
-    """Spearman's rank correlation of (F,) and (F,); equal values share their mean rank; None for constants."""
-    one, other = (_ranks(values) for values in (a, b))
-    one, other = one - one.mean(), other - other.mean()
-    size = float(np.sqrt((one @ one) * (other @ other)))
-    return float(one @ other) / size if size else None
+    """Compute Spearman's rank correlation of (F,) and (F,); equal values share their mean rank; None for constants."""
+    first, second = (ranks - ranks.mean() for ranks in map(_ranks, (a, b)))
+    size = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / size if size else None
 
 
-def _ranks(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _ranks(values: Tensor) -> Floats:
     _, place, counts = np.unique(values.double().cpu().numpy(), return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], dtype=np.float64)
 
 
 def chance_jaccard(count: int, filters: int) -> float:
-    """Jaccard index of two random sets of `count` filters that overlap as much as is expected."""
+    """Compute the Jaccard index of two sets of random filters of `count` filters with the expected overlap."""
     shared = count * count / filters
     return shared / (2 * count - shared) if count else 0.0
 
 
 def trained_again(context: StudyContext, targets: int) -> Iterator[Comparison]:
-    """The run's target against targets of the next seeds, from the same baseline."""
-    own = context.problem.straight()
+    """Yield the run's target against targets of the next seeds, from the same baseline."""
+    problem = context.problem.straight()
     if targets and context.trainer is None:
         log.warning("stability: no targets of other seeds, since the data has no photographs to train on")
         return
-    for seed in range(own.seed + 1, own.seed + 1 + targets):
+    for seed in range(problem.seed + 1, problem.seed + 1 + targets):
         assert context.trainer is not None
         trained = context.trainer.target({name: value.cpu() for name, value in context.baseline.items()}, seed)
-        target = {name: trained[name].to(value) for name, value in own.target.items()}
-        yield _compared("seed", (f"seed {own.seed}", own), (f"seed {seed}", replace(own, target=target)))
+        target = {name: trained[name].to(value) for name, value in problem.target.items()}
+        second = replace(problem, target=target)
+        yield Comparison("seed", f"seed {problem.seed}", f"seed {seed}", problem, second)
 
 
 def halves(problem: Problem) -> Iterator[Comparison]:
-    """First against second half of the probe, and every other image against the rest; nothing for one image."""
+    """Yield the first against the second half of the probe, and odd against even images; nothing for one image."""
     images = problem.probe
     middle = len(images) // 2
-    if middle:
-        parts = [("first half", images[:middle]), ("second half", images[middle:])]
-        yield _compared("probe", *((name, replace(problem, probe=part, progress=None)) for name, part in parts))
-    if middle > 1:
-        parts = [("images 1, 3, …", images[::2]), ("images 2, 4, …", images[1::2])]
-        yield _compared("probe", *((name, replace(problem, probe=part, progress=None)) for name, part in parts))
-
-
-def _compared(kind: str, first: tuple[str, Problem], second: tuple[str, Problem]) -> Comparison:
-    return Comparison(kind, first[0], second[0], first[1], second[1])
+    pairs = [
+        ("first half", "second half", images[:middle], images[middle:]),
+        ("images 1, 3, …", "images 2, 4, …", images[::2], images[1::2]),
+    ]
+    for a, b, first, second in pairs[: min(middle, 2)]:  # the second pair needs four images
+        halved = (replace(problem, probe=part, progress=None) for part in (first, second))
+        yield Comparison("probe", a, b, *halved)
 
 
 def refinements(problem: Problem, points: Sequence[int], authors_points: int) -> Iterator[Comparison]:
-    """Fewer points, and the authors' sum, against the most points."""
-    rules = {f"Gauss–Legendre {count}": quadrature("gauss_legendre", count) for count in points}
-    path = replace(problem.path, rule=None)  # the rule of the problem counts
-    *fewer, most = ((name, replace(problem, rule=rule, path=path, progress=None)) for name, rule in rules.items())
+    """Yield fewer points, and the authors' sum, against the most points."""
+    *fewer, most = ((f"Gauss–Legendre {count}", quadrature("gauss_legendre", count)) for count in points)
     if authors_points:
-        authors = replace(problem, rule=right(authors_points), path=path, progress=None)
-        fewer.append((f"right sum {authors_points}", authors))
-    for name, other in fewer:
-        yield _compared("points", (name, other), most)
+        fewer.append((f"right sum {authors_points}", right(authors_points)))
+    path = replace(problem.path, rule=None)  # the rule of the problem counts
+    reference = replace(problem, rule=most[1], path=path, progress=None)
+    for name, rule in fewer:
+        yield Comparison("points", name, most[0], replace(reference, rule=rule), reference)
 
 
-def precisions(problem: Problem) -> list[Comparison]:
-    """The network's operations in bfloat16 (sums in single precision) against single precision throughout."""
-    ends = _single(problem.baseline), _single(problem.target)
+def precisions(problem: Problem) -> Iterator[Comparison]:
+    """Yield the network's operations in bfloat16 (sums in single precision) against single precision throughout."""
+    baseline, target = single_precision(problem.baseline), single_precision(problem.target)
     exact, rough = (replace(problem.compute, autocast=dtype) for dtype in (None, torch.bfloat16))
-    single = problem.straight(baseline=ends[0], target=ends[1], compute=exact)
-    return [_compared("precision", ("bfloat16", replace(single, compute=rough)), ("float32", single))]
-
-
-def _single(state: State) -> dict[str, Tensor]:
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    single = problem.straight(baseline=baseline, target=target, compute=exact)
+    yield Comparison("precision", "bfloat16", "float32", replace(single, compute=rough), single)
 
 
 def scores_of(context: StudyContext, problem: Problem, methods: Sequence[str]) -> dict[str, Tensor]:
-    """(K, F) scores of deterministic methods on a problem."""
+    """Compute (K, F) scores of deterministic methods on a problem."""
     return {method: context.methods[method](problem)[0] for method in methods}
 
 
-def deterministic(context: StudyContext) -> list[str]:
-    """The run's methods that do not draw."""
-    return [method for method in context.attribution.scores if _is_deterministic(context, method)]
-
-
-def _is_deterministic(context: StudyContext, method: str) -> bool:
-    scores = context.attribution.scores
-    return method in scores and method in context.methods and len(scores[method]) == 1
-
-
-def _rows(context: StudyContext, comparison: Comparison, method: str, a: Tensor, b: Tensor) -> Iterator[TableRow]:
+def _rows(context: StudyContext, comparison: Comparison, method: str, *, a: Tensor, b: Tensor) -> Iterator[TableRow]:
     count = len(discovered(a[0], context.headline))
-    for degradation, one, other in zip(context.problem.degradations, a, b, strict=True):
-        agreement = compare_scores(one, other, context.headline)
+    for degradation, first, second in zip(context.problem.degradations, a, b, strict=True):
+        agreement = compare_scores(first, second, context.headline)
         yield {
             "kind": comparison.kind,
             "a": comparison.a,
@@ -205,16 +196,6 @@ def _rows(context: StudyContext, comparison: Comparison, method: str, a: Tensor,
             "jaccard": agreement.jaccard,
             "chance": chance_jaccard(count, a.shape[1]),
         }
-
-
-def _worst(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """The lowest Jaccard index of each kind and method."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        jaccard = row["jaccard"]
-        if isinstance(jaccard, float):
-            found.setdefault(f"stability/{row['kind']}/{row['method']}/jaccard", []).append(jaccard)
-    return {key: min(values) for key, values in found.items()}
 
 
 _KINDS = {
@@ -229,12 +210,19 @@ _MARKERS = "osD^v<>"
 
 def _sentence(run: RunFolder) -> str:
     rows = select(run.table("stability"), method=run.chosen) or run.table("stability")
-    lowest = {kind: min(found) for kind in _KINDS if (found := numbers(select(rows, kind=kind), "jaccard"))}
-    said = [f"{decimal(found)} {_KINDS[kind]}" for kind, found in lowest.items()]
+    lowest = [
+        f"{decimal(min(values))} {words}"
+        for kind, words in _KINDS.items()
+        if (values := numbers(select(rows, kind=kind), "jaccard"))
+    ]
     return (
-        f"Lowest Jaccard index of the top sets of {method_label(str(rows[0]['method']))}: {listed(said)}; of two "
-        f"random sets {decimal(number_at(rows[0], 'chance'), 3)}."
+        f"Lowest Jaccard index of the top sets of {method_label(str(rows[0]['method']))}: {listed(lowest)}; of two "
+        f"random filters {decimal(number_at(rows[0], 'chance'), 3)}."
     )
+
+
+def _pair(row: Row) -> str:
+    return f"{row['a']} | {row['b']}"
 
 
 def _series(run: RunFolder) -> list[tuple[str, str]]:
@@ -243,25 +231,21 @@ def _series(run: RunFolder) -> list[tuple[str, str]]:
     return list(dict.fromkeys((str(row["method"]), str(row["degradation"])) for row in rows))
 
 
-def _pairs(run: RunFolder) -> list[str]:
-    return list(dict.fromkeys(f"{row['a']} | {row['b']}" for row in run.table("stability")))
-
-
 def _figure(run: RunFolder) -> Figure:
-    rows, pairs = run.table("stability"), _pairs(run)
-    degradations = unique(rows, "degradation")
+    rows = run.table("stability")
+    pairs, degradations = list(dict.fromkeys(map(_pair, rows))), unique(rows, "degradation")
     with drawing():
         figure = new_figure(1.1 + 0.36 * len(pairs))
         panels = figure.subplots(1, 2, sharey=True)
         for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
             series = []
             for method, name in _series(run):
-                found: dict[str, list[float]] = {}
+                by_pair: dict[str, list[float]] = {}
                 for row in select(rows, method=method, degradation=name):
-                    found.setdefault(f"{row['a']} | {row['b']}", []).extend(numbers([row], column))
+                    by_pair.setdefault(_pair(row), []).extend(numbers([row], column))
                 marker = _MARKERS[degradations.index(name) % len(_MARKERS)]
                 label, colour = f"{method_label(method)}, {removal(name)}", method_look(run.methods, method)["color"]
-                series.append(Dots(label, colour, found, marker=marker))
+                series.append(Dots(label, colour, by_pair, marker=marker))
             dot_rows(panel, pairs, series)
             panel.set_xlim(min([-0.02, *(x - 0.05 for x in numbers(rows, column))]), 1.03)
             panel.set_xlabel(run.worded(title))
@@ -276,29 +260,29 @@ def _table(run: RunFolder) -> Table:
     for row in run.table("stability"):
         key = (str(row["method"]), str(row["degradation"]))
         text = f"{decimal(number_at(row, 'jaccard'))} ({decimal(number_at(row, 'spearman'))})"
-        cells.setdefault(f"{row['a']} | {row['b']}", {})[key] = text
+        cells.setdefault(_pair(row), {})[key] = text
     head = ["Jaccard index (rank correlation)", *(f"{method_label(m)}, {removal(d)}" for m, d in series)]
-    return Table(head, [[name, *(found.get(key, "") for key in series)] for name, found in cells.items()])
+    return Table(head, [[pair, *(texts.get(key, "") for key in series)] for pair, texts in cells.items()])
 
 
 SECTION = Section(
     name="stability",
     order=100,
-    title="Would the same {units} be found again?",
+    title="Does a repeated attribution find the same {units}?",
     link="Stability",
     method=(
         "The attribution is computed again for a target that was trained again, from parts of the probe, with other "
-        "numbers of points on the path (among them the authors' one-sided sum) and in a lower precision. Compared are "
-        "the top sets at the report's percent — the Jaccard index is the shared part of both sets together, 1 for "
-        "equal sets — and the order of all {units}, by Spearman's rank correlation."
+        "numbers of points on the path (among them the authors' one-sided sum) and in a lower precision. The Jaccard "
+        "index compares the top sets at the report's percent: the size of the intersection over the size of the union, "
+        "1 for equal sets. Spearman's rank correlation compares the order of all {units}."
     ),
     sentence=_sentence,
     figure=_figure,
     alt="Dot plots of Jaccard index and rank correlation, a row per pair of computations that are compared",
-    caption="One mark per method (colour) and function (shape); dotted: the Jaccard index of two random sets.",
+    caption="One mark per method (colour) and function (shape). Dotted line: the Jaccard index of two sets of random filters.",
     table=_table,
     note=(
-        "Targets of other seeds start from the same baseline: {units} of networks trained apart from the start do not "
-        "correspond. Where the sets differ then, the trainings may have put the work elsewhere; no method is to blame."
+        "Targets of other seeds start from the same baseline, since {units} of networks with different starts do not "
+        "correspond. Different sets may mean that the trainings use different {units}, and not that a method is wrong."
     ),
 )
