@@ -398,7 +398,8 @@ SECTION = Section(
     method=(
         "Starting from the baseline, only the chosen {units} are trained, with the target's data, loss and optimizer. "
         "Every other weight keeps the baseline's bits. The compared sets have the same size: the sets of the methods, "
-        "the set of the other degradation, random filters, sets at other locations of the same layers, and the discovered "
+        "the set of the other degradation, random filters, sets at other locations of the same layers, and the "
+        "discovered "
         "{units} from fresh random weights. Each degradation's set is trained on this degradation alone (and clean "
         "input); the union of all sets is trained on the target's mix. Two further variants are not trained: the "
         "discovered {units} get the target's values, at their own locations and at other locations of the same layers."

@@ -73,7 +73,7 @@ def stability(
 
     Returns:
         Table `stability`: kind ("seed", "probe", "points", "precision"), a, b, method, degradation, spearman, jaccard,
-        chance (expected Jaccard index of two sets of random filters); metrics `stability/<kind>/<method>/jaccard`, the worst.
+        chance (expected Jaccard index of random filters); metrics `stability/<kind>/<method>/jaccard`, the worst.
     """
     methods = context.deterministic([context.method, *beside])
     comparisons = [
@@ -279,7 +279,7 @@ SECTION = Section(
     sentence=_sentence,
     figure=_figure,
     alt="Dot plots of Jaccard index and rank correlation, a row per pair of computations that are compared",
-    caption="One mark per method (colour) and function (shape). Dotted line: the Jaccard index of two sets of random filters.",
+    caption="One mark per method (colour) and function (shape). Dotted line: the Jaccard index of random filters.",
     table=_table,
     note=(
         "Targets of other seeds start from the same baseline, since {units} of networks with different starts do not "
