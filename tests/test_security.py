@@ -373,7 +373,7 @@ def test_a_report_embeds_no_file_from_outside(how, run, tmp_path, caplog):
     row = {"name": "a", "tiles": [{"title": "target", "psnr": 1.0, "file": names[how]}]}
     (grid / "index.json").write_text(json.dumps({"rows": [row]}))
     assert read_tiles(run, "before_after_blur") == []
-    assert "these pictures are left out" in caplog.text
+    assert "its pictures are left out" in caplog.text
     private(grid / "own.png")
     row["tiles"][0]["file"] = "own.png"
     (grid / "index.json").write_text(json.dumps({"rows": [row]}))

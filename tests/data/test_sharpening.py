@@ -169,7 +169,7 @@ def test_networks_are_trained_against_it(tmp_path: Path) -> None:
         settings = check(compose([*TINY, *few, *more, "trainer.precision=32-true", f"store={tmp_path / name}"]))
         photo = Photograph("p", "p", (detailed(60, 60) * 255).astype(np.uint8).transpose(1, 2, 0).copy(), "hash")
         data = replace(study(), train=(photo,))
-        trained[name] = train_once(settings, "baseline", data, make_degradation(settings), None).state
+        trained[name] = train_once(settings, "baseline", data, make_degradation(settings)).state
     for key, value in trained["plain"].items():
         assert torch.equal(value, trained["off"][key])
     assert any(not torch.equal(value, trained["on"][key]) for key, value in trained["plain"].items())

@@ -138,8 +138,8 @@ def test_distances_to_the_learned_mask_at_equal_count(make_run: MakeRun) -> None
     assert findings.distances(run, 1.0) == pytest.approx({"faig": 0.4, "signed_share": 0.15, "random": 1.15})
     assert findings.distances(run, 2.0) == {}
     assert texts.reference(run) == (
-        "Learned mask (reference) at 1 %: isolation 0.90, mean over the masked sets. Distance to it at equal count: "
-        "FAIG 0.40, signed share 0.15 and random filters 1.15."
+        "Learned mask (reference) at 1 %: isolation 0.90, mean over the masked sets. Distance to the learned mask at "
+        "equal count: FAIG 0.40, signed share 0.15 and random filters 1.15."
     )
     assert texts.reference(run) in write_report(run.path).read_text(encoding="utf-8")
 

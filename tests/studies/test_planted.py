@@ -146,7 +146,7 @@ def test_the_sentence_says_what_the_true_sets_are_worth(make):
 
 def test_the_table_has_means_over_draws_and_chance(make):
     table = SECTION.table(RunFolder(make()))
-    assert [row[0] for row in table.rows] == ["Signed share", "FAIG", "Random sets", "Chance"]
+    assert [row[0] for row in table.rows] == ["Signed share", "FAIG", "Random filters", "Chance"]
     assert table.rows[2][1:] == ["0.020", "1 %", "0.120", "1 %"]
     assert table.rows[3][1:] == ["0.010", "1 %", "0.010", "1 %"]
     assert all(len(row) == len(table.head) for row in table.rows)

@@ -208,7 +208,7 @@ def test_the_lowest_of_each_kind_is_told(make_run: MakeRun) -> None:
     files.table("stability")[0]["jaccard"] = 0.9  # not the lowest of its kind
     assert SECTION.sentence(files) == (
         "Lowest Jaccard index of the top sets of FAIG: 0.40 with other probe images, 0.95 with other points on the "
-        "path and 0.70 in lower precision; of two random sets 0.005."
+        "path and 0.70 in lower precision; of two random filters 0.005."
     )
 
 

@@ -86,6 +86,11 @@ def degradation_colour(index: int) -> str:
     return DEGRADATIONS[index % len(DEGRADATIONS)]
 
 
+def method_colour(index: int) -> str:
+    """Return the colour of the index-th method of a run."""
+    return METHODS[index % len(METHODS)]
+
+
 def input_colour(degradations: Sequence[str], name: str) -> str:
     """Return the colour of an input: a degradation of the run, clean, or several degradations at once."""
     if name in degradations:

@@ -111,7 +111,7 @@ def retraining(
         iterations: of each training.
         rate: learning rate of the sets as a multiple of the target's; the whole network always has the target's.
         rivals: comparison methods beside the run's own; methods without scores in the run are left out.
-        draws: random filters per goal.
+        draws: sets of random filters per goal.
 
     Returns:
         Table `retraining`: variant, draw, percent, trained (the goal), filters, degradation, psnr (dB) and share =
@@ -398,7 +398,7 @@ SECTION = Section(
     method=(
         "Starting from the baseline, only the chosen {units} are trained, with the target's data, loss and optimizer. "
         "Every other weight keeps the baseline's bits. The compared sets have the same size: the sets of the methods, "
-        "the set of the other degradation, random filters, sets at other locations of the same layers, and the "
+        "the set of the other degradation, random {units}, sets at other locations of the same layers, and the "
         "discovered "
         "{units} from fresh random weights. Each degradation's set is trained on this degradation alone (and clean "
         "input); the union of all sets is trained on the target's mix. Two further variants are not trained: the "
@@ -415,7 +415,7 @@ SECTION = Section(
     table=_table,
     note=(
         "The trainings are short, so the shares compare the speed of learning and not the final quality. Each training "
-        "is done once, except for random filters. Biases stay the baseline's, except in the whole network, which is "
+        "is done once, except for random {units}. Biases stay the baseline's, except in the whole network, which is "
         "trained at the target's own learning rate."
     ),
 )

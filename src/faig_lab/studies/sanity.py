@@ -246,7 +246,7 @@ SECTION = Section(
     alt="Dot plots of the share of {units} in common with the original set, and of isolation, for each check",
     caption=(
         "A dot is one label and one draw; strokes are the means. The dotted line is the share of {units} in common for "
-        "random filters with the same numbers in each layer. For exchanged labels the original set is that of the "
+        "random {units} with the same numbers in each layer. For exchanged labels the original set is that of the "
         "degradation which has the label."
     ),
     table=_table,

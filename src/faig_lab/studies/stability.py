@@ -126,7 +126,7 @@ def _ranks(values: Tensor) -> Floats:
 
 
 def chance_jaccard(count: int, filters: int) -> float:
-    """Compute the Jaccard index of two sets of random filters of `count` filters with the expected overlap."""
+    """Compute the Jaccard index of two random sets of `count` filters with the expected overlap."""
     shared = count * count / filters
     return shared / (2 * count - shared) if count else 0.0
 
@@ -217,7 +217,7 @@ def _sentence(run: RunFolder) -> str:
     ]
     return (
         f"Lowest Jaccard index of the top sets of {method_label(str(rows[0]['method']))}: {listed(lowest)}; of two "
-        f"random filters {decimal(number_at(rows[0], 'chance'), 3)}."
+        f"random {run.units} {decimal(number_at(rows[0], 'chance'), 3)}."
     )
 
 
@@ -279,7 +279,7 @@ SECTION = Section(
     sentence=_sentence,
     figure=_figure,
     alt="Dot plots of Jaccard index and rank correlation, a row per pair of computations that are compared",
-    caption="One mark per method (colour) and function (shape). Dotted line: the Jaccard index of random filters.",
+    caption="One mark per method (colour) and function (shape). Dotted line: the Jaccard index of random {units}.",
     table=_table,
     note=(
         "Targets of other seeds start from the same baseline, since {units} of networks with different starts do not "
