@@ -23,7 +23,7 @@ def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
 
     Args:
         name: name of the loop.
-        total: number of steps.
+        total: number of steps. A loop may take more: then only the number of steps that are done is shown.
 
     Yields:
         A function to call after each step with the name of the step.
@@ -41,7 +41,7 @@ def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
             now = time.monotonic()
             if now - said >= EVERY and not terminal and processes.rank() == 0:
                 said = now
-                left = (now - start) / done * max(0, total - done)
-                log.info("%s: %d of %d, about %s left", name, done, total, duration(left))
+                left = duration((now - start) / done * (total - done)) if done <= total else None
+                log.info("%s: %d%s", name, done, f" of {total}, about {left} left" if left else " steps done")
 
         yield advance

@@ -106,7 +106,7 @@ def question(run: RunFolder) -> str:
     )
     return (
         f"{network} Does the network use {units} {functions}? An attribution method selects {run.units}. This run sets "
-        "them back to their values before the network learned to restore, and measures the loss."
+        "them back to their values before the network learned to restore, and measures which function is lost."
     )
 
 
