@@ -21,7 +21,12 @@ NAMES = ("blur", "motion_blur", "noise", "jpeg")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("all in one")
     settings = tiny(
-        "+experiment=all_in_one", "training.patch_size=17", "analysis.percents=[5,10]", "analysis.headline_percent=5"
+        "+experiment=blur_noise",
+        "degradation=[blur,motion_blur,noise,jpeg]",
+        "network.scale=1",
+        "training.patch_size=17",
+        "analysis.percents=[5,10]",
+        "analysis.headline_percent=5",
     )
     assert main([*settings, f"store={folder}/store", f"hydra.run.dir={folder}/run"]) == 0
     return folder / "run"
