@@ -10,18 +10,11 @@ from torch import nn
 from faig_lab.attribution import Adaptive, integrate, quadrature
 from faig_lab.attribution.quadrature import clenshaw_curtis, over_pieces
 from faig_lab.attribution.weight_paths import Bezier, PathSpec, Polyline, path_through
-from faig_lab.networks import SRResNet
 
 
 def state(seed, like):
     generator = torch.Generator().manual_seed(seed)
     return {n: v.double() + 0.1 * torch.randn(v.shape, generator=generator).double() for n, v in like.items()}
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import pytest
 from study_case import context_of
 
 from faig_lab.cli import forecast as module
+from faig_lab.cli import study
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.forecast import Forecast, forecast, masked_sets, to_train
 from faig_lab.cli.trained import train_once
 from faig_lab.config import check
 from faig_lab.data import Photograph
+from faig_lab.runs.folder import RunFolder
 from faig_lab.training import Trained
 
 TINY = [
@@ -92,3 +94,17 @@ def test_the_line():
     assert str(found) == (
         "target: 3000 steps of 40 ms (2 min 0 s), report (8.0 s): about 2 min 8 s in all, without curves and sanity"
     )
+
+
+def test_a_forecast_that_fails_closes_its_stage_and_the_folder_is_named(tmp_path, data, monkeypatch, caplog):
+    def refuse(*_):
+        raise RuntimeError("not this size")
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(study, "forecast", refuse)
+    settings, folder = settings_of(tmp_path), RunFolder(tmp_path / "run").start()
+    study.announce(settings, study.Inputs(data, make_degradation(settings), {}), folder)
+    assert folder.current_stage == "start"
+    assert folder.status["stages_done"] == ["forecast"]
+    assert "seconds/expected" not in folder.metrics
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["run folder"]

@@ -14,7 +14,6 @@ from faig_lab.errors import UserError
 from faig_lab.files import RefusedError, read_arrays, read_tensors
 from faig_lab.filters import FilterLayout, load_patch, load_weights, make_patch, read_states, save_patch, write_states
 from faig_lab.filters.naming import own_names
-from faig_lab.networks import SRResNet
 from faig_lab.training.fitting import saved_step
 
 NAME = "conv_hr.bias"
@@ -40,12 +39,6 @@ class Nested(nn.Module):
         super().__init__()
         self.add_module(name, nn.Conv2d(3, 12, 3))
         self.head = nn.Conv2d(12, 3, 3)
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
 
 
 def written(state, path):

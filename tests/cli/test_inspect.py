@@ -24,12 +24,6 @@ class Malicious:
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
-
-
-@pytest.fixture
 def state(network):
     return dict(network.state_dict())
 

@@ -202,7 +202,7 @@ def test_paired(pairs: dict[str, Any], degradation: Degradation, save_image: Sav
     assert data.held_out is data.probe
     assert len(data.notes) == 2
     assert "clean" in data.notes[0]
-    assert "judged on the probe images themselves" in data.notes[1]
+    assert "evaluated on the probe images themselves" in data.notes[1]
 
 
 def test_paired_names_that_are_no_utf_8(pairs: dict[str, Any], degradation: Degradation) -> None:

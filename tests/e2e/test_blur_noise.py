@@ -373,8 +373,8 @@ def test_paired_images_give_the_authors_scores(tmp_path):
         assert set(order[:count]) == set(np.argsort(-expected, kind="stable")[:count])
     provenance = read(folder / "attribution" / "provenance.json")
     assert sorted(provenance["probe"]) == sorted(golden_case.NAMES)
-    assert any("judged on the probe images themselves" in note for note in provenance["notes"])
-    assert "judged on the probe images themselves" in (folder / "report.html").read_text(encoding="utf-8")
+    assert any("evaluated on the probe images themselves" in note for note in provenance["notes"])
+    assert "evaluated on the probe images themselves" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 # Folders of photographs

@@ -31,12 +31,6 @@ SHOWN += ["netG", "generator", "ema"]
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
-
-
-@pytest.fixture
 def state(network):
     return dict(network.state_dict())
 

@@ -16,12 +16,6 @@ from faig_lab.filters import export_weights, load_weights, read_weights
 from faig_lab.networks import SRResNet
 
 
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
-
-
 def packed(header, data=b""):
     """A file of the format with any header, a lying one too."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()

@@ -17,12 +17,6 @@ from faig_lab.networks import SRResNet
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
-
-
-@pytest.fixture
 def state(network):
     generator = torch.Generator().manual_seed(1)
     return {name: torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}

@@ -231,12 +231,6 @@ def image(name, height, width):
     return PairedImage(name, torch.zeros(3, 2 * height, 2 * width), lr)
 
 
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_images_of_several_sizes_are_restored_in_their_order(network, dtype):
     images = [image("a", 6, 5), image("b", 4, 8), image("c", 6, 5), image("d", 4, 8), image("e", 7, 7)]

@@ -20,18 +20,11 @@ from faig_lab.config import check
 from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError
 from faig_lab.filters import fingerprint, state_fingerprint
-from faig_lab.networks import SRResNet
 from faig_lab.runs.store import Entry, adopt, entries_of_other_versions, open_entry
 from faig_lab.training import NUMERICS_VERSION
 from faig_lab.training.plan import Trained
 
 NEEDS = {"seed": 0, "network": {"features": 4}}
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return SRResNet(features=4, blocks=1)
 
 
 @pytest.fixture

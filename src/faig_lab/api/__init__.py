@@ -1,7 +1,7 @@
 """The library: what `import faig_lab` gives to those who do not use the command line.
 
 Attribute a pair of networks on tensors, mask or modulate the discovered filters, read and write weights, open a
-finished run. A thin layer: the work is done in `attribution`, `analysis` and `networks`.
+finished run. A thin layer: the work is done in `attribution`, `filters` and `metrics`.
 """
 
 from faig_lab.api.isolation import Isolation

@@ -106,7 +106,7 @@ def isolation_of(
         network: the module; its own weights do not matter.
         baseline: θ̄.
         target: θ, whose device is computed on.
-        masked: the weights to judge.
+        masked: the weights to evaluate.
         degradation: the masked one, a key of `images`.
         images: input → LR images in [0, 1]: the degradations, and `clean` where there is clean input. An input with a
             `+` in its name is mixed: it has `back`, `off` and a side effect, and does not enter isolation.

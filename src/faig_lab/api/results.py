@@ -105,7 +105,7 @@ class Scores:
             percent: of the filters that are masked.
             images: input → LR images in [0, 1], e.g. `{"blur": blurred, "noise": noisy, "clean": clean}`; ground truth
                 is not needed. Use images that the attribution has not seen.
-            weights: judge these in place of the masked ones, e.g. those of `faig_lab.mask` or of another method.
+            weights: evaluate these in place of the masked weights, e.g. those of `faig_lab.mask` or of another method.
 
         Raises:
             UserError: a name or an image does not fit, or baseline and target agree on the degradation.

@@ -77,7 +77,7 @@ class Compute:
 
     @property
     def forward(self) -> Callable[[nn.Module, State, Tensor], Tensor]:
-        """The function that restores images: `networks.evaluate`, compiled if `compile` says so."""
+        """The function that restores images: `filters.evaluate`, compiled if `compile` says so."""
         return evaluate if self.compile is None else _compiled(self.compile)
 
     def precision(self, lr: Tensor) -> AbstractContextManager[Any]:

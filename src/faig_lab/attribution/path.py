@@ -99,7 +99,7 @@ def completeness_gap(total: float, loss_change: float) -> float:
 class GradientPath(ABC):
     """A function of the network's output along a path of weights or inputs, and its gradients by the weights.
 
-    The network itself is never changed: weights enter by `networks.evaluate`, so there is nothing to restore, also when
+    The network itself is never changed: weights enter by `filters.evaluate`, so there is nothing to restore, also when
     a forward raises. Of a tied parameter the value under the name that counts is used.
 
     Args:

@@ -246,15 +246,15 @@ def load(settings: Settings, folder: RunFolder) -> Inputs:
 
 def announce(settings: Settings, inputs: Inputs, folder: RunFolder) -> None:
     """Log the plan of the run, its approximate time, its folder, and how to continue the run if it is stopped."""
-    try:
-        with folder.stage("forecast"):
+    with folder.stage("forecast"):
+        try:  # inside the stage, which an exception would leave open
             expected = forecast(settings, inputs.data, inputs.degradation, inputs.given)
-    except (RuntimeError, ValueError, TypeError) as error:  # a network may refuse a part of an image
-        log.debug("no forecast: %s", error)
-        return
-    log.info("plan: %s", expected)
-    log.info("run folder: %s; a run that is stopped goes on with resume=%s", folder.path, folder.path)
-    folder.add_metrics({"seconds/expected": expected.seconds})
+        except (RuntimeError, ValueError, TypeError) as error:  # a network may refuse a part of an image
+            log.debug("no forecast: %s", error)
+        else:
+            log.info("plan: %s", expected)
+            folder.add_metrics({"seconds/expected": expected.seconds})
+    log.info("run folder: %s; resume=%s continues the run if it is stopped", folder.path, folder.path)
 
 
 def _given(settings: Settings) -> dict[str, Trained]:

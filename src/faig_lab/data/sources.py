@@ -30,7 +30,7 @@ from faig_lab.files import file_name, text_of
 
 _CLEAN_IS_MADE = "No `clean` folder was given: the clean input was made from the HR images by downsampling alone."
 _NO_TEST = (
-    "No test folders were given: interventions are judged on the probe images themselves, "
+    "No test folders were given: interventions are evaluated on the probe images themselves, "
     "so their effect is not shown on images that the attribution has not seen."
 )
 
@@ -120,7 +120,7 @@ class PairedFolders:
         hr_dir: HR images of the probe.
         lr_dirs: degradation → folder of LR images; an entry of null is ignored. `clean` is optional; an
             entry with a `+` (`blur+noise`) is evaluated and not discriminated.
-        test_hr_dir: the same for held-out images; without it they are judged on the probe.
+        test_hr_dir: the same for held-out images; without it masking is evaluated on the probe.
         test_lr_dirs: the same degradations as `lr_dirs`.
     """
 

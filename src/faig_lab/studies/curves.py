@@ -347,8 +347,8 @@ SECTION = Section(
         "Insertion starts with all {units} set back and gives the top q % the target's values again. With a faithful "
         "ranking the own function disappears and returns within the first percent, and the other functions do not "
         "change. Parameters that are not ranked, such as biases, stay the target's unless the settings say otherwise. "
-        "There are two kinds of random sets: sets from all {units}, and sets with as many {units} in each layer as the "
-        "run's method has. The second kind shows the effect of the choice of layers alone."
+        "There are two kinds of random {units}: {units} drawn from the whole network, and sets with as many {units} in "
+        "each layer as the run's method has. The second kind shows the effect of the choice of layers alone."
     ),
     sentence=_sentence,
     figure=_figure,
