@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attribution, floor, growth, knobs, memory, training
+from benchmarks import attribution, floor, growth, knobs, memory, training, whole_study
 from benchmarks.case import trained_case
 from benchmarks.figure import draw
 from benchmarks.measuring import machine
@@ -30,6 +30,7 @@ PARTS = {
     "d": "memory",
     "e": "growth",
     "f": "knobs of attribution",
+    "g": "operations of the whole study",
 }
 
 
@@ -83,6 +84,7 @@ def measure(asked: argparse.Namespace, plan_name: str, folder: Path) -> list[str
         "d": lambda: memory.measure(plan, asked.device, folder),
         "e": lambda: growth.measure(plan, asked.device, folder),
         "f": lambda: knobs.measure(plan, asked.device, folder),
+        "g": lambda: whole_study.measure(plan, folder),
     }
     failed = []
     for part in sorted(set(asked.parts)):

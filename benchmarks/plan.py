@@ -41,6 +41,7 @@ class Plan:
         knob_images: sides in part f.
         knob_tiny_image: a side at which the small network does not fill the machine.
         knob_repeats: rounds of part f.
+        study: settings of the study whose operations are counted in part g.
     """
 
     network: tuple[str, ...] = FULL_NETWORK
@@ -72,6 +73,7 @@ class Plan:
     knob_images: tuple[int, ...] = (64,)
     knob_tiny_image: int = 16
     knob_repeats: int = 9
+    study: tuple[str, ...] = ()
 
 
 FULL = Plan()
@@ -104,6 +106,7 @@ QUICK = Plan(
     knob_images=(16,),
     knob_tiny_image=8,
     knob_repeats=1,
+    study=("training.baseline.iterations=20", "training.target.iterations=20"),
 )
 """Everything once, on a smaller network: does it run, and roughly what comes out?"""
 
@@ -137,6 +140,7 @@ TINY = Plan(
     knob_images=(16,),
     knob_tiny_image=8,
     knob_repeats=1,
+    study=(*TINY_NETWORK, "training.baseline.iterations=4", "training.target.iterations=4", "data.test_crop=32"),
 )
 """What the tests run."""
 

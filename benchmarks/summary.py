@@ -18,6 +18,7 @@ SECTIONS = {
     "tiles": ("d", "The same image whole and in tiles"),
     "growth": ("e", "Growth: ratios to the first row"),
     "knobs": ("f", "Knobs of attribution: ratios to the first row of each group"),
+    "study_operations": ("g", "Floating-point operations of the whole study, training included"),
 }
 """File → part, and the title of its table."""
 
@@ -41,6 +42,7 @@ HEADS = {
     "axis": "of",
     "ratio": "ratio of time",
     "expected": "ratio of operations",
+    "tflop": "TFLOP",
 }
 """Column → head; of others the name itself."""
 
@@ -66,6 +68,7 @@ FORMATS = {
     "tiled_to_whole": "{:.2f}",
     "ratio": "{:.2f}",
     "expected": "{:.2f}",
+    "tflop": "{:.2f}",
 }
 """Columns of numbers → how one is written."""
 

@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from benchmarks import attribution, floor, growth, knobs, memory, peak, plain, ranks, training
+from benchmarks import attribution, floor, growth, knobs, memory, peak, plain, ranks, training, whole_study
 from benchmarks.__main__ import main
 from benchmarks.case import operations, random_case, settings_of
 from benchmarks.measuring import Table, in_turns, read_rows
-from benchmarks.plan import TINY
+from benchmarks.plan import TINY, TINY_NETWORK
 from faig_lab.attribution import Compute, faig_scores, quadrature
 from faig_lab.networks import SRResNet
 
@@ -205,6 +205,21 @@ def test_a_part_that_fails_does_not_take_the_others_along(tmp_path, monkeypatch,
     assert "part e failed" in capsys.readouterr().err
 
 
+def test_operations_of_a_study_are_those_of_its_layers(tmp_path):
+    size = ["training.patch_size=16", "data.test_crop=32", "data.probe_crop=16", "data.probe_crops=1"]
+    steps = ["training.baseline.iterations=8", "training.target.iterations=4", "training.batch_size=2"]
+    counted = whole_study.by_stage(
+        [*steps, *size, *TINY_NETWORK, "attribution=random", "analysis.percents=[1]"], tmp_path
+    )
+    weights = 3 * 4 + 2 * 4 * 4 + 4 * 16 + 4 * (4 * 4 + 4 * 3)  # kernels per LR pixel; the last two layers see four
+    forward = 2 * 9 * weights * 8 * 8  # of one image
+    step = 2 * (3 * forward - 2 * 9 * 3 * 4 * 8 * 8)  # the input of the first layer has no gradient
+    validation = 2 * 4 * forward  # two images: clean, blurred, noisy, both
+    assert counted["baseline"] == pytest.approx(8 * step + validation, rel=0.01)  # downsampling is the rest
+    assert counted["target"] > 4 * step + validation
+    assert {"attribution", "analysis/masking"} <= counted.keys()
+
+
 def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["--device", "cuda"]) == 2
@@ -220,4 +235,4 @@ def test_unknown_parts_are_refused(capsys):
 @pytest.mark.slow
 def test_all_of_it(tmp_path, monkeypatch):
     assert main(["--tiny", "--out", str(tmp_path)]) == 0
-    assert set(json.loads((tmp_path / "machine.json").read_text())) == set("abcdef")
+    assert set(json.loads((tmp_path / "machine.json").read_text())) == set("abcdefg")

@@ -91,6 +91,7 @@ DETERMINING = [
     "training.target.learning_rate=1e-4",
     "training.target.restart_every=10",
     "training.target.minimum_learning_rate=0",
+    "training.target.warmup=5",
     "degradation.quantise=false",
     "degradation/downsample=bilinear",
     "degradation=blur",
@@ -121,6 +122,13 @@ def test_everything_that_determines_the_weights_counts(override):
 @pytest.mark.parametrize("override", IRRELEVANT)
 def test_nothing_else_counts(override):
     assert needs(override) == needs()
+
+
+def test_networks_from_before_a_setting_keep_their_keys():
+    settings = check(compose(["trainer=cpu", "trainer.precision=32-true", "training.target.warmup=0"]))
+    known = determinants(settings, "target", study("a", "b"), None)
+    assert "warmup" not in known["training"]["target"]
+    assert "sharpen_truth" not in known["degradation"]
 
 
 def test_a_baseline_does_not_depend_on_what_only_the_target_sees():

@@ -18,7 +18,7 @@ class Tiny:
 
     def __init__(self):
         self.steps, self.restart_every, self.batch_size, self.decay, self.validate_every = 5, 5, 2, 0.3, 2
-        self.rate, self.lowest = 5e-3, 1e-4
+        self.rate, self.lowest, self.warmup = 5e-3, 1e-4, 0
         self.seed, self.stream, self.clean = 0, "target", False
         self.workers, self.checkpoint_every = 0, 500
         self.precision, self.channels_last = "32-true", False
@@ -40,7 +40,7 @@ class Tiny:
         return PatchDataset(self.photographs, 8, self.degradation.margin, seed=self.seed, stream=self.stream)
 
     def module(self):
-        schedule = Schedule(self.steps, self.rate, self.restart_every, self.lowest)
+        schedule = Schedule(self.steps, self.rate, self.restart_every, self.lowest, self.warmup)
         return SRModule(
             self.network(),
             self.degradation,

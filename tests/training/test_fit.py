@@ -45,7 +45,8 @@ def by_hand(tiny):
     for step in range(tiny.steps):
         place = (step % tiny.restart_every) / tiny.restart_every
         for group in adam.param_groups:
-            group["lr"] = tiny.lowest + (tiny.rate - tiny.lowest) * (1 + math.cos(math.pi * place)) / 2
+            rate = tiny.lowest + (tiny.rate - tiny.lowest) * (1 + math.cos(math.pi * place)) / 2
+            group["lr"] = rate * min(1, (step + 1) / tiny.warmup) if tiny.warmup else rate
         numbers = range(step * tiny.batch_size, (step + 1) * tiny.batch_size)
         batch = collate([patches[number] for number in numbers])
         lr, hr = degrade(batch, tiny.degradation, tiny.seed, tiny.stream, tiny.clean)
@@ -60,9 +61,11 @@ def by_hand(tiny):
         yield step + 1, float(loss.detach()), average
 
 
-@pytest.mark.parametrize(("clean", "restart_every"), [(False, 5), (True, 3)])
-def test_the_result_is_the_average_of_a_plain_training(tiny, clean, restart_every):
-    tiny.clean, tiny.restart_every = clean, restart_every
+@pytest.mark.parametrize(
+    ("clean", "restart_every", "warmup"), [(False, 5, 0), (True, 3, 0), (False, 5, 3), (False, 2, 4), (False, 5, 9)]
+)
+def test_the_result_is_the_average_of_a_plain_training(tiny, clean, restart_every, warmup):
+    tiny.clean, tiny.restart_every, tiny.warmup = clean, restart_every, warmup
     trained = tiny.fit()
     *_, (_, _, average) = by_hand(tiny)
     assert list(trained.state) == list(average.state_dict())

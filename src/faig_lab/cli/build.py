@@ -241,9 +241,13 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
 
         applied = replace(degradation, parts={name: degradation.parts[name] for name in parts})
         module = make_module(settings, "target", applied, start)
-        highest = rate * module.schedule.learning_rate
+        own = module.schedule
         module.schedule = replace(
-            module.schedule, iterations=iterations, restart_every=iterations, learning_rate=highest
+            own,
+            iterations=iterations,
+            restart_every=iterations,
+            learning_rate=rate * own.learning_rate,
+            warmup=min(own.warmup, iterations // 10),
         )
         with with_keys(training_keys("target")):
             size, seed = settings.training.patch_size, settings.seed
@@ -353,12 +357,17 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
             "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
             "margin": degradation.margin,
             "network": settings.network,
-            "training": {key: training.model_dump()[key] for key in shared},
+            "training": {key: _since_before(training.model_dump()[key]) for key in shared},
             "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
             "start": None if start is None else state_fingerprint(start),
         }
         | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
     )
+
+
+def _since_before(value: Any) -> Any:
+    """Return a setting of the training without `warmup: 0`: networks from before that setting keep their keys."""
+    return {k: v for k, v in value.items() if (k, v) != ("warmup", 0)} if isinstance(value, dict) else value
 
 
 def cast(state: State, settings: Settings) -> dict[str, Tensor]:

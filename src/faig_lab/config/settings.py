@@ -78,6 +78,7 @@ class PhaseSettings(Group):
     learning_rate: float = Field(gt=0, description="at the start and after each restart")
     restart_every: Count = Field(description="steps between the cosine's restarts")
     minimum_learning_rate: float = Field(ge=0, description="just before a restart")
+    warmup: int = Field(0, ge=0, description="steps at the start in which the learning rate rises linearly")
 
 
 class TrainingSettings(Group):

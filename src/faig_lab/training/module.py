@@ -26,6 +26,20 @@ class ValidationItem:
         self.image = image
 
 
+class CosineAnnealing(CosineAnnealingWarmRestarts):
+    """Cosine annealing with restarts, times a factor that rises linearly to 1 in the first `warmup` steps."""
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule) -> None:
+        self.warmup = schedule.warmup  # the parent's __init__ computes the first learning rate
+        super().__init__(optimizer, T_0=schedule.restart_every, eta_min=schedule.minimum_learning_rate)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Return the learning rate of each group of parameters at the present step."""
+        rates = super().get_lr()
+        step = self.last_epoch + 1
+        return rates if step >= self.warmup else [rate * step / self.warmup for rate in rates]
+
+
 class SRModule(pl.LightningModule):
     """Train a network to map LR to HR; the same module for baseline and target.
 
@@ -114,7 +128,7 @@ class SRModule(pl.LightningModule):
                 self.log(f"{metric}/{name}", value.mean(), batch_size=1, on_epoch=True)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, and cosine annealing with restarts, stepped every iteration."""
+        """Return the optimizer, and the schedule of its learning rate, which is stepped every iteration."""
         parameters: Iterable[nn.Parameter] = self.network.parameters()
         optimizer = self.make_optimizer(parameters, lr=self.schedule.learning_rate)
         if isinstance(optimizer, torch.optim.Adam):
@@ -122,7 +136,5 @@ class SRModule(pl.LightningModule):
                 if group["fused"] is None and group["foreach"] is None and not group["differentiable"]:
                     # One pass over all weights. Not as an argument: Adam would then refuse to have gradients clipped.
                     group["fused"] = True
-        scheduler = CosineAnnealingWarmRestarts(
-            optimizer, T_0=self.schedule.restart_every, eta_min=self.schedule.minimum_learning_rate
-        )
+        scheduler = CosineAnnealing(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

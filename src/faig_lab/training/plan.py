@@ -32,19 +32,21 @@ A tied parameter may have any of its names.
 
 @dataclass(frozen=True)
 class Schedule:
-    """Number of steps and learning rate: cosine annealing with restarts.
+    """Number of steps and learning rate: cosine annealing with restarts, after a linear rise.
 
     Attributes:
         iterations: optimizer steps.
         learning_rate: at the start of each period.
         restart_every: steps of a period.
         minimum_learning_rate: at the end of each period.
+        warmup: steps at the start in which the learning rate is also multiplied by 1/warmup, 2/warmup, … 1.
     """
 
     iterations: int
     learning_rate: float
     restart_every: int
     minimum_learning_rate: float = 1e-7
+    warmup: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Train(Protocol):
             start: weights that training starts from.
             chosen: the entries to train.
             parts: the degradations of training samples, each with its own probability.
-            iterations: optimizer steps, > 0; the learning rate falls once from its start to the target's minimum.
+            iterations: optimizer steps, > 0; the learning rate falls once from its start to the target's minimum,
+                after the target's warm-up or a tenth of the steps, whichever is shorter.
             rate: the learning rate at the start, in times the target's, > 0.
         """
 
