@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from faig_lab.attribution import Attribution, count_of, ranking
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.evaluator import Evaluation, Evaluator
-from faig_lab.evaluation.intervals import Floats
+from faig_lab.evaluation.intervals import Floats, number_or_none
 from faig_lab.filters import mask
 from faig_lab.metrics import METRICS, EditSums, bicubic, quality
-from faig_lab.removed_shares import clipped, harm
 
 TableRow = dict[str, object]
 
@@ -173,43 +172,46 @@ def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
         The removed share of each draw is clipped to [0, 1], and its excess over 1 is harm. None where the share is not
         defined.
     """
-    raw = cast("list[float | None]", [row["removed"] for row in rows])
-    shares = [row | {"removed": clipped(s), "harm": harm(s)} for row, s in zip(rows, raw, strict=True)]
+    table = pd.DataFrame(rows)
+    raw = table["removed"].astype(float)
+    table = table.assign(removed=raw.clip(0, 1), harm=(raw - 1).clip(lower=0))
     metrics: dict[str, float | None] = {}
     for column in ("removed", "harm", "output_difference"):
-        metrics |= means(shares, column, column + "/{method}/{percent:g}/{masked}/{degradation}")
+        metrics |= means(table, column, column + "/{method}/{percent:g}/{masked}/{degradation}")
     return metrics
 
 
-def comparison_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:
+def comparison_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | None]:
     """Return `specificity/<method>/<percent>` and the ends of its interval as `specificity_low/…`, `…_high/…`.
 
     Args:
         rows: of the table `comparison`.
         percent: the percent of the metrics.
     """
-    rows_of_percent = [row for row in rows if row["percent"] == percent]
+    rows_of_percent = rows[rows["percent"] == percent]
     metrics: dict[str, float | None] = {}
     for column in ("specificity", "specificity_low", "specificity_high"):
         metrics |= means(rows_of_percent, column, column + "/{method}/{percent:g}")
     return metrics
 
 
-def means(rows: Sequence[TableRow], column: str, metric: str) -> dict[str, float | None]:
+def means(rows: pd.DataFrame | Sequence[TableRow], column: str, metric: str) -> dict[str, float | None]:
     """Average a column over the rows that have the same metric.
 
     Args:
         rows: of a table.
-        column: holds a number or None.
+        column: holds numbers; None and NaN are missing.
         metric: the name with columns in braces, e.g. "specificity/{method}/{percent:g}".
 
     Returns:
         The name of each metric, filled in → the mean; None where a number is missing.
     """
-    groups: dict[str, list[float | None]] = {}
-    for row in rows:
-        groups.setdefault(metric.format_map(row), []).append(cast("float | None", row[column]))
-    return {name: mean_or_none(values) for name, values in groups.items()}
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return {}
+    metrics = pd.Series([metric.format_map(row) for row in table.to_dict("records")], table.index)
+    groups = table[column].astype(float).groupby(metrics, sort=False)
+    return {str(name): number_or_none(values.mean(skipna=False)) for name, values in groups}
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:
