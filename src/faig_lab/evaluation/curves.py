@@ -223,8 +223,7 @@ def area_metrics(rows: pd.DataFrame) -> dict[str, float | None]:
         rows: of `area_rows`.
     """
     over_all = rows[rows["masked"] == ALL]
-    log, linear = (means(over_all, axis, axis + "/{curve}/{method}/{side}") for axis in ("area_log", "area_linear"))
-    return log | linear
+    return means(over_all, ("area_log", "area_linear"), "{column}/{curve}/{method}/{side}")
 
 
 def compared_rows(measured: Measured, against: str, how: Resampling) -> pd.DataFrame:

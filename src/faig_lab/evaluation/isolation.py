@@ -148,11 +148,8 @@ def isolation_metrics(sets: pd.DataFrame, side_effects: pd.DataFrame) -> dict[st
         side_effects: of the table `side_effects`; the input is the last part of the keys.
     """
     metrics = means(sets, "isolation", "isolation/{method}/{percent:g}")
-    for column in ("isolation", "clean_change"):
-        metrics |= means(sets, column, column + "/{method}/{percent:g}/{masked}")
-    for column in ("back", "off", "side"):
-        metrics |= means(side_effects, column, column + "/{method}/{percent:g}/{masked}/{input}")
-    return metrics
+    metrics |= means(sets, ("isolation", "clean_change"), "{column}/{method}/{percent:g}/{masked}")
+    return metrics | means(side_effects, ("back", "off", "side"), "{column}/{method}/{percent:g}/{masked}/{input}")
 
 
 def _own(sums: EditSums[Floats]) -> EditSums[Floats]:

@@ -156,10 +156,7 @@ def restoration_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
     Args:
         rows: of `restoration`.
     """
-    metrics: dict[str, float | None] = {}
-    for metric in METRICS:
-        metrics |= means(rows, metric, metric + "/{network}/{degradation}")
-    return metrics
+    return means(rows, METRICS, "{column}/{network}/{degradation}")
 
 
 def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
@@ -175,10 +172,8 @@ def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
     table = pd.DataFrame(rows)
     raw = table["removed"].astype(float)
     table = table.assign(removed=raw.clip(0, 1), harm=(raw - 1).clip(lower=0))
-    metrics: dict[str, float | None] = {}
-    for column in ("removed", "harm", "output_difference"):
-        metrics |= means(table, column, column + "/{method}/{percent:g}/{masked}/{degradation}")
-    return metrics
+    columns = ("removed", "harm", "output_difference")
+    return means(table, columns, "{column}/{method}/{percent:g}/{masked}/{degradation}")
 
 
 def comparison_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | None]:
@@ -188,30 +183,30 @@ def comparison_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | 
         rows: of the table `comparison`.
         percent: the percent of the metrics.
     """
-    rows_of_percent = rows[rows["percent"] == percent]
-    metrics: dict[str, float | None] = {}
-    for column in ("specificity", "specificity_low", "specificity_high"):
-        metrics |= means(rows_of_percent, column, column + "/{method}/{percent:g}")
-    return metrics
+    columns = ("specificity", "specificity_low", "specificity_high")
+    return means(rows[rows["percent"] == percent], columns, "{column}/{method}/{percent:g}")
 
 
-def means(rows: pd.DataFrame | Sequence[TableRow], column: str, metric: str) -> dict[str, float | None]:
-    """Average a column over the rows that have the same metric.
+def means(
+    rows: pd.DataFrame | Sequence[TableRow], columns: str | Sequence[str], metric: str
+) -> dict[str, float | None]:
+    """Average columns over the rows that have the same metric.
 
     Args:
         rows: of a table.
-        column: holds numbers; None and NaN are missing.
-        metric: the name with columns in braces, e.g. "specificity/{method}/{percent:g}".
+        columns: one or more columns of numbers; None and NaN are missing.
+        metric: the name with columns in braces, e.g. "{column}/{method}/{percent:g}"; `column` is the averaged column.
 
     Returns:
         The name of each metric, filled in → the mean; None where a number is missing.
     """
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return {}
-    metrics = pd.Series([metric.format_map(row) for row in table.to_dict("records")], table.index)
-    groups = table[column].astype(float).groupby(metrics, sort=False)
-    return {str(name): number_or_none(values.mean(skipna=False)) for name, values in groups}
+    table, found = pd.DataFrame(rows), dict[str, float | None]()
+    cells = table.to_dict("records")
+    for column in ([columns] if isinstance(columns, str) else columns) if cells else ():
+        metrics = pd.Series([metric.format_map(row | {"column": column}) for row in cells], table.index)
+        groups = table[column].astype(float).groupby(metrics, sort=False)
+        found |= {str(name): number_or_none(values.mean(skipna=False)) for name, values in groups}
+    return found
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:

@@ -72,8 +72,7 @@ def boundary(
             gains.append(row | _gain(values, context.evaluator.scenes, context.problem.seed))
             advance(f"{name}, {row['parameter']} = {row['severity']}")
     tables = {"boundary": psnrs, "boundary_gain": gains} if swept else {}
-    gain, share = (means(gains, key, f"boundary/{key}/{{degradation}}/{{severity:g}}") for key in ("gain", "share"))
-    return StudyResult(tables, gain | share)
+    return StudyResult(tables, means(gains, ("gain", "share"), "boundary/{column}/{degradation}/{severity:g}"))
 
 
 def severities(part: Part, factors: Sequence[float]) -> dict[float, Part]:

@@ -216,8 +216,8 @@ def branches(
     tables = {"branches": compared, "branches_images": images, "branches_filters": filters}
     tables |= {"branches_prediction": accuracy} if accuracy else {}
     tables |= {"branches_predictor": predictor} if predictor else {}
-    for column in (ONE, TWO, "difference", "low", "high"):
-        metrics |= means(compared, column, "branches/{measure}/{degradation}/" + column)
+    columns = (ONE, TWO, "difference", "low", "high")
+    metrics |= means(compared, columns, "branches/{measure}/{degradation}/{column}")
     metrics |= means(accuracy, "value", "branches/prediction/{predicted}")
     metrics |= means(filters, "specificity", "branches/specificity/{network}/{method}/{percent:g}")
     if timed_steps:

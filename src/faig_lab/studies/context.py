@@ -166,6 +166,13 @@ class StudyResult:
         self.metrics = dict(metrics or {})
         self.examples = tuple(examples)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether tables and metrics are the same; the pictures do not count."""
+        if not isinstance(other, StudyResult) or self.tables.keys() != other.tables.keys():
+            return False
+        same = all(table.equals(other.tables[name]) for name, table in self.tables.items())
+        return same and self.metrics == other.metrics
+
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Return the rows of a table as dicts of Python's own values; None is a missing cell."""
         return records(self.tables[table])

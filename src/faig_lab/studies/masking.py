@@ -103,11 +103,7 @@ def depth_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | None]
         rows: of `depth`.
         percent: the percent of the metrics.
     """
-    rows_of_percent = rows[rows["percent"] == percent]
-    metrics: dict[str, float | None] = {}
-    for part in PARTS:
-        metrics |= means(rows_of_percent, part, "depth/{method}/{percent:g}/{degradation}/" + part)
-    return metrics
+    return means(rows[rows["percent"] == percent], PARTS, "depth/{method}/{percent:g}/{degradation}/{column}")
 
 
 def _layers(layout: FilterLayout) -> tuple[Tensor, int]:

@@ -49,8 +49,7 @@ def planted(context: StudyContext) -> StudyResult:
     rows = _rows(context.attribution, context.planted)
     edits = _edits(context, context.planted)
     metrics = means(rows, "chance", "planted/chance/{degradation}")
-    for measure in ("average_precision", "recall"):
-        metrics |= means(rows, measure, f"planted/{{method}}/{measure}/{{degradation}}")
+    metrics |= means(rows, ("average_precision", "recall"), "planted/{method}/{column}/{degradation}")
     metrics |= means(edits, "isolation", "planted/isolation/{masked}")
     changed = _changed(context, context.planted)
     return StudyResult({"planted": rows, "planted_isolation": edits, "planted_change": changed}, metrics)
