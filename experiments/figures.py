@@ -10,7 +10,7 @@ copies a picture into a folder, with 64 colours, since git keeps every version o
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from faig_lab.plotting.words import degraded, method_label, removal, sentence_ca
 from faig_lab.report.comparison import estimate
 from faig_lab.runs import finished_runs
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, write_table
+from faig_lab.runs.tables import records, write_table
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def points(plot: Plot, folder: str) -> dict[str, dict[Key, dict[int, float]]]:
     for one in left_out:
         print(f"left out: {one.folder}: {one.reason}", file=sys.stderr)
     for run in runs:
-        for row in run.table(plot.table):
+        for row in records(run.table(plot.table)):
             if plot.where(row):
                 seed = int(row.get("seed", run.seed))
                 for name in plot.values:

@@ -39,7 +39,7 @@ from faig_lab.report.report import write_report
 from faig_lab.runs.finished_runs import read
 from faig_lab.runs.store import Entry
 from faig_lab.runs.sweep import Job, write_jobs
-from faig_lab.runs.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, records, write_table
 from faig_lab.training.plan import Trained
 
 NETWORK = {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 4, "blocks": 1}
@@ -412,7 +412,9 @@ def test_a_name_is_no_formula(name, tmp_path):
     header, cells = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
     assert header[2][0] == cells[0][0] == cells[1][0] == "'"
     assert cells[2:] == ["1.5", "-1.5", "-2", "-1e-07"]  # numbers stay numbers
-    assert read_table(path) == [{"image": name, "own": name, name: 1.5, "psnr": -1.5, "draw": -2.0, "share": -1e-7}]
+    assert records(read_table(path)) == [
+        {"image": name, "own": name, name: 1.5, "psnr": -1.5, "draw": -2.0, "share": -1e-7}
+    ]
 
 
 @pytest.mark.parametrize("name", ["blur", "0801", "it's", "'quoted'", "a=b", ""])

@@ -24,6 +24,7 @@ from faig_lab.errors import UserError
 from faig_lab.files import write_json
 from faig_lab.filters import interventions
 from faig_lab.networks import SRResNet
+from faig_lab.runs.tables import records
 
 PACKAGE = Path(faig_lab.__file__).parent
 
@@ -339,7 +340,7 @@ def test_a_finished_run(tmp_path, result):
     assert (run.path, run.method, run.methods) == (folder, "faig", ("faig", "signed_share"))
     assert run.completeness_gap == result.completeness_gap
     assert run.metrics == {"psnr/target/blur": 30.5}
-    assert run.table("masking")[1] == {"method": "faig", "percent": 3.0, "psnr": None}
+    assert records(run.table("masking"))[1] == {"method": "faig", "percent": 3.0, "psnr": None}
     for name in ("blur", "noise"):
         assert torch.equal(run.scores[name], result.scores[name])
         assert torch.equal(run.by("signed_share").scores[name], result.by("signed_share").scores[name])

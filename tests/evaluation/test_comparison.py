@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from faig_lab.evaluation.comparison import compare
+from faig_lab.evaluation import comparison
 from faig_lab.evaluation.intervals import Resampling, resamples
 from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics
 from faig_lab.metrics import EditSums
+from faig_lab.runs.tables import frame, records
 
 HOW = Resampling(0, 1000)
 ENDS = ("own_low", "own_high", "other_low", "other_high", "specificity_low", "specificity_high")
@@ -27,6 +28,11 @@ def no_edits(psnr, target):
     """Masked networks whose outputs did not move."""
     zero = np.zeros_like(psnr)
     return Edits(("blur", "noise"), EditSums(zero + 1, zero, zero), psnr, target)
+
+
+def compare(masked, against, how):
+    """The tables as rows."""
+    return comparison.Comparison(*map(records, comparison.compare(masked, against, how)))
 
 
 def sets(own, other):
@@ -229,7 +235,7 @@ def test_it_agrees_with_a_plain_one(kind, monkeypatch):
 def test_headline_numbers_are_of_one_percent():
     shares = np.zeros((2, 1, 2, 2, 2))
     tables = compare(planted({"faig": shares}, "ab", percents=(0.5, 1.0)), "faig", HOW)
-    assert comparison_metrics(tables.methods, 1.0) == {
+    assert comparison_metrics(frame(tables.methods), 1.0) == {
         "specificity/faig/1": 0.0,
         "specificity_low/faig/1": 0.0,
         "specificity_high/faig/1": 0.0,

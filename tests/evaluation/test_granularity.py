@@ -64,14 +64,15 @@ def context(request):
 
 def test_masking_and_modulation_select_as_many_units_as_they_say(context):
     units = len(context.attribution.layout)
-    masked = masking_study(context, resamples=10).tables
+    found = masking_study(context, resamples=10)
+    masked = {name: found.rows(name) for name in found.tables}
     assert {row["filters"] for row in masked["masking"]} == {count_of(q, units) for q in context.percents}
     own = [row for row in masked["distribution"] if row["percent"] == PERCENT and row["method"] == "faig"]
     for degradation in ("blur", "noise"):
         rows = [row for row in own if row["degradation"] == degradation]
         assert sum(row["filters"] for row in rows) == units
         assert sum(row["discovered"] for row in rows) == count_of(PERCENT, units) > 0
-    modulated = modulation(context, strengths=[0, 1], pictured=[]).tables["modulation"]
+    modulated = modulation(context, strengths=[0, 1], pictured=[]).rows("modulation")
     gone = {row["modulated"]: row for row in modulated if row["strength"] == 0 and row["degradation"] == "blur"}
     by_masking = [
         row["psnr"] for row in masked["masking"]
@@ -81,7 +82,7 @@ def test_masking_and_modulation_select_as_many_units_as_they_say(context):
 
 
 def test_curves_run_between_the_two_ends(context):
-    rows = curves(context, percents=[PERCENT], draws=2, resamples=10).tables["curves"]
+    rows = curves(context, percents=[PERCENT], draws=2, resamples=10).rows("curves")
     methods = {row["method"] for row in rows}
     assert ("layer_matched" in methods) == (context.attribution.layout.granularity != "layer")
     for row in rows:
@@ -91,7 +92,8 @@ def test_curves_run_between_the_two_ends(context):
 
 
 def test_patches_of_everything_are_the_target(context):
-    tables = patches(context, percents=[PERCENT, 100], kept=[50, 100]).tables
+    found = patches(context, percents=[PERCENT, 100], kept=[50, 100])
+    tables = {name: found.rows(name) for name in found.tables}
     for row in tables["patches"]:
         if row["biases"] and row["percent"] == 100:
             assert row["carried"] == pytest.approx(1)
@@ -99,7 +101,7 @@ def test_patches_of_everything_are_the_target(context):
 
 
 def test_retraining_trains_the_chosen_units_only(context):
-    rows = retraining(context, percents=[PERCENT], iterations=1, rivals=["signed_share"], draws=1).tables["retraining"]
+    rows = retraining(context, percents=[PERCENT], iterations=1, rivals=["signed_share"], draws=1).rows("retraining")
     variants = {row["variant"] for row in rows}
     one = context.attribution.layout.granularity == "layer"
     assert ("other_locations" in variants) == ("target_values_moved" in variants) == (not one)
@@ -116,12 +118,12 @@ def test_retraining_trains_the_chosen_units_only(context):
 
 
 def test_sanity_stability_and_prediction_run(context):
-    checked = sanity(context, draws=1).tables["sanity"]
+    checked = sanity(context, draws=1).rows("sanity")
     assert {row["check"] for row in checked} == {"original", "randomised", "swapped"}
     assert all(0 <= row["chance"] <= 1 and 0 <= row["overlap"] <= 1 for row in checked)
-    varied = stability(context, points=[1, 2], authors_points=0).tables["stability"]
+    varied = stability(context, points=[1, 2], authors_points=0).rows("stability")
     assert all(0 <= row["jaccard"] <= 1 for row in varied)
-    guessed = prediction(context, percent=PERCENT, points=1, crop=16).tables["prediction_overlaps"]
+    guessed = prediction(context, percent=PERCENT, points=1, crop=16).rows("prediction_overlaps")
     assert all(0 <= row["overlap/blur"] <= 1 for row in guessed)
 
 
@@ -129,8 +131,8 @@ def test_other_parameters_are_masked_when_they_are_ranked():
     context = cut(context_of(), "filter", rank_others=True)
     layout = context.attribution.layout
     assert len(layout) > len(context_of().attribution.layout)
-    rows = curves(context, percents=[PERCENT], draws=1, resamples=10).tables["curves"]
+    rows = curves(context, percents=[PERCENT], draws=1, resamples=10).rows("curves")
     ends = [row["restored"] for row in rows if (row["curve"], row["percent"]) == ("deletion", 100.0)]
     assert ends == pytest.approx([0] * len(ends), abs=1e-12)  # the baseline itself, not one with the target's biases
-    found = masking_study(replace(context, percents=(100.0,), headline=100.0), resamples=10).tables["masking"]
+    found = masking_study(replace(context, percents=(100.0,), headline=100.0), resamples=10).rows("masking")
     assert {row["removed"] for row in found} == {1.0}

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faig_lab.evaluation.intervals import FEWEST_SCENES, interval, interval_of_means, resamples, scene_interval
+from faig_lab.evaluation.intervals import (
+    FEWEST_SCENES,
+    interval,
+    interval_of_means,
+    resamples,
+    scene_interval,
+    tabulate,
+)
 
 
 def mean(values):
@@ -146,3 +153,11 @@ def test_a_scene_without_a_value_leaves_no_range():
 def test_no_image_is_refused():
     with pytest.raises(ValueError, match="no image"):
         scene_interval(np.empty((0, 2)), [], ratio, seed=0)
+
+
+def test_a_table_of_arrays_has_a_row_for_each_place():
+    values = np.arange(6.0).reshape(2, 3)
+    table = tabulate({"method": ["faig", "ig"], "percent": [0.5, 1, 2]}, {"own": values, "low": values - 1})
+    assert list(table) == ["method", "percent", "own", "low"]
+    assert table["own"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert table.loc[(table["method"] == "ig") & (table["percent"] == 1), "low"].tolist() == [3]

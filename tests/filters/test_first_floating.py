@@ -112,11 +112,11 @@ def test_boundary(context):
     degradation = Degradation(parts, Downsample("bicubic", True), 2)
     held_out = paired_images([Photograph("texture", "texture", pixels, "")], degradation, crop=40, crops=1)
     found = boundary(replace(context, degradation=degradation, data=replace(context.data, held_out=held_out)))
-    assert all(torch.isfinite(torch.tensor(float(row["psnr"]))) for row in found.tables["boundary"])
+    assert all(torch.isfinite(torch.tensor(float(row["psnr"]))) for row in found.rows("boundary"))
 
 
 def test_prediction(context):
-    rows = prediction(context, crop=16, points=2, percent=10.0).tables["prediction"]
+    rows = prediction(context, crop=16, points=2, percent=10.0).rows("prediction")
     assert {row["method"] for row in rows} == {"overlap", "image_estimator", "linear_probe"}
     vectors = features(context.problem.network, context.problem.target, context.data.probe[0].lr["blur"])
     assert np.unique(vectors).size == 4

@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +14,17 @@ from matplotlib.figure import Figure
 
 from faig_lab.config.folder import FOLDER
 from faig_lab.plotting import masking_figures
-from faig_lab.plotting.charts import Dots, dot_rows, limit, mark_cut
+from faig_lab.plotting.charts import (
+    Dots,
+    dot_rows,
+    layer_bars,
+    limit,
+    line,
+    mark_cut,
+    matrix,
+    own_and_others,
+    side_by_side,
+)
 from faig_lab.plotting.style import (
     CLEAN,
     DEGRADATIONS,
@@ -145,3 +156,54 @@ def test_a_cut_curve_of_a_run_is_marked(make_run: MakeRun) -> None:
     texts = [text for panel in figure.axes for text in marks(panel)]
     assert len(texts) == 2  # the signed share's two sets
     assert all(text.startswith("▾ \N{MINUS SIGN}3.1") for text in texts)
+
+
+def test_a_line_runs_along_x_through_the_known_points_and_its_band_as_well() -> None:
+    table = pd.DataFrame(
+        {"q": [3.0, 1.0, 2.0], "own": [0.3, 0.1, np.nan], "low": [0.2, 0.0, 0.1], "high": [0.4, 0.2, 0.3]}
+    )
+    panel = Figure().subplots()
+    line(panel, table, "q", "own", band=("low", "high"), color="red", marker="s")
+    (drawn,), (band,) = panel.lines, panel.collections
+    assert np.array_equal(drawn.get_xydata(), [[1, 0.1], [3, 0.3]])
+    assert (drawn.get_color(), drawn.get_marker()) == ("red", "s")
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert {(1, 0), (2, 0.1), (3, 0.4)} <= corners
+
+
+def test_panels_side_by_side_share_an_axis() -> None:
+    _, panels = side_by_side(2.0, 3)
+    panels[0].set_ylim(0, 7)
+    panels[0].set_xlim(0, 5)
+    assert [(panel.get_xlim(), panel.get_ylim()) for panel in panels] == [((0, 5), (0, 7))] * 3
+    _, apart = side_by_side(2.0, 2, share_x=False)
+    apart[0].set_xlim(0, 5)
+    assert apart[1].get_xlim() != (0, 5)
+
+
+def test_each_set_has_its_own_input_beside_all_others() -> None:
+    names = ["blur", "noise", "jpeg"]
+    _, rows = own_and_others(names, names, 0.5)
+    assert [[inputs for _, inputs in row] for row in rows] == [
+        [["blur"], ["noise", "jpeg"]], [["noise"], ["blur", "jpeg"]], [["jpeg"], ["blur", "noise"]]
+    ]  # fmt: skip
+    _, alone = own_and_others(["blur"], ["blur"], 0.5)
+    assert [[inputs for _, inputs in row] for row in alone] == [[["blur"]]]
+
+
+def test_bars_of_layers_start_at_the_top() -> None:
+    panel = Figure().subplots()
+    layer_bars(panel, pd.DataFrame({"layer": ["first.weight", "last"], "share": [0.5, np.nan]}), "red", 6)
+    assert [bar.get_width() for bar in panel.patches] == [0.5, 0]  # type: ignore[attr-defined]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["first", "last"]
+    assert panel.get_ylim()[0] > panel.get_ylim()[1]
+
+
+def test_a_matrix_is_readable_on_dark_and_on_light_cells() -> None:
+    panel = Figure().subplots()
+    matrix(panel, np.array([[0.9, 0.1], [np.nan, 2.0]]), [["a", "b"], ["c", "d"]], np.eye(2, dtype=bool), fontsize=9)
+    cells = {text.get_text(): (text.get_position(), text.get_color(), text.get_fontweight()) for text in panel.texts}
+    assert cells == {
+        "a": ((0, 0), "white", "bold"), "b": ((1, 0), INK, "normal"),
+        "c": ((0, 1), INK, "normal"), "d": ((1, 1), "white", "bold"),
+    }  # fmt: skip

@@ -16,7 +16,7 @@ from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, records, write_table
 
 MakeRun = Callable[..., Path]
 ISOLATED = {"faig": 0.66, "signed_share": 0.72, "random": 0.1}
@@ -62,7 +62,7 @@ def test_the_console_begins_with_isolation(make_run: MakeRun) -> None:
 
 def test_the_target_s_cost_on_clean_input_is_said(make_run: MakeRun) -> None:
     folder = make_run(isolated=ISOLATED)
-    rows = read_table(folder / "tables" / "restoration.csv")
+    rows = records(read_table(folder / "tables" / "restoration.csv"))
     for row in rows:
         if (row["network"], row["degradation"]) == ("target", "clean"):
             row["psnr"] = 20.0
@@ -77,7 +77,7 @@ def test_the_target_s_cost_on_clean_input_is_said(make_run: MakeRun) -> None:
 
 def test_harm_is_said_and_shares_are_clipped(make_run: MakeRun) -> None:
     folder = make_run(isolated=ISOLATED, own={"faig": 2.04, "signed_share": 0.9, "random": 0.0})
-    rows = read_table(folder / "tables" / "isolation.csv")
+    rows = records(read_table(folder / "tables" / "isolation.csv"))
     for row in rows:
         row["harm"] = 1.04 if (row["masked"], row["method"]) == ("noise", "faig") else 0.0
     write_table(folder / "tables" / "isolation.csv", rows)

@@ -12,6 +12,7 @@ from faig_lab.report.comparison import Comparison, estimate
 from faig_lab.report.comparison_page import comparison_figure, sentences, warnings, write_comparison
 from faig_lab.runs.finished_runs import LeftOut
 from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import frame
 
 NETWORKS = {
     "SRResNet": {"_target_": "faig_lab.networks.SRResNet", "scale": 2},
@@ -51,9 +52,10 @@ def make(
     config = {"seed": seed, "network": NETWORKS[network], "attribution": {"name": chosen}}
     tables = {"specificity": rows, "restoration": restoration, "comparison": [{"photographs": float(photographs)}]}
     tables |= {"isolation": isolation} if isolated else {}
+    frames = {name: frame(rows) for name, rows in tables.items()}
     folder = folder or Path(f"runs/{network}-{seed}-{chosen}")
     run = RunFolder(folder)
-    vars(run).update(config=config, metrics={}, status={"state": "done"}, _tables=tables)  # as if they were read
+    vars(run).update(config=config, metrics={}, status={"state": "done"}, _tables=frames)  # as if they were read
     return run
 
 
@@ -199,8 +201,7 @@ def test_removed_shares_are_clipped_and_the_excess_is_harm():
 
 def test_harm_of_the_table_comes_before_what_the_share_says():
     run = make(0, isolated=True)
-    for row in run.table("isolation"):
-        row["harm"] = 0.25
+    run.table("isolation")["harm"] = 0.25
     assert Comparison([run], "faig").estimate("SRResNet", "faig", 1.0, measure="harm").mean == 0.25
 
 

@@ -14,7 +14,7 @@ from faig_lab.plotting.pictures import TRUTH, PictureRow, Pictures, Tile, before
 from faig_lab.plotting.style import drawing, legend_columns
 from faig_lab.report.figures import training
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, records, write_table
 
 MakeRun = Callable[..., Path]
 METHODS = (
@@ -90,5 +90,5 @@ def test_a_legend_of_short_names_is_one_row() -> None:
 
 def _validated(folder: Path, name: str) -> list[dict[str, str | float | None]]:
     """The training record, from the first validation on: a table's columns are those of its first row."""
-    rows = read_table(folder / "tables" / f"training_{name}.csv")
+    rows = records(read_table(folder / "tables" / f"training_{name}.csv"))
     return [row for row in rows if row.get("psnr/clean") is not None]

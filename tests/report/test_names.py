@@ -12,7 +12,7 @@ from faig_lab.plotting.pictures import before_after, strips
 from faig_lab.plotting.style import drawing, new_figure, write_figure
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
-from faig_lab.runs.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, records, write_table
 
 NAMES = [r"$\frac{$", "$x$", "a_b^c", "100%", r"\alpha", "a$", "<b>&", "$$", r"\$1"]
 
@@ -88,7 +88,7 @@ def test_axes_have_plain_numbers_without_mathematics(make_run, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_keeps_the_name(name, tmp_path):
     write_table(tmp_path / "t.csv", [{"image": name, "psnr": 1.5}])
-    assert read_table(tmp_path / "t.csv")[0]["image"] == name
+    assert records(read_table(tmp_path / "t.csv"))[0]["image"] == name
 
 
 def test_the_page_shows_names_as_text(make_run, make_pictures):

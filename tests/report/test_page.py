@@ -15,7 +15,7 @@ from faig_lab.evaluation.examples import Example
 from faig_lab.plotting.style import MISSING
 from faig_lab.report.figures import write_figures, write_strips
 from faig_lab.report.report import write_report
-from faig_lab.runs.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, records, write_table
 
 CHROMIUM = find()
 pytestmark = pytest.mark.skipif(
@@ -247,7 +247,7 @@ def test_a_chart_tells_its_values_to_keys_and_pointer(page, run):
     page.press("ArrowRight")
     page.press("ArrowRight")
     (row,) = [
-        r for r in read_table(run / "tables" / "masking.csv")
+        r for r in records(read_table(run / "tables" / "masking.csv"))
         if (r["method"], r["masked"], r["degradation"], r["percent"]) == ("faig", "blur", "blur", 1.0)
     ]  # fmt: skip
     value, label = page.js(TIP).split("\n")

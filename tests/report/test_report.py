@@ -20,7 +20,7 @@ from faig_lab.plotting.words import ABSENT
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
-from faig_lab.runs.tables import read_table, write_table
+from faig_lab.runs.tables import read_table, records, write_table
 
 MakeRun = Callable[..., Path]
 MakePictures = Callable[..., list[Pictures]]
@@ -75,13 +75,13 @@ def _page(run: Path) -> Page:
 def test_tells_the_finding_in_the_numbers_of_the_tables(make_run: MakeRun) -> None:
     run = make_run()
     text = _page(run).text
-    (size,) = {row["filters"] for row in read_table(run / "tables" / "masking.csv") if row["percent"] == 1}
+    (size,) = {row["filters"] for row in records(read_table(run / "tables" / "masking.csv")) if row["percent"] == 1}
     total = json.loads((run / "attribution" / "layout.json").read_text())["filters"]
     assert isinstance(size, float)
     assert (
         f"Masking 1 % ({size:.0f} of {total:,}) deblurring filters removes 85 % of deblurring and 22 % of denoising"
     ) in text
-    for row in read_table(run / "tables" / "specificity.csv"):
+    for row in records(read_table(run / "tables" / "specificity.csv")):
         if row["percent"] == 1 and row["method"] == "faig":
             assert f"{row['own']:.2f}" in text
             assert f"{row['other']:.2f}" in text
@@ -99,7 +99,7 @@ def test_the_gap_is_that_of_metrics_json_and_not_the_mean_of_the_images(make_run
 
 def test_psnr_is_the_mean_of_the_table(make_run: MakeRun) -> None:
     run = make_run()
-    rows = read_table(run / "tables" / "restoration.csv")
+    rows = records(read_table(run / "tables" / "restoration.csv"))
     psnr = [float(row["psnr"] or 0) for row in rows if (row["network"], row["degradation"]) == ("target", "noise")]
     assert f"{sum(psnr) / len(psnr):.2f}" in _page(run).text
 
@@ -171,7 +171,7 @@ def test_an_empty_run_folder_still_has_a_page(tmp_path: Path) -> None:
 
 def test_absent_numbers_are_dashes(make_run: MakeRun) -> None:
     run = make_run(methods=("faig",))
-    rows = [{**row, "removed": None} for row in read_table(run / "tables" / "masking.csv")]
+    rows = [{**row, "removed": None} for row in records(read_table(run / "tables" / "masking.csv"))]
     write_table(run / "tables" / "masking.csv", rows)
     assert f"removes {ABSENT} of deblurring and {ABSENT} of denoising" in _page(run).text
 

@@ -129,7 +129,7 @@ def test_the_tables_agree_with_each_other(context):
     apart = tuple(replace(image, scene=f"scene {n}") for n, image in enumerate(context.data.held_out))
     context = replace(context, data=replace(context.data, held_out=apart))
     findings = boundary(context, factors=[0.5, 1, 2])
-    rows, gains = findings.tables["boundary"], findings.tables["boundary_gain"]
+    rows, gains = findings.rows("boundary"), findings.rows("boundary_gain")
     assert len(rows) == 2 * 3 * len(NETWORKS)
     assert len(gains) == 2 * 3
     assert [row["severity"] for row in gains] == pytest.approx([0.5, 1, 2, 0.05, 0.1, 0.2])
@@ -145,13 +145,13 @@ def test_the_tables_agree_with_each_other(context):
 
 
 def test_crops_of_one_photograph_have_no_interval(context):
-    gains = boundary(context, factors=[1]).tables["boundary_gain"]
+    gains = boundary(context, factors=[1]).rows("boundary_gain")
     assert {row["gain_low"] for row in gains} == {row["gain_high"] for row in gains} == {None}
 
 
 def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_not_count(context):
     """Noise is pointwise, so only downsampling sees the border: numbers move by little."""
-    rows = boundary(context, factors=[1]).tables["boundary"]
+    rows = boundary(context, factors=[1]).rows("boundary")
     baseline, target = context.evaluator.bounds("noise")
     found = {row["network"]: row["psnr"] for row in rows if row["degradation"] == "noise"}
     assert found["target"] == pytest.approx(target, abs=0.1)
@@ -160,7 +160,7 @@ def test_at_the_trained_severity_it_is_the_study_s_psnr_where_the_border_does_no
 
 def test_masking_no_filter_carries_nothing(context):
     none = replace(context, percents=(1e-6,), headline=1e-6)
-    rows = boundary(none, factors=[1]).tables["boundary"]
+    rows = boundary(none, factors=[1]).rows("boundary")
     psnr = {(row["degradation"], row["network"]): row["psnr"] for row in rows}
     assert psnr["blur", "masked"] == psnr["blur", "target"]
 

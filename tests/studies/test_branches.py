@@ -82,7 +82,7 @@ def same(context):
 
 
 def rows_of(found, table, **wanted):
-    return [row for row in found.tables[table] if wanted.items() <= row.items()]
+    return [row for row in found.rows(table) if wanted.items() <= row.items()]
 
 
 # The comparison
@@ -90,8 +90,8 @@ def rows_of(found, table, **wanted):
 
 def test_a_network_is_as_good_as_itself():
     context, _, found = studied(same(context_of()))
-    assert {row["difference"] for row in found.tables["branches"]} == {0.0}
-    assert {(row["low"], row["high"]) for row in found.tables["branches"]} == {(0.0, 0.0)}
+    assert {row["difference"] for row in found.rows("branches")} == {0.0}
+    assert {(row["low"], row["high"]) for row in found.rows("branches")} == {(0.0, 0.0)}
     sides = [
         [row | {"network": None} for row in rows_of(found, "branches_filters", network=network)]
         for network in (ONE, TWO)
@@ -164,11 +164,11 @@ def test_each_further_seed_trains_both_networks_and_the_runs_own_seed_the_rival_
     assert context.problem.seed == 3
     assert trainer.asked == [(NODE, 3), (None, 8), (NODE, 8)]
     for table in ("branches_images", "branches_filters"):
-        assert {(row["seed"], row["network"]) for row in found.tables[table]} == {
+        assert {(row["seed"], row["network"]) for row in found.rows(table)} == {
             (s, n) for s in (3, 8) for n in (ONE, TWO)
         }
-    assert {row["seed"] for row in found.tables["branches_predictor"]} == {3, 8}
-    assert {row["seeds"] for row in found.tables["branches"]} == {2}
+    assert {row["seed"] for row in found.rows("branches_predictor")} == {3, 8}
+    assert {row["seeds"] for row in found.rows("branches")} == {2}
 
 
 def test_time_is_taken_in_turn_or_not_at_all():
@@ -182,7 +182,7 @@ def test_time_is_taken_in_turn_or_not_at_all():
 
 
 def test_the_same_seed_gives_the_same_tables():
-    assert studied()[2].tables == studied()[2].tables
+    assert studied()[2] == studied()[2]
 
 
 def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
@@ -196,7 +196,7 @@ def test_any_number_of_degradations(degradations):
     torch.manual_seed(0)
     network = TwoBranchSRResNet(features=4, blocks=1, predictor_features=3, degradations=degradations)
     found = studied(moved(network, 1), context_of(degradations))[2]
-    predicted = [row["predicted"] for row in found.tables["branches_prediction"]]
+    predicted = [row["predicted"] for row in found.rows("branches_prediction")]
     assert predicted == [*degradations, EVERYTHING]
     specific = [row["specificity"] for row in rows_of(found, "branches_filters", method="faig")]
     assert (None in specific) == (len(degradations) == 1)
@@ -207,9 +207,9 @@ def test_any_number_of_degradations(degradations):
 
 def test_the_methods_are_the_runs_own_and_those_asked_for():
     found = studied(methods=["signed_share", "random", "unknown"])[2]
-    assert {row["method"] for row in found.tables["branches_filters"]} == {"faig", "signed_share"}
+    assert {row["method"] for row in found.rows("branches_filters")} == {"faig", "signed_share"}
     found = studied(methods=[])[2]
-    assert {row["method"] for row in found.tables["branches_filters"]} == {"faig"}
+    assert {row["method"] for row in found.rows("branches_filters")} == {"faig"}
 
 
 def test_scores_keep_the_filters_outside_of_the_predictor_in_their_order():

@@ -6,7 +6,7 @@ import torch
 
 from faig_lab.attribution import ResultCache
 from faig_lab.evaluation.examples import Example
-from faig_lab.runs.tables import write_table
+from faig_lab.runs.tables import frame, write_table
 from faig_lab.studies.context import StudyResult, kept
 
 
@@ -39,3 +39,13 @@ def test_findings_come_back_to_the_last_bit(findings, tmp_path):
 
 def test_nothing_kept_nothing_changed(findings):
     assert kept(ResultCache(), "masking", lambda: findings).metrics == findings.metrics
+
+
+def test_findings_are_the_same_by_tables_and_metrics():
+    rows = [{"x": 1.0, "y": None}, {"x": 2.0, "y": 0.5}]
+    result = StudyResult({"a": rows}, {"m": 1.0})
+    assert result == StudyResult({"a": frame(rows)}, {"m": 1.0})
+    assert result != StudyResult({"a": rows[:1]}, {"m": 1.0})
+    assert result != StudyResult({"b": rows}, {"m": 1.0})
+    assert result != StudyResult({"a": rows}, {"m": 2.0})
+    assert result.rows("a") == rows

@@ -28,7 +28,7 @@ from faig_lab.filters import FilterLayout, mask
 from faig_lab.networks import SRResNet
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
+from faig_lab.runs.tables import records, write_table
 from faig_lab.studies.curves import LAYER_MATCHED, SECTION, curve_state, curves, layer_matched
 
 
@@ -83,7 +83,7 @@ def test_inserting_a_set_is_deleting_all_others(context):
 
 
 def test_the_table_begins_and_ends_where_the_curves_do(context, found):
-    rows = found.tables["curves"]
+    rows = found.rows("curves")
     for row in only(rows, curve=DELETION, percent=0.0) + only(rows, curve=INSERTION, percent=100.0):
         assert (row["restored"], row["low"], row["high"], row["spread"]) == (1, 1, 1, 0)
         assert row["psnr"] == pytest.approx(context.evaluator.bounds(row["degradation"])[1], abs=1e-5)
@@ -95,7 +95,7 @@ def test_the_table_begins_and_ends_where_the_curves_do(context, found):
 
 
 def test_the_table_has_every_point_of_every_method(context, found):
-    rows = found.tables["curves"]
+    rows = found.rows("curves")
     methods = ["faig", "signed_share", "random", LAYER_MATCHED]
     assert list(dict.fromkeys(row["method"] for row in rows)) == methods
     assert [row["draws"] for row in only(rows, curve=DELETION, masked="blur", degradation="blur", percent=1.0)] == [
@@ -112,8 +112,8 @@ def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
     context = context_of()
     context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
     found = curves(context, percents=[1], draws=1)
-    assert {row["restored"] for row in only(found.tables["curves"], curve=DELETION, percent=100.0)} == {0}
-    assert {row["restored"] for row in only(found.tables["curves"], curve=INSERTION, percent=0.0)} == {0}
+    assert {row["restored"] for row in only(found.rows("curves"), curve=DELETION, percent=100.0)} == {0}
+    assert {row["restored"] for row in only(found.rows("curves"), curve=INSERTION, percent=0.0)} == {0}
     assert found.metrics["restored_without_target_biases/blur"] == 1
 
 
@@ -130,12 +130,12 @@ def test_a_planted_set_is_all_that_matters():
     scores[0, 0, planted] = 1
     percent = 100 * 10 / len(layout)
     context = replace(context, attribution=Attribution({"faig": scores, "backwards": -scores}, ("blur",), layout))
-    rows = only(curves(context, [percent, 100 - percent], draws=1).tables["curves"])
+    rows = only(curves(context, [percent, 100 - percent], draws=1).rows("curves"))
     deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="faig")] for c in CURVES)
     assert (deletion, insertion) == ([1, 0, 0, 0], [0, 1, 1, 1])
     deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="backwards")] for c in CURVES)
     assert (deletion, insertion) == ([1, 1, 1, 0], [0, 0, 0, 1])
-    area = only(curves(context, [percent, 100 - percent], draws=1).tables["curves_areas"], method="faig", masked="all")
+    area = only(curves(context, [percent, 100 - percent], draws=1).rows("curves_areas"), method="faig", masked="all")
     own = {row["curve"]: row["area_linear"] for row in only(area, side="own")}
     assert own[DELETION] == pytest.approx(percent / 200)
     assert own[INSERTION] == pytest.approx(1 - percent / 200)
@@ -145,7 +145,7 @@ def test_a_planted_set_is_all_that_matters():
 def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(context):
     scores = dict(context.attribution.scores) | {"copy": context.attribution.scores["faig"]}
     twice = replace(context, attribution=replace(context.attribution, scores=scores))
-    rows = curves(twice, percents=[10], draws=1).tables["curves_compared"]
+    rows = curves(twice, percents=[10], draws=1).rows("curves_compared")
     for row in only(rows, method="copy"):
         assert (row["against"], row["difference"], row["low"], row["high"]) == ("faig", 0, 0, 0)
 
@@ -153,7 +153,7 @@ def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(context):
 def compared_on(context, images):
     """(curve, method) → the row of the comparison with FAIG, on these held-out images."""
     on_images = replace(context, data=replace(context.data, held_out=tuple(images)))
-    rows = curves(on_images, percents=[10], draws=1, resamples=200).tables["curves_compared"]
+    rows = curves(on_images, percents=[10], draws=1, resamples=200).rows("curves_compared")
     return {(row["curve"], row["method"]): row for row in rows}
 
 
@@ -269,7 +269,7 @@ def test_shares_are_clipped_in_the_mean_over_draws_and_what_is_below_the_baselin
         percents=(0, 1, 100), counts=(0, 1, 100), draws={"random": 2}, degradations=("blur",), scenes=("a", "b"),
         psnr=20 + 10 * shares, baseline=ends, target=ends + 10,
     )  # fmt: skip
-    rows = curve_rows(measured, Resampling(0, 10))
+    rows = records(curve_rows(measured, Resampling(0, 10)))
     deleted, inserted = only(rows, curve=DELETION, percent=1)[0], only(rows, curve=INSERTION, percent=1)[0]
     assert (deleted["restored"], deleted["harm"], deleted["low"], deleted["high"]) == pytest.approx(
         (0.25, 1, 0.25, 0.25)
@@ -359,9 +359,10 @@ def write(
 
 def test_what_the_headline_leaves_and_gives(make_run: MakeRun) -> None:
     files = write(make_run())
-    for row in files.table("curves"):
-        if row["method"] == "faig" and row["percent"] == 1:
-            row["restored"] = 0.1 if row["curve"] == "deletion" else 0.9
+    table = files.table("curves")
+    for curve, restored in (("deletion", 0.1), ("insertion", 0.9)):
+        chosen = (table["method"] == "faig") & (table["percent"] == 1) & (table["curve"] == curve)
+        table.loc[chosen, "restored"] = restored
     assert SECTION.sentence(files) == (
         "FAIG at 1 %: deleting its sets leaves 10 % of deblurring and 10 % of denoising; inserting its sets alone "
         "restores 90 % of deblurring and 90 % of denoising."

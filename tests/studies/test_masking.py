@@ -8,6 +8,7 @@ from torch import nn
 
 from faig_lab.attribution import Attribution, discovered
 from faig_lab.filters import FilterLayout
+from faig_lab.runs.tables import records, select
 from faig_lab.studies.masking import depth, depth_metrics, distribution
 
 PARTS = ["first_third", "middle_third", "last_third", "last_convolution", "entropy"]
@@ -28,7 +29,7 @@ def attribution(network, *draws, rank_others=False):
 
 
 def parts_of(found, percent):
-    [row] = depth(found, [percent])
+    [row] = records(depth(found, [percent]))
     assert (row["method"], row["degradation"], row["percent"]) == ("faig", "blur", percent)
     assert list(row) == ["method", "degradation", "percent", *PARTS]
     return [row[part] for part in PARTS]
@@ -86,15 +87,15 @@ def test_nothing_discovered_has_no_place():
 def test_every_method_degradation_and_percent_has_a_row_and_the_headline_its_metrics(network, make_attribution):
     found = make_attribution(network)
     rows = depth(found, [1, 10])
-    keys = {(row["method"], row["degradation"], row["percent"]) for row in rows}
+    keys = {(row["method"], row["degradation"], row["percent"]) for row in records(rows)}
     assert keys == {(m, d, p) for m in ("faig", "random") for d in ("blur", "noise") for p in (1, 10)}
     assert len(rows) == len(keys)
-    for row in rows:
+    for row in records(rows):
         assert sum(row[part] for part in PARTS[:3]) == pytest.approx(1)
         assert row["last_convolution"] <= row["last_third"]
     metrics = depth_metrics(rows, 10)
     assert set(metrics) == {f"depth/{m}/10/{d}/{part}" for m, d, p in keys if p == 10 for part in PARTS}
-    [row] = [r for r in rows if (r["method"], r["degradation"], r["percent"]) == ("faig", "noise", 10)]
+    [row] = records(select(rows, 10, method="faig", degradation="noise"))
     assert metrics["depth/faig/10/noise/entropy"] == row["entropy"]
 
 

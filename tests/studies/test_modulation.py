@@ -92,7 +92,7 @@ def test_what_has_no_meaning_is_refused(pair):
 def test_the_sweep(degradations):
     context = context_of(degradations)
     found = modulation(context, strengths=[0, 0.5, 1], pictured=[0, 1], percent=10, image=1)
-    rows = found.tables["modulation"]
+    rows = found.rows("modulation")
     names = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
     assert list(dict.fromkeys(row["modulated"] for row in rows)) == names
     assert len(rows) == len(names) * 3 * (len(degradations) + 1)  # clean input, too
@@ -125,7 +125,7 @@ def test_without_a_choice_a_colour_photograph_is_pictured():
 def test_all_filters_at_zero_are_the_baseline_but_for_its_biases():
     context = context_of(("blur", "noise"))
     context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
-    rows = modulation(context, strengths=[0], percent=100).tables["modulation"]
+    rows = modulation(context, strengths=[0], percent=100).rows("modulation")
     for row in rows:
         assert row["psnr"] == context.evaluator.bounds(row["degradation"])[0]
         assert row["back"] == pytest.approx(1)

@@ -22,7 +22,8 @@ def context():
 
 @pytest.fixture(scope="module")
 def tables(context):
-    return patches(context, percents=[10, 100], kept=[100, 50, 1]).tables
+    found = patches(context, percents=[10, 100], kept=[100, 50, 1])
+    return {name: found.rows(name) for name in found.tables}
 
 
 def test_the_ends_of_insertion(context, tables):
@@ -109,8 +110,8 @@ def test_fewest_stops_at_the_first_step_beyond_the_tolerance_of_the_worst_input(
 
 
 def test_one_degradation_has_one_set():
-    tables = patches(context_of(("blur",)), percents=[10], kept=[90]).tables
-    assert {row["patched"] for row in tables["patches"]} == {"blur"}
+    rows = patches(context_of(("blur",)), percents=[10], kept=[90]).rows("patches")
+    assert {row["patched"] for row in rows} == {"blur"}
 
 
 def insertion(degradations, carried):
@@ -180,8 +181,8 @@ def test_large_patches_and_half_idle(make):
 def test_the_worst_input_is_drawn(make):
     folder = make(carried=0.8, lost=0.5)
     files = RunFolder(folder)
-    for row in files.table("pruning"):
-        row["lost"] = 0.25 if row["degradation"] == "blur" else 0.5
+    table = files.table("pruning")
+    table["lost"] = table["degradation"].map({"blur": 0.25, "noise": 0.5})
     pruned = SECTION.figure(files).axes[2].lines[0]
     assert list(pruned.get_xdata()) == [20, 50, 90, 100]
     assert list(pruned.get_ydata()) == [0.5, 0.5, 0.5, 0]

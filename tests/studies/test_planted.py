@@ -53,7 +53,7 @@ def test_the_answer_itself_has_precision_one_and_its_opposite_none():
         assert found.metrics[f"planted/none/recall/{name}"] == pytest.approx(chance, rel=1e-12)
         assert found.metrics[f"planted/both/average_precision/{name}"] == pytest.approx((1 + last) / 2, rel=1e-12)
         assert found.metrics[f"planted/both/recall/{name}"] == 0.5
-    assert len(found.tables["planted"]) == (1 + 1 + 2) * 2
+    assert len(found.rows("planted")) == (1 + 1 + 2) * 2
 
 
 def test_degradations_are_not_mixed_up():
@@ -64,7 +64,7 @@ def test_degradations_are_not_mixed_up():
 
 
 def test_the_change_of_each_group_is_that_of_its_filters():
-    rows = {row["group"]: row for row in planted(planted_subject()).tables["planted_change"]}
+    rows = {row["group"]: row for row in planted(planted_subject()).rows("planted_change")}
     assert list(rows) == ["blur", "noise", "rest"]
     assert (rows["rest"]["mean"], rows["rest"]["std"]) == (0, 0)
     assert rows["rest"]["unchanged"] == rows["rest"]["filters"] == len(context_of().attribution.layout) - 6
@@ -88,7 +88,7 @@ def test_isolation_is_that_of_the_formula_by_hand():
             energy = float(edit_sums(m, b, t).energy.sum())
     expected = 1 - (left["noise"] + moved["blur"] + moved["clean"]) / energy
     assert found.metrics["planted/isolation/noise"] == pytest.approx(expected, rel=1e-5)
-    rows = {row["degradation"]: row for row in found.tables["planted_isolation"] if row["masked"] == "noise"}
+    rows = {row["degradation"]: row for row in found.rows("planted_isolation") if row["masked"] == "noise"}
     assert rows["noise"]["side"] is None
     assert rows["clean"]["side"] == pytest.approx(moved["clean"] / energy, rel=1e-5)
 
@@ -96,7 +96,7 @@ def test_isolation_is_that_of_the_formula_by_hand():
 def test_a_set_that_holds_all_that_changed_goes_all_the_way_back():
     both = torch.cat(list(TRUE.values()))
     found = planted(planted_subject(planted={"blur": both, "noise": torch.tensor([30])}))
-    own = next(row for row in found.tables["planted_isolation"] if row["degradation"] == "blur")
+    own = next(row for row in found.rows("planted_isolation") if row["degradation"] == "blur")
     assert own["back"] == pytest.approx(1, abs=1e-9)
     assert own["off"] == pytest.approx(0, abs=1e-9)
 

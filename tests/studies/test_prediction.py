@@ -65,11 +65,11 @@ def test_the_largest_overlap_above_its_threshold_decides():
 def test_every_input_is_judged_once_whatever_the_number_of_degradations(degradations):
     findings = run(context_of(degradations))
     for method in ("overlap", "image_estimator", "linear_probe"):
-        rows = [row for row in findings.tables["prediction"] if row["method"] == method]
+        rows = [row for row in findings.rows("prediction") if row["method"] == method]
         assert {row["predicted"] for row in rows} == {"clean", *degradations}
         for truth in ("clean", *degradations):
             assert sum(row["count"] for row in rows if row["truth"] == truth) == 2
-    assert len(findings.tables["prediction_overlaps"]) == 2 * (1 + len(degradations))
+    assert len(findings.rows("prediction_overlaps")) == 2 * (1 + len(degradations))
     assert ("prediction/balanced_accuracy" in findings.metrics) == (len(degradations) > 1)
     assert 0 <= findings.metrics["prediction/accuracy"] <= 1
 
@@ -83,14 +83,14 @@ def test_no_ground_truth_is_looked_at():
     assert len(context.attribution.scores) == 3  # the discovered filters are there before
     data = replace(context.data, probe=blind(context.data.probe), held_out=blind(context.data.held_out))
     problem = replace(context.problem, probe=blind(context.problem.probe))
-    assert run(replace(context, data=data, problem=problem)).tables == run(context).tables
+    assert run(replace(context, data=data, problem=problem)) == run(context)
 
 
 def test_it_is_the_same_twice_and_depends_on_the_method():
     context = context_of()
     assert run(context) == run(context)
     other = run(replace(context, method="random"))
-    assert other.tables["prediction_overlaps"] != run(context).tables["prediction_overlaps"]
+    assert other.rows("prediction_overlaps") != run(context).rows("prediction_overlaps")
 
 
 def test_a_crop_that_is_too_small_is_refused():
@@ -194,7 +194,7 @@ def test_the_photographs_are_those_of_the_held_out_images():
     images = tuple(replace(image, scene="one") for image in context.data.held_out)
     for held_out, photographs in ((context.data.held_out, 2), (images, 1)):
         found = run(replace(context, data=replace(context.data, held_out=held_out)))
-        assert {row["photographs"] for row in found.tables["prediction_accuracy"]} == {photographs}
+        assert {row["photographs"] for row in found.rows("prediction_accuracy")} == {photographs}
         assert (found.metrics["prediction/accuracy_low"] is None) == (photographs == 1)
 
 

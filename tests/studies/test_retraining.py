@@ -57,7 +57,7 @@ def count(masks):
 
 def test_every_set_of_a_goal_has_the_same_number_of_filters():
     context, recorder, found = studied()
-    rows = found.tables["retraining"]
+    rows = found.rows("retraining")
     q = count_of(10, len(context.attribution.layout))
     sizes = {(row["trained"], row["filters"]) for row in rows if row["variant"] != "whole_network"}
     assert sizes == {("blur", q), ("noise", q), ("mix", 2 * q)}
@@ -72,7 +72,7 @@ def test_each_goal_is_trained_on_its_own_degradations_and_judged_on_all():
     assert {parts for _, _, parts, _ in recorder.calls} == {("blur",), ("noise",), ("blur", "noise")}
     assert {iterations for *_, iterations in recorder.calls} == {7}
     for goal in ("blur", "noise", "mix"):
-        seen = {row["degradation"] for row in found.tables["retraining"] if row["trained"] == goal}
+        seen = {row["degradation"] for row in found.rows("retraining") if row["trained"] == goal}
         assert seen == {"blur", "noise"}
 
 
@@ -100,18 +100,18 @@ def test_training_starts_from_the_baseline_except_for_redrawn_weights():
 
 def test_shares_are_0_for_the_baseline_and_1_for_the_target():
     context, _, found = studied()
-    rows = found.tables["retraining"]
+    rows = found.rows("retraining")
     assert shares(rows, variant="whole_network") == [1.0] * 6
     for row in rows:
         baseline, target = context.evaluator.bounds(row["degradation"])
         assert row["share"] == pytest.approx((row["psnr"] - baseline) / (target - baseline))
     idle = replace(context, retraining=Retraining(lambda start, *_: dict(start), context.retraining.fresh))
-    rows = retraining(idle, percents=[10]).tables["retraining"]
+    rows = retraining(idle, percents=[10]).rows("retraining")
     assert shares(rows, variant="faig") == [0.0] * 6
 
 
 def test_target_values_at_their_own_locations_are_what_perfect_training_of_them_gives():
-    rows = studied()[2].tables["retraining"]
+    rows = studied()[2].rows("retraining")
     assert shares(rows, variant="target_values") == shares(rows, variant="faig")
     assert shares(rows, variant="redrawn_weights") == shares(rows, variant="faig")
     assert shares(rows, variant="target_values_moved") != shares(rows, variant="faig")
@@ -119,7 +119,7 @@ def test_target_values_at_their_own_locations_are_what_perfect_training_of_them_
 
 def test_the_other_degradations_filters_are_those_of_the_next_one():
     context, recorder, found = studied(rivals=[], draws=0)
-    rows = found.tables["retraining"]
+    rows = found.rows("retraining")
     variants = list(dict.fromkeys(row["variant"] for row in rows if row["trained"] == "blur"))
     call = recorder.calls[variants.index("other_degradation")]
     filters = discovered(context.attribution.scores["faig"][0, 1], 10)
@@ -130,21 +130,21 @@ def test_the_other_degradations_filters_are_those_of_the_next_one():
 
 def test_one_degradation_is_the_mix():
     _, recorder, found = studied(("blur",))
-    assert {row["trained"] for row in found.tables["retraining"]} == {"blur"}
+    assert {row["trained"] for row in found.rows("retraining")} == {"blur"}
     assert {parts for _, _, parts, _ in recorder.calls} == {("blur",)}
-    assert not shares(found.tables["retraining"], variant="other_degradation")
+    assert not shares(found.rows("retraining"), variant="other_degradation")
 
 
 def test_weight_change_is_compared_though_the_run_has_no_scores_of_it():
     context, _, found = studied(rivals=["weight_change", "ig"])
-    variants = {row["variant"] for row in found.tables["retraining"]}
+    variants = {row["variant"] for row in found.rows("retraining")}
     assert "weight_change" in variants
     assert variants.isdisjoint({"ig", "signed_share"})
     assert set(goals(context, ["signed_share"])[0].orders) == {"faig", "signed_share"}
 
 
 def test_the_same_seed_gives_the_same_table():
-    assert studied()[2].tables == studied()[2].tables
+    assert studied()[2] == studied()[2]
 
 
 def test_random_sets_are_drawn_anew_for_each_draw():
@@ -155,7 +155,7 @@ def test_random_sets_are_drawn_anew_for_each_draw():
 
 def test_metrics_are_means_over_draws():
     found = studied(draws=3)[2]
-    drawn = shares(found.tables["retraining"], variant="random", trained="blur", degradation="noise")
+    drawn = shares(found.rows("retraining"), variant="random", trained="blur", degradation="noise")
     assert len(drawn) == 3
     assert found.metrics["retrained/random/10/blur/noise"] == pytest.approx(sum(drawn) / 3)
 
@@ -246,7 +246,7 @@ def test_as_built_from_settings_frozen_weights_keep_their_bits_and_a_seed_gives_
         assert torch.equal(mask, trained[name] != value)
     one, two = (retraining(built(), percents=[10], iterations=2, draws=1) for _ in range(2))
     assert one == two
-    assert len({row["psnr"] for row in one.tables["retraining"]}) > 30
+    assert len({row["psnr"] for row in one.rows("retraining")}) > 30
 
 
 def test_fresh_weights_are_those_of_the_seed():

@@ -16,7 +16,7 @@ from faig_lab.evaluation.isolation import Isolation
 from faig_lab.evaluation.masking import masking
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
+from faig_lab.runs.tables import records, write_table
 from faig_lab.studies.curves import layer_matched
 from faig_lab.studies.sanity import SECTION, chance_in_layers, overlap, randomised, sanity, swapped
 
@@ -83,7 +83,7 @@ def test_chance_in_layers_is_what_matched_filters_have():
 
 @pytest.fixture(scope="module")
 def rows():
-    return sanity(context_of(), draws=2).tables["sanity"]
+    return sanity(context_of(), draws=2).rows("sanity")
 
 
 def test_every_check_of_every_method_is_there(rows):
@@ -101,8 +101,8 @@ def test_isolation_is_that_of_the_masking_study():
     context = context_of()
     percents = (context.headline,)
     masked = masking(context.evaluator, context.attribution, percents)
-    known = Isolation(masked, len(context.attribution.layout), Resampling(0, 2)).sets()
-    for row in only(sanity(context, draws=1).tables["sanity"], check="original"):
+    known = records(Isolation(masked, len(context.attribution.layout), Resampling(0, 2)).sets())
+    for row in only(sanity(context, draws=1).rows("sanity"), check="original"):
         (same,) = only(known, method=row["method"], masked=row["degradation"])
         assert row["isolation"] == pytest.approx(same["isolation"], abs=1e-9)
 
@@ -118,7 +118,7 @@ def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(rows
 
 def test_three_labels_move_in_a_circle():
     names = ("blur", "noise", "jpeg")
-    rows = sanity(context_of(names), draws=1).tables["sanity"]
+    rows = sanity(context_of(names), draws=1).rows("sanity")
     for row in only(rows, check="swapped"):
         assert row["overlap"] == 1
         assert row["spearman"] == pytest.approx(1)
@@ -133,14 +133,14 @@ def test_a_randomised_target_has_other_filters():
     name = context.attribution.layout.layers[1].name
     target[name][0, 0] += 1
     context = replace(context, attribution=attribute(context.problem, METHODS), headline=1.0)
-    rows = sanity(context, draws=3).tables["sanity"]
+    rows = sanity(context, draws=3).rows("sanity")
     found = [row["overlap"] for row in only(rows, check="randomised", method="faig")]
     assert np.mean(found) < 0.5
     assert np.mean([row["spearman"] for row in only(rows, check="randomised", method="faig")]) < 0.6
 
 
 def test_one_degradation_has_no_labels_to_exchange():
-    rows = sanity(context_of(("blur",)), draws=1).tables["sanity"]
+    rows = sanity(context_of(("blur",)), draws=1).rows("sanity")
     assert {row["check"] for row in rows} == {"original", "randomised"}
     assert {row["specificity"] for row in rows} == {None}
 
@@ -154,7 +154,7 @@ def test_methods_that_draw_are_left_out():
 
 def test_metrics_are_means():
     found = sanity(context_of(), draws=2)
-    rows = only(found.tables["sanity"], check="randomised", method="faig")
+    rows = only(found.rows("sanity"), check="randomised", method="faig")
     assert found.metrics["sanity/randomised/faig/overlap"] == pytest.approx(np.mean([r["overlap"] for r in rows]))
 
 

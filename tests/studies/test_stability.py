@@ -100,7 +100,7 @@ def test_rules_that_are_exact_agree():
     problem = linear_problem()
     context = context_of()
     context = replace(context, problem=problem, attribution=attribute(problem, METHODS), headline=30.0)
-    rows = stability(context, points=[1, 2, 5], authors_points=0).tables["stability"]
+    rows = stability(context, points=[1, 2, 5], authors_points=0).rows("stability")
     exact = [row for row in rows if row["kind"] == "points"]
     assert [row["a"] for row in exact[::4]] == ["Gauss–Legendre 1", "Gauss–Legendre 2"]
     assert {row["jaccard"] for row in exact} == {1}
@@ -128,7 +128,7 @@ def test_every_comparison_of_every_method_is_in_the_table():
     context = context_of()
     context = replace(context, methods={**METHODS, "faig": counted})
     found = stability(context, points=[1, 2, 4], authors_points=3)
-    rows = found.tables["stability"]
+    rows = found.rows("stability")
     # halves of the two probe images, points 1, 2, 4 and 3 of the authors', two precisions: each attributed once
     assert len(calls) == 2 + 3 + 1 + 2
     assert len(rows) == (1 + 3 + 1) * 2 * 2
@@ -142,7 +142,7 @@ def test_every_comparison_of_every_method_is_in_the_table():
 def test_a_method_that_draws_is_left_out():
     context = context_of(method="random")
     assert stability(context, points=[1, 2], authors_points=0, beside=()).tables == {}
-    rows = stability(context, points=[1, 2], authors_points=0, beside=["faig", "absent"]).tables["stability"]
+    rows = stability(context, points=[1, 2], authors_points=0, beside=["faig", "absent"]).rows("stability")
     assert {row["method"] for row in rows} == {"faig"}
 
 
@@ -158,7 +158,7 @@ def test_a_target_trained_again_starts_from_the_baseline_and_is_compared_with_th
         return context.target
 
     found = stability(with_targets(context, make), points=[2, 3], authors_points=0, targets=2)
-    rows = [row for row in found.tables["stability"] if row["kind"] == "seed"]
+    rows = [row for row in found.rows("stability") if row["kind"] == "seed"]
     assert {(row["a"], row["b"]) for row in rows} == {("seed 3", "seed 4"), ("seed 3", "seed 5")}
     assert [seed for _, seed in asked] == [4, 5]
     assert all(torch.equal(value, context.baseline[name]) for name, value in asked[0][0].items())
@@ -205,7 +205,7 @@ def write(run: Path, jaccard: Mapping[str, float | None] = JACCARD, methods: tup
 
 def test_the_lowest_of_each_kind_is_told(make_run: MakeRun) -> None:
     files = write(make_run())
-    files.table("stability")[0]["jaccard"] = 0.9  # not the lowest of its kind
+    files.table("stability").loc[0, "jaccard"] = 0.9  # not the lowest of its kind
     assert SECTION.sentence(files) == (
         "Lowest Jaccard index of the top sets of FAIG: 0.40 with other probe images, 0.95 with other points on the "
         "path and 0.70 in lower precision; of two random filters 0.005."

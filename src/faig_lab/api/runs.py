@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from faig_lab.api.results import Scores
 from faig_lab.api.weights import choice, load_weights
 from faig_lab.attribution import load_attribution
@@ -44,8 +46,8 @@ class Run(Scores):
         """What makes these numbers doubtful, one sentence each, as the run recorded it."""
         return tuple(self.files.status.get("warnings") or ())
 
-    def table(self, name: str) -> list[dict[str, str | float | None]]:
-        """Rows of `tables/<name>.csv`: names as text, all else as numbers, None for an empty cell.
+    def table(self, name: str) -> pd.DataFrame:
+        """Return `tables/<name>.csv` as a pandas frame: names as text, all else as numbers, NaN for an empty cell.
 
         Raises:
             UserError: the run has no such table.

@@ -11,8 +11,8 @@ from faig_lab.errors import UserError
 from faig_lab.report.comparison import LEARNED, Comparison, Estimate, estimate
 from faig_lab.report.comparison_page import sentences, warnings, write_comparison
 from faig_lab.runs import finished_runs
-from faig_lab.runs.finished_runs import MEAN, MEASURES
-from faig_lab.runs.tables import write_table
+from faig_lab.runs.finished_runs import MEAN, MEASURES, PLACE
+from faig_lab.runs.tables import records, write_table
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
@@ -57,13 +57,11 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
 
 
 def _tidy(comparison: Comparison) -> Iterator[Mapping[str, object]]:
-    for o in comparison.observations:
-        if o.masked != MEAN:
-            yield {
-                "run": o.run.path.as_posix(), "seed": o.run.seed, **comparison.columns[o.run],
-                "method": o.method, "percent": o.percent, "masked": o.masked,
-                **{measure: getattr(o, measure) for measure in MEASURES},
-            }  # fmt: skip
+    runs = list(comparison.columns)
+    for row in records(comparison.observations):
+        if row["masked"] != MEAN:
+            run, measured = runs[row["run"]], {column: row[column] for column in (*PLACE, *MEASURES)}
+            yield {"run": run.path.as_posix(), "seed": run.seed, **comparison.columns[run], **measured}
 
 
 def _means(comparison: Comparison) -> Iterator[Mapping[str, object]]:

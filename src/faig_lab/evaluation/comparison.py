@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from faig_lab.evaluation.curves import ALL, over_draws, restored_share, sample_std
-from faig_lab.evaluation.intervals import Floats, Resampling, interval_of_arrays, number_or_none
+from faig_lab.evaluation.intervals import Floats, Resampling, interval_of_arrays, tabulate
 from faig_lab.evaluation.masking import Masked, TableRow, mean_or_none
 from faig_lab.removed_shares import clipped
 
@@ -37,9 +38,9 @@ class Comparison(NamedTuple):
             the method's specificity minus that of `against`.
     """
 
-    sets: list[TableRow]
-    methods: list[TableRow]
-    paired: list[TableRow]
+    sets: pd.DataFrame
+    methods: pd.DataFrame
+    paired: pd.DataFrame
 
 
 def removed_sides(removed: Mapping[str, float | None], masked: str) -> TableRow:
@@ -96,22 +97,15 @@ def compare(masked: Masked, against: str, how: Resampling) -> Comparison:
     values = statistic(*masked.means())
     std = over_draws(sides(*masked.means())[..., _SPECIFICITY], masked.draws, 0, sample_std)
     interval = interval_of_arrays([masked.psnr, masked.baseline, masked.target], masked.scenes, statistic, how)
-    tables = Comparison([], [], [])
-    for place in np.ndindex(std.shape):
-        method, m, q = place
-        labels: TableRow = {"method": methods[method], "percent": masked.percents[q]}
-        *shares, harm, difference = map(number_or_none, values[place])
-        cells = dict(zip(SIDES, shares, strict=True)) | {"specificity_std": number_or_none(std[place]), "harm": harm}
-        row = labels | {"masked": names[m]} | cells
-        for i, side in enumerate(SIDES):
-            row |= interval.ends((*place, i), f"{side}_")
-        row["interval"] = interval.kind
-        if m == len(masked.degradations):
-            counts = {"draws": masked.draws[methods[method]], "photographs": len(set(masked.scenes))}
-            tables.methods.append({column: row[column] for column in row if column != "masked"} | counts)
-        else:
-            tables.sets.append(row)
-        if method != reference:
-            pair = {"masked": names[m], "against": against, "difference": difference}
-            tables.paired.append(labels | pair | interval.row((*place, -1)))
-    return tables
+    axes = {"method": methods, "masked": names, "percent": masked.percents}
+    numbers = {side: values[..., i] for i, side in enumerate(SIDES)}
+    numbers |= {"specificity_std": std, "harm": values[..., MEASURES.index("harm")]}
+    for i, side in enumerate(SIDES):
+        numbers |= interval.columns(f"{side}_", i)
+    table = tabulate(axes, numbers)[["method", "percent", "masked", *numbers]].assign(interval=interval.kind)
+    means = table[table["masked"] == ALL].drop(columns="masked")
+    means = means.assign(draws=means["method"].map(masked.draws), photographs=len(set(masked.scenes)))
+    pairs = tabulate(axes, {"difference": values[..., -1]} | interval.columns(last=-1))
+    pairs = pairs[pairs["method"] != against].assign(against=against, interval=interval.kind)
+    paired = pairs[["method", "percent", "masked", "against", "difference", "low", "high", "interval"]]
+    return Comparison(table[table["masked"] != ALL], means, paired)

@@ -9,14 +9,15 @@ Arrays of PSNR end in the axes (curves, rankings, masked, percents, inputs). Axe
 - inputs: the degradation of the input; the same degradations as `masked`, in the same order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
-from faig_lab.evaluation.intervals import Floats, Resampling, SceneInterval, interval_of_arrays, number_or_none
-from faig_lab.evaluation.masking import TableRow, means
+from faig_lab.evaluation.intervals import Floats, Resampling, SceneInterval, interval_of_arrays, tabulate
+from faig_lab.evaluation.masking import means
 
 DELETION, INSERTION = "deletion", "insertion"
 CURVES = (DELETION, INSERTION)
@@ -178,7 +179,7 @@ class Measured:
         return {"area_log": log_weights(percents), "area_linear": linear_weights(percents)}
 
 
-def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
+def curve_rows(measured: Measured, how: Resampling) -> pd.DataFrame:
     """Build a row for every point of every curve: PSNR and restored share, means over images and draws.
 
     Restored shares are clipped to [0, 1] in the mean over draws. A share below 0, worse than the baseline, is harm.
@@ -189,55 +190,43 @@ def curve_rows(measured: Measured, how: Resampling) -> list[TableRow]:
     restored = raw.clip(0, 1)
     psnr, average, harm = (mean.methods(values, axis) for values in (mean.psnr, restored, (-raw).clip(0)))
     std = mean.methods(restored, axis, np.std)  # of the draws themselves, not an estimate for further draws
-    methods = list(measured.draws.items())
-    return [
-        {
-            "curve": CURVES[c],
-            "method": methods[r][0],
-            "draws": methods[r][1],
-            "percent": measured.percents[q],
-            "filters": measured.counts[q],
-            "masked": measured.degradations[m],
-            "degradation": measured.degradations[d],
-            "psnr": float(psnr[c, r, m, q, d]),
-            "restored": number_or_none(average[c, r, m, q, d]),
-            **interval.row((c, r, m, q, d)),
-            "spread": number_or_none(std[c, r, m, q, d]),
-            "harm": number_or_none(harm[c, r, m, q, d]),
-        }
-        for c, r, m, q, d in np.ndindex(psnr.shape)
-    ]
+    axes: dict[str, Sequence[Hashable]] = {
+        "curve": CURVES,
+        "method": list(measured.draws),
+        "masked": measured.degradations,
+        "percent": measured.percents,
+        "degradation": measured.degradations,
+    }
+    numbers = {"psnr": psnr, "restored": average, **interval.columns(), "spread": std, "harm": harm}
+    table = tabulate(axes, numbers).assign(interval=interval.kind)
+    table["draws"] = table["method"].map(measured.draws)
+    table["filters"] = table["percent"].map(dict(zip(measured.percents, measured.counts, strict=True)))
+    labels = ["curve", "method", "draws", "percent", "filters", "masked", "degradation"]
+    return table[[*labels, "psnr", "restored", "low", "high", "interval", "spread", "harm"]]
 
 
-def area_rows(measured: Measured, how: Resampling) -> list[TableRow]:
+def area_rows(measured: Measured, how: Resampling) -> pd.DataFrame:
     """Build a row for every area with its interval, for each masked degradation and the mean over them."""
-    columns = [
-        (name, measured.mean.areas(weights), measured.interval(partial(Measured.areas, weights=weights), how))
-        for name, weights in measured.axes().items()
-    ]
-    methods, masked = list(measured.draws), [*measured.degradations, ALL]
-    rows: list[TableRow] = []
-    for place in np.ndindex(columns[0][1].shape):
-        c, r, m, s = place
-        row: TableRow = {"curve": CURVES[c], "method": methods[r], "masked": masked[m], "side": SIDES[s]}
-        for name, area, interval in columns:
-            row |= {name: number_or_none(area[place])} | interval.ends(place, f"{name}_")
-        rows.append(row | {"interval": columns[0][2].kind})
-    return rows
+    numbers: dict[str, Floats] = {}
+    for name, weights in measured.axes().items():
+        interval = measured.interval(partial(Measured.areas, weights=weights), how)
+        numbers |= {name: measured.mean.areas(weights)} | interval.columns(f"{name}_")
+    masked = [*measured.degradations, ALL]
+    axes = {"curve": CURVES, "method": list(measured.draws), "masked": masked, "side": SIDES}
+    return tabulate(axes, numbers).assign(interval=interval.kind)
 
 
-def area_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
+def area_metrics(rows: pd.DataFrame) -> dict[str, float | None]:
     """Return `area_log/<curve>/<method>/<side>` and `area_linear/…`: the means over the degradations.
 
     Args:
         rows: of `area_rows`.
     """
-    over_all = [row for row in rows if row["masked"] == ALL]
-    log, linear = (means(over_all, axis, axis + "/{curve}/{method}/{side}") for axis in ("area_log", "area_linear"))
-    return log | linear
+    over_all = rows[rows["masked"] == ALL]
+    return means(over_all, ("area_log", "area_linear"), "{column}/{curve}/{method}/{side}")
 
 
-def compared_rows(measured: Measured, against: str, how: Resampling) -> list[TableRow]:
+def compared_rows(measured: Measured, against: str, how: Resampling) -> pd.DataFrame:
     """Build rows of each method's logarithmic area of the side `difference` minus that of one method, paired."""
     methods = list(measured.draws)
     weights = measured.axes()["area_log"]
@@ -247,14 +236,6 @@ def compared_rows(measured: Measured, against: str, how: Resampling) -> list[Tab
         return area - area[..., methods.index(against), None]
 
     mean, interval = differences(measured.mean), measured.interval(differences, how)
-    return [
-        {
-            "curve": CURVES[c],
-            "method": methods[r],
-            "against": against,
-            "difference": number_or_none(mean[c, r]),
-            **interval.row((c, r)),
-        }
-        for c, r in np.ndindex(mean.shape)
-        if methods[r] != against
-    ]
+    table = tabulate({"curve": CURVES, "method": methods}, {"difference": mean, **interval.columns()})
+    table.insert(2, "against", against)
+    return table[table["method"] != against].assign(interval=interval.kind)

@@ -1,9 +1,10 @@
 """Intervals over the scenes of the held-out images: percentile bootstrap, or range of few scenes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from faig_lab.data import sample_rng
@@ -23,6 +24,17 @@ class Resampling(NamedTuple):
 def number_or_none(value: float | Floats) -> float | None:
     """Return a plain number for a table; None for NaN."""
     return None if np.isnan(value) else float(value)
+
+
+def tabulate(axes: Mapping[str, Sequence[Hashable]], numbers: Mapping[str, Floats]) -> pd.DataFrame:
+    """Return a table with a row for each place of arrays: the labels of the place, then its numbers.
+
+    Args:
+        axes: column → the labels along an axis, in the order of the axes.
+        numbers: column → an array with these axes.
+    """
+    places = pd.MultiIndex.from_product(list(axes.values()), names=list(axes))
+    return pd.DataFrame({name: values.ravel() for name, values in numbers.items()}, index=places).reset_index()
 
 
 class Interval(NamedTuple):
@@ -135,6 +147,11 @@ class SceneInterval(NamedTuple):
     def ends(self, place: tuple[int, ...] = (), prefix: str = "") -> dict[str, object]:
         """Return the cells `<prefix>low` and `<prefix>high` of one number of the statistic."""
         return {f"{prefix}low": number_or_none(self.low[place]), f"{prefix}high": number_or_none(self.high[place])}
+
+    def columns(self, prefix: str = "", last: int | None = None) -> dict[str, Floats]:
+        """Return the arrays `<prefix>low` and `<prefix>high`, for all numbers or for one place of the last axis."""
+        low, high = (end if last is None else end[..., last] for end in (self.low, self.high))
+        return {f"{prefix}low": low, f"{prefix}high": high}
 
     def row(self, place: tuple[int, ...] = ()) -> dict[str, object]:
         """Return the cells `low`, `high` and `interval` of one number of the statistic."""

@@ -3,18 +3,19 @@
 The sums of an edit are pooled over images before anything is divided. Draws of a method are averaged afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from faig_lab.attribution import count_of
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.curves import over_draws, restored_share, sample_std
 from faig_lab.evaluation.evaluator import undivided
-from faig_lab.evaluation.intervals import Floats, Resampling, SceneInterval, interval_of_arrays, number_or_none
-from faig_lab.evaluation.masking import Masked, TableRow, means
+from faig_lab.evaluation.intervals import Floats, Resampling, SceneInterval, interval_of_arrays, tabulate
+from faig_lab.evaluation.masking import Masked, means
 from faig_lab.metrics import EditSums, back, isolation, off, side
 
 PARTS = ("isolation", "own_left", "side", "side_clean")
@@ -42,39 +43,27 @@ class Isolation:
     filters: int
     how: Resampling
 
-    def sets(self) -> list[TableRow]:
+    def sets(self) -> pd.DataFrame:
         """A row for each method, percent and masked set: table `isolation`, documented in docs/run_folder.md."""
-        values, interval = self._average(self._values), self._interval(mean_of_sets=False)
-        return [self._row(place, values, interval) for place in np.ndindex(values.shape[:-1])]
+        return self._table(self._average(self._values), self._interval(mean_of_sets=False))
 
-    def methods(self) -> list[TableRow]:
+    def methods(self) -> pd.DataFrame:
         """A row for each method and percent, means over the masked sets: table `isolation_methods`."""
         values, interval = self._average(self._values).mean(1, keepdims=True), self._interval(mean_of_sets=True)
         by_draw = self._values[..., 0].mean(1, keepdims=True)
         std = over_draws(by_draw, self.masked.draws, _RANKINGS, sample_std)
-        rows = []
-        for place in np.ndindex(std.shape):
-            row = self._row(place, values, interval)
-            del row["masked"]
-            counts = {"draws": self.masked.draws[str(row["method"])], "scenes": len(set(self.masked.scenes))}
-            rows.append(row | {"isolation_std": number_or_none(std[place])} | counts)
-        return rows
+        table = self._table(values, interval).drop(columns="masked").assign(isolation_std=std.ravel())
+        return table.assign(draws=table["method"].map(self.masked.draws), scenes=len(set(self.masked.scenes)))
 
-    def side_effects(self) -> list[TableRow]:
+    def side_effects(self) -> pd.DataFrame:
         """A row for each method, percent, masked set and evaluated input: table `side_effects`."""
         edits = self.masked.edits
-        target = edits.target.mean(0)
         psnr = self._average(edits.psnr.mean(0))
-        arrays = {"back": back(self._sums), "off": off(self._sums), "side": side(self._sums, _own(self._sums))}
-        averages = {name: self._average(values) for name, values in arrays.items()}
-        rows = []
-        for place in np.ndindex(psnr.shape):
-            if not np.isnan(psnr[place]):
-                row = {column: cell for column, cell in self._labels(place).items() if column != "filters"}
-                row["input"] = edits.inputs[place[-1]]
-                row |= {name: number_or_none(values[place]) for name, values in averages.items()}
-                rows.append(row | {"psnr": float(psnr[place]), "psnr_change": float(psnr[place] - target[place[-1]])})
-        return rows
+        numbers = {"back": back(self._sums), "off": off(self._sums), "side": side(self._sums, _own(self._sums))}
+        numbers = {name: self._average(values) for name, values in numbers.items()}
+        numbers |= {"psnr": psnr, "psnr_change": psnr - edits.target.mean(0)}
+        table = tabulate(self._axes() | {"input": edits.inputs}, numbers)
+        return table[["method", "percent", "masked", "input", *numbers]].dropna(subset="psnr")
 
     @cached_property
     def _sums(self) -> EditSums[Floats]:
@@ -114,20 +103,16 @@ class Isolation:
 
         return interval_of_arrays(self.masked.edits.sums, self.masked.scenes, statistic, self.how)
 
-    def _row(self, place: tuple[int, ...], values: Floats, interval: SceneInterval) -> TableRow:
-        """The columns of the table `isolation` at one place of (methods, masked, percents)."""
-        row = self._labels(place) | dict(zip(_VALUES, map(number_or_none, values[place]), strict=True))
-        row |= interval.ends(place, "isolation_") | {"interval": interval.kind}
-        return {column: row[column] for column in _COLUMNS}
+    def _axes(self) -> dict[str, Sequence[Hashable]]:
+        return {"method": list(self.masked.draws), "masked": self.masked.degradations, "percent": self.masked.percents}
 
-    def _labels(self, place: Sequence[int]) -> TableRow:
-        percent = self.masked.percents[place[2]]
-        return {
-            "method": list(self.masked.draws)[place[0]],
-            "percent": percent,
-            "filters": count_of(percent, self.filters),
-            "masked": self.masked.degradations[place[1]],
-        }
+    def _table(self, values: Floats, interval: SceneInterval) -> pd.DataFrame:
+        """The columns of the table `isolation`, from (methods, masked, percents, _VALUES)."""
+        numbers = {name: values[..., i] for i, name in enumerate(_VALUES)} | interval.columns("isolation_")
+        axes = self._axes() | {"masked": self.masked.degradations[: values.shape[1]]}
+        table = tabulate(axes, numbers).assign(interval=interval.kind)
+        table["filters"] = [count_of(percent, self.filters) for percent in table["percent"]]
+        return table[list(_COLUMNS)]
 
 
 def parts(sums: EditSums[Floats], inputs: Sequence[str]) -> Floats:
@@ -155,7 +140,7 @@ def parts(sums: EditSums[Floats], inputs: Sequence[str]) -> Floats:
     return np.stack(by_set, -3)
 
 
-def isolation_metrics(sets: Sequence[TableRow], side_effects: Sequence[TableRow]) -> dict[str, float | None]:
+def isolation_metrics(sets: pd.DataFrame, side_effects: pd.DataFrame) -> dict[str, float | None]:
     """Return `isolation/<method>/<percent>/<masked>`, its mean, `clean_change/…`, `back/…`, `off/…` and `side/…`.
 
     Args:
@@ -163,11 +148,8 @@ def isolation_metrics(sets: Sequence[TableRow], side_effects: Sequence[TableRow]
         side_effects: of the table `side_effects`; the input is the last part of the keys.
     """
     metrics = means(sets, "isolation", "isolation/{method}/{percent:g}")
-    for column in ("isolation", "clean_change"):
-        metrics |= means(sets, column, column + "/{method}/{percent:g}/{masked}")
-    for column in ("back", "off", "side"):
-        metrics |= means(side_effects, column, column + "/{method}/{percent:g}/{masked}/{input}")
-    return metrics
+    metrics |= means(sets, ("isolation", "clean_change"), "{column}/{method}/{percent:g}/{masked}")
+    return metrics | means(side_effects, ("back", "off", "side"), "{column}/{method}/{percent:g}/{masked}/{input}")
 
 
 def _own(sums: EditSums[Floats]) -> EditSums[Floats]:

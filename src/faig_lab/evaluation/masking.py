@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from faig_lab.attribution import Attribution, count_of, ranking
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.evaluator import Evaluation, Evaluator
-from faig_lab.evaluation.intervals import Floats
+from faig_lab.evaluation.intervals import Floats, number_or_none
 from faig_lab.filters import mask
 from faig_lab.metrics import METRICS, EditSums, bicubic, quality
-from faig_lab.removed_shares import clipped, harm
 
 TableRow = dict[str, object]
 
@@ -157,10 +156,7 @@ def restoration_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
     Args:
         rows: of `restoration`.
     """
-    metrics: dict[str, float | None] = {}
-    for metric in METRICS:
-        metrics |= means(rows, metric, metric + "/{network}/{degradation}")
-    return metrics
+    return means(rows, METRICS, "{column}/{network}/{degradation}")
 
 
 def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
@@ -173,43 +169,44 @@ def masking_metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
         The removed share of each draw is clipped to [0, 1], and its excess over 1 is harm. None where the share is not
         defined.
     """
-    raw = cast("list[float | None]", [row["removed"] for row in rows])
-    shares = [row | {"removed": clipped(s), "harm": harm(s)} for row, s in zip(rows, raw, strict=True)]
-    metrics: dict[str, float | None] = {}
-    for column in ("removed", "harm", "output_difference"):
-        metrics |= means(shares, column, column + "/{method}/{percent:g}/{masked}/{degradation}")
-    return metrics
+    table = pd.DataFrame(rows)
+    raw = table["removed"].astype(float)
+    table = table.assign(removed=raw.clip(0, 1), harm=(raw - 1).clip(lower=0))
+    columns = ("removed", "harm", "output_difference")
+    return means(table, columns, "{column}/{method}/{percent:g}/{masked}/{degradation}")
 
 
-def comparison_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:
+def comparison_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | None]:
     """Return `specificity/<method>/<percent>` and the ends of its interval as `specificity_low/…`, `…_high/…`.
 
     Args:
         rows: of the table `comparison`.
         percent: the percent of the metrics.
     """
-    rows_of_percent = [row for row in rows if row["percent"] == percent]
-    metrics: dict[str, float | None] = {}
-    for column in ("specificity", "specificity_low", "specificity_high"):
-        metrics |= means(rows_of_percent, column, column + "/{method}/{percent:g}")
-    return metrics
+    columns = ("specificity", "specificity_low", "specificity_high")
+    return means(rows[rows["percent"] == percent], columns, "{column}/{method}/{percent:g}")
 
 
-def means(rows: Sequence[TableRow], column: str, metric: str) -> dict[str, float | None]:
-    """Average a column over the rows that have the same metric.
+def means(
+    rows: pd.DataFrame | Sequence[TableRow], columns: str | Sequence[str], metric: str
+) -> dict[str, float | None]:
+    """Average columns over the rows that have the same metric.
 
     Args:
         rows: of a table.
-        column: holds a number or None.
-        metric: the name with columns in braces, e.g. "specificity/{method}/{percent:g}".
+        columns: one or more columns of numbers; None and NaN are missing.
+        metric: the name with columns in braces, e.g. "{column}/{method}/{percent:g}"; `column` is the averaged column.
 
     Returns:
         The name of each metric, filled in → the mean; None where a number is missing.
     """
-    groups: dict[str, list[float | None]] = {}
-    for row in rows:
-        groups.setdefault(metric.format_map(row), []).append(cast("float | None", row[column]))
-    return {name: mean_or_none(values) for name, values in groups.items()}
+    table, found = pd.DataFrame(rows), dict[str, float | None]()
+    cells = table.to_dict("records")
+    for column in ([columns] if isinstance(columns, str) else columns) if cells else ():
+        metrics = pd.Series([metric.format_map(row | {"column": column}) for row in cells], table.index)
+        groups = table[column].astype(float).groupby(metrics, sort=False)
+        found |= {str(name): number_or_none(values.mean(skipna=False)) for name, values in groups}
+    return found
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:

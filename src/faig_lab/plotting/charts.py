@@ -1,17 +1,79 @@
-"""Parts of several figures: axes of percents and shares, guide lines, rows of dots, marks of cut-off values."""
+"""Shapes of several figures: panels, lines, bars of layers, matrices, rows of dots; axes, guides, marks."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
+from numpy.typing import NDArray
 
-from faig_lab.plotting.style import MUTED, legend_columns
+from faig_lab.plotting.style import HEAT, INK, MUTED, legend_columns, new_figure
 from faig_lab.plotting.words import as_percent, decimal
+from faig_lab.runs.tables import points
 
 Show = Callable[[float | None], str]
+
+
+def side_by_side(height: float, count: int, share_x: bool = True) -> tuple[Figure, list[Axes]]:
+    """Return a figure of this height in inches with panels in a row, which have the same y axis."""
+    figure = new_figure(height)
+    return figure, list(figure.subplots(1, count, squeeze=False, sharex=share_x, sharey=True)[0])
+
+
+def own_and_others(
+    sets: Sequence[str], names: Sequence[str], head: float
+) -> tuple[Figure, list[list[tuple[Axes, list[str]]]]]:
+    """Return a figure with a row for each masked set: a panel for its own input and, if any, one for all others.
+
+    Args:
+        sets: the degradation of each row.
+        names: all degradations.
+        head: height of legend and axis names, in inches.
+
+    Returns:
+        The figure, and for each row its panels with the inputs that each of them shows.
+    """
+    figure = new_figure(head + 1.6 * len(sets))
+    axes = figure.subplots(len(sets), min(len(names), 2), squeeze=False, sharex=True, sharey=True)
+    inputs = [([name], [other for other in names if other != name]) for name in sets]
+    return figure, [list(zip(row, shown, strict=False)) for row, shown in zip(axes, inputs, strict=True)]
+
+
+def line(panel: Axes, table: pd.DataFrame, x: str, y: str, *, band: Sequence[str] = (), **look: Any) -> None:
+    """Draw a column of a table against another, with a mark at each point and a band between two more columns."""
+    if band:
+        place, low, high = points(table, x, *band)
+        panel.fill_between(place, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    style: dict[str, Any] = {"marker": "o", "markersize": 2.5} | look
+    panel.plot(*points(table, x, y), **style)
+
+
+def layer_bars(panel: Axes, layers: pd.DataFrame, colour: str, size: float) -> None:
+    """Draw the column `share` of layers as bars, from the first layer at the top; `size` is that of the names."""
+    panel.barh(range(len(layers)), layers["share"].fillna(0), color=colour, height=0.7)
+    panel.set_yticks(range(len(layers)), [name.removesuffix(".weight") for name in layers["layer"]], fontsize=size)
+    panel.set_ylim(len(layers) - 0.4, -0.6)
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+
+
+def matrix(
+    panel: Axes, shares: NDArray[np.floating[Any]], texts: Sequence[Sequence[str]], bold: NDArray[np.bool_], **look: Any
+) -> None:
+    """Draw a matrix of shares as shades of grey, with a text in each cell."""
+    panel.imshow(np.clip(shares, 0, 1), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+    panel.tick_params(length=0)
+    panel.grid(visible=False)
+    panel.spines[:].set_visible(False)
+    for (row, column), share in np.ndenumerate(shares):
+        panel.text(
+            column, row, texts[row][column], ha="center", va="center", color="white" if share > 0.6 else INK,
+            fontweight="bold" if bold[row, column] else "normal", **look,
+        )  # fmt: skip
 
 
 def percent_axis(panel: Axes, levels: Sequence[float], named: Sequence[float] | None = None) -> None:

@@ -1,13 +1,15 @@
-"""The numbers of figures and report, computed from the tables of a run."""
+"""The numbers of figures and report, computed from the tables of a run. A number that is not known is NaN."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from faig_lab.plotting.words import REFERENCE, between, count
-from faig_lab.removed_shares import clipped, harm
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, mean_of, mean_of_known, number_at, numbers, select, unique
+from faig_lab.runs.tables import groups, mean_of, numbers, records, select, unique
 
 DEPTHS = ("first_third", "middle_third", "last_third", "last_convolution", "entropy")
 """The columns of the table `depth`: shares of the discovered units, and the evenness over the layers."""
@@ -20,7 +22,7 @@ class Cell:
     A removed share is clipped to [0, 1] in the mean; `harm` is the mean excess over 1.
     """
 
-    mean: float | None
+    mean: float
     std: float
     draws: int
     harm: float = 0.0
@@ -45,39 +47,37 @@ class MethodResult:
     """
 
     method: str
-    own: float | None
-    other: float | None
-    specificity: float | None
+    own: float
+    other: float
+    specificity: float
     std: float | None
     estimate: Estimate | None
     difference: Estimate | None
 
 
-def over_draws(values: Sequence[float | None]) -> Cell:
+def removed(rows: pd.DataFrame) -> "pd.Series[float]":
+    """Return the removed shares of rows of `masking`, clipped to [0, 1] as in every mean."""
+    return rows["removed"].clip(0, 1)
+
+
+def over_draws(values: "pd.Series[float]") -> Cell:
     """Return mean and population standard deviation of a number over draws."""
-    known = [number for number in values if number is not None]
-    average = mean_of_known(known)
-    if average is None:
-        return Cell(None, 0.0, 0)
-    variance = math.fsum((number - average) ** 2 for number in known) / len(known)
-    return Cell(average, math.sqrt(variance), len(known))
+    known = values.dropna()
+    return Cell(float(known.mean()), float(np.nan_to_num(known.std(ddof=0))), len(known))
 
 
 def masking(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> Cell:
     """Return the removed share of a masked set on an input, over draws."""
     rows = select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation)
-    excess = mean_of_known([harm(number) for number in numbers(rows, "removed")])
-    return replace(over_draws([removed(row) for row in rows]), harm=excess or 0.0)
+    if rows.empty:
+        return Cell(math.nan, 0.0, 0)
+    cell, excess = over_draws(removed(rows)), (rows["removed"] - 1).clip(lower=0).mean()
+    return Cell(cell.mean, cell.std, cell.draws, harm=float(np.nan_to_num(excess)))
 
 
-def masked_psnr(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> float | None:
+def masked_psnr(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> float:
     """Return the PSNR in dB with a masked set on an input, mean over draws."""
     return mean_of(select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation), "psnr")
-
-
-def removed(row: Row) -> float | None:
-    """Return the removed share of a row, clipped to [0, 1] as in every mean."""
-    return clipped(number_at(row, "removed"))
 
 
 def matrix(run: RunFolder, method: str, percent: float) -> list[list[Cell]]:
@@ -100,15 +100,15 @@ def method_results(run: RunFolder, percent: float) -> list[MethodResult]:
 def _method_result(run: RunFolder, method: str, percent: float) -> MethodResult:
     rows = select(run.table("specificity"), percent, method=method)
     # Clipped again, since tables of earlier versions have means of shares that were not clipped.
-    sides = [(clipped(number_at(row, "own")), clipped(number_at(row, "other"))) for row in rows]
-    by_draw = _per_draw(run, method, percent)
+    sides = rows.reindex(columns=["own", "other"]).clip(0, 1)
+    draws = _per_draw(run, method, percent)
     paired = select(run.table("comparison_paired"), percent, method=method, against=run.chosen, masked="all")
     return MethodResult(
         method=method,
-        own=mean_of_known([own for own, _ in sides]),
-        other=mean_of_known([other for _, other in sides]),
-        specificity=mean_of_known([None if own is None or other is None else own - other for own, other in sides]),
-        std=over_draws(by_draw).std if len(by_draw) > 1 else None,
+        own=mean_of(sides, "own"),
+        other=mean_of(sides, "other"),
+        specificity=float((sides["own"] - sides["other"]).mean()),
+        std=float(draws.std(ddof=0)) if len(draws) > 1 else None,
         estimate=specificity(run, method, percent),
         difference=_estimate(paired, "difference", "low", "high"),
     )
@@ -120,7 +120,7 @@ def specificity(run: RunFolder, method: str, percent: float) -> Estimate | None:
     return _estimate(rows, "specificity", "specificity_low", "specificity_high")
 
 
-def _estimate(rows: Sequence[Row], *columns: str) -> Estimate | None:
+def _estimate(rows: pd.DataFrame, *columns: str) -> Estimate | None:
     """Return the estimate in the columns of the first row; None without a row or an interval."""
     known = [number for column in columns for number in numbers(rows[:1], column)]
     return Estimate(*known) if len(known) == len(columns) else None
@@ -137,37 +137,31 @@ def percents(run: RunFolder) -> list[float]:
     return sorted(set(numbers(run.table("masking"), "percent")))
 
 
-def _per_draw(run: RunFolder, method: str, percent: float) -> list[float]:
+def _per_draw(run: RunFolder, method: str, percent: float) -> "pd.Series[float]":
     """Return the specificity of each draw: own minus other removed share, mean over the masked sets."""
-    rows = [r for r in select(run.table("masking"), percent, method=method) if r["degradation"] in run.degradations]
-    specificities = []
-    for draw in dict.fromkeys(row["draw"] for row in rows):
-        shares = select(rows, draw=draw)
-        own = mean_of_known([removed(row) for row in shares if row["degradation"] == row["masked"]])
-        other = mean_of_known([removed(row) for row in shares if row["degradation"] != row["masked"]])
-        if own is not None and other is not None:
-            specificities.append(own - other)
-    return specificities
+    rows = select(run.table("masking"), percent, method=method)
+    rows = rows[rows["degradation"].isin(run.degradations)]
+    rows = rows.assign(removed=removed(rows), own=rows["degradation"] == rows["masked"])
+    means = rows.pivot_table("removed", "draw", "own").reindex(columns=[True, False])
+    return (means[True] - means[False]).dropna()
 
 
-def restoration(run: RunFolder, measure: str = "psnr") -> dict[str, dict[str, float | None]]:
+def restoration(run: RunFolder, measure: str = "psnr") -> dict[str, dict[str, float]]:
     """Return the mean of `psnr` (dB), `psnr_y` (dB) or `ssim` over held-out images: network → degradation → value."""
-    rows = run.table("restoration")
-    names = unique(rows, "degradation")
     return {
-        network: {name: mean_of(select(rows, network=network, degradation=name), measure) for name in names}
-        for network in unique(rows, "network")
+        network: {name: mean_of(images, measure) for name, images in groups(rows, "degradation").items()}
+        for network, rows in groups(run.table("restoration"), "network").items()
     }
 
 
 def gain(run: RunFolder, degradation: str) -> float | None:
     """Return the PSNR of the target minus that of the baseline on an input, in dB, mean over held-out images."""
     means = restoration(run)
-    target, baseline = (means.get(network, {}).get(degradation) for network in ("target", "baseline"))
-    return None if target is None or baseline is None else target - baseline
+    target, baseline = (means.get(network, {}).get(degradation, math.nan) for network in ("target", "baseline"))
+    return None if math.isnan(target - baseline) else target - baseline
 
 
-def gaps(run: RunFolder, degradation: str) -> tuple[float | None, float | None]:
+def gaps(run: RunFolder, degradation: str) -> tuple[float, float]:
     """Return the relative completeness gap over the whole probe, and the largest gap of an image.
 
     The first number is |sum of attributions − sum of loss changes| / |sum of loss changes|, as in metrics.json. It is
@@ -176,7 +170,7 @@ def gaps(run: RunFolder, degradation: str) -> tuple[float | None, float | None]:
     rows = select(run.table("completeness"), degradation=degradation)
     change, total = (math.fsum(numbers(rows, column)) for column in ("loss_change", "attribution_sum"))
     sizes = [abs(gap) for gap in numbers(rows, "gap")]
-    return (abs(total - change) / abs(change) if change else None), max(sizes, default=None)
+    return (abs(total - change) / abs(change) if change else math.nan), max(sizes, default=math.nan)
 
 
 def held_out_images(run: RunFolder) -> int:
@@ -184,34 +178,32 @@ def held_out_images(run: RunFolder) -> int:
     return len(unique(run.table("restoration"), "image"))
 
 
-def depths(run: RunFolder) -> dict[str, Row]:
+def depths(run: RunFolder) -> dict[str, dict[str, Any]]:
     """Return the depth of the discovered units by degradation, and of `random` units, at the headline percent.
 
     The columns are `DEPTHS`. The result is empty for a run without the table `depth`.
     """
     rows = select(run.table("depth"), run.headline)
-    chosen: dict[str, Row] = {str(row["degradation"]): row for row in rows if row["method"] == run.chosen != "random"}
-    return chosen | {str(row["method"]): row for row in select(rows, method="random")}
+    chosen = [] if run.chosen == "random" else records(select(rows, method=run.chosen))
+    random = records(select(rows, method="random"))
+    return {row["degradation"]: row for row in chosen} | {row["method"]: row for row in random}
 
 
-def shares(run: RunFolder) -> dict[str, tuple[float, list[float | None]]]:
+def shares(run: RunFolder) -> dict[str, tuple[float, list[float]]]:
     """Return size and shares of the loss change of each parameter: parameter → number of weights, share by input."""
-    rows = run.table("shares")
-    by_parameter = {parameter: select(rows, parameter=parameter) for parameter in unique(rows, "parameter")}
     return {
-        name: (number_at(inputs[0], "weights") or 0.0, [number_at(row, "share") for row in inputs])
-        for name, inputs in by_parameter.items()
+        parameter: (rows["weights"].iloc[0], rows["share"].tolist())
+        for parameter, rows in groups(run.table("shares"), "parameter").items()
     }
 
 
 def kinds(run: RunFolder) -> dict[str, tuple[float, list[float]]]:
     """Return the sums of `shares` for `kernel` (weights of convolutions and linear layers) and for `other`."""
-    rows = run.table("shares")
-    names = unique(rows, "degradation")
-    sums: dict[str, tuple[float, list[float]]] = {}
-    for kind in unique(rows, "kind"):
-        inputs = [select(rows, kind=kind, degradation=name) for name in names]
-        sums[kind] = math.fsum(numbers(inputs[0], "weights")), [math.fsum(numbers(part, "share")) for part in inputs]
+    names = unique(run.table("shares"), "degradation")
+    sums = {}
+    for kind, rows in groups(run.table("shares"), "kind").items():
+        by_input = rows.groupby("degradation")[["weights", "share"]].sum().reindex(names, fill_value=0)
+        sums[kind] = by_input["weights"].iloc[0], by_input["share"].tolist()
     return sums
 
 
@@ -219,9 +211,9 @@ HARM = 0.005
 """Smallest harm that is shown; a smaller excess rounds to 0.00."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IsolationResult:
-    """The isolation of a masked set, or the mean over the sets of a method. Undefined numbers are None.
+    """The isolation of a masked set, or the mean over the sets of a method. A number that is not defined is None.
 
     Attributes:
         masked: the degradation; empty for the mean over the sets.
@@ -256,8 +248,8 @@ class IsolationResult:
 
 def of_set(run: RunFolder, method: str, percent: float, masked: str) -> IsolationResult | None:
     """Return the isolation of a masked set; None for a run without the table."""
-    rows = select(run.table("isolation"), percent, method=method, masked=masked)
-    return _result(rows[0]) if rows else None
+    results = _results(select(run.table("isolation"), percent, method=method, masked=masked))
+    return results[0] if results else None
 
 
 def of_sets(run: RunFolder) -> list[IsolationResult]:
@@ -268,8 +260,9 @@ def of_sets(run: RunFolder) -> list[IsolationResult]:
 
 def of_methods(run: RunFolder, percent: float) -> dict[str, IsolationResult]:
     """Return the mean isolation over the masked sets of each method, in the order of `run.methods`."""
-    rows = {str(row["method"]): row for row in select(run.table("isolation_methods"), percent)}
-    return {method: _result(rows[method]) for method in run.methods if method in rows}
+    rows = select(run.table("isolation_methods"), percent)
+    results = dict(zip(rows.get("method", ()), _results(rows), strict=True))
+    return {method: results[method] for method in run.methods if method in results}
 
 
 def ends_are(run: RunFolder) -> str:
@@ -278,7 +271,7 @@ def ends_are(run: RunFolder) -> str:
     scenes = numbers(rows[:1], "scenes")
     if not scenes or scenes[0] < 2:
         return ""
-    interval = "95 % interval" if rows[0].get("interval") == "bootstrap" else "range"
+    interval = "95 % interval" if unique(rows[:1], "interval") == ["bootstrap"] else "range"
     return f"{interval} over {count(scenes[0])} scenes"
 
 
@@ -292,16 +285,16 @@ def distances(run: RunFolder, percent: float) -> dict[str, float]:
     return {} if best is None else {method: best - isolation for method, isolation in known.items()}
 
 
-def _result(row: Row) -> IsolationResult:
-    return IsolationResult(
-        masked=str(row.get("masked", "")),
-        isolation=number_at(row, "isolation"),
-        low=number_at(row, "isolation_low"),
-        high=number_at(row, "isolation_high"),
-        own_left=number_at(row, "own_left"),
-        side=number_at(row, "side"),
-        side_clean=number_at(row, "side_clean"),
-        clean_change=number_at(row, "clean_change"),
-        harm=number_at(row, "harm") or 0.0,
-        std=number_at(row, "isolation_std") if (number_at(row, "draws") or 1) > 1 else None,
-    )
+def _results(rows: pd.DataFrame) -> list[IsolationResult]:
+    same = ("isolation", "own_left", "side", "side_clean", "clean_change")
+    return [
+        IsolationResult(
+            masked=row.get("masked", ""),
+            low=row.get("isolation_low"),
+            high=row.get("isolation_high"),
+            harm=row.get("harm") or 0.0,
+            std=row.get("isolation_std") if (row.get("draws") or 1) > 1 else None,
+            **{column: row.get(column) for column in same},
+        )
+        for row in records(rows)
+    ]

@@ -2,8 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from faig_lab.plotting import findings
-from faig_lab.plotting.charts import guides, legend_above, limit, percent_axis, share_axis
-from faig_lab.plotting.findings import HARM, of_set
-from faig_lab.plotting.style import HEAT, INK, LINES, MISSING, MUTED, WIDTH, drawing, method_look, new_figure
+from faig_lab.plotting.charts import guides, legend_above, limit, line, matrix, own_and_others, percent_axis, share_axis
+from faig_lab.plotting.findings import HARM
+from faig_lab.plotting.style import LINES, MISSING, MUTED, WIDTH, drawing, method_look, new_figure
 from faig_lab.plotting.words import REFERENCE, decimal, degraded, line_label, method_label, removal, share
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of_known, numbers, points, select
+from faig_lab.runs.tables import select
 
 _MISSING = {
     "own_left": "distance to the baseline, own input",
@@ -30,58 +29,60 @@ _NAME = 14  # maximum number of letters in a line of a name
 _LETTER = 0.056  # width of a letter of a tick label, in inches
 
 
+@drawing()
 def isolation(run: RunFolder) -> Figure | None:
     """Draw isolation: a panel for each method and masked set, with areas for the parts that are missing to 1.
 
     The figure is None for a run without the table.
     """
     names, columns = run.degradations, min(len(run.methods), _PANELS_PER_ROW + 1)
-    if not run.table("isolation") or not names:
+    if run.table("isolation").empty or not names:
         return None
     parts = [name for name in _MISSING if name != "side" or len(names) > 1]
     bands = [run.methods[k : k + columns] for k in range(0, len(run.methods), columns)]
     rows = [(masked, band) for band in bands for masked in names]
-    with drawing():
-        figure = new_figure(0.7 + 1.35 * len(rows))
-        axes = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
-        axes[0][0].set_ylim(_LOWEST, 1.03)
-        for panels, (masked, band) in zip(axes, rows, strict=True):
-            for panel, method in zip(panels, band, strict=False):
-                _isolation_panel(panel, run, method, masked, parts)
-                panel.set_title(method_label(method) if masked == names[0] else "", fontsize=7.5)
-                panel.tick_params(labelbottom=masked == names[-1])
-                panel.set_xlabel(f"{run.units} masked" if masked == names[-1] else "", fontsize=7)
-            for panel in panels[len(band) :]:
-                panel.set_axis_off()
-            panels[0].set_ylabel(f"isolation\n{removal(masked)} set", fontsize=7)
-        handles = [Patch(color=MISSING[part], label=_MISSING[part]) for part in parts]
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=7.5)
+    figure = new_figure(0.7 + 1.35 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
+    axes[0][0].set_ylim(_LOWEST, 1.03)
+    for panels, (masked, band) in zip(axes, rows, strict=True):
+        for panel, method in zip(panels, band, strict=False):
+            _isolation_panel(panel, run, method, masked, parts)
+            panel.set_title(method_label(method) if masked == names[0] else "", fontsize=7.5)
+            panel.tick_params(labelbottom=masked == names[-1])
+            panel.set_xlabel(f"{run.units} masked" if masked == names[-1] else "", fontsize=7)
+        for panel in panels[len(band) :]:
+            panel.set_axis_off()
+        panels[0].set_ylabel(f"isolation\n{removal(masked)} set", fontsize=7)
+    handles = [Patch(color=MISSING[part], label=_MISSING[part]) for part in parts]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=7.5)
     return figure
 
 
 def _isolation_panel(panel: Axes, run: RunFolder, method: str, masked: str, parts: list[str]) -> None:
-    levels = findings.percents(run)
-    results = [(q, r) for q in levels if (r := of_set(run, method, q, masked)) is not None and r.isolation is not None]
-    if results:
-        q = np.array([level for level, _ in results])
-        missing = np.array([[getattr(result, part) or 0.0 for part in parts] for _, result in results])
-        borders = 1 - np.concatenate([np.zeros((len(q), 1)), missing.cumsum(1)], 1)
-        for part, (upper, lower) in zip(parts, pairwise(borders.T), strict=True):
-            panel.fill_between(q, lower, upper, color=MISSING[part], linewidth=0, zorder=1)
-        look = method_look(run.methods, method)
-        values = [result.isolation or 0.0 for _, result in results]
-        panel.plot(q, values, marker="o", markersize=3, label="isolation", **look)
-        ends = [(result.low, result.high) for _, result in results]
-        if all(low is not None and high is not None for low, high in ends):
-            panel.vlines(q, *np.array(ends, dtype=float).T, color=look["color"], linewidth=0.9, zorder=3)
-    best = points(select(run.table("isolation"), method=REFERENCE, masked=masked), "percent", "isolation")
-    if best.size and method != REFERENCE:
-        panel.plot(*best, linewidth=1, label=line_label(REFERENCE), **method_look(run.methods, REFERENCE))
+    rows = select(run.table("isolation"), method=method, masked=masked)
+    rows = rows.dropna(subset="isolation").sort_values("percent")
+    look, percent = method_look(run.methods, method), rows["percent"]
+    upper = np.ones(len(rows))
+    for part in parts:
+        lower = upper - rows[part].fillna(0).to_numpy()
+        panel.fill_between(percent, lower, upper, color=MISSING[part], linewidth=0, zorder=1)
+        upper = lower
+    line(panel, rows, "percent", "isolation", markersize=3, label="isolation", **look)
+    if not rows[["isolation_low", "isolation_high"]].isna().any(axis=None):
+        panel.vlines(
+            percent, rows["isolation_low"], rows["isolation_high"], color=look["color"], linewidth=0.9, zorder=3
+        )
+    if method != REFERENCE:
+        best = select(run.table("isolation"), method=REFERENCE, masked=masked)
+        if not best.empty:
+            look = method_look(run.methods, REFERENCE)
+            line(panel, best, "percent", "isolation", marker="", linewidth=1, label=line_label(REFERENCE), **look)
     guides(panel, 0, x=run.headline)
-    percent_axis(panel, _named(levels, run.headline))
+    percent_axis(panel, _named(findings.percents(run), run.headline))
     limit(panel, _LOWEST, 1.03)
 
 
+@drawing()
 def methods(run: RunFolder) -> Figure | None:
     """Draw specificity: a panel for each method beside the run's method, with intervals; other methods are thin lines.
 
@@ -94,45 +95,44 @@ def methods(run: RunFolder) -> Figure | None:
         return None
     columns = min(_PANELS_PER_ROW, len(others))
     rows = math.ceil(len(others) / columns)
-    with drawing():
-        figure = new_figure(0.45 + 1.75 * rows)
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for panel, method in zip(axes.flat, others, strict=False):
-            _specificity_panel(panel, run, method, known)
-        for panel in axes.flat[len(others) :]:
-            panel.set_axis_off()
-        # The panels above an empty place are the last of their columns.
-        for panel in axes.flat[max(0, len(others) - columns) : len(others)]:
-            panel.tick_params(labelbottom=True)
-            panel.set_xlabel(f"{run.units} masked")
-        for panel in axes[:, 0]:
-            panel.set_ylabel("specificity")
-        low, high = axes[0][0].get_ylim()
-        axes[0][0].set_ylim(min(low, -0.05), max(high, 1.05))
-        for panel in axes.flat[: len(others)]:
-            limit(panel, _LOWEST, _HIGHEST)
-        drawn = dict(zip(*reversed(axes[0][0].get_legend_handles_labels()), strict=True))
-        named = [line_label(method) for method in dict.fromkeys((run.chosen, REFERENCE)) if method in known]
-        figure.legend([drawn[name] for name in named], named, loc="outside upper center", ncols=2)
+    figure = new_figure(0.45 + 1.75 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for panel, method in zip(axes.flat, others, strict=False):
+        _specificity_panel(panel, run, method, known)
+    for panel in axes.flat[len(others) :]:
+        panel.set_axis_off()
+    # The panels above an empty place are the last of their columns.
+    for panel in axes.flat[max(0, len(others) - columns) : len(others)]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(f"{run.units} masked")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("specificity")
+    low, high = axes[0][0].get_ylim()
+    axes[0][0].set_ylim(min(low, -0.05), max(high, 1.05))
+    for panel in axes.flat[: len(others)]:
+        limit(panel, _LOWEST, _HIGHEST)
+    drawn = dict(zip(*reversed(axes[0][0].get_legend_handles_labels()), strict=True))
+    named = [line_label(method) for method in dict.fromkeys((run.chosen, REFERENCE)) if method in known]
+    figure.legend([drawn[name] for name in named], named, loc="outside upper center", ncols=2)
     return figure
 
 
 def _specificity_panel(panel: Axes, run: RunFolder, other: str, known: Sequence[str]) -> None:
-    levels = findings.percents(run)
     for method in known:
-        estimates = [(q, e) for q in levels if (e := findings.specificity(run, method, q)) is not None]
-        q, middle, low, high = np.array([(q, e.value, e.low, e.high) for q, e in estimates]).T
+        rows = select(run.table("comparison"), method=method)
+        rows = rows.dropna(subset=["specificity", "specificity_low", "specificity_high"]).sort_values("percent")
         look = method_look(run.methods, method)
-        style: dict[str, float | str] = {"linewidth": 0.9, "color": LINES, "zorder": 1}
+        style: dict[str, float | str] = {"marker": "", "linewidth": 0.9, "color": LINES, "zorder": 1}
         if method in (run.chosen, other):
-            panel.fill_between(q, low, high, color=look["color"], alpha=0.22, linewidth=0, zorder=2)
-            style = {"marker": "o", "markersize": 3, "zorder": 3}
+            low, high = rows["specificity_low"], rows["specificity_high"]
+            panel.fill_between(rows["percent"], low, high, color=look["color"], alpha=0.22, linewidth=0, zorder=2)
+            style = {"markersize": 3, "zorder": 3}
         elif method == REFERENCE:
-            style = {"linewidth": 1.1, "zorder": 2}
-        panel.plot(q, middle, label=line_label(method), **(look | style))
+            style = {"marker": "", "linewidth": 1.1, "zorder": 2}
+        line(panel, rows, "percent", "specificity", label=line_label(method), **(look | style))
     guides(panel, 0, 1, x=run.headline)
     panel.set_title(method_label(other), color=method_look(run.methods, other)["color"])
-    percent_axis(panel, _named(levels, run.headline))
+    percent_axis(panel, _named(findings.percents(run), run.headline))
 
 
 def _named(levels: Sequence[float], headline: float) -> list[float]:
@@ -144,6 +144,7 @@ def _named(levels: Sequence[float], headline: float) -> list[float]:
     return sorted(named)
 
 
+@drawing()
 def specificity(run: RunFolder) -> Figure | None:
     """Draw matrices of removed shares at the headline percent, a panel for each method: rows = set, columns = input.
 
@@ -156,18 +157,17 @@ def specificity(run: RunFolder) -> Figure | None:
                     for word in (degraded, removal))  # fmt: skip
     columns = min(_panels_per_row(inputs, sets), len(run.methods))
     rows = math.ceil(len(run.methods) / columns)
-    with drawing():
-        figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for index, panel in enumerate(axes.flat):
-            if index < len(run.methods):
-                _matrix_panel(panel, run, run.methods[index], inputs, sets if index % columns == 0 else [])
-            else:
-                panel.set_axis_off()
-        figure.supxlabel(
-            "input; removed share, clipped to 0..1: 0 = unchanged (white), 1 = removed (dark); harm = excess over 1",
-            fontsize=7.5, color=MUTED,
-        )  # fmt: skip
+    figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for index, panel in enumerate(axes.flat):
+        if index < len(run.methods):
+            _matrix_panel(panel, run, run.methods[index], inputs, sets if index % columns == 0 else [])
+        else:
+            panel.set_axis_off()
+    figure.supxlabel(
+        "input; removed share, clipped to 0..1: 0 = unchanged (white), 1 = removed (dark); harm = excess over 1",
+        fontsize=7.5, color=MUTED,
+    )  # fmt: skip
     return figure
 
 
@@ -180,74 +180,57 @@ def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
 def _matrix_panel(panel: Axes, run: RunFolder, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
     """Draw a matrix, with the names of its sets if they are given."""
     cells = findings.matrix(run, method, run.headline)
-    shares = np.array([[math.nan if cell.mean is None else cell.mean for cell in row] for row in cells])
-    panel.imshow(np.clip(shares, 0, 1), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+    shares = np.array([[cell.mean for cell in row] for row in cells])
+    texts = [[_cell_text(cell) for cell in row] for row in cells]
+    size = 8.5 if any("\n" in text for row in texts for text in row) else 10
+    matrix(panel, shares, texts, np.eye(len(cells), dtype=bool), fontsize=size, linespacing=1.3)
     panel.set_title(method_label(method))
     panel.set_xticks(range(len(shares)), inputs)
     panel.set_yticks(range(len(sets)), sets)
     panel.set_ylabel("set masked" if sets else "")
-    panel.tick_params(length=0)
-    panel.grid(visible=False)
-    panel.spines[:].set_visible(False)
-    for (row, column), shown in np.ndenumerate(shares):
-        cell = cells[row][column]
-        more = f"\n± {decimal(cell.std)}" if cell.draws > 1 else ""
-        more += f"\nharm {decimal(cell.harm)}" if cell.harm >= HARM else ""
-        panel.text(
-            column, row, f"{decimal(cell.mean)}{more}", ha="center", va="center", linespacing=1.3,
-            fontsize=8.5 if more else 10, color="white" if shown > 0.6 else INK,
-            fontweight="bold" if row == column else "normal",
-        )  # fmt: skip
 
 
+def _cell_text(cell: findings.Cell) -> str:
+    spread = f"\n± {decimal(cell.std)}" if cell.draws > 1 else ""
+    harm = f"\nharm {decimal(cell.harm)}" if cell.harm >= HARM else ""
+    return f"{decimal(cell.mean)}{spread}{harm}"
+
+
+@drawing()
 def masking_curves(run: RunFolder) -> Figure | None:
     """Draw removed shares against the masked percent: a row for each set, own function left, other functions right."""
     names = run.degradations
     if not names or not run.methods:
         return None
-    with drawing():
-        figure = new_figure(0.5 + 1.6 * len(names))
-        axes = figure.subplots(len(names), 2 if len(names) > 1 else 1, squeeze=False, sharex=True, sharey=True)
-        for row, masked in zip(axes, names, strict=True):
-            others = [name for name in names if name != masked]
-            for panel, shown in zip(row, ([masked], others), strict=False):
-                _curves(panel, run, masked, shown)
-                functions = removal(shown[0]) if len(shown) == 1 else "the others, mean"
-                panel.set_title(f"{removal(masked)} set masked: {functions}")
-            row[0].set_ylabel("removed share")
-        for panel in axes[-1]:
-            panel.set_xlabel(f"{run.units} masked")
-        legend_above(figure, axes[0][0])
+    figure, axes = own_and_others(names, names, 0.5)
+    for row, masked in zip(axes, names, strict=True):
+        for panel, shown in row:
+            _curves(panel, run, masked, shown)
+            functions = removal(shown[0]) if len(shown) == 1 else "the others, mean"
+            panel.set_title(f"{removal(masked)} set masked: {functions}")
+        row[0][0].set_ylabel("removed share")
+    for panel, _ in axes[-1]:
+        panel.set_xlabel(f"{run.units} masked")
+    legend_above(figure, axes[0][0][0])
     return figure
 
 
 def _curves(panel: Axes, run: RunFolder, masked: str, shown: Sequence[str]) -> None:
     """Draw the mean removed share over the shown degradations for each method, with the band of random draws."""
     for method in run.methods:
-        curve = np.array(list(_curve(run, method, masked, shown)))
-        if not curve.size:
+        rows = select(run.table("masking"), method=method, masked=masked)
+        rows = rows[rows["degradation"].isin(shown)]
+        by_draw = findings.removed(rows).groupby([rows["percent"], rows["draw"]]).mean().dropna()
+        if by_draw.empty:
             continue
-        percents, means, stds = curve.T
+        means, stds = by_draw.groupby("percent").mean(), by_draw.groupby("percent").std(ddof=0)
         look = method_look(run.methods, method)
-        panel.plot(percents, means, marker="o", markersize=3.5, label=line_label(method), **look)
+        panel.plot(means.index, means, marker="o", markersize=3.5, label=line_label(method), **look)
         if stds.any():
-            panel.fill_between(percents, means - stds, means + stds, color=look["color"], alpha=0.2, linewidth=0)
+            panel.fill_between(means.index, means - stds, means + stds, color=look["color"], alpha=0.2, linewidth=0)
     guides(panel, 0, 1, x=run.headline)
     percent_axis(panel, findings.percents(run))
     share_axis(panel)
     low, high = panel.get_ylim()
     panel.set_ylim(min(low, -0.05), max(high, 1.05))
     limit(panel, _LOWEST, _HIGHEST, share)
-
-
-def _curve(run: RunFolder, method: str, masked: str, shown: Sequence[str]) -> Iterator[tuple[float, float, float]]:
-    """Yield the points (percent, mean, standard deviation over draws) of a method, over all shown degradations."""
-    rows = [r for r in select(run.table("masking"), method=method, masked=masked) if r["degradation"] in shown]
-    for level in sorted(set(numbers(rows, "percent"))):
-        here = select(rows, level)
-        draws = dict.fromkeys(row["draw"] for row in here)
-        cell = findings.over_draws(
-            [mean_of_known([findings.removed(r) for r in select(here, draw=draw)]) for draw in draws]
-        )
-        if cell.mean is not None:
-            yield level, cell.mean, cell.std

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeGuard
 
 ABSENT = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -95,9 +96,14 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Return whether a value is a number: not None, NaN or infinite."""
+    return value is not None and math.isfinite(value)
+
+
 def decimal(value: float | None, digits: int = 2) -> str:
     """Return a fixed-point number with a true minus sign; `–` for None, NaN and infinities."""
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return ABSENT
     text = f"{value:,.{digits}f}"
     if text.startswith("-") and float(text.replace(",", "")) == 0:
@@ -107,13 +113,13 @@ def decimal(value: float | None, digits: int = 2) -> str:
 
 def with_std(value: float | None, std: float | None) -> str:
     """Return `0.52 ± 0.03`, or the number only without a standard deviation over draws."""
-    return decimal(value) if std is None else f"{decimal(value)} ± {decimal(std)}"
+    return decimal(value) if not is_known(std) else f"{decimal(value)} ± {decimal(std)}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
     """Return a number as `decimal` does, with `+` before a positive number."""
     text = decimal(value, digits)
-    return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
+    return f"+{text}" if is_known(value) and value > 0 else text
 
 
 def share(value: float | None) -> str:
@@ -124,14 +130,14 @@ def share(value: float | None) -> str:
 
 def small_share(value: float | None) -> str:
     """Return a small share as a percentage with two significant digits: 0.00123 → `0.12 %`."""
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return ABSENT
     return f"{100 * value:.2g} %".replace("-", _MINUS) if abs(value) >= 1e-6 else "below 0.0001 %"
 
 
 def between(low: float | None, high: float | None, show: Callable[[float | None], str] = decimal) -> str:
     """Return `0.49 to 0.55`; empty if an end is missing."""
-    return "" if low is None or high is None else f"{show(low)} to {show(high)}"
+    return f"{show(low)} to {show(high)}" if is_known(low) and is_known(high) else ""
 
 
 def with_ends(estimate: Iterable[float | None], show: Callable[[float | None], str] = decimal) -> str:
@@ -153,7 +159,7 @@ def count(value: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Return seconds as `12 s` or `3 min 20 s`; below ten seconds with one decimal."""
-    if seconds is None or not math.isfinite(seconds):
+    if not is_known(seconds):
         return ABSENT
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"

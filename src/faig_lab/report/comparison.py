@@ -1,17 +1,17 @@
 """Numbers over several runs: means over seeds with intervals, and differences of methods within each run."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
 from scipy.special import stdtrit
 
 from faig_lab.plotting import findings
 from faig_lab.report.texts import SMALL_GAIN_DB, Evidence, may_claim
-from faig_lab.runs.finished_runs import MEAN, MEASURES, Observation, group, observations
+from faig_lab.runs.finished_runs import MEAN, MEASURES, PLACE, group, observations
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of_known
+from faig_lab.runs.tables import numbers, select, unique
 
 __all__ = ["LEARNED", "LEVEL", "MEAN", "MEASURES", "Comparison", "Estimate", "estimate"]
 
@@ -38,17 +38,16 @@ class Estimate:
     n: int
 
 
-def estimate(numbers: Iterable[float | None]) -> Estimate | None:
+def estimate(values: Iterable[float | None]) -> Estimate | None:
     """Return mean and interval of the known numbers; None if no number is known."""
-    known = [number for number in numbers if number is not None]
-    average = mean_of_known(known)
-    if average is None:
+    known = pd.Series(list(values), dtype=float).dropna()
+    if known.empty:
         return None
-    if len(known) == 1:
-        return Estimate(average, None, None, 1)
-    std = math.sqrt(math.fsum((number - average) ** 2 for number in known) / (len(known) - 1))
-    half = float(stdtrit(len(known) - 1, (1 + LEVEL) / 2)) * std / math.sqrt(len(known))
-    return Estimate(average, average - half, average + half, len(known))
+    mean, n = float(known.mean()), len(known)
+    if n == 1:
+        return Estimate(mean, None, None, 1)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * known.sem())
+    return Estimate(mean, mean - half, mean + half, n)
 
 
 class Comparison:
@@ -60,19 +59,25 @@ class Comparison:
     Args:
         runs: the runs, at least one.
         reference: the method that all other methods are compared with.
+
+    Attributes:
+        observations: the columns group, seed, run (its place among the given runs), `PLACE` and `MEASURES`.
     """
 
     def __init__(self, runs: Sequence[RunFolder], reference: str) -> None:
         self.columns = group(runs)
         self.label = {run: " · ".join(columns.values()) for run, columns in self.columns.items()}
-        self.observations = self._observed(runs)
-        self.runs = [run for run in runs if any(observation.run is run for observation in self.observations)]
+        observed = [
+            observations(run).assign(group=self.label[run], seed=run.seed, run=place) for place, run in enumerate(runs)
+        ]
+        self.observations = pd.concat(observed).drop_duplicates(["group", "seed", *PLACE])
+        self.runs = [run for place, run in enumerate(runs) if place in set(self.observations["run"])]
         self.repeated = [run for run in runs if run not in self.runs]
-        methods = list(dict.fromkeys(observation.method for observation in self.observations))
+        methods = unique(self.observations, "method")
         self.reference = reference if reference in methods else methods[0]
         self.methods = sorted(methods, key=lambda method: (method == "random", method != self.reference))
-        self.groups = sorted(set(self.label.values()), key=list(self.label.values()).index)
-        self.percents = sorted({observation.percent for observation in self.observations})
+        self.groups = list(dict.fromkeys(self.label.values()))
+        self.percents = sorted(set(numbers(self.observations, "percent")))
 
     @cached_property
     def headline(self) -> float:
@@ -88,13 +93,14 @@ class Comparison:
     @cached_property
     def without_isolation(self) -> list[RunFolder]:
         """The runs without isolation: runs of an older version, or runs without clean input."""
-        have = {observation.run for observation in self.observations if observation.isolation is not None}
+        given, known = list(self.columns), self.observations.dropna(subset="isolation")
+        have = {given[place] for place in known["run"].unique()}
         return [run for run in self.runs if run not in have]
 
     @cached_property
     def masked(self) -> list[str]:
         """The masked sets; their mean, "mean", is the last entry."""
-        return sorted({o.masked: None for o in self.observations}, key=lambda masked: masked == MEAN)
+        return sorted(unique(self.observations, "masked"), key=lambda masked: masked == MEAN)
 
     def estimate(
         self, group: str, method: str, percent: float, *, measure: str | None = None, masked: str = MEAN
@@ -107,7 +113,7 @@ class Comparison:
     ) -> dict[int, float]:
         """Return a measure of a method for each seed of a group: seed → value."""
         by_run = self._by_run(method, percent, [group], measure or self.measure, masked)
-        return {seed: value for (_, seed), value in by_run.items()}
+        return dict(zip(by_run.index.get_level_values("seed"), by_run, strict=True))
 
     def difference(
         self,
@@ -129,7 +135,7 @@ class Comparison:
         """
         wanted = measure or self.measure
         first, second = (self._by_run(name, percent, groups, wanted) for name in (method, minus or self.reference))
-        return estimate(first[key] - second[key] for key in first if key in second)
+        return estimate(first - second)
 
     def evidence(self, groups: Sequence[str]) -> Evidence:
         """Return the evidence for a sentence about groups. The group with the fewest trainings counts."""
@@ -176,7 +182,7 @@ class Comparison:
 
     def degradations(self, group: str) -> list[str]:
         """Return the degradations of the sets of a group's runs."""
-        return list(dict.fromkeys(o.masked for o in self.observations if o.group == group and o.masked != MEAN))
+        return [masked for masked in unique(select(self.observations, group=group), "masked") if masked != MEAN]
 
     def seeds(self, group: str) -> list[int]:
         """Return the seeds of a group's runs."""
@@ -190,28 +196,19 @@ class Comparison:
                 by_seed[run.seed] = run.metrics | by_seed.get(run.seed, {})
         return dict(sorted(by_seed.items()))
 
-    def _observed(self, runs: Sequence[RunFolder]) -> list[Observation]:
-        first: dict[tuple[object, ...], Observation] = {}
-        for run in runs:
-            for o in observations(run, self.label[run]):
-                first.setdefault((o.group, run.seed, o.method, o.percent, o.masked), o)
-        return list(first.values())
-
     @cached_property
-    def _of(self) -> Mapping[tuple[str, float, str], list[Observation]]:
-        grouped: dict[tuple[str, float, str], list[Observation]] = {}
-        for o in self.observations:
-            grouped.setdefault((o.method, o.percent, o.masked), []).append(o)
-        return grouped
+    def _by_place(self) -> dict[Hashable, pd.DataFrame]:
+        """Method, percent and masked set → the measures of every run, by group and seed."""
+        places = self.observations.set_index(["group", "seed"]).groupby(list(PLACE))
+        return {place: rows[list(MEASURES)] for place, rows in places}
 
     def _by_run(
         self, method: str, percent: float, groups: Sequence[str], measure: str, masked: str = MEAN
-    ) -> dict[tuple[str, int], float]:
-        return {
-            (o.group, o.run.seed): value
-            for o in self._of.get((method, percent, masked), ())
-            if o.group in groups and (value := getattr(o, measure)) is not None
-        }
+    ) -> "pd.Series[float]":
+        """A measure of a method, by group and seed."""
+        nothing = self.observations[:0].set_index(["group", "seed"])
+        values = self._by_place.get((method, percent, masked), nothing)[measure]
+        return values[values.index.isin(groups, level="group")].dropna()
 
     def _gains(self, run: RunFolder) -> dict[str, float | None]:
         return {name: findings.gain(run, name) for name in self.degradations(self.label[run])}

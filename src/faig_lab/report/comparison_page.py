@@ -27,7 +27,7 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
 
     The figure is None if no method has the measure (specificity with a single degradation).
     """
-    if all(getattr(observation, comparison.measure) is None for observation in comparison.observations):
+    if comparison.observations[comparison.measure].isna().all():
         return None
     rows = len(comparison.groups)
     with drawing():

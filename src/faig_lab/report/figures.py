@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from faig_lab.evaluation.examples import Example
 from faig_lab.files import file_name
-from faig_lab.plotting.charts import legend_above
+from faig_lab.plotting.charts import layer_bars, legend_above, line, side_by_side
 from faig_lab.plotting.masking_figures import isolation, masking_curves, methods, specificity
 from faig_lab.plotting.pictures import DETAIL, LARGE, Pictures, before_after, strips, write_tiles
 from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, new_figure, write_figure
 from faig_lab.plotting.words import as_percent, count, degraded, removal
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, number_at, numbers, points, select, unique
+from faig_lab.runs.tables import groups, points, select, unique
 from faig_lab.studies.section import sections_of
 
 _PSNR = "psnr/"
@@ -61,73 +62,67 @@ def _write(run: Path, name: str, figure: Figure) -> Path:
     return path
 
 
+@drawing()
 def layers(run: RunFolder) -> Figure | None:
     """Draw the discovered units of each layer: a panel for each degradation, a bar for the share of each layer."""
     rows = select(run.table("distribution"), run.headline, method=run.chosen)
-    names = unique(rows, "degradation")
-    if not names:
+    sets = groups(rows, "degradation")
+    if not sets:
         return None
-    tallest = max(numbers(rows, "share"), default=0) or 0.01
-    with drawing():
-        figure = new_figure(1.0 + 0.16 * max(len(unique(rows, "layer")), 6))
-        axes = figure.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
-        for panel, name in zip(axes, names, strict=True):
-            colour = input_colour(run.degradations, name)
-            _layer_panel(panel, select(rows, degradation=name), colour, tallest)
-            panel.set_title(f"{removal(name)} set")
-            panel.axvline(run.headline / 100, color=MUTED, linewidth=0.8, linestyle=":")
-        axes[0].set_ylabel("layer")
-        figure.supxlabel(
-            f"share of the layer's {run.units} that are discovered; number: how many\n"
-            f"dotted: {as_percent(run.headline)}, the share of an even distribution",
-            fontsize=7.5, color=MUTED,
-        )  # fmt: skip
+    tallest = rows["share"].max() or 0.01
+    figure, axes = side_by_side(1.0 + 0.16 * max(len(unique(rows, "layer")), 6), len(sets))
+    for panel, (name, of_set) in zip(axes, sets.items(), strict=True):
+        layer_bars(panel, of_set, input_colour(run.degradations, name), 7)
+        _counts(panel, of_set, tallest)
+        panel.set_title(f"{removal(name)} set")
+        panel.axvline(run.headline / 100, color=MUTED, linewidth=0.8, linestyle=":")
+    axes[0].set_ylabel("layer")
+    figure.supxlabel(
+        f"share of the layer's {run.units} that are discovered; number: how many\n"
+        f"dotted: {as_percent(run.headline)}, the share of an even distribution",
+        fontsize=7.5, color=MUTED,
+    )  # fmt: skip
     return figure
 
 
-def _layer_panel(panel: Axes, rows: Sequence[Row], shade: str, tallest: float) -> None:
-    shares = [number_at(row, "share") or 0.0 for row in rows]
-    panel.barh(range(len(rows)), shares, color=shade, height=0.72)
-    panel.set_yticks(range(len(rows)), [str(row["layer"]).removesuffix(".weight") for row in rows], fontsize=7)
-    panel.set_ylim(len(rows) - 0.4, -0.6)
+def _counts(panel: Axes, rows: pd.DataFrame, tallest: float) -> None:
+    """Write the number of discovered units beside each bar."""
     panel.set_xlim(0, tallest * 1.16)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.xaxis.set_major_formatter(lambda share, _: as_percent(round(100 * share, 6)))
-    panel.grid(visible=False, axis="y")
-    panel.tick_params(axis="y", length=0)
-    for position, (row, share) in enumerate(zip(rows, shares, strict=True)):
-        discovered = number_at(row, "discovered")
-        if discovered:
+    for position, (discovered, share) in enumerate(zip(rows["discovered"], rows["share"], strict=True)):
+        if discovered > 0:
             panel.text(share + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
 
 
+@drawing()
 def training(run: RunFolder) -> Figure | None:
     """Draw validation PSNR and training loss against the step: a column for each trained network."""
-    trained = {name: rows for name in ("baseline", "target") if (rows := run.table(f"training_{name}"))}
+    recorded = {name: run.table(f"training_{name}") for name in ("baseline", "target")}
+    trained = {name: rows for name, rows in recorded.items() if not rows.empty}
     if not trained:
         return None
-    with drawing():
-        figure = new_figure(3.4)
-        axes = figure.subplots(2, len(trained), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 2))
-        for (upper, lower), (name, rows) in zip(axes.T, trained.items(), strict=True):
-            for key in rows[0]:
-                if key.startswith(_PSNR):
-                    _validation(upper, run, key.removeprefix(_PSNR), points(rows, "step", key))
-            _loss(lower, *points(rows, "step", "loss"))
-            upper.set_title(f"{name}: validation")
-            lower.set_xlabel("step")
-        axes[0][0].set_ylabel("PSNR, dB")
-        axes[1][0].set_ylabel("training loss")
-        legend_above(figure, axes[0][-1])
+    figure = new_figure(3.4)
+    axes = figure.subplots(2, len(trained), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 2))
+    for (upper, lower), (name, rows) in zip(axes.T, trained.items(), strict=True):
+        for key in map(str, rows.columns):
+            if key.startswith(_PSNR):
+                shown = key.removeprefix(_PSNR)
+                colour = input_colour(run.degradations, shown)
+                line(upper, rows, "step", key, color=colour, label=_input_label(run, shown))
+        _loss(lower, *points(rows, "step", "loss"))
+        upper.set_title(f"{name}: validation")
+        lower.set_xlabel("step")
+    axes[0][0].set_ylabel("PSNR, dB")
+    axes[1][0].set_ylabel("training loss")
+    legend_above(figure, axes[0][-1])
     return figure
 
 
-def _validation(panel: Axes, run: RunFolder, degradations: str, curve: np.ndarray) -> None:
+def _input_label(run: RunFolder, degradations: str) -> str:
     parts = degradations.split("+")
     everything = len(parts) > 2 and set(parts) == set(run.degradations)
-    label = "all of these together" if everything else f"{degraded(degradations)} input"
-    colour = input_colour(run.degradations, degradations)
-    panel.plot(*curve, marker="o", markersize=2.5, color=colour, label=label)
+    return "all of these together" if everything else f"{degraded(degradations)} input"
 
 
 def _loss(panel: Axes, steps: np.ndarray, values: np.ndarray) -> None:

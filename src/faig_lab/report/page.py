@@ -52,7 +52,8 @@ def policy(script: str) -> str:
 
 def _width(share: float | None) -> str:
     """Return the width of a bar for a share, which is clipped to [0, 1]."""
-    return f"{100 * min(max(share or 0.0, 0.0), 1.0):.1f}%"
+    known = share if words.is_known(share) else 0.0
+    return f"{100 * min(max(known, 0.0), 1.0):.1f}%"
 
 
 def _breakable(name: str) -> Markup:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from faig_lab.runs.tables import read_table
+from faig_lab.runs.tables import read_table, records
 
 _log = logging.getLogger(__name__)
 
@@ -119,9 +119,9 @@ class WandbRecord:
         """Log every `tables/*.csv` of a run folder as a W&B table."""
 
         def table(wandb: Any, path: Path) -> Any:
-            rows = read_table(path)
-            columns: list[str | int] = list(rows[0]) if rows else []
-            return wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
+            table = read_table(path)
+            rows = [list(row.values()) for row in records(table)]
+            return wandb.Table(columns=list(table.columns), data=rows)
 
         self._log_files(run_folder, "tables", "*.csv", table)
 

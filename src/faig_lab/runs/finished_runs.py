@@ -1,6 +1,5 @@
 """Finished runs to compare: found by folder or pattern, and grouped by the settings in which they differ."""
 
-import csv
 import glob
 import json
 import os
@@ -10,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
+from pandas.api.types import is_numeric_dtype
 
 from faig_lab.config.messages import missing_path
 from faig_lab.config.trust import check_links
 from faig_lab.errors import UserError
-from faig_lab.removed_shares import clipped, harm
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, mean_of_known, number_at, unique
 
 # Settings of place, name and execution. They do not make a run another experiment.
 _IRRELEVANT = re.compile(
@@ -26,9 +25,8 @@ _IRRELEVANT = re.compile(
     r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
 )
 _UNITS = ("network", "degradation.parts")
-_NUMBERS = ("own", "other", "specificity")
-_COLUMNS = {"method", "percent", "masked", *_NUMBERS}
-_ISOLATION = {"method", "percent", "masked", "isolation", "clean_change"}
+_SHARES = ("percent", "own", "other", "specificity")
+_ISOLATION = ("percent", "isolation", "clean_change")
 
 
 def settings_of(run: RunFolder) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def read(folders: Sequence[Path]) -> tuple[list[RunFolder], list[LeftOut]]:
             runs.append(_read(folder))
         except (_UnfitError, UserError) as error:
             left_out.append(LeftOut(folder, str(error)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, csv.Error) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             left_out.append(LeftOut(folder, f"cannot be read ({type(error).__name__}: {reason[:120]})"))
     return runs, left_out
@@ -155,28 +153,21 @@ def _read(folder: Path) -> RunFolder:
         raise _UnfitError("has no config.yaml")
     if not (folder / "tables" / "specificity.csv").is_file():
         raise _UnfitError("has no tables/specificity.csv (its analyses are without masking)")
-    rows = run.table("specificity")
-    if not rows or not set(rows[0]) >= _COLUMNS:
-        raise _UnfitError("tables/specificity.csv is empty or of another version")
-    if not all(isinstance(row["percent"], float) and all(_is_number(row[name]) for name in _NUMBERS) for row in rows):
-        raise _UnfitError("tables/specificity.csv is damaged")
-    if (folder / "tables" / "isolation.csv").is_file():
-        _check_isolation(run.table("isolation"))
+    _check(run, "specificity", _SHARES)
+    if (folder / "tables" / "isolation.csv").is_file():  # a run of an older version, without the table, is compared too
+        _check(run, "isolation", _ISOLATION)
     # Read now, so that a damaged file is reported here and not during the comparison.
     _ = run.metrics, run.table("comparison"), run.table("restoration"), run.seed, settings_of(run)
     return run
 
 
-def _check_isolation(rows: Sequence[Row]) -> None:
-    """Refuse a damaged table. A run of an older version, which has no such table, is compared too."""
-    if not rows or not set(rows[0]) >= _ISOLATION:
-        raise _UnfitError("tables/isolation.csv is empty or of another version")
-    if not all(_is_number(row["isolation"]) and _is_number(row["clean_change"]) for row in rows):
-        raise _UnfitError("tables/isolation.csv is damaged")
-
-
-def _is_number(cell: object) -> bool:
-    return cell is None or isinstance(cell, float)
+def _check(run: RunFolder, name: str, numbers: Sequence[str]) -> None:
+    """Refuse a table without the columns that name a set, or without numbers in the columns of numbers."""
+    table = run.table(name)
+    if table.empty or not {"method", "masked", *numbers} <= {*table.columns}:
+        raise _UnfitError(f"tables/{name}.csv is empty or of another version")
+    if not all(is_numeric_dtype(table[column]) for column in numbers) or table["percent"].isna().any():
+        raise _UnfitError(f"tables/{name}.csv is damaged")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -228,76 +219,36 @@ def _arguments(part: Any) -> str:
 MEAN = "mean"
 """Entry of the column `masked` for the mean over the masked sets."""
 
+PLACE = ("method", "percent", "masked")
+"""The columns that name a masked set of a run."""
+
 MEASURES = ("isolation", "clean_change", "own", "other", "specificity", "harm")
 """The measures of a masked set, in the order of the tables."""
 
 
-@dataclass(frozen=True)
-class Observation:
-    """One row of comparison.csv: a method's masked set in one run; `masked` = "mean" is the mean over the sets.
+def observations(run: RunFolder) -> pd.DataFrame:
+    """Return the measures of every masked set of a run, and after the sets of a percent their mean.
 
-    Attributes:
-        run: the run.
-        group: label of the experiment that the run belongs to.
-        method: the method that ranked the filters.
-        percent: percent of the filters that is masked.
-        masked: the degradation for which the filters were discovered.
-        isolation: 1 for the ideal edit, 0 for no masking, negative for harm; None in runs without isolation.
-        clean_change: change of the PSNR on clean input in dB; None in runs without clean input.
-        own: removed share of the own function, clipped to [0, 1].
-        other: mean removed share of the other functions, clipped to [0, 1].
-        specificity: own minus other.
-        harm: excess of the own removed share over 1. There the network is worse than the baseline.
+    Returns:
+        The columns `PLACE` (`masked` is "mean" for the mean over the sets) and `MEASURES`. A missing number is NaN. The
+        mean is NaN if a set has no number, since a mean over fewer sets is not comparable.
+
+        - isolation: 1 for the ideal edit, 0 for no masking, negative for harm; missing in runs without isolation.
+        - clean_change: change of the PSNR on clean input in dB; missing in runs without clean input.
+        - own: removed share of the own function, clipped to [0, 1].
+        - other: mean removed share of the other functions, clipped to [0, 1].
+        - specificity: own minus other.
+        - harm: excess of the own removed share over 1. There the network is worse than the baseline.
     """
-
-    run: RunFolder
-    group: str
-    method: str
-    percent: float
-    masked: str
-    isolation: float | None
-    clean_change: float | None
-    own: float | None
-    other: float | None
-    specificity: float | None
-    harm: float | None
-
-
-def observations(run: RunFolder, group: str) -> list[Observation]:
-    """Return the rows of a run's tables `specificity` and `isolation`, and their means over the masked sets."""
-    isolations = {_place(row): row for row in run.table("isolation")}
-    rows = run.table("specificity")
-    collected = []
-    for method in unique(rows, "method"):
-        of_method = [row for row in rows if row["method"] == method]
-        for percent in sorted({number for row in of_method if (number := number_at(row, "percent")) is not None}):
-            here = [row for row in of_method if row["percent"] == percent]
-            sets = {str(row["masked"]): _numbers(row, isolations.get(_place(row), {})) for row in here}
-            collected += [
-                Observation(run, group, method, percent, masked, **numbers) for masked, numbers in sets.items()
-            ]
-            means = {name: _mean_of_all([numbers[name] for numbers in sets.values()]) for name in MEASURES}
-            collected.append(Observation(run, group, method, percent, MEAN, **means))
-    return collected
-
-
-def _numbers(shares: Row, isolation: Row) -> Mapping[str, float | None]:
-    own, other = number_at(shares, "own"), number_at(shares, "other")
-    own_share, others = clipped(own), clipped(other)
-    return {
-        "isolation": number_at(isolation, "isolation"),
-        "clean_change": number_at(isolation, "clean_change"),
-        "own": own_share,
-        "other": others,
-        "specificity": None if own_share is None or others is None else own_share - others,
-        "harm": harm(own) if (measured := number_at(isolation, "harm")) is None else measured,
-    }
-
-
-def _mean_of_all(numbers: list[float | None]) -> float | None:
-    """Return the mean over the sets; None if a set has no number, since a mean over fewer sets is not comparable."""
-    return None if None in numbers else mean_of_known(numbers)
-
-
-def _place(row: Row) -> tuple[object, object, object]:
-    return row["method"], row["percent"], row["masked"]
+    place, columns = list(PLACE), list(MEASURES)
+    shares = run.table("specificity")[[*place, "own", "other"]]
+    isolation = run.table("isolation").reindex(columns=[*place, "isolation", "clean_change", "harm"])
+    sets = shares.merge(isolation.astype({"percent": float}), how="left", on=place)
+    sets["harm"] = sets["harm"].fillna((sets["own"] - 1).clip(lower=0))
+    sets[["own", "other"]] = sets[["own", "other"]].clip(0, 1)
+    sets["specificity"] = sets["own"] - sets["other"]
+    ordered = []
+    for _, of_method in sets.groupby("method", sort=False):
+        for _, here in of_method.groupby("percent"):
+            ordered += [here, here[:1].assign(masked=MEAN, **here[columns].mean(skipna=False))]
+    return pd.concat(ordered, ignore_index=True)[[*place, *columns]]

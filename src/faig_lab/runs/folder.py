@@ -7,18 +7,21 @@ stay complete. Only SIGKILL leaves the state "running"; then no process has the 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from faig_lab.config.trust import read_stored
 from faig_lab.errors import Terminated, UserError, terminable
 from faig_lab.files import overwrite_json, remove_leftovers, write_json, write_text
 from faig_lab.granularity import UNITS
 from faig_lab.runs.status import fresh_status, is_running, now, read_status
-from faig_lab.runs.tables import read_table, unique, write_table
+from faig_lab.runs.tables import Rows, numbers, read_table, unique, write_table
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tables: dict[str, list[dict[str, str | float | None]]] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
         self._inner = [0.0]
 
     @cached_property
@@ -64,16 +67,20 @@ class RunFolder:
         """attribution/provenance.json."""
         return _json(self.path / "attribution" / "provenance.json")
 
-    def table(self, name: str) -> list[dict[str, str | float | None]]:
-        """Return the rows of `tables/<name>.csv`; empty if the table does not exist."""
+    def table(self, name: str) -> pd.DataFrame:
+        """Return `tables/<name>.csv`; empty and without columns if the table does not exist.
+
+        A number that is not finite is NaN, like a missing cell.
+        """
         if name not in self._tables:
             file = self.path / "tables" / f"{name}.csv"
-            self._tables[name] = read_table(file) if file.is_file() else []
+            table = read_table(file) if file.is_file() else pd.DataFrame()
+            self._tables[name] = table.replace([np.inf, -np.inf], np.nan)
         return self._tables[name]
 
     @property
-    def tables(self) -> dict[str, list[dict[str, str | float | None]]]:
-        """The rows of every table, by name."""
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table, by name."""
         return {file.stem: self.table(file.stem) for file in sorted((self.path / "tables").glob("*.csv"))}
 
     @property
@@ -84,9 +91,7 @@ class RunFolder:
     @cached_property
     def degradations(self) -> list[str]:
         """The discriminated degradations, in the order of the masking table."""
-        return unique(self.table("masking"), "masked") or sorted(
-            str(row["degradation"]) for row in self.table("completeness") if row["degradation"]
-        )
+        return unique(self.table("masking"), "masked") or sorted(unique(self.table("completeness"), "degradation"))
 
     @cached_property
     def methods(self) -> list[str]:
@@ -105,7 +110,7 @@ class RunFolder:
     def headline(self) -> float:
         """The headline percent of the configuration, or the nearest measured percent."""
         wanted = float(self.config.get("analysis", {}).get("headline_percent", 1))
-        measured = [float(row["percent"]) for row in self.table("masking") if row["percent"] is not None]
+        measured = numbers(self.table("masking"), "percent")
         return min(measured, key=lambda value: abs(value - wanted), default=wanted)
 
     @cached_property
@@ -189,8 +194,8 @@ class RunFolder:
         self.add_metrics({f"seconds/{name}": self.metrics.get(f"seconds/{name}", 0.0) + total - inside})
         self.update(stage=outer, stages_done=[*self.status["stages_done"], name])
 
-    def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write `tables/<name>.csv`. The rows are read from the file at their next use."""
+    def write_table(self, name: str, rows: Rows) -> None:
+        """Write `tables/<name>.csv`. The table is read from the file at its next use."""
         write_table(self.path / "tables" / f"{name}.csv", rows)
         self._tables.pop(name, None)
 

@@ -1,7 +1,5 @@
 """Sweeps: the table of jobs, GPUs for jobs, and the removal of folders of runs that never started."""
 
-import csv
-import io
 import os
 import shutil
 import socket
@@ -10,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from faig_lab.files import write_text
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.status import is_running, now, read_status, seconds_of, state_of
-from faig_lab.runs.tables import cell_text
+from faig_lab.runs.tables import write_table
 
 _new: set[Path] = set()
 
@@ -127,16 +125,9 @@ def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int,
 
 def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
     """Write sweep.csv, atomically, and return its path."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Job.__annotations__)
-    writer.writerows([_cell(cell) for cell in vars(row).values()] for row in rows)
-    write_text(folder / TABLE, text.getvalue())
+    jobs = pd.DataFrame([vars(row) for row in rows], columns=list(Job.__annotations__))
+    write_table(folder / TABLE, jobs.astype({"seconds": "Int64"}))  # whole numbers, of which some are missing
     return folder / TABLE
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else cell_text(value) if isinstance(value, str) else value
 
 
 def table(rows: Sequence[Job]) -> str:

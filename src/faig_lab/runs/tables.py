@@ -1,21 +1,24 @@
-"""The tables of a run folder: CSV files, written atomically and read back without loss."""
+"""The tables of a run: pandas frames, kept as CSV files that are written atomically and read back without loss.
+
+A missing cell is NaN. A missing table has no columns; the functions of this module take a missing column as empty.
+"""
 
 import csv
-import io
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from faig_lab.files import write_text
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
-Row = Mapping[str, str | float | None]
-Rows = Sequence[dict[str, str | float | None]]
+Rows = pd.DataFrame | Iterable[Mapping[str, object]]
+"""A table, or its rows one by one: column → cell. None is a missing cell."""
 
 # Columns of names. Names that look like numbers stay text, such as the images 0801, 0802, ... of DIV2K.
 TEXT_COLUMNS = frozenset(
@@ -28,32 +31,53 @@ TEXT_COLUMNS = frozenset(
 )
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows as CSV, atomically.
+def frame(rows: Rows) -> pd.DataFrame:
+    """Return rows as a table, numbered from 0. Its columns are the keys in the order of their first appearance."""
+    if isinstance(rows, pd.DataFrame):
+        return rows.reset_index(drop=True)
+    listed = [{column: _own(cell) for column, cell in row.items()} for row in rows]
+    return pd.DataFrame(listed, columns=list(dict.fromkeys(column for row in listed for column in row)))
 
-    Columns are the keys in the order of their first appearance. A missing key and None become an empty cell. Floats are
-    written as their repr, so that they are read back exactly.
+
+def _own(cell: object) -> object:
+    """Return a number of NumPy or torch as Python's own number."""
+    item = getattr(cell, "item", None)
+    return item() if callable(item) else cell
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Write a table as CSV, atomically.
+
+    A missing cell is empty. Floats are written as their repr, so that they are read back exactly.
 
     Raises:
-        ValueError: there is no row, so the columns are unknown.
+        ValueError: the table has no column.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    if not columns:
+    table = frame(rows)
+    if table.columns.empty:
         raise ValueError(f"{path.name}: a table needs at least one row")
-    lines = [[cell_text(column) for column in columns]]
-    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    safe = table.map(_safe).rename(columns=cell_text)
     # The csv module writes a carriage return without quotes, and reads it as the end of a line.
-    returns = any("\r" in cell for line in lines for cell in line)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(lines)
-    write_text(path, text.getvalue())
+    returns = any("\r" in cell for cell in (*safe.columns, *safe.to_numpy().flat) if isinstance(cell, str))
+    text = safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    write_text(path, text)
 
 
-def read_table(path: Path) -> list[dict[str, str | float | None]]:
-    """Read the rows of a table. A cell is text in a column of names, otherwise a float; an empty cell is None."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{_plain(key): _value(_plain(key), cell) for key, cell in row.items()} for row in rows]
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table. A column of names is text, and so is a column with a cell that is no number."""
+    table = pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8").rename(columns=_plain)
+    return pd.DataFrame({column: _read(str(column), table[column]) for column in table}, columns=table.columns)
+
+
+def _read(column: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return the cells as floats where they are numbers, else as text. An empty cell is missing."""
+    plain = cells.map(_plain)
+    if column not in TEXT_COLUMNS and bool((plain == cells).all()):
+        try:
+            return cells.replace("", "nan").astype(float)  # Python's own conversion, which is exact
+        except ValueError:  # a name in an unknown column, of a study of the user
+            pass
+    return plain.where(plain != "", np.nan)
 
 
 def cell_text(text: str) -> str:
@@ -61,86 +85,62 @@ def cell_text(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
+def _safe(cell: object) -> object:
+    return cell_text(cell) if isinstance(cell, str) else cell
+
+
 def _plain(cell: str) -> str:
     """Return the text from which `cell_text` made the cell."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _cell(value: object) -> str:
-    """Return the text of a cell. A numpy scalar is converted to a Python number."""
-    item = getattr(value, "item", None)
-    plain = item() if callable(item) else value
-    if plain is None:
-        return ""
-    if isinstance(plain, str):
-        return cell_text(plain)
-    return repr(plain) if isinstance(plain, float) else str(plain)
-
-
-def _value(column: str, cell: str | None) -> str | float | None:
-    if cell is None or cell == "":
-        return None
-    if column in TEXT_COLUMNS or _plain(cell) != cell:
-        return _plain(cell)
-    try:
-        return float(cell)
-    except ValueError:  # a name in an unknown column, of a study of the user
-        return cell
-
-
-def unique(rows: Rows, column: str) -> list[str]:
-    """Return the names in a column, in the order of their first appearance."""
-    return list(dict.fromkeys(str(row[column]) for row in rows if row.get(column) is not None))
-
-
-def select(rows: Rows, percent: float | None = None, **wanted: object) -> Rows:
+def select(table: pd.DataFrame, percent: float | None = None, **wanted: object) -> pd.DataFrame:
     """Return the rows that have the wanted cells and, if `percent` is given, that percent."""
-    return [row for row in rows if wanted.items() <= row.items() and (percent is None or at(percent, row))]
+    if not {*wanted} <= {*table.columns} or (percent is not None and "percent" not in table):
+        return table[:0]
+    chosen = np.full(len(table), True)
+    for column, cell in wanted.items():
+        chosen &= (table[column] == cell).to_numpy()
+    if percent is not None:
+        chosen &= np.isclose(table["percent"], percent, rtol=1e-9, atol=0)
+    return table[chosen]
 
 
-def number_at(row: Row, column: str) -> float | None:
-    """Return a number of a row; None if the number is absent, NaN or infinite."""
-    cell = row.get(column)
-    return cell if isinstance(cell, float) and math.isfinite(cell) else None
+def unique(table: pd.DataFrame, column: str) -> list[str]:
+    """Return the names in a column, in the order of their first appearance."""
+    return [str(name) for name in table[column].dropna().unique()] if column in table else []
 
 
-def numbers_at(row: Row, *columns: str) -> list[float | None]:
-    """Return several numbers of a row, each as in `number_at`."""
-    return [number_at(row, column) for column in columns]
+def groups(table: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """Return the rows of each name in a column, in the order of their first appearance."""
+    return {str(name): rows for name, rows in table.groupby(column, sort=False)} if column in table else {}
 
 
-def numbers(rows: Sequence[Row], column: str) -> list[float]:
-    """Return the finite numbers of a column."""
-    return [number for row in rows if (number := number_at(row, column)) is not None]
+def numbers(table: pd.DataFrame, column: str) -> list[float]:
+    """Return the numbers of a column."""
+    return [float(number) for number in table[column].dropna()] if column in table else []
 
 
-def points(rows: Sequence[Row], *columns: str) -> NDArray[np.float64]:
+def mean_of(table: pd.DataFrame, column: str) -> float:
+    """Return the mean of the numbers of a column; NaN if the column has no number."""
+    return float(np.mean(known)) if (known := numbers(table, column)) else np.nan
+
+
+def points(table: pd.DataFrame, *columns: str) -> NDArray[np.float64]:
     """Return the rows with a number in all columns, shape (columns, n), sorted by the first column."""
-    known = sorted(cells for row in rows if None not in (cells := numbers_at(row, *columns)))
-    return np.array(known, dtype=np.float64).reshape(-1, len(columns)).T
+    known = table.reindex(columns=list(columns)).dropna().sort_values(list(columns))
+    return known.to_numpy(dtype=np.float64).T
 
 
-def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the known numbers; None if no number is known."""
-    known = [number for number in values if number is not None]
-    return math.fsum(known) / len(known) if known else None
-
-
-def mean_of(rows: Sequence[Row], column: str) -> float | None:
-    """Return the mean of the numbers of a column; None if the column has no number."""
-    return mean_of_known(numbers(rows, column))
-
-
-def at(percent: float, row: Row) -> bool:
-    """Return whether a row belongs to a percent."""
-    cell = row.get("percent")
-    return isinstance(cell, float) and math.isclose(cell, percent, rel_tol=1e-9)
-
-
-def over_photographs(rows: Sequence[Row]) -> str:
+def over_photographs(table: pd.DataFrame) -> str:
     """Return the type of `low` and `high` of these rows: a 95 % interval, or the range over few photographs.
 
     Rows without the column `interval` come from an earlier version, which had bootstrap intervals only.
     """
-    intervals = {str(row["interval"]) for row in rows if row.get("interval") is not None}
-    return "range over photographs" if "range" in intervals else "95 % interval over photographs"
+    return "range over photographs" if "range" in unique(table, "interval") else "95 % interval over photographs"
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dicts of Python's own values; None is a missing cell."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(column): cell for column, cell in row.items()} for row in rows]

@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,11 +25,11 @@ from faig_lab.evaluation.intervals import Floats, number_or_none, scene_interval
 from faig_lab.evaluation.masking import TableRow, means, stack_inputs
 from faig_lab.filters import State
 from faig_lab.metrics import as_image, bicubic
-from faig_lab.plotting.charts import guides, legend_above
+from faig_lab.plotting.charts import guides, legend_above, line
 from faig_lab.plotting.style import LINES, MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import as_percent, degraded, listed, method_label, share, signed, with_ends
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, Rows, number_at, numbers, numbers_at, points, select, unique
+from faig_lab.runs.tables import groups, numbers, records, select
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -71,8 +72,7 @@ def boundary(
             gains.append(row | _gain(values, context.evaluator.scenes, context.problem.seed))
             advance(f"{name}, {row['parameter']} = {row['severity']}")
     tables = {"boundary": psnrs, "boundary_gain": gains} if swept else {}
-    gain, share = (means(gains, key, f"boundary/{key}/{{degradation}}/{{severity:g}}") for key in ("gain", "share"))
-    return StudyResult(tables, gain | share)
+    return StudyResult(tables, means(gains, ("gain", "share"), "boundary/{column}/{degradation}/{severity:g}"))
 
 
 def severities(part: Part, factors: Sequence[float]) -> dict[float, Part]:
@@ -191,74 +191,69 @@ _LOOK = {
 _LABEL = 0.09  # of the axis: closer labels would overlap
 
 
-def _gains(run: RunFolder, degradation: str) -> Rows:
-    """One row per severity, ascending."""
-    return sorted(
-        select(run.table("boundary_gain"), degradation=degradation), key=lambda row: number_at(row, "severity") or 0.0
-    )
+def _gains(run: RunFolder) -> dict[str, pd.DataFrame]:
+    """Degradation → one row per severity, ascending."""
+    gains = groups(run.table("boundary_gain"), "degradation")
+    return {name: rows.sort_values("severity", kind="stable") for name, rows in gains.items()}
 
 
-def _gain_at(row: Row) -> str:
-    return f"{row['parameter']} = {number_at(row, 'severity'):g}"
+def _severity(row: Mapping[str, Any]) -> str:
+    return f"{row['parameter']} = {row['severity']:g}"
 
 
 def _sentence(run: RunFolder) -> str:
-    rows = run.table("boundary_gain")
+    rows = records(run.table("boundary_gain"))
     shares = [
-        f"{share(number_at(row, 'share'))} of the gain of {signed(number_at(row, 'gain'))} dB on "
-        f"{degraded(str(row['degradation']))} input ({_gain_at(row)})"
+        f"{share(row['share'])} of the gain of {signed(row['gain'])} dB on {degraded(row['degradation'])} input "
+        f"({_severity(row)})"
         for row in rows
-        if number_at(row, "in_training")
+        if row["in_training"]
     ]
-    filters = f"the top {as_percent(number_at(rows[0], 'percent') or 0)} of {method_label(str(rows[0]['method']))}"
+    filters = f"the top {as_percent(rows[0]['percent'])} of {method_label(rows[0]['method'])}"
     return f"At the severity in training, {filters} carry {listed(shares)}." if shares else ""
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    names = unique(run.table("boundary"), "degradation")
-    with drawing():
-        figure = new_figure(4.9)
-        above, below = figure.subplots(2, len(names), squeeze=False, sharex="col", sharey="row")
-        for name, upper, lower in zip(names, above, below, strict=True):
-            rows, colour = _gains(run, name), input_colour(run.degradations, name)
-            curves = {}
-            for network, (label, style, width) in _LOOK.items():
-                of_network = select(run.table("boundary"), degradation=name, network=network)
-                curve = curves[network] = points(of_network, "severity", "psnr")
-                upper.plot(*curve, style, color=colour, linewidth=width, marker="o", markersize=2, label=label)
-            _gain_panel(lower, rows, colour)
-            severity, masked = curves["masked"]
-            if len(masked) == len(curves["baseline"][1]):
-                lower.plot(severity, masked - curves["baseline"][1], "-.", color=colour, linewidth=1.3)
-            for panel in (upper, lower):
-                _mark_trained(panel, rows)
-            upper.set_title(f"{degraded(name)} input")
-            lower.set_xlabel(f"{rows[0]['parameter']} of {name.replace('_', ' ')}")
-        above[0].set_ylabel("PSNR in dB")
-        below[0].set_ylabel("gain over the baseline in dB")
-        legend_above(figure, above[0])
+    gains, psnrs = _gains(run), groups(run.table("boundary"), "degradation")
+    figure = new_figure(4.9)
+    above, below = figure.subplots(2, len(psnrs), squeeze=False, sharex="col", sharey="row")
+    for name, upper, lower in zip(psnrs, above, below, strict=True):
+        rows, colour = gains[name], input_colour(run.degradations, name)
+        for network, (label, style, width) in _LOOK.items():
+            look: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": width, "label": label}
+            line(upper, select(psnrs[name], network=network), "severity", "psnr", markersize=2, **look)
+        _gain_panel(lower, rows, colour)
+        psnr = psnrs[name].pivot_table("psnr", "severity", "network")
+        if {"masked", "baseline"} <= {*psnr}:
+            left = (psnr["masked"] - psnr["baseline"]).dropna()
+            lower.plot(left.index, left, "-.", color=colour, linewidth=1.3)
+        for panel in (upper, lower):
+            _mark_trained(panel, rows)
+        upper.set_title(f"{degraded(name)} input")
+        lower.set_xlabel(f"{rows['parameter'].iloc[0]} of {name.replace('_', ' ')}")
+    above[0].set_ylabel("PSNR in dB")
+    below[0].set_ylabel("gain over the baseline in dB")
+    legend_above(figure, above[0])
     return figure
 
 
-def _gain_panel(panel: Axes, rows: Rows, colour: str) -> None:
+def _gain_panel(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
     """The gain with its interval, and the share that the set carries."""
-    severity, low, high = points(rows, "severity", "gain_low", "gain_high")
-    panel.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
-    panel.plot(*points(rows, "severity", "gain"), color=colour, linewidth=2.0, marker="o", markersize=2.5)
+    line(panel, rows, "severity", "gain", band=("gain_low", "gain_high"), color=colour, linewidth=2.0)
     guides(panel, 0)
-    apart, shown = _LABEL * (severity.max() - severity.min() if len(severity) else 0), list[float]()
-    for row in sorted(rows, key=lambda row: not number_at(row, "in_training")):
-        x, carried = number_at(row, "severity") or 0.0, number_at(row, "share")
-        if carried is not None and all(abs(x - other) >= apart for other in shown):
-            shown.append(x)
+    apart, shown = _LABEL * (rows["severity"].max() - rows["severity"].min()), list[float]()
+    for row in records(rows.sort_values("in_training", ascending=False, kind="stable").dropna(subset="share")):
+        if all(abs(row["severity"] - other) >= apart for other in shown):
+            shown.append(row["severity"])
             panel.annotate(
-                share(carried), (x, number_at(row, "gain") or 0.0), (0, 5), textcoords="offset points", ha="center",
+                share(row["share"]), (row["severity"], row["gain"]), (0, 5), textcoords="offset points", ha="center",
                 fontsize=7, bbox={"color": "white", "alpha": 0.6, "pad": 0.5},
             )  # fmt: skip
 
 
-def _mark_trained(panel: Axes, rows: Rows) -> None:
-    trained = numbers([row for row in rows if number_at(row, "in_training")], "severity")
+def _mark_trained(panel: Axes, rows: pd.DataFrame) -> None:
+    trained = numbers(rows[rows["in_training"] > 0], "severity")
     if trained:
         panel.axvspan(min(trained), max(trained), color=LINES, zorder=0)
         for edge in {min(trained), max(trained)}:
@@ -267,10 +262,10 @@ def _mark_trained(panel: Axes, rows: Rows) -> None:
 
 def _table(run: RunFolder) -> Table:
     lines = []
-    for name in unique(run.table("boundary_gain"), "degradation"):
-        for row in _gains(run, name):
-            gain, carried = (numbers_at(row, key, f"{key}_low", f"{key}_high") for key in ("gain", "share"))
-            head = f"{degraded(name)}, {_gain_at(row)}{' (trained)' if number_at(row, 'in_training') else ''}"
+    for name, rows in _gains(run).items():
+        for row in records(rows):
+            gain, carried = ([row.get(f"{key}{end}") for end in ("", "_low", "_high")] for key in ("gain", "share"))
+            head = f"{degraded(name)}, {_severity(row)}{' (trained)' if row['in_training'] else ''}"
             lines.append([head, with_ends(gain, signed), with_ends(carried, share)])
     return Table(["Input", "Gain of the target in dB", "Carried by its own set"], lines)
 

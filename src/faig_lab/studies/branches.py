@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ from faig_lab.plotting.charts import Dots, dot_rows, mark_cut, share_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, legend_columns, new_figure
 from faig_lab.plotting.words import count, decimal, degraded, listed, method_label, removal, share, signed, with_ends
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Rows, mean_of, number_at, numbers, numbers_at, over_photographs, select, unique
+from faig_lab.runs.tables import frame, groups, mean_of, numbers, over_photographs, records, select, unique
 from faig_lab.studies.context import Pair, StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -216,8 +216,8 @@ def branches(
     tables = {"branches": compared, "branches_images": images, "branches_filters": filters}
     tables |= {"branches_prediction": accuracy} if accuracy else {}
     tables |= {"branches_predictor": predictor} if predictor else {}
-    for column in (ONE, TWO, "difference", "low", "high"):
-        metrics |= means(compared, column, "branches/{measure}/{degradation}/" + column)
+    columns = (ONE, TWO, "difference", "low", "high")
+    metrics |= means(compared, columns, "branches/{measure}/{degradation}/{column}")
     metrics |= means(accuracy, "value", "branches/prediction/{predicted}")
     metrics |= means(filters, "specificity", "branches/specificity/{network}/{method}/{percent:g}")
     if timed_steps:
@@ -234,19 +234,13 @@ def compare(images: Sequence[TableRow], scenes: Sequence[str], how: Resampling) 
         scenes: the scene of each image, in the order of the images.
         how: seed and number of the resamples.
     """
-    values = {
-        (measure, row["degradation"], row["network"], row["seed"], row["image"]): float(str(row[measure]))
-        for row in images
-        for measure in METRICS
-    }
-    names, seeds = (list(dict.fromkeys(row[column] for row in images)) for column in ("image", "seed"))
+    table = frame(images)
     rows: list[TableRow] = []
+    names = unique(table, "image")
     for measure in METRICS:
-        for degradation in dict.fromkeys(row["degradation"] for row in images):
-            one, two = (
-                np.array([[values[measure, degradation, network, s, name] for s in seeds] for name in names])
-                for network in (ONE, TWO)
-            )
+        for degradation, of_input in groups(table, "degradation").items():
+            by_seed = of_input.pivot_table(measure, "image", ["network", "seed"]).loc[names]
+            one, two = by_seed[ONE].to_numpy(), by_seed[TWO].to_numpy()
             difference = one - two
             interval = interval_of_arrays([difference.mean(1)], scenes, lambda means: means, how)
             rows.append(
@@ -259,7 +253,7 @@ def compare(images: Sequence[TableRow], scenes: Sequence[str], how: Resampling) 
                     **interval.row(),
                     "lowest_seed": float(difference.mean(0).min()),
                     "highest_seed": float(difference.mean(0).max()),
-                    "seeds": one.shape[1],
+                    "seeds": table["seed"].nunique(),
                     "photographs": len(set(scenes)),
                     "images": len(scenes),
                 }
@@ -302,12 +296,16 @@ def _restored(study: StudyContext) -> Iterator[TableRow]:
 
 
 _LABELS = {ONE: "one branch", TWO: "two branches"}
-_ENDS = ("difference", "low", "high")
 
 
-def _compared(run: RunFolder, measure: str) -> Rows:
+def _compared(run: RunFolder, measure: str) -> pd.DataFrame:
     """The rows of one measure, one per input."""
     return select(run.table("branches"), measure=measure)
+
+
+def _ends(row: Mapping[str, Any]) -> list[float | None]:
+    """The difference of the networks and its ends."""
+    return [row.get(column) for column in ("difference", "low", "high")]
 
 
 def _sentence(run: RunFolder) -> str:
@@ -319,35 +317,35 @@ def _sentence(run: RunFolder) -> str:
     if not given and None not in steps:
         training = f"Both were trained for {listed([count(n) for n in steps])} iterations (baseline and target)"
     differences = [
-        f"{with_ends(numbers_at(row, *_ENDS), signed)} dB on {degraded(str(row['degradation']))} input" for row in rows
+        f"{with_ends(_ends(row), signed)} dB on {degraded(row['degradation'])} input" for row in records(rows)
     ]
     ends = f" (in brackets the {over_photographs(rows)})" if numbers(rows, "low") else ""
     return f"{training}. PSNR, one branch minus two branches{ends}: {listed(differences)}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
     rows, methods = _compared(run, "psnr"), unique(run.table("branches_filters"), "method")
-    with drawing():
-        figure = new_figure(1.1 + 0.34 * max(len(rows), 2 * len(methods), 3))
-        left, right = figure.subplots(1, 2)
-        _difference_panel(left, rows)
-        _sets_panel(right, run, methods)
-        handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=legend_columns(labels))
+    figure = new_figure(1.1 + 0.34 * max(len(rows), 2 * len(methods), 3))
+    left, right = figure.subplots(1, 2)
+    _difference_panel(left, rows)
+    _sets_panel(right, run, methods)
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=legend_columns(labels))
     return figure
 
 
-def _difference_panel(panel: Axes, rows: Rows) -> None:
-    for place, row in enumerate(rows):
-        low, high = numbers([row], "low"), numbers([row], "high")
-        if low and high:
-            panel.plot([*low, *high], [place, place], color=INK, linewidth=1.6, solid_capstyle="butt")
-        if (number_at(row, "seeds") or 1) > 1:
-            seeds = numbers([row], "lowest_seed") + numbers([row], "highest_seed")
-            panel.plot(seeds, [place] * len(seeds), "x", color=MUTED, markersize=4, markeredgewidth=0.8)
-    names = [degraded(str(row["degradation"])) for row in rows]
-    differences = {name: numbers([row], "difference") for name, row in zip(names, rows, strict=True)}
-    dot_rows(panel, names, [Dots("", INK, differences)])
+def _difference_panel(panel: Axes, rows: pd.DataFrame) -> None:
+    differences = {}
+    for place, row in enumerate(records(rows)):
+        _, low, high = _ends(row)
+        if low is not None and high is not None:
+            panel.plot([low, high], [place, place], color=INK, linewidth=1.6, solid_capstyle="butt")
+        if row.get("seeds", 1) > 1:
+            seeds = [row["lowest_seed"], row["highest_seed"]]
+            panel.plot(seeds, [place] * 2, "x", color=MUTED, markersize=4, markeredgewidth=0.8)
+        differences[degraded(row["degradation"])] = [row["difference"]]
+    dot_rows(panel, list(differences), [Dots("", INK, differences)])
     panel.axvline(0, color=MUTED, linewidth=0.8)
     panel.margins(x=0.12)
     panel.set_xlabel("PSNR, one branch − two, dB")
@@ -355,15 +353,13 @@ def _difference_panel(panel: Axes, rows: Rows) -> None:
 
 
 def _sets_panel(panel: Axes, run: RunFolder, methods: Sequence[str]) -> None:
-    rows = run.table("branches_filters")
     series = {f"{method_label(m)}, {label}": (m, network) for m in methods for network, label in _LABELS.items()}
     dots = []
-    for name in unique(rows, "masked"):
+    for name, rows in groups(run.table("branches_filters"), "masked").items():
         for side in ("other", "own"):
             shares = {
-                label: [mean]
+                label: [mean_of(select(rows, method=method, network=network), side)]
                 for label, (method, network) in series.items()
-                if (mean := mean_of(select(rows, method=method, network=network, masked=name), side)) is not None
             }
             label, hollow = (removal(name), ()) if side == "own" else ("", series)
             dots.append(Dots(label, input_colour(run.degradations, name), shares, lane=name, hollow=hollow))
@@ -379,25 +375,21 @@ def _sets_panel(panel: Axes, run: RunFolder, methods: Sequence[str]) -> None:
 def _table(run: RunFolder) -> Table:
     lines = []
     for measure, unit, digits in (("psnr", "dB", 2), ("ssim", "", 3)):
-        for row in _compared(run, measure):
-            lines.append([
-                f"{measure.upper()}, {degraded(str(row['degradation']))} input",
-                *(f"{decimal(number_at(row, network), digits)} {unit}".strip() for network in (ONE, TWO)),
-                with_ends(numbers_at(row, *_ENDS), partial(signed, digits=digits)),
-            ])  # fmt: skip
-    rows = run.table("branches_filters")
-    for method in unique(rows, "method"):
-        for name in unique(rows, "masked"):
-            sets = [select(rows, method=method, masked=name, network=network) for network in (ONE, TWO)]
+        for row in records(_compared(run, measure)):
+            name = f"{measure.upper()}, {degraded(row['degradation'])} input"
+            cells = [f"{decimal(row[network], digits)} {unit}".strip() for network in (ONE, TWO)]
+            lines.append([name, *cells, with_ends(_ends(row), partial(signed, digits=digits))])
+    for method, of_method in groups(run.table("branches_filters"), "method").items():
+        for name, rows in groups(of_method, "masked").items():
+            sets = [select(rows, network=network) for network in (ONE, TWO)]
             cells = [f"{share(mean_of(of_set, 'own'))} ({share(mean_of(of_set, 'other'))})" for of_set in sets]
             lines.append([f"{removal(name)} removed by the set of {method_label(method)} (of the other)", *cells, ""])
-    for row in run.table("branches_prediction"):
-        accuracy = with_ends(numbers_at(row, "value", "low", "high"), share)
-        name = str(row["predicted"]).replace("_", " ")
+    for row in records(run.table("branches_prediction")):
+        accuracy = with_ends([row["value"], row["low"], row["high"]], share)
+        name = row["predicted"].replace("_", " ")
         lines.append([f"{name} predicted rightly (balanced accuracy)", "", accuracy, ""])
-    rows = run.table("branches_predictor")
-    for name in unique(rows, "degradation"):
-        lost = share(mean_of(select(rows, degradation=name), "removed"))
+    for name, rows in groups(run.table("branches_predictor"), "degradation").items():
+        lost = share(mean_of(rows, "removed"))
         lines.append([f"{removal(name)} lost with the predictor set back", "", lost, ""])
     for key, label, factor, digits in (("parameters", "parameters", 1, 0), ("step_seconds", "ms a step", 1000, 1)):
         values = [run.metrics.get(f"branches/{key}/{network}") for network in (ONE, TWO)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Protocol
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +14,8 @@ from faig_lab.attribution import Attribution, Method, Problem, discovered
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.evaluation.examples import Example
-from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import State, mask
+from faig_lab.runs.tables import Rows, frame, records
 from faig_lab.training import Retraining
 
 Node = Mapping[str, Any]
@@ -143,19 +144,38 @@ def single_precision(state: State) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-@dataclass(frozen=True)
 class StudyResult:
     """The result of a study.
 
-    Attributes:
-        tables: name → rows, which become tables/<name>.csv.
-        metrics: headline numbers for metrics.json; None where a number is not defined.
+    Args:
+        tables: name → table, or its rows, which become tables/<name>.csv.
+        metrics: headline numbers for metrics.json; None and NaN where a number is not defined.
         examples: pictures for the section of the study; the study chooses the keys of `restored`.
+
+    Attributes:
+        tables: name → table.
     """
 
-    tables: dict[str, list[TableRow]]
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    examples: tuple[Example, ...] = ()
+    def __init__(
+        self,
+        tables: Mapping[str, Rows],
+        metrics: Mapping[str, float | None] | None = None,
+        examples: Sequence[Example] = (),
+    ) -> None:
+        self.tables: dict[str, pd.DataFrame] = {name: frame(rows) for name, rows in tables.items()}
+        self.metrics = dict(metrics or {})
+        self.examples = tuple(examples)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether tables and metrics are the same; the pictures do not count."""
+        if not isinstance(other, StudyResult) or self.tables.keys() != other.tables.keys():
+            return False
+        same = all(table.equals(other.tables[name]) for name, table in self.tables.items())
+        return same and self.metrics == other.metrics
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Return the rows of a table as dicts of Python's own values; None is a missing cell."""
+        return records(self.tables[table])
 
 
 Analysis = Callable[[StudyContext], StudyResult]
@@ -174,7 +194,8 @@ def kept(keep: Keep, name: str, compute: Callable[[], StudyResult]) -> StudyResu
 def _packed(result: StudyResult) -> dict[str, Any]:
     """Dicts, lists, tensors on the CPU and Python's own numbers."""
     examples = [{f.name: getattr(example, f.name) for f in fields(Example)} for example in result.examples]
-    packed: dict[str, Any] = _plain({"tables": result.tables, "metrics": result.metrics, "examples": examples})
+    tables = {name: result.rows(name) for name in result.tables}
+    packed: dict[str, Any] = _plain({"tables": tables, "metrics": result.metrics, "examples": examples})
     return packed
 
 

@@ -10,8 +10,8 @@ baseline's biases. It then starts at the baseline, bit for bit, and does not rea
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Annotated, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,11 +38,21 @@ from faig_lab.evaluation.curves import (
 from faig_lab.evaluation.intervals import Floats, Resampling, number_or_none
 from faig_lab.evaluation.masking import stack_inputs
 from faig_lab.filters import FilterLayout, State, mask
-from faig_lab.plotting.charts import guides, legend_above, limit, share_axis
-from faig_lab.plotting.style import drawing, method_look, new_figure
-from faig_lab.plotting.words import as_percent, line_label, listed, method_label, removal, share, signed, with_ends
+from faig_lab.plotting.charts import Show, guides, legend_above, limit, line, own_and_others, share_axis
+from faig_lab.plotting.style import drawing, method_look
+from faig_lab.plotting.words import (
+    as_percent,
+    decimal,
+    line_label,
+    listed,
+    method_label,
+    removal,
+    share,
+    signed,
+    with_ends,
+)
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of, number_at, numbers, numbers_at, points, select, unique
+from faig_lab.runs.tables import groups, records, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -255,14 +265,9 @@ def _sentence(run: RunFolder) -> str:
     """Restored shares at the headline percent: the sets deleted, and the sets inserted."""
     parts = {}
     for curve in DRAWN:
-        rows = select(run.table("curves"), run.headline, curve=curve, method=run.chosen)
-        parts[curve] = listed(
-            [
-                f"{share(number_at(row, 'restored'))} of {removal(str(row['masked']))}"
-                for row in rows
-                if row["masked"] == row["degradation"]
-            ]
-        )
+        rows = records(select(run.table("curves"), run.headline, curve=curve, method=run.chosen))
+        own = [row for row in rows if row["masked"] == row["degradation"]]
+        parts[curve] = listed([f"{share(row['restored'])} of {removal(row['masked'])}" for row in own])
     if not all(parts.values()):
         return ""
     return (
@@ -271,39 +276,34 @@ def _sentence(run: RunFolder) -> str:
     )
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
     """Restored share against q: a row per masked degradation and curve, its own input left, the others right."""
     masked = unique(run.table("curves"), "masked")
     places = [(name, curve) for name in masked for curve in DRAWN]
-    with drawing():
-        figure = new_figure(0.6 + 1.6 * len(places))
-        axes = figure.subplots(len(places), 2 if len(masked) > 1 else 1, squeeze=False, sharex=True, sharey=True)
-        for row, (name, curve) in zip(axes, places, strict=True):
-            shown = ([name], [other for other in masked if other != name])
-            for panel, inputs in zip(row, shown, strict=False):
-                _panel(panel, run, curve, masked=name, inputs=inputs)
-                function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
-                done = "deleted" if curve == "deletion" else "inserted"
-                panel.set_title(f"{removal(name)} set {done}: {function} {DRAWN[curve]}", fontsize=7.5)
-            row[0].set_ylabel("restored share")
-        for panel in axes[-1]:
-            panel.set_xlabel(f"q: {run.units} deleted or inserted")
-        legend_above(figure, axes[0][0])
+    figure, axes = own_and_others([name for name, _ in places], masked, 0.6)
+    for row, (name, curve) in zip(axes, places, strict=True):
+        for panel, inputs in row:
+            _panel(panel, run, curve, masked=name, inputs=inputs)
+            function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
+            done = "deleted" if curve == "deletion" else "inserted"
+            panel.set_title(f"{removal(name)} set {done}: {function} {DRAWN[curve]}", fontsize=7.5)
+        row[0][0].set_ylabel("restored share")
+    for panel, _ in axes[-1]:
+        panel.set_xlabel(f"q: {run.units} deleted or inserted")
+    legend_above(figure, axes[0][0][0])
     return figure
 
 
 def _panel(panel: Axes, run: RunFolder, curve: str, *, masked: str, inputs: Sequence[str]) -> None:
     """Restored share against q for every method, with its interval over images."""
+    rows = select(run.table("curves"), curve=curve, masked=masked)
+    by_method = groups(rows[rows["degradation"].isin(inputs)], "method")
     for method in _methods(run):
-        look = method_look(run.methods, method)
-        rows = select(run.table("curves"), curve=curve, method=method, masked=masked)
-        rows = [row for row in rows if row["degradation"] in inputs]
-        if len(inputs) == 1:  # the table has no interval of a mean over inputs
-            q, low, high = points(rows, "percent", "low", "high")
-            panel.fill_between(q, low, high, color=look["color"], alpha=0.14, linewidth=0)
-        q = sorted(set(numbers(rows, "percent")))
-        restored = [mean_of(select(rows, level), "restored") or 0.0 for level in q]
-        panel.plot(q, restored, marker="o", markersize=2.5, label=line_label(method), **look)
+        means = by_method[method].groupby("percent", as_index=False)[["restored", "low", "high"]].mean()
+        band = ("low", "high") if len(inputs) == 1 else ()  # the table has no interval of a mean over inputs
+        look = method_look(run.methods, method) | {"label": line_label(method)}
+        line(panel, means.fillna({"restored": 0}), "percent", "restored", band=band, **look)
     guides(panel, 0, 1)
     panel.set_xscale("symlog", linthresh=0.1, linscale=0.35)
     panel.set_xlim(0, 100)
@@ -315,26 +315,29 @@ def _panel(panel: Axes, run: RunFolder, curve: str, *, masked: str, inputs: Sequ
 
 def _table(run: RunFolder) -> Table | None:
     areas = select(run.table("curves_areas"), masked="all")
-    if not areas:
+    if areas.empty:
         return None
     several = len(unique(run.table("curves"), "masked")) > 1
     sides = [key for key in _HEADS if several or key[1] == "own"]
     head = ["Area under the curve", *(_HEADS[key] for key in sides)]
     head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in DRAWN] if several else []
+    by_side = {(row["curve"], row["side"], row["method"]): row for row in records(areas)}
+    compared = {(row["curve"], row["method"]): row for row in records(run.table("curves_compared"))}
     lines = []
     for axis in ("log", "linear"):
         columns = [f"area_{axis}{end}" for end in ("", "_low", "_high")]
-        compared = run.table("curves_compared") if axis == "log" else []
         for method in _methods(run):
-            cells = []
-            for curve, side in sides:
-                rows = select(areas, curve=curve, method=method, side=side)
-                cells.append(with_ends(numbers_at(rows[0], *columns)) if rows else "")
+            cells = [_ends(by_side.get((*side, method)), columns) for side in sides]
             for curve in DRAWN if several else ():
-                rows = select(compared, curve=curve, method=method)
-                cells.append(with_ends(numbers_at(rows[0], "difference", "low", "high"), signed) if rows else "")
+                row = compared.get((curve, method)) if axis == "log" else None
+                cells.append(_ends(row, ("difference", "low", "high"), signed))
             lines.append([f"{method_label(method)}, {axis} q", *cells])
     return Table(head, lines)
+
+
+def _ends(row: Mapping[str, Any] | None, columns: Sequence[str], show: Show = decimal) -> str:
+    """A number with its ends; empty without a row."""
+    return "" if row is None else with_ends([row.get(column) for column in columns], show)
 
 
 SECTION = Section(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated
 
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -22,7 +23,7 @@ from faig_lab.evaluation.masking import (
     rankings,
 )
 from faig_lab.filters import FilterLayout
-from faig_lab.runs.tables import mean_of_known
+from faig_lab.runs.tables import Rows, frame
 from faig_lab.studies.context import StudyContext, StudyResult
 
 
@@ -69,7 +70,7 @@ PARTS = ("first_third", "middle_third", "last_third", "last_convolution", "entro
 """The numbers of a row of the table `depth`."""
 
 
-def depth(attribution: Attribution, percents: Sequence[float]) -> list[TableRow]:
+def depth(attribution: Attribution, percents: Sequence[float]) -> pd.DataFrame:
     """Measure the depth of the discovered filters of every method and degradation.
 
     The layers are the L convolutions and linear layers in the order of the state dict; all layers count alike. Layer
@@ -84,31 +85,25 @@ def depth(attribution: Attribution, percents: Sequence[float]) -> list[TableRow]
         `entropy` is None for a single layer.
     """
     layer_of, count = _layers(attribution.layout)
-    parts: dict[tuple[str, str, float], list[list[float | None]]] = {}
+    draws: list[TableRow] = []
     for method, _, degradation, order in rankings(attribution):
         for percent in percents:
             chosen = order[: count_of(percent, len(attribution.layout))]
             counts = torch.bincount(layer_of[chosen], minlength=count)
-            parts.setdefault((method, degradation, percent), []).append(_parts(counts))
-    return [
-        {"method": method, "degradation": degradation, "percent": percent}
-        | {part: mean_of_known(values) for part, values in zip(PARTS, zip(*draws, strict=True), strict=True)}
-        for (method, degradation, percent), draws in parts.items()
-    ]
+            place = {"method": method, "degradation": degradation, "percent": percent}
+            draws.append(place | dict(zip(PARTS, _parts(counts), strict=True)))
+    numbers = frame(draws).astype(dict.fromkeys(PARTS, float))
+    return numbers.groupby(["method", "degradation", "percent"], sort=False, as_index=False).mean()
 
 
-def depth_metrics(rows: Sequence[TableRow], percent: float) -> dict[str, float | None]:
+def depth_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | None]:
     """Return `depth/<method>/<percent>/<degradation>/<part>` for each of PARTS.
 
     Args:
         rows: of `depth`.
         percent: the percent of the metrics.
     """
-    rows_of_percent = [row for row in rows if row["percent"] == percent]
-    metrics: dict[str, float | None] = {}
-    for part in PARTS:
-        metrics |= means(rows_of_percent, part, "depth/{method}/{percent:g}/{degradation}/" + part)
-    return metrics
+    return means(rows[rows["percent"] == percent], PARTS, "depth/{method}/{percent:g}/{degradation}/{column}")
 
 
 def _layers(layout: FilterLayout) -> tuple[Tensor, int]:
@@ -149,7 +144,7 @@ def masking_study(context: StudyContext, resamples: Annotated[int, Field(ge=2)] 
         masked = masking(context.evaluator, attribution, percents, advance, mixed_at=(context.headline,))
     how = Resampling(context.problem.seed, resamples)
     compared, isolation = compare(masked, context.method, how), Isolation(masked, len(attribution.layout), how)
-    tables = {
+    tables: dict[str, Rows] = {
         "isolation": isolation.sets(),
         "isolation_methods": isolation.methods(),
         "side_effects": isolation.side_effects(),
@@ -159,9 +154,11 @@ def masking_study(context: StudyContext, resamples: Annotated[int, Field(ge=2)] 
         "distribution": distribution(attribution, percents),
         "depth": depth(attribution, percents),
     }
-    if compared.paired:
+    if not compared.paired.empty:
         tables["comparison_paired"] = compared.paired
-    metrics = isolation_metrics(tables["isolation"], tables["side_effects"]) | masking_metrics(masked.rows)
-    metrics |= comparison_metrics(compared.methods, context.headline)
-    metrics |= depth_metrics(tables["depth"], context.headline)
-    return StudyResult(tables, metrics)
+    found = StudyResult(tables)
+    found.metrics |= isolation_metrics(found.tables["isolation"], found.tables["side_effects"])
+    found.metrics |= masking_metrics(masked.rows)
+    found.metrics |= comparison_metrics(compared.methods, context.headline)
+    found.metrics |= depth_metrics(found.tables["depth"], context.headline)
+    return found

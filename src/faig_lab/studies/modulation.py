@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -17,13 +15,13 @@ from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import State, modulate
 from faig_lab.metrics import as_image, back
-from faig_lab.plotting.charts import legend_above
+from faig_lab.plotting.charts import legend_above, line, side_by_side
 from faig_lab.plotting.findings import restoration
 from faig_lab.plotting.pictures import STRENGTH, PictureRow, Pictures, Tile, as_array
-from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
+from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import count, decimal, degraded, listed, removal, together
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import number_at, numbers, points, select, unique
+from faig_lab.runs.tables import groups, points, select
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Strips, Table
 
@@ -128,52 +126,43 @@ def _examples(context: StudyContext, kept: Restored, chosen: int | None) -> tupl
     return tuple(pictures)
 
 
-def _curve(run: RunFolder, modulated: str, degradation: str) -> NDArray[np.float64]:
-    """(2, n): λ ascending, and PSNR in dB."""
-    return points(select(run.table("modulation"), modulated=modulated, degradation=degradation), "strength", "psnr")
-
-
 def _sentence(run: RunFolder) -> str:
     changes = []
     for name in run.degradations:
-        psnr, rows = dict(_curve(run, name, name).T), select(run.table("modulation"), modulated=name)
+        rows = select(run.table("modulation"), modulated=name, degradation=name)
+        psnr = dict(points(rows, "strength", "psnr").T)
         if 0 in psnr and 1 in psnr:
-            filters = f"{removal(name)}, {count(number_at(rows[0], 'filters'))} {run.units}"
+            filters = f"{removal(name)}, {count(rows['filters'].iloc[0])} {run.units}"
             changes.append(f"from {decimal(psnr[0])} to {decimal(psnr[1])} dB on {degraded(name)} input ({filters})")
     return f"Between λ = 0 and λ = 1 PSNR changes {listed(changes)}." if changes else ""
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    rows, baseline = run.table("modulation"), restoration(run).get("baseline", {})
-    sets = unique(rows, "modulated")
-    with drawing():
-        figure = new_figure(3.0)
-        panels = figure.subplots(1, len(sets), squeeze=False, sharex=True, sharey=True)[0]
-        for panel, modulated in zip(panels, sets, strict=True):
-            for name in unique(rows, "degradation"):
-                colour = input_colour(run.degradations, name)
-                panel.plot(
-                    *_curve(run, modulated, name), color=colour, marker="o", markersize=3,
-                    linewidth=2 if name in modulated.split("+") else 1.1, label=f"{degraded(name)} input",
-                )  # fmt: skip
-                if (level := baseline.get(name)) is not None:
-                    panel.axhline(level, color=colour, linewidth=0.9, linestyle=":")
-            panel.axvline(1, color=MUTED, linewidth=0.8)
-            panel.set_title(f"modulated: {together(modulated)}")
-        panels[0].set_ylabel("PSNR in dB, held-out images")
-        figure.supxlabel("strength λ: 0 = the baseline's values, 1 = the target's", fontsize=8)
-        legend_above(figure, panels[-1])
+    baseline, sets = restoration(run).get("baseline", {}), groups(run.table("modulation"), "modulated")
+    figure, panels = side_by_side(3.0, len(sets))
+    for panel, (modulated, rows) in zip(panels, sets.items(), strict=True):
+        for name, curve in groups(rows, "degradation").items():
+            colour, width = input_colour(run.degradations, name), 2 if name in modulated.split("+") else 1.1
+            label = f"{degraded(name)} input"
+            line(panel, curve, "strength", "psnr", markersize=3, color=colour, linewidth=width, label=label)
+            if name in baseline:
+                panel.axhline(baseline[name], color=colour, linewidth=0.9, linestyle=":")
+        panel.axvline(1, color=MUTED, linewidth=0.8)
+        panel.set_title(f"modulated: {together(modulated)}")
+    panels[0].set_ylabel("PSNR in dB, held-out images")
+    figure.supxlabel("strength λ: 0 = the baseline's values, 1 = the target's", fontsize=8)
+    legend_above(figure, panels[-1])
     return figure
 
 
 def _table(run: RunFolder) -> Table:
-    rows = run.table("modulation")
-    shown = [x for x in sorted(set(numbers(rows, "strength"))) if x * 4 == round(x * 4)]
-    lines = []
-    for modulated in unique(rows, "modulated"):
-        for name in unique(rows, "degradation"):
-            psnr = dict(_curve(run, modulated, name).T)
-            lines.append([f"{together(modulated)}, {degraded(name)} input", *(decimal(psnr.get(x)) for x in shown)])
+    psnr = run.table("modulation").pivot_table("psnr", ["modulated", "degradation"], "strength", sort=False)
+    shown = [strength for strength in sorted(psnr.columns.astype(float)) if strength * 4 == round(strength * 4)]
+    lines = [
+        [f"{together(modulated)}, {degraded(name)} input", *map(decimal, values)]
+        for (modulated, name), *values in psnr[shown].itertuples(name=None)
+    ]
     return Table(["PSNR in dB at λ =", *(f"{x:g}" for x in shown)], lines)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,11 +15,11 @@ from faig_lab.attribution import ProbeIntegral, count_of, ranking
 from faig_lab.data import sample_rng
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import State, apply_patches, make_patch, patch_bytes
-from faig_lab.plotting.charts import guides, limit, percent_axis, share_axis
+from faig_lab.plotting.charts import guides, layer_bars, limit, line, percent_axis, share_axis
 from faig_lab.plotting.style import MUTED, drawing, input_colour, method_look, new_figure
 from faig_lab.plotting.words import as_percent, count, decimal, degraded, listed, method_label, removal, share, together
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, Rows, number_at, numbers, select, unique
+from faig_lab.runs.tables import frame, groups, records, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.masking import layer_rows
 from faig_lab.studies.modulation import discovered_sets
@@ -163,23 +164,15 @@ def fewest(rows: Sequence[TableRow], order: str, tolerance: float) -> float | No
     Returns:
         A measured percent; None if the largest percent already costs more.
     """
-    worst: dict[float, float] = {}
-    for row in rows:
-        if row["order"] == order and row["lost"] is not None:
-            percent = float(str(row["percent"]))
-            worst[percent] = max(worst.get(percent, -1.0), float(str(row["lost"])))
-    smallest = None
-    for percent in sorted(worst, reverse=True):
-        if worst[percent] > tolerance:
-            break
-        smallest = percent
-    return smallest
+    worst = select(frame(rows), order=order).dropna(subset="lost").groupby("percent")["lost"].max()[::-1]
+    within = worst.index[(worst <= tolerance).cumprod() > 0]
+    return float(within[-1]) if len(within) else None
 
 
-def _patches(run: RunFolder, patched: str, degradation: str, biases: bool) -> Rows:
-    """The patches of one name on one input, the smallest first, without the empty patch."""
-    rows = select(run.table("patches"), patched=patched, degradation=degradation, biases=float(biases))
-    return sorted((row for row in rows if number_at(row, "filters")), key=lambda row: number_at(row, "filters") or 0.0)
+def _patches(run: RunFolder, biases: bool) -> pd.DataFrame:
+    """The patches without or with the target's biases, the smallest first, without the empty patch."""
+    rows = select(run.table("patches"), biases=int(biases))
+    return rows[rows["filters"] > 0].sort_values("filters", kind="stable")
 
 
 def _tolerance(run: RunFolder) -> float:
@@ -194,13 +187,13 @@ def _kept(run: RunFolder) -> dict[str, float | None]:
 
 
 def _sentence(run: RunFolder) -> str:
-    shares, sizes = [], set()
-    for name in unique(run.table("patches"), "degradation"):
-        rows = [row for row in _patches(run, name, name, False) if (number_at(row, "percent") or 0) >= run.headline]
-        if rows:
-            sizes.add(as_percent(number_at(rows[0], "percent") or 0))
-            shares.append(f"{share(number_at(rows[0], 'carried'))} of {removal(name)}")
-    text = f"On the baseline, patches of {listed(sorted(sizes))} of the {run.units} restore {listed(shares)}"
+    rows = _patches(run, biases=False)
+    rows = rows[(rows["patched"] == rows["degradation"]) & (rows["percent"] >= run.headline)]
+    smallest = rows.drop_duplicates("degradation").set_index("degradation")
+    shown = [name for name in unique(run.table("patches"), "degradation") if name in smallest.index]
+    sizes = sorted({as_percent(percent) for percent in smallest["percent"]})
+    shares = [f"{share(smallest['carried'][name])} of {removal(name)}" for name in shown]
+    text = f"On the baseline, patches of {listed(sizes)} of the {run.units} restore {listed(shares)}"
     set_back = [
         f"{as_percent(round(100 - kept, 6)) if kept is not None else 'none'} by {method_label(order)}"
         for order, kept in _kept(run).items()
@@ -209,41 +202,41 @@ def _sentence(run: RunFolder) -> str:
     return f"{text}{pruned if set_back else ''}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
     """Above: insertion for each input. Below: pruning, and the layers of the kept units."""
     inputs = unique(run.table("patches"), "degradation")
     needed = {order: kept for order, kept in _kept(run).items() if kept is not None}
     order = min(needed, key=lambda order: needed[order]) if needed else ""
     layers = select(run.table("pruning_layers"), order=order)
-    with drawing():
-        figure = new_figure(2.6 + max(2.4, 0.6 + 0.13 * len(layers)))
-        figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.08))
-        grid = figure.add_gridspec(2, 1, height_ratios=[2.3, max(2.2, 0.4 + 0.13 * len(layers))])
-        top = grid[0].subgridspec(1, len(inputs)).subplots(squeeze=False, sharey=True)[0]
-        for panel, degradation in zip(top, inputs, strict=True):
-            _insertion_panel(panel, run, degradation)
-        top[0].set_ylabel("share of the target's gain")
-        top[-1].legend(loc="upper left", fontsize=7)
-        below = grid[1].subgridspec(1, 2 if layers else 1).subplots(squeeze=False)[0]
-        _pruning_panel(below[0], run)
-        if layers:
-            _layer_panel(below[1], layers, method_look(run.methods, order)["color"])
-            kept = as_percent(number_at(layers[0], "percent") or 0)
-            below[1].set_title(f"{kept} kept by {method_label(order)}, by layer")
-            below[1].set_xlabel(f"share of the layer's {run.units}")
+    figure = new_figure(2.6 + max(2.4, 0.6 + 0.13 * len(layers)))
+    figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.08))
+    grid = figure.add_gridspec(2, 1, height_ratios=[2.3, max(2.2, 0.4 + 0.13 * len(layers))])
+    top = grid[0].subgridspec(1, len(inputs)).subplots(squeeze=False, sharey=True)[0]
+    for panel, degradation in zip(top, inputs, strict=True):
+        _insertion_panel(panel, run, degradation)
+    top[0].set_ylabel("share of the target's gain")
+    top[-1].legend(loc="upper left", fontsize=7)
+    below = grid[1].subgridspec(1, 1 if layers.empty else 2).subplots(squeeze=False)[0]
+    _pruning_panel(below[0], run)
+    if not layers.empty:
+        layer_bars(below[1], layers, method_look(run.methods, order)["color"], 6)
+        below[1].set_xlim(0, 1)
+        share_axis(below[1], "x")
+        below[1].set_title(f"{as_percent(needed[order])} kept by {method_label(order)}, by layer")
+        below[1].set_xlabel(f"share of the layer's {run.units}")
     return figure
 
 
 def _insertion_panel(panel: Axes, run: RunFolder, degradation: str) -> None:
     total = run.layout.get("filters") or 1
     for name in unique(run.table("patches"), "patched"):
-        for biases in (True, False):
-            rows = _patches(run, name, degradation, biases)
-            panel.plot(
-                [100 * x / total for x in numbers(rows, "filters")], [number_at(row, "carried") or 0.0 for row in rows],
-                color=input_colour(run.degradations, name), linestyle="-" if biases else ":", marker="o",
-                markersize=2.5, linewidth=1.3, label=together(name) if biases else None,
-            )  # fmt: skip
+        colour = input_colour(run.degradations, name)
+        for biases, style in ((True, "-"), (False, ":")):
+            rows = select(_patches(run, biases), patched=name, degradation=degradation)
+            rows = rows.assign(changed=100 * rows["filters"] / total, carried=rows["carried"].fillna(0))
+            label = together(name) if biases else None
+            line(panel, rows, "changed", "carried", color=colour, linestyle=style, linewidth=1.3, label=label)
     panel.set_title(f"baseline + patch, {degraded(degradation)} input")
     panel.set_xlabel(f"{run.units} changed")
     percent_axis(panel, (0.3, 1, 3, 10, 30, 100))
@@ -257,12 +250,10 @@ def _gain_axis(panel: Axes) -> None:
 
 
 def _pruning_panel(panel: Axes, run: RunFolder) -> None:
-    rows = run.table("pruning")
-    for order in unique(rows, "order"):
-        levels = sorted(set(numbers(select(rows, order=order), "percent")))
-        worst = [max(numbers(select(rows, level, order=order), "lost"), default=0.0) for level in levels]
+    for order, rows in groups(run.table("pruning"), "order").items():
+        worst = rows.groupby("percent")["lost"].max().fillna(0)
         look = method_look(run.methods, order) | {"marker": "o", "markersize": 2.5, "linewidth": 1.3}
-        panel.plot([*levels, 100], [*worst, 0], label=method_label(order), **look)
+        panel.plot([*worst.index, 100], [*worst, 0], label=method_label(order), **look)
     panel.axhline(_tolerance(run), color=MUTED, linewidth=0.8, linestyle=":")
     panel.set_title(f"target, other {run.units} set back")
     panel.set_xlabel(f"{run.units} that stay the target's")
@@ -272,25 +263,17 @@ def _pruning_panel(panel: Axes, run: RunFolder) -> None:
     _gain_axis(panel)
 
 
-def _layer_panel(panel: Axes, rows: Sequence[Row], colour: str) -> None:
-    panel.barh(range(len(rows)), [number_at(row, "share") or 0.0 for row in rows], color=colour, height=0.7)
-    panel.set_yticks(range(len(rows)), [str(row["layer"]) for row in rows], fontsize=6)
-    panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_xlim(0, 1)
-    panel.grid(visible=False, axis="y")
-    share_axis(panel, "x")
-
-
 def _table(run: RunFolder) -> Table:
-    inputs = unique(run.table("patches"), "degradation")
-    lines = []
+    inputs, lines = unique(run.table("patches"), "degradation"), []
+    plain, biased = (groups(_patches(run, biases), "patched") for biases in (False, True))
     for name in unique(run.table("patches"), "patched"):
-        columns = [_patches(run, name, degradation, biases) for biases in (False, True) for degradation in inputs]
-        for position, row in enumerate(columns[0]):
-            if position % 2 == 1 or position == len(columns[0]) - 1:
-                size = f"{together(name)}, {as_percent(number_at(row, 'percent') or 0)}"
-                cells = [share(number_at(column[position], "carried")) for column in columns]
-                lines.append([size, count(number_at(row, "filters")), decimal(number_at(row, "kilobytes"), 0), *cells])
+        columns = [select(rows[name], degradation=shown)["carried"] for rows in (plain, biased) for shown in inputs]
+        sizes = records(select(plain[name], degradation=inputs[0]))
+        for position, row in enumerate(sizes):
+            if position % 2 == 1 or position == len(sizes) - 1:
+                size = f"{together(name)}, {as_percent(row['percent'])}"
+                cells = [share(column.iloc[position]) for column in columns]
+                lines.append([size, count(row["filters"]), decimal(row["kilobytes"], 0), *cells])
     gains = [*(degraded(name) for name in inputs), *(f"{degraded(name)}, with biases" for name in inputs)]
     return Table(["Patch", run.units, "kB", *gains], lines)
 

@@ -2,11 +2,11 @@
 
 from matplotlib.figure import Figure
 
-from faig_lab.plotting.charts import legend_above
+from faig_lab.plotting.charts import legend_above, line
 from faig_lab.plotting.style import drawing, input_colour, new_figure
 from faig_lab.plotting.words import decimal, degraded, listed, sentence_case
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import numbers, points, select, unique
+from faig_lab.runs.tables import groups, unique
 from faig_lab.studies.section import Section, Table
 
 
@@ -16,29 +16,26 @@ def _sentence(run: RunFolder) -> str:
     return f"Barrier on the probe: {listed(barriers)}." if barriers else ""
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    rows = run.table("path")
-    with drawing():
-        figure = new_figure(2.2)
-        panel = figure.subplots()
-        for name in unique(rows, "input"):
-            panel.plot(
-                *points(select(rows, input=name), "alpha", "psnr"), marker="o", markersize=2.5,
-                label=f"{degraded(name)} input", color=input_colour(run.degradations, name),
-            )  # fmt: skip
-        panel.set_xlabel("α: position on the path, from the baseline (0) to the target (1)")
-        panel.set_ylabel("PSNR on the probe (dB)")
-        legend_above(figure, panel)
+    figure = new_figure(2.2)
+    panel = figure.subplots()
+    for name, rows in groups(run.table("path"), "input").items():
+        colour = input_colour(run.degradations, name)
+        line(panel, rows, "alpha", "psnr", label=f"{degraded(name)} input", color=colour)
+    panel.set_xlabel("α: position on the path, from the baseline (0) to the target (1)")
+    panel.set_ylabel("PSNR on the probe (dB)")
+    legend_above(figure, panel)
     return figure
 
 
 def _table(run: RunFolder) -> Table:
-    cells = []
-    for name in unique(run.table("path"), "input"):
-        psnr = numbers(select(run.table("path"), input=name), "psnr")
-        values = [psnr[0], min(psnr), psnr[-1], run.metrics.get(f"barrier/{name}")]
-        cells.append([sentence_case(f"{degraded(name)} input"), *map(decimal, values)])
-    return Table(["PSNR on the probe (dB)", "baseline", "lowest on the path", "target", "barrier"], cells)
+    lines = []
+    for name, rows in groups(run.table("path"), "input").items():
+        psnr = rows["psnr"]
+        values = [psnr.iloc[0], psnr.min(), psnr.iloc[-1], run.metrics.get(f"barrier/{name}")]
+        lines.append([sentence_case(f"{degraded(name)} input"), *map(decimal, values)])
+    return Table(["PSNR on the probe (dB)", "baseline", "lowest on the path", "target", "barrier"], lines)
 
 
 SECTION = Section(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,11 +14,11 @@ from faig_lab.evaluation.evaluator import isolation_of, pooled
 from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.metrics import back, off, side
-from faig_lab.plotting.charts import Dots, dot_rows, legend_above
-from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
+from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
+from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import count, decimal, listed, method_label, removal, sentence_case, share, small_share
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of, number_at, select, unique
+from faig_lab.runs.tables import groups, mean_of, records, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -48,8 +49,7 @@ def planted(context: StudyContext) -> StudyResult:
     rows = _rows(context.attribution, context.planted)
     edits = _edits(context, context.planted)
     metrics = means(rows, "chance", "planted/chance/{degradation}")
-    for measure in ("average_precision", "recall"):
-        metrics |= means(rows, measure, f"planted/{{method}}/{measure}/{{degradation}}")
+    metrics |= means(rows, ("average_precision", "recall"), "planted/{method}/{column}/{degradation}")
     metrics |= means(edits, "isolation", "planted/isolation/{masked}")
     changed = _changed(context, context.planted)
     return StudyResult({"planted": rows, "planted_isolation": edits, "planted_change": changed}, metrics)
@@ -107,64 +107,58 @@ _COLUMNS = {"average_precision": "average precision", "recall": "recall at the s
 
 def _methods(run: RunFolder) -> list[str]:
     """All methods, the highest mean average precision first."""
-    rows = run.table("planted")
-    return sorted(unique(rows, "method"), key=lambda m: -(mean_of(select(rows, method=m), "average_precision") or 0.0))
+    rows = groups(run.table("planted"), "method")
+    return sorted(rows, key=lambda method: -np.nan_to_num(mean_of(rows[method], "average_precision")))
 
 
-def _mean(run: RunFolder, method: str, degradation: str, column: str) -> float | None:
+def _mean(run: RunFolder, method: str, degradation: str, column: str) -> float:
     """Mean over draws."""
     return mean_of(select(run.table("planted"), method=method, degradation=degradation), column)
 
 
 def _sentence(run: RunFolder) -> str:
-    first = run.table("planted")[0]
+    first = run.table("planted").iloc[0]
     isolations = [
-        f"{decimal(number_at(row, 'isolation'))} for {removal(str(row['masked']))}"
-        for row in run.table("planted_isolation")
+        f"{decimal(row['isolation'])} for {removal(row['masked'])}"
+        for row in records(run.table("planted_isolation"))
         if row["masked"] == row["degradation"]
     ]
     return (
-        f"Each true set has {count(number_at(first, 'filters'))} {run.units} "
-        f"({small_share(number_at(first, 'chance'))} of all). "
+        f"Each true set has {count(first['filters'])} {run.units} ({small_share(first['chance'])} of all). "
         f"Masking the true sets gives an isolation of {listed(isolations)}."
     )
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    methods, names = _methods(run), unique(run.table("planted"), "degradation")
-    with drawing():
-        figure = new_figure(1.1 + 0.24 * len(methods))
-        panels = figure.subplots(1, 2, sharey=True)
-        for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
-            values = {n: {m: v for m in methods if (v := _mean(run, m, n, column)) is not None} for n in names}
-            series = [
-                Dots(
-                    removal(n), input_colour(run.degradations, n), {method_label(m): [v] for m, v in by_method.items()}
-                )
-                for n, by_method in values.items()
-            ]
-            dot_rows(panel, [method_label(method) for method in methods], series, width=0.4)
-            panel.axvline(number_at(run.table("planted")[0], "chance") or 0.0, color=MUTED, linestyle=":", linewidth=1)
-            panel.set_xlim(-0.02, 1.02)
-            panel.set_xlabel(title)
-        legend_above(figure, panels[0])
+    methods, table = _methods(run), run.table("planted")
+    figure, panels = side_by_side(1.1 + 0.24 * len(methods), 2)
+    for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
+        series = []
+        for name in unique(table, "degradation"):
+            values = {method_label(method): [_mean(run, method, name, column)] for method in methods}
+            series.append(Dots(removal(name), input_colour(run.degradations, name), values))
+        dot_rows(panel, [method_label(method) for method in methods], series, width=0.4)
+        panel.axvline(table["chance"].iloc[0], color=MUTED, linestyle=":", linewidth=1)
+        panel.set_xlim(-0.02, 1.02)
+        panel.set_xlabel(title)
+    legend_above(figure, panels[0])
     return figure
 
 
 def _table(run: RunFolder) -> Table:
-    names = unique(run.table("planted"), "degradation")
-    measures = ("average precision", "recall")
-    head = [f"{sentence_case(removal(name))}: {measure}" for name in names for measure in measures]
-    rows = [
-        [
-            sentence_case(method_label(method)),
-            *(show(_mean(run, method, name, column)) for name in names for column, show in
-              (("average_precision", lambda x: decimal(x, 3)), ("recall", share))),
-        ]
-        for method in _methods(run)
-    ]  # fmt: skip
-    chance = number_at(run.table("planted")[0], "chance")
-    return Table(["Method", *head], [*rows, ["Chance", *[decimal(chance, 3), share(chance)] * len(names)]])
+    names, chance = unique(run.table("planted"), "degradation"), run.table("planted")["chance"].iloc[0]
+    head = [
+        f"{sentence_case(removal(name))}: {measure}" for name in names for measure in ("average precision", "recall")
+    ]
+    lines = []
+    for method in _methods(run):
+        line = [sentence_case(method_label(method))]
+        for name in names:
+            precision = decimal(_mean(run, method, name, "average_precision"), 3)
+            line += [precision, share(_mean(run, method, name, "recall"))]
+        lines.append(line)
+    return Table(["Method", *head], [*lines, ["Chance", *[decimal(chance, 3), share(chance)] * len(names)]])
 
 
 SECTION = Section(

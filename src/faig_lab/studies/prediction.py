@@ -7,9 +7,10 @@ methods on held-out crops.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -37,10 +38,11 @@ from faig_lab.evaluation.prediction import (
     image_numbers,
 )
 from faig_lab.filters import first_floating
-from faig_lab.plotting.style import HEAT, INK, drawing, input_colour, new_figure
+from faig_lab.plotting.charts import matrix
+from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, degraded, listed, removal, sentence_case, share, with_ends
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, number_at, numbers, numbers_at, over_photographs, select, unique
+from faig_lab.runs.tables import groups, numbers, over_photographs, records, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -263,14 +265,14 @@ def _method(method: str) -> str:
     return _METHOD.get(method, method.replace("_", " "))
 
 
-def _accuracy(run: RunFolder, method: str, measure: str) -> Row:
+def _accuracy(run: RunFolder, method: str, measure: str) -> dict[str, Any]:
     """The row of a predictor; empty where there is no such measure, as with a single degradation."""
-    return next(iter(select(run.table("prediction_accuracy"), method=method, measure=measure)), {})
+    return next(iter(records(select(run.table("prediction_accuracy"), method=method, measure=measure))), {})
 
 
-def _shown(row: Row) -> str:
+def _shown(row: Mapping[str, Any]) -> str:
     """`98 % (92 % to 100 %)`."""
-    return with_ends(numbers_at(row, "value", "low", "high"), share)
+    return with_ends([row.get(column) for column in ("value", "low", "high")], share)
 
 
 def _either(run: RunFolder) -> str:
@@ -284,31 +286,31 @@ def _sentence(run: RunFolder) -> str:
         [f"{_shown(balanced)} of the answers between {_either(run)} are right (balanced accuracy)"] if balanced else []
     )
     parts.append(f"{_shown(clean)} with clean as a further answer")
-    inputs, scenes = count(number_at(clean, "inputs")), count(number_at(clean, "photographs"))
+    ends = over_photographs(select(run.table("prediction_accuracy"), method=_OVERLAP, measure="accuracy"))
     return (
-        f"Top-k overlap on {inputs} inputs from {scenes} held-out photographs: {listed(parts)}. The brackets hold the "
-        f"{over_photographs([clean])}."
+        f"Top-k overlap on {count(clean.get('inputs'))} inputs from {count(clean.get('photographs'))} held-out "
+        f"photographs: {listed(parts)}. The brackets hold the {ends}."
     )
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure | None:
     names, truths = _names(run), unique(run.table("prediction"), "truth")
-    methods = unique(run.table("prediction"), "method")
+    methods = groups(run.table("prediction"), "method")
     if not names:
         return None
     labels = [degraded(truth).replace(" and ", "\nand ") for truth in truths]
-    with drawing():
-        heights = [0.6 + 0.26 * len(truths), 0.85 + 0.3 * len(truths)]
-        figure = new_figure(sum(heights) + 0.4)
-        (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
-        for panel, name in zip(_row(above, len(names), labels), names, strict=True):
-            _overlap_panel(panel, run, name, truths)
-            panel.set_title(f"{removal(name)} set")
-        above.supxlabel(f"overlap: share of the discovered {run.units} in the top set of a crop", fontsize=8)
-        for panel, method in zip(_row(below, len(methods), labels), methods, strict=True):
-            _confusion_panel(panel, run, method, truths)
-            panel.set_title(_method(method).replace(" and ", "\nand ").replace(" on ", "\non "))
-        below.supxlabel("answer", fontsize=8)
+    heights = [0.6 + 0.26 * len(truths), 0.85 + 0.3 * len(truths)]
+    figure = new_figure(sum(heights) + 0.4)
+    (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
+    for panel, name in zip(_row(above, len(names), labels), names, strict=True):
+        _overlap_panel(panel, run, name, truths)
+        panel.set_title(f"{removal(name)} set")
+    above.supxlabel(f"overlap: share of the discovered {run.units} in the top set of a crop", fontsize=8)
+    for panel, (method, rows) in zip(_row(below, len(methods), labels), methods.items(), strict=True):
+        _confusion_panel(panel, rows)
+        panel.set_title(_method(method).replace(" and ", "\nand ").replace(" on ", "\non "))
+    below.supxlabel("answer", fontsize=8)
     return figure
 
 
@@ -336,34 +338,21 @@ def _overlap_panel(panel: Axes, run: RunFolder, name: str, truths: Sequence[str]
     panel.tick_params(axis="y", length=0)
 
 
-def _confusion_panel(panel: Axes, run: RunFolder, method: str, truths: Sequence[str]) -> None:
+def _confusion_panel(panel: Axes, rows: pd.DataFrame) -> None:
     """Rows = true input, columns = prediction; the shade is the share of the row."""
-    answers = unique(run.table("prediction"), "predicted")
-    by_answer = {
-        (str(row["truth"]), str(row["predicted"])): round(number_at(row, "count") or 0)
-        for row in select(run.table("prediction"), method=method)
-    }
-    counts = np.array([[by_answer.get((truth, answer), 0) for answer in answers] for truth in truths])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    panel.imshow(shares, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
-    panel.set_xticks(range(len(answers)), [degraded(answer) for answer in answers])
-    panel.tick_params(axis="x", rotation=30 if len(answers) > _UPRIGHT else 0)
-    panel.tick_params(length=0)
-    panel.grid(visible=False)
-    panel.spines[:].set_visible(False)
-    for (row, column), times in np.ndenumerate(counts):
-        panel.text(
-            column, row, str(times), ha="center", va="center", fontsize=9,
-            fontweight="bold" if truths[row] == answers[column] else "normal",
-            color="white" if shares[row, column] > 0.6 else INK,
-        )  # fmt: skip
+    counts = rows.pivot_table("count", "truth", "predicted", fill_value=0, sort=False)
+    shares = (counts.div(counts.sum(axis=1).clip(lower=1), axis=0)).to_numpy()
+    right = counts.index.to_numpy()[:, None] == counts.columns.to_numpy()
+    matrix(panel, shares, [[f"{times:.0f}" for times in row] for row in counts.to_numpy()], right, fontsize=9)
+    panel.set_xticks(range(len(counts.columns)), [degraded(str(answer)) for answer in counts])
+    panel.tick_params(axis="x", rotation=30 if len(counts.columns) > _UPRIGHT else 0)
 
 
 def _table(run: RunFolder) -> Table:
     rows = []
     for method in unique(run.table("prediction_accuracy"), "method"):
         balanced, accuracy = (_accuracy(run, method, measure) for measure in ("balanced_accuracy", "accuracy"))
-        fitted = f"{count(number_at(accuracy, 'fitted_crops'))} crops, {accuracy['fitted_on']}"
+        fitted = f"{count(accuracy['fitted_crops'])} crops, {accuracy['fitted_on']}"
         rows.append([sentence_case(_method(method)), _shown(balanced), _shown(accuracy), fitted])
     head = ["Method", f"{sentence_case(_either(run))}?", "Clean as well?", "Calibrated or trained on"]
     return Table(head, rows)

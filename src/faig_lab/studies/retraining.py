@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,13 +24,14 @@ from faig_lab.attribution.methods import weight_change
 from faig_lab.data import sample_rng
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
-from faig_lab.plotting.charts import Dots, dot_rows, legend_above, mark_cut, share_axis
-from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
+from faig_lab.plotting.charts import Dots, dot_rows, legend_above, mark_cut, share_axis, side_by_side
+from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import (
     ABSENT,
     as_percent,
     count,
     degraded,
+    is_known,
     listed,
     method_label,
     removal,
@@ -37,7 +39,7 @@ from faig_lab.plotting.words import (
     share,
 )
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Rows, mean_of, mean_of_known, numbers, select, unique
+from faig_lab.runs.tables import mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 from faig_lab.training import Chosen
@@ -279,16 +281,15 @@ def _rng(context: StudyContext, goal: Goal, stream: str, draw: int = 0) -> np.ra
 _LOW, _HIGH = -0.5, 1.1  # of the figure
 
 
-def _trained(run: RunFolder, variant: str, goal: str, q: float) -> Rows:
+def _trained(run: RunFolder, variant: str, goal: str, q: float) -> pd.DataFrame:
     """Rows of one variant and goal at a percent, on every input."""
     return select(run.table("retraining"), None if variant == WHOLE else q, variant=variant, trained=goal)
 
 
-def result(run: RunFolder, variant: str, goal: str, degradations: Sequence[str], q: float) -> float | None:
-    """Return the share of the target's gain, mean over draws and degradations; None where a share is missing."""
+def result(run: RunFolder, variant: str, goal: str, degradations: Sequence[str], q: float) -> float:
+    """Return the share of the target's gain, mean over draws and degradations; NaN where a share is missing."""
     rows = _trained(run, variant, goal, q)
-    shares = [mean_of(select(rows, degradation=name), "share") for name in degradations]
-    return None if None in shares else mean_of_known(shares)
+    return float(np.mean([mean_of(select(rows, degradation=name), "share") for name in degradations]))
 
 
 def _degradations(run: RunFolder, goal: str) -> list[str]:
@@ -297,7 +298,8 @@ def _degradations(run: RunFolder, goal: str) -> list[str]:
 
 
 def _percents(run: RunFolder) -> list[float]:
-    return sorted(set(numbers([row for row in run.table("retraining") if row["variant"] != WHOLE], "percent")))
+    table = run.table("retraining")
+    return sorted(set(numbers(table[table["variant"] != WHOLE], "percent")))
 
 
 def _headline(run: RunFolder) -> float:
@@ -339,16 +341,15 @@ def _sentence(run: RunFolder) -> str:
     )
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
     """A panel per goal, a row per variant, a dot per training."""
     goals, variants = unique(run.table("retraining"), "trained"), _variants(run)
-    with drawing():
-        figure = new_figure(1.0 + 0.24 * len(variants))
-        panels = figure.subplots(1, len(goals), squeeze=False, sharex=True, sharey=True)[0]
-        for panel, goal in zip(panels, goals, strict=True):
-            _panel(panel, run, goal, variants)
-        legend_above(figure, panels[-1])
-        figure.supxlabel("share of the target's gain over the baseline, held-out images", fontsize=8)
+    figure, panels = side_by_side(1.0 + 0.24 * len(variants), len(goals))
+    for panel, goal in zip(panels, goals, strict=True):
+        _panel(panel, run, goal, variants)
+    legend_above(figure, panels[-1])
+    figure.supxlabel("share of the target's gain over the baseline, held-out images", fontsize=8)
     return figure
 
 
@@ -363,7 +364,7 @@ def _panel(panel: Axes, run: RunFolder, goal: str, variants: dict[str, str]) -> 
         }
         series.append(Dots(f"{degraded(name)} input", colour, rows, hollow=hollow))
         whole = result(run, WHOLE, goal, [name], q)
-        if whole is not None:
+        if is_known(whole):
             panel.axvline(min(whole, _HIGH), color=colour, linewidth=0.8, linestyle=":")
     dot_rows(panel, list(variants.values()), series, width=0.36)
     panel.set_xlim(_LOW, _HIGH)

@@ -19,11 +19,11 @@ from faig_lab.evaluation.comparison import removed_sides
 from faig_lab.evaluation.evaluator import isolation_of, mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
-from faig_lab.plotting.charts import Dots, dot_rows, legend_above, share_axis
-from faig_lab.plotting.style import INK, MUTED, drawing, method_look, new_figure
-from faig_lab.plotting.words import decimal, method_label, share
+from faig_lab.plotting.charts import Dots, dot_rows, legend_above, share_axis, side_by_side
+from faig_lab.plotting.style import INK, MUTED, drawing, method_look
+from faig_lab.plotting.words import decimal, is_known, method_label, share
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Rows, mean_of, numbers, select, unique
+from faig_lab.runs.tables import groups, mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 from faig_lab.studies.stability import rank_correlation, scores_of
@@ -163,55 +163,48 @@ def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
 _CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
 
 
-def _shown_rows(run: RunFolder, check: str, method: str) -> Rows:
-    return select(run.table("sanity"), check=check, method=method)
-
-
 def _measure(run: RunFolder) -> str:
     """The measure of masked sets: isolation, or specificity in runs of earlier versions."""
-    return "isolation" if any("isolation" in row for row in run.table("sanity")) else "specificity"
+    return "isolation" if "isolation" in run.table("sanity") else "specificity"
 
 
 def _sentence(run: RunFolder) -> str:
-    methods, measure = unique(run.table("sanity"), "method"), _measure(run)
-    method = run.chosen if run.chosen in methods else methods[0]
-    original, randomised, swapped = (_shown_rows(run, check, method) for check in _CHECKS)
+    methods, measure = groups(run.table("sanity"), "method"), _measure(run)
+    method = run.chosen if run.chosen in methods else next(iter(methods))
+    original, randomised, swapped = (select(methods[method], check=check) for check in _CHECKS)
     text = (
         f"{method_label(method)} with the target randomised: {share(mean_of(randomised, 'overlap'))} of the "
         f"{run.units} in common (by the numbers in each layer alone {share(mean_of(randomised, 'chance_in_layers'))}), "
         f"{measure} {decimal(mean_of(randomised, measure))} instead of {decimal(mean_of(original, measure))}"
     )
-    if swapped:
+    if not swapped.empty:
         overlap, after = share(mean_of(swapped, "overlap")), decimal(mean_of(swapped, measure))
         text += f"; with the labels exchanged: {overlap} in common, {measure} by label {after}"
     return f"{text}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    rows, measure = run.table("sanity"), _measure(run)
-    checks = [check for check in _CHECKS if check in unique(rows, "check")]
-    methods = unique(rows, "method")
-    with drawing():
-        figure = new_figure(1.0 + 0.16 * len(checks) * max(len(methods), 3))
-        panels = figure.subplots(1, 2, sharey=True)
-        for panel, column in zip(panels, ("overlap", measure), strict=True):
-            series = [
-                Dots(
-                    method_label(method), method_look(run.methods, method)["color"],
-                    {_CHECKS[check]: numbers(_shown_rows(run, check, method), column) for check in checks}, centre=True,
-                )
-                for method in methods
-            ]  # fmt: skip
-            dot_rows(panel, [_CHECKS[check] for check in checks], series, width=0.7)
-        chance = mean_of(select(rows, check="randomised"), "chance_in_layers")
-        if chance is not None:
-            panels[0].vlines(chance, 0.5, 1.5, color=INK, linewidth=1, linestyle=":")
-        panels[0].set_xlabel(f"{run.units} in common with the original set")
-        panels[0].set_xlim(-0.03, 1.03)
-        share_axis(panels[0], "x")
-        panels[1].set_xlabel(f"{measure} of masking, by label")
-        panels[1].axvline(0, color=MUTED, linewidth=0.8)
-        legend_above(figure, panels[0])
+    table, measure = run.table("sanity"), _measure(run)
+    checks = {check: label for check, label in _CHECKS.items() if check in unique(table, "check")}
+    methods = groups(table, "method")
+    figure, panels = side_by_side(1.0 + 0.16 * len(checks) * max(len(methods), 3), 2, share_x=False)
+    for panel, column in zip(panels, ("overlap", measure), strict=True):
+        series = []
+        for method, rows in methods.items():
+            values = {label: numbers(select(rows, check=check), column) for check, label in checks.items()}
+            colour = method_look(run.methods, method)["color"]
+            series.append(Dots(method_label(method), colour, values, centre=True))
+        dot_rows(panel, list(checks.values()), series, width=0.7)
+    chance = mean_of(select(table, check="randomised"), "chance_in_layers")
+    if is_known(chance):
+        panels[0].vlines(chance, 0.5, 1.5, color=INK, linewidth=1, linestyle=":")
+    panels[0].set_xlabel(f"{run.units} in common with the original set")
+    panels[0].set_xlim(-0.03, 1.03)
+    share_axis(panels[0], "x")
+    panels[1].set_xlabel(f"{measure} of masking, by label")
+    panels[1].axvline(0, color=MUTED, linewidth=0.8)
+    legend_above(figure, panels[0])
     return figure
 
 
@@ -221,10 +214,12 @@ def _table(run: RunFolder) -> Table:
     columns = {"spearman": decimal} | dict.fromkeys(("overlap", "chance_in_layers", "own", "other"), share)
     columns |= dict.fromkeys(measures, decimal)
     lines = [
-        [f"{method_label(method)}, {label}", *(show(mean_of(rows, column)) for column, show in columns.items())]
-        for method in unique(run.table("sanity"), "method")
-        for check, label in _CHECKS.items()
-        if (rows := _shown_rows(run, check, method))
+        [
+            f"{method_label(method)}, {_CHECKS[check]}",
+            *(show(mean_of(rows, column)) for column, show in columns.items()),
+        ]
+        for method, of_method in groups(run.table("sanity"), "method").items()
+        for check, rows in groups(of_method, "check").items()
     ]
     return Table(head, lines)
 

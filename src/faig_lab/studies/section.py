@@ -92,5 +92,5 @@ def sections_of(run: RunFolder) -> tuple[Section, ...]:
     named = (str(node.get("_target_")).rpartition(".")[0] for node in studies.values() if isinstance(node, dict))
     of_user = (getattr(sys.modules.get(module), "SECTION", None) for module in named)
     by_name = {section.name: section for section in (*of_user, *sections()) if isinstance(section, Section)}
-    shown = (section for section in by_name.values() if run.table(section.name))
+    shown = (section for section in by_name.values() if not run.table(section.name).empty)
     return tuple(sorted(shown, key=lambda section: section.order))

@@ -1,26 +1,26 @@
 """Stability: comparison of the discovered filters over trainings, probe images, points and precisions."""
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from pydantic import Field
+from scipy.stats import rankdata
 from torch import Tensor
 
 from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.attribution.quadrature import right
-from faig_lab.evaluation.intervals import Floats
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.plotting.charts import Dots, dot_rows, legend_above
-from faig_lab.plotting.style import MUTED, drawing, method_look, new_figure
+from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
+from faig_lab.plotting.style import MUTED, drawing, method_look
 from faig_lab.plotting.words import decimal, listed, method_label, removal
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, number_at, numbers, select, unique
+from faig_lab.runs.tables import frame, groups, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult, single_precision
 from faig_lab.studies.section import Section, Table
 
@@ -93,12 +93,11 @@ def stability(
             for method in methods:
                 rows += _rows(context, comparison, method, a=a[method], b=b[method])
             advance(f"{comparison.a}, {comparison.b}")
-    lowest: dict[str, float] = {}
-    for row in rows:
-        if (jaccard := row["jaccard"]) is not None:
-            metric = f"stability/{row['kind']}/{row['method']}/jaccard"
-            lowest[metric] = min(lowest.get(metric, math.inf), float(str(jaccard)))
-    return StudyResult({"stability": rows} if rows else {}, {**lowest})
+    if not rows:
+        return StudyResult({})
+    lowest = frame(rows).groupby(["kind", "method"], sort=False)["jaccard"].min()
+    metrics = {f"stability/{kind}/{method}/jaccard": value for kind, method, value in lowest.reset_index().to_numpy()}
+    return StudyResult({"stability": rows}, metrics)
 
 
 def compare_scores(a: Tensor, b: Tensor, percent: float) -> Agreement:
@@ -115,14 +114,9 @@ def compare_scores(a: Tensor, b: Tensor, percent: float) -> Agreement:
 
 def rank_correlation(a: Tensor, b: Tensor) -> float | None:
     """Compute Spearman's rank correlation of (F,) and (F,); equal values share their mean rank; None for constants."""
-    first, second = (ranks - ranks.mean() for ranks in map(_ranks, (a, b)))
+    first, second = (ranks - ranks.mean() for ranks in (rankdata(scores.double().cpu().numpy()) for scores in (a, b)))
     size = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / size if size else None
-
-
-def _ranks(values: Tensor) -> Floats:
-    _, place, counts = np.unique(values.double().cpu().numpy(), return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], dtype=np.float64)
 
 
 def chance_jaccard(count: int, filters: int) -> float:
@@ -209,60 +203,57 @@ _MARKERS = "osD^v<>"
 
 
 def _sentence(run: RunFolder) -> str:
-    rows = select(run.table("stability"), method=run.chosen) or run.table("stability")
+    table = run.table("stability")
+    rows = select(table, method=run.chosen)
+    rows = table if rows.empty else rows
     lowest = [
         f"{decimal(min(values))} {words}"
         for kind, words in _KINDS.items()
         if (values := numbers(select(rows, kind=kind), "jaccard"))
     ]
+    first = rows.iloc[0]
     return (
-        f"Lowest Jaccard index of the top sets of {method_label(str(rows[0]['method']))}: {listed(lowest)}; of two "
-        f"random {run.units} {decimal(number_at(rows[0], 'chance'), 3)}."
+        f"Lowest Jaccard index of the top sets of {method_label(first['method'])}: {listed(lowest)}; of two random "
+        f"{run.units} {decimal(first['chance'], 3)}."
     )
 
 
-def _pair(row: Row) -> str:
-    return f"{row['a']} | {row['b']}"
+def _by_series(run: RunFolder) -> dict[tuple[str, str], pd.DataFrame]:
+    """(method, degradation) → its rows, with the names of a comparison in one column."""
+    table = run.table("stability").assign(pair=lambda rows: rows["a"] + " | " + rows["b"])
+    return {(str(m), str(d)): rows for (m, d), rows in table.groupby(["method", "degradation"], sort=False)}
 
 
-def _series(run: RunFolder) -> list[tuple[str, str]]:
-    """(method, degradation)."""
-    rows = run.table("stability")
-    return list(dict.fromkeys((str(row["method"]), str(row["degradation"])) for row in rows))
-
-
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    rows = run.table("stability")
-    pairs, degradations = list(dict.fromkeys(map(_pair, rows))), unique(rows, "degradation")
-    with drawing():
-        figure = new_figure(1.1 + 0.36 * len(pairs))
-        panels = figure.subplots(1, 2, sharey=True)
-        for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
-            series = []
-            for method, name in _series(run):
-                by_pair: dict[str, list[float]] = {}
-                for row in select(rows, method=method, degradation=name):
-                    by_pair.setdefault(_pair(row), []).extend(numbers([row], column))
-                marker = _MARKERS[degradations.index(name) % len(_MARKERS)]
-                label, colour = f"{method_label(method)}, {removal(name)}", method_look(run.methods, method)["color"]
-                series.append(Dots(label, colour, by_pair, marker=marker))
-            dot_rows(panel, pairs, series)
-            panel.set_xlim(min([-0.02, *(x - 0.05 for x in numbers(rows, column))]), 1.03)
-            panel.set_xlabel(run.worded(title))
-        panels[0].axvline(number_at(rows[0], "chance") or 0.0, color=MUTED, linestyle=":", linewidth=1)
-        legend_above(figure, panels[0])
+    by_series, table = _by_series(run), run.table("stability")
+    pairs = list(dict.fromkeys(pair for rows in by_series.values() for pair in rows["pair"]))
+    figure, panels = side_by_side(1.1 + 0.36 * len(pairs), 2, share_x=False)
+    for panel, (column, title) in zip(panels, _COLUMNS.items(), strict=True):
+        series = []
+        for (method, name), rows in by_series.items():
+            values = {pair: numbers(of_pair, column) for pair, of_pair in groups(rows, "pair").items()}
+            marker = _MARKERS[unique(table, "degradation").index(name) % len(_MARKERS)]
+            label, colour = f"{method_label(method)}, {removal(name)}", method_look(run.methods, method)["color"]
+            series.append(Dots(label, colour, values, marker=marker))
+        dot_rows(panel, pairs, series)
+        panel.set_xlim(min([-0.02, *(x - 0.05 for x in numbers(table, column))]), 1.03)
+        panel.set_xlabel(run.worded(title))
+    panels[0].axvline(table["chance"].iloc[0], color=MUTED, linestyle=":", linewidth=1)
+    legend_above(figure, panels[0])
     return figure
 
 
 def _table(run: RunFolder) -> Table:
-    series = _series(run)
-    cells: dict[str, dict[tuple[str, str], str]] = {}
-    for row in run.table("stability"):
-        key = (str(row["method"]), str(row["degradation"]))
-        text = f"{decimal(number_at(row, 'jaccard'))} ({decimal(number_at(row, 'spearman'))})"
-        cells.setdefault(_pair(row), {})[key] = text
-    head = ["Jaccard index (rank correlation)", *(f"{method_label(m)}, {removal(d)}" for m, d in series)]
-    return Table(head, [[pair, *(texts.get(key, "") for key in series)] for pair, texts in cells.items()])
+    by_series = _by_series(run)
+    cells = {
+        series: {pair: f"{decimal(jaccard)} ({decimal(rank)})" for pair, jaccard, rank in
+                 zip(rows["pair"], rows["jaccard"], rows["spearman"], strict=True)}
+        for series, rows in by_series.items()
+    }  # fmt: skip
+    pairs = dict.fromkeys(pair for texts in cells.values() for pair in texts)
+    head = ["Jaccard index (rank correlation)", *(f"{method_label(m)}, {removal(d)}" for m, d in cells)]
+    return Table(head, [[pair, *(texts.get(pair, "") for texts in cells.values())] for pair in pairs])
 
 
 SECTION = Section(
