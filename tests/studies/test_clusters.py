@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from coloured_case import coloured_context as between
+from coloured_case import passing
 from study_case import METHODS, context_of
-from torch import nn
 
-from faig_lab.attribution import Attribution, attribute, discovered
+from faig_lab.attribution import attribute, discovered
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection
 from faig_lab.config import check
@@ -22,18 +23,6 @@ from faig_lab.runs.tables import write_table
 from faig_lab.studies.clusters import SECTION, clusters
 
 
-class Pointwise(nn.Module):
-    """A 1×1 convolution whose output the last layer reads, so that features are weighted colours of the input."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 3, 1, bias=False)
-        self.last = nn.Conv2d(3, 12, 1, bias=False)
-
-    def forward(self, lr):
-        return nn.functional.pixel_shuffle(self.last(self.first(lr)), 2)
-
-
 def coloured(seed):
     """Clean input; with red light for blur and with green light for noise."""
     clean = 0.5 * torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -43,19 +32,8 @@ def coloured(seed):
 
 
 def coloured_context(images=5):
-    """The target passes all colours on. The baseline sees neither red nor green; filters 0 and 4 are what differs."""
-    context = context_of(make=Pointwise)
-    last = context.problem.target["last.weight"]
-    target = {"first.weight": torch.eye(3)[..., None, None], "last.weight": last}
-    baseline = {"first.weight": torch.diag(torch.tensor([0.0, 0.0, 1.0]))[..., None, None], "last.weight": last}
-    problem = replace(context.problem, baseline=baseline, target=target)
-    layout = context.attribution.layout
-    scores = torch.zeros(1, 2, len(layout), dtype=torch.float64)
-    scores[0, 0, layout.index("first.weight", 0, 0)] = scores[0, 1, layout.index("first.weight", 1, 1)] = 1
-    attribution = Attribution({"faig": scores, "random": scores.flip(1)}, ("blur", "noise"), layout)
-    data = replace(context.data, held_out=tuple(coloured(seed) for seed in range(images)))
-    # one filter of 45 is 2.3 %
-    return replace(context, problem=problem, attribution=attribution, data=data, headline=2.3, percents=(2.3,))
+    """The target passes all colours on. The baseline sees neither red nor green."""
+    return between([coloured(seed) for seed in range(images)], passing(2), passing(0, 1, 2))
 
 
 def index(found, network, a="all", b="all"):
