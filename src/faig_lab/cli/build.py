@@ -240,11 +240,18 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
         return None
 
     def train(
-        start: State, chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
+        start: State,
+        chosen: Chosen,
+        parts: Sequence[str],
+        iterations: int,
+        rate: float = 1.0,
+        *,
+        always: bool = False,
     ) -> dict[str, Tensor]:
-        from faig_lab.training import fit_chosen
+        from faig_lab.training import fit_chosen, with_all_parts
 
         applied = replace(degradation, parts={name: degradation.parts[name] for name in parts})
+        applied = with_all_parts(applied) if always else applied
         module = make_module(settings, "target", applied, start)
         own = module.schedule
         module.schedule = replace(
