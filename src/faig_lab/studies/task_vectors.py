@@ -30,7 +30,7 @@ from faig_lab.plotting.charts import guides, legend_above, share_axis
 from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import ABSENT, decimal, degraded, listed, removal, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, number_at, points, select, unique
+from faig_lab.runs.tables import Row, mean_of, number_at, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -220,7 +220,7 @@ def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[Tab
     vectors = torch.stack([_flat(layout, state, baseline) for state in singles.values()])
     whole = _flat(layout, context.target, baseline)
     sizes = [layer.weights for layer in layout.layers]
-    parts = zip(layout.layers, vectors.split(sizes, 1), whole.split(sizes), strict=True)
+    parts = zip(layout.layers, torch.split(vectors, sizes, 1), torch.split(whole, sizes), strict=True)
     for depth, (layer, of_layer, target) in enumerate(parts):
         yield {"layer": layer.name, "depth": depth, "filters": layer.units} | _relation(of_layer, target)
     yield {"layer": ALL, "depth": None, "filters": len(layout)} | _relation(vectors, whole)
@@ -269,9 +269,9 @@ def _overlaps(context: StudyContext, singles: Mapping[str, State]) -> Iterator[T
             }
 
 
-def _row(run: RunFolder, edit: str, vector: str, name: str, **wanted: object) -> Row:
-    """A row of an edit with λ = 1 on an input; empty if there is none."""
-    rows = select(run.table("task_vectors"), edit=edit, vector=vector, input=name, strength=1.0, **wanted)
+def _row(run: RunFolder, edit: str, vector: str, name: str) -> Row:
+    """The first row of an edit with λ = 1 on an input; empty if there is none."""
+    rows = select(run.table("task_vectors"), edit=edit, vector=vector, input=name, strength=1.0)
     return rows[0] if rows else {}
 
 
@@ -338,7 +338,8 @@ def _table(run: RunFolder) -> Table:
     for label, edit, vector, judged in edits:
         cells = [signed(_gain(run, edit, vector, name)) for name in inputs]
         functions = names if edit == ADDED else [judged] if judged else []
-        isolations = [number_at(_row(run, edit, vector, name, judged=name), "isolation") for name in functions]
+        of_edit = select(run.table("task_vectors"), edit=edit, vector=vector, strength=1.0)
+        isolations = [mean_of(select(of_edit, judged=name, input=name), "isolation") for name in functions]
         lines.append([sentence_case(label), *cells, listed([decimal(value) for value in isolations]) or ABSENT])
     return Table(head, lines)
 
