@@ -2,9 +2,8 @@ export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds 
 python -m faig_lab -m +experiment=blur_noise attribution=ideas attribution.methods.random.draws=1 seed=0,1,2 \
   'analysis.percents=[0.1,0.2,0.5,1,3]' 'analysis=[clusters,task_vectors,switches]' \
   'analysis.studies.clusters.methods=[isolation_share,random]' \
-  analysis.studies.task_vectors.iterations=1000 'analysis.studies.task_vectors.strengths=[0.5,1]' \
-  analysis.studies.switches.iterations=200 analysis.studies.switches.rate=4 \
-  'analysis.studies.switches.rivals=[isolation_share]' data.test_dir=$DATA/test data.test_crop=128 data.test_crops=1 \
+  analysis.studies.task_vectors.iterations=600 'analysis.studies.task_vectors.strengths=[0.5,1]' \
+  analysis.studies.switches.iterations=150 'analysis.studies.switches.rivals=[isolation_share]' \
   logger=none sweep=outputs/studies/switches
 python -m faig_lab task=compare runs=outputs/studies/switches hydra.run.dir=outputs/compared/switches
 grep -E '^group,|,(clusters|task_vectors|switches)/' outputs/compared/switches/metrics.csv > experiments/switches/results.csv

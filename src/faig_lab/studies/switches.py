@@ -68,7 +68,7 @@ def switches(
     iterations: Annotated[int, Field(ge=1)] = 300,
     *,
     start: Literal["target", "baseline"] = "target",
-    rate: Annotated[float, Field(gt=0)] = 1.0,
+    rate: Annotated[float, Field(gt=0)] = 2.0,
     rivals: Sequence[str] = ("learned_mask",),
     draws: Annotated[int, Field(ge=0)] = 1,
 ) -> StudyResult:
