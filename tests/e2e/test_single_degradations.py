@@ -28,7 +28,7 @@ def test_a_run_has_tables_metrics_figures_and_sections(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     page = (finished / "report.html").read_text(encoding="utf-8")
     for name in STUDIES:
-        assert read_table(finished / "tables" / f"{name}.csv")
+        assert len(read_table(finished / "tables" / f"{name}.csv"))
         assert (finished / "figures" / f"{name}.png").is_file()
         assert f'id="{name}"' in page
         assert any(key.startswith(f"{name}/") for key in metrics)

@@ -34,7 +34,7 @@ from faig_lab.plotting.charts import legend_above
 from faig_lab.plotting.style import drawing, input_colour, new_figure
 from faig_lab.plotting.words import decimal, degraded, listed, method_label, removal, sentence_case
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, number_at, numbers, select, unique
+from faig_lab.runs.tables import mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -156,26 +156,21 @@ def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
     return {f"clusters/{row['network']}/{key}": value for row, key, value in zip(rows, keys, values, strict=True)}
 
 
-def _label(row: Row) -> str:
+def _label(run: RunFolder, network: str) -> str:
     """The name of a network for readers: `deblurring masked, FAIG`."""
-    masked = row.get("masked")
-    return (
-        str(row["network"]) if masked is None else f"{removal(str(masked))} masked, {method_label(str(row['method']))}"
-    )
+    rows = select(run.table("clusters"), network=network)
+    masked = [f"{removal(name)} masked" for name in unique(rows, "masked")]
+    return ", ".join([*masked, *map(method_label, unique(rows, "method"))]) or network
 
 
-def _index(run: RunFolder, network: str, a: str = ALL, b: str = ALL) -> float | None:
-    rows = select(run.table("clusters"), network=network, a=a, b=b)
-    return number_at(rows[0], "index") if rows else None
+def _index(run: RunFolder, network: str, a: str = ALL, b: str = ALL) -> str:
+    return decimal(mean_of(select(run.table("clusters"), network=network, a=a, b=b), "index"), 1)
 
 
 def _sentence(run: RunFolder) -> str:
-    told = []
-    for network in unique(run.table("clusters"), "network"):
-        row = select(run.table("clusters"), network=network)[0]
-        if row.get("method") in (None, run.chosen):
-            name = _label(row) if row.get("method") is None else f"{removal(str(row['masked']))} masked"
-            told.append(f"{name} {decimal(_index(run, network), 1)}")
+    own = unique(select(run.table("clusters"), method=run.chosen), "network")
+    told = [f"{network} {_index(run, network)}" for network in (BASELINE, TARGET)]
+    told += [f"{_label(run, network).partition(',')[0]} {_index(run, network)}" for network in own]
     return f"Calinski–Harabasz index of all inputs: {listed(told)}."
 
 
@@ -196,7 +191,7 @@ def _figure(run: RunFolder) -> Figure:
                     numbers(dots, "x"), numbers(dots, "y"), "o", markersize=2.5, alpha=0.7,
                     color=input_colour(run.degradations, name), label=f"{degraded(name)} input",
                 )  # fmt: skip
-            panel.set_title(f"{sentence_case(_label(of_network[0]))}: {decimal(_index(run, network), 1)}")
+            panel.set_title(f"{sentence_case(_label(run, network))}: {_index(run, network)}")
             panel.set_xticks([])
             panel.set_yticks([])
         for panel in panels[len(networks) :]:
@@ -207,12 +202,12 @@ def _figure(run: RunFolder) -> Figure:
 
 def _table(run: RunFolder) -> Table:
     rows = run.table("clusters")
-    pairs = list(dict.fromkeys((str(row["a"]), str(row["b"])) for row in rows))
+    pairs = [(a, b) for a in unique(rows, "a") for b in unique(select(rows, a=a), "b")]
     head = ["all inputs" if a == ALL else f"{degraded(a)}, {degraded(b)}" for a, b in pairs]
-    lines = []
-    for network in unique(rows, "network"):
-        cells = [decimal(_index(run, network, a, b), 1) for a, b in pairs]
-        lines.append([sentence_case(_label(select(rows, network=network)[0])), *cells])
+    lines = [
+        [sentence_case(_label(run, network)), *(_index(run, network, a, b) for a, b in pairs)]
+        for network in unique(rows, "network")
+    ]
     return Table(["Calinski–Harabasz index", *map(sentence_case, head)], lines)
 
 

@@ -26,7 +26,7 @@ from faig_lab.plotting.charts import Dots, dot_rows, legend_above
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import as_percent, degraded, listed, method_label, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of, number_at, numbers, select, unique
+from faig_lab.runs.tables import mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 from faig_lab.training import Chosen
@@ -186,14 +186,9 @@ def _compare(rows: Sequence[TableRow]) -> None:
         row["against_blind"] = float(str(row["psnr"])) - blind[row["input"]]
 
 
-def _label(run: RunFolder, variant: str) -> str:
+def _label(variant: str) -> str:
     words = {START: "shared weights", BLIND: "blind network", WHOLE: "whole networks, switched"}
     return words.get(variant, f"{method_label(variant)}, switched")
-
-
-def _percent(run: RunFolder) -> float | None:
-    known = [row for row in run.table("switches") if row["variant"] not in (START, BLIND, WHOLE)]
-    return number_at(known[0], "percent") if known else None
 
 
 def _mean(run: RunFolder, variant: str, name: str, column: str) -> float | None:
@@ -206,8 +201,8 @@ def _sentence(run: RunFolder) -> str:
         f"{signed(_mean(run, WHOLE, name, 'against_blind'))} dB)"
         for name in run.degradations
     ]
-    percent = _percent(run)
-    size = "" if percent is None else f"{as_percent(percent)} of the {run.units} for each degradation, "
+    percents = numbers(select(run.table("switches"), variant=run.chosen), "percent")
+    size = f"{as_percent(percents[0])} of the {run.units} for each degradation, " if percents else ""
     return f"Against the blind network: {size}chosen by {method_label(run.chosen)}, bring {listed(told)}."
 
 
@@ -215,7 +210,7 @@ def _figure(run: RunFolder) -> Figure:
     """A row per variant, a dot per training and input."""
     rows = run.table("switches")
     variants = [variant for variant in unique(rows, "variant") if variant != BLIND]
-    labels = {variant: sentence_case(_label(run, variant)) for variant in variants}
+    labels = {variant: sentence_case(_label(variant)) for variant in variants}
     with drawing():
         figure = new_figure(0.9 + 0.3 * len(variants))
         panel = figure.subplots()
@@ -237,7 +232,7 @@ def _table(run: RunFolder) -> Table:
     inputs = unique(run.table("switches"), "input")
     head = ["gain over the baseline, dB", *(sentence_case(f"{degraded(name)} input") for name in inputs)]
     lines = [
-        [sentence_case(_label(run, variant)), *(signed(_mean(run, variant, name, "gain")) for name in inputs)]
+        [sentence_case(_label(variant)), *(signed(_mean(run, variant, name, "gain")) for name in inputs)]
         for variant in unique(run.table("switches"), "variant")
     ]
     return Table(head, lines)

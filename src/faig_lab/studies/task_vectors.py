@@ -30,7 +30,7 @@ from faig_lab.plotting.charts import guides, legend_above, share_axis
 from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import ABSENT, decimal, degraded, listed, removal, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import Row, mean_of, number_at, points, select, unique
+from faig_lab.runs.tables import mean_of, numbers, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
@@ -269,14 +269,10 @@ def _overlaps(context: StudyContext, singles: Mapping[str, State]) -> Iterator[T
             }
 
 
-def _row(run: RunFolder, edit: str, vector: str, name: str) -> Row:
-    """The first row of an edit with λ = 1 on an input; empty if there is none."""
-    rows = select(run.table("task_vectors"), edit=edit, vector=vector, input=name, strength=1.0)
-    return rows[0] if rows else {}
-
-
 def _gain(run: RunFolder, edit: str, vector: str, name: str) -> float | None:
-    return number_at(_row(run, edit, vector, name), "gain")
+    """The gain of an edit with λ = 1 on an input."""
+    rows = select(run.table("task_vectors"), edit=edit, vector=vector, input=name, strength=1.0)
+    return mean_of(rows, "gain")
 
 
 def _together(run: RunFolder) -> str:
@@ -302,8 +298,8 @@ def _figure(run: RunFolder) -> Figure | None:
         figure = new_figure(2.7)
         gains, conflict = figure.subplots(1, 2)
         _draw_gains(gains, run)
-        rows = [row for row in run.table("task_vectors_layers") if row["layer"] != ALL]
-        conflict.plot(*points(rows, "depth", "conflict"), color=INK, marker="o", markersize=2.5)
+        layers = points(run.table("task_vectors_layers"), "depth", "conflict")  # all layers together have no depth
+        conflict.plot(*layers, color=INK, marker="o", markersize=2.5)
         guides(conflict, 1 - 2.0 ** (1 - len(run.degradations)))
         conflict.set_ylim(0, 1)
         share_axis(conflict)
@@ -319,8 +315,7 @@ def _draw_gains(panel: Axes, run: RunFolder) -> None:
         colour = input_colour(run.degradations, name)
         line = points(select(rows, input=name), "strength", "gain")
         panel.plot(*line, color=colour, marker="o", markersize=3, label=f"{degraded(name)} input")
-        target = _gain(run, BLIND, _together(run), name)
-        if target is not None:
+        for target in numbers(select(run.table("task_vectors"), edit=BLIND, input=name), "gain"):
             panel.axhline(target, color=colour, linewidth=0.9, linestyle=":")
     panel.set_xlabel("strength λ of the sum")
     panel.set_ylabel("gain over the baseline, dB")
