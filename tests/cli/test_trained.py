@@ -185,3 +185,10 @@ def test_a_target_of_one_degradation_is_not_planted_and_saves_no_states(settings
     assert (other.target.planted, other.attribution.path) == (None, "straight")
     assert settings_of_target(planted, None, None) == planted
     assert other.training == planted.training
+
+
+def test_another_number_of_iterations_shortens_the_rise_too():
+    short = check(compose(["trainer=cpu", "training=short"]))
+    own = settings_of_target(short, None, 40).training.target
+    assert (own.iterations, own.restart_every, own.warmup) == (40, 40, 4)
+    assert settings_of_target(short, None, 5000).training.target.warmup == short.training.target.warmup == 100

@@ -158,7 +158,8 @@ def settings_of_target(settings: Settings, parts: Sequence[str] | None, iteratio
     Args:
         settings: the settings of a run.
         parts: names of degradations; None is all.
-        iterations: of the training, with one fall of the learning rate; None is the run's schedule.
+        iterations: of the training, with one fall of the learning rate after the target's warm-up or a tenth of the
+            steps, whichever is shorter; None is the run's schedule.
     """
     changes: dict[str, Any] = {}
     if parts is not None:
@@ -170,8 +171,9 @@ def settings_of_target(settings: Settings, parts: Sequence[str] | None, iteratio
             "attribution": settings.attribution.model_copy(update={"path": "straight"}),
         }
     if iterations is not None:
-        schedule = settings.training.target.model_copy(update={"iterations": iterations, "restart_every": iterations})
-        changes["training"] = settings.training.model_copy(update={"target": schedule})
+        own = settings.training.target
+        steps = {"iterations": iterations, "restart_every": iterations, "warmup": min(own.warmup, iterations // 10)}
+        changes["training"] = settings.training.model_copy(update={"target": own.model_copy(update=steps)})
     return settings.model_copy(update=changes)
 
 
