@@ -113,6 +113,20 @@ PLOTS = {
         height="share of the gain",
         where=lambda row: row["percent"] != 0 and row["biases"] == 1, title=_functions,
     ),
+    "clusters": Plot(
+        "clusters", "", "", "network", ("index",), "Calinski–Harabasz index of all inputs",
+        title=lambda name: "Separation of the inputs in the features", where=lambda row: row["a"] == "all",
+    ),
+    "task_vectors": Plot(
+        "task_vectors_layers", "", "", "depth", ("conflict", "cosine", "cosine_target"),
+        "layer, from the input (0) to the output", height="magnitude in conflict",
+        title=lambda name: "Sign conflict of the task vectors", where=lambda row: row["layer"] != "all",
+    ),
+    "switches": Plot(
+        "switches", "", "input", "variant", ("against_blind", "gain", "psnr"), "PSNR minus the blind network's, dB",
+        title=lambda name: "Switched networks, shared weights of the target",
+        where=lambda row: row["variant"] != "blind" and row["input"] != "clean",
+    ),
     "one_minus_two": Plot(
         "branches_images", "", "network", "degradation", ("psnr", "ssim"), "one branch minus two, dB",
         title=lambda name: "PSNR on held-out photographs", difference=("one_branch", "two_branch"),
@@ -261,11 +275,11 @@ def _dots(axes: Axes, plot: Plot, found: Any, colours: Sequence[str], places: Se
 
 
 def _colour(plot: Plot, index: int) -> str:
-    return degradation_colour(index) if plot.colour in ("degradation", "masked") else method_colour(index)
+    return degradation_colour(index) if plot.colour in ("degradation", "masked", "input") else method_colour(index)
 
 
 def _label(plot: Plot, colour: str) -> str:
-    if plot.colour in ("degradation", "masked"):
+    if plot.colour in ("degradation", "masked", "input"):
         return degraded(colour)
     return method_label(colour)
 

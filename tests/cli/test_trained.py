@@ -8,9 +8,10 @@ import pytest
 import torch
 from study_case import context_of
 
+from faig_lab.cli import trained
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
-from faig_lab.cli.trained import make_network_trainer, settings_of_other, train_once
+from faig_lab.cli.trained import make_network_trainer, settings_of_other, settings_of_target, train_once
 from faig_lab.config import check
 from faig_lab.data import Photograph
 from faig_lab.filters import load_weights
@@ -145,3 +146,49 @@ def test_a_store_in_the_users_own_folder(place, settings, data, monkeypatch, tmp
     assert found.parent == tmp_path / "home" / place[2:]
     assert not list(tmp_path.rglob("~"))
     assert not Path("~").exists()
+
+
+def test_a_target_of_one_degradation_is_trained_once_on_it_alone(settings, data, monkeypatch):
+    degradation = make_degradation(settings)
+    baseline = train_once(settings, "baseline", data, degradation).state
+    seen = []
+    made = trained.make_module
+    monkeypatch.setattr(trained, "make_module", lambda *given: seen.append(made(*given)) or seen[-1])
+    trainer = make_network_trainer(settings, data, degradation)
+    blur = trainer.target(baseline, settings.seed, ["blur"])
+    assert list(seen[0].degradation.parts) == ["blur"]
+    assert seen[0].schedule.iterations == settings.training.target.iterations
+    noise = trainer.target(baseline, settings.seed, ["noise"], iterations=5)
+    assert (seen[1].schedule.iterations, seen[1].schedule.restart_every) == (5, 5)
+    assert any(not torch.equal(blur[name], noise[name]) for name in blur)
+    again = trainer.target(baseline, settings.seed, ["blur"])
+    assert len(seen) == 2
+    assert all(torch.equal(blur[name], again[name]) for name in blur)
+    assert len(stored(settings)) == 3
+
+
+def test_a_target_of_one_degradation_is_that_of_a_run_with_the_degradation_alone(settings, data):
+    """Its entry in the store is the entry of such a run that starts from the same weights."""
+    degradation = make_degradation(settings)
+    baseline = train_once(settings, "baseline", data, degradation).state
+    make_network_trainer(settings, data, degradation).target(baseline, settings.seed, ["noise"])
+    names = stored(settings)
+    parts = {"noise": settings.degradation.parts["noise"]}
+    alone = settings.model_copy(update={"degradation": settings.degradation.model_copy(update={"parts": parts})})
+    train_once(alone, "target", data, make_degradation(alone), start=baseline)
+    assert stored(settings) == names
+
+
+def test_a_target_of_one_degradation_is_not_planted_and_saves_no_states(settings):
+    planted = check(compose(["trainer=cpu", "+experiment=planted", "attribution.path=trajectory"]))
+    other = settings_of_target(planted, ["blur"], None)
+    assert (other.target.planted, other.attribution.path) == (None, "straight")
+    assert settings_of_target(planted, None, None) == planted
+    assert other.training == planted.training
+
+
+def test_another_number_of_iterations_shortens_the_rise_too():
+    short = check(compose(["trainer=cpu", "training=short"]))
+    own = settings_of_target(short, None, 40).training.target
+    assert (own.iterations, own.restart_every, own.warmup) == (40, 40, 4)
+    assert settings_of_target(short, None, 5000).training.target.warmup == short.training.target.warmup == 100

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,7 +13,7 @@ from training_case import KillAt, Killed, Watch, bits, frozen_bits
 
 from faig_lab.data import applied, degrade
 from faig_lab.filters import FilterLayout, evaluate
-from faig_lab.training import Loop, Turns, fit_chosen, planted_groups
+from faig_lab.training import Loop, Turns, fit_chosen, planted_groups, with_all_parts
 from faig_lab.training import module as training_module
 from faig_lab.training.finetuning import Freezing
 
@@ -338,3 +339,17 @@ def test_a_killed_training_goes_on_to_the_same_bits(tiny, tmp_path, kill):
     trained = train(tiny, turns_of(tiny, rate=2.0, drift=0.5), checkpoint=tmp_path)[1]
     assert all(torch.equal(trained.state[name], value) for name, value in whole.state.items())
     assert trained.history == whole.history
+
+
+def test_with_all_parts_no_sample_lacks_a_part_and_images_are_degraded_alike(tiny):
+    degradation = tiny.degradation
+    always = with_all_parts(degradation)
+    rngs = [np.random.default_rng(seed) for seed in range(20)]
+    assert {always.draw(rng) for rng in rngs} == {frozenset(degradation.parts)}
+    assert len({degradation.draw(rng) for rng in rngs}) > 1
+    margin = degradation.margin
+    hr = torch.rand(1, 3, 16 + 2 * margin, 16 + 2 * margin)
+    names = [frozenset(degradation.parts)]
+    one, other = (kind.apply(hr, names, [np.random.default_rng(0)]) for kind in (degradation, always))
+    assert torch.equal(one, other)
+    assert (always.margin, always.scale) == (margin, degradation.scale)

@@ -34,6 +34,7 @@ from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
 from faig_lab.data import Degradation, PatchDataset, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
+from faig_lab.evaluation.features import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, state_fingerprint
 from faig_lab.studies.context import Analysis
 from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, resolve_precision
@@ -146,6 +147,10 @@ def check_selection(settings: Settings) -> None:
             with with_keys(keys):
                 method.check(layout)
     check_percents(settings, len(layout), layout.word, count_of)
+    for name, node in settings.analysis.studies.items():
+        if node.get("_target_") == "faig_lab.studies.clusters.clusters" and node.get("layer") is not None:
+            with with_keys({"layer": f"analysis.studies.{name}.layer"}):
+                check_layer(make_network(settings), node["layer"])
     make_planted_sets(settings)
     for line in clipped_kernels(make_degradation(settings).parts):
         log.warning("%s", line)
@@ -235,11 +240,18 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
         return None
 
     def train(
-        start: State, chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
+        start: State,
+        chosen: Chosen,
+        parts: Sequence[str],
+        iterations: int,
+        rate: float = 1.0,
+        *,
+        always: bool = False,
     ) -> dict[str, Tensor]:
-        from faig_lab.training import fit_chosen
+        from faig_lab.training import fit_chosen, with_all_parts
 
         applied = replace(degradation, parts={name: degradation.parts[name] for name in parts})
+        applied = with_all_parts(applied) if always else applied
         module = make_module(settings, "target", applied, start)
         own = module.schedule
         module.schedule = replace(

@@ -21,7 +21,10 @@ _LOWER: Mapping[str, tuple[str, ...]] = {
     "baseline": ("training.batch_size", "training.patch_size"),
     "target": ("training.batch_size", "training.patch_size"),
     "attribution": ("data.probe_crop",),
+    "analysis/clusters": ("analysis.studies.clusters.most", "analysis.studies.clusters.crop"),
     "analysis/retraining": ("training.batch_size", "training.patch_size"),
+    "analysis/switches": ("training.batch_size", "training.patch_size"),
+    "analysis/task_vectors": ("training.batch_size", "training.patch_size"),
     "analysis": ("data.test_crop",),
 }
 _KEPT = "what was finished is kept"

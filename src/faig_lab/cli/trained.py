@@ -129,9 +129,13 @@ def make_network_trainer(settings: Settings, data: StudyData, degradation: Degra
             patches = PatchDataset(data.train, size, degradation.margin, seed=settings.seed, stream="target")
             return step_seconds(makers, patches, loop=make_loop(settings), steps=steps)
 
-    def target(baseline: State, seed: int) -> State:
-        other = settings_of_other(settings, None, seed)
-        return train_once(other, "target", data, degradation, start=baseline, label=f"target, seed {seed}").state
+    def target(
+        baseline: State, seed: int, parts: Sequence[str] | None = None, *, iterations: int | None = None
+    ) -> State:
+        other = settings_of_target(settings_of_other(settings, None, seed), parts, iterations)
+        applied = replace(degradation, parts={name: degradation.parts[name] for name in other.degradation.parts})
+        label = f"target, seed {seed}" if parts is None else f"target of {'+'.join(parts)}, seed {seed}"
+        return train_once(other, "target", data, applied, start=baseline, label=label).state
 
     return NetworkTrainer(train, seconds, target)
 
@@ -144,6 +148,33 @@ def settings_of_other(settings: Settings, network: Node | None, seed: int) -> Se
     changes = {"network": node, "seed": seed}
     untrained = {name: getattr(settings, name).model_copy(update={"weights": None}) for name in ("baseline", "target")}
     return settings.model_copy(update=changes | untrained)
+
+
+def settings_of_target(settings: Settings, parts: Sequence[str] | None, iterations: int | None) -> Settings:
+    """Return the settings of a target that learns some of the degradations, or for another number of iterations.
+
+    Such a target is not planted, and its training saves no states on the way.
+
+    Args:
+        settings: the settings of a run.
+        parts: names of degradations; None is all.
+        iterations: of the training, with one fall of the learning rate after the target's warm-up or a tenth of the
+            steps, whichever is shorter; None is the run's schedule.
+    """
+    changes: dict[str, Any] = {}
+    if parts is not None:
+        degradation = settings.degradation
+        chosen = {name: degradation.parts[name] for name in parts}
+        changes = {
+            "degradation": degradation.model_copy(update={"parts": chosen}),
+            "target": settings.target.model_copy(update={"planted": None}),
+            "attribution": settings.attribution.model_copy(update={"path": "straight"}),
+        }
+    if iterations is not None:
+        own = settings.training.target
+        steps = {"iterations": iterations, "restart_every": iterations, "warmup": min(own.warmup, iterations // 10)}
+        changes["training"] = settings.training.model_copy(update={"target": own.model_copy(update=steps)})
+    return settings.model_copy(update=changes)
 
 
 def timed_module(settings: Settings, degradation: Degradation, steps: int) -> "SRModule":

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faig_lab.data import CLEAN, PairedImage
+from faig_lab.evaluation.features import last_layer, layer_input
 from faig_lab.evaluation.intervals import Floats, scene_interval
 from faig_lab.evaluation.masking import TableRow
-from faig_lab.filters import FilterLayout, State, evaluate, first_floating
+from faig_lab.filters import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,15 +226,9 @@ def features(network: nn.Module, state: State, image: Tensor) -> Floats:
         state: the weights to use.
         image: LR (3, h, w).
     """
-    last = network.get_submodule(FilterLayout.of(network).layers[-1].name.rpartition(".")[0])
-    inputs_of_last: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda module, inputs: inputs_of_last.append(inputs[0]))
-    try:
-        with torch.no_grad():
-            evaluate(network, state, image[None].to(first_floating(state.values())))
-    finally:
-        hook.remove()
-    values = inputs_of_last[-1]
+    layer = last_layer(network)
+    values = layer_input(network, state, image, layer)
+    last = network.get_submodule(layer)
     channel = values.ndim - 1 if isinstance(last, nn.Linear) else 1
     return values.movedim(channel, 0).flatten(1).mean(1).double().cpu().numpy()
 

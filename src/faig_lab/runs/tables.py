@@ -27,6 +27,7 @@ TEXT_COLUMNS = frozenset(
     | {"variant", "trained"}  # of retraining
     | {"curve", "against", "check", "kind", "a", "b"}  # of curves, sanity and stability
     | {"group"}  # of planted
+    | {"edit", "vector", "judged"}  # of task vectors
     | {"modulated", "patched", "order", "method", "network", "masked", "degradation", "image", "layer"}
 )
 

@@ -44,6 +44,22 @@ class TrainPair(Protocol):
         """
 
 
+class TrainTarget(Protocol):
+    """Train a target of the run's network from a given baseline, unless the store has the target."""
+
+    def __call__(
+        self, baseline: State, seed: int, parts: Sequence[str] | None = None, *, iterations: int | None = None
+    ) -> State:
+        """Return the averaged weights of the target, on the CPU.
+
+        Args:
+            baseline: weights that training starts from, on the CPU.
+            seed: of patches and degradations.
+            parts: degradations of the training samples, each with its own probability; None is all of the run.
+            iterations: optimizer steps with one fall of the learning rate; None is the run's schedule.
+        """
+
+
 @dataclass(frozen=True)
 class NetworkTrainer:
     """The training of networks that a study compares with the run's network.
@@ -51,12 +67,12 @@ class NetworkTrainer:
     Attributes:
         train: baseline and target of a network.
         step_seconds: networks (None is the run's own), steps → seconds of a training step of each.
-        target: baseline, seed → the target of the run's network, trained from this baseline with samples of this seed.
+        target: a target of the run's network from a given baseline, with other samples or fewer degradations.
     """
 
     train: TrainPair
     step_seconds: Callable[[Sequence[Node | None], int], list[float]]
-    target: Callable[[State, int], State]
+    target: TrainTarget
 
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]

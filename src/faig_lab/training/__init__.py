@@ -36,11 +36,12 @@ __all__ = [
     "planted_groups",
     "resolve_precision",
     "step_seconds",
+    "with_all_parts",
 ]
 
 if TYPE_CHECKING:
     from faig_lab.training.callbacks import History
-    from faig_lab.training.finetuning import Freezing, Turns, fit_chosen, planted_groups
+    from faig_lab.training.finetuning import Freezing, Turns, fit_chosen, planted_groups, with_all_parts
     from faig_lab.training.fitting import fit, step_seconds
     from faig_lab.training.module import SRModule
 else:  # a type checker would accept any name that this function could return
@@ -53,6 +54,7 @@ else:  # a type checker would accept any name that this function could return
         "fit_chosen": "finetuning",
         "planted_groups": "finetuning",
         "step_seconds": "fitting",
+        "with_all_parts": "finetuning",
     }
 
     def __getattr__(name: str) -> object:

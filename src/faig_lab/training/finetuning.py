@@ -297,6 +297,20 @@ def _one_part(degradation: Degradation, name: str) -> Degradation:
     return _OnePart(**shared, part=name)
 
 
+@dataclass(frozen=True)
+class _AllParts(Degradation):
+    """Every training sample gets all parts, whatever their probabilities."""
+
+    def draw(self, rng: np.random.Generator) -> frozenset[str]:
+        """Return all parts."""
+        return frozenset(self.parts)
+
+
+def with_all_parts(degradation: Degradation) -> Degradation:
+    """Return the degradation whose training samples all have every part."""
+    return _AllParts(**{field.name: getattr(degradation, field.name) for field in fields(Degradation)})
+
+
 def _freeze_buffers(network: nn.Module) -> None:
     """Set modules with buffers to evaluation mode."""
     for part in network.modules():

@@ -93,7 +93,14 @@ class Train(Protocol):
     """A function that trains chosen weights as a run trains its target."""
 
     def __call__(
-        self, start: Mapping[str, Tensor], chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0
+        self,
+        start: Mapping[str, Tensor],
+        chosen: Chosen,
+        parts: Sequence[str],
+        iterations: int,
+        rate: float = 1.0,
+        *,
+        always: bool = False,
     ) -> dict[str, Tensor]:
         """Return the averaged weights after training.
 
@@ -104,6 +111,7 @@ class Train(Protocol):
             iterations: optimizer steps, > 0; the learning rate falls once from its start to the target's minimum,
                 after the target's warm-up or a tenth of the steps, whichever is shorter.
             rate: the learning rate at the start, in times the target's, > 0.
+            always: every sample has all of `parts` instead.
         """
 
 
