@@ -17,6 +17,7 @@ from faig_lab.files import weights_file
 from faig_lab.filters import State, objection
 from faig_lab.filters.naming import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET, common_names, naming_of
 from faig_lab.filters.naming import without_prefixes as without
+from faig_lab.filters.ncnn import ncnn_files
 from faig_lab.filters.weights import SAFETENSORS, read_wrapped, shown_shape
 
 _SHOWN = 3  # names in a row
@@ -171,6 +172,8 @@ def _in_common_names(state: State) -> dict[str, Tensor]:
 def _format(path: Path) -> str:
     if path.suffix.lower() == SAFETENSORS:
         return "safetensors"
+    if ncnn_files(path) is not None:
+        return "ncnn"
     return "torch.save" if zipfile.is_zipfile(path) else "torch.save before torch 1.6"
 
 

@@ -111,7 +111,7 @@ _RANGES = {"tuple[int, int]", "tuple[float, float]"}
 _RANGE = "a range [low, high]"
 # Branches of a union that no configuration file can satisfy, such as a tensor. The other branch counts.
 _UNREACHABLE = {"is_instance_of", "needs_python_object", "callable_type"}
-_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
 
 
 def show(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Weights files: ours, safetensors, checkpoints of other training code. Nothing in a file is executed."""
+"""Weights files: ours, safetensors, checkpoints of other training code, ncnn. Nothing in a file is executed."""
 
 import difflib
 import logging
@@ -14,12 +14,13 @@ from faig_lab.errors import UserError
 from faig_lab.files import read_safetensors, read_tensors, reason, write_safetensors, write_tensors, write_text
 from faig_lab.filters.functional import State, tied
 from faig_lab.filters.naming import own_names
+from faig_lab.filters.ncnn import BIN, ncnn_files, read_ncnn
 from faig_lab.filters.wrappers import WRAPPERS, Wrapped, unwrap
 
 log = logging.getLogger(__name__)
 
 _LONGEST_POINTER = 1024  # bytes; the specification of Git LFS promises less
-_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", BIN)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -168,11 +169,11 @@ def _plain(state: State) -> dict[str, Tensor]:
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
     """Read the weights of `network` from a file of any of the formats.
 
-    The formats are safetensors (known by the suffix) and what `torch.save` writes: a flat dict of tensors (ours), a
-    Lightning checkpoint of our SRModule (its `state_dict`, which holds the averaged weights), and dicts that hold the
-    weights under a name of `WRAPPERS`, averaged weights first. The log says which of several is taken. The prefixes of
-    `naming.PREFIXES` are removed where the names do not fit with them, and names of another naming of the same
-    architecture are replaced (`naming`).
+    The formats are safetensors (known by the suffix), the two files of ncnn (`read_ncnn`), and what `torch.save`
+    writes: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which holds the
+    averaged weights), and dicts that hold the weights under a name of `WRAPPERS`, averaged weights first. The log says
+    which of several is taken. The prefixes of `naming.PREFIXES` are removed where the names do not fit with them, and
+    names of another naming of the same architecture are replaced (`naming`).
 
     Args:
         path: the file.
@@ -237,7 +238,10 @@ def _read(path: Path, key: str) -> Any:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1, cutoff=0.3)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise UserError(f"{key}: no file {path}{hint}")
+    ncnn = ncnn_files(path)
     try:
+        if ncnn is not None:
+            return read_ncnn(*ncnn)
         return read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_tensors(path)
     except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
         raise UserError(f"{key}: {path} cannot be read as weights ({reason(error)})") from error
