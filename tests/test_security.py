@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import logging
-import os
 import pickle
 import socket
 import struct
@@ -21,6 +20,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
+from weights_fixtures import Trap
 
 import faig_lab
 from faig_lab import files
@@ -43,16 +43,6 @@ from faig_lab.runs.tables import read_table, write_table
 from faig_lab.training.plan import Trained
 
 NETWORK = {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 4, "blocks": 1}
-
-
-class Trap:
-    """Makes a folder as soon as it is unpickled by a reader that believes everything."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import yaml
-from tiny_case import tiny
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -70,7 +70,8 @@ def test_the_rival_is_in_the_store_beside_the_runs_own(compared, root):
 
 
 def test_a_finished_run_gets_the_same_tables_and_nothing_is_trained_twice(compared, root):
-    plain = run(root, "plain", "+experiment=blur_noise")
+    with without_report():
+        plain = run(root, "plain", "+experiment=blur_noise")
     before = sorted((root / "store").iterdir())
     code = main(["task=analyse", f"run={plain}", "analysis=branches", *RIVAL, "logger=none"])
     assert code == 0
@@ -80,14 +81,16 @@ def test_a_finished_run_gets_the_same_tables_and_nothing_is_trained_twice(compar
 
 
 def test_further_seeds(root):
-    folder = run(root, "seeds", "+experiment=one_vs_two_branch", *RIVAL, "analysis.studies.branches.seeds=[1]")
+    with without_report():
+        folder = run(root, "seeds", "+experiment=one_vs_two_branch", *RIVAL, "analysis.studies.branches.seeds=[1]")
     with (folder / "tables" / "branches.csv").open(newline="") as file:
         assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
 
 
 def test_two_branches_as_the_runs_own_network(root):
     settings = ["+experiment=blur_noise", "network=two_branch_small", "network.predictor_features=3"]
-    folder = run(root, "two", *settings)
+    with without_report():
+        folder = run(root, "two", *settings)
     layers = json.loads((folder / "attribution" / "layout.json").read_text())["layers"]
     assert "predictor.logits.weight" in [layer["name"] for layer in layers]
     for network in ("baseline", "target"):

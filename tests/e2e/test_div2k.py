@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from file_server import serving
 from PIL import Image
-from tiny_case import tiny
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -57,7 +57,8 @@ def settings(server, folder):
 def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
     monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
     server.broken = [10_000, 5_000]
-    assert main([*settings(server, tmp_path), f"hydra.run.dir={tmp_path / 'first'}"]) == 0
+    with without_report():
+        assert main([*settings(server, tmp_path), f"hydra.run.dir={tmp_path / 'first'}"]) == 0
     asked = [what for path, what in server.requests if path == "DIV2K_train_HR.zip"]
     assert asked == [None, "bytes=10000-", "bytes=15000-"]
     log = (tmp_path / "first" / "run.log").read_text()
@@ -73,7 +74,8 @@ def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
     before = len(server.requests)
     again = [*TINY, "data.train.images=3", "data.train.sha256=null", "data.valid.images=3", "data.valid.sha256=null"]
     again += [f"data.root={tmp_path / 'DIV2K'}", f"data.base_url={server.url}", f"store={tmp_path / 'store'}"]
-    assert main([*again, "training.workers=0", f"hydra.run.dir={tmp_path / 'again'}"]) == 0
+    with without_report():
+        assert main([*again, "training.workers=0", f"hydra.run.dir={tmp_path / 'again'}"]) == 0
     assert len(server.requests) == before
     assert (tmp_path / "again" / "run.log").read_text().count("already trained") == 2
 

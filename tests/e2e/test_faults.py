@@ -7,6 +7,7 @@ import odd_networks
 import pytest
 import torch
 from PIL import Image
+from tiny_case import without_report
 
 import faig_lab
 from faig_lab.__main__ import main
@@ -81,7 +82,8 @@ def test_images_too_small(capsys, tmp_path):
 
 @pytest.mark.parametrize("name", ["IndexFirst", "MaskFirst", "WritesIntoInput"])
 def test_networks_that_work(tmp_path, name):
-    folder, code = start(tmp_path, *odd(name), "attribution.points=16")
+    with without_report():
+        folder, code = start(tmp_path, *odd(name), "attribution.points=16")
     assert code == 0
     assert read(folder / "status.json")["warnings"] == []
     assert read(folder / "metrics.json")["completeness_gap/blur"] < 0.05

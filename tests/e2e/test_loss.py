@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny_case import tiny
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -15,8 +15,9 @@ L1 = "attribution.loss={_target_: faig_lab.attribution.AbsoluteError}"
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("losses")
-    for name, more in {"squared": [], "absolute": [L1], "own": ["attribution.truth=target"]}.items():
-        assert main([*TINY, f"store={root}/store", f"hydra.run.dir={root}/{name}", *more]) == 0
+    with without_report():
+        for name, more in {"squared": [], "absolute": [L1], "own": ["attribution.truth=target"]}.items():
+            assert main([*TINY, f"store={root}/store", f"hydra.run.dir={root}/{name}", *more]) == 0
     return root
 
 
@@ -34,7 +35,8 @@ def test_each_loss_has_its_own_scores_on_the_same_networks(runs):
 
 
 def test_a_run_with_another_loss_is_opened_again(runs):
-    assert main(["task=analyse", f"run={runs}/absolute", "analysis=sanity"]) == 0
+    with without_report():
+        assert main(["task=analyse", f"run={runs}/absolute", "analysis=sanity"]) == 0
     assert "analysis/sanity" in json.loads((runs / "absolute" / "status.json").read_text())["stages_done"]
 
 

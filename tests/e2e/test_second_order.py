@@ -4,7 +4,7 @@ import csv
 import json
 
 import numpy as np
-from tiny_case import tiny
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -12,11 +12,10 @@ PARTS = ["blur_1", "resize_1", "noise_1", "jpeg_1", "blur_2", "resize_2", "noise
 TINY = tiny("training.patch_size=16", "analysis.percents=[1]", "analysis.headline_percent=1", "name=second_order")
 
 
-def test_a_run_tells_all_parts_apart(tmp_path, monkeypatch):
-    # Figures of nine degradations take most of a tiny run.
-    monkeypatch.setattr("faig_lab.cli.study.report", lambda *_: None)
+def test_a_run_tells_all_parts_apart(tmp_path):
     folder = tmp_path / "run"
-    assert main([*TINY, "degradation=second_order", f"store={tmp_path}/store", f"hydra.run.dir={folder}"]) == 0
+    with without_report():
+        assert main([*TINY, "degradation=second_order", f"store={tmp_path}/store", f"hydra.run.dir={folder}"]) == 0
     with np.load(folder / "attribution" / "scores.npz", allow_pickle=False) as stored:
         scores = [stored[name] for name in PARTS]
     assert all(np.isfinite(score).all() and np.ptp(score) > 0 for score in scores)
