@@ -1,7 +1,6 @@
 """The whole study through the command line, on networks and images that take seconds."""
 
 import csv
-import json
 import math
 import os
 import re
@@ -19,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from run_files import arrays, assert_same_numbers, contents, read, table, weights
 from tiny_case import tiny, without_report
 
 import faig_lab
@@ -45,48 +45,10 @@ def run(root, name, *settings, store="store", base=TINY, report=False):
     return folder
 
 
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def table(folder, name):
-    with (folder / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def arrays(folder):
-    with np.load(folder / "attribution" / "scores.npz", allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def weights(folder):
-    return {name: torch.load(folder / "weights" / f"{name}.pt", weights_only=True) for name in ("baseline", "target")}
-
-
-def contents(folder):
-    """Every file below a folder: bytes and time of its last change."""
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
-
-
 def hidden(folder):
     """What a broken-off writer may leave: temporary files and half-built entries; not locks and checkpoints."""
     paths = [path.relative_to(folder) for path in folder.rglob(".*") if path.suffix not in (".lock", ".partial")]
     return [path for path in paths if ".hydra" not in path.parts]
-
-
-def assert_same_numbers(some, other):
-    """Weights, scores and tables agree bit for bit."""
-    for name, state in weights(some).items():
-        same = weights(other)[name]
-        assert list(state) == list(same)
-        assert all(torch.equal(state[key], same[key]) for key in state), name
-    first, second = arrays(some), arrays(other)
-    assert sorted(first) == sorted(second)
-    assert all(np.array_equal(first[key], second[key]) for key in first)
-    tables = sorted(path.name for path in (some / "tables").iterdir())
-    assert tables == sorted(path.name for path in (other / "tables").iterdir())
-    for name in tables:
-        assert (some / "tables" / name).read_bytes() == (other / "tables" / name).read_bytes(), name
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 import hashlib
 import io
-import json
 import zipfile
 
 import numpy as np
 import pytest
 from file_server import serving
 from PIL import Image
+from run_files import read
 from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
@@ -63,7 +63,7 @@ def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
     assert asked == [None, "bytes=10000-", "bytes=15000-"]
     log = (tmp_path / "first" / "run.log").read_text()
     assert log.count("trying again") == 2
-    provenance = json.loads((tmp_path / "first" / "attribution" / "provenance.json").read_text())
+    provenance = read(tmp_path / "first" / "attribution" / "provenance.json")
     assert provenance["training"] == ["0001", "0002", "0003"]
     assert [name.split("_")[0] for name in provenance["probe"]] == ["0801"]
     assert [name.split("_")[0] for name in provenance["held_out"]] == ["0802", "0803"]
@@ -87,6 +87,6 @@ def test_a_server_that_is_not_there_is_one_line_and_loses_nothing(server, tmp_pa
     assert main([*given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(f"error: data.train: {server.url}/DIV2K_train_HR.zip: the line broke off at 0.01 MB of")
-    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    status = read(tmp_path / "run" / "status.json")
     assert (status["state"], status["stage"]) == ("failed", "data")
     assert (tmp_path / "DIV2K" / "DIV2K_train_HR.zip.part").stat().st_size == 10_000

@@ -1,12 +1,11 @@
 """What is wrong with networks, weights and images is one line before any work, or stands in the run and its report."""
 
-import json
-
 import numpy as np
 import odd_networks
 import pytest
 import torch
 from PIL import Image
+from run_files import read
 from tiny_case import without_report
 
 import faig_lab
@@ -40,10 +39,6 @@ def refused(capsys, root, *settings):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return lines[0]
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_a_network_that_does_not_work(capsys, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from run_files import contents, read
 from tiny_case import tiny, without_report
 from weights_fixtures import Trap
 
@@ -50,15 +51,6 @@ def refusal(capsys, folder, store, *settings):
     if status.is_file():
         assert (read(status)["state"], read(status)["error"]) == ("failed", line)
     return line
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def contents(folder):
-    """Every file below a folder: bytes and time of its last change."""
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
 def trained(store):
