@@ -313,8 +313,9 @@ def test_an_early_stop_repeats_and_is_kept_under_a_name_of_its_own(tmp_path, pla
     assert torch.equal(long(problem, patience=25), first)
     assert problem.cache.recalled == 2
     assert problem.costs["learned_mask"] == cost
+    assert torch.equal(long(planted(), patience=25), first)
     assert not torch.equal(planted_scores, first)
-    assert torch.equal(long(problem), planted_scores)  # and not the scores of the early stop
+    assert torch.equal(long(problem), planted_scores)
     assert problem.cache.recalled == 2
 
 
