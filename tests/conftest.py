@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-pytest_plugins = ["network_fixtures", "run_fixtures"]
+pytest_plugins = ["network_fixtures", "run_fixtures", "weights_fixtures"]
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

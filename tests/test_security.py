@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import logging
-import os
 import pickle
 import socket
 import struct
@@ -21,6 +20,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
+from weights_fixtures import Trap
 
 import faig_lab
 from faig_lab import files
@@ -43,16 +43,6 @@ from faig_lab.runs.tables import read_table, records, write_table
 from faig_lab.training.plan import Trained
 
 NETWORK = {"_target_": "faig_lab.networks.SRResNet", "scale": 2, "features": 4, "blocks": 1}
-
-
-class Trap:
-    """Makes a folder as soon as it is unpickled by a reader that believes everything."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture
@@ -485,7 +475,7 @@ def test_many_members_count_together(tmp_path):
         files.check_unpacked(archive, path.stat().st_size)
 
 
-def test_an_array_larger_than_its_data_is_refused(tmp_path):
+def test_an_array_larger_than_its_data_is_refused():
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive, archive.open("blur.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})

@@ -1,5 +1,10 @@
 """The settings of a study that takes seconds: a network of 136 filters, small crops, a few steps."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
 COMMON = [
     *("trainer=cpu", "trainer.precision=32-true", "logger=none"),
     *("network.features=4", "network.blocks=1"),
@@ -13,3 +18,11 @@ def tiny(*settings):
     """The given settings, and the common ones of all other keys."""
     given = {setting.partition("=")[0].lstrip("+~") for setting in settings}
     return [*settings, *(setting for setting in COMMON if setting.partition("=")[0] not in given)]
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Let runs of this process draw no figures and write no report, which takes most of the time of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faig_lab.cli.study.report", lambda *_: None)
+        yield

@@ -21,9 +21,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from faig_lab.cli import refusals
 from faig_lab.cli.arguments import Typed, continued, normalise, parted
 from faig_lab.cli.console import check_text, logged_warnings, print_anything
 from faig_lab.cli.resource_errors import explain, explained
+from faig_lab.config.check import check
 from faig_lab.config.folder import FOLDER
 from faig_lab.config.messages import is_multirun
 from faig_lab.errors import Terminated, UserError, note_way_on, terminable
@@ -105,8 +107,6 @@ def job(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
-    from faig_lab.config.check import check
-
     print_anything()  # again, since a parallel launcher runs jobs in other processes
     try:
         if cfg.resume is not None:
@@ -177,8 +177,6 @@ def _say(message: str, cfg: DictConfig) -> None:
 
 def _report(error: Exception, typed: Typed) -> int:
     """Print an error that was raised outside of a job, and return the exit code."""
-    from faig_lab.cli import refusals
-
     if isinstance(error, HydraException | OmegaConfBaseException):
         error = UserError(refusals.explain(error, typed.settings, typed.config_dir))
     elif isinstance(error, OSError) and error.filename is not None:  # Hydra makes the folder of the run

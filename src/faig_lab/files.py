@@ -125,7 +125,7 @@ def overwrite_json(path: Path, value: Any) -> None:
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays as a compressed npz, atomically. Names may contain `/`."""
     with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
+        np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]  # read as allow_pickle
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:

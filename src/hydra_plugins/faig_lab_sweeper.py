@@ -41,6 +41,7 @@ class FaigLabSweeper(BasicSweeper):
         file_name(str(config.name), "name", several=False)
         if config.task in ("compare", "store", "inspect"):
             raise UserError(f"task: {config.task} is one command for all runs and no sweep; leave out -m")
+        # Without `resolve` the type of a container is wide; here it is a dict.
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
         if subdir != "${hydra.job.num}":
             raise UserError("hydra.sweep.subdir: the folders of jobs are their numbers; leave it out")

@@ -308,7 +308,7 @@ def test_names_and_numbers_that_do_not_fit(result):
 # Files
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 def test_weights_there_and_back(tmp_path, suffix):
     network, _, target = pair()
     path = tmp_path / f"target{suffix}"

@@ -37,12 +37,8 @@ def attribute(network, **options):
     ("network", "words"),
     [
         (odd.Returning(lambda y: (y,)), "network: Returning returns a tuple"),
-        (odd.Returning(lambda y: {"sr": y}), "network: Returning returns a dict"),
-        (odd.Returning(lambda y: y[:, :1]), r"network: Returning makes torch.float32 \(1, 1, 16, 16\)"),
         (odd.Returning(lambda y: y[..., ::2, ::2]), r"images: Returning makes \(3, 8, 8\) of LR"),
         (odd.WithoutGradients(), "network: the output of WithoutGradients has no gradient"),
-        (odd.ForInference(), "network: the output of ForInference has no gradient"),
-        (odd.PartlyInPlace(), "network: PartlyInPlace cannot be differentiated in evaluation mode"),
         (odd.Detached(), r"network: first\.weight \(and 1 more\) differs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -8,9 +8,9 @@ from odd_networks import SmallUNet
 from torch import nn
 
 from faig_lab.attribution import Adaptive, Problem, quadrature
-from faig_lab.attribution.methods import faig, fisher, input_gradients, signed_share, taylor, weight_change
+from faig_lab.attribution.methods import faig, fisher, signed_share, taylor, weight_change
 from faig_lab.data import PairedImage
-from faig_lab.filters import FilterLayout, mask
+from faig_lab.filters import mask
 
 SHAPES = {  # first axis, second axis, kernel
     "stem": (4, 3, (3, 3)),
@@ -23,9 +23,6 @@ SHAPES = {  # first axis, second axis, kernel
     "mix": (4, 8, (1, 1)),
     "out": (4, 3, (4, 4)),
 }
-
-
-METHODS = [faig, signed_share, taylor, fisher, weight_change, input_gradients]
 
 
 @pytest.fixture
@@ -83,12 +80,6 @@ def test_a_linear_layer_is_a_1x1_convolution():
         torch.testing.assert_close(method(plain), method(square), rtol=1e-9, atol=1e-15)
 
 
-def test_filters_and_all_other_parameters_add_up(problem):
-    integral = problem.integral
-    assert all(row["gap"] < 1e-3 for row in integral.rows())
-    assert (integral.signed.sum(2) - integral.total).abs().min() > 1e-3  # the biases' part
-
-
 def test_adaptive_quadrature_settles(problem):
     adaptive = Problem(
         problem.network, problem.baseline, problem.target, problem.probe, problem.degradations, Adaptive(257, 0.01, 5)
@@ -96,15 +87,6 @@ def test_adaptive_quadrature_settles(problem):
     assert adaptive.integral.settled.all()
     difference = adaptive.integral.magnitude - problem.integral.magnitude
     assert float(difference.norm() / problem.integral.magnitude.norm()) < 0.01
-
-
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
-def test_methods_run(problem, method):
-    scores = method(problem)
-    assert scores.shape == (1, 2, len(problem.layout))
-    assert torch.isfinite(scores).all()
-    by_layer = torch.split(scores[0, 0], [x.units for x in problem.layout.layers])
-    assert all((part != 0).any() for part in by_layer)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -117,8 +99,3 @@ def test_masking_sets_one_slice_back(problem, name):
     assert torch.equal(masked[key][-1, -1], problem.baseline[key][-1, -1])
     masked[key][-1, -1] = problem.target[key][-1, -1]
     assert torch.equal(masked[key], problem.target[key])
-
-
-def test_a_network_without_filters_is_refused():
-    with pytest.raises(ValueError, match="no convolution and no linear layer"):
-        FilterLayout.of(nn.ReLU())

@@ -152,7 +152,7 @@ def test_what_cannot_be_written_is_said_once(tmp_path, caplog):
     assert [record.getMessage().startswith("not kept for a resumption: ") for record in warnings] == [True]
 
 
-def test_nothing_is_kept_without_a_folder(tmp_path, monkeypatch):
+def test_nothing_is_kept_without_a_folder(tmp_path):
     cache = ResultCache()
     assert cache("x", lambda: 3) == 3
     cache.discard()

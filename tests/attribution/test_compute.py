@@ -17,7 +17,7 @@ from faig_lab.attribution import Compute, Problem, integrate, integrate_probe, q
 from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.attribution.methods import input_gradients
 from faig_lab.attribution.path import LossPath
-from faig_lab.attribution.tiling import Reach, cut, whole
+from faig_lab.attribution.tiling import ReceptiveField, cut, whole
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import UserError
 from faig_lab.networks import SRResNet
@@ -55,9 +55,9 @@ def in_tiles(monkeypatch, most):
     seen = []
 
     def tiles(self, network, state, lr, scale):
-        from faig_lab.attribution.tiling import reach
+        from faig_lab.attribution.tiling import measure_receptive_field
 
-        sees = reach(network, state, scale)
+        sees = measure_receptive_field(network, state, scale)
         if self.memory is None:
             return whole(*lr.shape[-2:], scale)
         seen.append(cut(*lr.shape[-2:], scale, sees, most))
@@ -247,7 +247,7 @@ def test_a_network_that_cannot_be_cut_is_named_with_what_would_do():
 
 def test_memory_for_not_even_one_tile_says_how_much_would_do():
     with pytest.raises(UserError, match=r"^memory: too little .* 21×21 LR pixels .*: 4\.5 times"):
-        cut(100, 100, 2, Reach(10, 1), 100)
+        cut(100, 100, 2, ReceptiveField(10, 1), 100)
 
 
 WRAPPED = [odd.Circular, odd.Rolled, odd.Coordinates, odd.CornersAligned, odd.Compares]
@@ -301,7 +301,7 @@ def test_a_network_that_refuses_small_images_is_not_cut():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 64), (128, 50)])
-@pytest.mark.parametrize("reach", [Reach(0, 1), Reach(5, 1), Reach(6, 4)])
+@pytest.mark.parametrize("reach", [ReceptiveField(0, 1), ReceptiveField(5, 1), ReceptiveField(6, 4)])
 def test_cores_cover_the_image_once_and_see_enough(size, reach):
     height, width = size
     counted = torch.zeros(height, width)

@@ -10,7 +10,7 @@ import torch
 from golden_case import DEGRADATIONS, golden
 
 from faig_lab.attribution import Adaptive, Problem, discovered, quadrature
-from faig_lab.attribution.methods import faig, faig_reference, input_gradients, weight_change
+from faig_lab.attribution.methods import faig, faig_reference, input_gradients
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_methods, make_rule
 from faig_lab.config import check
@@ -31,13 +31,6 @@ def assert_agrees(ours: np.ndarray, theirs: np.ndarray, dtype: torch.dtype) -> N
     assert top == expected
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_faig_is_the_authors(dtype):
-    scores = faig_reference(problem("right", dtype))[0].numpy()
-    for row, name in zip(scores, DEGRADATIONS, strict=True):
-        assert_agrees(row, golden(f"faig_{name}_10").sum(0), dtype)
-
-
 def test_faig_is_the_mean_over_the_probe():
     p = problem("right", torch.float64)
     torch.testing.assert_close(faig(p) * 4, faig_reference(p))
@@ -48,13 +41,6 @@ def test_single_scores_are_the_authors(dtype):
     magnitude = problem("right", dtype).integral.magnitude
     for k, name in enumerate(DEGRADATIONS):
         assert_agrees(magnitude[0, k].numpy(), golden(f"single_{name}_10_astronaut"), dtype)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_input_gradients_are_the_authors(dtype):
-    scores = input_gradients(problem("left", dtype))[0].numpy()
-    for row, name in zip(scores, DEGRADATIONS, strict=True):
-        assert_agrees(row * 4, golden(f"ig_{name}_10").sum(0), dtype)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float64", torch.float64), ("float32", torch.float32)])
@@ -75,13 +61,6 @@ def test_input_gradients_have_the_points_of_an_adaptive_rule():
     adaptive = replace(few, rule=Adaptive(10, 0.01, 1))
     torch.testing.assert_close(input_gradients(adaptive, "left"), input_gradients(few), rtol=0, atol=0)
     assert not torch.equal(input_gradients(few, "right"), input_gradients(few))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_weight_change_is_the_authors(dtype):
-    scores = weight_change(problem("left", dtype))[0].numpy()
-    for row in scores:
-        assert_agrees(row, golden("weight_change"), dtype)
 
 
 def test_masked_outputs_are_the_authors():

@@ -91,6 +91,8 @@ def test_every_method_scores_every_unit(problem, granularity):
         scores = method(chosen)
         assert scores.shape == (1, 2, len(chosen.layout))
         assert torch.isfinite(scores).all()
+        by_layer = torch.split(scores[0, 0], [layer.units for layer in chosen.layout.layers])
+        assert all((part != 0).any() for part in by_layer)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

@@ -64,8 +64,9 @@ OTHERS = {  # in modules of their own
 }
 
 
-@pytest.fixture(params=[("blur",), TWO, THREE], ids=len)
+@pytest.fixture(scope="module", params=[("blur",), TWO, THREE], ids=len)
 def problem(request):
+    """One for all methods, which share its path integral."""
     torch.manual_seed(0)
     probe = tuple(random_image(seed, request.param, (6, 6)) for seed in (1, 2))
     return random_pair(SRResNet(features=4, blocks=1), request.param, 0.05, probe)
@@ -87,11 +88,15 @@ def test_contract(problem, method):
     assert torch.isfinite(method(same)).all()
 
 
+@pytest.fixture(scope="module")
+def adaptive_and_fine(problem):
+    rules = Adaptive(33, 0.05, 10), quadrature("gauss_legendre", 33)
+    return [dataclasses.replace(problem, rule=rule) for rule in rules]
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
-def test_adaptive_quadrature_serves_every_method(problem, method):
-    adaptive = dataclasses.replace(problem, rule=Adaptive(33, 0.05, 10))
-    fine = dataclasses.replace(problem, rule=quadrature("gauss_legendre", 33))
-    found, expected = method(adaptive), method(fine)
+def test_adaptive_quadrature_serves_every_method(adaptive_and_fine, method):
+    found, expected = map(method, adaptive_and_fine)
     assert float((found - expected).norm()) <= 0.05 * float(expected.norm())
 
 

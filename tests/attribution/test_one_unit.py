@@ -10,7 +10,7 @@ from torch import nn
 
 from faig_lab.attribution import Compute, Problem, quadrature
 from faig_lab.attribution.one_unit import OneUnit
-from faig_lab.attribution.tiling import Reach, cut
+from faig_lab.attribution.tiling import ReceptiveField, cut
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection
 from faig_lab.config import check
@@ -149,7 +149,7 @@ def test_several_units_at_once_give_the_same():
 def test_tiles_give_the_same(monkeypatch):
     problem = dataclasses.replace(make(), probe=(image(3, THREE, (40, 6)),))
     whole = OneUnit()(problem)
-    rows = Reach(radius=12, period=1)  # more than the network sees
+    rows = ReceptiveField(radius=12, period=1)  # more than the network sees
     monkeypatch.setattr(Compute, "tiles", lambda self, network, state, lr, scale: cut(40, 6, scale, rows, 200))
     assert len(cut(40, 6, 2, rows, 200)) > 1
     torch.testing.assert_close(OneUnit()(problem), whole, rtol=0, atol=1e-10)

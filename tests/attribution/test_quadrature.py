@@ -35,17 +35,6 @@ def test_degree_of_exactness(rule, degree):
     assert integral(rule, degree + 1) != pytest.approx(1 / (degree + 2), rel=1e-9)
 
 
-@pytest.mark.parametrize("points", [1, 5, 100])
-def test_one_sided_sums_are_off_by_half_a_step_times_the_difference_of_the_ends(points):
-    """For an affine integrand f: left − ∫f = −(f(1) − f(0)) / 2n, and right the opposite."""
-
-    def error(rule):
-        return float((rule.weights * (3 + 5 * rule.points)).sum()) - 5.5
-
-    assert error(left(points)) == pytest.approx(-5 / (2 * points))
-    assert error(right(points)) == pytest.approx(5 / (2 * points))
-
-
 def test_clenshaw_curtis_holds_the_points_of_the_rule_of_half_the_size():
     coarse = clenshaw_curtis(2)
     for level in range(1, 11):

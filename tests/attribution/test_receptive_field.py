@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from odd_networks import SmallUNet
 from torch import nn
 
-from faig_lab.attribution.tiling import Reach, reach
+from faig_lab.attribution.tiling import ReceptiveField, measure_receptive_field
 from faig_lab.networks import SRCNNStyle, SRResNet, TwoBranchSRResNet
 
 
@@ -42,17 +42,17 @@ class Skipping(nn.Module):
 
 def of(network, scale):
     state = network.state_dict() or {"any": torch.zeros(1)}
-    return reach(network, state, scale)
+    return measure_receptive_field(network, state, scale)
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 8])
 def test_plain_convolutions_add_up(blocks):
     # One LR pixel for each 3×3 convolution at LR size, and two HR pixels.
-    assert of(SRResNet(features=2, blocks=blocks), 2) == Reach(1 + 2 * blocks + 1 + 1, 1)
+    assert of(SRResNet(features=2, blocks=blocks), 2) == ReceptiveField(1 + 2 * blocks + 1 + 1, 1)
 
 
 def test_both_stages_of_scale_4_count():
-    assert of(SRResNet(scale=4, features=2, blocks=1), 4) == Reach(1 + 2 + 1 + 1, 1)
+    assert of(SRResNet(scale=4, features=2, blocks=1), 4) == ReceptiveField(1 + 2 + 1 + 1, 1)
 
 
 def test_a_network_that_is_all_convolutions_has_period_1():
@@ -62,11 +62,11 @@ def test_a_network_that_is_all_convolutions_has_period_1():
 
 
 def test_a_stride_is_a_period():
-    assert of(Strided(), 2) == Reach(4, 4)
+    assert of(Strided(), 2) == ReceptiveField(4, 4)
 
 
 def test_windows_of_attention_are_a_period():
-    assert of(Windows(), 1) == Reach(7, 8)
+    assert of(Windows(), 1) == ReceptiveField(7, 8)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_the_weights_play_no_part():
     network = SRResNet(features=2, blocks=1)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
-    assert of(network, 2) == Reach(5, 1)
+    assert of(network, 2) == ReceptiveField(5, 1)

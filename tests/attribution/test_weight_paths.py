@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from study_case import context_of
 from torch import nn
 
 from faig_lab.attribution import Adaptive, integrate, quadrature
@@ -125,9 +126,7 @@ def test_the_straight_line_is_the_polyline_of_the_two_networks(network):
     assert path.states == (baseline, target)
 
 
-def test_a_problem_put_on_the_straight_line_loses_its_bends(network):
-    from study_case import context_of
-
+def test_a_problem_put_on_the_straight_line_loses_its_bends():
     problem = context_of().problem
     middle = state(5, problem.baseline)
     bent = dataclasses.replace(problem, path=PathSpec("curve", ({n: v.float() for n, v in middle.items()},)))

@@ -313,7 +313,7 @@ def test_what_a_study_leaves_is_kept_in_few_files(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_all_of_it_on_the_processor(tmp_path, capfd):
+def test_all_of_it_on_the_processor(tmp_path):
     code = main(["--device", "cpu", "--quick", "--minutes", "12", "--out", str(tmp_path / "out")])
     content = json.loads((tmp_path / "out" / "results.json").read_text())
     assert code == 0, failures(content)

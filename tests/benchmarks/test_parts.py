@@ -233,6 +233,6 @@ def test_unknown_parts_are_refused(capsys):
 
 
 @pytest.mark.slow
-def test_all_of_it(tmp_path, monkeypatch):
+def test_all_of_it(tmp_path):
     assert main(["--tiny", "--out", str(tmp_path)]) == 0
     assert set(json.loads((tmp_path / "machine.json").read_text())) == set("abcdefg")

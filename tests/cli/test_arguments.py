@@ -30,7 +30,7 @@ def test_arguments_without_a_sweep_stay():
     assert continued([], ["data.sweep=1"]) == ["data.sweep=1"]
 
 
-def test_a_sweep_is_started_in_the_folder(tmp_path):
+def test_a_sweep_is_started_in_the_folder():
     assert continued([], [*TASK, "sweep=sweep"]) == ["-m", *TASK, *PLACE]
     assert continued(["--multirun"], [*TASK, "+sweep=sweep"]) == ["--multirun", *TASK, *PLACE]
 

@@ -1,4 +1,4 @@
-"""Given weights: tensors of every kind, names with prefixes, flipped bits. What is read is right, the rest one line."""
+"""Given weights: tensors of every kind and flipped bits. What is read is right, the rest is refused in one line."""
 
 import zipfile
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from weights_fixtures import refusal
 
 import faig_lab
 from faig_lab.cli.preflight import check_restores
@@ -13,7 +14,6 @@ from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.files import RefusedError, read_arrays, read_tensors
 from faig_lab.filters import FilterLayout, load_patch, load_weights, make_patch, read_states, save_patch, write_states
-from faig_lab.filters.naming import own_names
 from faig_lab.training.fitting import saved_step
 
 NAME = "conv_hr.bias"
@@ -30,29 +30,6 @@ class Counting(nn.Module):
 
     def forward(self, x):
         return nn.functional.pixel_shuffle(self.conv(x), 2)
-
-
-class Nested(nn.Module):
-    """A network with a part called as a wrapper calls its network."""
-
-    def __init__(self, name):
-        super().__init__()
-        self.add_module(name, nn.Conv2d(3, 12, 3))
-        self.head = nn.Conv2d(12, 3, 3)
-
-
-def written(state, path):
-    torch.save(state, path)
-    return path
-
-
-def refusal(path, network):
-    with pytest.raises(UserError) as caught:
-        load_weights(path, network, "target.weights")
-    message = str(caught.value)
-    assert message.startswith(f"target.weights: {path}")
-    assert "\n" not in message
-    return message
 
 
 KINDS = {
@@ -74,12 +51,12 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:torch.quantize_per_tensor", "ignore:TypedStorage")
-def test_tensors_of_other_kinds_are_refused_by_file_name_and_kind(kind, network, tmp_path):
+def test_tensors_of_other_kinds_are_refused_by_file_name_and_kind(kind, network, save):
     change, words = KINDS[kind]
     state = network.state_dict()
     state[NAME] = change(state[NAME].detach())
-    message = refusal(written(state, tmp_path / "weights.pt"), network)
-    assert message.startswith(f"target.weights: {tmp_path / 'weights.pt'}: {NAME} {words}")
+    path = save(state)
+    assert refusal(path, network).startswith(f"target.weights: {path}: {NAME} {words}")
 
 
 @pytest.mark.parametrize("kind", ["int64", "sparse", "meta", "complex", "float64"])
@@ -99,18 +76,18 @@ def test_the_library_refuses_them_in_states_too(kind, network):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_integers_keep_their_type_beside_weights_of_any_precision(dtype, tmp_path):
+def test_integers_keep_their_type_beside_weights_of_any_precision(dtype, save):
     state = Counting().to(dtype).state_dict()
-    read = load_weights(written(state, tmp_path / "a.pt"), Counting())
+    read = load_weights(save(state), Counting())
     assert [value.dtype for value in read.values()] == [torch.int64, torch.bool, dtype, dtype]
     assert all(torch.equal(read[name], value) for name, value in state.items())
 
 
-def test_integers_convert_where_nothing_is_lost(tmp_path):
+def test_integers_convert_where_nothing_is_lost(save):
     network = Counting()
     state = network.state_dict()
     narrow = state | {"steps": torch.tensor(3, dtype=torch.int32), "seen": torch.tensor([1, 0])}
-    read = load_weights(written(narrow, tmp_path / "a.pt"), network)
+    read = load_weights(save(narrow), network)
     assert read["steps"].dtype == torch.int64
     assert read["seen"].dtype == torch.bool
     assert all(torch.equal(read[name], value) for name, value in state.items())
@@ -119,7 +96,7 @@ def test_integers_convert_where_nothing_is_lost(tmp_path):
         ("steps", torch.tensor(3.0), "is torch.float32; expected torch.int64"),
         ("steps", torch.tensor(3j), "is torch.complex64; expected torch.int64"),
     ):
-        assert f": {name} {words}" in refusal(written(state | {name: value}, tmp_path / "b.pt"), network)
+        assert f": {name} {words}" in refusal(save(state | {name: value}), network)
 
 
 def test_weights_that_are_finite_and_give_no_finite_output_are_refused(network):
@@ -140,53 +117,13 @@ def test_weights_that_are_finite_and_give_no_finite_output_are_refused(network):
         check_restores(network, one, image, "baseline.weights: b.pt")
 
 
-@pytest.mark.parametrize("part", ["network", "module", "_orig_mod"])
-@pytest.mark.parametrize("wrapper", ["", "network.", "module.", "_orig_mod.", "module._orig_mod.", "network.module."])
-def test_prefixes_are_removed_only_where_the_names_do_not_fit(part, wrapper, tmp_path):
-    network = Nested(part)
-    state = network.state_dict()
-    path = written({wrapper + name: value for name, value in state.items()}, tmp_path / "a.pt")
-    read = load_weights(path, network)
-    assert list(read) == list(state)
-    assert all(torch.equal(read[name], value) for name, value in state.items())
-
-
-@pytest.mark.parametrize("part", ["network", "module"])
-def test_such_a_network_is_saved_and_read_in_every_format(part, tmp_path):
-    network = Nested(part)
-    for name in ("a.pt", "a.pth"):
-        faig_lab.save_weights(tmp_path / name, network)
-        read = faig_lab.load_weights(tmp_path / name, network)
-        assert all(torch.equal(read[n], value) for n, value in network.state_dict().items())
-    lightning = {"state_dict": {f"network.{n}": value for n, value in network.state_dict().items()}, "epoch": 1}
-    assert list(load_weights(written(lightning, tmp_path / "a.ckpt"), network)) == list(network.state_dict())
-
-
-def test_compiled_parts_and_a_network_that_is_nothing_but_its_part(tmp_path):
-    network = Nested("body")
-    inner = {name.replace("body.", "body._orig_mod."): value for name, value in network.state_dict().items()}
-    assert list(load_weights(written(inner, tmp_path / "a.pt"), network)) == list(network.state_dict())
-    alone = nn.Sequential()
-    alone.add_module("network", nn.Conv2d(3, 3, 1))
-    for prefix in ("", "network.", "module."):
-        path = written({f"{prefix}network.{n}": v for n, v in alone.network.state_dict().items()}, tmp_path / "b.pt")
-        assert list(load_weights(path, alone)) == ["network.weight", "network.bias"]
-
-
-def test_names_are_never_merged_and_refusals_name_what_is_left():
-    assert own_names(["network.a", "a"], ["a"]) == ["network.a", "a"]
-    assert own_names(["network.x", "network.a"], ["a", "b"]) == ["x", "a"]
-    assert own_names(["module.x"], ["a"]) == ["x"]
-    assert own_names(["network.a", "network.b"], ["network.a", "c"]) == ["network.a", "network.b"]
-
-
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt"])
-def test_a_flipped_bit_is_noticed_or_changes_nothing(suffix, tmp_path):
+def test_a_flipped_bit_is_noticed_or_changes_nothing(suffix, save):
     network = nn.Conv2d(3, 2, 1)
     state = network.state_dict()
-    path = tmp_path / f"weights{suffix}"
     forms = {".pt": state, ".pth": {"params": state, "params_ema": state}, ".ckpt": {"state_dict": state, "epoch": 1}}
-    content = bytearray(written(forms[suffix], path).read_bytes())
+    path = save(forms[suffix], f"weights{suffix}")
+    content = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
     refused = 0
     for position in range(0, len(content), 5):
@@ -209,18 +146,18 @@ def flip_in_data(path, values):
     path.write_bytes(content)
 
 
-def test_a_flipped_weight_is_said_to_be_damage(network, tmp_path):
-    path = written(network.state_dict(), tmp_path / "weights.pt")
+def test_a_flipped_weight_is_said_to_be_damage(network, save):
+    path = save(network.state_dict())
     flip_in_data(path, network.state_dict()[NAME])
     assert np.all(torch.load(path, weights_only=True)[NAME].isfinite().numpy())  # torch itself does not notice
     message = refusal(path, network)
     assert "cannot be read as weights (it is damaged: the checksum of weights/data/" in message
 
 
-def test_files_without_checksums_are_read(network, tmp_path):
+def test_files_without_checksums_are_read(network, save):
     torch.serialization.set_crc32_options(False)
     try:
-        path = written(network.state_dict(), tmp_path / "weights.pt")
+        path = save(network.state_dict())
     finally:
         torch.serialization.set_crc32_options(True)
     with zipfile.ZipFile(path) as archive:
@@ -228,7 +165,7 @@ def test_files_without_checksums_are_read(network, tmp_path):
     assert all(torch.equal(v, network.state_dict()[n]) for n, v in load_weights(path, network).items())
 
 
-def test_other_files_of_tensors_and_arrays_are_checked_too(network, tmp_path, caplog):
+def test_other_files_of_tensors_and_arrays_are_checked_too(network, save, tmp_path, caplog):
     state = network.state_dict()
     write_states(tmp_path / "path.pt", [state])
     assert read_states(tmp_path / "path.pt", "run")[0].keys() == state.keys()
@@ -236,7 +173,7 @@ def test_other_files_of_tensors_and_arrays_are_checked_too(network, tmp_path, ca
     with pytest.raises(UserError, match=r"run: .*path.pt cannot be read as states of a network \(it is damaged: "):
         read_states(tmp_path / "path.pt", "run")
     (tmp_path / "partial").mkdir()
-    checkpoint = written({"global_step": 4, "state_dict": state}, tmp_path / "partial" / "training.ckpt")
+    checkpoint = save({"global_step": 4, "state_dict": state}, "partial/training.ckpt")
     assert saved_step(tmp_path / "partial") == 4
     flip_in_data(checkpoint, state[NAME])
     assert saved_step(tmp_path / "partial") is None
@@ -247,12 +184,12 @@ def test_other_files_of_tensors_and_arrays_are_checked_too(network, tmp_path, ca
     with pytest.raises(RefusedError, match=r"it is damaged: .*values.npy"):
         read_arrays((tmp_path / "a.npz").read_bytes())
     with pytest.raises(RefusedError, match="it is damaged: "):
-        read_tensors(_encrypted(network, tmp_path / "flag.pt"))
+        read_tensors(_encrypted(save(state, "flag.pt")))
 
 
-def _encrypted(network, path):
-    """A file whose first member says that it needs a password: a single bit."""
-    content = bytearray(written(network.state_dict(), path).read_bytes())
+def _encrypted(path):
+    """Let the first member of a file say that it needs a password: a single bit."""
+    content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] ^= 1
     path.write_bytes(content)
     return path

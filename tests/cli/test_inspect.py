@@ -1,40 +1,16 @@
 """task=inspect: every line of what a file holds, and how two files differ."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from weights_fixtures import Trap
 
 from faig_lab.__main__ import main
 from faig_lab.cli.inspect_weights import compare, describe, scale_of
 from faig_lab.filters import FilterLayout, export_weights
 from faig_lab.filters.naming import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET
 from faig_lab.networks import SRCNNStyle, SRResNet
-
-
-class Malicious:
-    """Makes a folder as soon as it is unpickled by a reader that believes everything."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.fixture
-def state(network):
-    return dict(network.state_dict())
-
-
-@pytest.fixture
-def write(tmp_path):
-    def save(content, name="a.pth", **options):
-        torch.save(content, tmp_path / name, **options)
-        return tmp_path / name
-
-    return save
 
 
 def rows(path):
@@ -63,9 +39,9 @@ def zeros(**shapes):
     return {f"{name.replace('__', '.')}.weight": torch.zeros(*shape, 1, 1) for name, shape in shapes.items()}
 
 
-def test_everything_is_told_of_a_training_checkpoint(state, write):
+def test_everything_is_told_of_a_training_checkpoint(state, save):
     halves = {f"module.{name}": value.half() for name, value in state.items()}
-    path = write({"params": {n: v.float() for n, v in halves.items()}, "params_ema": halves, "step": 3})
+    path = save({"params": {n: v.float() for n, v in halves.items()}, "params_ema": halves, "step": 3})
     told = rows(path)
     # Filters: 3·4, two times 4·4, 16·4, 4·4, 4·3; nine weights each. Biases: 4, 4, 4, 16, 4, 3.
     assert 136 * 9 + 35 == 1259
@@ -93,12 +69,12 @@ def test_the_filters_are_those_of_the_layout(tmp_path):
     assert (told["weights"], told["prefixes"]) == ("tensors by name, without a wrapper", "none")
 
 
-def test_the_old_format_of_torch_is_named(state, write):
-    assert rows(write(state, _use_new_zipfile_serialization=False))["format"].startswith("torch.save before torch 1.6")
+def test_the_old_format_of_torch_is_named(state, save):
+    assert rows(save(state, _use_new_zipfile_serialization=False))["format"].startswith("torch.save before torch 1.6")
 
 
-def test_several_precisions_and_unknown_names(write):
-    told = rows(write({"a.weight": torch.zeros(2, 2), "b": torch.zeros(3).bfloat16(), "steps": torch.tensor(3)}))
+def test_several_precisions_and_unknown_names(save):
+    told = rows(save({"a.weight": torch.zeros(2, 2), "b": torch.zeros(3).bfloat16(), "steps": torch.tensor(3)}))
     assert told["precision"] == "float32 (1 tensors), bfloat16 (1 tensors), int64 (1 tensors)"
     assert told["tensors"] == "3 with 8 numbers; 0 filters in 0 2-D convolutions"
     assert told["naming"] == "none of the known ones"
@@ -107,10 +83,10 @@ def test_several_precisions_and_unknown_names(write):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_named(value, state, write):
+def test_values_that_are_not_finite_are_named(value, state, save):
     for name in list(state)[:5]:
         state[name] = torch.full_like(state[name], value)
-    told = rows(write(state))["values"]
+    told = rows(save(state))["values"]
     assert told.startswith(f"{next(iter(state))} has values that are not finite, ")
     assert told.endswith(" and 2 more")
 
@@ -126,9 +102,9 @@ def test_values_that_are_not_finite_are_named(value, state, write):
     ids=["meta", "sparse", "fp8", "quantised"],
 )
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage")
-def test_tensors_that_no_network_takes_are_named_and_compared(change, words, state, write):
+def test_tensors_that_no_network_takes_are_named_and_compared(change, words, state, save):
     odd = state | {"conv_hr.bias": change(state["conv_hr.bias"].detach())}
-    path = write(odd)
+    path = save(odd)
     assert rows(path)["values"].startswith(f"conv_hr.bias {words}")
     assert compare(describe(path, "file")[1], state)[0].startswith("one architecture: 12 tensors")
 
@@ -156,11 +132,11 @@ def test_the_scale_is_read_from_the_shapes(naming, state, scale):
     assert told is scale is None or told.startswith(scale)
 
 
-def test_old_esrgan_is_recognised_by_its_own_names(write):
+def test_old_esrgan_is_recognised_by_its_own_names(save):
     names = ["model.0", "model.1.sub.0.RDB1.conv1.0", "model.1.sub.1", "model.3", "model.6", "model.8", "model.10"]
     sizes = [(4, 3), *[(4, 4)] * 5, (3, 4)]
     state = {f"{name}.weight": torch.zeros(*size, 3, 3) for name, size in zip(names, sizes, strict=True)}
-    told = rows(write({"net": {f"module.{name}": value for name, value in state.items()}}))
+    told = rows(save({"net": {f"module.{name}": value for name, value in state.items()}}))
     assert (told["naming"], told["scale"], told["weights"]) == ("ESRGAN, old names", "×4", "net (taken)")
     assert told["prefixes"].startswith("module.; ")
 
@@ -221,9 +197,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_one_file_and_two_on_the_command_line(here, state, write, capsys):
+def test_one_file_and_two_on_the_command_line(here, state, save, capsys):
     for name in ("epoch=3-step=10.ckpt", "größe (1).pth"):
-        write({"state_dict": state}, name)
+        save({"state_dict": state}, name)
     assert "  naming     SRResNet\n" in inspected(capsys, "epoch=3-step=10.ckpt")
     out = inspected(capsys, "epoch=3-step=10.ckpt", here / "größe (1).pth")
     assert out.count("  values     finite\n") == 2
@@ -233,15 +209,19 @@ def test_one_file_and_two_on_the_command_line(here, state, write, capsys):
     assert "110,691 numbers" in inspected(capsys, "package:srresnet_small_target.safetensors")
 
 
-def test_what_is_no_weights_file_is_one_line(here, write, capsys):
-    write({"epoch": 3}, "log.pth")
+def test_what_is_no_weights_file_is_one_line(here, state, save, capsys):
+    save({"epoch": 3}, "log.pth")
     (here / "page.pth").write_text("<!DOCTYPE html><html>Not found</html>")
+    save({"params": state, "extra": Trap(here / "executed")}, "evil.pth")
+    assert "nothing in it was executed" in refused(capsys, "inspect", "evil.pth")
+    assert not (here / "executed").exists()
+    (here / "evil.pth").unlink()
     assert "file: . is a folder; name a file in it: log.pth, page.pth" in refused(capsys, "inspect", ".")
     assert "file: log.pth holds no weights; expected a dict" in refused(capsys, "inspect", "log.pth")
     assert "file: page.pth is a web page" in refused(capsys, "inspect", "page.pth")
     assert "file: no file lok.pth; did you mean log.pth?" in refused(capsys, "inspect", "lok.pth")
     assert "faig_lab ships no weights package:x" in refused(capsys, "inspect", "package:x")
-    write({"a": torch.zeros(1)}, "a.pth")
+    save({"a": torch.zeros(1)}, "a.pth")
     assert main(["inspect", "a.pth", "log.pth"]) == 2
     assert "other: log.pth holds no weights" in capsys.readouterr().err
 
@@ -260,9 +240,3 @@ def test_what_is_no_weights_file_is_one_line(here, write, capsys):
 def test_wrong_commands_are_one_line(arguments, expected, here, capsys):
     assert expected in refused(capsys, *arguments)
     assert list(here.iterdir()) == []
-
-
-def test_nothing_in_a_file_is_executed(here, state, write, capsys):
-    write({"params": state, "extra": Malicious(here / "executed")}, "evil.pth")
-    assert "nothing in it was executed" in refused(capsys, "inspect", "evil.pth")
-    assert not (here / "executed").exists()

@@ -77,10 +77,8 @@ def odd(name):
     ("name", "words"),
     [
         ("ReturningTuple", "ReturningTuple returns a tuple; expected one tensor"),
-        ("Grey", r"Grey makes torch\.float32 \(1, 1, 64, 64\) of LR \(1, 3, 32, 32\)"),
         ("OfAnotherScale", "OfAnotherScale makes 128×128 pixels of 32×32, but the images have 64×64 at scale 2"),
         ("WithoutGradients", "the output of WithoutGradients has no gradient"),
-        ("PartlyInPlace", "PartlyInPlace cannot be differentiated in evaluation mode"),
     ],
 )
 def test_a_network_that_does_not_work_is_named(name, words):

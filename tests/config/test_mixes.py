@@ -18,15 +18,16 @@ SINGLE = [
 SECOND_ORDER = ["blur_1", "resize_1", "noise_1", "jpeg_1", "blur_2", "resize_2", "noise_2", "sinc", "jpeg_2"]
 
 
-@pytest.mark.parametrize("name", SINGLE)
-def test_a_file_holds_the_part_of_its_name(name: str) -> None:
-    settings = check(compose([f"degradation={name}"]))
-    assert list(settings.degradation.parts) == [name]
-
-
 @pytest.mark.parametrize("name", sorted(path.stem for path in (FOLDER / "degradation").glob("*.yaml")))
-def test_every_file_is_a_single_one_or_a_mix_of_them(name: str) -> None:
-    assert set(check(compose([f"degradation={name}"])).degradation.parts) <= {*SINGLE, *SECOND_ORDER}
+def test_every_file_holds_the_part_of_its_name_or_a_mix_and_no_kernel_cuts_its_blur_off(name: str) -> None:
+    settings = check(compose([f"degradation={name}"]))
+    parts = list(settings.degradation.parts)
+    assert parts == [name] if name in SINGLE else set(parts) <= {*SINGLE, *SECOND_ORDER}
+    assert list(clipped_kernels(make_degradation(settings).parts)) == []
+
+
+def test_every_single_degradation_has_a_file() -> None:
+    assert all((FOLDER / "degradation" / f"{name}.yaml").is_file() for name in SINGLE)
 
 
 @pytest.mark.parametrize("experiment", [[], ["experiment=blur_noise"]], ids=["default", "experiment"])
@@ -162,8 +163,3 @@ def test_a_kernel_that_cuts_its_blur_off_is_warned_of_at_the_start(caplog: pytes
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("degradation.parts.blur.kernel_size: 15 % of the Gaussian with sigma = 6")
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (FOLDER / "degradation").glob("*.yaml")))
-def test_no_shipped_kernel_cuts_its_blur_off(name: str) -> None:
-    assert list(clipped_kernels(make_degradation(check(compose([f"degradation={name}"]))).parts)) == []

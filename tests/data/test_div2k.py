@@ -91,7 +91,7 @@ def sides(data: StudyData) -> tuple[list[str], list[str], list[str]]:
 
 
 def test_downloaded_prepared_and_split(
-    source: Source, server: FileServer, degradation: Degradation, images: dict[str, dict[str, bytes]], tmp_path: Path
+    source: Source, server: FileServer, degradation: Degradation, images: dict[str, dict[str, bytes]]
 ) -> None:
     data = source().load(degradation, seed=0)
     assert sides(data) == (["0001", "0002", "0003"], ["0801", "0802"], ["0803", "0804", "0805"])
@@ -311,7 +311,7 @@ def refusal(*overrides: str) -> str:
     return str(caught.value)
 
 
-def test_the_configuration_is_the_whole_of_div2k(tmp_path: Path) -> None:
+def test_the_configuration_is_the_whole_of_div2k() -> None:
     settings = check(compose(["data=div2k"]))
     source = make(settings.data)
     assert isinstance(source, Div2k)

@@ -254,7 +254,7 @@ def test_an_array_that_is_no_photograph_is_named(images: list[Path], tmp_path: P
 
 
 def test_the_room_on_the_disk_is_looked_at_first(
-    images: list[Path], tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr(photographs_module, "require_space", lambda *arguments: asked.append(arguments))

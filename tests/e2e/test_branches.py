@@ -1,11 +1,9 @@
 """One branch against two through the command line: in a new run, on a finished one, and as a network of its own."""
 
-import csv
-import json
-
 import pytest
 import yaml
-from tiny_case import tiny
+from run_files import read, table
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -41,7 +39,7 @@ def compared(root):
 
 
 def test_the_experiment_leaves_tables_metrics_figure_and_section(compared):
-    metrics = json.loads((compared / "metrics.json").read_text())
+    metrics = read(compared / "metrics.json")
     for name in ("one_branch", "two_branch"):
         assert metrics[f"branches/step_seconds/{name}"] > 0
         assert metrics[f"branches/parameters/{name}"] > 1000
@@ -70,7 +68,8 @@ def test_the_rival_is_in_the_store_beside_the_runs_own(compared, root):
 
 
 def test_a_finished_run_gets_the_same_tables_and_nothing_is_trained_twice(compared, root):
-    plain = run(root, "plain", "+experiment=blur_noise")
+    with without_report():
+        plain = run(root, "plain", "+experiment=blur_noise")
     before = sorted((root / "store").iterdir())
     code = main(["task=analyse", f"run={plain}", "analysis=branches", *RIVAL, "logger=none"])
     assert code == 0
@@ -80,20 +79,21 @@ def test_a_finished_run_gets_the_same_tables_and_nothing_is_trained_twice(compar
 
 
 def test_further_seeds(root):
-    folder = run(root, "seeds", "+experiment=one_vs_two_branch", *RIVAL, "analysis.studies.branches.seeds=[1]")
-    with (folder / "tables" / "branches.csv").open(newline="") as file:
-        assert {row["seeds"] for row in csv.DictReader(file)} == {"2"}
+    with without_report():
+        folder = run(root, "seeds", "+experiment=one_vs_two_branch", *RIVAL, "analysis.studies.branches.seeds=[1]")
+    assert {row["seeds"] for row in table(folder, "branches")} == {"2"}
 
 
 def test_two_branches_as_the_runs_own_network(root):
     settings = ["+experiment=blur_noise", "network=two_branch_small", "network.predictor_features=3"]
-    folder = run(root, "two", *settings)
-    layers = json.loads((folder / "attribution" / "layout.json").read_text())["layers"]
+    with without_report():
+        folder = run(root, "two", *settings)
+    layers = read(folder / "attribution" / "layout.json")["layers"]
     assert "predictor.logits.weight" in [layer["name"] for layer in layers]
     for network in ("baseline", "target"):
         description = yaml.safe_load((folder / "weights" / f"{network}.yaml").read_text())
         assert description["network"]["degradations"] == ["blur", "noise"]
-    gaps = json.loads((folder / "metrics.json").read_text())
+    gaps = read(folder / "metrics.json")
     assert gaps["completeness_gap/blur"] < 0.5
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 import io
-import json
 import zipfile
 
 import numpy as np
 import pytest
 from file_server import serving
 from PIL import Image
-from tiny_case import tiny
+from run_files import read
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -57,12 +57,13 @@ def settings(server, folder):
 def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
     monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
     server.broken = [10_000, 5_000]
-    assert main([*settings(server, tmp_path), f"hydra.run.dir={tmp_path / 'first'}"]) == 0
+    with without_report():
+        assert main([*settings(server, tmp_path), f"hydra.run.dir={tmp_path / 'first'}"]) == 0
     asked = [what for path, what in server.requests if path == "DIV2K_train_HR.zip"]
     assert asked == [None, "bytes=10000-", "bytes=15000-"]
     log = (tmp_path / "first" / "run.log").read_text()
     assert log.count("trying again") == 2
-    provenance = json.loads((tmp_path / "first" / "attribution" / "provenance.json").read_text())
+    provenance = read(tmp_path / "first" / "attribution" / "provenance.json")
     assert provenance["training"] == ["0001", "0002", "0003"]
     assert [name.split("_")[0] for name in provenance["probe"]] == ["0801"]
     assert [name.split("_")[0] for name in provenance["held_out"]] == ["0802", "0803"]
@@ -73,7 +74,8 @@ def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
     before = len(server.requests)
     again = [*TINY, "data.train.images=3", "data.train.sha256=null", "data.valid.images=3", "data.valid.sha256=null"]
     again += [f"data.root={tmp_path / 'DIV2K'}", f"data.base_url={server.url}", f"store={tmp_path / 'store'}"]
-    assert main([*again, "training.workers=0", f"hydra.run.dir={tmp_path / 'again'}"]) == 0
+    with without_report():
+        assert main([*again, "training.workers=0", f"hydra.run.dir={tmp_path / 'again'}"]) == 0
     assert len(server.requests) == before
     assert (tmp_path / "again" / "run.log").read_text().count("already trained") == 2
 
@@ -85,6 +87,6 @@ def test_a_server_that_is_not_there_is_one_line_and_loses_nothing(server, tmp_pa
     assert main([*given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(f"error: data.train: {server.url}/DIV2K_train_HR.zip: the line broke off at 0.01 MB of")
-    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    status = read(tmp_path / "run" / "status.json")
     assert (status["state"], status["stage"]) == ("failed", "data")
     assert (tmp_path / "DIV2K" / "DIV2K_train_HR.zip.part").stat().st_size == 10_000

@@ -1,10 +1,9 @@
 """A planted pair through the command line: trained, stored, described, analysed, and refused where it cannot be."""
 
-import json
-
 import pytest
 import yaml
-from tiny_case import tiny
+from run_files import read
+from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -37,9 +36,9 @@ def pair(root):
 
 
 def test_it_leaves_metrics_tables_sets_and_section(pair):
-    metrics = json.loads((pair / "metrics.json").read_text())
-    sets = json.loads((pair / "attribution" / "planted.json").read_text())
-    total = json.loads((pair / "attribution" / "layout.json").read_text())["filters"]
+    metrics = read(pair / "metrics.json")
+    sets = read(pair / "attribution" / "planted.json")
+    total = read(pair / "attribution" / "layout.json")["filters"]
     methods = list(yaml.safe_load((pair / "config.yaml").read_text())["attribution"]["methods"])
     assert list(sets) == ["blur", "noise"]
     assert not set(sets["blur"]) & set(sets["noise"])
@@ -51,7 +50,7 @@ def test_it_leaves_metrics_tables_sets_and_section(pair):
             assert 0 <= metrics[f"planted/{method}/recall/{name}"] <= 1
     assert {"weight_change", "taylor", "fisher", "faig", "signed_share", "ig", "random"} <= set(methods)
     assert {"isolation_share", "learned_mask"} <= set(methods)
-    costs = json.loads((pair / "attribution" / "provenance.json").read_text())["cost"]
+    costs = read(pair / "attribution" / "provenance.json")["cost"]
     assert list(costs) == ["path_integral", "gradient_at_target", "isolation_share", "learned_mask"]
     assert costs["isolation_share"]["passes"] == 2.5 * costs["path_integral"]["passes"] > 0
     assert {f"seconds/attribution/{what}" for what in costs} <= metrics.keys()
@@ -63,21 +62,25 @@ def test_it_leaves_metrics_tables_sets_and_section(pair):
 
 def test_a_second_run_trains_nothing_and_gives_the_same_numbers(pair, root):
     before = entries(root)
-    again = run(root, "again", *PLANTED)
+    with without_report():
+        again = run(root, "again", *PLANTED)
     assert entries(root) == before
     assert (again / "tables" / "planted.csv").read_text() == (pair / "tables" / "planted.csv").read_text()
 
 
 def test_a_finished_planted_run_can_be_analysed_further(pair, root):
-    bare = run(root, "bare", *PLANTED, "analysis=masking")
+    with without_report():
+        bare = run(root, "bare", *PLANTED, "analysis=masking")
     assert yaml.safe_load((bare / "weights" / "target.yaml").read_text())["planted"]["percent"] == 5
     assert not (bare / "tables" / "planted.csv").is_file()
-    assert main(["task=analyse", f"run={bare}", "analysis=planted", "logger=none"]) == 0
+    with without_report():
+        assert main(["task=analyse", f"run={bare}", "analysis=planted", "logger=none"]) == 0
     assert (bare / "tables" / "planted.csv").read_text() == (pair / "tables" / "planted.csv").read_text()
 
 
 def test_a_finished_run_that_is_not_planted_is_refused(root, capsys):
-    usual = run(root, "usual", "+experiment=blur_noise", "attribution=learned_mask")
+    with without_report():
+        usual = run(root, "usual", "+experiment=blur_noise", "attribution=learned_mask")
     capsys.readouterr()
     assert main(["task=analyse", f"run={usual}", "analysis=planted", "logger=none"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

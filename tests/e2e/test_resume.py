@@ -6,9 +6,9 @@ import random
 import signal
 
 import kill_case
-import numpy as np
 import pytest
 import torch
+from run_files import assert_same_numbers, assert_same_state, read
 from tiny_case import tiny
 
 pytestmark = pytest.mark.timeout(1800)  # a run takes seconds, but not on a machine that is busy
@@ -50,10 +50,6 @@ def moments(record, count, seed):
     return chosen
 
 
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def tensors(path):
     return torch.load(path, weights_only=True)
 
@@ -65,23 +61,15 @@ def assert_same(folder, store, whole):
     assert sorted(path.name for path in store.iterdir()) == entries
     networks = [name for name in entries if not name.startswith(".")]
     assert len(networks) == 2
-    pairs = [(folder / "weights" / f"{name}.pt", other / "weights" / f"{name}.pt") for name in ("baseline", "target")]
-    pairs += [(store / name / "weights.pt", other_store / name / "weights.pt") for name in networks]
-    for one, two in ((tensors(a), tensors(b)) for a, b in pairs):
-        assert list(one) == list(two)
-        assert all(torch.equal(one[name], two[name]) for name in one)
-    with np.load(folder / "attribution/scores.npz") as one, np.load(other / "attribution/scores.npz") as two:
-        assert sorted(one.files) == sorted(two.files)
-        assert all(np.array_equal(one[name], two[name]) for name in one.files)
-    for part in ("tables", "attribution"):
-        names = sorted(path.name for path in (other / part).iterdir())
-        assert sorted(path.name for path in (folder / part).iterdir()) == names
-        for name in set(names) - {"scores.npz"}:  # there is a date inside a zip file
-            assert (folder / part / name).read_bytes() == (other / part / name).read_bytes(), name
+    assert_same_numbers(folder, other)
+    for name in networks:
+        assert_same_state(tensors(store / name / "weights.pt"), tensors(other_store / name / "weights.pt"))
+    names = sorted(path.name for path in (other / "attribution").iterdir())
+    assert sorted(path.name for path in (folder / "attribution").iterdir()) == names
+    for name in set(names) - {"scores.npz"}:  # there is a date inside a zip file
+        assert (folder / "attribution" / name).read_bytes() == (other / "attribution" / name).read_bytes(), name
     for name in networks:
         assert (store / name / "history.json").read_bytes() == (other_store / name / "history.json").read_bytes()
-    one, two = ({k: v for k, v in read(f / "metrics.json").items() if "seconds" not in k} for f in (folder, other))
-    assert one == two
     assert {path.name for path in (folder / "figures").iterdir()} == {
         path.name for path in (other / "figures").iterdir()
     }

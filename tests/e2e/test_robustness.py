@@ -5,7 +5,6 @@ Every test starts `python -m faig_lab` and says in one line what happened:
 """
 
 import csv
-import json
 import os
 import random
 import re
@@ -18,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from run_files import assert_same_numbers, read
 
 import faig_lab
 
@@ -75,28 +74,12 @@ def last(done):
     return done.stderr.strip().splitlines()[-1]
 
 
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def say(line):
     print(f"\n{line}", flush=True)
 
 
-def assert_same(one, two):
-    """Weights, scores, numbers and tables of two run folders agree bit for bit; only seconds may differ."""
-    for name in ("baseline", "target"):
-        a, b = (torch.load(folder / "weights" / f"{name}.pt", weights_only=True) for folder in (one, two))
-        assert list(a) == list(b)
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    with np.load(one / "attribution/scores.npz") as a, np.load(two / "attribution/scores.npz") as b:
-        assert a.files == b.files
-        assert all(np.array_equal(a[key], b[key]) for key in a.files)
-    a, b = ({k: v for k, v in read(folder / "metrics.json").items() if "seconds" not in k} for folder in (one, two))
-    assert a == b
-    tables = sorted(path.name for path in (two / "tables").iterdir())
-    assert sorted(path.name for path in (one / "tables").iterdir()) == tables
-    assert all((one / "tables" / name).read_bytes() == (two / "tables" / name).read_bytes() for name in tables)
+def assert_same_finished(one, two):
+    assert_same_numbers(one, two)
     assert read(one / "status.json")["state"] == read(two / "status.json")["state"] == "done"
 
 
@@ -149,7 +132,7 @@ def test_four_kills_in_target_and_attribution(whole, tmp_path, number):
     say(f"killed in {hits}; the fifth attempt: rc {done.returncode}")
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "run" / "status.json")["attempt"] == 5
-    assert_same(tmp_path / "run", whole)
+    assert_same_finished(tmp_path / "run", whole)
     assert {"target", "attribution"} <= set(hits)
 
 
@@ -192,7 +175,7 @@ def test_a_sweep_with_a_killed_job(tmp_path):
     assert "Traceback" not in first.stderr
     assert after == ["done"] * 3
     for number in range(3):
-        assert_same(tmp_path / "joblib" / "sweep" / str(number), tmp_path / "basic" / "sweep" / str(number))
+        assert_same_finished(tmp_path / "joblib" / "sweep" / str(number), tmp_path / "basic" / "sweep" / str(number))
 
 
 # Locks that nobody holds
@@ -210,7 +193,7 @@ def test_a_stale_lock(tmp_path, content):
     done = start(tmp_path, *TINY, "store=store", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "waiting" not in done.stderr
-    assert_same(tmp_path / "run", tmp_path / "first")
+    assert_same_finished(tmp_path / "run", tmp_path / "first")
     say(f"{len(locks)} stale locks with {content!r}: no waiting, same bits")
 
 
@@ -239,7 +222,7 @@ def test_locales(photographs, tmp_path):
         assert done.returncode == 0, done.stderr
         assert "UnicodeEncodeError" not in done.stderr
     for name in ("C", "ascii"):
-        assert_same(tmp_path / name, tmp_path / "utf8")
+        assert_same_finished(tmp_path / name, tmp_path / "utf8")
     refused = start(tmp_path, *TINY, "hydra.run.dir=ä", **ASCII)
     assert refused.returncode == 2
     assert last(refused).endswith("set PYTHONUTF8=1, or LC_ALL=C.UTF-8")
@@ -292,7 +275,7 @@ def test_a_read_only_store_that_has_the_networks(tmp_path):
     listed = start(tmp_path, "task=store", "store=store", before=before)
     assert listed.returncode == 0, listed.stderr
     assert done.returncode == 0, done.stderr
-    assert_same(tmp_path / "run", tmp_path / "first")
+    assert_same_finished(tmp_path / "run", tmp_path / "first")
 
 
 FULL = """\
@@ -322,7 +305,7 @@ def test_a_disk_that_fills_up(whole, key, size, tmp_path):
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {key}: no space left to write to {disk}/run ")
     assert "Traceback" not in done.stderr
-    assert_same(out / "copy" / "run" if key == "hydra.run.dir" else tmp_path / "run", whole)
+    assert_same_finished(out / "copy" / "run" if key == "hydra.run.dir" else tmp_path / "run", whole)
 
 
 # Terminals
@@ -341,6 +324,6 @@ def test_terminals(tmp_path):
     assert shown.returncode == 0, shown.stdout
     bars = set(re.findall(r"(baseline|target|attribution): +\d+%", shown.stdout))
     assert bars == {"baseline", "target", "attribution"}
-    assert_same(tmp_path / "plain", tmp_path / "terminal")
+    assert_same_finished(tmp_path / "plain", tmp_path / "terminal")
     assert not {"\r", "\x1b"} & set((tmp_path / "terminal" / "run.log").read_text(encoding="utf-8"))
     say(f"TTY: bars for {sorted(bars)}; no TTY: no control character; same bits, no control character in run.log")

@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import os
-import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,8 +11,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny_case import tiny
+from run_files import contents, read
+from tiny_case import tiny, without_report
+from weights_fixtures import Trap
 
+from faig_lab import save_weights
 from faig_lab.__main__ import main
 from faig_lab.networks import SRResNet
 
@@ -29,7 +30,8 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(root):
     """A store with both networks of TINY, and the run that trained them."""
-    assert start(root / "first", root / "store") == 0
+    with without_report():
+        assert start(root / "first", root / "store") == 0
     return root / "store"
 
 
@@ -49,15 +51,6 @@ def refusal(capsys, folder, store, *settings):
     if status.is_file():
         assert (read(status)["state"], read(status)["error"]) == ("failed", line)
     return line
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def contents(folder):
-    """Every file below a folder: bytes and time of its last change."""
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
 def trained(store):
@@ -119,7 +112,8 @@ def test_the_disk_of_the_store_is_full_when_the_target_is_trained(full, capsys, 
     assert unfinished(tmp_path) == []
     before = contents(next(store.glob("*-baseline-*")))
     monkeypatch.undo()
-    assert start(tmp_path / "run", store) == 0
+    with without_report():
+        assert start(tmp_path / "run", store) == 0
     assert networks(store) == ["baseline", "target"]
     assert contents(next(store.glob("*-baseline-*"))) == before
     assert "baseline: already trained" in (tmp_path / "run" / "run.log").read_text()
@@ -242,7 +236,8 @@ def test_out_of_memory_in_training(capsys, tmp_path, monkeypatch):
     )
     assert networks(store) == ["baseline"]
     monkeypatch.undo()
-    assert start(tmp_path / "run", store, "training.patch_size=32") == 0
+    with without_report():
+        assert start(tmp_path / "run", store, "training.patch_size=32") == 0
 
 
 @pytest.mark.parametrize("fails", [out_of_memory, out_of_gpu_memory])
@@ -256,7 +251,8 @@ def test_out_of_memory_in_attribution(fails, store, capsys, tmp_path, monkeypatc
     )
     assert trained(store) == before
     monkeypatch.undo()
-    assert start(tmp_path / "run", store, "data.probe_crop=16") == 0
+    with without_report():
+        assert start(tmp_path / "run", store, "data.probe_crop=16") == 0
     assert (tmp_path / "run" / "run.log").read_text().count("already trained") >= 2
     assert trained(store) == before
 
@@ -288,41 +284,22 @@ def test_out_of_memory_while_reading_photographs(photographs, capsys, tmp_path, 
 # Weights
 
 
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def saved(path, state):
-    torch.save(state, path)
-    return path
-
-
-def weights_that_do_not_fit(tmp_path):
-    state = SRResNet(features=4, blocks=1).state_dict()
-    other = SRResNet(features=4, blocks=1, scale=3).state_dict()
-    less = {name: value for name, value in state.items() if name != "conv_hr.weight"}
-    torch.save({"state_dict": less, "evil": Malicious(tmp_path / "executed")}, tmp_path / "evil.ckpt")
-    with (tmp_path / "evil.pth").open("wb") as file:
-        pickle.dump(Malicious(tmp_path / "executed"), file, protocol=2)  # torch warns of others
-    return {
-        "scale": (saved(tmp_path / "x3.pth", other), "check scale and size of the network"),
-        "missing": (saved(tmp_path / "less.pth", less), "lacks conv_hr.weight; see the network settings"),
-        "evil": (tmp_path / "evil.pth", "nothing in it was executed"),
-        "evil checkpoint": (tmp_path / "evil.ckpt", "nothing in it was executed"),
-    }
-
-
-@pytest.mark.parametrize("kind", ["scale", "missing", "evil", "evil checkpoint"])
-def test_weights_that_do_not_fit(kind, store, capsys, tmp_path):
+def test_weights_of_another_scale(store, capsys, tmp_path):
     before = trained(store)
-    path, expected = weights_that_do_not_fit(tmp_path)[kind]
-    line = refusal(capsys, tmp_path / "run", store, f"target.weights={path}")
-    assert line.startswith(f"target.weights: {path} ")
-    assert expected in line
+    save_weights(tmp_path / "x3.pth", SRResNet(features=4, blocks=1, scale=3).state_dict())
+    line = refusal(capsys, tmp_path / "run", store, f"target.weights={tmp_path / 'x3.pth'}")
+    assert line.startswith(f"target.weights: {tmp_path / 'x3.pth'} ")
+    assert "check scale and size of the network" in line
+    assert trained(store) == before
+
+
+def test_weights_with_something_to_execute_in_them(store, capsys, tmp_path):
+    before = trained(store)
+    state = SRResNet(features=4, blocks=1).state_dict()
+    torch.save({"state_dict": state, "evil": Trap(tmp_path / "executed")}, tmp_path / "evil.ckpt")
+    line = refusal(capsys, tmp_path / "run", store, f"target.weights={tmp_path / 'evil.ckpt'}")
+    assert line.startswith(f"target.weights: {tmp_path / 'evil.ckpt'} ")
+    assert "nothing in it was executed" in line
     assert not (tmp_path / "executed").exists()
     assert trained(store) == before
 
@@ -392,14 +369,14 @@ def test_a_configuration_that_is_damaged(old, capsys):
 
 
 def test_scores_with_something_to_execute_in_them(old, capsys, tmp_path):
-    evil = np.array([Malicious(tmp_path / "executed")], dtype=object)
+    evil = np.array([Trap(tmp_path / "executed")], dtype=object)
     np.savez(old / "attribution" / "scores.npz", blur=evil, noise=evil)
     assert f"run: {old / 'attribution' / 'scores.npz'} cannot be read as the scores" in analysis_refusal(capsys, old)
     assert not (tmp_path / "executed").exists()
 
 
 def test_weights_of_a_run_with_something_to_execute_in_them(old, capsys, tmp_path):
-    torch.save({"conv_first.weight": Malicious(tmp_path / "executed")}, old / "weights" / "target.pt")
+    torch.save({"conv_first.weight": Trap(tmp_path / "executed")}, old / "weights" / "target.pt")
     line = analysis_refusal(capsys, old)
     assert line.startswith("target.weights: ")
     assert "nothing in it was executed" in line

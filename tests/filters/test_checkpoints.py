@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
+from weights_fixtures import assert_same, refusal
 
 import faig_lab
-from faig_lab.errors import UserError
 from faig_lab.filters import load_weights
 from faig_lab.filters.naming import (
     BSRGAN,
@@ -30,38 +30,9 @@ SHOWN = ["params", "params_ema", "params-ema", "state_dict", "state_dict_ema", "
 SHOWN += ["netG", "generator", "ema"]
 
 
-@pytest.fixture
-def state(network):
-    return dict(network.state_dict())
-
-
-@pytest.fixture
-def save(tmp_path):
-    def write(content, name="weights.pth"):
-        torch.save(content, tmp_path / name)
-        return tmp_path / name
-
-    return write
-
-
 def other(state):
     """The same names with other values."""
     return {name: value + 1 for name, value in state.items()}
-
-
-def assert_same(some, expected):
-    assert list(some) == list(expected)
-    assert all(torch.equal(some[name], value) for name, value in expected.items())
-
-
-def refusal(path, network):
-    """The message of a refusal: one line that names key and file."""
-    with pytest.raises(UserError) as caught:
-        load_weights(path, network, "target.weights")
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(f"target.weights: {path}")
-    return message
 
 
 # Wrappers
@@ -171,14 +142,33 @@ def test_every_prefix_is_removed(prefix, network, state, save):
     assert_same(load_weights(save({"state_dict": {prefix + n: v for n, v in state.items()}}), network), state)
 
 
-@pytest.mark.parametrize("part", ["net", "model", "generator"])
-@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+@pytest.mark.parametrize("part", ["net", "model", "generator", "network", "module", "_orig_mod"])
+@pytest.mark.parametrize("prefix", ["", *PREFIXES, "module._orig_mod.", "network.module."])
 def test_a_part_with_the_name_of_a_prefix_keeps_it(part, prefix, save):
     network = nn.Sequential()
     network.add_module(part, nn.Conv2d(3, 3, 1))
     network.add_module("head", nn.Conv2d(3, 3, 1))
     state = dict(network.state_dict())
     assert_same(load_weights(save({prefix + n: v for n, v in state.items()}), network), state)
+
+
+def test_compiled_parts_and_a_network_that_is_nothing_but_its_part(save):
+    network, alone = nn.Sequential(), nn.Sequential()
+    for name in ("body", "head"):
+        network.add_module(name, nn.Conv2d(3, 3, 1))
+    inner = {name.replace("body.", "body._orig_mod."): value for name, value in network.state_dict().items()}
+    assert_same(load_weights(save(inner), network), dict(network.state_dict()))
+    alone.add_module("network", nn.Conv2d(3, 3, 1))
+    for prefix in ("", "network.", "module."):
+        path = save({f"{prefix}network.{n}": v for n, v in alone.network.state_dict().items()})
+        assert list(load_weights(path, alone)) == ["network.weight", "network.bias"]
+
+
+def test_names_are_never_merged_and_refusals_name_what_is_left():
+    assert own_names(["network.a", "a"], ["a"]) == ["network.a", "a"]
+    assert own_names(["network.x", "network.a"], ["a", "b"]) == ["x", "a"]
+    assert own_names(["module.x"], ["a"]) == ["x"]
+    assert own_names(["network.a", "network.b"], ["network.a", "c"]) == ["network.a", "network.b"]
 
 
 def test_other_prefixes_are_refused_by_the_files_own_names(network, state, save):

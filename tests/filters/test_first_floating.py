@@ -14,7 +14,7 @@ from faig_lab.attribution import Compute, attribute, quadrature
 from faig_lab.attribution.mask_training import learned_mask
 from faig_lab.attribution.methods import fisher, input_gradients, taylor, weight_change, weight_change_absolute
 from faig_lab.attribution.one_unit import OneUnit
-from faig_lab.attribution.tiling import reach
+from faig_lab.attribution.tiling import measure_receptive_field
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise, Photograph
 from faig_lab.data.evaluation import paired_images
 from faig_lab.evaluation.prediction import features
@@ -68,7 +68,7 @@ def test_input_gradients(context):
 
 
 def test_the_receptive_field(context):
-    assert reach(context.problem.network, context.problem.target, 2) == reach(
+    assert measure_receptive_field(context.problem.network, context.problem.target, 2) == measure_receptive_field(
         SRResNet(features=4, blocks=1), SRResNet(features=4, blocks=1).state_dict(), 2
     )
 

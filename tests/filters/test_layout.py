@@ -1,23 +1,59 @@
-"""Names of filters for any convolution, against explicit loops over the state dict."""
+"""Units of every granularity against explicit loops: any convolution, other parameters, tied weights."""
 
 import json
+from collections import defaultdict
 
 import pytest
 import torch
 from torch import nn
 
-from faig_lab.filters import FilterLayout, UnitAddress
+from faig_lab.errors import UserError
+from faig_lab.filters import (
+    FilterLayout,
+    apply_patches,
+    evaluate,
+    load_patch,
+    load_weights,
+    make_patch,
+    save_patch,
+    save_weights,
+    tied,
+    under_every_name,
+)
+from faig_lab.granularity import UNITS
 from faig_lab.networks import SRCNNStyle, SRResNet
+
+GRANULARITIES = list(UNITS)
+
+
+class Shared(nn.Module):
+    """A convolution used twice, a weight that two convolutions share, an embedding, a scalar."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.second = nn.Conv2d(3, 3, 3, padding=1)
+        self.second.weight = self.first.weight
+        self.again = self.first
+        self.norm = nn.BatchNorm2d(3)
+        self.table = nn.Parameter(torch.rand(2, 3, 2))
+        self.gain = nn.Parameter(torch.tensor(0.7))
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.again(torch.relu(self.second(self.first(x))))
+        x = self.norm(x) * self.gain + self.table.sum()
+        return x + self.linear(x.mean((2, 3))).sum(1)[:, None, None, None]
+
 
 NETWORKS = {
     "bare": lambda: nn.Conv2d(3, 5, 3),
     "one dimension": lambda: nn.Sequential(nn.Conv1d(4, 6, 5), nn.Conv1d(6, 2, 1)),
     "three dimensions": lambda: nn.Sequential(nn.Conv3d(2, 3, (1, 2, 3))),
-    "pointwise": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1, bias=False)),
-    "rectangular": lambda: nn.Sequential(nn.Conv2d(3, 4, (3, 5)), nn.Conv2d(4, 3, (1, 2))),
-    "groups": lambda: nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(6, 6, 3, groups=6)),
-    "transposed": lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.ConvTranspose2d(5, 2, 4), nn.ConvTranspose1d(2, 3, 2)),
-    "linear": lambda: nn.Sequential(nn.Conv2d(3, 2, 3), nn.Linear(5, 4)),
+    "plain": lambda: nn.Sequential(nn.Conv2d(3, 4, (1, 3)), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1, bias=False)),
+    "grouped": lambda: nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Conv1d(6, 6, 5, groups=6)),
+    "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(6, 4, 2, groups=2), nn.ConvTranspose1d(4, 3, 3)),
+    "linear": lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU()),
     "nested": lambda: nn.ModuleDict(
         {
             "last": nn.Conv2d(2, 3, 3),
@@ -25,48 +61,149 @@ NETWORKS = {
             "first": nn.Conv2d(4, 2, 1),
         }
     ),
-    "SRResNet": lambda: SRResNet(features=4, blocks=1),
+    "shared": Shared,
 }
 
 
 @pytest.fixture(params=NETWORKS, ids=str)
 def network(request):
     torch.manual_seed(0)
-    return NETWORKS[request.param]().double()
+    return NETWORKS[request.param]().double().eval()
 
 
-def by_hand(network):
-    """(layer, out, in, slice) of every filter: layers as in the state dict, then out, then in."""
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
-    layers = [f"{name}.weight".lstrip(".") for name, module in network.named_modules() if isinstance(module, kinds)]
-    return [
-        (name, out, in_, weight[out, in_])
-        for name, weight in network.state_dict().items()
-        if name in layers
-        for out in range(weight.shape[0])
-        for in_ in range(weight.shape[1])
-    ]
+def channels(module, place):
+    """True (output, input) channel of a weight by its place."""
+    first, second = place[0], place[1]
+    if isinstance(module, nn.Linear):
+        return first, second
+    outs, ins = module.out_channels // module.groups, module.in_channels // module.groups
+    if module.transposed:  # (in, out / groups)
+        return first // ins * outs + second, first
+    return first, first // outs * ins + second
 
 
-def test_the_order_is_state_dict_then_out_then_in(network):
-    layout = FilterLayout.of(network)
-    filters = by_hand(network)
-    assert len(layout) == len(filters)
-    expected = [UnitAddress(name, (out, in_)) for name, out, in_, _ in filters]
-    assert [layout.address(i) for i in range(len(layout))] == expected
+def by_hand(network, granularity):
+    """Parameter → unit's key → the places of its weights; kernels apart from other parameters."""
+    kernels, others, seen = {}, {}, set()
+    modules = {id(m.weight): m for m in network.modules() if hasattr(m, "kernel_size") or isinstance(m, nn.Linear)}
+    for name, parameter in network.named_parameters():
+        assert id(parameter) not in seen
+        seen.add(id(parameter))
+        module, units = modules.get(id(parameter)), defaultdict(list)
+        for place in [tuple(i) for i in torch.ones_like(parameter).nonzero().tolist()]:
+            if granularity == "layer":
+                key = ()
+            elif granularity == "weight":
+                key = place
+            elif module is None:
+                key = place[:1]
+            elif granularity == "filter":
+                key = place[:2]
+            else:
+                key = (channels(module, place)[granularity == "input_channel"],)
+            units[key].append(place)
+        (others if module is None else kernels)[name] = units
+    return kernels, others
 
 
-def test_index_and_address_are_inverse(network):
-    layout = FilterLayout.of(network)
-    addresses = [layout.address(i) for i in range(len(layout))]
-    assert [layout.index(name, *place) for name, place in addresses] == list(range(len(layout)))
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_units_hold_the_weights_that_they_say_in_the_order_of_the_state_dict(network, granularity):
+    layout = FilterLayout.of(network, granularity, rank_others=True)
+    kernels, others = by_hand(network, granularity)
+    state = network.state_dict()
+    expected = kernels | others
+    names = [name for name in state if name in expected]
+    assert list(map(layout.address, range(len(layout)))) == [(n, key) for n in names for key in sorted(expected[n])]
+    sums, sizes = layout.gather(state), layout.weights_per_unit()
+    for index in range(len(layout)):
+        name, place = layout.address(index)
+        assert layout.index(name, *place) == index
+        weights = [state[name][at] for at in expected[name].pop(place)]
+        assert int(sizes[index]) == len(weights)
+        torch.testing.assert_close(sums[index], torch.stack(weights).sum(), rtol=1e-12, atol=1e-14)
+    assert not any(expected.values())
 
 
-def test_gather_sums_the_weights_of_each_filter(network):
-    sums = FilterLayout.of(network).gather(network.state_dict())
-    expected = torch.stack([part.sum() for *_, part in by_hand(network)])
-    assert sums.dtype == torch.float64
-    torch.testing.assert_close(sums, expected, rtol=1e-13, atol=1e-15)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_scattered_values_reach_every_weight_of_their_unit(network, granularity):
+    layout = FilterLayout.of(network, granularity, rank_others=True)
+    kernels, others = by_hand(network, granularity)
+    values = torch.rand(len(layout), dtype=torch.float64)
+    scattered = layout.scatter(values)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    assert set(scattered) == set(parameters)
+    for name, units in (kernels | others).items():
+        whole = scattered[name].expand_as(parameters[name])
+        for key, places in units.items():
+            assert {float(whole[at]) for at in places} == {float(values[layout.index(name, *key)])}
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_rows_can_be_joined_again(network, granularity):
+    for layer in FilterLayout.of(network, granularity, rank_others=True).layers:
+        values = torch.rand(layer.shape)
+        assert torch.equal(layer.joined(layer.rows(values)), values)
+        assert layer.rows(values).shape == (layer.units, layer.weights // layer.units)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_coarse_sums_are_sums_of_fine_ones_and_nothing_is_counted_twice(network, granularity):
+    state = network.state_dict()
+    fine, coarse = (FilterLayout.of(network, g, rank_others=True) for g in ("weight", granularity))
+    total = sum(float(parameter.detach().sum()) for parameter in network.parameters())
+    for layout in (fine, coarse):
+        assert float(layout.gather(state).sum()) == pytest.approx(total, rel=1e-12)
+        assert int(layout.weights_per_unit().sum()) == sum(p.numel() for p in network.parameters())
+    weights = coarse.scatter(torch.arange(len(coarse)))
+    owner = fine.gather({n: w.expand_as(state[n]) for n, w in weights.items()}).long()
+    summed = torch.zeros(len(coarse), dtype=torch.float64).index_add_(0, owner, fine.gather(state))
+    torch.testing.assert_close(coarse.gather(state), summed, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_other_parameters_are_listed_but_not_ranked_unless_asked_for(network, granularity):
+    ranked, all_ranked = (FilterLayout.of(network, granularity, rank_others=value) for value in (False, True))
+    kernels, others = by_hand(network, granularity)
+    assert [layer.name for layer in ranked.layers] == list(kernels)
+    assert [layer.name for layer in ranked.others] == list(others)
+    assert not all_ranked.others
+    assert [layer.name for layer in all_ranked.layers] == [n for n in network.state_dict() if n in kernels | others]
+    assert ranked.word == UNITS[granularity]
+    assert all_ranked.word == (f"{UNITS[granularity]} and other parameters" if others else UNITS[granularity])
+    described = json.loads(json.dumps(ranked.describe()))
+    assert (described["granularity"], described["filters"]) == (granularity, len(ranked))
+    assert [row["name"] for row in described["not_ranked"]] == list(others)
+    state, offset = network.state_dict(), 0
+    for row in described["layers"]:
+        assert [row["out"], row["in"], *row["kernel"]] == list(state[row["name"]].shape)
+        assert (row["offset"], row["units"]) == (offset, len(kernels[row["name"]]))
+        offset += row["units"]
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_mask_marks_exactly_the_given_units(network, granularity):
+    layout = FilterLayout.of(network, granularity)
+    chosen = {0, len(layout) // 2, len(layout) - 1}
+    expected = torch.zeros(len(layout), dtype=torch.bool)
+    expected[sorted(chosen)] = True
+    for given in (chosen, torch.tensor(sorted(chosen)), torch.tensor(sorted(chosen), dtype=torch.int32)):
+        masks = layout.mask(given)
+        assert masks.keys() == layout.scatter(expected).keys()
+        assert all(torch.equal(masks[name], part) for name, part in layout.scatter(expected).items())
+    for none in ([], torch.empty(0)):
+        assert not any(mask.any() for mask in layout.mask(none).values())
+    assert all(mask.all() for mask in layout.mask(range(len(layout))).values())
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_the_layer_of_each_unit(network, granularity):
+    layout = FilterLayout.of(network, granularity)
+    names = [layout.layers[position].name for position in layout.layer_of().tolist()]
+    assert names == [layout.address(index).layer for index in range(len(layout))]
+    counts = dict(
+        zip([layer.name for layer in layout.layers], layout.count_by_layer(torch.arange(len(layout))), strict=True)
+    )
+    assert {name: int(count) for name, count in counts.items()} == {name: names.count(name) for name in counts}
 
 
 def test_gather_does_not_depend_on_the_memory_format():
@@ -75,59 +212,6 @@ def test_gather_does_not_depend_on_the_memory_format():
     other = weight.contiguous(memory_format=torch.channels_last)
     assert other.stride() != weight.stride()
     torch.testing.assert_close(layout.gather({"weight": other}), layout.gather({"weight": weight}))
-
-
-def test_scatter_gives_each_filter_its_value(network):
-    layout = FilterLayout.of(network)
-    values = torch.arange(len(layout), dtype=torch.float64) + 1
-    scattered = layout.scatter(values)
-    filters = by_hand(network)
-    assert list(scattered) == list(dict.fromkeys(name for name, *_ in filters))
-    for value, (name, out, in_, part) in zip(values, filters, strict=True):
-        spread = scattered[name].expand_as(network.state_dict()[name])[out, in_]
-        assert torch.equal(spread, torch.full_like(part, float(value)))
-
-
-def test_gathering_what_was_scattered_counts_the_weights(network):
-    layout = FilterLayout.of(network)
-    values = torch.rand(len(layout), dtype=torch.float64)
-    whole = {n: v.expand_as(network.state_dict()[n]) for n, v in layout.scatter(values).items()}
-    whole = {n: v.contiguous() for n, v in whole.items()}
-    torch.testing.assert_close(layout.gather(whole), values * layout.weights_per_unit())
-    assert layout.weights_per_unit().tolist() == [part.numel() for *_, part in by_hand(network)]
-
-
-def test_mask_marks_exactly_the_given_filters(network):
-    layout = FilterLayout.of(network)
-    chosen = {0, len(layout) // 2, len(layout) - 1}
-    for given in (chosen, torch.tensor(sorted(chosen)), torch.tensor(sorted(chosen), dtype=torch.int32)):
-        masks = layout.mask(given)
-        marked = {i for i, (name, out, in_, _) in enumerate(by_hand(network)) if bool(masks[name][out, in_].all())}
-        assert marked == chosen
-    assert not any(mask.any() for mask in layout.mask([]).values())
-    assert not any(mask.any() for mask in layout.mask(torch.empty(0)).values())
-    assert all(mask.all() for mask in layout.mask(range(len(layout))).values())
-
-
-def test_layer_of_names_each_filters_layer(network):
-    layout = FilterLayout.of(network)
-    names = [layout.layers[position].name for position in layout.layer_of().tolist()]
-    assert names == [name for name, *_ in by_hand(network)]
-
-
-def test_the_description_is_plain_data_and_complete(network):
-    layout = FilterLayout.of(network)
-    description = json.loads(json.dumps(layout.describe()))
-    state = network.state_dict()
-    assert description["filters"] == len(layout) == layout.offsets[-1]
-    assert "state dict, then out, then in" in description["order"]
-    expected = 0
-    for row in description["layers"]:
-        assert [row["out"], row["in"], *row["kernel"]] == list(state[row["name"]].shape)
-        assert row["offset"] == expected
-        assert row["units"] == row["out"] * row["in"]
-        expected += row["units"]
-    assert expected == len(layout)
 
 
 @pytest.mark.parametrize(("network", "filters"), [(SRResNet, 151_936), (SRCNNStyle, 156_224)])
@@ -143,15 +227,85 @@ def test_equal_networks_have_equal_layouts():
     assert FilterLayout.of(SRResNet(features=4, blocks=1)) != FilterLayout.of(SRResNet(features=4, blocks=2))
 
 
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("rank_others", [False, True])
+def test_a_patch_of_any_unit_goes_round(network, granularity, rank_others, tmp_path):
+    layout = FilterLayout.of(network, granularity, rank_others)
+    baseline = {n: v.clone() for n, v in network.state_dict().items()}
+    moved = {n: torch.rand_like(v) if v.is_floating_point() else v for n, v in baseline.items()}
+    target = under_every_name(network, {n: v for n, v in moved.items() if n not in tied(network)})
+    units = torch.arange(len(layout))[:: max(1, len(layout) // 3)]
+    save_patch(tmp_path / "p.npz", make_patch(target, baseline, layout, units))
+    patch = load_patch(tmp_path / "p.npz", baseline, layout)
+    assert patch.layout == layout
+    patched, chosen = apply_patches(baseline, patch), layout.mask(units)
+    for name, value in baseline.items():
+        inside = chosen.get(name, torch.tensor(False)).expand(value.shape)
+        assert torch.equal(patched[name], torch.where(inside, target[name], value))
+    everything = make_patch(target, baseline, layout, torch.arange(len(layout)), rest=True)
+    assert all(torch.equal(v, target[n]) for n, v in apply_patches(baseline, everything).items())
+    other = FilterLayout.of(network, "weight" if granularity == "layer" else "layer", rank_others)
+    with pytest.raises(UserError, match=f"it holds {UNITS[granularity]}, not"):
+        load_patch(tmp_path / "p.npz", baseline, other)
+
+
+def test_a_tied_weight_has_one_value_under_all_its_names():
+    network = Shared().eval()
+    names = tied(network)
+    assert names["second.weight"] == names["again.weight"] == "first.weight"
+    assert names["again.bias"] == "first.bias"
+    layout = FilterLayout.of(network)
+    assert [layer.name for layer in layout.layers] == ["first.weight", "linear.weight"]
+    assert set(layout.mask([0])) == {"first.weight", "second.weight", "again.weight", "linear.weight"}
+    assert layout.index("second.weight", 1, 2) == layout.index("first.weight", 1, 2) == 5
+    state = {n: v.clone() for n, v in network.state_dict().items()}
+    state["first.weight"] += 1
+    x = torch.rand(1, 3, 4, 4)
+    before = network(x)
+    moved = evaluate(network, state, x)  # clones under the other names do not matter
+    assert not torch.equal(moved, before)
+    assert torch.equal(network(x), before)
+    with torch.no_grad():
+        network.first.weight += 1
+    assert torch.equal(network(x), moved)
+
+
+def test_a_file_in_which_a_tied_weight_has_two_values_is_refused(tmp_path):
+    network = Shared()
+    state = {n: v.clone() for n, v in network.state_dict().items()}
+    save_weights(tmp_path / "same.pt", state, {})
+    assert set(load_weights(tmp_path / "same.pt", network)) == set(state)
+    state["second.weight"] += 1
+    save_weights(tmp_path / "two.pt", state, {})
+    with pytest.raises(UserError, match=r"second\.weight and first\.weight are one weight in the network"):
+        load_weights(tmp_path / "two.pt", network)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")  # the old one is what is tested
+@pytest.mark.parametrize(
+    "norm",
+    [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm],
+    ids=["weight_norm", "spectral_norm", "old weight_norm"],
+)
+def test_a_weight_that_is_computed_from_others_is_refused_in_one_line(norm):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), norm(nn.Conv2d(4, 3, 3)))
+    with pytest.raises(ValueError, match=r"^1\.weight is no parameter but computed from others .*; fold it in with"):
+        FilterLayout.of(network)
+
+
 def test_a_network_without_filters_is_refused():
     with pytest.raises(ValueError, match="no convolution"):
         FilterLayout.of(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
 
 
-@pytest.mark.parametrize("index", [-1, 15, 10**9])
-def test_an_index_out_of_range_is_refused(index):
-    with pytest.raises(IndexError, match=f"the layout has 15 filters, no {index}"):
-        FilterLayout.of(nn.Conv2d(3, 5, 3)).address(index)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_addresses_out_of_range_are_refused(granularity):
+    layout = FilterLayout.of(nn.Conv2d(3, 5, 3), granularity)
+    for index in (-1, len(layout), 10**9):
+        with pytest.raises(IndexError, match=f"the layout has {len(layout)} {UNITS[granularity]}, no {index}"):
+            layout.address(index)
+    with pytest.raises(IndexError, match=f"it has no {granularity} 9, 9, 9"):
+        layout.index("weight", 9, 9, 9)
 
 
 @pytest.mark.parametrize(("out", "in_"), [(5, 0), (0, 3), (-1, 0), (0, -1)])

@@ -1,6 +1,5 @@
-"""Weights files: three formats in, one out, nothing executed, and every refusal is one line."""
+"""Weights files: read and written in every format, nothing executed, and every refusal is one line."""
 
-import os
 import pickle
 import re
 from pathlib import Path
@@ -10,42 +9,11 @@ import torch
 from golden_case import FOLDER
 from omegaconf import OmegaConf
 from torch import nn
+from weights_fixtures import Trap, assert_same, refusal
 
 from faig_lab.errors import UserError
-from faig_lab.filters import load_weights, save_weights
+from faig_lab.filters import export_weights, load_weights, save_weights
 from faig_lab.networks import SRResNet
-
-
-@pytest.fixture
-def state(network):
-    generator = torch.Generator().manual_seed(1)
-    return {name: torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}
-
-
-@pytest.fixture
-def save(tmp_path):
-    def write(content, name="weights.pth"):
-        torch.save(content, tmp_path / name)
-        return tmp_path / name
-
-    return write
-
-
-def assert_same(some, other):
-    assert list(some) == list(other)
-    assert all(torch.equal(some[name], other[name]) and some[name].dtype == other[name].dtype for name in some)
-
-
-def refusal(path, network, key="weights"):
-    """The message that a file is refused with: one line that names key and file."""
-    with pytest.raises(UserError) as caught:
-        load_weights(path, network, key)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(f"{key}: ")
-    assert str(path) in message
-    return message
-
 
 FORMATS = {
     "flat": lambda state: state,
@@ -79,9 +47,8 @@ def test_the_authors_files_are_read():
         network.load_state_dict(load_weights(FOLDER / f"{name}.pth", network))
 
 
-def test_old_files_of_torch_are_read(network, state, tmp_path):
-    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert_same(load_weights(tmp_path / "old.pth", network), state)
+def test_old_files_of_torch_are_read(network, state, save):
+    assert_same(load_weights(save(state, _use_new_zipfile_serialization=False), network), state)
 
 
 def test_the_network_is_not_changed(network, state, save):
@@ -135,20 +102,10 @@ def test_a_failed_write_leaves_the_old_file(network, state, tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "a.yaml"]
 
 
-class Malicious:
-    """Makes a folder as soon as it is unpickled by a reader that believes everything."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("form", ["pickle", "torch", "old torch", "beside tensors"])
 def test_nothing_in_a_file_is_executed(form, network, state, tmp_path):
     trap, path = tmp_path / "executed", tmp_path / "evil.pth"
-    evil = Malicious(trap)
+    evil = Trap(trap)
     if form == "pickle":
         path.write_bytes(pickle.dumps(evil, protocol=2))
     else:
@@ -172,28 +129,43 @@ def test_a_truncated_file_is_refused(share, zipped, network, state, tmp_path):
     assert re.search(words if share else "is empty", refusal(path, network))
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+NO_PICKLE = "torch.save did not write it|no pickle of tensors"
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "words"),
     [
-        b"",
-        b"step,loss\n0.5,1.2\n",
-        b"0.5,1.2\n",
-        b"Hello, this is no weights file\n",
-        b"The weights are elsewhere\n",
-        b"GIF89a",
-        b"\x89PNG\r\n\x1a\n",
-        b"PK\x03\x04",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-        b"<!DOCTYPE html><html>Not found</html>",
-        b'{"params": {}}',
-        bytes(range(256)),
+        (b"", "is empty; download it again"),
+        (b"step,loss\n0.5,1.2\n", NO_PICKLE),
+        (b"0.5,1.2\n", NO_PICKLE),
+        (b"Hello, this is no weights file\n", NO_PICKLE),
+        (b"The weights are elsewhere\n", NO_PICKLE),
+        (b"GIF89a", NO_PICKLE),
+        (b"\x89PNG\r\n\x1a\n", NO_PICKLE),
+        (b'{"params": {}}', NO_PICKLE),
+        (bytes(range(256)), NO_PICKLE),
+        (b"PK\x03\x04", "its end is missing"),
+        (POINTER, "is a Git LFS pointer, not the weights; run git lfs pull"),
+        (POINTER.replace(b"\n", b"\r\n"), "is a Git LFS pointer, not the weights; run git lfs pull"),
+        (b"../../.git/annex/objects/x/y/MD5E-s1--0.pth/MD5E-s1--0.pth\n", "is a git-annex pointer"),
+        (b"<!DOCTYPE html><html>Not found</html>", "is a web page, not weights"),
+        (b"\xef\xbb\xbf\n  <HTML>", "is a web page, not weights"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page, not weights"),
     ],
 )
-def test_a_file_that_is_something_else_is_refused(content, network, tmp_path):
+def test_a_file_that_is_something_else_is_refused(content, words, network, tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    known = "is empty|its end is missing|Git LFS|web page|torch.save did not write it|no pickle of tensors"
-    assert re.search(known, refusal(path, network))
+    assert re.search(words, refusal(path, network))
+
+
+def test_a_folder_is_refused_with_the_files_in_it(network, state, save, tmp_path):
+    assert refusal(tmp_path, network).endswith("is a folder without weights files")
+    save(state, "b.pt")
+    (tmp_path / "a.ckpt").touch()
+    (tmp_path / "a.txt").touch()
+    assert refusal(tmp_path, network).endswith("is a folder; name a file in it: a.ckpt, b.pt")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +182,6 @@ def test_a_missing_file_names_the_nearest(network, state, save, tmp_path):
     assert message.endswith(f"did you mean {tmp_path / 'baseline_ema.pth'}?")
     assert "did you mean" not in refusal(tmp_path / "zzz", network)
     assert "no file" in refusal(tmp_path / "no folder" / "a.pth", network)
-    assert refusal(tmp_path, network).endswith("is a folder; name a file in it: baseline_ema.pth, target.pth")
 
 
 def test_missing_and_unknown_names_are_named(network, state, save):
@@ -228,13 +199,25 @@ def test_a_wrong_shape_names_scale_and_size(network, save):
     assert "conv_first.weight is 6×3×3×3" in refusal(save(SRResNet(features=6, blocks=1).state_dict()), network)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_values_that_are_not_finite_are_refused(value, network, state, save):
-    state["conv_hr.bias"][1] = value
-    assert "conv_hr.bias has values that are not finite" in refusal(save(state), network)
-
-
 def test_other_networks_with_buffers_are_served(tmp_path):
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     save_weights(tmp_path / "a.pt", network.state_dict(), {})
     assert_same(load_weights(tmp_path / "a.pt", network), dict(network.state_dict()))
+
+
+def test_export_in_our_format_and_in_the_authors(network, state, tmp_path):
+    for name in ("ours.pt", "theirs.pth"):
+        export_weights(tmp_path / name, state, {"what": "masked", "strengths": {"blur": 0.0}})
+        assert_same(load_weights(tmp_path / name, network), state)
+        assert OmegaConf.load((tmp_path / name).with_suffix(".yaml")).strengths.blur == 0
+    theirs = torch.load(tmp_path / "theirs.pth", weights_only=True)
+    assert list(theirs) == ["params", "params_ema"]
+    for content in theirs.values():
+        network.load_state_dict(content, strict=True)  # as the authors' code does it
+        assert_same(dict(network.state_dict()), state)
+    # Both keys share their tensors: the file is no larger for them.
+    assert (tmp_path / "theirs.pth").stat().st_size < 1.5 * (tmp_path / "ours.pt").stat().st_size + 5000
+    with pytest.raises(
+        UserError, match=r"the suffix must be \.pt \(our format\), \.pth \(the authors' format\) or \.safetensors"
+    ):
+        export_weights(tmp_path / "weights.bin", state, {})

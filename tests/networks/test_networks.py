@@ -97,7 +97,7 @@ def test_the_residual_blocks_add_to_their_input():
     assert torch.equal(block(x), x)
 
 
-def test_fresh_weights_depend_on_the_seed_alone(network):
+def test_fresh_weights_depend_on_the_seed_alone():
     torch.manual_seed(0)
     first = SRResNet(features=4, blocks=1).state_dict()
     torch.manual_seed(0)

@@ -72,3 +72,9 @@ class Tiny:
 @pytest.fixture
 def tiny():
     return Tiny()
+
+
+@pytest.fixture(scope="session")
+def usual():
+    """The result of the training as it is. Checkpoints, workers and validations do not change it."""
+    return Tiny().fit()

@@ -49,8 +49,7 @@ def run(tiny, module, chosen, **trainer):
     return start, watch, trained
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(("precision", "channels_last"), [("32-true", False), ("bf16-mixed", True)])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_frozen_entries_keep_their_bits_after_every_step_and_in_the_average(tiny, optimizer, precision, channels_last):
     tiny.precision, tiny.channels_last = precision, channels_last

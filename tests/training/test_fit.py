@@ -30,12 +30,12 @@ from faig_lab.training.fitting import Checkpoints, saved_step
 # What comes out
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny):
-    first, second = tiny.fit(), tiny.fit()
-    assert same(first.state, second.state)
-    assert first.history == second.history
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, usual):
+    again = tiny.fit()
+    assert same(again.state, usual.state)
+    assert again.history == usual.history
     tiny.seed = 1
-    assert not same(first.state, tiny.fit().state)
+    assert not same(usual.state, tiny.fit().state)
 
 
 def by_hand(tiny):
@@ -119,17 +119,15 @@ def test_the_record_shows_the_learning_rate_of_its_step(tiny):
     assert rates == pytest.approx(cosine)
 
 
-def test_a_validation_does_not_change_the_training(tiny):
-    seldom = tiny.fit().state
+def test_a_validation_does_not_change_the_training(tiny, usual):
     tiny.validate_every = 1
-    assert same(seldom, tiny.fit().state)
+    assert same(usual.state, tiny.fit().state)
 
 
-def test_the_memory_format_changes_rounding_only(tiny):
-    plain = tiny.fit().state
+def test_the_memory_format_changes_rounding_only(tiny, usual):
     tiny.channels_last = True
     for name, value in tiny.fit().state.items():
-        torch.testing.assert_close(value, plain[name], rtol=0, atol=1e-4)
+        torch.testing.assert_close(value, usual.state[name], rtol=0, atol=1e-4)
 
 
 def test_training_learns(tiny):
@@ -268,7 +266,7 @@ def test_the_result_is_published_before_the_attribution_sees_it(tiny):
     assert same(order[1][1], trained.state)
 
 
-def test_a_failing_attribution_loses_nothing(tiny):
+def test_a_failing_attribution_loses_nothing(tiny, usual):
     published = []
 
     def fail(state):
@@ -276,7 +274,7 @@ def test_a_failing_attribution_loses_nothing(tiny):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         tiny.fit(published.append, [AttributionCallback(fail)])
-    assert same(published[0].state, tiny.fit().state)
+    assert same(published[0].state, usual.state)
     assert [row["step"] for row in published[0].history] == [2, 4, 5]
 
 
@@ -398,13 +396,14 @@ def resumed(tiny, folder, *kills, **options):
     return tiny.fit(checkpoint=folder, **options)
 
 
-@pytest.mark.parametrize("validate_every", [1, 2, 500])
-@pytest.mark.parametrize("checkpoint_every", [1, 3])
-def test_every_moment_ends_in_the_same_bits(tiny, tmp_path, validate_every, checkpoint_every):
+@pytest.mark.parametrize(
+    ("validate_every", "checkpoint_every", "steps"), [(1, 1, (1, 4)), (2, 3, (1, 3, 4, 6)), (500, 3, (4, 6))]
+)
+def test_every_moment_ends_in_the_same_bits(tiny, tmp_path, validate_every, checkpoint_every, steps):
     tiny.steps, tiny.restart_every, tiny.validate_every = 7, 3, validate_every
     tiny.channels_last, tiny.checkpoint_every = True, checkpoint_every
     whole = tiny.fit()
-    for step in (1, 3, 4, 6):
+    for step in steps:
         trained = resumed(tiny, tmp_path / str(step), step)
         assert same(trained.state, whole.state), step
         assert trained.history == whole.history, step
@@ -418,11 +417,11 @@ def test_every_precision_goes_on(tiny, tmp_path, precision):
     assert trained.history == whole.history
 
 
-def test_a_training_can_be_killed_again_and_again(tiny, tmp_path):
+def test_a_training_can_be_killed_again_and_again(tiny, tmp_path, usual):
     tiny.checkpoint_every = 1
-    whole, trained = tiny.fit(), resumed(tiny, tmp_path, 1, 2, 2, 4)
-    assert same(trained.state, whole.state)
-    assert trained.history == whole.history
+    trained = resumed(tiny, tmp_path, 1, 2, 2, 4)
+    assert same(trained.state, usual.state)
+    assert trained.history == usual.history
 
 
 def test_nothing_is_trained_twice_but_the_steps_since_the_checkpoint(tiny, tmp_path):
@@ -439,13 +438,12 @@ def test_nothing_is_trained_twice_but_the_steps_since_the_checkpoint(tiny, tmp_p
     assert steps == [(4, (8, 9)), (5, (10, 11))]
 
 
-def test_workers_go_on_with_the_right_samples(tiny, tmp_path):
+def test_workers_go_on_with_the_right_samples(tiny, tmp_path, usual):
     tiny.checkpoint_every = 2
-    whole = tiny.fit()
     with pytest.raises(Killed):
         tiny.fit(checkpoint=tmp_path, callbacks=[KillAt(3)])
     tiny.workers = 1
-    assert same(tiny.fit(checkpoint=tmp_path).state, whole.state)
+    assert same(tiny.fit(checkpoint=tmp_path).state, usual.state)
 
 
 def test_the_rows_before_the_checkpoint_are_told_again(tiny, tmp_path):
@@ -472,9 +470,8 @@ def test_the_last_step_needs_no_checkpoint(tiny, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_half_written_checkpoint_leaves_the_one_before(tiny, tmp_path, monkeypatch):
+def test_a_half_written_checkpoint_leaves_the_one_before(tiny, tmp_path, usual, monkeypatch):
     tiny.checkpoint_every = 1
-    whole = tiny.fit()
     replace, temporary, whole_ones = Path.replace, tmp_path / ".training-abcd_123.ckpt", 2
 
     def torn(self, target):
@@ -492,7 +489,7 @@ def test_a_half_written_checkpoint_leaves_the_one_before(tiny, tmp_path, monkeyp
     assert temporary.exists()
     assert saved_step(tmp_path) == 2
     assert not temporary.exists()
-    assert same(tiny.fit(checkpoint=tmp_path).state, whole.state)
+    assert same(tiny.fit(checkpoint=tmp_path).state, usual.state)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"global_step": logging.getLogger})])
@@ -528,9 +525,9 @@ def test_the_states_saved_on_the_way_survive_a_kill_bit_for_bit(tiny, tmp_path, 
     assert all(same(a, b) for a, b in zip(trained.trajectory, whole.trajectory, strict=True))
 
 
-def test_saving_states_changes_no_bit_of_the_training(tiny):
-    assert same(tiny.fit(snapshots=2).state, tiny.fit().state)
-    assert tiny.fit().trajectory == ()
+def test_saving_states_changes_no_bit_of_the_training(tiny, usual):
+    assert same(tiny.fit(snapshots=2).state, usual.state)
+    assert usual.trajectory == ()
 
 
 def test_the_states_are_averages_at_the_square_of_their_share_of_the_steps(tiny):

@@ -1,7 +1,7 @@
-"""The library: what `import faig_lab` gives to those who do not use the command line.
+"""The library: the functions and classes that `import faig_lab` offers to other programs.
 
-Attribute a pair of networks on tensors, mask or modulate the discovered filters, read and write weights, open a
-finished run. A thin layer: the work is done in `attribution`, `filters` and `metrics`.
+The library attributes a pair of networks on tensors, masks or modulates the discovered filters, reads and writes
+weights, and opens a finished run. It is a thin layer over `attribution`, `filters` and `metrics`.
 """
 
 from faig_lab.api.isolation import Isolation

@@ -1,4 +1,4 @@
-"""Scores of filters, and what can be done with them."""
+"""Scores of filters, with functions that mask, modulate and evaluate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,14 @@ from faig_lab.filters import FilterLayout, State
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scores:
-    """Two networks, the scores of their filters, and what can be done with them.
+    """Two networks and the scores of their filters.
 
     Attributes:
-        network: the module; its own weights do not matter and are never changed.
+        network: the module. Its own weights are neither used nor changed.
         baseline: θ̄.
         target: θ.
         attribution: the scores of every method: `attribution.scores[method]` is (draws, K, F).
-        method: whose scores `scores`, `discovered`, `mask` and `modulate` use; `by` chooses another.
+        method: the method whose scores are used by `scores`, `discovered`, `mask` and `modulate`. `by` chooses another.
     """
 
     network: nn.Module = field(repr=False)
@@ -36,41 +36,41 @@ class Scores:
 
     @property
     def degradations(self) -> tuple[str, ...]:
-        """The K degradations that are told apart."""
+        """Return the names of the K degradations."""
         return self.attribution.degradations
 
     @property
     def layout(self) -> FilterLayout:
-        """Names of the F filters (or weights, channels, layers): `layout.address(index)` says where one sits."""
+        """Return the layout of the F filters or other units. `layout.address(index)` is the position of a unit."""
         return self.attribution.layout
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that there are scores of."""
+        """Return the names of the methods that have scores."""
         return tuple(self.attribution.scores)
 
     @property
     def scores(self) -> dict[str, Tensor]:
-        """Degradation → (F,) scores, float64 on the CPU; higher = more responsible for removing it.
+        """Return degradation → (F,) scores, float64 on the CPU. A higher score means more responsible for its removal.
 
-        Of a method with several draws the first one.
+        If the method has several draws, these are the scores of the first draw.
         """
         rows = self.attribution.scores[self.method][0]
         return dict(zip(self.degradations, rows, strict=True))
 
     def by(self, method: str) -> Self:
-        """The same with the scores of another method.
+        """Return the same networks with the scores of another method.
 
         Raises:
-            UserError: there are none.
+            UserError: the method has no scores.
         """
         return replace(self, method=choice(method, self.methods, "method"))
 
     def discovered(self, degradation: str, percent: float = 1.0) -> Tensor:
-        """Flat indices of the top `percent` % of all filters, best first; none at 0 %.
+        """Return the flat indices of the top `percent` % of all filters, the best first; none at 0 %.
 
         Raises:
-            UserError: no such degradation, or a percent that is not in 0..100 or is too small to select a filter.
+            UserError: there is no such degradation, or the percent is not in 0..100 or too small to select a filter.
         """
         if not 0 <= percent <= 100:
             raise UserError(f"percent: {percent:g} is not in 0..100")
@@ -83,11 +83,11 @@ class Scores:
         return discovered(self.scores[choice(degradation, self.degradations, "degradation")], percent)
 
     def mask(self, degradation: str, percent: float = 1.0) -> dict[str, Tensor]:
-        """The target with the discovered filters of a degradation set back to the baseline's values."""
+        """Return the target with the discovered filters of a degradation set back to the baseline's values."""
         return mask(self.target, self.baseline, self.layout, self.discovered(degradation, percent))
 
     def modulate(self, degradation: str, strength: float, percent: float = 1.0) -> dict[str, Tensor]:
-        """The target with these filters at θ̄ + λ(θ − θ̄); λ = `strength`, 0 is masked, 1 the target."""
+        """Return the target with these filters at θ̄ + λ(θ − θ̄), λ = `strength`: 0 is masked, 1 is the target."""
         return modulate(self.target, self.baseline, self.layout, self.discovered(degradation, percent), strength)
 
     def isolation(
@@ -98,17 +98,17 @@ class Scores:
         images: Mapping[str, Images],
         weights: Weights | None = None,
     ) -> Isolation:
-        """How near masking comes to the ideal edit: own function back at the baseline, everything else untouched.
+        """Compute the isolation of masking: how close it is to an edit that removes one function and changes no other.
 
         Args:
-            degradation: the masked one, a key of `images`.
-            percent: of the filters that are masked.
-            images: input → LR images in [0, 1], e.g. `{"blur": blurred, "noise": noisy, "clean": clean}`; ground truth
-                is not needed. Use images that the attribution has not seen.
-            weights: evaluate these in place of the masked weights, e.g. those of `faig_lab.mask` or of another method.
+            degradation: the masked degradation, a key of `images`.
+            percent: the percentage of filters that is masked.
+            images: input → LR images in [0, 1], e.g. `{"blur": blurred, "noise": noisy, "clean": clean}`. Ground truth
+                is not needed. Use images that the attribution has not used.
+            weights: weights to evaluate in place of the masked weights, e.g. those of `faig_lab.mask`.
 
         Raises:
-            UserError: a name or an image does not fit, or baseline and target agree on the degradation.
+            UserError: a name or an image does not fit, or baseline and target have the same output on the degradation.
         """
         masked = self.mask(degradation, percent) if weights is None else state_of(weights, self.network, "weights")
         return isolation_of(
@@ -123,22 +123,23 @@ class Scores:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result(Scores):
-    """What `attribute` found.
+    """The result of `attribute`.
 
     Attributes:
-        problem: what was attributed; `problem.integral` holds the path integrals image by image.
+        problem: the networks, images and settings of the attribution. `problem.integral` holds the path integrals image
+            by image.
     """
 
     problem: Problem = field(repr=False)
 
     @cached_property
     def shares(self) -> dict[str, Tensor]:
-        """Degradation → (F,) each filter's exact signed share of the loss change over all images.
+        """Return degradation → (F,) each filter's exact signed share of the loss change over all images.
 
-        With the biases and all other parameters they add up to 1, within the completeness gap.
+        With the shares of biases and all other parameters they add up to 1, within the completeness gap.
         """
         integral = self.problem.integral
-        # With one degradation there is nothing to contrast with, so the score is the share itself.
+        # A single degradation has no contrast, so its score is the share itself.
         rows = [
             signed_share_scores(integral.signed[:, [k]], integral.loss_change[:, [k]])[0]
             for k in range(len(self.degradations))
@@ -147,15 +148,15 @@ class Result(Scores):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes these numbers doubtful, one sentence each: a large completeness gap, parameters left out."""
+        """Return one sentence for each reason to doubt the scores: a large completeness gap, unranked parameters."""
         return self.attribution.warnings
 
     @cached_property
     def barriers(self) -> dict[str, float]:
-        """Input → how far the PSNR falls below its worse end along the path, in dB on the images; `clean` too."""
+        """Return input → barrier in dB: how far the PSNR along the path falls below its lower endpoint."""
         return profile(self.problem).barriers
 
     @property
     def completeness_gap(self) -> dict[str, float]:
-        """Degradation → relative error of the path integral: |Σ attributions − loss change| / |loss change|."""
+        """Return degradation → relative error of the path integral, |Σ attributions − loss change| / |loss change|."""
         return {name: self.problem.integral.gap(name) for name in self.degradations}

@@ -21,29 +21,29 @@ class Run(Scores):
     """A finished run folder.
 
     Attributes:
-        files: its configuration, metrics, tables, provenance and status as plain data.
+        files: the configuration, metrics, tables, provenance and status of the run as plain data.
     """
 
     files: RunFolder = field(repr=False)
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """Return the folder."""
         return self.files.path
 
     @property
     def metrics(self) -> dict[str, float]:
-        """metrics.json: the flat headline numbers."""
+        """Return the headline numbers of metrics.json."""
         return self.files.metrics
 
     @property
     def completeness_gap(self) -> dict[str, float]:
-        """Degradation → relative error of the path integral."""
+        """Return degradation → relative error of the path integral."""
         return dict(self.files.provenance["completeness_gap"])
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes these numbers doubtful, one sentence each, as the run recorded it."""
+        """Return one sentence for each reason to doubt the scores, as the run recorded it."""
         return tuple(self.files.status.get("warnings") or ())
 
     def table(self, name: str) -> pd.DataFrame:
@@ -56,15 +56,15 @@ class Run(Scores):
 
 
 def open_run(path: str | Path, *, trust: bool = False) -> Run:
-    """Open a run folder: its networks, scores, metrics and tables. Nothing is computed.
+    """Open a run folder and read its networks, scores, metrics and tables. Nothing is computed.
 
     Args:
         path: the folder.
-        trust: the run's configuration may call any code that it names (a network of your own, say), and links in the
-            folder may lead out of it; else it may call what faig_lab ships.
+        trust: allow the run's configuration to call any code that it names (e.g. your own network), and links in the
+            folder to lead out of it. Without it, only code of faig_lab is called.
 
     Raises:
-        UserError: there is no such folder, it has no weights and scores (yet), or it names code that it may not call.
+        UserError: the folder does not exist, has no weights or scores yet, or names code that is not allowed.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -81,7 +81,7 @@ def open_run(path: str | Path, *, trust: bool = False) -> Run:
     network = make(files.config["network"])
     degradations = tuple(files.provenance["degradations"])
     scored = files.config["attribution"]
-    # Runs from before there was a choice have filters.
+    # Old runs have no setting of the granularity; their units are filters.
     layout = FilterLayout.of(network, scored.get("granularity", "filter"), scored.get("rank_other_parameters", False))
     return Run(
         network=network,

@@ -50,38 +50,38 @@ def attribute(
     """Score every filter of a network by what it contributes to removing each degradation (method.md §3).
 
     Args:
-        network: maps LR (N, 3, H, W) to SR (N, 3, sH, sW), any whole s >= 1; it is copied, put into eval mode and
-            otherwise left alone.
-        baseline: θ̄: weights that upscale and remove no degradation.
-        target: θ: the same network's weights after training on degraded input.
-        images: degradation → (LR, HR). All degradations have the same HR images in the same order. An entry
-            `clean` is no degradation; it is the start of the `ig` method's path and is made by bicubic
-            downsampling of HR where it is not given.
-        methods: name → function of a problem, e.g. `{"faig": faig_lab.methods.faig}`; the first one is the
-            result's. None: FAIG and the signed share, which come out of the same pass.
+        network: maps LR (N, 3, H, W) to SR (N, 3, sH, sW), any whole s >= 1. The function works on a copy in evaluation
+            mode; the network itself is not changed.
+        baseline: θ̄, weights that upscale and remove no degradation.
+        target: θ, the same network's weights after training on degraded input.
+        images: degradation → (LR, HR). All degradations have the same HR images in the same order. An entry `clean` is
+            no degradation, but the start of the path of the `ig` method. Without this entry, clean input is made by
+            bicubic downsampling of HR.
+        methods: name → function of a problem, e.g. `{"faig": faig_lab.methods.faig}`. The result uses the scores of the
+            first method. None: FAIG and the signed share, which need only one pass together.
         rule: the quadrature, e.g. `faig_lab.quadrature("midpoint", 32)` or `faig_lab.Adaptive(65, 0.01, 1.0)`;
             None: Gauss–Legendre with 16 points.
-        granularity: what is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel" or "layer";
-            `F` below and in the result counts these.
-        rank_others: score the parameters that are no kernels (biases, say) as well.
-        path: which path in weight space the loss gradient is integrated along (method.md §10): the straight line, a
+        granularity: the unit that is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel" or
+            "layer". The result has F units.
+        rank_others: also score the parameters that are no kernels, e.g. biases.
+        path: the path in weight space along which the loss gradient is integrated (method.md §10): the straight line, a
             curve whose middle point is trained on the images to keep the loss low, or straight pieces through the given
-            states in order, e.g. weights saved during the training of the target. The rule is that of each piece.
-        loss: of the output, a sum over pixels, e.g. `faig_lab.AbsoluteError()` or a function of yours.
-        truth: what the output is compared with: "ground_truth", or "target", the target's own output, for networks
-            that were not trained towards the ground truth (GANs, sharpened targets).
-        precision: of the gradients; bfloat16 is autocast.
-        memory: of one gradient evaluation, in GB, about; larger images are cut into tiles that overlap by what the
-            network sees, with the same result. None: never.
-        device: where to compute; None: where the target's weights are.
-        seed: of the methods that draw.
-        progress: called with the name of each (image, degradation) that is finished.
+            states in order, e.g. weights saved during the training of the target. The rule applies to each piece.
+        loss: a function of the output, a sum over pixels, e.g. `faig_lab.AbsoluteError()` or your own function.
+        truth: the image that the output is compared with: "ground_truth", or "target" for the target's own output. Use
+            "target" for networks that were not trained towards the ground truth (GANs, sharpened targets).
+        precision: precision of the gradients; bfloat16 uses autocast.
+        memory: approximate memory of one gradient evaluation in GB. Larger images are divided into tiles that overlap
+            by the receptive field, with the same result. None: images are never divided.
+        device: the device to compute on; None: the device of the target's weights.
+        seed: seed of the methods that draw random numbers.
+        progress: called with the name of each finished (image, degradation).
 
     Returns:
-        Scores, shares, discovered filters, the completeness gap, and warnings where it is large.
+        Scores, shares, discovered filters and the completeness gap, with a warning if the gap is large.
 
     Raises:
-        UserError: names, shapes or values do not fit; the message says which argument and what would.
+        UserError: names, shapes or values do not fit. The message names the argument and what is expected.
 
     Example:
         >>> import torch, faig_lab
@@ -98,10 +98,10 @@ def attribute(
     frozen = copy.deepcopy(network).eval()
     states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
-    place = torch.device(device) if device is not None else first_floating(states[1].values()).device
-    frozen.to(place, dtype)  # its buffers, which may be in no state dict
-    like = frozen.state_dict()
-    moved = [{name: value.to(like[name]) for name, value in state.items()} for state in states]
+    chosen_device = torch.device(device) if device is not None else first_floating(states[1].values()).device
+    frozen.to(chosen_device, dtype)  # moves its buffers too, which can be missing in a state dict
+    current = frozen.state_dict()
+    moved = [{name: value.to(current[name]) for name, value in state.items()} for state in states]
     probe, degradations = probe_of(images)
     _check_output(frozen, moved[1], probe[0], degradations[0])
     problem = Problem(
@@ -121,22 +121,22 @@ def attribute(
     )
     problem = _along(problem, path)
     chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}
-    found = score(problem, chosen)
-    _check_scores(found, problem)
-    for sentence in found.warnings:
+    attribution = score(problem, chosen)
+    _check_scores(attribution, problem)
+    for sentence in attribution.warnings:
         log.warning("%s", sentence)
     return Result(
         network=frozen,
         baseline={name: value.to(states[1][name].device) for name, value in states[0].items()},
         target=states[1],
-        attribution=found,
+        attribution=attribution,
         method=next(iter(chosen)),
         problem=problem,
     )
 
 
 def _along(problem: Problem, path: str | Sequence[Weights]) -> Problem:
-    """The problem on the path that was asked for."""
+    """Return the problem with the given path."""
     if isinstance(path, str):
         if choice(path, ("straight", "curve"), "path") == "straight":
             return problem
@@ -147,7 +147,7 @@ def _along(problem: Problem, path: str | Sequence[Weights]) -> Problem:
 
 
 def _check_output(network: nn.Module, state: State, image: PairedImage, degradation: str) -> None:
-    """One forward, since a shape that is wrong could be broadcast later, and a gradient."""
+    """Check shape and gradient of an output. Otherwise a wrong shape could be broadcast later."""
     lr = image.lr[degradation][None].to(first_floating(state.values()))
     output = try_output(network, state, lr)
     if tuple(output.shape[1:]) != tuple(image.hr.shape):
@@ -159,7 +159,7 @@ def _check_output(network: nn.Module, state: State, image: PairedImage, degradat
 
 
 def _check_layout(network: nn.Module, granularity: Granularity) -> None:
-    """A network without anything to score, or a granularity that there is not."""
+    """Raise UserError for a network without units, or for an unknown granularity."""
     choice(granularity, tuple(UNITS), "granularity")
     try:
         FilterLayout.of(network, granularity)
@@ -167,9 +167,9 @@ def _check_layout(network: nn.Module, granularity: Granularity) -> None:
         raise UserError(f"network: {error}") from error
 
 
-def _check_scores(found: Attribution, problem: Problem) -> None:
-    """What a method of the user's own returned."""
-    for name, scores in found.scores.items():
+def _check_scores(attribution: Attribution, problem: Problem) -> None:
+    """Raise UserError if a method (e.g. the user's own) returned scores of another shape."""
+    for name, scores in attribution.scores.items():
         if scores.ndim != 3 or tuple(scores.shape[1:]) != problem.shape:
             raise UserError(
                 f"methods: {name} returned {tuple(scores.shape)}, not (draws, {', '.join(map(str, problem.shape))})"

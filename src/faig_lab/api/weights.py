@@ -1,4 +1,4 @@
-"""Weights of a network: read, written, checked against a network or a layout, and intervened on."""
+"""Read, write, check, mask and modulate the weights of a network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from faig_lab.filters import load_weights as read_weights
 from faig_lab.runs.versions import versions
 
 Weights = State | nn.Module
-"""A state, or a network that holds it."""
+"""A state, or a network, whose state is used."""
 
 
 def mask(
     target: Weights, baseline: Weights, layout: FilterLayout, filters: Tensor | Sequence[int]
 ) -> dict[str, Tensor]:
-    """Set filters of the target back to the baseline's values; all else, biases included, stays the target's.
+    """Set filters of the target back to the baseline's values. Everything else, biases included, stays the target's.
 
     Args:
         target: θ.
@@ -39,9 +39,9 @@ def mask(
 def modulate(
     target: Weights, baseline: Weights, layout: FilterLayout, filters: Tensor | Sequence[int], strength: float
 ) -> dict[str, Tensor]:
-    """Set filters to θ̄ + λ(θ − θ̄) with λ = `strength`: 0 is masked, 1 the target, more overdoes it.
+    """Set filters to θ̄ + λ(θ − θ̄) with λ = `strength`: 0 is masked, 1 is the target, more exaggerates the function.
 
-    Arguments and errors are those of `mask`; an infinite strength is refused too.
+    Arguments and errors are those of `mask`. A strength that is not finite is also refused.
     """
     states = _fitting(target, baseline, layout)
     try:
@@ -53,80 +53,86 @@ def modulate(
 def load_weights(path: str | Path, network: nn.Module) -> dict[str, Tensor]:
     """Read the weights of `network` from our files, safetensors, or a checkpoint of other training code.
 
-    `package:NAME` names a file that faig_lab ships. Averaged weights (`params_ema`, `ema`, …) are taken before others.
-    Prefixes of wrappers are removed, and the old names of ESRGAN and those of BSRGAN are known (docs/own_weights.md).
-    Nothing in a file is executed. The network is not changed.
+    `package:NAME` names a file that faig_lab ships. Averaged weights (`params_ema`, `ema`, …) are preferred. Prefixes
+    of wrappers are removed, and the names of ESRGAN's old files and of BSRGAN are recognised (docs/own_weights.md). No
+    code in a file is executed. The network is not changed.
 
     Raises:
-        UserError: no such file, no weights, or weights of another network.
+        UserError: the file does not exist, holds no weights, or holds weights of another network.
     """
     return read_weights(weights_file(path), network)
 
 
 def save_weights(path: str | Path, weights: Weights, about: Mapping[str, Any] | None = None) -> None:
-    """Write weights, and a `.yaml` beside them that says what they are.
+    """Write weights, and a `.yaml` beside them that describes them.
 
     Args:
-        path: `.pt` is a flat dict of tensors; `.pth` the authors' format; `.safetensors` safetensors.
-        weights: what is written.
+        path: the file. `.pt` is a flat dict of tensors, `.pth` is the authors' format, `.safetensors` is safetensors.
+        weights: the weights to write.
         about: plain data for the `.yaml`, e.g. network and scale.
 
     Raises:
-        UserError: another suffix.
+        UserError: the path has another suffix.
     """
     export_weights(Path(path).expanduser(), _plain(weights), {**(about or {}), "versions": versions()})
 
 
-def choice(name: str, choices: Sequence[str], what: str) -> str:
-    """`name`, if it is one of the choices."""
+def choice(name: str, choices: Sequence[str], argument: str) -> str:
+    """Return `name` if it is one of the choices. Otherwise raise UserError, which names the argument."""
     if name not in choices:
-        raise UserError(f"{what}: there is no {name}; {suggest(name, choices)}")
+        raise UserError(f"{argument}: there is no {name}; {suggest(name, choices)}")
     return name
 
 
-def state_of(weights: Weights, network: nn.Module, what: str) -> dict[str, Tensor]:
-    """A copy of the weights in the order of the network's own, if they are its."""
+def state_of(weights: Weights, network: nn.Module, argument: str) -> dict[str, Tensor]:
+    """Return a copy of the weights in the order of the network's state dict.
+
+    Raises:
+        UserError: a tensor is missing, unknown, or has another shape or type than the network's. `argument` is named.
+    """
     given = _plain(weights)
     expected = network.state_dict()
     kind = type(network).__name__
     for name in given:
         if name not in expected:
-            raise UserError(f"{what}: {name} is no parameter of this {kind}; {suggest(name, expected)}")
+            raise UserError(f"{argument}: {name} is no parameter of this {kind}; {suggest(name, expected)}")
     for name, value in expected.items():
         if name not in given:
-            raise UserError(f"{what}: {name} of this {kind} is missing")
+            raise UserError(f"{argument}: {name} of this {kind} is missing")
         fault = objection(given[name], value.dtype)
         if fault is not None:
-            raise UserError(f"{what}: {name} {fault}")
+            raise UserError(f"{argument}: {name} {fault}")
         if given[name].shape != value.shape:
             shapes = [tuple(tensor.shape) for tensor in (given[name], value)]
-            raise UserError(f"{what}: {name} is {shapes[0]}, but {shapes[1]} in this {kind}; check its scale and size")
-    # Contiguous, since the memory format decides the last bits of a convolution.
-    own = {name: as_stored(given[name].detach(), value.dtype) for name, value in expected.items()}
-    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in own.items()}
+            raise UserError(
+                f"{argument}: {name} is {shapes[0]}, but {shapes[1]} in this {kind}; check its scale and size"
+            )
+    # Contiguous, since the memory format affects the last bits of a convolution.
+    state = {name: as_stored(given[name].detach(), value.dtype) for name, value in expected.items()}
+    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
 def _plain(weights: Weights) -> State:
-    """The state of a network, or the state that it is."""
+    """Return the state of a network, or the state itself."""
     return weights.state_dict() if isinstance(weights, nn.Module) else weights
 
 
 def _fitting(target: Weights, baseline: Weights, layout: FilterLayout) -> tuple[State, State]:
-    """Both states, if they have the layers of the layout."""
+    """Return both states. Raise UserError if a layer of the layout is missing or different in a state."""
     states = [_plain(weights) for weights in (target, baseline)]
-    for what, state in zip(("target", "baseline"), states, strict=True):
+    for argument, state in zip(("target", "baseline"), states, strict=True):
         for layer in layout.layers:
             fault = objection(state[layer.name], torch.float64) if layer.name in state else None
             if fault is not None:
-                raise UserError(f"{what}: {layer.name} {fault}")
-            found = tuple(state[layer.name].shape) if layer.name in state else None
-            if found != layer.shape:
-                raise UserError(f"{what}: {layer.name} is {found or 'missing'}, but {layer.shape} in the layout")
+                raise UserError(f"{argument}: {layer.name} {fault}")
+            shape = tuple(state[layer.name].shape) if layer.name in state else None
+            if shape != layer.shape:
+                raise UserError(f"{argument}: {layer.name} is {shape or 'missing'}, but {layer.shape} in the layout")
     return states[0], states[1]
 
 
 def _indices(filters: Tensor | Sequence[int], layout: FilterLayout) -> Tensor:
-    """Flat indices as a tensor, if the layout has them all."""
+    """Return flat indices as a tensor. Raise UserError if the layout does not have all of them."""
     chosen = torch.as_tensor(filters)
     if chosen.numel() == 0:
         return torch.empty(0, dtype=torch.long)

@@ -12,7 +12,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from faig_lab.attribution.tiling import Reach, Tile, bound_of_tiles, cut, difference_of_tiles, reach, remembered, whole
+from faig_lab.attribution.tiling import (
+    ReceptiveField,
+    Tile,
+    bound_of_tiles,
+    cut,
+    difference_of_tiles,
+    measure_receptive_field,
+    remembered,
+    whole,
+)
 from faig_lab.errors import InputError
 from faig_lab.filters import State, evaluate
 
@@ -105,7 +114,7 @@ class Compute:
         most = height * width * self.memory * GIGABYTE / (PEAK_PER_SAVED * max(saved, 1.0) * pixels)
         if height * width <= most:
             return whole(height, width, scale)
-        field = remembered(_FIELDS, network, "receptive field", lambda: reach(network, state, scale))
+        field = remembered(_FIELDS, network, "receptive field", lambda: measure_receptive_field(network, state, scale))
         little = f"{self.memory:g} GB are too little for {height}×{width} LR pixels, and {type(network).__name__}"
         enough = f"smaller images (`images`), or about {height * width / most * self.memory:.2g} GB"
         if field is None:
@@ -122,7 +131,7 @@ class Compute:
         return tiles
 
     def _wrong_in_tiles(
-        self, network: nn.Module, state: State, lr: Tensor, scale: int, field: Reach, most: float
+        self, network: nn.Module, state: State, lr: Tensor, scale: int, field: ReceptiveField, most: float
     ) -> float:
         layout = memory_format(lr, None)
         fixed = in_format(state, layout)
@@ -249,7 +258,7 @@ def _size(gradients: Mapping[str, Tensor]) -> float:
     return float(torch.stack([g.abs().double().sum() for g in gradients.values()]).sum())
 
 
-_FIELDS: WeakKeyDictionary[nn.Module, dict[str, Reach | None]] = WeakKeyDictionary()
+_FIELDS: WeakKeyDictionary[nn.Module, dict[str, ReceptiveField | None]] = WeakKeyDictionary()
 _TILES: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 _SAVED: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 

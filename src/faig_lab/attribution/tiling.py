@@ -1,8 +1,8 @@
-"""An image cut into tiles whose gradients add up to the whole image's, by the network's receptive field.
+"""Tiles of an image whose gradients add up to the gradients of the whole image, and the receptive field they need.
 
-Nothing here reads a network's layers: one pixel that is not a number spreads to exactly the output that depends on
-it, through any operation, whatever the weights. (An implementation that spreads it further makes tiles larger, not
-wrong.)
+The receptive field is measured, not computed from the layers: one input pixel is not a number (NaN), and every output
+that depends on this pixel becomes NaN, through any operation and with any weights. An implementation that spreads NaN
+further makes the tiles larger, but not wrong.
 """
 
 import math
@@ -22,22 +22,22 @@ _SIDES = (64, 128, 256, 512)
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What an output pixel depends on.
+class ReceptiveField:
+    """The input pixels that an output pixel depends on.
 
     Attributes:
-        radius: in LR pixels: the output of an LR pixel depends on no input pixel that is further away, along rows or
-            columns.
-        period: the network treats LR pixels alike that are a multiple of this apart: 1 for plain convolutions, the
-            overall stride of a network that scales down and up again, the window of a local attention.
+        radius: in LR pixels. The output of an LR pixel depends on no input pixel further away, along rows or columns.
+        period: in LR pixels. The network treats two LR pixels in the same way if their distance is a multiple of the
+            period: 1 for plain convolutions, the overall stride of a network that scales down and up again, the window
+            of a local attention.
     """
 
     radius: int
     period: int
 
 
-def reach(network: nn.Module, state: State, scale: int) -> Reach | None:
-    """Measure a network's reach; some forward passes on inputs of 64² to 512² LR pixels.
+def measure_receptive_field(network: nn.Module, state: State, scale: int) -> ReceptiveField | None:
+    """Measure a network's receptive field by some forward passes on inputs of 64² to 512² LR pixels.
 
     Args:
         network: any module of LR (1, 3, h, w) → SR (1, 3, sh, sw).
@@ -45,7 +45,7 @@ def reach(network: nn.Module, state: State, scale: int) -> Reach | None:
         scale: s.
 
     Returns:
-        None for a network without a bounded reach (global pooling or attention, say) or of a period above 16.
+        None if the receptive field has no bound (e.g. global pooling or attention) or a period above 16.
     """
     first = first_floating(state.values())
     for side in _SIDES:
@@ -60,14 +60,14 @@ def reach(network: nn.Module, state: State, scale: int) -> Reach | None:
             return None
         phases = [_footprint(network, state, scale, side, side // 2 + phase, first) for phase in range(period)]
         if None not in phases:
-            return Reach(max(max(found) for found in phases if found is not None), period)
+            return ReceptiveField(max(max(found) for found in phases if found is not None), period)
     return None
 
 
 def _footprint(
     network: nn.Module, state: State, scale: int, side: int, place: int, like: Tensor
 ) -> tuple[int, int, int, int] | None:
-    """How far up, down, left and right an input pixel is seen, in LR pixels; None if up to the input's edge."""
+    """Return how far up, down, left and right an input pixel is seen, in LR pixels; None if up to the input's edge."""
     lr = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)
     lr[..., place, place] = torch.nan
     # cuDNN may compute a convolution by Fourier transform, where one pixel reaches everywhere.
@@ -93,7 +93,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one side, in LR pixels: it reads [start, stop), and its core is [low, high)."""
+    """One tile along one side, in LR pixels. The tile reads [start, stop), and its core is [low, high)."""
 
     start: int
     stop: int
@@ -156,7 +156,7 @@ def whole(height: int, width: int, scale: int) -> tuple[Tile, ...]:
     return (Tile(Span(0, height, 0, height), Span(0, width, 0, width), scale),)
 
 
-def cut(height: int, width: int, scale: int, receptive_field: Reach, most: float) -> tuple[Tile, ...]:
+def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, most: float) -> tuple[Tile, ...]:
     """Return the grid of tiles with the least overlap, none of which reads more than so many LR pixels.
 
     Args:
@@ -174,8 +174,8 @@ def cut(height: int, width: int, scale: int, receptive_field: Reach, most: float
     """
     best: tuple[int, list[Span], list[Span]] | None = None
     for rows in _grids(height, receptive_field):
-        tallest = max(span.stop - span.start for span in rows)
-        columns = next((c for c in _grids(width, receptive_field) if _widest(c) * tallest <= most), None)
+        tallest = _longest(rows)
+        columns = next((c for c in _grids(width, receptive_field) if _longest(c) * tallest <= most), None)
         if columns is None:
             continue
         work = sum(s.stop - s.start for s in rows) * sum(s.stop - s.start for s in columns)
@@ -192,7 +192,7 @@ def cut(height: int, width: int, scale: int, receptive_field: Reach, most: float
     return tuple(Tile(row, column, scale) for row in best[1] for column in best[2])
 
 
-def quarters(height: int, width: int, scale: int, receptive_field: Reach) -> tuple[Tile, ...]:
+def quarters(height: int, width: int, scale: int, receptive_field: ReceptiveField) -> tuple[Tile, ...]:
     """Return the image in two tiles along each side, which are compared with the whole image."""
     rows, columns = (
         _spans(side, math.ceil(side / 2 / receptive_field.period) * receptive_field.period, _margin(receptive_field))
@@ -201,13 +201,13 @@ def quarters(height: int, width: int, scale: int, receptive_field: Reach) -> tup
     return tuple(Tile(row, column, scale) for row in rows for column in columns)
 
 
-def smallest_side(receptive_field: Reach) -> int:
+def smallest_side(receptive_field: ReceptiveField) -> int:
     """Return how many LR pixels the smallest tile reads along a side, away from the image's edges."""
     return 2 * _margin(receptive_field) + receptive_field.period
 
 
 def difference_of_tiles(
-    run: Callable[[Tensor], Tensor], lr: Tensor, scale: int, receptive_field: Reach, most: float
+    run: Callable[[Tensor], Tensor], lr: Tensor, scale: int, receptive_field: ReceptiveField, most: float
 ) -> float:
     """Compute the relative difference of the output of tiles from the whole image's: ‖tiles − whole‖ / ‖whole‖.
 
@@ -250,7 +250,7 @@ def remembered(
     return facts[key]
 
 
-def _grids(side: int, receptive_field: Reach) -> Iterator[list[Span]]:
+def _grids(side: int, receptive_field: ReceptiveField) -> Iterator[list[Span]]:
     """Yield a side cut into 1, 2, 3, … tiles of about equal size."""
     sizes: set[int] = set()
     for count in range(1, math.ceil(side / receptive_field.period) + 1):
@@ -267,9 +267,9 @@ def _spans(side: int, size: int, margin: int) -> list[Span]:
     ]
 
 
-def _margin(receptive_field: Reach) -> int:
+def _margin(receptive_field: ReceptiveField) -> int:
     return math.ceil(receptive_field.radius / receptive_field.period) * receptive_field.period
 
 
-def _widest(spans: list[Span]) -> int:
+def _longest(spans: list[Span]) -> int:
     return max(span.stop - span.start for span in spans)

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+import hydra
 import yaml
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab.config.folder import FOLDER
-from faig_lab.config.messages import is_multirun, missing_path, nearest, quote_text, quoted
+from faig_lab.config.messages import is_multirun, keys_of, missing_path, nearest, quote_text, quoted
 from faig_lab.config.trust import check_recorded
 from faig_lab.errors import UserError
 
@@ -47,7 +50,7 @@ def parted(given: Sequence[str]) -> Typed:
             raise UserError(_unknown(unknown.split()[0], given, list(parser._option_string_actions)))
         raise UserError(f"{message}; --help lists all flags")
 
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = refuse  # type: ignore[method-assign]  # Hydra makes the parser, so there is no subclass
     options = [*parser._option_string_actions, "-", "--"]
     for flag in given:  # argparse still accepts abbreviations of flags with a single dash: -s for -sc
         if flag.startswith("-") and flag not in options and any(option.startswith(flag) for option in options):
@@ -64,8 +67,6 @@ def parted(given: Sequence[str]) -> Typed:
 
 def _unknown(flag: str, given: Sequence[str], known: Sequence[str]) -> str:
     """Return one line about an unknown flag, which most often is a setting with dashes before it."""
-    from faig_lab.cli.refusals import known_keys
-
     name, _, value = flag.lstrip("-").partition("=")
     close = nearest(name, [option.lstrip("-") for option in known], 0.7)
     setting = nearest(name, [*known_keys(), *([close] if close else [])], 0.7)
@@ -87,6 +88,8 @@ _COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
 _ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer|logger)=\[(.*)\]$")
 _SWEEP = re.compile(r"^\+{0,2}sweep=")
 _TRUST = re.compile(r"^\+{0,2}trust=(true|yes|on|1)$", re.IGNORECASE)
+GROUP_CHOICE = re.compile(r"^[+~]{0,2}([\w/]+)=")
+"""A setting that chooses the option of a group, such as `network=srcnn_style`, and other settings without a dot."""
 _NOT_RECORDED = re.compile(r"^(\+{0,2}(traceback|trust)=|hydra\.(mode|sweep\.dir|sweeper\.resume)=)")
 
 
@@ -158,7 +161,7 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     if not folders:
         return [*flags, *given]
     folder = Path(folders[-1].strip("'\"")).expanduser()
-    task, hydra = _parted(given)
+    task, of_hydra = _parted(given)
     trusted = any(map(_TRUST.match, given))
     before = _recorded(folder) if (folder / "multirun.yaml").is_file() else None
     if before is None and not task:
@@ -171,13 +174,13 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     if before and not trusted:
         _check(before, folder / "multirun.yaml", flags, given)
     if before:
-        keys = {_key(setting) for setting in hydra}
-        hydra = [*hydra, *(setting for setting in before.hydra if _key(setting) not in keys)]
+        keys = {_key(setting) for setting in of_hydra}
+        of_hydra = [*of_hydra, *(setting for setting in before.hydra if _key(setting) not in keys)]
         task = before.task
         flags = [*flags, *([] if _names_config_dir(flags) else before.flags)]
     mode = [] if {"-m", "--multirun"} & set(flags) else ["-m"]
     task = [*task, *(["trust=true"] if trusted else [])]
-    return [*flags, *mode, *task, *hydra, f"hydra.sweep.dir={quoted(folder)}", "hydra.sweeper.resume=true"]
+    return [*flags, *mode, *task, *of_hydra, f"hydra.sweep.dir={quoted(folder)}", "hydra.sweeper.resume=true"]
 
 
 class _Recorded(NamedTuple):
@@ -191,9 +194,9 @@ class _Recorded(NamedTuple):
 def _recorded(folder: Path) -> _Recorded:
     file = folder / "multirun.yaml"
     try:
-        hydra = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
-        task, of_hydra = _parted([*hydra["overrides"]["task"], *hydra["overrides"]["hydra"]])
-        folders = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
+        recorded = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
+        task, of_hydra = _parted([*recorded["overrides"]["task"], *recorded["overrides"]["hydra"]])
+        folders = [s["path"] for s in recorded["runtime"]["config_sources"] if s["provider"] == "command-line"]
     except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UserError(f"sweep: {file} cannot be read ({type(error).__name__}); choose another folder") from error
     return _Recorded(task, of_hydra, [part for path in folders for part in ("--config-dir", str(path))])
@@ -212,8 +215,8 @@ def _check(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[
 def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate the settings of the jobs from Hydra's settings, without the settings that differ each time."""
     kept = [setting for setting in settings if not _NOT_RECORDED.match(setting)]
-    hydra = [setting for setting in kept if _key(setting).startswith(("hydra.", "hydra/"))]
-    return [setting for setting in kept if setting not in hydra], hydra
+    of_hydra = [setting for setting in kept if _key(setting).startswith(("hydra.", "hydra/"))]
+    return [setting for setting in kept if setting not in of_hydra], of_hydra
 
 
 def _key(setting: str) -> str:
@@ -238,8 +241,41 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None, *, of
         config_dir: the user's configuration folder, as in `--config-dir`.
         of_hydra: whether the result contains Hydra's settings, below `hydra`.
     """
-    import hydra
-
     added = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     with hydra.initialize_config_dir(str(FOLDER), version_base="1.3"):
         return hydra.compose("config", overrides=[*normalise(overrides), *added], return_hydra_config=of_hydra)
+
+
+def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> list[str]:
+    """Return every dotted key and every group, with the choices among `settings` as far as they compose.
+
+    Args:
+        settings: the settings of the command line. The first choice of a sweep counts.
+        config_dir: the user's configuration folder.
+        of_hydra: whether the keys of Hydra are included.
+    """
+    return [*keys_of(_composed(settings, config_dir, of_hydra=of_hydra)), *_groups(), "experiment"]
+
+
+def _composed(settings: Sequence[str], config_dir: Path | None, *, of_hydra: bool) -> dict[str, Any]:
+    """Compose the configuration with the choices of the command line, as far as they compose, without its values."""
+    groups = {*_groups(), *_groups(config_dir), "experiment"}
+    choices = [
+        setting if "[" in setting else setting.partition(",")[0]
+        for setting in settings
+        if setting.startswith("hydra.searchpath=") or ((m := GROUP_CHOICE.match(setting)) and m[1] in groups)
+    ]
+    for overrides in (choices, []):
+        try:
+            tree = OmegaConf.to_container(compose(overrides, config_dir, of_hydra=of_hydra))
+        except (HydraException, OmegaConfBaseException, UserError):
+            continue
+        assert isinstance(tree, dict)
+        return {str(name): value for name, value in tree.items()}
+    return {}
+
+
+def _groups(config_dir: Path | None = FOLDER) -> list[str]:
+    if config_dir is None:
+        return []
+    return [folder.relative_to(config_dir).as_posix() for folder in config_dir.rglob("*") if folder.is_dir()]

@@ -69,7 +69,7 @@ def logged_warnings() -> Iterator[None]:
             print(f"warning: {text}", file=sys.stderr)
 
     before = warnings.showwarning
-    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.showwarning = show  # type: ignore[assignment]  # *_ stands for two parameters
     try:
         yield
     finally:

@@ -3,16 +3,13 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.cli.arguments import compose
+from faig_lab.cli.arguments import GROUP_CHOICE, known_keys
 from faig_lab.config.folder import FOLDER, other_choices
-from faig_lab.config.messages import keys_of, nearest, suggest, unknown_key, words_to_type
-from faig_lab.errors import UserError
+from faig_lab.config.messages import nearest, suggest, unknown_key, words_to_type
 
 _NOT_IN_CONFIG = re.compile(r"Could not (?:override|append to|delete from config\.) '([^']+)'")
 _PRESENT = re.compile(r"An item is already at '([^']+)'")
@@ -22,7 +19,6 @@ _TWICE = re.compile(
 )
 _FULL_KEY = re.compile(r"full_key: (\S+)")
 _EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}
-_GROUP = re.compile(r"^[+~]{0,2}([\w/]+)=")
 
 
 def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[str], config_dir: Path | None) -> str:
@@ -57,19 +53,8 @@ def explain(error: HydraException | OmegaConfBaseException, settings: Sequence[s
     return _plain(error)
 
 
-def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> list[str]:
-    """Return every dotted key and every group, with the choices among `settings` as far as they compose.
-
-    Args:
-        settings: the settings of the command line. The first choice of a sweep counts.
-        config_dir: the user's configuration folder.
-        of_hydra: whether the keys of Hydra are included.
-    """
-    return [*keys_of(_composed(settings, config_dir, of_hydra=of_hydra)), *_groups(), "experiment"]
-
-
 def _is_swept(group: str, settings: Sequence[str]) -> bool:
-    return any("," in setting and (m := _GROUP.match(setting)) and m[1] == group for setting in settings)
+    return any("," in setting and (m := GROUP_CHOICE.match(setting)) and m[1] == group for setting in settings)
 
 
 def _chosen_twice(group: str, settings: Sequence[str]) -> str:
@@ -110,27 +95,3 @@ def _plain(error: Exception) -> str:
     inner = ("full_key:", "object_type=", "reference_type=", "child config", "See https://")
     kept = [line for line in lines if line and not line.startswith(inner)]
     return "; ".join(dict.fromkeys(kept))
-
-
-def _composed(settings: Sequence[str], config_dir: Path | None, *, of_hydra: bool) -> dict[str, Any]:
-    """Compose the configuration with the choices of the command line, as far as they compose, without its values."""
-    groups = {*_groups(), *_groups(config_dir), "experiment"}
-    choices = [
-        setting if "[" in setting else setting.partition(",")[0]
-        for setting in settings
-        if setting.startswith("hydra.searchpath=") or ((m := _GROUP.match(setting)) and m[1] in groups)
-    ]
-    for overrides in (choices, []):
-        try:
-            tree = OmegaConf.to_container(compose(overrides, config_dir, of_hydra=of_hydra))
-        except (HydraException, OmegaConfBaseException, UserError):
-            continue
-        assert isinstance(tree, dict)
-        return {str(name): value for name, value in tree.items()}
-    return {}
-
-
-def _groups(config_dir: Path | None = FOLDER) -> list[str]:
-    if config_dir is None:
-        return []
-    return [folder.relative_to(config_dir).as_posix() for folder in config_dir.rglob("*") if folder.is_dir()]

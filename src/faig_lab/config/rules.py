@@ -332,6 +332,7 @@ def _percents(settings: Settings) -> Iterator[tuple[str, list[float], Callable[[
     for name, node in analysis.studies.items():
         for argument, value in node.items():
             key = f"analysis.studies.{name}.{argument}"
+            # mypy infers no type for a lambda with a default, and `key` has to be bound here.
             if argument == "percent" and value is not None:
                 yield key, [value], lambda percent, key=key: f"{key}={percent:g}"  # type: ignore[misc]
             elif argument in ("percents", "kept"):

@@ -11,7 +11,6 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -192,17 +191,13 @@ def _receive(response: http.client.HTTPResponse, remote: RemoteFile, partial: Pa
     total = total or remote.size
     if total is not None:
         require_space(partial.parent, total - start, "root", partial.name.removesuffix(".part"))
+    progress = _Progress(remote.url, start, total)
     with partial.open("ab" if continued else "wb") as file:
-        for chunk in _chunks(response, _Progress(remote.url, start, total)):
+        while chunk := response.read(_CHUNK):
             file.write(chunk)
+            progress.add(len(chunk))
     if total is not None and _length(partial) < total:
         raise _BrokenTransferError(f"the line broke off at {gigabytes(_length(partial))} of {gigabytes(total)}")
-
-
-def _chunks(response: http.client.HTTPResponse, progress: "_Progress") -> Iterator[bytes]:
-    while chunk := response.read(_CHUNK):
-        progress.add(len(chunk))
-        yield chunk
 
 
 @dataclass

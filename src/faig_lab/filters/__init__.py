@@ -1,4 +1,4 @@
-"""Filters and other units of a network: their flat index, weights given from outside, interventions, files."""
+"""Filters and other units of a network: layout, forward pass with given weights, interventions, weights files."""
 
 from faig_lab.filters.functional import (
     State,

@@ -44,10 +44,10 @@ def modulate(
         baseline: θ̄.
         layout: the filters of the network.
         filters: flat indices, or several sets of them.
-        strength: λ, any finite number; one for all sets, or one for each.
+        strength: λ, any finite number: one λ for all sets, or one for each set.
 
     Raises:
-        ValueError: a λ is not finite, there is not one for each set, or a filter would get two different ones.
+        ValueError: a λ is not finite, the numbers of λ and sets differ, or a filter would get two different λ.
     """
     sets = [filters] if isinstance(filters, Tensor) else list(filters)
     strengths = list(strength) if isinstance(strength, Sequence) else [strength] * len(sets)
@@ -56,7 +56,7 @@ def modulate(
 
 
 def _per_filter(count: int, sets: Sequence[Tensor], strengths: Sequence[float]) -> Tensor:
-    """(filters,) λ of every filter: 1 outside of the sets."""
+    """Return (filters,) the λ of every filter. It is 1 outside of the sets."""
     values = torch.full((count,), torch.nan, dtype=torch.float64)
     for filters, strength in zip(sets, strengths, strict=True):
         if not math.isfinite(strength):
@@ -70,7 +70,7 @@ def _per_filter(count: int, sets: Sequence[Tensor], strengths: Sequence[float]) 
 
 
 def _between(baseline: Tensor, target: Tensor, strength: Tensor) -> Tensor:
-    """θ̄ + λ(θ − θ̄) with λ per filter; where it is 0 or 1 an end itself, since the sum may round."""
+    """Return θ̄ + λ(θ − θ̄) with λ per filter. For λ = 0 and 1 the endpoint itself is used, since the sum may round."""
     strength = strength.to(target.device)
     moved = baseline + strength.to(target.dtype) * (target - baseline)
     return torch.where(strength == 1, target, torch.where(strength == 0, baseline, moved))

@@ -1,4 +1,4 @@
-"""Units of attribution: what the parameters of a network are cut into ↔ flat index."""
+"""Units of attribution (filters, weights, channels, layers) and their flat index."""
 
 import math
 from bisect import bisect_right
@@ -16,8 +16,9 @@ from torch.nn.parameter import is_lazy
 from faig_lab.filters.functional import tied
 from faig_lab.granularity import UNITS, Granularity
 
-# A kernel is read as (group, first channel within it, second channel within it, place in the kernel): the axes that
-# tell its units apart. Of a transposed convolution the first channel is the input's.
+# A kernel has four axes here: group, first channel within the group, second channel within the group, position in the
+# kernel. Each granularity has the axes that distinguish its units. The first channel of a transposed convolution is the
+# input channel.
 _AXES: dict[str, tuple[int, ...]] = {
     "weight": (0, 1, 2, 3),
     "filter": (0, 1, 2),
@@ -26,21 +27,21 @@ _AXES: dict[str, tuple[int, ...]] = {
     "layer": (),
 }
 _TRANSPOSED = _AXES | {"output_channel": (0, 2), "input_channel": (0, 1)}
-# Any other parameter is read as (1, entries of its first axis, 1, all the rest).
+# Any other parameter has the axes 1, entries of its first axis, 1, all the rest.
 _OTHER = {"weight": (0, 1, 2, 3), "layer": ()}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One parameter and how it is cut into units, which have all the same number of weights.
+    """One parameter and its division into units. All units have the same number of weights.
 
     Attributes:
-        names: of the parameter; several if it is tied. The first is the one that counts.
-        shape: of the parameter: of a kernel (out, in / groups, …), if transposed (in, out / groups, …).
-        granularity: what a unit is.
-        kernel: the weight of a convolution or linear layer, or else any other parameter, a bias say.
-        groups: of the convolution.
-        transposed: a transposed convolution.
+        names: names of the parameter, several if it is tied. States hold its value under the first name.
+        shape: shape of the parameter. A kernel has (out, in / groups, …), a transposed one (in, out / groups, …).
+        granularity: the kind of unit.
+        kernel: True for the weight of a convolution or linear layer, False for any other parameter, e.g. a bias.
+        groups: groups of the convolution.
+        transposed: True for a transposed convolution.
     """
 
     names: tuple[str, ...]
@@ -52,22 +53,22 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """The first name."""
+        """Return the first name."""
         return self.names[0]
 
     @cached_property
     def units(self) -> int:
-        """How many units there are."""
+        """Return the number of units."""
         return math.prod(self._sizes[axis] for axis in self._axes)
 
     @cached_property
     def weights(self) -> int:
-        """How many weights there are, in all units together."""
+        """Return the number of weights of all units together."""
         return math.prod(self.shape)
 
     @cached_property
     def places(self) -> tuple[int, ...]:
-        """The shape of the units' places, see `UnitAddress.place`."""
+        """Return the number of units along each index of `UnitAddress.place`."""
         if self.granularity == "weight":
             return self.shape
         if self.kernel and self.granularity == "filter":
@@ -75,16 +76,16 @@ class Layer:
         return () if self.granularity == "layer" or not self.shape else (self.units,)
 
     def rows(self, values: Tensor) -> Tensor:
-        """A tensor shaped like the parameter → (units, weights of each)."""
+        """Return a tensor with the parameter's shape as (units, weights per unit)."""
         return values.reshape(self._sizes).permute(self._order).reshape(self.units, -1)
 
     def joined(self, rows: Tensor) -> Tensor:
-        """The inverse of `rows`: (units, weights of each) → a tensor shaped like the parameter."""
+        """Return (units, weights per unit) as a tensor with the parameter's shape: the inverse of `rows`."""
         parts = rows.reshape([self._sizes[axis] for axis in self._order])
         return parts.permute(np.argsort(self._order).tolist()).reshape(self.shape)
 
-    def spread(self, values: Tensor) -> Tensor:
-        """(units,) → a tensor that broadcasts against the parameter: for every weight the value of its unit."""
+    def expand(self, values: Tensor) -> Tensor:
+        """Return (units,) values as a tensor that broadcasts to the parameter: each weight gets its unit's value."""
         sizes = [size if axis in self._axes else 1 for axis, size in enumerate(self._sizes)]
         group, first, second, _ = self._sizes
         whole = values.reshape(sizes).expand(group, first, second, sizes[3])
@@ -108,11 +109,11 @@ class Layer:
 
     @cached_property
     def _order(self) -> tuple[int, ...]:
-        """The axes that tell units apart, then the others."""
+        """Return the axes that distinguish units, then the others."""
         return (*self._axes, *(axis for axis in range(4) if axis not in self._axes))
 
     def describe(self) -> dict[str, Any]:
-        """The layer as plain data."""
+        """Return the layer as plain data."""
         row: dict[str, Any] = {"name": self.name}
         if self.kernel:
             row |= {"out": self.shape[0], "in": self.shape[1], "kernel": list(self.shape[2:])}
@@ -130,18 +131,18 @@ _ORDER = {
     "layer": "layers as in the state dict",
 }
 
-# The weights of an attention that linear layers would hold; torch applies them as such.
+# Weights of nn.MultiheadAttention that torch applies as linear layers.
 _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class UnitAddress(NamedTuple):
-    """Where a unit sits.
+    """The position of a unit in a network.
 
     Attributes:
         layer: the parameter's name.
-        place: of a filter the first two indices of the weight (out and in, for most layers), of a weight all of
-            them, of a channel its number, of a layer nothing. Of a parameter that is no kernel: of a weight all
-            indices, of a layer nothing, else the first index.
+        place: indices within the parameter. In a kernel, a filter has the first two (for most layers out and in), a
+            weight has all, a channel has its number, a layer has none. In any other parameter, a weight has all, a
+            layer has none, and every other unit has the first index.
     """
 
     layer: str
@@ -155,12 +156,12 @@ class FilterLayout:
     A filter is one slice K[o, i] of a convolution weight (out, in, *kernel). Any kernel size and number of
     dimensions, groups, dilation and transposed convolutions are covered: groups only make `in` smaller. A linear
     layer counts as a 1×1 convolution: out × in filters of one weight. So do the projections inside of
-    `nn.MultiheadAttention`. Channels are the layer's own, counted over all
-    groups. A parameter that several modules share is there once, cut as the first of them has it.
+    `nn.MultiheadAttention`. Channels are counted over all groups of their layer. A parameter that several modules share
+    is listed once, and divided as the first module uses it.
 
     Attributes:
-        layers: the parameters whose units are ranked: they have the indices 0 … len(layout) − 1.
-        others: the parameters whose units are not ranked; none, or all that are no kernels.
+        layers: the parameters whose units are ranked. The units have the indices 0 … len(layout) − 1.
+        others: the parameters whose units are not ranked: none, or all parameters that are no kernels.
     """
 
     layers: tuple[Layer, ...]
@@ -172,38 +173,39 @@ class FilterLayout:
 
         Args:
             network: any module.
-            granularity: what a unit of a convolution or linear layer is. Of every other parameter a unit is a single
-                weight at "weight", the whole at "layer", and else an entry of its first axis, e.g. one bias.
-            rank_others: rank the units of parameters that are no kernels as well.
+            granularity: the kind of unit in convolutions and linear layers. In any other parameter a unit is a single
+                weight at "weight", the whole parameter at "layer", and otherwise an entry of its first axis, e.g. one
+                bias.
+            rank_others: also rank the units of parameters that are no kernels.
 
         Raises:
-            ValueError: the network has neither convolution nor linear layer, or one whose weight is no parameter.
+            ValueError: the network has no convolution and no linear layer, or the weight of one is no parameter.
         """
-        cut = _parameters(network, granularity)
-        if not any(layer.kernel for layer in cut):
+        parameters = _parameters(network, granularity)
+        if not any(layer.kernel for layer in parameters):
             raise ValueError("the network has no convolution and no linear layer, so it has no filters")
-        ranked = tuple(layer for layer in cut if layer.kernel or rank_others)
-        return cls(ranked, () if rank_others else tuple(layer for layer in cut if not layer.kernel))
+        ranked = tuple(layer for layer in parameters if layer.kernel or rank_others)
+        return cls(ranked, () if rank_others else tuple(layer for layer in parameters if not layer.kernel))
 
     @property
     def granularity(self) -> Granularity:
-        """What a unit is."""
+        """Return the kind of unit."""
         return self.layers[0].granularity
 
     @property
     def word(self) -> str:
-        """What the units are called, in the plural."""
+        """Return the name of the units in the plural, e.g. "filters"."""
         ranked = all(layer.kernel for layer in self.layers)
         return UNITS[self.granularity] if ranked else f"{UNITS[self.granularity]} and other parameters"
 
     @property
     def undivided(self) -> bool:
-        """Whether every layer is one unit, so that no unit could lie elsewhere in its layer."""
+        """Return whether every layer is a single unit."""
         return all(layer.units == 1 for layer in self.layers)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """First flat index of each layer, and the number of units at the end."""
+        """Return the first flat index of each layer, and the number of units at the end."""
         offsets = [0]
         for layer in self.layers:
             offsets.append(offsets[-1] + layer.units)
@@ -213,7 +215,7 @@ class FilterLayout:
         return self.offsets[-1]
 
     def index(self, layer: str, *place: int) -> int:
-        """The flat index of a unit by its layer and place, see `UnitAddress`.
+        """Return the flat index of a unit from its layer and place, see `UnitAddress`.
 
         Raises:
             KeyError: no such layer. IndexError: `place` out of range.
@@ -228,7 +230,7 @@ class FilterLayout:
         raise KeyError(layer)
 
     def address(self, index: int) -> UnitAddress:
-        """The unit at a flat index. Raises IndexError out of range."""
+        """Return the address of the unit at a flat index. Raises IndexError if the index is out of range."""
         if not 0 <= index < len(self):
             raise IndexError(f"the layout has {len(self)} {UNITS[self.granularity]}, no {index}")
         which = bisect_right(self.offsets, index) - 1
@@ -236,41 +238,41 @@ class FilterLayout:
         return UnitAddress(layer.name, tuple(map(int, np.unravel_index(inside, layer.places))) if layer.places else ())
 
     def gather(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Sum each unit's weights: tensors shaped like the parameters, by name → (units,).
+        """Return (units,) the sum over each unit's weights of tensors that have the parameters' names and shapes.
 
-        Names of parameters that are not ranked (biases, say) are passed over.
+        Parameters that are not ranked (e.g. biases) are ignored.
         """
         return torch.cat([layer.rows(tensors[layer.name]).sum(1) for layer in self.layers])
 
     def scatter(self, values: Tensor) -> dict[str, Tensor]:
-        """(units,) → for every name of every ranked parameter a tensor that broadcasts against it."""
+        """Return (units,) values as tensors that broadcast to the ranked parameters, by each of their names."""
         if values.shape != (len(self),):
             raise ValueError(f"expected ({len(self)},) values, not {tuple(values.shape)}")
         parts = torch.split(values, [layer.units for layer in self.layers])
-        spread = [(layer, layer.spread(part)) for layer, part in zip(self.layers, parts, strict=True)]
-        return {name: part for layer, part in spread for name in layer.names}
+        expanded = [(layer, layer.expand(part)) for layer, part in zip(self.layers, parts, strict=True)]
+        return {name: part for layer, part in expanded for name in layer.names}
 
     def mask(self, indices: Tensor | Iterable[int]) -> dict[str, Tensor]:
-        """Flat indices → boolean tensors that broadcast against the parameters."""
+        """Return flat indices as boolean tensors that broadcast to the ranked parameters, by name."""
         chosen = torch.zeros(len(self), dtype=torch.bool)
         chosen[torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.long)] = True
         return self.scatter(chosen)
 
     def layer_of(self) -> Tensor:
-        """(units,) position of each unit's layer."""
+        """Return (units,) the position of each unit's layer in `layers`."""
         counts = torch.tensor([layer.units for layer in self.layers])
         return torch.repeat_interleave(torch.arange(len(self.layers)), counts)
 
     def count_by_layer(self, units: Tensor) -> Tensor:
-        """Flat indices → (layers,) the number of these units in each layer."""
+        """Return (layers,) the number of the given units in each layer. `units` are flat indices."""
         return torch.bincount(self.layer_of()[units], minlength=len(self.layers))
 
     def weights_per_unit(self) -> Tensor:
-        """(units,) number of weights of each unit: for a filter the product of the sides of its kernel."""
+        """Return (units,) the number of weights of each unit. For a filter it is the area of its kernel."""
         return torch.cat([torch.full((layer.units,), layer.weights // layer.units) for layer in self.layers])
 
     def describe(self) -> dict[str, Any]:
-        """The layout as plain data: what `attribution/layout.json` holds. `filters` is the number of units."""
+        """Return the layout as plain data, as in `attribution/layout.json`. `filters` is the number of units."""
         return {
             "granularity": self.granularity,
             "filters": len(self),
@@ -283,13 +285,13 @@ class FilterLayout:
 
 
 def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
-    """Every floating parameter once, cut into units, in the order of the state dict."""
+    """Return every floating-point parameter once, divided into units, in the order of the state dict."""
     modules = _modules(network)
     order = {name: position for position, name in enumerate(network.state_dict())}
     further: dict[str, list[str]] = {}
     for name, owner in tied(network).items():
         further.setdefault(owner, []).append(name)
-    found = []
+    layers = []
     for name, parameter in sorted(network.named_parameters(), key=lambda item: order.get(item[0], len(order))):
         if not parameter.numel() or not parameter.is_floating_point():
             continue
@@ -298,19 +300,19 @@ def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
         if isinstance(module, _ConvNd):
             transposed = isinstance(module, _ConvTransposeNd)
             layer = replace(layer, kernel=True, groups=module.groups, transposed=transposed)
-        found.append(replace(layer, kernel=True) if isinstance(module, nn.Linear | nn.MultiheadAttention) else layer)
-    return found
+        layers.append(replace(layer, kernel=True) if isinstance(module, nn.Linear | nn.MultiheadAttention) else layer)
+    return layers
 
 
 def _modules(network: nn.Module) -> dict[int, nn.Module]:
-    """The first convolution, linear layer or attention of every weight, by the weight's id."""
+    """Return the first convolution, linear layer or attention that uses each weight, by the weight's id."""
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(
                 f"{name} has no shape before its first input; give its layer all its channels, or evaluate the network "
                 "once"
             )
-    found: dict[int, nn.Module] = {}
+    owners: dict[int, nn.Module] = {}
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd | nn.Linear):
             weight = module._parameters.get("weight")
@@ -320,8 +322,8 @@ def _modules(network: nn.Module) -> dict[int, nn.Module]:
                     f"{where} is no parameter but computed from others (weight or spectral norm?); fold it in with "
                     "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm"
                 )
-            found.setdefault(id(weight), module)
+            owners.setdefault(id(weight), module)
         if isinstance(module, nn.MultiheadAttention):
-            own = (module._parameters.get(key) for key in _PROJECTIONS)
-            found |= {id(weight): module for weight in own if weight is not None}
-    return found
+            weights = (module._parameters.get(key) for key in _PROJECTIONS)
+            owners |= {id(weight): module for weight in weights if weight is not None}
+    return owners

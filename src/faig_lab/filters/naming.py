@@ -1,13 +1,13 @@
-"""Names in weights files: prefixes of wrappers, and the namings that one architecture has had."""
+"""Names in weights files: prefixes of wrappers, and different namings of the same architecture."""
 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 PREFIXES = ("network.", "module.", "_orig_mod.", "net.", "model.", "generator.")
-"""Of a Lightning checkpoint of ours, of `torch.nn.DataParallel`, of `torch.compile`, and of other training code."""
+"""Prefixes of our Lightning checkpoints, of `torch.nn.DataParallel`, of `torch.compile` and of other training code."""
 
-_LAYERS = 4  # prefixes on one name, one within the other
+_LAYERS = 4  # the largest number of prefixes on one name
 
 ESRGAN, ESRGAN_OLD, BSRGAN = "ESRGAN (BasicSR's names)", "ESRGAN, old names", "BSRGAN"
 SRRESNET, SRCNN_STYLE = "SRResNet", "SRCNN style"
@@ -17,13 +17,13 @@ _INNER = {
     ESRGAN_OLD: r"model\.1\.sub\.\d+\.RDB\d\.conv\d\.0\.",
     BSRGAN: r"RRDB_trunk\.\d+\.RDB\d\.conv\d\.",
 }
-"""Naming → how the names of its inner layers start. Such a name is enough to recognise the naming."""
+"""Naming → start of the names of its inner layers. One such name is enough to recognise the naming."""
 
 _ALL = {
     SRRESNET: r"(conv_first|body\.\d+\.conv[12]|upconv[12]|conv_hr|conv_last)\.(weight|bias)$",
     SRCNN_STYLE: r"features\.\d+\.(weight|bias)$",
 }
-"""Naming → what each of its names looks like."""
+"""Naming → pattern that all of its names match."""
 
 _RENAMINGS: Mapping[str, tuple[tuple[str, str], ...]] = {
     ESRGAN_OLD: (
@@ -38,7 +38,7 @@ _RENAMINGS: Mapping[str, tuple[tuple[str, str], ...]] = {
         (r"HRconv\.", "conv_hr."),
     ),
 }
-"""Naming → starts of its names as regular expressions, and what BasicSR calls the same layers.
+"""Naming → starts of its names as regular expressions, and BasicSR's names of the same layers.
 
 Sources: xinntao/ESRGAN (`RRDBNet_arch.py` and `transer_RRDB_models.py`) and cszn/BSRGAN. The layers behind the blocks
 of the old ESRGAN are in `_after_blocks`, since their numbers depend on the upscaling factor.
@@ -46,7 +46,7 @@ of the old ESRGAN are in `_after_blocks`, since their numbers depend on the upsc
 
 
 def naming_of(names: Collection[str]) -> str | None:
-    """The naming that names without prefixes follow: one of the constants of this module, or None."""
+    """Return the naming of names without prefixes: one of the constants of this module, or None."""
     for naming, inner in _INNER.items():
         if any(re.match(inner, name) for name in names):
             return naming
@@ -54,9 +54,9 @@ def naming_of(names: Collection[str]) -> str | None:
 
 
 def common_names(names: Sequence[str]) -> list[str]:
-    """The names in BasicSR's naming where they follow another naming of the same architecture; else as they are.
+    """Return the names in BasicSR's naming if they follow another known naming, otherwise unchanged.
 
-    Two names can become one. A caller that needs them different has to check.
+    Two names can become the same name. A caller that needs different names has to check this.
     """
     renamed = list(names)
     for naming, rows in _RENAMINGS.items():
@@ -67,13 +67,15 @@ def common_names(names: Sequence[str]) -> list[str]:
 
 
 def _after_blocks(names: Sequence[str]) -> list[tuple[str, str]]:
-    """The rows of the old ESRGAN's layers behind its blocks, in BasicSR's names; none if their numbers are others.
+    """Return patterns and BasicSR's names for the layers behind the blocks of the old ESRGAN.
+
+    The result is empty if the layers do not have the expected numbers.
 
     With n upsampling stages their convolutions are `model.3`, `model.6`, … `model.3n`. Conv_hr is `model.(3n + 2)`,
     and conv_last is `model.(3n + 4)`. Upsampling and activations have the numbers between them.
     """
-    found = (re.match(r"model\.(\d+)\.(weight|bias)$", name) for name in names)
-    numbers = sorted({int(match[1]) for match in found if match} - {0, 1})
+    matches = (re.match(r"model\.(\d+)\.(weight|bias)$", name) for name in names)
+    numbers = sorted({int(match[1]) for match in matches if match} - {0, 1})
     stages = len(numbers) - 2
     layers = [(3 * k, f"conv_up{k}") for k in range(1, stages + 1)]
     layers += [(3 * stages + 2, "conv_hr"), (3 * stages + 4, "conv_last")]
@@ -91,41 +93,41 @@ def _renamed(name: str, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def own_names(names: Sequence[str], expected: Collection[str]) -> list[str]:
-    """The names that a network has for the tensors of a file.
+    """Return the network's names for the tensors of a file.
 
-    As few prefixes are removed as make the names the network's. A part of a network may itself be called `network` or
-    `module`, so a prefix is removed only where the names do not fit with it. Names of another known naming are
-    replaced where that makes them the network's.
+    The smallest number of prefixes is removed with which the names are those of the network. A part of a network may
+    itself be called `network` or `module`, so a prefix that the network has is kept. Names of another known naming are
+    replaced if the new names are those of the network.
 
     Args:
-        names: in the file, all different.
-        expected: the network's.
+        names: the names in the file, all different.
+        expected: the network's names.
 
     Returns:
-        The new name of each, all different. If nothing makes them the network's, those that fit best; of equally good
-        ones, those with the fewest prefixes left.
+        The new name of each tensor, all different. If no form has exactly the network's names, the form with most of
+        them is returned; among equally good forms, the form with the fewest prefixes left.
 
     Raises:
-        ValueError: two names of the file are one name of the network in two namings.
+        ValueError: two names of the file stand for the same name of the network, in two namings.
     """
     wanted = set(expected)
     candidates = _without_prefixes(names)
     for candidate in candidates:
         if set(candidate) == wanted:
             return list(candidate)
-    own = dict(zip(common_names(list(expected)), expected, strict=True))
-    renamed = [tuple(own.get(name, name) for name in common_names(candidate)) for candidate in candidates]
+    names_in_network = dict(zip(common_names(list(expected)), expected, strict=True))
+    renamed = [tuple(names_in_network.get(name, name) for name in common_names(candidate)) for candidate in candidates]
     for candidate in renamed:
         if set(candidate) == wanted:
             _check_clash(names, candidate)
             return list(candidate)
-    # Reversed, since `max` takes the first of equals: where nothing fits, prefixes would only hide what does not.
+    # Reversed, since `max` takes the first of equals. Prefixes in an error message would hide the names that differ.
     distinct = [candidate for candidate in reversed(renamed) if len(set(candidate)) == len(candidate)]
     return list(max([*reversed(candidates), *distinct], key=lambda x: len(wanted.intersection(x))))
 
 
 def _check_clash(names: Sequence[str], renamed: Sequence[str]) -> None:
-    """Refuse two names that have become one."""
+    """Raise ValueError if two names have become the same name."""
     twice = next((name for name, count in Counter(renamed).items() if count > 1), None)
     if twice is not None:
         both = [name for name, new in zip(names, renamed, strict=True) if new == twice]
@@ -133,9 +135,9 @@ def _check_clash(names: Sequence[str], renamed: Sequence[str]) -> None:
 
 
 def without_prefixes(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names without the prefixes that all of them have, for no network in particular, and these prefixes.
+    """Return the names without the prefixes that all names share, and these prefixes. No network is needed.
 
-    A prefix that belongs to a known naming stays: the names of the old ESRGAN start with `model.`.
+    A prefix that belongs to a known naming is kept: the names of the old ESRGAN start with `model.`.
     """
     left, removed = list(names), []
     while naming_of(left) is None:
@@ -151,16 +153,16 @@ def without_prefixes(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _without_prefixes(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The names with no prefix removed, with one removed, and so on; each form once, its names all different."""
+    """Return the names with no prefix removed, one removed, and so on; only forms in which all names are different."""
     layers = [[tuple(names)]]
     for _ in range(_LAYERS):
-        found = (shorter for candidate in layers[-1] for shorter in _shorter(candidate))
-        layers.append([candidate for candidate in dict.fromkeys(found) if len(set(candidate)) == len(candidate)])
+        forms = (form for candidate in layers[-1] for form in _shorter(candidate))
+        layers.append([candidate for candidate in dict.fromkeys(forms) if len(set(candidate)) == len(candidate)])
     return list(dict.fromkeys(candidate for layer in layers for candidate in layer))
 
 
 def _shorter(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The names with one prefix less, where they have it; `torch.compile` also puts its own in front of parts."""
+    """Yield the names without each one of the prefixes. `torch.compile` also prefixes inner modules."""
     for prefix in PREFIXES:
         yield tuple(name.removeprefix(prefix) for name in names)
     yield tuple(name.replace("._orig_mod.", ".") for name in names)

@@ -1,9 +1,9 @@
-"""A sparse patch: the weights of some filters, to be put onto the baseline that they were trained from.
+"""A sparse patch: the weights of some filters, which replace those of the baseline they were trained from.
 
-"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+"Filter" stands for the unit of the layout: a patch of weights, channels or layers works in the same way.
 
-A file of kilobytes instead of a whole network. It says which network and which baseline it fits, and is refused
-by all others.
+A patch is a file of kilobytes instead of a whole network. The file names the network and the baseline it belongs to. It
+is refused for any other network or baseline.
 """
 
 import io
@@ -33,9 +33,9 @@ class Patch:
     """Indices and values of filters.
 
     Attributes:
-        name: what it adds, e.g. the degradation.
-        layout: the filters of the network that it is for.
-        baseline: fingerprint of the weights that it is for.
+        name: what the patch adds, e.g. the name of a degradation.
+        layout: the filters of the network that the patch belongs to.
+        baseline: fingerprint of the weights that the patch belongs to.
         filters: (n,) flat indices, ascending, on the CPU.
         values: (Σ weights of these filters,) one filter after the other.
         rest: parameters that belong to no filter (biases, say), by name; may be empty.
@@ -49,7 +49,7 @@ class Patch:
     rest: dict[str, Tensor] = field(default_factory=dict)
 
     def by_layer(self) -> Iterator[tuple[Layer, Tensor, Tensor]]:
-        """A layer, positions of the filters within it, and their values (filters, weights of each)."""
+        """Yield a layer, the positions of its filters in the layer, and their values (filters, weights per filter)."""
         taken = 0
         for layer, offset in zip(self.layout.layers, self.layout.offsets, strict=False):
             inside = (self.filters >= offset) & (self.filters < offset + layer.units)
@@ -67,35 +67,35 @@ def make_patch(
 
     Args:
         target: θ.
-        baseline: θ̄, which the patch will fit.
+        baseline: θ̄, the weights that the patch belongs to.
         layout: the filters of the network.
         filters: flat indices, in any order.
         name: what the patch adds.
-        rest: take the target's other parameters along. Biases belong to no filter, so without them a patch of all
-            filters is not the target.
+        rest: also include the target's other parameters. Biases belong to no filter, so a patch of all filters gives
+            the target only with them.
     """
     ordered = torch.unique(filters.cpu())
     chosen = torch.zeros(len(layout), dtype=torch.bool)
     chosen[ordered] = True
     inside = torch.split(chosen, [layer.units for layer in layout.layers])
-    cut = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
+    values = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
     named = {name for layer in layout.layers for name in layer.names}
     others = {n: v.cpu() for n, v in target.items() if n not in named} if rest else {}
-    return Patch(name, layout, state_fingerprint(baseline), ordered, torch.cat(cut), others)
+    return Patch(name, layout, state_fingerprint(baseline), ordered, torch.cat(values), others)
 
 
 def apply_patches(baseline: State, *patches: Patch) -> dict[str, Tensor]:
-    """Put patches onto the baseline; the order does not matter.
+    """Apply patches to the baseline. Their order does not matter.
 
     Raises:
-        UserError: a patch is for other weights, or two patches set one filter to different values.
+        UserError: a patch belongs to other weights, or two patches set one filter to different values.
     """
     state = {n: v.clone(memory_format=torch.contiguous_format) for n, v in baseline.items()}
-    fits = state_fingerprint(baseline)
+    expected = state_fingerprint(baseline)
     owner: dict[str, Tensor] = {}  # which patch, counted from 1, has set each filter
     for number, patch in enumerate(patches, start=1):
-        if patch.baseline != fits:
-            raise UserError(f"patch {patch.name}: is for the baseline {patch.baseline}, not for {fits}")
+        if patch.baseline != expected:
+            raise UserError(f"patch {patch.name}: is for the baseline {patch.baseline}, not for {expected}")
         for layer, where, values in patch.by_layer():
             filters = layer.rows(state[layer.name]).clone()
             by = owner.setdefault(layer.name, torch.zeros(len(filters), dtype=torch.int32))
@@ -103,9 +103,9 @@ def apply_patches(baseline: State, *patches: Patch) -> dict[str, Tensor]:
             clash = (by[where.cpu()] > 0) & (filters[where] != values).any(1).cpu()
             if clash.any():
                 other = patches[int(by[where.cpu()][clash][0]) - 1].name
-                what = f"{int(clash.sum())} {UNITS[layer.granularity]} of {layer.name}"
+                units = f"{int(clash.sum())} {UNITS[layer.granularity]} of {layer.name}"
                 raise UserError(
-                    f"patch {patch.name}: sets {what} to other values than patch {other}; use one of the two, or "
+                    f"patch {patch.name}: sets {units} to other values than patch {other}; use one of the two, or "
                     "smaller patches"
                 )
             filters[where], by[where.cpu()] = values, number
@@ -123,7 +123,7 @@ def _apply_rest(state: dict[str, Tensor], baseline: State, patch: Patch) -> None
 
 
 def patch_bytes(patch: Patch) -> bytes:
-    """The content of a patch file, an .npz; the same patch gives the same bytes."""
+    """Return the content of a patch file (.npz). The same patch gives the same bytes."""
     file = io.BytesIO()
     parts = {"layers": patch.layout.layers, "others": patch.layout.others}
     about = {"name": patch.name, "baseline": patch.baseline, **{k: [asdict(x) for x in v] for k, v in parts.items()}}
@@ -132,7 +132,7 @@ def patch_bytes(patch: Patch) -> bytes:
         about=np.frombuffer(json.dumps(about).encode(), np.uint8),
         filters=patch.filters.numpy().astype(np.uint32),
         values=patch.values.numpy(),
-        **{f"rest/{name}": value.numpy() for name, value in patch.rest.items()},  # type: ignore[arg-type]
+        **{f"rest/{name}": value.numpy() for name, value in patch.rest.items()},  # type: ignore[arg-type]  # read as allow_pickle
     )
     return file.getvalue()
 
@@ -144,16 +144,16 @@ def save_patch(path: Path, patch: Patch) -> None:
 
 
 def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "patch") -> Patch:
-    """Read a patch and make sure that it fits.
+    """Read a patch and check that it belongs to the given network and baseline.
 
     Args:
         path: the file.
-        baseline: θ̄ that it is to be put onto.
+        baseline: θ̄ that the patch will be applied to.
         layout: the filters of the network.
-        key: what to call it in errors.
+        key: the name of the patch in errors.
 
     Raises:
-        UserError: no such file, not a patch, damaged, or for another network or baseline.
+        UserError: the file does not exist, is no patch, is damaged, or belongs to another network or baseline.
     """
     try:
         patch = _patch_of(read_arrays(path.read_bytes()))
@@ -176,7 +176,7 @@ def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "pa
 
 
 def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:
-    """Raises ValueError, KeyError or TypeError where the arrays are no patch."""
+    """Return the patch in the arrays of a file. Raises ValueError, KeyError or TypeError if they are no patch."""
     about = json.loads(content["about"].tobytes())
     layout = FilterLayout(*(tuple(_layer(row) for row in about[key]) for key in ("layers", "others")))
     filters = torch.from_numpy(content["filters"].astype(np.int64))
@@ -193,14 +193,14 @@ def _layer(row: Mapping[str, Any]) -> Layer:
     return Layer(**{**row, "names": tuple(row["names"]), "shape": tuple(row["shape"])})
 
 
-def _difference(found: FilterLayout, expected: FilterLayout) -> str:
-    """The first way in which two layouts differ."""
-    if found.granularity != expected.granularity:
-        return f"it holds {UNITS[found.granularity]}, not {UNITS[expected.granularity]}"
-    for theirs, ours in zip(found.layers, expected.layers, strict=False):
+def _difference(given: FilterLayout, expected: FilterLayout) -> str:
+    """Return the first difference between two layouts."""
+    if given.granularity != expected.granularity:
+        return f"it holds {UNITS[given.granularity]}, not {UNITS[expected.granularity]}"
+    for theirs, ours in zip(given.layers, expected.layers, strict=False):
         if (theirs.name, theirs.shape) != (ours.name, ours.shape):
             shapes = ["×".join(map(str, x.shape)) for x in (theirs, ours)]
             return f"its {theirs.name} is {shapes[0]}, this network's {ours.name} is {shapes[1]}"
-    if len(found.layers) != len(expected.layers):
-        return f"it has {len(found.layers)} ranked parameters, this network {len(expected.layers)}"
-    return "its groups, its tied parameters or those that are not ranked are others"
+    if len(given.layers) != len(expected.layers):
+        return f"it has {len(given.layers)} ranked parameters, this network {len(expected.layers)}"
+    return "its groups, its tied parameters or its unranked parameters are different"

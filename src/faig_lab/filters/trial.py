@@ -1,4 +1,4 @@
-"""A network tried out before any work: what it returns, and whether it can be differentiated."""
+"""Checks of a network before any work: the form of its output, and whether it can be differentiated."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from faig_lab.filters.functional import State, evaluate
 from faig_lab.resources import lacks_memory
 
 _SIDE = 64
-"""LR pixels of the part of an image that the gradient is tried on."""
+"""Side in LR pixels of the part of an image that the gradient is checked on."""
 
 
 def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
-    """One forward pass without gradients.
+    """Do one forward pass without gradients and check the output.
 
     Args:
         network: the module, in evaluation mode.
@@ -20,22 +20,24 @@ def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
         lr: (N, 3, H, W).
 
     Returns:
-        What the network makes of it: (N, 3, H', W').
+        The network's output: (N, 3, H', W').
 
     Raises:
-        UserError: it fails, or it returns something else than one tensor of RGB images.
+        UserError: the network fails, or its output is not a single tensor of RGB images.
     """
     kind = type(network).__name__
     try:
         with torch.no_grad():
             output = evaluate(network, state, lr)
-    except Exception as error:  # whatever a network of the user's has against this image
+    except Exception as error:  # a user's network can raise any error
         if isinstance(error, UserError) or lacks_memory(error):
             raise
         raise UserError(f"network: {kind} fails on LR {tuple(lr.shape)}: {_line(error)}") from error
     if not isinstance(output, Tensor):
-        found = type(output).__name__
-        raise UserError(f"network: {kind} returns a {found}; expected one tensor, SR (N, 3, sH, sW): wrap the network")
+        raise UserError(
+            f"network: {kind} returns a {type(output).__name__}; expected one tensor, SR (N, 3, sH, sW): "
+            "wrap the network"
+        )
     if output.ndim != 4 or output.shape[:2] != (len(lr), 3) or not output.is_floating_point():
         raise UserError(
             f"network: {kind} makes {output.dtype} {tuple(output.shape)} of LR {tuple(lr.shape)}; "
@@ -45,9 +47,9 @@ def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
 
 
 def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
-    """One forward and one backward pass to all parameters, on a corner of an image that the network can restore.
+    """Do a forward and a backward pass to all parameters, on a corner of an image that the network can restore.
 
-    A network that cannot restore so small an image is not tried.
+    If the network cannot restore so small an image, nothing is checked.
 
     Args:
         network: the module, in evaluation mode.
@@ -78,11 +80,11 @@ def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
             if lacks_memory(error):
                 raise
             raise UserError(
-                f"network: {kind} cannot be differentiated in evaluation mode ({_line(error)}); if it writes into its "
-                "activations there, let it make new ones"
+                f"network: {kind} cannot be differentiated in evaluation mode ({_line(error)}); if it overwrites its "
+                "activations in this mode, let it make new tensors"
             ) from error
 
 
 def _line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

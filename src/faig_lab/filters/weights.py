@@ -1,4 +1,4 @@
-"""Weights files: ours, safetensors, checkpoints of other training code, ncnn. Nothing in a file is executed."""
+"""Weights files: ours, safetensors, checkpoints of other training code, ncnn. No code in a file is executed."""
 
 import difflib
 import logging
@@ -19,16 +19,16 @@ from faig_lab.filters.wrappers import WRAPPERS, Wrapped, unwrap
 
 log = logging.getLogger(__name__)
 
-_LONGEST_POINTER = 1024  # bytes; the specification of Git LFS promises less
+_LONGEST_POINTER = 1024  # bytes; Git LFS specifies that its pointers are shorter
 _SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", BIN)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def mistaken_for_weights(path: Path) -> str | None:
-    """What a file or folder is, in words that follow its name, and what to do; None where it may be weights.
+    """Return what a file or folder is and what to do, to follow its name in a message; None if it may be weights.
 
-    Told are a folder, an empty file, a web page (or the XML in which a file server says no), and the pointers that Git
-    LFS and git-annex leave in place of large files.
+    Recognised are a folder, an empty file, a web page, the XML error of a file server, and the pointers that Git LFS
+    and git-annex leave in place of large files.
     """
     if path.is_dir():
         files = sorted(entry.name for entry in path.iterdir() if entry.suffix in _SUFFIXES)
@@ -55,13 +55,13 @@ _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def objection(value: Tensor, dtype: torch.dtype) -> str | None:
-    """Why a tensor cannot be used where a network holds one of type `dtype`, to follow the tensor's name.
+    """Return why a tensor cannot replace a network's tensor of type `dtype`, to follow its name in a message.
 
-    A floating number can be of any precision as long as `dtype` can hold it. Integers and truth values (counters,
-    indices) can be of any such type that converts without a change.
+    Floating numbers can have any precision if `dtype` can hold their values. Integers and booleans (counters, indices)
+    can have any integer type that converts to `dtype` without a change.
 
     Returns:
-        None if it can be used.
+        None if the tensor can be used.
     """
     kind = _kind(value)
     if kind is not None:
@@ -86,15 +86,15 @@ def objection(value: Tensor, dtype: torch.dtype) -> str | None:
 
 
 def as_stored(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor itself if it holds floating numbers, which keep their precision; integers in the network's type."""
+    """Return floating numbers unchanged, in their own precision, and integers and booleans in the network's type."""
     return value if dtype.is_floating_point or dtype.is_complex else value.to(dtype)
 
 
 def _kind(value: Tensor) -> str | None:
-    """What a tensor is, if it is no ordinary tensor with one value per element; else None."""
+    """Return the kind of a tensor that does not hold one value per element; None for an ordinary tensor."""
     if value.is_nested:
         return "a nested tensor"
-    if value.is_meta and type(value) in (Tensor, torch.nn.Parameter):  # a subclass may hold values of its own
+    if value.is_meta and type(value) in (Tensor, torch.nn.Parameter):  # a subclass may hold values elsewhere
         return "a meta tensor, which has a shape and no values"
     if value.is_quantized:
         return f"quantised ({value.dtype})"
@@ -115,18 +115,17 @@ def save_weights(path: Path, state: State, description: Mapping[str, Any]) -> No
     Args:
         path: ends in .pt.
         state: parameters by name; they are copied to the CPU.
-        description: plain data: what network this is (so that weights never travel without scale and size),
-            how it was trained, which θ it is.
+        description: plain data: the network with its scale and size, how it was trained, and which θ it is.
     """
     _write(path, _plain(state), description)
 
 
 def export_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
-    """Write weights for others to use, with their description beside them; the suffix names the format.
+    """Write weights for other programs, with their description beside them. The suffix selects the format.
 
     Args:
-        path: .pt: a flat dict of tensors; .pth: the authors' `{"params": …, "params_ema": …}`, both the same;
-            .safetensors: tensors by name.
+        path: .pt is a flat dict of tensors, .safetensors is tensors by name. .pth is the authors'
+            `{"params": …, "params_ema": …}`; both entries are the same.
         state: parameters by name.
         description: as for `save_weights`.
 
@@ -144,15 +143,15 @@ def export_weights(path: Path, state: State, description: Mapping[str, Any]) -> 
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's weights on their device, contiguous as a file would give them.
+    """Return a copy of a network's weights on their device, contiguous as if read from a file.
 
-    The memory format decides the last bits of a convolution, and a copy keeps it unless told otherwise.
+    The memory format affects the last bits of a convolution, and `clone` keeps it by default.
     """
     return {n: v.detach().clone(memory_format=torch.contiguous_format) for n, v in network.state_dict().items()}
 
 
 def _write(path: Path, content: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Write the description first, so that weights are never without it."""
+    """Write the description first, so that a weights file always has one."""
     _describe(path, description)
     write_tensors(path, content)
 
@@ -162,75 +161,76 @@ def _describe(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def _plain(state: State) -> dict[str, Tensor]:
-    """Tensors that own their memory, on the CPU."""
+    """Return the tensors on the CPU, each with its own memory."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
     """Read the weights of `network` from a file of any of the formats.
 
-    The formats are safetensors (known by the suffix), the two files of ncnn (`read_ncnn`), and what `torch.save`
-    writes: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which holds the
-    averaged weights), and dicts that hold the weights under a name of `WRAPPERS`, averaged weights first. The log says
-    which of several is taken. The prefixes of `naming.PREFIXES` are removed where the names do not fit with them, and
+    The formats are safetensors (recognised by the suffix), the two files of ncnn (`read_ncnn`), and files of
+    `torch.save`: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which holds
+    the averaged weights), and dicts that hold the weights under a name of `WRAPPERS`. Averaged weights are preferred.
+    If a file has several weights, the log names those that are used. If the names differ from the network's, the prefixes of
+    `naming.PREFIXES` are removed, and
     names of another naming of the same architecture are replaced (`naming`).
 
     Args:
         path: the file.
-        network: what the weights are for; it is not changed.
-        key: the configuration key to name in errors.
+        network: the network of the weights. It is not changed.
+        key: the name of the weights in errors.
 
     Returns:
-        Tensors on the CPU in the file's precision (integers and truth values in the network's type), in the order of
-        the network's own state dict.
+        Tensors on the CPU in the file's precision (integers and booleans in the network's type), in the order of the
+        network's state dict.
 
     Raises:
-        UserError: not a file, damaged, not weights, other names, shapes or kinds of tensors than the network's, or not
-            finite in the network's precision.
+        UserError: the file does not exist, is damaged or holds no weights; names, shapes or kinds of tensors differ
+            from the network's; or values are not finite in the network's precision.
     """
-    found, expected = read_weights(path, key), network.state_dict()
+    tensors, expected = read_weights(path, key), network.state_dict()
     try:
-        names = own_names(list(found), expected)
+        names = own_names(list(tensors), expected)
     except ValueError as error:
         raise UserError(f"{key}: {path} {error}") from error
-    in_file = dict(zip(names, found, strict=True))
-    state = {name: found[in_file[name]] for name in names}
+    in_file = dict(zip(names, tensors, strict=True))
+    state = {name: tensors[in_file[name]] for name in names}
     _compare(state, network, in_file, f"{key}: {path}")
     return {name: as_stored(state[name], value.dtype) for name, value in expected.items()}
 
 
 def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
-    """Read a weights file of any of the formats as it is, names with it, for no network in particular.
+    """Read a weights file of any of the formats, with the names in the file. No network is needed.
 
     Raises:
-        UserError: not a file, or not weights.
+        UserError: the file does not exist or holds no weights.
     """
-    found = read_wrapped(path, key)
-    if len(found) > 1:
-        others = ", ".join(one.title for one in found[1:])
-        log.info("%s: %s: the weights of %s are taken; it also has %s", key, path, found[0].title, others)
-    return dict(found[0].state)
+    first, *further = read_wrapped(path, key)
+    if further:
+        others = ", ".join(weights.title for weights in further)
+        log.info("%s: %s: the weights of %s are taken; it also has %s", key, path, first.title, others)
+    return dict(first.state)
 
 
 def read_wrapped(path: Path, key: str = "weights") -> list[Wrapped]:
-    """Read all weights of a file, each with the names that it stands under; first the weights that are taken.
+    """Read all weights of a file, each with the keys that lead to it. The weights that are used come first.
 
     Raises:
-        UserError: not a file, or not weights.
+        UserError: the file does not exist or holds no weights.
     """
     try:
-        found = unwrap(_read(path, key))
+        weights = unwrap(_read(path, key))
     except ValueError as error:
         raise UserError(f"{key}: {path}: {error}") from error
-    if not found:
+    if not weights:
         raise UserError(
             f"{key}: {path} holds no weights; expected a dict of tensors, alone or under one of {', '.join(WRAPPERS)}"
         )
-    return found
+    return weights
 
 
 def _read(path: Path, key: str) -> Any:
-    """Read tensors and plain containers; anything else is refused."""
+    """Read tensors and plain containers. Other objects are refused."""
     mistaken = mistaken_for_weights(path)
     if mistaken:
         raise UserError(f"{key}: {path} {mistaken}")
@@ -243,12 +243,12 @@ def _read(path: Path, key: str) -> Any:
         if ncnn is not None:
             return read_ncnn(*ncnn)
         return read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_tensors(path)
-    except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
+    except Exception as error:  # torch raises almost any error for bytes that are no pickle
         raise UserError(f"{key}: {path} cannot be read as weights ({reason(error)})") from error
 
 
 def _compare(state: State, network: nn.Module, in_file: Mapping[str, str], place: str) -> None:
-    """Refuse weights that do not fit, saying how; `in_file` has the file's name of each tensor."""
+    """Raise UserError if the weights do not fit the network. `in_file` has the file's name of each tensor."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in state]
     unknown = [in_file[name] for name in state if name not in expected]
@@ -258,7 +258,7 @@ def _compare(state: State, network: nn.Module, in_file: Mapping[str, str], place
         raise UserError(f"{place} is not for this {what}: it {' and '.join(parts)}; see the network settings")
     for name, value in expected.items():
         called = name if in_file[name] == name else f"{in_file[name]} ({name} of the network)"
-        fault = objection(state[name], value.dtype)  # first, since a nested tensor has no shape
+        fault = objection(state[name], value.dtype)  # before the shapes are compared, since a nested tensor has none
         if fault is not None:
             raise UserError(f"{place}: {called} {fault}")
         if state[name].shape != value.shape:
@@ -272,30 +272,30 @@ def _compare(state: State, network: nn.Module, in_file: Mapping[str, str], place
 
 
 def _some(names: list[str]) -> str:
-    """The first few names and how many more there are."""
+    """Return the first three names and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def shown_shape(tensor: Tensor) -> str:
-    """A shape in words: 64×3×3×3."""
+    """Return a shape in words, e.g. 64×3×3×3."""
     return "×".join(map(str, tensor.shape)) or "a scalar"
 
 
 def write_states(path: Path, states: Sequence[State]) -> None:
-    """Write states to a file, atomically; `<number>/<name>` is the key of a tensor."""
+    """Write states to a file, atomically. The key of a tensor is `<number>/<name>`."""
     write_tensors(path, {f"{k}/{name}": value.cpu() for k, state in enumerate(states) for name, value in state.items()})
 
 
 def read_states(path: Path, key: str) -> tuple[dict[str, Tensor], ...]:
-    """Read what `write_states` wrote; nothing in the file is executed.
+    """Read a file of `write_states`. No code in the file is executed.
 
     Args:
         path: the file.
-        key: the setting that an error names.
+        key: the name of the file in errors.
 
     Raises:
-        UserError: the file cannot be read, or holds something else.
+        UserError: the file cannot be read or does not hold states.
     """
     try:
         content = read_tensors(path)
@@ -304,5 +304,5 @@ def read_states(path: Path, key: str) -> tuple[dict[str, Tensor], ...]:
             number, name = place.split("/", 1)
             states.setdefault(int(number), {})[name] = value
         return tuple(states[k] for k in range(len(states)))
-    except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
+    except Exception as error:  # torch raises almost any error for bytes that are no pickle
         raise UserError(f"{key}: {path} cannot be read as states of a network ({reason(error)})") from error

@@ -1,4 +1,4 @@
-"""Where a checkpoint holds weights: the dicts that training code puts around them, averaged weights first."""
+"""The dicts that training code puts around the weights in a checkpoint."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from torch import Tensor
 from faig_lab.filters.functional import State
 
 AVERAGED = ("params_ema", "params-ema", "state_dict_ema", "ema")
-"""Keys of averaged weights, which come first since they are what is attributed."""
+"""Keys of averaged weights. They are preferred, since the averaged weights are attributed."""
 
 WRAPPERS = (*AVERAGED, "params", "state_dict", "model_state_dict", "model", "net", "netG", "generator")
-"""Keys that hold weights, first the key that is taken. Sources: BasicSR, Lightning, timm, KAIR and common usage."""
+"""Keys of weights, the preferred keys first. Sources: BasicSR, Lightning, timm, KAIR and common usage."""
 
-_DEPTH = 2  # wrappers, one within the other
+_DEPTH = 2  # the largest number of nested wrappers
 
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Weights of a file.
+    """One set of weights in a file.
 
     Attributes:
-        keys: the wrappers around the weights, the outermost first; none for a flat dict.
-        state: tensors by name, at least one.
+        keys: the keys that lead to the weights, the outermost first; empty for a flat dict.
+        state: at least one tensor, by name.
     """
 
     keys: tuple[str, ...]
@@ -31,24 +31,24 @@ class Wrapped:
 
     @property
     def title(self) -> str:
-        """The wrappers in one word, e.g. `model.params_ema`; empty for a flat dict."""
+        """Return the keys in one word, e.g. `model.params_ema`; empty for a flat dict."""
         return ".".join(self.keys)
 
     @property
     def _rank(self) -> tuple[bool, int, list[int]]:
-        """Averaged weights first, then fewer wrappers, then the order of `WRAPPERS`."""
+        """Return the sort key: averaged weights first, then fewer wrappers, then the order of `WRAPPERS`."""
         return not set(self.keys) & set(AVERAGED), len(self.keys), [WRAPPERS.index(key) for key in self.keys]
 
 
 def unwrap(content: object) -> list[Wrapped]:
-    """Find every dict of tensors in what a file holds; first the dict that is taken.
+    """Find every dict of tensors in the content of a file. The dict that is used comes first.
 
     Args:
         content: tensors in plain containers.
 
     Raises:
-        ValueError: the averaged weights are a list without names. Other weights beside them are not taken instead,
-            since they are another θ.
+        ValueError: the averaged weights are a list without names, or are not tensors alone. Other weights of the file
+            are not used in their place, since they are another θ.
     """
     if isinstance(content, Mapping):
         _check_named(content, (), _DEPTH)
@@ -67,7 +67,7 @@ def _found(content: object, keys: tuple[str, ...]) -> Iterator[Wrapped]:
 
 
 def _check_named(content: Mapping[Any, Any], keys: tuple[str, ...], depth: int) -> None:
-    """Refuse averaged weights without names at any place where weights are looked for."""
+    """Raise ValueError if a place where weights are searched holds averaged weights in a form that is not read."""
     _refuse_list(content.get("shadow_params"), (*keys, "shadow_params"))
     for key in AVERAGED:
         _refuse_list(content.get(key), (*keys, key))
@@ -87,7 +87,7 @@ def _refuse_list(value: object, keys: tuple[str, ...]) -> None:
 
 
 def _refuse_mixture(value: object, keys: tuple[str, ...]) -> None:
-    """Refuse a dict that holds tensors, but in no form that is read."""
+    """Raise ValueError for a dict that holds tensors in a form that is not read."""
     if not isinstance(value, Mapping) or next(_found(value, keys), None) is not None:
         return
     other = next((name for name, item in value.items() if not isinstance(item, Tensor)), None)

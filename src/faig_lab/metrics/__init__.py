@@ -1,4 +1,4 @@
-"""What an output is measured by: PSNR, SSIM, gradient maps, isolation. Pure functions of images."""
+"""Measures of an output: PSNR, SSIM, gradient maps, isolation. All are pure functions of images."""
 
 from faig_lab.metrics.image_quality import (
     METRICS,

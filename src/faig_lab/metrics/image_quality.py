@@ -1,4 +1,4 @@
-"""Image quality by the conventions of the field, stated once: PSNR, SSIM, gradient maps."""
+"""Image quality by the conventions of the field: PSNR, SSIM, gradient maps."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,7 +11,7 @@ from faig_lab.filters import State, evaluate, first_floating
 
 
 def gradient_map(images: Tensor) -> Tensor:
-    """Gradient magnitude of the grey image: central differences with zero padding, √(dx² + dy² + 1e-6).
+    """Compute the gradient magnitude of the grey image: central differences with zero padding, √(dx² + dy² + 1e-6).
 
     Args:
         images: (N, 3, H, W) RGB in [0, 1].
@@ -28,7 +28,7 @@ def gradient_map(images: Tensor) -> Tensor:
 
 
 def output_difference(masked: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of the gradient maps, ×1000.
+    """Compute the mean squared difference of the gradient maps, ×1000.
 
     Args:
         masked: output of the masked network (N, 3, H, W), in [0, 1].
@@ -41,7 +41,7 @@ def output_difference(masked: Tensor, target: Tensor) -> Tensor:
 
 
 def map_difference(masked: Tensor, target: Tensor) -> Tensor:
-    """`output_difference` of two gradient maps (N, 1, H, W)."""
+    """Compute `output_difference` from two gradient maps (N, 1, H, W)."""
     return (masked - target).square().mean((1, 2, 3)) * 1000
 
 
@@ -49,16 +49,16 @@ PSNR_CEILING = 100.0
 """dB reported for a perfect image."""
 
 _CPU_PIXELS = 2**17
-"""HR pixels restored at once on a CPU: more fall out of its caches, which is 15 % slower at 2**18."""
+"""HR pixels restored at once on a CPU. 2**18 is 15 % slower, since it does not fit into the caches."""
 
 _GPU_PIXELS = 2**22
-"""HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels, whatever the number of images."""
+"""HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels."""
 
 SSIM_WINDOW = 11
-"""Pixels of the side of SSIM's window; images must be as large, border left out."""
+"""Side of SSIM's window in pixels. An image without its border must be at least as large."""
 
 METRICS = ("psnr", "psnr_y", "ssim")
-"""What `quality` returns: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
+"""The measures of `quality`: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
 
 
 def as_image(output: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def luma(rgb: Tensor) -> Tensor:
 
 
 def psnr(image: Tensor, hr: Tensor, border: int = 0) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each image.
+    """Compute the peak signal-to-noise ratio of each image, in dB.
 
     Args:
         image: (N, C, H, W) in [0, 1].
@@ -83,7 +83,7 @@ def psnr(image: Tensor, hr: Tensor, border: int = 0) -> Tensor:
     Returns:
         (N,), at most PSNR_CEILING.
     """
-    from torchmetrics.functional.image import peak_signal_noise_ratio  # a second to import, with SciPy and all
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # imports SciPy: a second
 
     values = peak_signal_noise_ratio(
         _inside(image, border), _inside(hr, border), data_range=1.0, dim=(1, 2, 3), reduction="none"
@@ -92,7 +92,7 @@ def psnr(image: Tensor, hr: Tensor, border: int = 0) -> Tensor:
 
 
 def ssim(image: Tensor, hr: Tensor) -> Tensor:
-    """Structural similarity of each image (Wang, Bovik, Sheikh, Simoncelli, IEEE Trans. Image Processing 2004).
+    """Compute the structural similarity of each image (Wang, Bovik, Sheikh, Simoncelli, IEEE Trans. Image Proc. 2004).
 
     The window is an 11×11 Gaussian of σ = 1.5 with the sum 1, the constants are 0.01² and 0.03². The mean is taken over
     the places where the whole window lies inside the image, as in MATLAB's ssim, BasicSR and scikit-image.
@@ -124,7 +124,7 @@ def ssim(image: Tensor, hr: Tensor) -> Tensor:
 
 
 def quality(output: Tensor, hr: Tensor, border: int) -> dict[str, Tensor]:
-    """All METRICS of a batch of outputs, per image.
+    """Compute all METRICS for each output of a batch.
 
     Args:
         output: (N, 3, H, W) from a network, not clipped.
@@ -140,11 +140,11 @@ def quality(output: Tensor, hr: Tensor, border: int) -> dict[str, Tensor]:
 
 
 def bicubic(lr: Tensor, scale: int) -> Tensor:
-    """Upscale by bicubic interpolation: the reference that a network has to beat.
+    """Upscale by bicubic interpolation, the reference for a network.
 
-    The kernel is Keys' with a = −0.5, as in MATLAB's imresize and in Pillow. Torch has a = −0.5 only with antialiasing,
-    which changes nothing else in upscaling; without antialiasing torch has a = −0.75. At the border the kernel's part
-    inside the image is normalised, as in Pillow; MATLAB mirrors the image there.
+    The kernel is Keys' with a = −0.5, as in MATLAB's imresize and in Pillow. Torch uses a = −0.5 with antialiasing and
+    a = −0.75 without; antialiasing changes nothing else when an image is upscaled. At the border the weights of the
+    kernel inside the image are normalised, as in Pillow. MATLAB mirrors the image at the border.
 
     Args:
         lr: (N, 3, H, W).
@@ -166,28 +166,28 @@ def restore(
     degradation: str,
     autocast: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """Restore one LR of every image with given weights; images of one size go through together, in batches.
+    """Restore one LR of every image with given weights. Images of the same size are restored in batches.
 
     Args:
         network: the module; its own weights do not matter.
         state: weights to use, on the device to compute on.
         images: paired images.
-        degradation: which LR.
+        degradation: key of the LR in each image's `lr`.
         autocast: lower precision for the network's operations, or None.
 
     Returns:
         Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
     """
-    like = first_floating(state.values())
+    reference = first_floating(state.values())
     groups: dict[torch.Size, list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(image.lr[degradation].shape, []).append(position)
     outputs: dict[int, Tensor] = {}
-    for positions in _batches(images, groups.values(), like.device):
-        batch = torch.stack([images[i].lr[degradation] for i in positions]).to(like)
+    for positions in _batches(images, groups.values(), reference.device):
+        batch = torch.stack([images[i].lr[degradation] for i in positions]).to(reference)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(like.device.type, autocast, enabled=autocast is not None):
-            result = evaluate(network, state, batch).to(like.dtype).cpu()
+        with torch.autocast(reference.device.type, autocast, enabled=autocast is not None):
+            result = evaluate(network, state, batch).to(reference.dtype).cpu()
         outputs.update(zip(positions, result, strict=True))
     return [outputs[i] for i in range(len(images))]
 
@@ -195,7 +195,7 @@ def restore(
 def _batches(
     images: Sequence[PairedImage], groups: Iterable[Sequence[int]], device: torch.device
 ) -> Iterator[Sequence[int]]:
-    """Positions of images of one size: as many as a CPU's caches or a GPU's memory bear."""
+    """Divide the positions of images of one size into batches that fit into a CPU's caches or a GPU's memory."""
     most = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
     for group in groups:
         at_once = max(1, most // images[group[0]].hr[0].numel())
@@ -203,5 +203,5 @@ def _batches(
 
 
 def _inside(image: Tensor, border: int) -> Tensor:
-    """The image without its border."""
+    """Return the image without its border."""
     return image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]

@@ -1,4 +1,4 @@
-"""Isolation: how near a masked network comes to the ideal edit (method.md §9).
+"""Isolation: how close a masked network is to the ideal edit (method.md §9).
 
 The ideal edit gives the baseline's output on the masked degradation D, and the target's output on every other input.
 All formulas need only three sums over pixels and channels for each input, with the outputs y_b of the baseline, y_t of
@@ -24,7 +24,7 @@ class EditSums(NamedTuple, Generic[Numbers]):
     """The three sums of one input, for one image or for any number of images added up.
 
     Attributes:
-        energy: Σ ‖y_t − y_b‖², the energy of what the target does otherwise than the baseline.
+        energy: Σ ‖y_t − y_b‖², the energy of the difference between target and baseline.
         along: Σ ⟨y_m − y_t, y_b − y_t⟩, the movement in the direction of the baseline.
         moved: Σ ‖y_m − y_t‖², the whole movement.
     """
@@ -51,12 +51,12 @@ def edit_sums(masked: Tensor, baseline: Tensor, target: Tensor) -> EditSums[Tens
 
 
 def back(sums: EditSums[Numbers]) -> Numbers:
-    """Compute how far the output went back to the baseline: 0 is the target's output, 1 is all the way back."""
+    """Compute how far the output moved back to the baseline: 0 is the target's output, 1 is the baseline's."""
     return sums.along / sums.energy
 
 
 def off(sums: EditSums[Numbers]) -> Numbers:
-    """Compute the movement that leads nowhere, ≥ 0: its squared distance in units of the input's own energy."""
+    """Compute the movement orthogonal to target − baseline, ≥ 0: squared, in units of the input's own energy."""
     return (sums.moved - sums.along * sums.along / sums.energy) / sums.energy
 
 
@@ -70,12 +70,12 @@ def isolation(
 ) -> Numbers:
     """Compute 1 − [Σ ‖y_m − y_b‖² / E_D + mean side effect on the other degradations + side effect on clean input].
 
-    Doing nothing gives exactly 0, the ideal edit exactly 1, and a broken network a negative number.
+    The unchanged target gives exactly 0, the ideal edit exactly 1, and a broken network a negative number.
 
     Args:
         own: sums on the masked degradation D; its energy must not be 0.
         others: sums on each of the other degradations; their side effects are averaged.
-        clean: sums on clean input; None where there is no clean input.
+        clean: sums on clean input; None if there is no clean input.
     """
     # Σ ‖y_m − y_b‖² = moved − 2 along + energy: with this form an unchanged network gives 0 to the last bit.
     result = (2 * own.along - own.moved) / own.energy

@@ -1,4 +1,4 @@
-"""The plain convolutional network of the FAIG paper: no skip connection at all."""
+"""The plain convolutional network of the FAIG paper. It has no skip connection."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -22,8 +22,8 @@ class SRCNNStyle(nn.Module):
         scale: 1, 2, 3 or 4.
         widths: channels after each convolution at LR size, all > 0.
         pass_image: start as nearest-neighbour upscaling: Dirac kernels carry the image through three channels of
-            every layer (after Zagoruyko and Komodakis, DiracNets, 2017). A plain stack has no skip connection, and
-            without this a short training does not even reach bicubic upscaling.
+            every layer (after Zagoruyko and Komodakis, DiracNets, 2017). Without these kernels the result of a short
+            training is worse than bicubic upscaling, because the network has no skip connection.
 
     Raises:
         ValueError: an argument is out of range.
@@ -60,7 +60,7 @@ class SRCNNStyle(nn.Module):
 
     @torch.no_grad()
     def _pass_image(self) -> None:
-        """Make three channels of every layer copy those before; a leaky ReLU leaves an image as it is."""
+        """Make three channels of every layer a copy of the image. A leaky ReLU does not change values ≥ 0."""
         modules = list(self.features)
         for layer, after in zip_longest(modules, modules[1:]):
             if isinstance(layer, nn.Conv2d):
@@ -71,4 +71,4 @@ class SRCNNStyle(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) → (N, 3, sH, sW)."""
-        return self.features(lr)  # type: ignore[no-any-return]
+        return self.features(lr)  # type: ignore[no-any-return]  # a module's call is untyped

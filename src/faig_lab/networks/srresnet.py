@@ -1,20 +1,20 @@
-"""The upscaling factors that the networks support."""
+"""SRResNet, and the upscaling factors that all networks of this package support."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 SCALES = (1, 2, 3, 4)
-"""Upscaling factors; 1 is restoration at the size of the input: denoising, deblurring, artefact removal."""
+"""Upscaling factors. Factor 1 is restoration at the size of the input: denoising, deblurring, artefact removal."""
 
 
 def check_scale(scale: int) -> None:
-    """Raise ValueError for another factor than those of SCALES."""
+    """Raise ValueError if the factor is not one of SCALES."""
     if scale not in SCALES:
         raise ValueError(f"scale must be 1, 2, 3 or 4, not {scale}")
 
 
 def upsampling_factors(scale: int) -> tuple[int, ...]:
-    """The pixel-shuffle stages of a factor: ×4 is two stages of ×2, ×1 a stage that shuffles nothing."""
+    """Return the factor of each pixel-shuffle stage: ×4 has two stages of ×2, every other factor has one stage."""
     return (2, 2) if scale == 4 else (scale,)
 
 
@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(features, features, 3, padding=1)
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
-        # Small residuals at the start (Wang et al., ESRGAN): deep stacks train from the first step on.
+        # Residuals start small (Wang et al., ESRGAN), so that deep networks train from the first step.
         for convolution in (self.conv1, self.conv2):
             nn.init.kaiming_normal_(convolution.weight)
             convolution.weight.data.mul_(0.1)
@@ -83,7 +83,7 @@ class SRResNet(nn.Module):
         return self.upscale(self.body(F.leaky_relu(self.conv_first(lr), SLOPE, inplace=True)), lr)
 
     def upscale(self, x: Tensor, lr: Tensor) -> Tensor:
-        """Features after the blocks (N, C, H, W) and LR → SR."""
+        """Return SR from the features after the blocks (N, C, H, W) and LR."""
         x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factors[0]), SLOPE, inplace=True)
         if len(self.factors) == 2:
             x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), self.factors[1]), SLOPE, inplace=True)

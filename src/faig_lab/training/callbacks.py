@@ -67,6 +67,7 @@ class ExponentialAverage(WeightAveraging):
         decay = min(self.decay, steps / (9 + steps)) if steps > 1 else 0.0
         # The average of a network in bfloat16 is in float32.
         current = [value.to(mean) for mean, value in zip(self._averages, self._current, strict=True)]
+        # Torch ships this function without types.
         get_ema_multi_avg_fn(decay)(self._averages, current, steps)  # type: ignore[no-untyped-call]
         if self._has_buffers:
             for averaged, buffer in zip(average.module.buffers(), pl_module.buffers(), strict=True):

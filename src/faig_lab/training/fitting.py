@@ -91,7 +91,7 @@ def fit(
             trainer.max_steps, loop.batch_size, start or 0, trainer.global_rank, trainer.world_size
         )
         items = [ValidationItem(image) for image in validation]
-        images: DataLoader[ValidationItem] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
+        images: DataLoader[ValidationItem] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
         with logging_redirect_tqdm() if shown else nullcontext():  # lines of the log above the bar, not inside it
             loader = patch_loader(patches, sampler, loop.workers)
             path = checkpoints[0].path if start is not None else None

@@ -73,7 +73,7 @@ class SRModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=self.format)  # type: ignore[call-overload]  # no overload for a format alone
         self.degradation = degradation
         self.schedule = schedule
         self.loss = loss
@@ -84,7 +84,7 @@ class SRModule(pl.LightningModule):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Restore LR (N, 3, H, W) to SR (N, 3, sH, sW)."""
-        return self.network(self._input(lr))  # type: ignore[no-any-return]
+        return self.network(self._input(lr))  # type: ignore[no-any-return]  # a module's call is untyped
 
     def _input(self, lr: Tensor) -> Tensor:
         dtype = first_floating(self.network.parameters()).dtype  # bf16-true and 64-true are not float32

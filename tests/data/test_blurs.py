@@ -1,0 +1,189 @@
+"""Blurs against their definitions, plain implementations and each other; kernels that are cut off."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from degradation_case import BLURS, generators
+from kornia.filters import gaussian_blur2d
+from numpy.typing import NDArray
+from scipy import ndimage, special
+from torch import Tensor
+
+from faig_lab.data import (
+    AnisotropicGaussianBlur,
+    Composed,
+    GaussianBlur,
+    GaussianNoise,
+    MotionBlur,
+    Sinc,
+    clipped_kernels,
+)
+
+
+@pytest.fixture
+def images(rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
+
+
+Blur = AnisotropicGaussianBlur | MotionBlur
+
+
+@pytest.mark.parametrize("blur", [BLURS[2], BLURS[3], BLURS[4], BLURS[5]], ids=repr)
+def test_kernels_sum_to_one_and_are_symmetric(blur: Blur) -> None:
+    kernels = blur.kernels(generators(5))
+    assert kernels.shape == (5, 9, 9)
+    assert (kernels >= 0).all()
+    torch.testing.assert_close(kernels.sum(dim=(1, 2)), torch.ones(5, dtype=kernels.dtype))
+    torch.testing.assert_close(kernels, kernels.flip(1, 2), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0, None])
+def test_equal_sigmas_are_isotropic(images: Tensor, angle: float | None) -> None:
+    blurred = AnisotropicGaussianBlur(1.5, 1.5, angle, kernel_size=11).apply(images, generators(4))
+    expected = GaussianBlur(sigma=1.5, kernel_size=11).apply(images, generators(4))
+    torch.testing.assert_close(blurred, expected, rtol=0, atol=1e-6)
+
+
+def test_axes_of_the_anisotropic_blur(images: Tensor) -> None:
+    def blurred(sigma_x: float, sigma_y: float, angle: float) -> Tensor:
+        return AnisotropicGaussianBlur(sigma_x, sigma_y, angle, kernel_size=13).apply(images, generators(4))
+
+    # kornia's pair is (vertical, horizontal).
+    axes = gaussian_blur2d(images, (13, 13), (0.8, 2.5), border_type="reflect")
+    torch.testing.assert_close(blurred(2.5, 0.8, 0), axes, rtol=0, atol=1e-6)
+    torch.testing.assert_close(blurred(0.8, 2.5, 90), axes, rtol=0, atol=1e-6)
+    torch.testing.assert_close(blurred(2.5, 0.8, 180), axes, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda angle: AnisotropicGaussianBlur(3.0, 0.7, angle, 15), lambda angle: MotionBlur(15, angle)]
+)
+@pytest.mark.parametrize("angle", [0.0, 30.0, 45.0, 90.0, 135.0])
+def test_angles_are_counter_clockwise_from_horizontal(make: Callable[[float], Blur], angle: float) -> None:
+    """The kernel's principal axis, from its second moments."""
+    (kernel,) = make(angle).kernels(generators(1)).double()
+    place = torch.arange(15) - 7.0
+    right, up = place[None, :], -place[:, None]
+    xx, yy, xy = ((kernel * moment).sum() for moment in (right**2 + 0 * up, up**2 + 0 * right, right * up))
+    found = torch.rad2deg(torch.atan2(2 * xy, xx - yy)).item() / 2
+    assert (found - angle + 90) % 180 - 90 == pytest.approx(0, abs=1)
+
+
+def test_motion_along_an_axis_is_the_mean_of_the_line(images: Tensor) -> None:
+    moved = MotionBlur(length=5, angle=0).apply(images, generators(4))
+    mean = torch.stack([images[..., i : 36 - 4 + i] for i in range(5)]).mean(dim=0)
+    torch.testing.assert_close(moved[..., 2:-2], mean, rtol=0, atol=1e-6)
+    (turned,) = MotionBlur(length=5, angle=90).kernels(generators(1))
+    expected = torch.zeros(5, 5)
+    expected[:, 2] = 0.2
+    torch.testing.assert_close(turned, expected, rtol=0, atol=1e-5)
+
+
+def test_lengths_of_a_range_are_odd_and_all_occur() -> None:
+    kernels = MotionBlur(length=(3, 9), angle=0).kernels(generators(60))
+    lengths = (kernels[:, 4] > 0).sum(dim=1)
+    assert set(lengths.tolist()) == {3, 5, 7, 9}
+
+
+def dense_blur(image, sigma, kernel_size):
+    """The definition with explicit shifts: a normalised two-dimensional Gaussian over the reflected image."""
+    reach = kernel_size // 2
+    padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), mode="reflect")
+    total, result = 0.0, np.zeros_like(image)
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            weight = math.exp(-(dx * dx + dy * dy) / (2 * sigma * sigma))
+            height, width = image.shape[1:]
+            result += weight * padded[:, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+            total += weight
+    return result / total
+
+
+@pytest.mark.parametrize(("sigma", "kernel_size"), [(2.0, 21), (0.7, 3), (5.0, 7), (1.0, 1)])
+def test_blur_is_a_dense_gaussian_convolution(sigma, kernel_size, rng):
+    images = rng.random((2, 3, 24, 30))
+    blurred = GaussianBlur(sigma, kernel_size).apply(torch.from_numpy(images), []).numpy()
+    for image, result in zip(images, blurred, strict=True):
+        np.testing.assert_allclose(result, dense_blur(image, sigma, kernel_size), rtol=0, atol=1e-12)
+
+
+def published_sinc(cutoff: float, kernel_size: int) -> NDArray[np.float64]:
+    """`circular_lowpass_kernel` of Real-ESRGAN, without its padding."""
+    centre = (kernel_size - 1) / 2
+    kernel = np.zeros((kernel_size, kernel_size))
+    for y in range(kernel_size):
+        for x in range(kernel_size):
+            radius = math.hypot(x - centre, y - centre)
+            if radius == 0:
+                kernel[y, x] = cutoff**2 / (4 * math.pi)
+            else:
+                kernel[y, x] = cutoff * special.j1(cutoff * radius) / (2 * math.pi * radius)
+    return kernel / kernel.sum()
+
+
+@pytest.mark.parametrize("cutoff", [0.3, math.pi / 3, 2.0, math.pi])
+@pytest.mark.parametrize("kernel_size", [1, 7, 21])
+def test_sinc_kernels_are_the_published_ones(cutoff: float, kernel_size: int) -> None:
+    kernels = Sinc(cutoff, kernel_size).kernels(generators(3))
+    assert kernels.dtype == torch.float64
+    for kernel in kernels:
+        np.testing.assert_allclose(kernel.numpy(), published_sinc(cutoff, kernel_size), rtol=0, atol=1e-12)
+
+
+def test_sinc_is_a_convolution_that_is_clipped(images: Tensor) -> None:
+    part = Sinc(cutoff=(1.0, 2.0), kernel_size=11)
+    filtered = part.apply(images.round().double(), generators(4)).numpy()
+    clipped = 0
+    for image, result, rng in zip(images.round().double().numpy(), filtered, generators(4), strict=True):
+        kernel = published_sinc(rng.uniform(1.0, 2.0), 11)
+        plain = np.stack([ndimage.convolve(channel, kernel, mode="mirror") for channel in image])
+        clipped += int(((plain < 0) | (plain > 1)).sum())
+        np.testing.assert_allclose(result, plain.clip(0, 1), rtol=0, atol=1e-10)
+    assert clipped > 100
+
+
+def test_sinc_keeps_what_is_below_the_cutoff_and_removes_what_is_above_it() -> None:
+    place = np.arange(400.0)
+    for frequency, kept in ((0.4, True), (2.0, False)):
+        wave = 0.5 + 0.3 * np.cos(frequency * place)
+        image = torch.from_numpy(np.broadcast_to(wave, (1, 3, 120, 400)).copy())
+        result = Sinc(cutoff=1.2, kernel_size=61).apply(image, generators(1))[0, 0, 60, 40:-40].numpy()
+        assert np.ptp(result) == pytest.approx(0.6, rel=0.1) if kept else np.ptp(result) < 0.06
+
+
+def outside(kernel_size: int, sigma_x: float, sigma_y: float) -> float:
+    """By sampling: the share of a Gaussian outside a square."""
+    points = np.random.default_rng(0).normal(size=(400_000, 2)) * (sigma_x, sigma_y)
+    return float((np.abs(points) > kernel_size / 2).any(axis=1).mean())
+
+
+@pytest.mark.parametrize(("sigma", "kernel_size"), [(6.0, 21), (0.3, 1), (9.0, 5)])
+def test_a_kernel_that_is_cut_off_still_sums_to_one(sigma: float, kernel_size: int) -> None:
+    grey = torch.full((1, 3, 31, 31), 0.7, dtype=torch.float64)
+    for part in (GaussianBlur(sigma, kernel_size), AnisotropicGaussianBlur(sigma, sigma, 20.0, kernel_size)):
+        torch.testing.assert_close(part.apply(grey, generators(1)), grey, rtol=0, atol=1e-12)
+
+
+def test_what_is_cut_off_is_said_with_the_size_that_would_do() -> None:
+    (line,) = clipped_kernels({"blur": GaussianBlur(6.0, 21), "noise": GaussianNoise(), "fine": GaussianBlur()})
+    assert outside(21, 6, 6) == pytest.approx(0.154, abs=0.003)
+    assert line == (
+        "degradation.parts.blur.kernel_size: 15 % of the Gaussian with sigma = 6 lies outside 21×21 pixels; "
+        "kernel_size=35 holds 99 %"
+    )
+    assert outside(35, 6, 6) < 0.01 < outside(33, 6, 6)
+    assert list(clipped_kernels({"blur": GaussianBlur(6.0, 35)})) == []
+
+
+def test_the_largest_sigma_of_a_range_counts_and_of_both_axes() -> None:
+    assert list(clipped_kernels({"a": GaussianBlur((0.5, 3.0), 21)})) == []
+    assert len(list(clipped_kernels({"a": GaussianBlur((0.5, 6.0), 21)}))) == 1
+    (line,) = clipped_kernels({"a": AnisotropicGaussianBlur((1, 2), (3, 8), kernel_size=21)})
+    assert "sigma_x = 2, sigma_y = 8" in line
+    assert f"{100 * outside(21, 2, 8):.2g} %" in line
+    inner = Composed({"wide": GaussianBlur(6.0, 21)})
+    (line,) = clipped_kernels({"mix": inner})
+    assert line.startswith("degradation.parts.mix.parts.wide.kernel_size: 15 %")
