@@ -171,9 +171,9 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
     The formats are safetensors (recognised by the suffix), the two files of ncnn (`read_ncnn`), and files of
     `torch.save`: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which holds
     the averaged weights), and dicts that hold the weights under a name of `WRAPPERS`. Averaged weights are preferred.
-    If a file has several weights, the log names those that are used. If the names differ from the network's, the prefixes of
-    `naming.PREFIXES` are removed, and
-    names of another naming of the same architecture are replaced (`naming`).
+    If a file has several weights, the log names those that are used. If the names differ from the network's, the
+    prefixes of `naming.PREFIXES` are removed, and names of another naming of the same architecture are replaced
+    (`naming`).
 
     Args:
         path: the file.
