@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from faig_lab.config import rules
 from faig_lab.config.messages import first_error, keys_of
+from faig_lab.config.objective import check_objective
 from faig_lab.config.settings import Settings
 from faig_lab.config.targets import build, check_arguments, check_node
 from faig_lab.errors import UserError
@@ -42,6 +43,7 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     for key, node in _nodes(settings).items():
         check_node(node, key)
     rules.check_values(settings)
+    check_objective(settings)
     _check_built(settings)
     rules.check_files(settings)
     _check_trainer_arguments(settings)

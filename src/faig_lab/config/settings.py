@@ -203,6 +203,7 @@ class Settings(Group):
     file: str | None = Field(default=None, description="task=inspect: weights file to describe")
     other: str | None = Field(default=None, description="task=inspect: second weights file, to compare with the first")
     resume: str | None = Field(None, description="folder of an interrupted run to continue")
+    objective: str | None = Field(None, description="key of metrics.json that a sweep ranks its jobs by")
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool

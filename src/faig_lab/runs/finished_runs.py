@@ -21,7 +21,8 @@ from faig_lab.runs.tables import Row, mean_of_known, number_at, unique
 
 # Settings of place, name and execution. They do not make a run another experiment.
 _IRRELEVANT = re.compile(
-    r"^(seed|store|name|task|runs?|file|other|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
+    r"^(seed|store|name|objective|task|runs?|file|other|resume|sweep|export|compare|prune|traceback|trust|logger"
+    r"|attribution\.name"
     r"|analysis\.(?!precision$)\w+|trainer\.(?!precision$)\w+"
     r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
 )

@@ -81,6 +81,7 @@ class Job:
         seconds: time from start to end; None if the job has not ended.
         error: the reason of a failure, in one line.
         report: path of the report, relative to the sweep's folder.
+        objective: the number that the jobs are ranked by; None if the job has none.
     """
 
     number: int
@@ -89,6 +90,7 @@ class Job:
     seconds: int | None
     error: str
     report: str
+    objective: float | None = None
 
 
 def is_done(folder: Path) -> bool:
@@ -96,19 +98,30 @@ def is_done(folder: Path) -> bool:
     return read_status(folder).get("state") == "done"
 
 
-def jobs(folder: Path, overrides: Mapping[int, Sequence[str]], ended: Mapping[int, str | None]) -> list[Job]:
+def jobs(
+    folder: Path,
+    overrides: Mapping[int, Sequence[str]],
+    ended: Mapping[int, str | None],
+    objectives: Mapping[int, float | None] | None = None,
+) -> list[Job]:
     """Return the state of every job of a sweep.
 
     Args:
         folder: the folder of the sweep.
         overrides: the settings of each job.
         ended: the error of each ended job, or None for a job that is done. The state of other jobs is in their folder.
+        objectives: the objective of each job that has one.
     """
     common = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
-    return [_job(folder, n, [s for s in settings if s not in common], ended) for n, settings in overrides.items()]
+    return [
+        _job(folder, n, [s for s in settings if s not in common], ended, (objectives or {}).get(n))
+        for n, settings in overrides.items()
+    ]
 
 
-def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None]) -> Job:
+def _job(
+    sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None], objective: float | None
+) -> Job:
     folder = sweep / str(number)
     status = read_status(folder)
     state, error = state_of(status), str(status.get("error") or "")
@@ -122,7 +135,24 @@ def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int,
         seconds_of(status),
         error,
         report.relative_to(sweep).as_posix() if state == "done" and report.is_file() else "",
+        objective if state == "done" else None,
     )
+
+
+def recorded(folder: Path, objective: str) -> float | None:
+    """Return a number of the metrics.json of a job; None if the job has no such number."""
+    try:
+        value = RunFolder(folder).metrics.get(objective)
+    except (OSError, ValueError, TypeError):
+        return None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def best(rows: Sequence[Job], direction: str) -> Job | None:
+    """Return the job with the highest objective (`maximize`) or the lowest; None if no job has an objective."""
+    ranked = [row for row in rows if row.objective is not None]
+    choose = max if direction == "maximize" else min
+    return choose(ranked, key=lambda row: row.objective or 0.0, default=None)
 
 
 def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
@@ -139,17 +169,20 @@ def _cell(value: object) -> object:
     return "" if value is None else cell_text(value) if isinstance(value, str) else value
 
 
-def table(rows: Sequence[Job]) -> str:
-    """Return the jobs as aligned text, one line for each job."""
-    cells = [("job", "overrides", "state", "seconds", "error or report")]
+def table(rows: Sequence[Job], objective: str = "objective") -> str:
+    """Return the jobs as aligned text, one line for each job. The objective has a column if a job has one."""
+    ranked = any(row.objective is not None for row in rows)
+    cells = [["job", "overrides", "state", "seconds", *[objective] * ranked, "error or report"]]
     for row in rows:
-        seconds = "" if row.seconds is None else str(row.seconds)
-        cells.append((str(row.number), row.overrides, row.state, seconds, row.error or row.report))
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    return "\n".join(
-        f"{job:>{widths[0]}}  {settings:<{widths[1]}}  {state:<{widths[2]}}  {seconds:>{widths[3]}}  {end}".rstrip()
-        for job, settings, state, seconds, end in cells
-    )
+        numbers = ["" if row.seconds is None else str(row.seconds)]
+        numbers += ["" if row.objective is None else f"{row.objective:.4f}"] * ranked
+        cells.append([str(row.number), row.overrides, row.state, *numbers, row.error or row.report])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        [cell.ljust(width) if place in (1, 2) else cell.rjust(width) for place, (cell, width) in enumerate(aligned)]
+        for aligned in (list(zip(row[:-1], widths, strict=False)) for row in cells)
+    ]
+    return "\n".join("  ".join([*line, row[-1]]).rstrip() for line, row in zip(lines, cells, strict=True))
 
 
 def leave_failure(folder: Path, reason: str) -> None:
