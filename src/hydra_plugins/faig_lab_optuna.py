@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.faig_lab_sweeper import FaigLabSweeper, Numbered
+from hydra_plugins import faig_lab_sweeper  # the module, since Hydra loads it a second time
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,7 +27,7 @@ _REPEATS = 20
 """Suggestions that repeat earlier jobs, for each job, after which the sweep ends: the sampler has found its optimum."""
 
 
-class FaigLabOptunaSweeper(FaigLabSweeper):
+class FaigLabOptunaSweeper(faig_lab_sweeper.FaigLabSweeper):
     """Runs jobs whose settings Optuna chooses. Settings that were chosen before are not run again.
 
     If the settings have at most `n_trials` combinations, every combination is run once. The sampler is started with its
@@ -77,11 +77,11 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
         from faig_lab.errors import UserError
 
         assert self.config is not None
-        assert isinstance(self.launcher, Numbered)
+        assert isinstance(self.launcher, faig_lab_sweeper.Numbered)
         given = self._settings(arguments)
         space = {name: value for name, value in given.items() if not isinstance(value, str)}
         if not space:
-            raise UserError("hydra/sweeper: optuna needs settings to choose, e.g. attribution=faig,ig or x=interval(1,9)")
+            raise UserError("hydra/sweeper: optuna needs settings to choose, e.g. attribution=faig,ig")
         node = OmegaConf.to_container(self.sampler)
         assert isinstance(node, dict)
         check_node(node, "hydra.sweeper.sampler")
@@ -116,14 +116,20 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
 
     def _settings(self, arguments: Sequence[str]) -> "dict[str, str | BaseDistribution]":
         """Return the value of each setting, or the distribution that its value is chosen from."""
+        assert self.config is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        return {override.get_key_element(): _choices(override) for override in overrides}
+        keys = [override.get_key_element() for override in overrides]
+        present = [OmegaConf.select(self.config, key.lstrip("+~")) for key in keys]
+        return {
+            key: _choices(override, whole=isinstance(value, int) and not isinstance(value, bool))
+            for key, override, value in zip(keys, overrides, present, strict=True)
+        }
 
     def _run(self, study: "Study", batch: "Mapping[int, tuple[Trial, tuple[str, ...]]]") -> None:
         """Run jobs and tell their objectives."""
-        assert isinstance(self.launcher, Numbered)
+        assert isinstance(self.launcher, faig_lab_sweeper.Numbered)
         self.validate_batch_is_legal([list(settings) for _, settings in batch.values()])
         self.launcher.launch_numbered({number: settings for number, (_, settings) in batch.items()})
         for number, (trial, _) in batch.items():
@@ -136,14 +142,14 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
         from faig_lab.config.objective import DEFAULT
 
         assert self.config is not None
-        assert isinstance(self.launcher, Numbered)
+        assert isinstance(self.launcher, faig_lab_sweeper.Numbered)
         value = self.launcher.objectives(str(self.config.objective or DEFAULT))[number]
         known = value is not None and math.isfinite(value)
         study.tell(trial, value if known else None, state=TrialState.COMPLETE if known else TrialState.FAIL)
 
     def _before(self, space: "Mapping[str, BaseDistribution]") -> dict[int, dict[str, Any]]:
         """Return the settings of the jobs that an earlier start of this sweep has left, by number."""
-        assert isinstance(self.launcher, Numbered)
+        assert isinstance(self.launcher, faig_lab_sweeper.Numbered)
         jobs = {}
         for file in self.launcher.folder.glob("*/.hydra/overrides.yaml"):
             if file.parents[1].name.isdecimal():
@@ -151,8 +157,13 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
         return dict(sorted(jobs.items()))
 
 
-def _choices(override: Override) -> "str | BaseDistribution":
-    """Return the value of a setting, or the distribution of a setting with several values."""
+def _choices(override: Override, *, whole: bool) -> "str | BaseDistribution":
+    """Return the value of a setting, or the distribution of a setting with several values.
+
+    Args:
+        override: a setting of the command line.
+        whole: whether the setting is a whole number. Hydra reads the ends of an interval as floats.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not override.is_sweep_override():
@@ -160,9 +171,10 @@ def _choices(override: Override) -> "str | BaseDistribution":
     if override.is_discrete_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     interval = override.value()
-    low, high, log = interval.start, interval.end, "log" in interval.tags  # type: ignore[union-attr]
-    whole = isinstance(low, int) and isinstance(high, int)
-    return IntDistribution(low, high, log=log) if whole else FloatDistribution(float(low), float(high), log=log)
+    low, high, log = float(interval.start), float(interval.end), "log" in interval.tags  # type: ignore
+    if whole and low.is_integer() and high.is_integer():
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(low, high, log=log)
 
 
 def _grid(space: "Mapping[str, BaseDistribution]", most: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from faig_lab.__main__ import main
 from faig_lab.cli.arguments import compose
 
 pytest.importorskip("optuna")
-SWEEP = ["-m", "+experiment=blur_noise", "hydra/sweeper=optuna", "sweep=sweep"]
+SWEEP = ["-m", "+experiment=blur_noise", "hydra/sweeper=optuna", "hydra.sweep.dir=sweep"]
 
 
 class Pipeline:
@@ -39,8 +39,9 @@ def pipeline(monkeypatch):
     return stand_in
 
 
-def settings_of(job):
-    return dict(item.split("=", 1) for item in yaml.safe_load(Path(f"sweep/{job}/.hydra/overrides.yaml").read_text()))
+def settings_of(job, folder="sweep"):
+    recorded = yaml.safe_load(Path(f"{folder}/{job}/.hydra/overrides.yaml").read_text())
+    return dict(item.split("=", 1) for item in recorded)
 
 
 def test_listed_settings_are_each_run_once_and_the_better_one_is_named(pipeline, capsys):
@@ -54,13 +55,18 @@ def test_listed_settings_are_each_run_once_and_the_better_one_is_named(pipeline,
     assert "  python -m faig_lab task=compare runs=sweep" in said
 
 
-def test_an_interval_is_searched_towards_the_better_end(pipeline):
-    pipeline.isolation = lambda cfg: -abs(cfg.attribution.points - 40)
-    assert main([*SWEEP, "attribution.points=interval(1,64)", "hydra.sweeper.n_trials=24"]) == 0
-    points = [int(settings_of(n)["attribution.points"]) for n in range(24)]
-    assert len(set(points)) == 24
-    assert min(abs(p - 40) for p in points) <= 1
-    assert sum(abs(p - 40) for p in points[12:]) < sum(abs(p - 40) for p in points[:12])
+def test_the_sampler_chooses_by_the_objectives_of_the_jobs_before(pipeline):
+    asked = [*SWEEP, "attribution.points=interval(1,64)", "hydra.sweeper.n_trials=6"]
+    asked += ["+hydra.sweeper.sampler.n_startup_trials=3"]
+    chosen = []
+    for sign, folder in ((1, "high"), (-1, "low")):
+        pipeline.isolation = lambda cfg, sign=sign: float(sign * cfg.attribution.points)
+        assert main([*asked, f"hydra.sweep.dir={folder}"]) == 0
+        chosen.append([int(settings_of(n, folder)["attribution.points"]) for n in range(6)])
+    high, low = chosen
+    assert high[:3] == low[:3]  # the start is random, with the seed
+    assert high[3:] != low[3:]
+    assert len(set(high)) == len(set(low)) == 6  # no setting is run twice
 
 
 def test_the_lowest_is_the_best_where_it_is_asked_for(pipeline, capsys):

@@ -129,7 +129,12 @@ def _nearest(path: Path) -> str:
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    """Yield the run folders at or below a folder, in natural order. A run folder contains no other run folder."""
+    """Yield the run folders at or below a folder, in natural order. A run folder contains no other run folder.
+
+    The folder of a comparison is not a run folder.
+    """
+    if re.match(r"compare(-|$)", folder.name) and not (folder / "status.json").exists():
+        return
     if any((folder / name).exists() for name in ("status.json", "config.yaml", ".hydra")):
         yield folder
         return
