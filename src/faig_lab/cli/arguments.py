@@ -84,7 +84,7 @@ _OWN_NAMES = re.compile(r"^\+{0,2}(?=(data\.(test_)?lr_dirs|export\.strengths)(\
 _LAUNCHER = re.compile(r"^hydra/launcher=(?=(joblib|submitit_local|submitit_slurm)$)")
 _COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
 # Hydra would compose a list of choices to one run, in which the last choice wins.
-_ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer|logger)=\[(.*)\]$")
+_ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer)=\[(.*)\]$")
 _SWEEP = re.compile(r"^\+{0,2}sweep=")
 _TRUST = re.compile(r"^\+{0,2}trust=(true|yes|on|1)$", re.IGNORECASE)
 _NOT_RECORDED = re.compile(r"^(\+{0,2}(traceback|trust)=|hydra\.(mode|sweep\.dir|sweeper\.resume)=)")

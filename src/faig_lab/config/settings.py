@@ -146,13 +146,15 @@ class TrainerSettings(Group):
 
 
 class LoggerSettings(Group):
-    """The W&B run."""
+    """The records of a run beside its own files. `mode` to `tags` are those of the W&B run."""
 
-    mode: Literal["auto", "online", "offline", "disabled"]
-    project: str
-    entity: str | None
-    group: str | None
-    tags: list[str]
+    mode: Literal["auto", "online", "offline", "disabled"] = "disabled"
+    project: str = "faig_lab"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    csv: bool = Field(False, description="write csv/metrics.csv, Lightning's CSV logger")
+    tensorboard: bool = Field(False, description="write tensorboard/, Lightning's TensorBoard logger")
 
 
 class ExportSettings(Group):

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,7 +48,7 @@ def discard(folder: Path) -> None:
 
 
 TABLE = "sweep.csv"
-_TAG_LENGTH = 64  # the maximum of W&B
+_TAG_LENGTH, _GROUP_LENGTH = 64, 128  # the maxima of W&B
 _held: list[FileLock] = []
 
 
@@ -194,10 +197,35 @@ def leave_failure(folder: Path, reason: str) -> None:
 
 
 def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> None:
-    """Group the job's W&B run by its sweep, and add its overrides to the tags of the settings."""
+    """Group the job's W&B run by the question of its sweep, and tag it with the settings that vary in the sweep.
+
+    The question is the experiment and the settings that vary, with the sweep's folder: `blur_noise: attribution × seed
+    (2026-01-01_10-00-00)`. A group and tags of the settings stay.
+    """
     logger = cfg.logger
-    logger.group = logger.group or sweep.name
-    logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in overrides)]))
+    if "tags" not in logger:  # no W&B
+        return
+    varied = _varied(sweep)
+    told = [override for override in overrides if varied is None or _key_of(override) in varied]
+    question = " × ".join(dict.fromkeys(map(_key_of, told)))
+    group = f"{cfg.name}: {question}"[: _GROUP_LENGTH - len(sweep.name) - 3] + f" ({sweep.name})"
+    logger.group = logger.group or (group if question else sweep.name)
+    logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in told)]))
+
+
+def _varied(sweep: Path) -> set[str] | None:
+    """Return the settings that have several values in a sweep; None if multirun.yaml cannot be read."""
+    try:
+        hydra = yaml.safe_load((sweep / "multirun.yaml").read_text(encoding="utf-8"))["hydra"]
+        typed = [*hydra["overrides"]["task"], *(f"{k}={v}" for k, v in (hydra["sweeper"].get("params") or {}).items())]
+        parsed = OverridesParser.create().parse_overrides([str(setting) for setting in typed])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, HydraException):
+        return None
+    return {_key_of(str(override.key_or_group)) for override in parsed if override.is_sweep_override()}
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
