@@ -28,8 +28,10 @@ from faig_lab.cli.resource_errors import explain, explained
 from faig_lab.config.check import check
 from faig_lab.config.folder import FOLDER
 from faig_lab.config.messages import is_multirun
+from faig_lab.config.objective import objective_of
 from faig_lab.errors import Terminated, UserError, note_way_on, terminable
 from faig_lab.runs import processes
+from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.processes import GroupError, let_the_cause_speak, own_place, run_as_group
 from faig_lab.runs.resume import own_settings, resumed
 from faig_lab.runs.sweep import JobError, SweepError, discard, leave_failure, record_as_part, take_gpu
@@ -102,8 +104,12 @@ def _for_hydra(typed: Typed) -> list[str]:
     return continued(typed.flags, resumed(typed.flags, settings))
 
 
-def job(cfg: DictConfig) -> None:
-    """One run: check the composed configuration, then run the pipeline in Hydra's output folder."""
+def job(cfg: DictConfig) -> float | None:
+    """One run: check the composed configuration, then run the pipeline in Hydra's output folder.
+
+    Returns:
+        The objective of the run, for a sweeper; None for a task that leaves no metrics.
+    """
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
@@ -125,6 +131,7 @@ def job(cfg: DictConfig) -> None:
                 import_module(f"faig_lab.cli.{_TASKS.get(cfg.task, 'study')}").run(cfg, folder)
         if cfg.task != "study":  # the results are in the folder of the finished run, or in the exported file
             discard(folder)
+        return _objective(cfg, folder, multirun)
     except BrokenPipeError:
         raise
     except (KeyboardInterrupt, Terminated) as error:
@@ -144,6 +151,18 @@ def job(cfg: DictConfig) -> None:
         reason = f"{type(error).__name__}: {_one_line(error)}"
         _say(f"{reason} (traceback in {folder})", cfg)
         _end(FAILED, reason, folder, multirun)
+
+
+def _objective(cfg: DictConfig, folder: Path, multirun: bool) -> float | None:
+    """Return the objective of the run that the task has finished. A job of a sweep without the objective is done."""
+    places = {"study": folder, "analyse": Path(str(cfg.run)).expanduser()}
+    try:
+        return objective_of(RunFolder(places[cfg.task]).metrics, cfg) if cfg.task in places else None
+    except UserError as error:
+        if not multirun:
+            raise
+        log.warning("%s", error)
+        return None
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

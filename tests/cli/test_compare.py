@@ -86,6 +86,34 @@ def test_tables_page_and_words(sweep, tmp_path, capsys):
     assert 'href="../../sweep/0' not in (folder / "compare.html").read_text()  # these runs have no report
 
 
+def test_the_comparison_of_a_sweep_lies_in_the_sweep_and_names_runs_that_repeat(sweep, tmp_path, capsys):
+    (tmp_path / sweep / "multirun.yaml").touch()
+    leave_run(tmp_path / sweep / "4", 1)
+    leave_run(tmp_path / sweep / "5", 1)
+    for _ in range(2):  # again: the folder of the comparison is no run
+        assert main(["task=compare", f"runs={sweep}"]) == 0
+        shown = capsys.readouterr().out
+        repeat = (
+            "outputs/sweep/4 and outputs/sweep/5 repeat outputs/sweep/1: same settings, same seed; not counted twice."
+        )
+        assert f"note: {repeat}" in shown
+        assert shown.count("left out:") == 1
+        page = tmp_path / sweep / "compare" / "compare.html"
+        assert repeat in page.read_text(encoding="utf-8")
+        assert f"comparison    {page}" in shown
+    assert not (tmp_path / "outputs" / "blur_noise").exists()
+    assert {row["specificity_n"] for row in table(tmp_path / sweep / "compare", "means")} == {"3"}
+
+
+def test_several_sweeps_are_compared_in_a_folder_of_their_own(sweep, tmp_path):
+    (tmp_path / sweep / "multirun.yaml").touch()
+    assert main(["task=compare", f"runs=[{sweep},{sweep}/1]"]) == 0
+    assert not (tmp_path / sweep / "compare").exists()
+    assert main(["task=compare", f"runs={sweep}", "hydra.run.dir=here"]) == 0
+    assert Path("here/compare.html").is_file()
+    assert not (tmp_path / sweep / "compare").exists()
+
+
 def test_isolation_is_compared_where_it_was_measured(sweep, tmp_path, capsys):
     """Three runs with isolation, 12 scenes and a learned mask: tables, words and distances follow it."""
     for seed in range(3):

@@ -13,7 +13,7 @@ MakeRun = Callable[..., Path]
 def test_numbers_report_and_commands(make_run: MakeRun) -> None:
     run = make_run()
     (run / "report.html").touch()
-    text = summary(run, SimpleNamespace(folder=Path("a run/wandb/offline-run-1"), url=None))
+    text = summary(run, SimpleNamespace(folder=Path("a run/wandb/offline-run-1"), url=None, folders={}))
     assert text.startswith("\nMasking 1 % of the filters (122 of 12,240) found by FAIG")
     assert "deblurring filters remove   85 % of deblurring    22 % of denoising" in text
     assert "FAIG" in text
@@ -35,7 +35,7 @@ def test_intervals_are_a_column_where_there_are_any(make_run: MakeRun) -> None:
 
 
 def test_an_online_run_has_a_page_and_nothing_to_sync(make_run: MakeRun) -> None:
-    text = summary(make_run(), SimpleNamespace(folder=Path("wandb/run-1"), url="https://wandb.ai/x"))
+    text = summary(make_run(), SimpleNamespace(folder=Path("wandb/run-1"), url="https://wandb.ai/x", folders={}))
     assert "https://wandb.ai/x" in text
     assert "sync" not in text
 

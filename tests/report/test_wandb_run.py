@@ -1,5 +1,6 @@
 """The W&B record: real offline runs in a temporary folder, and runs that go on without W&B."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -9,9 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import wandb
+from wandb_file import read_wandb
 
+from faig_lab.files import write_json
 from faig_lab.report.figures import write_figures
 from faig_lab.report.wandb_run import WandbRecord, resolve_mode
+from faig_lab.runs.folder import RunFolder
 
 MakeRun = Callable[..., Path]
 
@@ -43,22 +47,25 @@ def _broken(error: Exception) -> SimpleNamespace:
     return SimpleNamespace(init=init, Settings=lambda **_: None)
 
 
-def test_an_offline_run_lies_in_the_run_folder(
-    make_run: MakeRun, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+def test_an_offline_run_has_curves_charts_pictures_and_artifacts_in_the_run_folder(
+    make_run: MakeRun,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = make_run()
+    monkeypatch.delenv("WANDB_DATA_DIR")
+    run = make_run(isolated={"faig": 0.4, "random": 0.1})
     write_figures(run, [])
-    record = WandbRecord.start(Settings(), {"seed": 0}, run, name="blur_noise")
-    record.log_training("training/baseline", {"step": 50, "loss": 0.1, "psnr/blur": None})
-    record.log_training("training/target", {"step": 50, "loss": 0.1, "psnr/blur": 30.0})
-    record.log_metrics({"psnr/target/blur": 31.5})
-    record.log_tables(run)
-    record.log_figures(run, {})
+    metrics = {
+        f"isolation/{method}/{p}": best * p / 10 for method, best in (("faig", 0.4), ("random", 0.1)) for p in (1, 10)
+    }
+    write_json(run / "metrics.json", metrics | {"isolation": 0.04, "isolation/faig/1/blur": 0.5})
     for name in ("baseline", "target"):
         (run / "weights").mkdir(exist_ok=True)
         (run / "weights" / f"{name}.pt").write_bytes(name.encode())
-    record.log_artifacts(run, "blur_noise")
-    record.finish(0)
+    with WandbRecord.start(Settings(), {"seed": 0, "command": "faig-lab x"}, run, name="t", notes="n") as record:
+        record.log_training("training/baseline", {"step": 50, "loss": 0.1, "psnr/blur": None})
+        record.log_run(RunFolder(run), {"layers": "A caption."}, "blur_noise-SRResNet-24x8-seed0")
     record.finish(0)
     assert "".join(capfd.readouterr()) == ""
     assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
@@ -67,17 +74,35 @@ def test_an_offline_run_lies_in_the_run_folder(
     assert record.url is None
     # The service process writes the file, at times a moment after `finish`: this waits for it.
     wandb.teardown()
-    (log,) = record.folder.glob("*.wandb")
-    content = log.read_bytes()
-    for written in (
-        b"training/baseline/step",
-        b"training/target/psnr/blur",
-        b"tables/masking",
-        b"figures/specificity",
-        b"psnr/target/blur",
-        b"blur_noise-scores",
-    ):
-        assert written in content
+    stored = read_wandb(record.folder)
+    assert (stored.run.display_name, stored.run.job_type, stored.run.notes) == ("t", "study", "n")
+    assert stored.config["command"] == "faig-lab x"
+    assert stored.config["provenance"]["probe"] == ["astronaut/0", "coffee/1"]
+    assert stored.summary["isolation"] == 0.04
+    # Curves against their own axes, charts of the project without an arrangement.
+    assert stored.axes["curves/*"] == "curves/percent"
+    assert stored.axes["training/target/*"] == "training/target/step"
+    curve = [(row["curves/percent"], row["curves/isolation/faig"]) for row in stored.rows if "curves/percent" in row]
+    assert curve == [(1.0, pytest.approx(0.04)), (10.0, pytest.approx(0.4))]
+    target = [row["training/target/step"] for row in stored.rows if "training/target/step" in row]
+    assert target == sorted(target)
+    assert len(target) > 1  # from the table, since nothing was logged live
+    assert [row["training/baseline/step"] for row in stored.rows if "training/baseline/step" in row] == [50]
+    assert set(stored.charts) >= {"views/isolation", "views/training_target", "views/layers_blur"}
+    assert "Isolation by the percent" in json.dumps(stored.charts["views/isolation"])
+    media = {key: value for row in stored.rows for key, value in row.items() if isinstance(value, dict)}
+    assert media["figures/layers"]["caption"] == "A caption."
+    assert (record.folder / "files" / media["figures/layers"]["path"]).is_file()
+    assert media["values/masking"]["_type"] == "table-file"
+    # `wandb leet` and the workspace show sections in this order: what has a column `ncols` comes last.
+    numbers = sorted(key for row in stored.rows for key in row if not key.startswith("_"))
+    assert numbers[0].startswith("curves/isolation")
+    assert max(i for i, key in enumerate(numbers) if key.startswith("training/")) < min(
+        i for i, key in enumerate(numbers) if key.startswith(("values/", "views/"))
+    )
+    assert set(stored.artifacts) >= {f"blur_noise-SRResNet-24x8-seed0-{n}" for n in ("baseline", "target", "scores")}
+    for files in stored.artifacts.values():
+        assert all(Path(file).is_file() and run in Path(file).parents for file in files)
 
 
 def test_networks_and_scores_are_artifacts_that_say_what_they_were_made_from(
@@ -142,9 +167,9 @@ def fake_wandb(started: list[dict[str, object]], logged: list[dict[str, float]],
     ("before", "mode", "options"),
     [
         (["run-20260101_000000-old", "run-20260102_000000-abc"], "online", {"id": "abc", "resume": "allow"}),
-        (["run-20260102_000000-abc"], "offline", {"notes": "continues abc"}),
-        (["run-20260101_000000-old", "offline-run-20260102_000000-abc"], "online", {"notes": "continues abc"}),
-        (["offline-run-20260102_000000-abc"], "offline", {"notes": "continues abc"}),
+        (["run-20260102_000000-abc"], "offline", {"id": "abc"}),
+        (["run-20260101_000000-old", "offline-run-20260102_000000-abc-1"], "online", {"id": "abc", "resume": "allow"}),
+        (["offline-run-20260102_000000-abc"], "offline", {"id": "abc"}),
         (["something else"], "offline", {}),
         ([], "online", {}),
     ],
@@ -156,10 +181,10 @@ def test_a_run_that_goes_on_continues_its_wandb_run(
         (tmp_path / "wandb" / name).mkdir(parents=True)
     started: list[dict[str, object]] = []
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb(started, []))
-    WandbRecord.start(Settings(mode=mode), {"seed": 0}, tmp_path, name="x", goes_on=True)
+    WandbRecord.start(Settings(mode=mode), {"seed": 0}, tmp_path, name="x", job="analyse", notes="n", goes_on=True)
     (given,) = started
-    assert {key: given[key] for key in ("id", "resume", "notes") if key in given} == options
-    assert given["config"] == ({"seed": 0, "continues": "abc"} if "notes" in options else {"seed": 0})
+    assert {key: given[key] for key in ("id", "resume") if key in given} == options
+    assert (given["name"], given["job_type"], given["notes"], given["config"]) == ("x", "analyse", "n", {"seed": 0})
 
 
 def test_a_run_of_its_own_continues_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -167,7 +192,7 @@ def test_a_run_of_its_own_continues_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     started: list[dict[str, object]] = []
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb(started, []))
     WandbRecord.start(Settings(mode="online"), {}, tmp_path, name="x")
-    assert not {"id", "resume", "notes"} & set(started[0])
+    assert not {"id", "resume"} & set(started[0])
 
 
 def test_the_same_wandb_run_is_told_no_row_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -181,18 +206,40 @@ def test_the_same_wandb_run_is_told_no_row_twice(monkeypatch: pytest.MonkeyPatch
     assert [row["training/baseline/step"] for row in logged if "training/baseline/step" in row] == [2, 4, 6]
 
 
-def test_an_offline_segment_says_in_its_file_what_it_continues(tmp_path: Path) -> None:
+def test_an_offline_run_that_goes_on_is_one_folder_with_the_same_id(tmp_path: Path) -> None:
     with WandbRecord.start(Settings(), {}, tmp_path, name="x") as first:
-        pass
-    with WandbRecord.start(Settings(), {}, tmp_path, name="x", goes_on=True) as second:
-        pass
-    assert first.folder is not None
-    assert second.folder is not None
-    assert first.folder != second.folder
+        first.log_training("training/baseline", {"step": 1, "loss": 0.5})
     wandb.teardown()
-    (log,) = second.folder.glob("*.wandb")
-    name = first.folder.name.rpartition("-")[2]
-    assert f"continues {name}".encode() in log.read_bytes()
+    with WandbRecord.start(Settings(), {}, tmp_path, name="x", job="analyse", goes_on=True) as second:
+        second.log_training("training/baseline", {"step": 1, "loss": 0.5})
+        assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2  # the first stays until the second is whole
+    wandb.teardown()
+    assert second.folder is not None
+    assert list((tmp_path / "wandb").glob("offline-run-*")) == [second.folder]
+    stored = read_wandb(second.folder)
+    assert f"-{stored.run.run_id}" in str(first.folder)
+    assert stored.run.job_type == "analyse"
+
+
+def test_a_run_that_fails_again_keeps_what_was_recorded_before(tmp_path: Path) -> None:
+    with WandbRecord.start(Settings(), {}, tmp_path, name="x"):
+        pass
+    with pytest.raises(KeyError), WandbRecord.start(Settings(), {}, tmp_path, name="x", goes_on=True):
+        raise KeyError("x")
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
+
+
+def test_the_service_of_wandb_prints_nothing_where_it_cannot_write_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wandb.teardown()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with WandbRecord.start(Settings(), {}, tmp_path / "run", name="x") as record:
+        assert record.folder is not None
+    wandb.teardown()
+    print("seen", file=sys.stderr)
+    assert "".join(capfd.readouterr()) == "seen\n"
 
 
 @pytest.mark.parametrize(

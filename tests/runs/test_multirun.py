@@ -53,7 +53,7 @@ def states(folder="sweep"):
 
 def test_jobs_are_grouped_and_tagged_in_wandb(pipeline):
     assert main(SWEEP) == 0
-    assert pipeline.seen == [(str(n), "sweep", ["experiment=blur_noise", f"seed={n}"]) for n in range(4)]
+    assert pipeline.seen == [(str(n), "blur_noise: seed (sweep)", [f"seed={n}"]) for n in range(4)]
 
 
 def test_a_failing_job_stops_no_other_and_is_run_again(pipeline, capsys, tmp_path):

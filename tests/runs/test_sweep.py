@@ -1,5 +1,6 @@
 """A sweep's bookkeeping: how jobs stand, what a job leaves when it fails, its W&B group, its GPU."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -16,7 +17,17 @@ from omegaconf import OmegaConf
 import faig_lab
 from faig_lab.cli.arguments import compose
 from faig_lab.runs import sweep
-from faig_lab.runs.sweep import JobError, SweepError, is_done, jobs, leave_failure, record_as_part, table, write_jobs
+from faig_lab.runs.sweep import (
+    JobError,
+    SweepError,
+    best,
+    is_done,
+    jobs,
+    leave_failure,
+    record_as_part,
+    table,
+    write_jobs,
+)
 
 NOBODY = 2**22 + 1  # above the highest process id of Linux
 
@@ -79,8 +90,20 @@ def test_the_table_is_aligned_and_the_file_has_its_columns(folder):
     assert lines[1].endswith("disk full")
     assert {line.index("seed=") for line in lines} == {head.index("overrides")}
     first, *others = write_jobs(folder, rows).read_text().splitlines()
-    assert first == "number,overrides,state,seconds,error,report"
-    assert others[0] == "0,seed=0,done,65,,0/report.html"
+    assert first == "number,overrides,state,seconds,error,report,objective"
+    assert others[0] == "0,seed=0,done,65,,0/report.html,"
+
+
+def test_the_objective_has_a_column_and_only_done_jobs_have_one(folder):
+    rows = jobs(folder, OVERRIDES, {}, {0: 0.5, 1: 0.9, 2: None})
+    assert [row.objective for row in rows] == [0.5, *[None] * 6]
+    head, first, second = table(rows, "isolation").splitlines()[:3]
+    assert head.split()[:5] == ["job", "overrides", "state", "seconds", "isolation"]
+    assert first.split() == ["0", "seed=0", "done", "65", "0.5000", "0/report.html"]
+    assert second.endswith("disk full")
+    better = [dataclasses.replace(rows[0], number=9, objective=0.7), *rows]
+    assert (best(better, "maximize").number, best(better, "minimize").number) == (9, 0)
+    assert best(rows[1:], "maximize") is None
 
 
 def test_errors_travel_between_processes():
@@ -118,13 +141,40 @@ def test_what_the_run_has_said_itself_stays(folder):
     assert status(folder / "1")["stage"] == "target"
 
 
-def test_wandb_runs_are_grouped_by_sweep_and_tagged_by_overrides():
+def leave_sweep(folder, *typed, params=None):
+    folder.mkdir(parents=True)
+    hydra = {"overrides": {"task": list(typed)}, "sweeper": {"params": params}}
+    (folder / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
+
+
+def test_wandb_runs_are_grouped_by_the_question_and_tagged_by_what_varies(tmp_path):
+    leave_sweep(tmp_path / "monday", "experiment=blur_noise", "attribution=faig,ig", "+x=choice(1,2)", "store=s")
     cfg = compose(["logger.tags=[mine]"])
-    record_as_part(cfg, Path("outputs/blur_noise/multirun/monday"), ["seed=1", "mine", f"store={'x' * 80}"])
-    assert cfg.logger.group == "monday"
-    assert list(cfg.logger.tags) == ["mine", "seed=1", f"store={'x' * 58}"]
-    record_as_part(cfg, Path("other"), [])
-    assert cfg.logger.group == "monday"
+    job = ["experiment=blur_noise", "attribution=ig", f"+x={'1' * 80}", "store=s"]
+    record_as_part(cfg, tmp_path / "monday", job)
+    assert cfg.logger.group == "blur_noise: attribution × x (monday)"
+    assert list(cfg.logger.tags) == ["mine", "attribution=ig", f"+x={'1' * 61}"]
+    record_as_part(cfg, tmp_path / "other", [])
+    assert cfg.logger.group == "blur_noise: attribution × x (monday)"
+
+
+def test_settings_of_the_sweeper_vary_too_and_a_long_question_keeps_the_folder(tmp_path):
+    leave_sweep(tmp_path / "monday", "name=x", params={"seed": "0,1"})
+    cfg = compose([])
+    record_as_part(cfg, tmp_path / "monday", ["name=x", "seed=1"])
+    assert (cfg.logger.group, list(cfg.logger.tags)) == ("blur_noise: seed (monday)", ["seed=1"])
+    keys = [f"data.a_long_name_{n}" for n in range(20)]
+    leave_sweep(tmp_path / "tuesday", *(f"{key}=1,2" for key in keys))
+    cfg = compose([])
+    record_as_part(cfg, tmp_path / "tuesday", [f"{key}=1" for key in keys])
+    assert len(cfg.logger.group) == 128
+    assert cfg.logger.group.endswith(" (tuesday)")
+
+
+def test_without_wandb_nothing_is_grouped(tmp_path):
+    cfg = compose(["logger=csv"])
+    record_as_part(cfg, tmp_path, ["seed=1"])
+    assert cfg.logger == {"csv": True}
 
 
 # GPUs

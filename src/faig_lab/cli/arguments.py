@@ -85,7 +85,7 @@ _OWN_NAMES = re.compile(r"^\+{0,2}(?=(data\.(test_)?lr_dirs|export\.strengths)(\
 _LAUNCHER = re.compile(r"^hydra/launcher=(?=(joblib|submitit_local|submitit_slurm)$)")
 _COMPARISON = "hydra.run.dir=outputs/${name}/compare-${now:%Y-%m-%d_%H-%M-%S}"
 # Hydra would compose a list of choices to one run, in which the last choice wins.
-_ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer|logger)=\[(.*)\]$")
+_ONE_CHOICE = re.compile(r"^(attribution|data|network|training|trainer)=\[(.*)\]$")
 _SWEEP = re.compile(r"^\+{0,2}sweep=")
 _TRUST = re.compile(r"^\+{0,2}trust=(true|yes|on|1)$", re.IGNORECASE)
 GROUP_CHOICE = re.compile(r"^[+~]{0,2}([\w/]+)=")
@@ -115,11 +115,19 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
             raise UserError(f"{argument}: not a setting; write key=value")
         _refuse_list(argument)
     plain = [_OWN_NAMES.sub("++", _EXPERIMENT.sub("", argument)) for argument in arguments]
-    place = [] if any(argument.startswith("hydra.run.dir=") for argument in plain) else [_COMPARISON]
+    place = [] if any(argument.startswith("hydra.run.dir=") for argument in plain) else [_comparison(plain)]
     return [
         *(quote_text(_LAUNCHER.sub("hydra/launcher=faig_lab_", argument), multirun=multirun) for argument in plain),
         *(place if "task=compare" in plain else []),
     ]
+
+
+def _comparison(settings: Sequence[str]) -> str:
+    """Return the folder of a comparison: inside the sweep that is compared, otherwise a new folder of its own."""
+    runs = [Path(s.partition("=")[2].strip("'\"")).expanduser() for s in settings if s.startswith("runs=")]
+    if len(runs) == 1 and (runs[0] / "multirun.yaml").is_file():
+        return f"hydra.run.dir={quoted(runs[0] / 'compare')}"
+    return _COMPARISON
 
 
 def inspected(arguments: Sequence[str]) -> Sequence[str]:

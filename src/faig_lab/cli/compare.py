@@ -9,7 +9,7 @@ from faig_lab.config import check
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
 from faig_lab.report.comparison import LEARNED, Comparison, Estimate, estimate
-from faig_lab.report.comparison_page import sentences, warnings, write_comparison
+from faig_lab.report.comparison_page import repeats, sentences, warnings, write_comparison
 from faig_lab.runs import finished_runs
 from faig_lab.runs.finished_runs import MEAN, MEASURES, PLACE
 from faig_lab.runs.tables import records, write_table
@@ -34,7 +34,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         raise UserError(f"compare.reference: no run has the method {settings.compare.reference}; {hint}")
     write_tables(folder, comparison)
     page = write_comparison(folder, comparison, left_out)
-    notes = [f"note: {warning}" for warning in warnings(comparison)]
+    notes = [f"note: {note}" for note in (*warnings(comparison), *repeats(comparison))]
     print("\n".join([*sentences(comparison), *notes, "", f"comparison    {page}"]))
 
 

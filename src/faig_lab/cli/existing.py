@@ -42,11 +42,6 @@ class Existing:
     settings: Settings
     wanted: tuple[str, ...]
 
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.run.path.name
-
     def path_states(self) -> tuple[dict[str, Tensor], ...]:
         """Read the inner states of the run's path; empty for the straight line."""
         if self.settings.attribution.path == "straight":

@@ -78,6 +78,7 @@ _PACKAGES = ("networks", "filters", "data", "metrics", "attribution", "training"
 _NO_MATTER = {
     "": (
         "name",
+        "objective",
         "task",
         "run",
         "file",

@@ -46,6 +46,7 @@ from faig_lab.cli.build import (
     make_problem,
     make_retraining,
 )
+from faig_lab.cli.description import describe, origin
 from faig_lab.cli.existing import Existing, export, logger_settings, reopen
 from faig_lab.cli.forecast import forecast
 from faig_lab.cli.preflight import (
@@ -70,7 +71,7 @@ from faig_lab.evaluation.examples import examples, images_to_show
 from faig_lab.evaluation.masking import restoration, restoration_metrics
 from faig_lab.files import file_name, weights_file
 from faig_lab.filters import State, load_weights, save_weights, write_states
-from faig_lab.report.wandb_run import WandbRecord
+from faig_lab.report.records import Records
 from faig_lab.runs import processes
 from faig_lab.runs.folder import RunFolder, open_run
 from faig_lab.studies.context import StudyContext, kept
@@ -150,9 +151,7 @@ def study(settings: Settings, path: Path, config: str) -> None:
         return
     with (
         open_run(path, config) as folder,
-        WandbRecord.start(
-            settings.logger, settings.model_dump(), path, name=path.name, goes_on=folder.goes_on
-        ) as record,
+        _records(settings, folder) as record,
         explained(settings.model_dump(), path, lambda: folder.current_stage),
         with_keys(ATTRIBUTION),
     ):
@@ -170,23 +169,29 @@ def study(settings: Settings, path: Path, config: str) -> None:
     _sum_up(path, record)
 
 
+def _records(settings: Settings, folder: RunFolder) -> Records:
+    if "command" not in folder.status:  # a resumed run keeps its first command
+        folder.update(**origin())
+    return Records.start(settings.logger, describe(settings, folder), folder.path, goes_on=folder.goes_on)
+
+
 def _take_part(settings: Settings) -> None:
     """Compute the share of a further process in training and attribution. The process leaves no file."""
     with TemporaryDirectory() as path, processes.group(gpu_of(settings, processes.local_rank())):
         folder = RunFolder(Path(path)).start()
         processes.barrier()  # the first process has prepared the data by now
-        train_and_attribute(settings, load(settings, folder), folder, WandbRecord(None))
+        train_and_attribute(settings, load(settings, folder), folder, Records())
 
 
 def analyse(settings: Settings) -> None:
     """Run the studies of `settings` that the finished run `settings.run` lacks. No network of the pair is trained."""
     with (
         reopen(settings) as existing,
-        WandbRecord.start(
+        Records.start(
             logger_settings(settings.logger, existing.settings.logger),
-            existing.settings.model_dump(),
+            describe(existing.settings, existing.run, job="analyse"),
             existing.run.path,
-            name=existing.name,
+            goes_on=True,
         ) as record,
         explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
         with_keys(ATTRIBUTION),
@@ -207,7 +212,7 @@ def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
     return Attributed(problem, existing.attribution(problem), kept_results(settings, data, baseline, target))
 
 
-def _sum_up(path: Path, record: WandbRecord) -> None:
+def _sum_up(path: Path, record: Records) -> None:
     from faig_lab.report.summary import summary
 
     print(summary(path, record))
@@ -269,7 +274,7 @@ def _given(settings: Settings) -> dict[str, Trained]:
     return given
 
 
-def train_and_attribute(settings: Settings, inputs: Inputs, folder: RunFolder, record: WandbRecord) -> Attributed:
+def train_and_attribute(settings: Settings, inputs: Inputs, folder: RunFolder, record: Records) -> Attributed:
     """Train both networks or load them from the store, and score the filters.
 
     The callback attributes a target right after `fit`. The same function attributes a target that exists already. It
@@ -294,7 +299,7 @@ def obtain(
     name: str,
     inputs: Inputs,
     folder: RunFolder,
-    record: WandbRecord,
+    record: Records,
     *,
     start: State | None = None,
     then: Callable[[State], Attribution] | None = None,
@@ -306,7 +311,7 @@ def obtain(
         name: "baseline" or "target".
         inputs: data, degradation and given weights.
         folder: the run folder.
-        record: the W&B record, which shows the training curve, also for a network from the store.
+        record: the records, which show the training curve, also for a network from the store.
         start: the weights that training starts from; None for fresh weights.
         then: a function that attributes the network right after its training.
     """
@@ -438,15 +443,13 @@ def study_context(settings: Settings, inputs: Inputs, attributed: Attributed) ->
     )
 
 
-def report(settings: Settings, folder: RunFolder, record: WandbRecord, pictures: "Sequence[Pictures]") -> None:
-    """Draw the figures, write the report and copy everything to W&B."""
+def report(settings: Settings, folder: RunFolder, record: Records, pictures: "Sequence[Pictures]") -> None:
+    """Draw the figures, write the report and copy everything to the records."""
     from faig_lab.report.figures import captions, write_figures
     from faig_lab.report.report import write_report
 
     with folder.stage("report"):
         write_figures(folder.path, pictures)
         write_report(folder.path)
-    record.log_metrics(folder.metrics)
-    record.log_tables(folder.path)
-    record.log_figures(folder.path, captions(RunFolder(folder.path)))
-    record.log_artifacts(folder.path, settings.name)
+    finished = RunFolder(folder.path)
+    record.log_run(finished, captions(finished))

@@ -5,6 +5,7 @@ The order is: the schema, each `_target_` against its signature, rules between s
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from faig_lab.config import rules
 from faig_lab.config.messages import first_error, keys_of
+from faig_lab.config.objective import check_objective
 from faig_lab.config.settings import Settings
 from faig_lab.config.targets import build, check_arguments, check_node
 from faig_lab.errors import UserError
@@ -42,8 +44,10 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     for key, node in _nodes(settings).items():
         check_node(node, key)
     rules.check_values(settings)
+    check_objective(settings)
     _check_built(settings)
     rules.check_files(settings)
+    _check_logger(settings)
     _check_trainer_arguments(settings)
     rules.check_trainer(settings.trainer, multirun)
     return settings
@@ -113,6 +117,11 @@ def _build_network(settings: Settings) -> None:
     # On the CPU. The device "meta" would take no memory, but a second to import torch's compiler.
     with torch.random.fork_rng(devices=[]):
         build(settings.network, "network")
+
+
+def _check_logger(settings: Settings) -> None:
+    if settings.logger.tensorboard and find_spec("tensorboard") is None:
+        raise UserError('logger: tensorboard is not installed; pip install "faig_lab[tensorboard]"')
 
 
 def _check_trainer_arguments(settings: Settings) -> None:

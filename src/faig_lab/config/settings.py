@@ -146,13 +146,15 @@ class TrainerSettings(Group):
 
 
 class LoggerSettings(Group):
-    """The W&B run."""
+    """The records of a run beside its own files. `mode` to `tags` are those of the W&B run."""
 
-    mode: Literal["auto", "online", "offline", "disabled"]
-    project: str
-    entity: str | None
-    group: str | None
-    tags: list[str]
+    mode: Literal["auto", "online", "offline", "disabled"] = "disabled"
+    project: str = "faig_lab"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    csv: bool = Field(False, description="write csv/metrics.csv, Lightning's CSV logger")
+    tensorboard: bool = Field(False, description="write tensorboard/, Lightning's TensorBoard logger")
 
 
 class ExportSettings(Group):
@@ -203,6 +205,7 @@ class Settings(Group):
     file: str | None = Field(default=None, description="task=inspect: weights file to describe")
     other: str | None = Field(default=None, description="task=inspect: second weights file, to compare with the first")
     resume: str | None = Field(None, description="folder of an interrupted run to continue")
+    objective: str | None = Field(None, description="key of metrics.json that a sweep ranks its jobs by")
     seed: int = Field(ge=0, lt=2**32, description="everything random derives from it")
     store: str = Field(min_length=1, description="folder of trained networks")
     traceback: bool

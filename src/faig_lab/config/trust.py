@@ -44,6 +44,7 @@ _FORMER = (
 
 _HARMLESS = re.compile(
     r"hydra/launcher=(faig_lab_\w+|basic|joblib|submitit_local|submitit_slurm)|hydra\.(launcher|sweeper)\.[a-z_]+=\d+"
+    r"|hydra/sweeper=(faig_lab|optuna)|hydra\.sweeper\.direction=(maximize|minimize)"
 )
 _NOT_LOOKED_INTO = (".hydra", "wandb")
 

@@ -105,7 +105,7 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
     page = environment().get_template("comparison.html.j2").render(
         figure=embed_all([picture])[0] if figure is not None else None,
         made=date.today().isoformat(),
-        sentences=sentences(comparison), warnings=warnings(comparison),
+        sentences=sentences(comparison), warnings=warnings(comparison), repeats=repeats(comparison),
         links={run: _link(run.path / "report.html", folder) for run in comparison.runs},
         c=comparison, left_out=left_out, networks=_NETWORKS, shares=_SHARES, learned=LEARNED,
     )  # fmt: skip
@@ -128,6 +128,22 @@ def sentences(comparison: Comparison) -> list[str]:
 def warnings(comparison: Comparison) -> list[str]:
     """Return notes about runs without isolation, and about runs with unreliable measures."""
     return [*_without_isolation(comparison), *_small_gains(comparison)]
+
+
+def repeats(comparison: Comparison) -> list[str]:
+    """Return a line for each run that other runs repeat: same settings, same seed. Such runs are not counted twice."""
+    lines = []
+    for first in comparison.runs:
+        others = [
+            run.path.as_posix()
+            for run in comparison.repeated
+            if (comparison.label[run], run.seed) == (comparison.label[first], first.seed)
+        ]
+        if others:
+            verb = "repeats" if len(others) == 1 else "repeat"
+            named = words.listed(others)
+            lines.append(f"{named} {verb} {first.path.as_posix()}: same settings, same seed; not counted twice.")
+    return lines
 
 
 def _means(comparison: Comparison, group: str) -> str:

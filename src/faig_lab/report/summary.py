@@ -1,6 +1,7 @@
 """The text that a run prints at its end: the results, the path of the report, and how to see the W&B record."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from faig_lab.runs.tables import over_photographs
 
 
 class Record(Protocol):
-    """The record of a run in W&B: its folder, and the address of its page if the record is online."""
+    """The records of a run: the folder of the W&B run, the address of its page if it is online, other folders."""
 
     @property
     def folder(self) -> Path | None:
@@ -32,6 +33,10 @@ class Record(Protocol):
     @property
     def url(self) -> str | None:
         """The address of the page; None if the record is offline."""
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """The folders of the records of other loggers: `csv`, `tensorboard`."""
 
 
 def summary(run: Path, record: Record | None) -> str:
@@ -138,4 +143,8 @@ def _paths(run: Path, record: Record | None) -> list[str]:
         lines.append(f"look at it    wandb leet {folder}")
         # An online run is on the server already.
         lines.append(f"W&B page      {record.url}" if record.url else f"sync to W&B   wandb sync {folder}")
+    if record is not None and "csv" in record.folders:
+        lines.append(f"csv           {record.folders['csv'] / 'metrics.csv'}")
+    if record is not None and "tensorboard" in record.folders:
+        lines.append(f"tensorboard   tensorboard --logdir {shlex.quote(str(record.folders['tensorboard']))}")
     return lines

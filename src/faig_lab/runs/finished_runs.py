@@ -20,7 +20,8 @@ from faig_lab.runs.folder import RunFolder
 
 # Settings of place, name and execution. They do not make a run another experiment.
 _IRRELEVANT = re.compile(
-    r"^(seed|store|name|task|runs?|file|other|resume|sweep|export|compare|prune|traceback|trust|logger|attribution\.name"
+    r"^(seed|store|name|objective|task|runs?|file|other|resume|sweep|export|compare|prune|traceback|trust|logger"
+    r"|attribution\.name"
     r"|analysis\.(?!precision$)\w+|trainer\.(?!precision$)\w+"
     r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
 )
@@ -126,7 +127,12 @@ def _nearest(path: Path) -> str:
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    """Yield the run folders at or below a folder, in natural order. A run folder contains no other run folder."""
+    """Yield the run folders at or below a folder, in natural order. A run folder contains no other run folder.
+
+    The folder of a comparison is not a run folder.
+    """
+    if re.match(r"compare(-|$)", folder.name) and not (folder / "status.json").exists():
+        return
     if any((folder / name).exists() for name in ("status.json", "config.yaml", ".hydra")):
         yield folder
         return

@@ -217,11 +217,16 @@ def open_run(path: Path, config: str) -> Iterator[RunFolder]:
     run = RunFolder(path).start()
     if before.get("state") in ("running", "failed"):
         remove_leftovers(path, not_in=(".hydra", "wandb"))
-        run.update(attempt=int(before.get("attempt", 1)) + 1)
+        run.update(attempt=int(before.get("attempt", 1)) + 1, **_origin(before))
     write_text(path / "config.yaml", config)
     run.update()
     with _closing(run):
         yield run
+
+
+def _origin(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the command line and the commit that the run was started with."""
+    return {name: status[name] for name in ("command", "commit") if name in status}
 
 
 @contextmanager
@@ -253,7 +258,7 @@ def reopen_run(path: Path) -> Iterator[RunFolder]:
     _check_idle(path, before)
     run.start()
     run.metrics = metrics
-    kept = {"started": before.get("started"), "attempt": before.get("attempt", 1)}
+    kept = {"started": before.get("started"), "attempt": before.get("attempt", 1), **_origin(before)}
     run.update(**kept, stages_done=before.get("stages_done", []), warnings=before.get("warnings", []))
     with _closing(run):
         yield run

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -43,7 +46,7 @@ def discard(folder: Path) -> None:
 
 
 TABLE = "sweep.csv"
-_TAG_LENGTH = 64  # the maximum of W&B
+_TAG_LENGTH, _GROUP_LENGTH = 64, 128  # the maxima of W&B
 _held: list[FileLock] = []
 
 
@@ -79,6 +82,7 @@ class Job:
         seconds: time from start to end; None if the job has not ended.
         error: the reason of a failure, in one line.
         report: path of the report, relative to the sweep's folder.
+        objective: the number that the jobs are ranked by; None if the job has none.
     """
 
     number: int
@@ -87,6 +91,7 @@ class Job:
     seconds: int | None
     error: str
     report: str
+    objective: float | None = None
 
 
 def is_done(folder: Path) -> bool:
@@ -94,19 +99,30 @@ def is_done(folder: Path) -> bool:
     return read_status(folder).get("state") == "done"
 
 
-def jobs(folder: Path, overrides: Mapping[int, Sequence[str]], ended: Mapping[int, str | None]) -> list[Job]:
+def jobs(
+    folder: Path,
+    overrides: Mapping[int, Sequence[str]],
+    ended: Mapping[int, str | None],
+    objectives: Mapping[int, float | None] | None = None,
+) -> list[Job]:
     """Return the state of every job of a sweep.
 
     Args:
         folder: the folder of the sweep.
         overrides: the settings of each job.
         ended: the error of each ended job, or None for a job that is done. The state of other jobs is in their folder.
+        objectives: the objective of each job that has one.
     """
     common = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
-    return [_job(folder, n, [s for s in settings if s not in common], ended) for n, settings in overrides.items()]
+    return [
+        _job(folder, n, [s for s in settings if s not in common], ended, (objectives or {}).get(n))
+        for n, settings in overrides.items()
+    ]
 
 
-def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None]) -> Job:
+def _job(
+    sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None], objective: float | None
+) -> Job:
     folder = sweep / str(number)
     status = read_status(folder)
     state, error = state_of(status), str(status.get("error") or "")
@@ -120,7 +136,24 @@ def _job(sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int,
         seconds_of(status),
         error,
         report.relative_to(sweep).as_posix() if state == "done" and report.is_file() else "",
+        objective if state == "done" else None,
     )
+
+
+def recorded(folder: Path, objective: str) -> float | None:
+    """Return a number of the metrics.json of a job; None if the job has no such number."""
+    try:
+        value = RunFolder(folder).metrics.get(objective)
+    except (OSError, ValueError, TypeError):
+        return None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def best(rows: Sequence[Job], direction: str) -> Job | None:
+    """Return the job with the highest objective (`maximize`) or the lowest; None if no job has an objective."""
+    ranked = [row for row in rows if row.objective is not None]
+    choose = max if direction == "maximize" else min
+    return choose(ranked, key=lambda row: row.objective or 0.0, default=None)
 
 
 def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
@@ -130,17 +163,20 @@ def write_jobs(folder: Path, rows: Sequence[Job]) -> Path:
     return folder / TABLE
 
 
-def table(rows: Sequence[Job]) -> str:
-    """Return the jobs as aligned text, one line for each job."""
-    cells = [("job", "overrides", "state", "seconds", "error or report")]
+def table(rows: Sequence[Job], objective: str = "objective") -> str:
+    """Return the jobs as aligned text, one line for each job. The objective has a column if a job has one."""
+    ranked = any(row.objective is not None for row in rows)
+    cells = [["job", "overrides", "state", "seconds", *[objective] * ranked, "error or report"]]
     for row in rows:
-        seconds = "" if row.seconds is None else str(row.seconds)
-        cells.append((str(row.number), row.overrides, row.state, seconds, row.error or row.report))
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    return "\n".join(
-        f"{job:>{widths[0]}}  {settings:<{widths[1]}}  {state:<{widths[2]}}  {seconds:>{widths[3]}}  {end}".rstrip()
-        for job, settings, state, seconds, end in cells
-    )
+        numbers = ["" if row.seconds is None else str(row.seconds)]
+        numbers += ["" if row.objective is None else f"{row.objective:.4f}"] * ranked
+        cells.append([str(row.number), row.overrides, row.state, *numbers, row.error or row.report])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        [cell.ljust(width) if place in (1, 2) else cell.rjust(width) for place, (cell, width) in enumerate(aligned)]
+        for aligned in (list(zip(row[:-1], widths, strict=False)) for row in cells)
+    ]
+    return "\n".join("  ".join([*line, row[-1]]).rstrip() for line, row in zip(lines, cells, strict=True))
 
 
 def leave_failure(folder: Path, reason: str) -> None:
@@ -152,10 +188,35 @@ def leave_failure(folder: Path, reason: str) -> None:
 
 
 def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> None:
-    """Group the job's W&B run by its sweep, and add its overrides to the tags of the settings."""
+    """Group the job's W&B run by the question of its sweep, and tag it with the settings that vary in the sweep.
+
+    The question is the experiment and the settings that vary, with the sweep's folder: `blur_noise: attribution × seed
+    (2026-01-01_10-00-00)`. A group and tags of the settings stay.
+    """
     logger = cfg.logger
-    logger.group = logger.group or sweep.name
-    logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in overrides)]))
+    if "tags" not in logger:  # no W&B
+        return
+    varied = _varied(sweep)
+    told = [override for override in overrides if varied is None or _key_of(override) in varied]
+    question = " × ".join(dict.fromkeys(map(_key_of, told)))
+    group = f"{cfg.name}: {question}"[: _GROUP_LENGTH - len(sweep.name) - 3] + f" ({sweep.name})"
+    logger.group = logger.group or (group if question else sweep.name)
+    logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in told)]))
+
+
+def _varied(sweep: Path) -> set[str] | None:
+    """Return the settings that have several values in a sweep; None if multirun.yaml cannot be read."""
+    try:
+        hydra = yaml.safe_load((sweep / "multirun.yaml").read_text(encoding="utf-8"))["hydra"]
+        typed = [*hydra["overrides"]["task"], *(f"{k}={v}" for k, v in (hydra["sweeper"].get("params") or {}).items())]
+        parsed = OverridesParser.create().parse_overrides([str(setting) for setting in typed])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, HydraException):
+        return None
+    return {_key_of(str(override.key_or_group)) for override in parsed if override.is_sweep_override()}
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
