@@ -54,7 +54,7 @@ slow: $(VENV)/.stamp-dev
 	$(BIN)/pytest -m slow
 
 docs: $(VENV)/.stamp-dev
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict # not --quiet: it hides warnings from --strict
 	@echo 'build/docs/index.html'
 
 notebooks: $(VENV)/.stamp-dev
