@@ -5,7 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from faig_lab.plotting.words import ABSENT
-from faig_lab.report.summary import summary
+from faig_lab.report.summary import added, summary
+from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import write_table
+from faig_lab.studies.section import sections
 
 MakeRun = Callable[..., Path]
 
@@ -44,3 +47,23 @@ def test_without_a_record_and_without_results(make_run: MakeRun) -> None:
     text = summary(make_run(methods=(), degradations=("blur",)), None)
     assert "wandb" not in text
     assert ABSENT not in text.splitlines()[0]
+
+
+def test_an_analysis_is_told_with_its_question_its_numbers_and_its_files(make_run: MakeRun) -> None:
+    run = make_run()
+    rows = [
+        {"masked": masked, "degradation": masked, "strength": strength, "psnr": 20.0 + 10 * strength, "image": "a"}
+        for masked in ("blur", "noise")
+        for strength in (0.0, 0.5, 1.0)
+    ]
+    write_table(run / "tables" / "modulation.csv", rows)
+    told = added(run, ["modulation", "mine"]).splitlines()
+    (section,) = [section for section in sections() if section.name == "modulation"]
+    assert told[0].startswith(f"added         modulation: {RunFolder(run).worded(section.title)}")
+    assert "(tables/modulation.csv)" in told[0]
+    assert "{" not in told[0]
+    assert told[1] == "added         mine"  # a study of the user without a section
+
+
+def test_the_gain_says_over_what_it_is(make_run: MakeRun) -> None:
+    assert "gain over baseline, dB" in summary(make_run(), None)
