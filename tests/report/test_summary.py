@@ -1,10 +1,12 @@
 """What is printed at the end of a run."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 from faig_lab.plotting.words import ABSENT
+from faig_lab.report.report import write_report
 from faig_lab.report.summary import added, summary
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
@@ -67,3 +69,23 @@ def test_an_analysis_is_told_with_its_question_its_numbers_and_its_files(make_ru
 
 def test_the_gain_says_over_what_it_is(make_run: MakeRun) -> None:
     assert "gain over baseline, dB" in summary(make_run(), None)
+
+
+def test_terminal_and_page_say_the_same_of_every_set(make_run: MakeRun) -> None:
+    """Isolation and removed shares, to the last digit that is shown; and both name the same number of filters."""
+    run = make_run(isolated={"faig": 0.4, "signed_share": 0.7, "random": 0.0})
+    write_report(run)
+    page = re.sub(r"<[^>]+>|\s+", " ", (run / "report.html").read_text(encoding="utf-8"))
+    page = " ".join(page.split())
+    said = summary(run, None)
+    for masked, function in (("blur", "deblurring"), ("noise", "denoising")):
+        (row,) = [line for line in said.splitlines() if line.startswith(f"  {function} (FAIG)")]
+        isolation = row.removeprefix(f"  {function} (FAIG)").split()[0]
+        (block,) = re.findall(
+            rf"Masking 1 % \(122 of 12,240\) {function} filters (.*?) removes (.*?) (?:Masking|<|Isolation)", page
+        )
+        assert f" {isolation} " in f" {block[0]} "
+        (line,) = [line for line in said.splitlines() if line.startswith(f"  {function}") and " remove " in line]
+        shares = re.findall(r"(\d+ %) of (\w+)", line)
+        assert len(shares) == 2
+        assert all(f"{share} of {name}" in block[1] for share, name in shares), (masked, block)
