@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 && command -v $$p && break; done)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help look run test slow bench bench-gpu gpu test-gpu study clean
+.PHONY: help look run test slow docs notebooks wheel lock bench bench-gpu gpu test-gpu study clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,10 @@ help:
 	@echo 'make run     the whole study (experiment $(EXPERIMENT)); more settings: make run ARGS="seed=1 trainer=cpu"'
 	@echo 'make test    ruff, mypy and the quick tests; fails if one of them fails'
 	@echo 'make slow    the slow tests: real runs, building the wheel'
+	@echo 'make docs    the documentation as a site with search, in build/docs/ (works offline)'
+	@echo 'make notebooks  run the notebooks and store their outputs in them'
+	@echo 'make wheel   build dist/*.whl; make wheel PYTHONS="python3.12 python3.13" tries the wheel with each Python'
+	@echo 'make lock    write uv.lock (needs uv): the versions of constraints.txt, with hashes'
 	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s best rate (half an hour);'
 	@echo '             make bench-gpu on a GPU; only some parts: make bench ARGS="--parts ab"'
 	@echo 'make gpu     test, measure and use a GPU in ten minutes: make gpu ARGS="--minutes 9 --data DIR --out DIR";'
@@ -48,6 +52,24 @@ test: $(VENV)/.stamp-dev
 
 slow: $(VENV)/.stamp-dev
 	$(BIN)/pytest -m slow
+
+docs: $(VENV)/.stamp-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict # not --quiet: it hides warnings from --strict
+	@echo 'build/docs/index.html'
+
+notebooks: $(VENV)/.stamp-dev
+	$(BIN)/python tests/notebook_case.py $(sort $(wildcard notebooks/*.ipynb))
+
+# Each Python installs the wheel and its dependencies in an environment of its own and runs the first look.
+PYTHONS ?=
+wheel: $(VENV)/.stamp-dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist --no-isolation .
+	for python in $(PYTHONS); do $(BIN)/python tests/wheel_case.py $$python dist/*.whl $(PIP_ARGS) || exit 1; done
+
+UV ?= uv
+lock:
+	$(UV) lock $(addprefix -P ,$(shell sed '/^\#/d' constraints.txt))
 
 # Results are written to benchmarks/results. make bench ARGS="--parts ab --quick": some parts, on a smaller network.
 DEVICE ?= cpu
@@ -88,7 +110,8 @@ $(VENV)/.stamp-run: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run
 	@echo 'installing the tools for the tests into $(VENV) (once)'
-	$(PIP) -e '.[dev]'
+	$(PIP) --upgrade 'pip>=25.1' # --group
+	$(PIP) -e . --group dev
 	@touch $@
 
 $(BIN)/python:

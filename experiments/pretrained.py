@@ -37,7 +37,7 @@ def write(run: Path, folder: Path) -> None:
         ValueError: the run did not train them, or a weight is too large for half precision.
     """
     config = read(run / "config.yaml")
-    network = make_network(check(compose(["+experiment=blur_noise", f"seed={config['seed']}"])))
+    network = make_network(check(compose(["experiment=blur_noise", f"seed={config['seed']}"])))
     rounded = {}
     for name in NAMES:  # before anything is written
         if config[name]["weights"] is not None:

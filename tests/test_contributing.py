@@ -147,8 +147,8 @@ def test_all_recipes_work_inside_a_copy_of_the_tree(tmp_path):
         page = section(name, tmp_path)
         write(inside(page), tree)
         own = command(page)
-        given += [s for s in own[own.index("+experiment=blur_noise") + 1 :] if not s.startswith("name=")]
-    script = [sys.executable, "-m", "faig_lab", "+experiment=blur_noise", *given, *tiny(given), "hydra.run.dir=run"]
+        given += [s for s in own[own.index("experiment=blur_noise") + 1 :] if not s.startswith("name=")]
+    script = [sys.executable, "-m", "faig_lab", "experiment=blur_noise", *given, *tiny(given), "hydra.run.dir=run"]
     environment = os.environ | {"PYTHONPATH": str(tree / "src")}
     done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

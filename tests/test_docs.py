@@ -69,6 +69,16 @@ def test_commands_are_known(page):
 
 
 @name
+def test_an_experiment_is_spelt_in_one_way(page):
+    """`experiment=`; that `+experiment=` works too, two sentences say."""
+    text = page.read_text(encoding="utf-8").replace("\n", " ")
+    said = [text[: found.end() + 120] for found in re.finditer(re.escape("+experiment="), text)]
+    assert all(re.search(r"works? (?:too|as well)|both work", end[-160:]) for end in said)
+    for line in (line for block in blocks(page) if block.language == "bash" for line in lines(block)):
+        assert "+experiment=" not in (arguments(line) or ()), line
+
+
+@name
 def test_python_is_python_and_its_names_are_there(page):
     for block in blocks(page):
         if block.language == "python":

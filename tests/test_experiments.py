@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -264,3 +265,30 @@ def test_weights_too_large_for_half_precision_make_no_pair(pretrained, trained_r
     save_weights(trained_run / "weights" / "target.pt", state, {})
     with pytest.raises(ValueError, match="a weight of its target is too large for half precision"):
         pretrained.write(trained_run, tmp_path / "pair")
+
+
+def pages():
+    """experiments/pages.py, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "experiments" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pictures_of_the_pages_are_drawn_from_the_recorded_tables(tmp_path):
+    module = pages()
+    module.main(str(tmp_path))
+    assert {path.stem for path in tmp_path.iterdir()} == set(module.PICTURES) == {"methods", "measures", "trainings"}
+    for name in module.PICTURES:
+        kept = ROOT / "docs" / "pictures" / f"{name}.png"
+        assert kept.stat().st_size < LARGEST
+        with Image.open(kept) as picture, Image.open(tmp_path / f"{name}.png") as drawn:
+            assert picture.size == drawn.size
+    dots = {
+        (round(line.get_ydata()[0], 2)): line.get_xdata()[0]
+        for line in module.methods().axes[0].lines
+        if line.get_marker() == "o" and len(line.get_xdata())
+    }
+    place = list(module.STUDY).index("faig")
+    assert round(dots[place - 0.15], 2) == 0.90  # the deblurring set, experiments/rankings
+    assert round(dots[place + 0.15], 2) == 0.10

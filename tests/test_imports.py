@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
 BASE = ["errors", "granularity", "files", "removed_shares", "resources"]
 CORE = ["networks", "filters", "data", "metrics", "attribution", "training", "evaluation"]
-ORDER = [*BASE, *CORE, "config", "runs", "plotting", "studies", "report", "api", "cli", "__main__"]
+ORDER = [*BASE, *CORE, "config", "runs", "plotting", "studies", "report", "api", "cli", "start", "__main__"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What takes long to import, and so must not be imported where `--help` passes by.
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "wandb", "matplotlib", "kornia", "skimage", "sklearn"}

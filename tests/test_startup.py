@@ -1,10 +1,12 @@
 """What a run has not imported by the time its attribution starts: seconds that only a training or a report needs."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_case import tiny
 
 import faig_lab
@@ -65,3 +67,26 @@ def test_the_training_room_offers_what_needs_lightning_without_importing_it():
     code, loaded, said = modules_of(f"import sys; from faig_lab.training import {names}; print(*sys.modules)")
     assert code == 0, said
     assert "pytorch_lightning" in loaded
+
+
+STARTS = {
+    "module": ["-m", "faig_lab", "--help"],
+    "command": ["-c", "from faig_lab.start import main; raise SystemExit(main())"],
+}
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_an_interruption_during_the_imports_is_one_line(start, tmp_path):
+    (tmp_path / "hydra").mkdir()
+    (tmp_path / "hydra" / "__init__.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    paths = [str(tmp_path), str(Path(faig_lab.__file__).resolve().parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    with subprocess.Popen(
+        [sys.executable, *start], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "")
+    assert errors == "interrupted; no work was started; repeat the command\n"

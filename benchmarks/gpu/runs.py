@@ -51,7 +51,7 @@ class Place:
         """Of the command line, for a run with a store of its own, so that it trains."""
         phases = zip(("baseline", "target"), self.sizes.iterations, strict=True)
         return [
-            "+experiment=blur_noise",
+            "experiment=blur_noise",
             f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
             "logger=none",
             "analysis=[masking,modulation]",

@@ -1,6 +1,6 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
-python -m faig_lab -m +experiment=blur_noise training=laptop analysis=full seed=0,1,2 logger=none sweep=outputs/studies/analyses
-python -m faig_lab -m +experiment=blur_noise training=laptop 'analysis=[sanity,modulation]' seed=0,1,2 \
+python -m faig_lab -m experiment=blur_noise training=laptop analysis=full seed=0,1,2 logger=none sweep=outputs/studies/analyses
+python -m faig_lab -m experiment=blur_noise training=laptop 'analysis=[sanity,modulation]' seed=0,1,2 \
   data.test_dir=$DATA/test data.test_crop=128 data.test_crops=1 logger=none sweep=outputs/studies/judged
 python -m faig_lab task=compare runs=outputs/studies/analyses hydra.run.dir=outputs/compared/analyses
 python -m faig_lab task=compare runs=outputs/studies/judged hydra.run.dir=outputs/compared/judged

@@ -1,5 +1,5 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
-python -m faig_lab -m +experiment=blur_noise training=laptop attribution=all network=srresnet_small,srcnn_style_small seed=0,1,2 \
+python -m faig_lab -m experiment=blur_noise training=laptop attribution=all network=srresnet_small,srcnn_style_small seed=0,1,2 \
   'analysis.percents=[0.05,0.1,0.2,0.5,1,3,5,10]' data.test_dir=$DATA/test data.test_crop=128 data.test_crops=1 \
   logger=none sweep=outputs/studies/blur_noise
 python -m faig_lab task=compare runs=outputs/studies/blur_noise hydra.run.dir=outputs/compared/blur_noise

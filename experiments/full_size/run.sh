@@ -1,4 +1,4 @@
-python -m faig_lab +experiment=blur_noise_paper data=folder data.train_dir=$DATA/train data.probe_dir=$DATA/probe \
+python -m faig_lab experiment=blur_noise_paper data=folder data.train_dir=$DATA/train data.probe_dir=$DATA/probe \
   data.test_dir=$DATA/test data.test_crops=1 attribution=all attribution.methods.random.draws=3 \
   trainer=auto training.workers=4 training.validate_every=20000 \
   training.baseline.iterations=20000 training.baseline.restart_every=20000 training.baseline.learning_rate=4.0e-4 \

@@ -1,5 +1,5 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
-python -m faig_lab +experiment=blur_noise training=laptop data=folder data.train_dir=$DATA/train data.probe_dir=$DATA/probe \
+python -m faig_lab experiment=blur_noise training=laptop data=folder data.train_dir=$DATA/train data.probe_dir=$DATA/probe \
   data.test_dir=$DATA/test data.test_crops=1 network=srresnet network.features=32 network.blocks=16 \
   training.baseline.iterations=4000 training.baseline.restart_every=4000 \
   training.target.iterations=4000 training.target.restart_every=4000 \

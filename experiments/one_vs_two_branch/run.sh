@@ -1,5 +1,5 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
-python -m faig_lab +experiment=one_vs_two_branch seed=0 'analysis.studies.branches.seeds=[1,2]' logger=none \
+python -m faig_lab experiment=one_vs_two_branch seed=0 'analysis.studies.branches.seeds=[1,2]' logger=none \
   hydra.run.dir=outputs/studies/one_vs_two_branch
 python -m faig_lab task=compare runs=outputs/studies/one_vs_two_branch hydra.run.dir=outputs/compared/one_vs_two_branch
 grep -E '^group,|,branches/' \

@@ -4,9 +4,17 @@ Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted,
 141 the reader of the output has ended, 143 terminated.
 """
 
+import sys
+
+if __name__ == "__main__":
+    # Before the other imports, which take a second. This module is then imported by its name, so that both ways to
+    # start run the same module and jobs can be pickled.
+    from faig_lab.start import main as start
+
+    sys.exit(start())
+
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -245,10 +253,3 @@ def _set(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
-
-
-if __name__ == "__main__":
-    # Imported by name, so that both ways to start run the same module and jobs can be pickled.
-    from faig_lab.__main__ import main as start
-
-    sys.exit(start())

@@ -263,7 +263,7 @@ def test_the_study_is_the_command_of_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr(rules, "check_files", lambda settings: None)
     own = study.Study(tmp_path / "work", tmp_path / "out", "cpu", tmp_path / "my photos", FULL)
     given = own.arguments((700, 400), 3)
-    assert given[0] == "+experiment=blur_noise_paper"
+    assert given[0] == "experiment=blur_noise_paper"
     settings = check(compose([one for one in normalise(given) if not one.startswith("hydra.")]))
     assert settings.data["train_dir"] == str(tmp_path / "my photos" / "train")
     assert (settings.training.baseline.iterations, settings.training.target.restart_every) == (700, 400)

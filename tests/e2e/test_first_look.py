@@ -15,6 +15,7 @@ import torch
 import yaml
 from docs_pages import ROOT
 from safetensors import safe_open
+from wheel_case import REDUCED
 
 import faig_lab
 from faig_lab.__main__ import main
@@ -27,10 +28,6 @@ from faig_lab.networks import SRResNet
 
 NAMES = ("baseline", "target")
 FILES = {name: PRETRAINED / f"srresnet_small_{name}.safetensors" for name in NAMES}
-REDUCED = [
-    *("data.test_crop=48", "data.probe_crop=48", "data.probe_crops=1", "attribution.points=2"),
-    *("analysis.percents=[0.5]", "attribution.methods.random.draws=1", "trainer=cpu", "logger=none"),
-]
 
 
 @pytest.fixture(scope="module")

@@ -116,3 +116,17 @@ def test_a_picture_without_values_has_no_file(figure, tmp_path):
     figure.subplots().imshow([[0, 1]])
     write_figure(tmp_path / "a.png", figure)
     assert not (tmp_path / "a.json").exists()
+
+
+def test_a_line_joins_its_own_points_alone(figure):
+    panel = panel_of(figure)
+    panel.plot([1, 2, 3], [1, 2, float("nan")], label="a")
+    panel.plot([1, 2], [5, 6], label="a")  # another line of the same name, a seed say
+    panel.plot([4, 5], [1, 2], "o", label="dots")
+    panel.scatter([6, 7], [1, 2], label="scatter")
+    panel.plot([8, 9], [3, 4], color="#d9dde2", label="grey")
+    marks = marks_of(figure)
+    assert [marks.labels[points[2]] for points in marks.points] == ["a"] * 4 + ["dots"] * 2 + ["grey"] * 2 + [
+        "scatter"
+    ] * 2
+    assert marks.lines == [(0, 2), (2, 4), (6, 8)]

@@ -267,6 +267,30 @@ def test_a_chart_tells_its_values_to_keys_and_pointer(page, run):
     np.testing.assert_allclose(place, [left + width * x / 10_000, top + height * y / 10_000], atol=0.5)
 
 
+def test_a_line_names_itself_between_its_points(page, run):
+    """Also where a point of another line is nearer than its own points."""
+    marks = json.loads((run / "figures" / "masking_curves.json").read_text())
+    left, top, width, height = box(page, "[aria-labelledby=how-many] .marked")
+    places = np.array([(left + width * x / 10_000, top + height * y / 10_000) for x, y, *_ in marks["points"]])
+    pieces = [(k, k + 1) for first, end in marks["lines"] for k in range(first, end - 1)]
+    middles = np.array([(places[a] + places[b]) / 2 for a, b in pieces])
+    lengths = np.array([np.hypot(*(places[a] - places[b])) for a, b in pieces])
+    tried = 0
+    for (a, b), middle in zip(pieces, middles, strict=True):
+        gaps = np.array([_distance(middle, places[c], places[d]) for c, d in pieces if (c, d) != (a, b)])
+        if np.hypot(*(places - middle).T).min() > 8 and gaps.min() > 8:  # nothing else is touched there
+            page.mouse("mouseMoved", *middle)
+            assert page.js(TIP).split("\n")[1] == marks["labels"][marks["points"][a][2]]
+            tried += 1
+    assert tried > 3, lengths
+
+
+def _distance(point, start, end):
+    """The distance of a point to a piece of a line."""
+    along = np.clip(np.dot(point - start, end - start) / max(np.dot(end - start, end - start), 1e-9), 0, 1)
+    return np.hypot(*(start + along * (end - start) - point))
+
+
 def test_the_matrix_tells_what_a_cell_means(page):
     page.js("document.querySelector('.heat td').focus()")
     page.press("ArrowRight")

@@ -202,6 +202,13 @@ def analyse(settings: Settings) -> None:
         report(own, folder, record, pictures)
         attributed.cache.discard()
     _sum_up(folder.path, record)
+    _say_added(folder.path, existing.wanted)
+
+
+def _say_added(path: Path, studies: Sequence[str]) -> None:
+    from faig_lab.report.summary import added
+
+    print(added(path, studies))
 
 
 def _attributed(existing: Existing, inputs: Inputs) -> Attributed:

@@ -156,7 +156,7 @@ def _check_planted(settings: Settings) -> None:
         for name, node in settings.analysis.studies.items():
             # With task=analyse the target of the finished run counts.
             if settings.task == "study" and node.get("_target_") == "faig_lab.studies.planted.planted":
-                raise UserError(f"analysis.studies.{name}: the target is not planted; use +experiment=planted")
+                raise UserError(f"analysis.studies.{name}: the target is not planted; use experiment=planted")
         return
     if attribution.granularity != "filter":
         raise UserError(f"attribution.granularity: {attribution.granularity}, but target.planted plants filters")

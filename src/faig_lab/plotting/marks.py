@@ -6,7 +6,7 @@ has marks, whatever code draws the chart.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,12 @@ class Marks:
     Attributes:
         labels: labels of the values: series, panel and row.
         points: x and y in `SCALE`, the index of the label in `labels`, and the value as text.
+        lines: the points that a drawn line joins: the index of its first point, and one more than that of its last.
     """
 
     labels: list[str]
     points: list[tuple[int, int, int, str]]
+    lines: list[tuple[int, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.points)
@@ -45,34 +47,43 @@ class Marks:
 
 def marks_of(figure: Figure) -> Marks:
     """Return the points of all lines, scatters and bars of a drawn figure. Guide lines are left out."""
-    by_label: dict[str, list[tuple[int, int, str]]] = {}
+    by_label: dict[str, list[tuple[bool, list[tuple[int, int, str]]]]] = {}
     named = _labels_by_colour(figure)
     for panel in figure.axes:
-        for label, points in _series(panel, named):
+        for label, joined, points in _series(panel, named):
             around = [label, panel.get_title(), _row_label(panel)]
             key = " · ".join(" ".join(part.split()) for part in dict.fromkeys(around) if part)
-            by_label.setdefault(key, []).extend(_placed(figure, panel, points))
-    labels = [label for label, points in by_label.items() if points]
-    return Marks(labels, [(x, y, k, text) for k, label in enumerate(labels) for x, y, text in by_label[label]])
+            placed = list(_placed(figure, panel, points))
+            if placed:
+                by_label.setdefault(key, []).append((joined, placed))
+    marks = Marks(list(by_label), [])
+    for k, series in enumerate(by_label.values()):
+        for joined, placed in series:
+            first = len(marks.points)
+            marks.points.extend((x, y, k, text) for x, y, text in placed)
+            if joined and len(placed) > 1:
+                marks.lines.append((first, len(marks.points)))
+    return marks
 
 
-def _series(panel: Axes, named: dict[str, str]) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield each series of the panel: its label and its (n, 2) points in data units."""
+def _series(panel: Axes, named: dict[str, str]) -> Iterator[tuple[str, bool, NDArray[np.float64]]]:
+    """Yield each series of the panel: its label, whether a line joins its points, (n, 2) points in data units."""
     for line in panel.lines:
         # Guide lines (axhline, axvline) have one coordinate in units of the axes.
         if line.get_transform() == panel.transData:
             points = np.array(line.get_xydata(), dtype=float)
-            yield _label(line, line.get_color(), named), points[:: max(1, math.ceil(len(points) / _MOST))]
+            joined = line.get_linestyle() not in ("", " ", "None")
+            yield _label(line, line.get_color(), named), joined, points[:: max(1, math.ceil(len(points) / _MOST))]
     for drawn in panel.collections:
         if isinstance(drawn, PathCollection):
-            yield _label(drawn, drawn.get_facecolor()[0], named), np.array(drawn.get_offsets(), dtype=float)
+            yield _label(drawn, drawn.get_facecolor()[0], named), False, np.array(drawn.get_offsets(), dtype=float)
     for bars in panel.containers:
         if isinstance(bars, BarContainer):
             middle = [(b.get_x() + b.get_width() / 2, b.get_y() + b.get_height() / 2) for b in bars.patches]
             along = 0 if bars.orientation == "horizontal" else 1
             points = np.array(middle, dtype=float).reshape(-1, 2)
             points[:, along] = np.asarray(bars.datavalues, dtype=float)
-            yield _label(bars, bars.patches[0].get_facecolor() if bars.patches else "", named), points
+            yield _label(bars, bars.patches[0].get_facecolor() if bars.patches else "", named), False, points
 
 
 def _label(drawn: Any, colour: Any, named: dict[str, str]) -> str:

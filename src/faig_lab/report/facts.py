@@ -10,6 +10,7 @@ from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import unique
 
 Facts = dict[str, str]
+_FORECAST = "seconds/expected"  # of the whole run, and no stage
 
 
 def study(run: RunFolder) -> Facts:
@@ -62,6 +63,17 @@ def seconds(run: RunFolder) -> dict[str, float]:
         f"of the attribution: {name.removeprefix(part)}" if name.startswith(part) else name: float(value)
         for name, value in stages.items()
     }
+
+
+def total_seconds(run: RunFolder) -> float | None:
+    """Return the seconds of all stages together, also those of later analyses; None if no stage was timed."""
+    stages = [seconds for name, seconds in run.metrics.items() if name.startswith("seconds/") and name.count("/") == 1]
+    return sum(stages) - run.metrics.get(_FORECAST, 0.0) if stages else None
+
+
+def command(run: RunFolder) -> str:
+    """Return the command line that started the run; empty if the run does not record it."""
+    return str(run.status.get("command") or "")
 
 
 def _class_name(node: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@
 (() => {
   const SCALE = 10000; // unit of the marks: plotting/marks.py
   const REACH = 48; // CSS pixels within which the nearest mark answers
+  const TOUCH = 6; // CSS pixels within which a mark or a line is touched
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
   const text = (element) => element.textContent.trim().replace(/\s+/g, " ");
@@ -45,7 +46,7 @@
 
   // Pictures with marks. The hosts of a group are one stop of the tab key; arrow keys move between them.
   function marked(host, group) {
-    const { labels, points } = JSON.parse(host.dataset.marks);
+    const { labels, points, lines = [] } = JSON.parse(host.dataset.marks);
     const dot = make("span", "dot");
     dot.hidden = true;
     host.append(dot);
@@ -64,9 +65,26 @@
     function point(event) {
       const box = host.getBoundingClientRect();
       const [left, top] = [event.clientX - box.left, event.clientY - box.top];
-      const away = points.map(([x, y]) => Math.hypot((x / SCALE) * box.width - left, (y / SCALE) * box.height - top));
+      const places = points.map(([x, y]) => [(x / SCALE) * box.width - left, (y / SCALE) * box.height - top]);
+      const away = places.map(([x, y]) => Math.hypot(x, y));
       const nearest = away.indexOf(Math.min(...away));
-      away[nearest] <= REACH ? show(nearest) : hideTip();
+      const touched = away[nearest] <= TOUCH ? nearest : onLine(places);
+      if (touched !== undefined) show(touched);
+      else away[nearest] <= REACH ? show(nearest) : hideTip();
+    }
+
+    // Between its points a line answers with the nearer end of the piece that the pointer, the origin, touches.
+    function onLine(places) {
+      let [best, found] = [TOUCH, undefined];
+      lines.forEach(([first, end]) => {
+        for (let k = first; k + 1 < end; k++) {
+          const [[x, y], [dx, dy]] = [places[k], [places[k + 1][0] - places[k][0], places[k + 1][1] - places[k][1]]];
+          const along = clamp(-(x * dx + y * dy) / (dx * dx + dy * dy || 1), 0, 1);
+          const distance = Math.hypot(x + along * dx, y + along * dy);
+          if (distance < best) [best, found] = [distance, along < 0.5 ? k : k + 1];
+        }
+      });
+      return found;
     }
 
     // Up and down: the next series of a chart, at the point with the nearest x.

@@ -1,7 +1,7 @@
 """The text that a run prints at its end: the results, the path of the report, and how to see the W&B record."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from faig_lab.plotting.words import (
     between,
     count,
     decimal,
+    listed,
     method_label,
     removal,
     share,
@@ -21,6 +22,7 @@ from faig_lab.plotting.words import (
 from faig_lab.report import texts
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import over_photographs
+from faig_lab.studies.section import sections_of
 
 
 class Record(Protocol):
@@ -45,6 +47,20 @@ def summary(run: Path, record: Record | None) -> str:
     notes = [f"note: {warning}" for warning in texts.warnings(files)]
     blocks = [_isolation(files), _removed(files), _table(files), _restored(files), notes, _paths(run, record)]
     return "\n" + "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def added(run: Path, studies: Sequence[str]) -> str:
+    """Return a line for each analysis that was added to a run: its question, its main numbers and its files."""
+    files = RunFolder(run)
+    shown = {section.name: section for section in sections_of(files)}
+    lines = []
+    for name in studies:
+        section = shown.get(name)
+        words = [section.title, section.sentence(files)] if section else []
+        places = [place for place in (f"tables/{name}.csv", f"figures/{name}.png") if (run / place).is_file()]
+        about = " ".join([*words, f"({listed(places)})" * bool(places)]).strip()
+        lines.append(f"added         {name}{': ' * bool(about)}{files.worded(about)}")
+    return "\n".join(lines)
 
 
 def _size(run: RunFolder) -> str:
@@ -121,7 +137,7 @@ def _restored(run: RunFolder) -> list[str]:
         for name in [*run.degradations, *clean]
         if run.degradations
     ]
-    return _aligned(["input", "baseline, dB", "target, dB", "gain, dB", "completeness gap"], rows)
+    return _aligned(["input", "baseline, dB", "target, dB", "gain over baseline, dB", "completeness gap"], rows)
 
 
 def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:

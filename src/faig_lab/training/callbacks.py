@@ -204,7 +204,7 @@ class History(Callback):
     def line(self, row: Row, steps: int) -> str:
         """Format a row as a line of the log."""
         inputs = [key.removeprefix("psnr/") for key in row if key.startswith("psnr/")]
-        psnr = "  ".join(f"{name} {row[f'psnr/{name}']:.2f} ({row[f'gain/{name}']:+.2f})" for name in inputs)
+        psnr = "  ".join(f"{name} {row[f'psnr/{name}']:.2f} ({row[f'over_bicubic/{name}']:+.2f})" for name in inputs)
         quality = f"  dB (over bicubic): {psnr}" if psnr else ""
         return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}{quality}"
 

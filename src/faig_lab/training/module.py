@@ -112,7 +112,7 @@ class SRModule(pl.LightningModule):
         return applied(batch, self.degradation, self.seed, self.stream, self.clean)
 
     def validation_step(self, item: "ValidationItem", batch_idx: int) -> None:
-        """Log every metric of every input of one paired image, and the gain in PSNR over bicubic upscaling.
+        """Log every metric of every input of one paired image, and its PSNR above bicubic upscaling.
 
         Lightning averages over the images.
         """
@@ -123,7 +123,7 @@ class SRModule(pl.LightningModule):
             output = self(lr)
             with torch.autocast(self.device.type, enabled=False):  # metrics are not computed in low precision
                 values = quality(output, hr, scale)
-                values["gain"] = values["psnr"] - psnr(as_image(bicubic(lr, scale)), hr, scale)
+                values["over_bicubic"] = values["psnr"] - psnr(as_image(bicubic(lr, scale)), hr, scale)
             for metric, value in values.items():
                 self.log(f"{metric}/{name}", value.mean(), batch_size=1, on_epoch=True)
 

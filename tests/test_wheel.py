@@ -1,21 +1,14 @@
 """The installed package: conf travels with the wheel, and the command finds it from any folder."""
 
-import subprocess
 import sys
 import sysconfig
 import venv
+from email import message_from_bytes
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-EXECUTABLES = "Scripts" if sys.platform == "win32" else "bin"
-
-
-def output(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from wheel_case import EXECUTABLES, REPOSITORY, look, output
 
 
 @pytest.mark.slow
@@ -32,6 +25,7 @@ def test_wheel_in_another_folder(tmp_path: Path) -> None:
     ]
     output(*build, cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
+    the_page_for_pypi(wheel)
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
     python = home / EXECUTABLES / "python"
@@ -61,3 +55,20 @@ print(len(states), PRETRAINED, *sorted(path.name for path in PRETRAINED.iterdir(
     names = [f"srresnet_small_{name}.{suffix}" for name in ("baseline", "target") for suffix in ("safetensors", "yaml")]
     expected = ["2", str(site / "faig_lab" / "pretrained"), "README.md", *names]
     assert output(python, "-c", shipped, cwd=tmp_path).split() == expected
+    metrics = look(home, tmp_path)
+    assert metrics["isolation/isolation_share/0.5"] > 0.5
+    assert metrics["isolation/random/0.5"] < 0.25
+
+
+def the_page_for_pypi(wheel: Path) -> None:
+    """Its pictures and links lead to the repository, and its facts are those of pyproject.toml."""
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    addresses = dict(value.split(", ") for value in metadata.get_all("Project-URL", []))
+    repository = addresses["Repository"]
+    text = metadata.get_payload(decode=True).decode()  # type: ignore[union-attr]
+    assert f"]({repository}/raw/HEAD/docs/pictures/masked_blurred.jpg)" in text
+    assert f"]({repository}/blob/HEAD/docs/tutorial.md)" in text
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert not [line for line in text.splitlines() if "](docs/" in line or "](experiments/" in line]

@@ -1,0 +1,172 @@
+"""Packaging: the README that PyPI shows, one address of the repository, lock files that agree with pyproject.toml."""
+
+import importlib.util
+import re
+import tomllib
+
+import pytest
+import yaml
+from docs_pages import CONTRIBUTING, ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+REPOSITORY = PROJECT["project"]["urls"]["Repository"]
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+PINS = dict(
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+)
+RENEW = "run: make lock"
+
+
+def absolute(text):
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.absolute(text, "https://host/owner/name")
+
+
+# The README of PyPI
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("![Two](docs/a.jpg)", "![Two](https://host/owner/name/raw/HEAD/docs/a.jpg)"),
+        ("[page](docs/a.md#part) more", "[page](https://host/owner/name/blob/HEAD/docs/a.md#part) more"),
+        ("[a](b.md) and [c](d.md)", "[a](https://host/owner/name/blob/HEAD/b.md) and [c](https://host/owner/name/blob/HEAD/d.md)"),
+        ("[two\nlines](b.md)", "[two\nlines](https://host/owner/name/blob/HEAD/b.md)"),
+        ("[out](https://arxiv.org/abs/1)", "[out](https://arxiv.org/abs/1)"),
+        ("[mail](mailto:a@b.c)", "[mail](mailto:a@b.c)"),
+        ("[here](#terms)", "[here](#terms)"),
+        ("`a[0](x)` is [0.1](not a link", "`a[0](https://host/owner/name/blob/HEAD/x)` is [0.1](not a link"),
+    ],
+)  # fmt: skip
+def test_links_become_absolute_and_nothing_else_changes(given, expected):
+    assert absolute(given) == expected
+
+
+def test_no_link_of_the_readme_is_relative_and_each_file_is_there():
+    text = absolute((ROOT / "README.md").read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 30
+    for link in links:
+        assert link.startswith(("https://", "#")), link
+        kind, _, path = link.removeprefix("https://host/owner/name/").partition("/HEAD/")
+        if path:
+            assert kind in ("raw", "blob")
+            assert (ROOT / path.partition("#")[0]).exists(), link
+
+
+# The address of the repository
+
+
+def test_the_address_is_known_in_one_place():
+    owner = REPOSITORY.split("/")[-2]
+    assert re.fullmatch(r"https://[\w.-]+/[\w-]+/faig_lab", REPOSITORY)
+    files = {*ROOT.glob("*.*"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").rglob("*.yml"), ROOT / "Dockerfile"}
+    for file in files - {ROOT / "pyproject.toml"}:
+        if file.is_file():
+            assert f"/{owner}/faig_lab" not in file.read_text(encoding="utf-8"), file.name
+    for name, address in PROJECT["project"]["urls"].items():
+        assert name == "Paper" or address.startswith(REPOSITORY), name
+
+
+# Versions
+
+
+def test_each_python_of_ci_has_a_classifier():
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    tested = flow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    prefix = "Programming Language :: Python :: "
+    stated = [line.removeprefix(prefix) for line in PROJECT["project"]["classifiers"] if line.startswith(prefix)]
+    assert [python for python in stated if "." in python] == tested == ["3.11", "3.12", "3.13"]
+    assert PROJECT["project"]["requires-python"] == f">={tested[0]}"
+
+
+def test_ci_runs_the_command_of_a_developer():
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = [step["run"] for job in flow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert any(command.startswith("make test") for command in commands)
+    for command in commands:
+        program, target, *_ = command.split()
+        assert program == "make"
+        assert re.search(rf"^{target}:", makefile, re.M), command
+
+
+def test_a_pre_commit_hook_uses_the_tools_of_make_test():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert {hook["id"] for hook in hooks} >= {"ruff-check", "ruff-format", "mypy"}
+    assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
+
+
+def groups(name):
+    """The requirements of a dependency group, with those of the groups that it includes."""
+    for entry in PROJECT["dependency-groups"][name]:
+        if isinstance(entry, dict):
+            yield from groups(entry["include-group"])
+        else:
+            yield entry
+
+
+def wanted():
+    """(name, extra, specifier) of each requirement, those of the package itself aside."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    stated = [("", line) for line in PROJECT["project"]["dependencies"]]
+    stated += [(f"extra {extra}", line) for extra, lines in extras.items() for line in lines]
+    stated += [(f"group {name}", line) for name in PROJECT["dependency-groups"] for line in groups(name)]
+    for of, line in stated:
+        requirement = Requirement(line)
+        if canonicalize_name(requirement.name) != "faig-lab":
+            yield of, canonicalize_name(requirement.name), requirement.specifier
+
+
+def test_every_requirement_is_pinned_to_a_version_that_it_allows():
+    pins = {canonicalize_name(name): version for name, version in PINS.items()}
+    for of, name, specifier in wanted():
+        assert name in pins, f"{of}: {name} is not in constraints.txt"
+        assert pins[name] in specifier, f"{of}: {name}"
+
+
+def test_the_lock_file_is_that_of_pyproject():
+    (own,) = (package for package in LOCK["package"] if package["name"] == "faig-lab")
+    lists = {"": own["metadata"]["requires-dist"]}
+    lists |= {f"group {name}": entries for name, entries in own["metadata"]["requires-dev"].items()}
+    locked = set()
+    for of, entries in lists.items():
+        for entry in entries:
+            extra = re.search(r"extra == '(\w+)'", entry.get("marker", ""))
+            if entry["name"] != "faig-lab":
+                locked.add((f"extra {extra[1]}" if extra else of, entry["name"], entry.get("specifier", "")))
+
+    def plain(entries):
+        return {(of, name, frozenset(str(specifier).replace(" ", "").split(","))) for of, name, specifier in entries}
+
+    assert plain(locked) == plain(wanted()), RENEW
+
+
+def test_the_lock_file_has_the_pinned_versions():
+    locked = {}
+    for package in LOCK["package"]:
+        locked.setdefault(package["name"], set()).add(package.get("version"))
+    differing = {
+        name: (version, locked[canonicalize_name(name)])
+        for name, version in PINS.items()
+        if locked.get(canonicalize_name(name), {version}) != {version}
+    }
+    assert not differing, RENEW
+
+
+def test_the_lock_file_names_no_server_but_pypi():
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    hosts = set(re.findall(r"https?://([^/\"]+)", text))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
+    assert all(w["hash"].startswith("sha256:") for package in LOCK["package"] for w in package.get("wheels", []))
+
+
+def test_the_page_for_developers_says_how_to_get_the_code():
+    assert "git clone <repository> faig_lab" in CONTRIBUTING.read_text(encoding="utf-8")
