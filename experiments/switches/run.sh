@@ -1,12 +1,10 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
 python -m faig_lab -m +experiment=blur_noise training=laptop attribution=ideas attribution.methods.random.draws=1 \
-  seed=0,1,2 'analysis.percents=[0.1,0.2,0.5,1,3]' 'analysis=[clusters,task_vectors,switches]' \
-  'analysis.studies.clusters.methods=[isolation_share,random]' \
+  seed=0,1,2 'analysis.percents=[0.1,0.2,0.5,1,3]' 'analysis=[task_vectors,switches]' \
   analysis.studies.task_vectors.iterations=600 'analysis.studies.task_vectors.strengths=[0.5,1]' \
   analysis.studies.switches.iterations=150 'analysis.studies.switches.rivals=[isolation_share]' \
   logger=none sweep=outputs/studies/switches
 python -m faig_lab task=compare runs=outputs/studies/switches hydra.run.dir=outputs/compared/switches
-grep -E '^group,|,(clusters|task_vectors|switches)/' outputs/compared/switches/metrics.csv > experiments/switches/results.csv
-python experiments/figures.py clusters outputs/studies/switches experiments/switches
+grep -E '^group,|,(task_vectors|switches)/' outputs/compared/switches/metrics.csv > experiments/switches/results.csv
 python experiments/figures.py task_vectors outputs/studies/switches experiments/switches
 python experiments/figures.py switches outputs/studies/switches experiments/switches
