@@ -22,6 +22,7 @@ from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, first_floating
+from faig_lab.filters.modes import differentiable
 from faig_lab.filters.trial import try_gradient, try_output
 from faig_lab.granularity import UNITS, Granularity
 
@@ -95,7 +96,7 @@ def attribute(
     """
     _check_layout(network, granularity)
     choice(truth, ("ground_truth", "target"), "truth")
-    frozen = copy.deepcopy(network).eval()
+    frozen = differentiable(copy.deepcopy(network)).eval()
     states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
     place = torch.device(device) if device is not None else first_floating(states[1].values()).device

@@ -36,19 +36,20 @@ class Reach:
     period: int
 
 
-def reach(network: nn.Module, state: State, scale: int) -> Reach | None:
-    """Measure a network's reach; some forward passes on inputs of 64² to 512² LR pixels.
+def reach(network: nn.Module, state: State, scale: int, *, sides: Sequence[int] = _SIDES) -> Reach | None:
+    """Measure a network's reach; some forward passes on inputs of `sides` LR pixels squared.
 
     Args:
         network: any module of LR (1, 3, h, w) → SR (1, 3, sh, sw).
         state: its weights; their values play no part.
         scale: s.
+        sides: of the inputs, ascending; a reach of half the last one and more is not found.
 
     Returns:
         None for a network without a bounded reach (global pooling or attention, say) or of a period above 16.
     """
     first = first_floating(state.values())
-    for side in _SIDES:
+    for side in sides:
         # A pixel near the middle with the phase of the corner, and those a period further.
         prints = {d: _footprint(network, state, scale, side, side // 2 + d, first) for d in (0, *PERIODS)}
         if None in prints.values():

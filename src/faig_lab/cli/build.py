@@ -29,12 +29,14 @@ from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.losses import SQUARED_ERROR
 from faig_lab.attribution.planted import planted_sets
 from faig_lab.config import Settings
+from faig_lab.config.detected import FILE
 from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
 from faig_lab.data import Degradation, PatchDataset, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, content_fingerprint, state_fingerprint
+from faig_lab.filters.modes import differentiable
 from faig_lab.studies.context import Analysis
 from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, resolve_precision
 
@@ -49,8 +51,8 @@ def make_network(settings: Settings) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = make(settings.network)
-    assert isinstance(network, nn.Module)
-    return network
+        assert isinstance(network, nn.Module)
+        return differentiable(network)
 
 
 def make_degradation(settings: Settings) -> Degradation:
@@ -356,7 +358,8 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
             "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
             "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
             "margin": degradation.margin,
-            "network": settings.network,
+            # The file of network=spandrel only tells architecture and size; `start` has the weights.
+            "network": {k: v for k, v in settings.network.items() if (k, settings.network["_target_"]) != FILE},
             "training": {key: _since_before(training.model_dump()[key]) for key in shared},
             "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
             "start": None if start is None else state_fingerprint(start),

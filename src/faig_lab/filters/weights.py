@@ -15,6 +15,7 @@ from faig_lab.files import read_safetensors, read_tensors, reason, write_safeten
 from faig_lab.filters.functional import State, tied
 from faig_lab.filters.naming import own_names
 from faig_lab.filters.wrappers import WRAPPERS, Wrapped, unwrap
+from faig_lab.networks.adapted import Adapted
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
     Lightning checkpoint of our SRModule (its `state_dict`, which holds the averaged weights), and dicts that hold the
     weights under a name of `WRAPPERS`, averaged weights first. The log says which of several is taken. The prefixes of
     `naming.PREFIXES` are removed where the names do not fit with them, and names of another naming of the same
-    architecture are replaced (`naming`).
+    architecture are replaced (`naming`). A network of `network=spandrel` gets the names that spandrel gives them.
 
     Args:
         path: the file.
@@ -192,6 +193,9 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
         names = own_names(list(found), expected)
     except ValueError as error:
         raise UserError(f"{key}: {path} {error}") from error
+    if isinstance(network, Adapted) and set(names) != set(expected):
+        found = network.contract.translated(found, f"{key}: {path}")
+        names = list(found)
     in_file = dict(zip(names, found, strict=True))
     state = {name: found[in_file[name]] for name in names}
     _compare(state, network, in_file, f"{key}: {path}")
