@@ -24,11 +24,12 @@ from faig_lab.errors import UserError
 from faig_lab.files import write_text
 from faig_lab.filters import FilterLayout, evaluate, mask
 from faig_lab.filters.foreign import describe
+from faig_lab.filters.heads import head_blocks
 from faig_lab.filters.modes import differentiable
 from faig_lab.filters.trial import try_gradient, try_output
 
 POINTS = 16
-STEPS = 6
+STEPS = 8
 SIDE = 32  # LR pixels
 SIDES = (64, 128)  # LR pixels of the images that the receptive field is measured on
 LARGEST_SINGLE = 50  # percent of filters that are single weights, above which channels are the better units
@@ -134,7 +135,7 @@ def image_of(scale: int) -> PairedImage:
 def trained_case(network: nn.Module, scale: int, row: Row) -> Case:
     """A baseline trained on clean input, and a target trained further on degraded input, a few steps each."""
     image = image_of(scale)
-    _fit(network, image, ["clean"])
+    _fit(network, image, ["clean", "clean"])
     baseline = {name: value.clone() for name, value in network.state_dict().items()}
     before, after = _fit(network, image, list(KINDS))
     network.eval()
@@ -150,11 +151,13 @@ def trained_case(network: nn.Module, scale: int, row: Row) -> Case:
 def _fit(network: nn.Module, image: PairedImage, kinds: Sequence[str]) -> tuple[float, float]:
     """Train a few steps on one image; the loss before and after."""
     network.train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-4)
     losses = []
+    lr = torch.stack([image.lr[kind] for kind in kinds])
+    hr = image.hr.expand(len(kinds), -1, -1, -1)
     for _ in range(STEPS + 1):
         optimizer.zero_grad()
-        loss = torch.stack([F.l1_loss(network(image.lr[kind][None]), image.hr[None]) for kind in kinds]).mean()
+        loss = F.l1_loss(network(lr), hr)
         losses.append(float(loss))
         if len(losses) <= STEPS:
             loss.backward()
@@ -228,16 +231,8 @@ def sizes(network: nn.Module, row: Row) -> None:
     share = 100 * single / len(layout)
     row.texts["single weights"] = f"{share:.0f} %"
     row.texts["units"] = (
-        "filter" if share <= LARGEST_SINGLE else "head, output_channel" if _heads(network) else "output_channel"
+        "filter" if share <= LARGEST_SINGLE else "head, output_channel" if head_blocks(network) else "output_channel"
     )
-
-
-def _heads(network: nn.Module) -> bool:
-    try:
-        FilterLayout.of(network, "head")
-    except ValueError:
-        return False
-    return True
 
 
 HEAD = """# Which architectures can be attributed

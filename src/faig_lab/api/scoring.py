@@ -62,8 +62,8 @@ def attribute(
             result's. None: FAIG and the signed share, which come out of the same pass.
         rule: the quadrature, e.g. `faig_lab.quadrature("midpoint", 32)` or `faig_lab.Adaptive(65, 0.01, 1.0)`;
             None: Gauss–Legendre with 16 points.
-        granularity: what is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel" or "layer";
-            `F` below and in the result counts these.
+        granularity: what is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel", "head" (of
+            an attention; in other layers an output channel) or "layer"; `F` below and in the result counts these.
         rank_others: score the parameters that are no kernels (biases, say) as well.
         path: which path in weight space the loss gradient is integrated along (method.md §10): the straight line, a
             curve whose middle point is trained on the images to keep the loss low, or straight pieces through the given

@@ -98,6 +98,10 @@ def _about(message: str, node: Mapping[str, Any], key: str) -> str:
 
 
 def _unknown_argument(target: Callable[..., Any], name: str, key: str, valid: Mapping[str, object]) -> str:
+    if (key, name) == ("network", "scale"):
+        close = nearest("upscale", valid) or nearest("scale", valid)
+        passes = f"+network.{_SCALE_ARGUMENT}={close or 'NAME'} passes the factor under another name"
+        return f"network.scale: {target.__name__} has no such argument; {passes}, and null passes none"
     elsewhere = other_choices(f"{key}.{name}") if "." not in key else None
     if elsewhere:
         return elsewhere

@@ -105,7 +105,8 @@ def _detect(path: Path, key: str, changed: int, size: int) -> Detected:
         fault = objection(value, torch.float32 if value.is_floating_point() else value.dtype)
         if fault is not None:
             raise UserError(f"{key}: {path}: {name} {fault}")
-    return describe(state, f"{key}: {path}")
+    with torch.random.fork_rng(devices=[]):  # a network is built, and the caller's random numbers stay
+        return describe(state, f"{key}: {path}")
 
 
 def describe(state: State, place: str) -> Detected:
@@ -156,7 +157,8 @@ def _descriptor(state: State, place: str) -> Any:
         except library.UnsupportedModelError:
             continue
         except Exception as error:  # whatever a class has against arguments that were read off other weights
-            raise UserError(f"{place}: spandrel cannot build its network ({reason(error)})") from error
+            what = f"{type(error).__name__}: {reason(error)}"
+            raise UserError(f"{place}: spandrel cannot build its network ({what})") from error
     first = next(iter(state))
     raise UserError(
         f"{place}: spandrel knows no architecture with these names ({first} {shown_shape(state[first])} is the first); "

@@ -5,10 +5,10 @@ import re
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-_PROJECTION = re.compile(r"(?:to_)?(qkv|qk|kv|q|k|v)(?:_proj|_linear|_conv)?")
+_PROJECTION = re.compile(r"(?:to_|w)?(qkv|qk|kv|q|k|v)(?:_proj|_linear|_conv)?")
 """Names of the layers that make queries, keys and values."""
 
-_COUNTS = ("num_heads", "heads", "n_heads", "nhead")
+_COUNTS = ("num_heads", "heads", "n_heads", "nhead", "nh")
 """Names of the attribute in which an attention keeps the number of its heads."""
 
 _WITHIN = {"in_proj_weight": 3, "q_proj_weight": 1, "k_proj_weight": 1, "v_proj_weight": 1}

@@ -195,12 +195,9 @@ class FilterLayout:
             rank_others: rank the units of parameters that are no kernels as well.
 
         Raises:
-            ValueError: the network has neither convolution nor linear layer, or one whose weight is no parameter, or
-                the units are heads and it has none.
+            ValueError: the network has neither convolution nor linear layer, or one whose weight is no parameter.
         """
         cut = _parameters(network, granularity)
-        if granularity == "head" and not any(layer.heads for layer in cut):
-            raise ValueError("the network has no attention with a number of heads; use output_channel")
         if not any(layer.kernel for layer in cut):
             raise ValueError("the network has no convolution and no linear layer, so it has no filters")
         left_out = getattr(network, _LEFT_OUT, frozenset())

@@ -96,7 +96,7 @@ def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
         )
 
 
-_ROUNDING = 0.01
+_ROUNDING = 1e-3
 """Relative difference of gradients that is rounding."""
 
 
@@ -114,7 +114,7 @@ def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> f
     moved = dict(state)
     for name in names:
         noise = torch.randn(state[name].shape, generator=generator).to(state[name])
-        moved[name] = state[name].detach() + 0.1 * (state[name].detach().abs().mean() + 0.01) * noise
+        moved[name] = state[name].detach() + 0.5 * (state[name].detach().abs().mean() + 0.01) * noise
     moved = under_every_name(network, moved)
     own.load_state_dict(moved, strict=False)
     leaves = {name: moved[name].clone().requires_grad_() for name in names}

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faig_lab.resources import lacks_memory
+
 CHANNELS = ((3, 3), (1, 1), (4, 4), (4, 3))
 """Channels of input and output that can be adapted to RGB."""
 
@@ -37,7 +39,8 @@ class Adapted(nn.Module):
 
     `adapted` makes instances. An instance is also one of the network's own class, has that class's name, and has the
     parameters under the network's own names. So weights files stay readable for the programs that know the network.
-    The images of a batch are restored one by one, since the contract is about one image.
+    The images of a batch are restored one by one, since the contract is about one image. In training mode a batch is
+    restored at once where the network can do that.
     """
 
     kind: type[nn.Module]
@@ -45,6 +48,12 @@ class Adapted(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """(N, 3, H, W) → (N, 3, sH, sW)."""
+        if self.training and len(lr) > 1:  # batch norm needs the batch
+            try:
+                return self._restored(lr)
+            except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+                if lacks_memory(error):
+                    raise
         return torch.cat([self._restored(image) for image in lr.split(1)])
 
     def _restored(self, image: Tensor) -> Tensor:
