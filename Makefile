@@ -53,7 +53,7 @@ slow: $(VENV)/.stamp-dev
 # torchvision, which spandrel needs, runs beside one release of torch alone. So these tests have packages of their own.
 SPANDREL := .venv-spandrel
 test-spandrel: $(SPANDREL)/.stamp
-	PYTHONPATH=src $(SPANDREL)/bin/python -m pytest tests/spandrel
+	PYTHONPATH=src $(SPANDREL)/bin/python -m pytest tests/with_spandrel
 
 $(SPANDREL)/.stamp: pyproject.toml constraints.txt constraints-spandrel.txt
 	@echo 'installing faig_lab with spandrel into $(SPANDREL) (once, several GB)'

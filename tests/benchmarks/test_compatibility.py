@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from docs_pages import DOCS
+from docs_pages import ROOT
 
 from benchmarks import compatibility
 from benchmarks.architectures import OWN, SPANDREL, Architecture
@@ -61,16 +61,16 @@ def test_an_unknown_name_is_refused(capsys):
 
 
 def test_the_page_has_every_architecture_and_is_linked():
-    page = DOCS / "compatibility.md"
+    page = ROOT / "docs" / "compatibility.md"
     found = rows(page.read_text(encoding="utf-8"))
     assert set(found) == {*SPANDREL, *OWN}
     assert len(SPANDREL) >= 15
-    for other in (DOCS / "index.md", DOCS / "own_network.md", DOCS.parent / "README.md"):
+    for other in (page.parent / "index.md", page.parent / "own_network.md", ROOT / "README.md"):
         assert "compatibility.md" in other.read_text(encoding="utf-8")
 
 
 def test_the_extra_of_the_message_is_there():
-    text = (DOCS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     extra = re.search(r"\[(\w+)\]", INSTALL)
     assert extra
     assert re.search(rf"^{extra[1]} = \[", text, re.MULTILINE)

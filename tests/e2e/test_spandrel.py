@@ -16,9 +16,9 @@ from faig_lab.filters.foreign import describe
 
 TINY = [
     setting
-    for setting in tiny("+experiment=blur_noise", "network=spandrel", "analysis.percents=[10]")
+    for setting in tiny("+experiment=blur_noise", "network=spandrel")
     if not setting.startswith(("network.features", "network.blocks"))
-] + ["analysis.headline_percent=10"]
+]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
     folder = run(tmp_path, f"baseline.weights={files[0]}", f"target.weights={files[1]}")
     assert (folder / "report.html").is_file()
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"isolation/faig/10", "completeness_gap/blur"} <= metrics.keys()
+    assert {"isolation/faig/1", "completeness_gap/blur"} <= metrics.keys()
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").glob("*/weights.pt"))  # nothing trained
     about = yaml.safe_load((folder / "weights" / "target.yaml").read_text())
     assert (about["network"]["architecture"], about["network"]["scale"]) == ("Toy", 2)
@@ -58,22 +58,19 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
         file.unlink()
     assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=curves"]) == 0
     assert (folder / "tables" / "curves.csv").is_file()
-    masked = tmp_path / "masked.pth"
-    assert main(["task=export", f"run={folder}", f"export.file={masked}", "export.strengths.blur=0"]) == 0
+    masked, blur = tmp_path / "masked.pth", ("export.strengths.blur=0", "export.percent=10")
+    assert main(["task=export", f"run={folder}", f"export.file={masked}", *blur]) == 0
     state = torch.load(masked, weights_only=True)["params"]
     assert describe(state, "masked").architecture == "Toy"
     target = faig_lab.load_weights(folder / "weights" / "target.pt", Toy(features=4, upscale=2))
-    differ = sum(
-        int((state[name] != value).flatten(2).any(2).sum()) for name, value in target.items() if value.ndim == 4
-    )
+    kernels = {name: value for name, value in target.items() if value.ndim == 4}
+    differ = sum(int((state[name] != value).flatten(2).any(2).sum()) for name, value in kernels.items())
     assert differ == 6  # 10 % of 60 filters
 
 
 def test_a_target_is_trained_from_a_baseline_that_is_given(files, tmp_path):
     folder = run(tmp_path, f"baseline.weights={files[0]}")
-    assert (
-        "target: 3 steps" in (folder / "run.log").read_text() or (folder / "tables" / "training_target.csv").is_file()
-    )
+    assert (folder / "tables" / "training_target.csv").is_file()
     again = [f"store={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'again'}"]
     other = tmp_path / "moved.pth"
     files[0].rename(other)
@@ -93,9 +90,8 @@ def test_the_library(files):
 
 def test_a_refusal_is_one_line_and_no_folder_of_results(files, tmp_path, capsys):
     assert main([*TINY, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    assert (
-        capsys.readouterr().err.strip().splitlines()[-1].startswith("error: network: spandrel reads the architecture")
-    )
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: network: spandrel reads the architecture from a weights file")
     write(tmp_path / "c.pth", features=5)
     given = [f"baseline.weights={files[0]}", f"target.weights={tmp_path / 'c.pth'}"]
     assert main([*TINY, *given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
