@@ -31,7 +31,7 @@ from faig_lab.filters.trial import try_gradient, try_output
 POINTS = 16
 STEPS = 8
 SIDE = 32  # LR pixels
-SIDES = (64, 128)  # LR pixels of the images that the receptive field is measured on
+SIDES = (64, 96)  # LR pixels of the images that the receptive field is measured on
 LARGEST_SINGLE = 50  # percent of filters that are single weights, above which channels are the better units
 KINDS = ("blur", "noise")
 COLUMNS = ("architecture", "trains", "gap", "masks", "tiles", "convolutions", "linear", "single weights", "units")

@@ -16,7 +16,9 @@ from faig_lab.filters.foreign import describe
 
 TINY = [
     setting
-    for setting in tiny("+experiment=blur_noise", "network=spandrel")
+    for setting in tiny(
+        "+experiment=blur_noise", "network=spandrel", "analysis.percents=[5,10]", "analysis.headline_percent=10"
+    )
     if not setting.startswith(("network.features", "network.blocks"))
 ]
 
@@ -48,7 +50,7 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
     folder = run(tmp_path, f"baseline.weights={files[0]}", f"target.weights={files[1]}")
     assert (folder / "report.html").is_file()
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"isolation/faig/1", "completeness_gap/blur"} <= metrics.keys()
+    assert {"isolation/faig/10", "completeness_gap/blur"} <= metrics.keys()
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").glob("*/weights.pt"))  # nothing trained
     about = yaml.safe_load((folder / "weights" / "target.yaml").read_text())
     assert (about["network"]["architecture"], about["network"]["scale"]) == ("Toy", 2)
@@ -58,8 +60,8 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
         file.unlink()
     assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=curves"]) == 0
     assert (folder / "tables" / "curves.csv").is_file()
-    masked, blur = tmp_path / "masked.pth", ("export.strengths.blur=0", "export.percent=10")
-    assert main(["task=export", f"run={folder}", f"export.file={masked}", *blur]) == 0
+    masked = tmp_path / "masked.pth"
+    assert main(["task=export", f"run={folder}", f"export.file={masked}", "export.strengths.blur=0"]) == 0
     state = torch.load(masked, weights_only=True)["params"]
     assert describe(state, "masked").architecture == "Toy"
     target = faig_lab.load_weights(folder / "weights" / "target.pt", Toy(features=4, upscale=2))

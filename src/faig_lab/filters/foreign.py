@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def spandrel(key: str) -> Any:
         UserError: it is not installed, or cannot be imported.
     """
     try:
-        import spandrel as library
+        return import_module("spandrel")
     except ModuleNotFoundError as error:
         missing = error.name or "spandrel"
         raise UserError(f"{key}: {missing} is not installed, which network=spandrel needs: {INSTALL}") from error
@@ -190,7 +191,6 @@ def spandrel(key: str) -> Any:
             f"{key}: spandrel cannot be imported ({reason(error)}); torchvision must fit torch "
             f"{torch.__version__}: {INSTALL}"
         ) from error
-    return library
 
 
 def difference(first: Detected, second: Detected) -> str | None:
@@ -198,9 +198,8 @@ def difference(first: Detected, second: Detected) -> str | None:
 
     In the words {other} stands for the second file.
     """
-    for own, other in ((first.architecture, second.architecture), (f"×{first.scale}", f"×{second.scale}")):
-        if own != other:
-            return f"holds a {first.title}, and {{other}} a {second.title}"
+    if (first.architecture, first.scale) != (second.architecture, second.scale):
+        return f"holds a {first.title}, and {{other}} a {second.title}"
     own, other = first.network.state_dict(), second.network.state_dict()
     for name in own:
         if name not in other:

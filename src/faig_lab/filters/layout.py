@@ -200,7 +200,7 @@ class FilterLayout:
         cut = _parameters(network, granularity)
         if not any(layer.kernel for layer in cut):
             raise ValueError("the network has no convolution and no linear layer, so it has no filters")
-        left_out = getattr(network, _LEFT_OUT, frozenset())
+        left_out: frozenset[str] = getattr(network, _LEFT_OUT, frozenset())
         ranked = [(layer.kernel or rank_others) and layer.name not in left_out for layer in cut]
         return cls(tuple(compress(cut, ranked)), tuple(compress(cut, (not each for each in ranked))))
 

@@ -54,14 +54,14 @@ class Adapted(nn.Module):
             except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
                 if lacks_memory(error):
                     raise
-        return torch.cat([self._restored(image) for image in lr.split(1)])
+        return torch.cat([self._restored(image) for image in torch.split(lr, 1)])
 
     def _restored(self, image: Tensor) -> Tensor:
         taken, returned = self.contract.channels
         height, width = (self.contract.scale * side for side in image.shape[-2:])
         padded = _padded(image, self.contract.padding)
         if taken == 1:
-            output = torch.cat([self._called(colour) for colour in padded.split(1, dim=1)], dim=1)
+            output = torch.cat([self._called(colour) for colour in torch.split(padded, 1, dim=1)], dim=1)
         elif taken == 4:
             output = self._called(torch.cat([padded, torch.ones_like(padded[:, :1])], dim=1))
         else:
