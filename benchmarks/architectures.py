@@ -55,10 +55,8 @@ SPANDREL: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "SeemoRe": ("SeemoRe", "SeemoRe", 2, {"scale": 2, "num_experts": 2, "num_layers": 1, "embedding_dim": 8}),
     "FDAT": ("FDAT", "FDAT", 2, {"scale": 2, "embed_dim": 16, "num_groups": 1, "num_heads": 2, "mid_dim": 16}),
     "NAFNet": ("NAFNet", "NAFNet", 1, {"width": 4, "enc_blk_nums": [1], "dec_blk_nums": [1]}),
-    "SCUNet": ("SCUNet", "SCUNet", 1, {"config": [2] * 7, "dim": 64, "input_resolution": 64}),
     "DnCNN (grey)": ("DnCNN", "DnCNN", 1, {"nc": 8, "nb": 9, "act_mode": "R"}),
     "DRUNet": ("DRUNet", "DRUNet", 1, {"in_nc": 4, "out_nc": 3, "nc": [4, 8, 8, 8], "nb": 2}),
-    "FBCNN": ("FBCNN", "FBCNN", 1, {"nc": [4, 8, 8, 8], "nb": 2}),
 }
 """Name → module below `spandrel.architectures`, class, scale, arguments."""
 
