@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.architectures import Architecture, architectures
 from faig_lab.attribution import Problem, attribute, quadrature
 from faig_lab.attribution.methods import faig
-from faig_lab.attribution.tiling import bound_of_tiles, difference_of_tiles, reach
+from faig_lab.attribution.tiling import PERIODS, bound_of_tiles, difference_of_tiles, reach
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
@@ -240,17 +240,18 @@ HEAD = """# Which architectures can be attributed
 <!-- Written by `python -m benchmarks.compatibility`. Change benchmarks/compatibility.py, not this page. -->
 
 Each row is a tiny instance with fresh weights: a baseline is trained {steps} steps on clean input, and a target {steps}
-steps further on blurred and noisy input. {source} `python -m benchmarks.compatibility` writes this page.
+steps further on blurred and noisy input. `python -m benchmarks.compatibility` writes this page.
+{source}
 
 {table}
 
 | column | content |
 | --- | --- |
-| trains | whether the gradient of the loss reaches every filter |
+| trains | whether the gradient of the loss reaches every filter; filters whose activations are 0 on the one image get none |
 | gap | the completeness gap with {points} points (Gauss–Legendre), the larger of blur and noise |
 | masks | exact: with all units masked the output is the baseline's, and with none the target's, bit for bit |
-| tiles | equal: tiles give the output of the whole image, and an output pixel sees a square of this side. Not cut: \
-`attribution.memory` never cuts an image of this network; `sees too far`: {side} LR pixels and more |
+| tiles | equal: tiles give the output of the whole image, and an output pixel sees a square of this side. Sees too \
+far: an output pixel sees {side} LR pixels or more in one direction, mostly the whole image, so no image is cut here |
 | convolutions, linear | share of the weights in convolutions and in linear layers; the rest are biases, norms, tables |
 | single weights | share of the filters that are one weight: those of linear layers and of 1×1 convolutions |
 | units | the values of `attribution.granularity` that make sense |
@@ -273,12 +274,12 @@ def page(rows: Sequence[Row], spandrel: bool) -> str:
     notes = [note for row in rows for note in row.notes]
     listed = "\n## What does not work\n\n" + "".join(f"- {note}\n" for note in notes) if notes else ""
     source = (
-        "Classes are spandrel's, with their weights written, detected and read again. The last rows are minimal forms "
+        "Classes are spandrel's, with their weights written, detected and read again. The last rows are minimal forms\n"
         "of our own (`benchmarks/minimal.py`)."
         if spandrel
         else "Classes are minimal forms of our own (`benchmarks/minimal.py`), since spandrel is not installed."
     )
-    table, side = "\n".join(lines), SIDES[-1] // 2
+    table, side = "\n".join(lines), SIDES[-1] // 2 - max(PERIODS)
     return HEAD.format(steps=STEPS, source=source, table=table, points=POINTS, side=side, notes=listed)
 
 
