@@ -247,7 +247,7 @@ steps further on blurred and noisy input. `python -m benchmarks.compatibility` w
 
 | column | content |
 | --- | --- |
-| trains | whether the gradient of the loss reaches every filter; filters whose activations are 0 on the one image get none |
+| trains | whether the gradient of the loss reaches every filter; activations of 0 on the one image have none |
 | gap | the completeness gap with {points} points (Gauss–Legendre), the larger of blur and noise |
 | masks | exact: with all units masked the output is the baseline's, and with none the target's, bit for bit |
 | tiles | equal: tiles give the output of the whole image, and an output pixel sees a square of this side. Sees too \

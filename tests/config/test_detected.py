@@ -110,6 +110,9 @@ def test_the_store_knows_a_network_by_its_weights_and_not_by_its_path(a, b):
     assert needs[0]["network"]["architecture"] == "Toy"
     other = determinants(checked(f"baseline.weights={a}"), "target", data, {n: v + 1 for n, v in state.items()})
     assert other != needs[0]
+    write(b, features=6)
+    sizes = [determinants(checked(f"network.file={path}"), "baseline", data, None) for path in (a, b)]
+    assert sizes[0] != sizes[1]
 
 
 class Upscaling(nn.Module):

@@ -13,9 +13,6 @@ from faig_lab.files import weights_file
 SPANDREL = "faig_lab.filters.spandrel_network"
 """The `_target_` of `network=spandrel`."""
 
-FILE = ("file", SPANDREL)
-"""The argument that is a place on a disk and decides no number, and the `_target_` that has it."""
-
 
 def with_detected_network(settings: Settings) -> Settings:
     """Fill in scale, architecture and file of `network=spandrel`; other networks stay as they are.
