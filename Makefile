@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 && command -v $$p && break; done)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help look run test slow docs notebooks wheel lock bench bench-gpu gpu test-gpu study clean
+.PHONY: help look run test slow test-spandrel docs notebooks wheel lock bench bench-gpu gpu test-gpu study clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,12 +28,13 @@ help:
 	@echo 'make notebooks  run the notebooks and store their outputs in them'
 	@echo 'make wheel   build dist/*.whl; make wheel PYTHONS="python3.12 python3.13" tries the wheel with each Python'
 	@echo 'make lock    write uv.lock (needs uv): the versions of constraints.txt, with hashes'
+	@echo 'make test-spandrel  the tests of network=spandrel, in an environment of its own (5 GB: torch with torchvision)'
 	@echo 'make bench   the benchmarks: ratios to a plain implementation and to this machine'"'"'s best rate (half an hour);'
 	@echo '             make bench-gpu on a GPU; only some parts: make bench ARGS="--parts ab"'
 	@echo 'make gpu     test, measure and use a GPU in ten minutes: make gpu ARGS="--minutes 9 --data DIR --out DIR";'
 	@echo '             make test-gpu the tests that need a GPU'
 	@echo 'make study   run a study of experiments/ again: make study STUDY=planted (minutes to hours)'
-	@echo 'make clean   remove .venv and the caches of the tools (not outputs/)'
+	@echo 'make clean   remove .venv, .venv-spandrel and the caches of the tools (not outputs/)'
 	@echo 'make help    this list'
 
 look: $(VENV)/.stamp-run
@@ -70,6 +71,18 @@ wheel: $(VENV)/.stamp-dev
 UV ?= uv
 lock:
 	$(UV) lock $(addprefix -P ,$(shell sed '/^\#/d' constraints.txt))
+# torchvision, which spandrel needs, runs beside one release of torch alone. So these tests have packages of their own.
+SPANDREL := .venv-spandrel
+test-spandrel: $(SPANDREL)/.stamp
+	PYTHONPATH=src $(SPANDREL)/bin/python -m pytest tests/with_spandrel
+
+$(SPANDREL)/.stamp: pyproject.toml constraints.txt constraints-spandrel.txt
+	@echo 'installing faig_lab with spandrel into $(SPANDREL) (once, several GB)'
+	$(PYTHON) -m venv $(SPANDREL)
+	grep -vE '^(torch|torchvision)==' constraints.txt > $(SPANDREL)/constraints.txt
+	$(SPANDREL)/bin/python -m pip install --disable-pip-version-check --no-input --quiet $(PIP_ARGS) \
+		-c $(SPANDREL)/constraints.txt -c constraints-spandrel.txt -e '.[spandrel]' pytest pytest-timeout
+	@touch $@
 
 # Results are written to benchmarks/results. make bench ARGS="--parts ab --quick": some parts, on a smaller network.
 DEVICE ?= cpu
@@ -100,7 +113,7 @@ study: $(VENV)/.stamp-run
 	PATH="$(CURDIR)/$(BIN):$$PATH" DATA="$(DATA)" sh -ex experiments/$(STUDY)/run.sh
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist build
+	rm -rf $(VENV) $(SPANDREL) .mypy_cache .pytest_cache .ruff_cache dist build
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp-run: $(BIN)/python pyproject.toml constraints.txt

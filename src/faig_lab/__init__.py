@@ -34,6 +34,7 @@ __all__ = [
     "quadrature",
     "removed_share",
     "save_weights",
+    "spandrel_network",
 ]
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         quadrature,
         removed_share,
         save_weights,
+        spandrel_network,
     )
 else:  # a type checker would take any name for one that this function knows
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Granularity = Literal["weight", "filter", "output_channel", "input_channel", "layer"]
+Granularity = Literal["weight", "filter", "output_channel", "input_channel", "head", "layer"]
 """The type of a unit of a kernel."""
 
 UNITS: dict[str, str] = {
@@ -10,6 +10,7 @@ UNITS: dict[str, str] = {
     "filter": "filters",
     "output_channel": "output channels",
     "input_channel": "input channels",
+    "head": "heads and channels",
     "layer": "layers",
 }
 """The name of the units, by granularity."""

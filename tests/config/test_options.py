@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import spandrel_stand_in
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -46,10 +47,14 @@ def test_there_is_something_to_test() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_option_composes_and_passes_the_check(option: str, tmp_path: Path) -> None:
+def test_option_composes_and_passes_the_check(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The answer of a planted pair is known; without such a pair there is nothing to compare with.
     cfg = compose([option, "+experiment=planted"] if option == "analysis=planted" else [option])
     assert not OmegaConf.missing_keys(cfg)
+    if option == "network=spandrel":  # reads its architecture from a file
+        spandrel_stand_in.install(monkeypatch)
+        spandrel_stand_in.write(tmp_path / "a.pth")
+        cfg.baseline.weights = str(tmp_path / "a.pth")
     assert isinstance(check(given_folders(cfg, tmp_path)), Settings)
 
 

@@ -101,3 +101,36 @@ def test_a_network_that_refuses_small_images_is_not_tried():
 def test_lazy_layers_are_named(module, name):
     with pytest.raises(ValueError, match=rf"^{name} has no shape before its first input"):
         FilterLayout.of(nn.Sequential(nn.Conv2d(3, 3, 3), module))
+
+
+@pytest.mark.parametrize("make", [odd.Checkpointed])
+def test_activations_that_are_computed_again_are_refused(make):
+    torch.manual_seed(0)
+    network = make().eval()
+    with pytest.raises(UserError, match=rf"^network: {make.__name__} has other gradients .* \(checkpointing\)"):
+        try_gradient(network, network.state_dict(), LR)
+
+
+def test_checkpointing_in_the_old_way_is_named():
+    class Inner(odd.Small):
+        def forward(self, lr):
+            x = odd.checkpoint(self.between, self.first(lr), use_reentrant=True)
+            return nn.functional.pixel_shuffle(self.last(x), 2)
+
+    network = Inner().eval()
+    with pytest.raises(UserError, match=r"^network: Inner cannot be differentiated .*; switch checkpointing off$"):
+        try_gradient(network, network.state_dict(), LR)
+
+
+@pytest.mark.parametrize("make", [odd.Noisy, odd.Tied, odd.WritesIntoInput, odd.MultipliesInput, odd.SmallUNet])
+def test_gradients_are_compared_without_changing_network_or_random_numbers(make):
+    torch.manual_seed(0)
+    network = make().eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    try_gradient(network, network.state_dict(), LR)
+    if make is not odd.Noisy:
+        assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -11,7 +11,7 @@ from faig_lab.api.scoring import attribute
 from faig_lab.api.weights import load_weights, mask, modulate, save_weights
 from faig_lab.attribution import AbsoluteError, Adaptive, Charbonnier, Problem, SquaredError, methods, quadrature
 from faig_lab.errors import UserError
-from faig_lab.filters import FilterLayout
+from faig_lab.filters import FilterLayout, spandrel_network
 from faig_lab.metrics import psnr
 from faig_lab.networks import SRCNNStyle, SRResNet
 from faig_lab.removed_shares import removed_share
@@ -40,4 +40,5 @@ __all__ = [
     "quadrature",
     "removed_share",
     "save_weights",
+    "spandrel_network",
 ]

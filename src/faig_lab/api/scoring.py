@@ -22,6 +22,7 @@ from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, first_floating
+from faig_lab.filters.modes import differentiable
 from faig_lab.filters.trial import try_gradient, try_output
 from faig_lab.granularity import UNITS, Granularity
 
@@ -61,8 +62,8 @@ def attribute(
             first method. None: FAIG and the signed share, which need only one pass together.
         rule: the quadrature, e.g. `faig_lab.quadrature("midpoint", 32)` or `faig_lab.Adaptive(65, 0.01, 1.0)`;
             None: Gauss–Legendre with 16 points.
-        granularity: the unit that is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel" or
-            "layer". The result has F units.
+        granularity: the unit that is scored: "filter" (a k×k slice), "weight", "output_channel", "input_channel",
+            "head" (of an attention; in other layers an output channel) or "layer". The result has F units.
         rank_others: also score the parameters that are no kernels, e.g. biases.
         path: the path in weight space along which the loss gradient is integrated (method.md §10): the straight line, a
             curve whose middle point is trained on the images to keep the loss low, or straight pieces through the given
@@ -95,7 +96,7 @@ def attribute(
     """
     _check_layout(network, granularity)
     choice(truth, ("ground_truth", "target"), "truth")
-    frozen = copy.deepcopy(network).eval()
+    frozen = differentiable(copy.deepcopy(network)).eval()
     states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
     chosen_device = torch.device(device) if device is not None else first_floating(states[1].values()).device

@@ -172,7 +172,8 @@ def _unranked(problem: Problem) -> tuple[str, ...]:
     unranked: list[tuple[str, float]] = []
     for k, other in enumerate(problem.layout.others):
         several = sum(side > 1 for side in other.shape) > 1
-        if several and not torch.equal(problem.baseline[other.name], problem.target[other.name]):
+        takes_part = bool(integral.others[:, :, k].any())
+        if several and takes_part and not torch.equal(problem.baseline[other.name], problem.target[other.name]):
             shares = integral.others[:, :, k].sum(0) / change
             unranked.append((other.name, float(shares.abs().max())))
     if not unranked:

@@ -36,19 +36,22 @@ class ReceptiveField:
     period: int
 
 
-def measure_receptive_field(network: nn.Module, state: State, scale: int) -> ReceptiveField | None:
-    """Measure a network's receptive field by some forward passes on inputs of 64² to 512² LR pixels.
+def measure_receptive_field(
+    network: nn.Module, state: State, scale: int, *, sides: Sequence[int] = _SIDES
+) -> ReceptiveField | None:
+    """Measure a network's receptive field by some forward passes on inputs of `sides` LR pixels squared.
 
     Args:
         network: any module of LR (1, 3, h, w) → SR (1, 3, sh, sw).
         state: its weights; their values play no part.
         scale: s.
+        sides: sides of the inputs, ascending; a field of half the last side or more is not found.
 
     Returns:
         None if the receptive field has no bound (e.g. global pooling or attention) or a period above 16.
     """
     first = first_floating(state.values())
-    for side in _SIDES:
+    for side in sides:
         # A pixel near the middle with the phase of the corner, and those a period further.
         prints = {d: _footprint(network, state, scale, side, side // 2 + d, first) for d in (0, *PERIODS)}
         if None in prints.values():

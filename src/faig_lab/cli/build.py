@@ -29,13 +29,15 @@ from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.losses import SQUARED_ERROR
 from faig_lab.attribution.planted import planted_sets
 from faig_lab.config import Settings
+from faig_lab.config.detected import SPANDREL
 from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
 from faig_lab.data import Degradation, PatchDataset, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
 from faig_lab.evaluation.features import check_layer
-from faig_lab.filters import FilterLayout, State, content_fingerprint, state_fingerprint
+from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
+from faig_lab.filters.modes import differentiable
 from faig_lab.studies.context import Analysis
 from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, resolve_precision
 
@@ -50,8 +52,8 @@ def make_network(settings: Settings) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = make(settings.network)
-    assert isinstance(network, nn.Module)
-    return network
+        assert isinstance(network, nn.Module)
+        return differentiable(network)
 
 
 def make_degradation(settings: Settings) -> Degradation:
@@ -368,7 +370,7 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
             "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
             "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
             "margin": degradation.margin,
-            "network": settings.network,
+            "network": _network_identity(settings),
             "training": {key: _since_before(training.model_dump()[key]) for key in shared},
             "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
             "start": None if start is None else state_fingerprint(start),
@@ -380,6 +382,17 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
 def _since_before(value: Any) -> Any:
     """Return a setting of the training without `warmup: 0`: networks from before that setting keep their keys."""
     return {k: v for k, v in value.items() if (k, v) != ("warmup", 0)} if isinstance(value, dict) else value
+
+
+def _network_identity(settings: Settings) -> dict[str, Any]:
+    """Return the settings of the network, with names and shapes in place of a file that tells the architecture.
+
+    `start` has the weights of such a file, whatever its place on the disk.
+    """
+    if settings.network["_target_"] != SPANDREL:
+        return settings.network
+    shapes = {name: list(value.shape) for name, value in make_network(settings).state_dict().items()}
+    return {**settings.network, "file": fingerprint(shapes)}
 
 
 def cast(state: State, settings: Settings) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from faig_lab.config import rules
+from faig_lab.config.detected import with_detected_network
 from faig_lab.config.messages import first_error, keys_of
 from faig_lab.config.objective import check_objective
 from faig_lab.config.settings import Settings
@@ -36,6 +37,7 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     if settings.task in ("compare", "store", "inspect"):  # these tasks compute nothing
         rules.check_files(settings)
         return settings
+    settings = with_detected_network(settings)
     if not computes:
         check_node(settings.network, "network")
         rules.check_values(settings)

@@ -16,6 +16,7 @@ _NETWORKS = ("bicubic", "baseline", "target")
 _STUDIES = {
     "boundary": ("boundary",),
     "branches": ("branches",),
+    "clusters": ("clusters",),
     "curves": ("area_log", "area_linear", "restored_without_target_biases"),
     "modulation": ("best_strength",),
     "patches": ("carried", "filters_needed"),
@@ -24,6 +25,8 @@ _STUDIES = {
     "retraining": ("retrained",),
     "sanity": ("sanity",),
     "stability": ("stability",),
+    "switches": ("switches",),
+    "task_vectors": ("task_vectors",),
 }
 """First part of the keys of each study whose keys are not listed before the study has run."""
 

@@ -17,15 +17,17 @@ from pydantic.errors import PydanticUserError
 
 from faig_lab.config.folder import other_choices
 from faig_lab.config.keys import in_keys, keys_below
-from faig_lab.config.messages import first_error, nearest, suggest
+from faig_lab.config.messages import first_error, nearest, show, suggest
 from faig_lab.errors import InputError, UserError
 
+_SCALE_ARGUMENT = "scale_argument"
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 def check_node(node: Mapping[str, Any], key: str) -> None:
     """Check a node and the nodes inside it. A UserError names the dotted key below `key`."""
+    node = _as_called(node, key)
     target = find(node, key)
     arguments = {name: value for name, value in node.items() if name not in _HYDRA_KEYS}
     check_arguments(target, arguments, key, partial=node.get("_partial_", False))
@@ -68,6 +70,7 @@ def build(node: Mapping[str, Any], key: str) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    node = _as_called(node, key)
     try:
         return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
@@ -95,6 +98,10 @@ def _about(message: str, node: Mapping[str, Any], key: str) -> str:
 
 
 def _unknown_argument(target: Callable[..., Any], name: str, key: str, valid: Mapping[str, object]) -> str:
+    if (key, name) == ("network", "scale"):
+        close = nearest("upscale", valid) or nearest("scale", valid)
+        passes = f"+network.{_SCALE_ARGUMENT}={close or 'NAME'} passes the factor under another name"
+        return f"network.scale: {target.__name__} has no such argument; {passes}, and null passes none"
     elsewhere = other_choices(f"{key}.{name}") if "." not in key else None
     if elsewhere:
         return elsewhere
@@ -165,4 +172,30 @@ def make(node: Mapping[str, Any]) -> Any:
     """Instantiate a `_target_` node with plain lists and dicts."""
     from hydra.utils import instantiate
 
-    return instantiate(dict(node), _convert_="all")
+    return instantiate(_as_called(node, "network"), _convert_="all")
+
+
+def _as_called(node: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The node with the arguments of its class: `scale` gets the name that `scale_argument` has.
+
+    With `scale_argument: null` the class takes no factor. A node without `scale_argument` stays as it is.
+
+    Raises:
+        UserError: `scale_argument` is no name, or a name that the node has already.
+    """
+    if _SCALE_ARGUMENT not in node:
+        return dict(node)
+    called = {name: value for name, value in node.items() if name not in (_SCALE_ARGUMENT, "scale")}
+    name = node[_SCALE_ARGUMENT]
+    if name is None:
+        return called
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(
+            f"{key}.{_SCALE_ARGUMENT}: {show(name)} is no name of an argument; give e.g. upscale, or null for a class "
+            "that takes no factor"
+        )
+    if name in called:
+        raise UserError(
+            f"{key}.{name}: {key}.scale is this argument, since {key}.{_SCALE_ARGUMENT}={name}; leave it out"
+        )
+    return called | {name: node.get("scale")}

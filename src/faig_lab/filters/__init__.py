@@ -1,5 +1,6 @@
 """Filters and other units of a network: layout, forward pass with given weights, interventions, weights files."""
 
+from faig_lab.filters.foreign import spandrel_network
 from faig_lab.filters.functional import (
     State,
     content_fingerprint,
@@ -52,6 +53,7 @@ __all__ = [
     "save_patch",
     "save_weights",
     "snapshot",
+    "spandrel_network",
     "state_fingerprint",
     "tied",
     "under_every_name",

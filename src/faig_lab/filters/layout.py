@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
 from faig_lab.filters.functional import tied
+from faig_lab.filters.heads import head_blocks
 from faig_lab.granularity import UNITS, Granularity
 
 # A kernel has four axes here: group, first channel within the group, second channel within the group, position in the
@@ -24,9 +26,10 @@ _AXES: dict[str, tuple[int, ...]] = {
     "filter": (0, 1, 2),
     "output_channel": (0, 1),
     "input_channel": (0, 2),
+    "head": (0, 1),
     "layer": (),
 }
-_TRANSPOSED = _AXES | {"output_channel": (0, 2), "input_channel": (0, 1)}
+_TRANSPOSED = _AXES | {"output_channel": (0, 2), "input_channel": (0, 1), "head": (0, 2)}
 # Any other parameter has the axes 1, entries of its first axis, 1, all the rest.
 _OTHER = {"weight": (0, 1, 2, 3), "layer": ()}
 
@@ -42,6 +45,7 @@ class Layer:
         kernel: True for the weight of a convolution or linear layer, False for any other parameter, e.g. a bias.
         groups: groups of the convolution.
         transposed: True for a transposed convolution.
+        heads: blocks of rows that are a unit each at "head", see `head_blocks`; 0: the units are output channels.
     """
 
     names: tuple[str, ...]
@@ -50,6 +54,7 @@ class Layer:
     kernel: bool = True
     groups: int = 1
     transposed: bool = False
+    heads: int = 0
 
     @property
     def name(self) -> str:
@@ -99,13 +104,21 @@ class Layer:
             first = self.shape[0] if self.shape else 1
             return 1, first, 1, math.prod(self.shape[1:])
         first, second, *kernel = self.shape
+        if self._in_heads:
+            return self.heads, first // self.heads, second, math.prod(kernel)
         return self.groups, first // self.groups, second, math.prod(kernel)
 
     @cached_property
     def _axes(self) -> tuple[int, ...]:
         if not self.kernel:
             return _OTHER.get(self.granularity, (0, 1))
+        if self._in_heads:
+            return (0,)
         return (_TRANSPOSED if self.transposed else _AXES)[self.granularity]
+
+    @property
+    def _in_heads(self) -> bool:
+        return self.granularity == "head" and self.heads > 0
 
     @cached_property
     def _order(self) -> tuple[int, ...]:
@@ -128,8 +141,12 @@ _ORDER = {
     "filter": "layers as in the state dict, then out, then in",
     "output_channel": "layers as in the state dict, then output channel",
     "input_channel": "layers as in the state dict, then input channel",
+    "head": "layers as in the state dict, then head of query, key and value; in other layers output channel",
     "layer": "layers as in the state dict",
 }
+
+_LEFT_OUT = "_parameters_without_units"
+"""Attribute of a network: names of parameters that take no part in its output, such as merged copies of others."""
 
 # Weights of nn.MultiheadAttention that torch applies as linear layers.
 _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -161,7 +178,8 @@ class FilterLayout:
 
     Attributes:
         layers: the parameters whose units are ranked. The units have the indices 0 … len(layout) − 1.
-        others: the parameters whose units are not ranked: none, or all parameters that are no kernels.
+        others: the parameters whose units are not ranked: those that are no kernels unless they are ranked, and those
+            that are left out (`leave_out`).
     """
 
     layers: tuple[Layer, ...]
@@ -184,8 +202,9 @@ class FilterLayout:
         parameters = _parameters(network, granularity)
         if not any(layer.kernel for layer in parameters):
             raise ValueError("the network has no convolution and no linear layer, so it has no filters")
-        ranked = tuple(layer for layer in parameters if layer.kernel or rank_others)
-        return cls(ranked, () if rank_others else tuple(layer for layer in parameters if not layer.kernel))
+        left_out: frozenset[str] = getattr(network, _LEFT_OUT, frozenset())
+        ranked = [(layer.kernel or rank_others) and layer.name not in left_out for layer in parameters]
+        return cls(tuple(compress(parameters, ranked)), tuple(compress(parameters, (not each for each in ranked))))
 
     @property
     def granularity(self) -> Granularity:
@@ -284,9 +303,14 @@ class FilterLayout:
         }
 
 
+def leave_out(network: nn.Module, names: Iterable[str]) -> None:
+    """Let these parameters of a network have no units in its layouts; copies of the network keep that."""
+    setattr(network, _LEFT_OUT, frozenset(names))
+
+
 def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
     """Return every floating-point parameter once, divided into units, in the order of the state dict."""
-    modules = _modules(network)
+    modules, heads = _modules(network), head_blocks(network)
     order = {name: position for position, name in enumerate(network.state_dict())}
     further: dict[str, list[str]] = {}
     for name, owner in tied(network).items():
@@ -300,7 +324,9 @@ def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
         if isinstance(module, _ConvNd):
             transposed = isinstance(module, _ConvTransposeNd)
             layer = replace(layer, kernel=True, groups=module.groups, transposed=transposed)
-        layers.append(replace(layer, kernel=True) if isinstance(module, nn.Linear | nn.MultiheadAttention) else layer)
+        if isinstance(module, nn.Linear | nn.MultiheadAttention):
+            layer = replace(layer, kernel=True)
+        layers.append(replace(layer, heads=heads.get(id(parameter), 0)) if layer.kernel else layer)
     return layers
 
 

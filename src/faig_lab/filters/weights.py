@@ -16,6 +16,7 @@ from faig_lab.filters.functional import State, tied
 from faig_lab.filters.naming import own_names
 from faig_lab.filters.ncnn import BIN, ncnn_files, read_ncnn
 from faig_lab.filters.wrappers import WRAPPERS, Wrapped, unwrap
+from faig_lab.networks.adapted import Adapted
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
     the averaged weights), and dicts that hold the weights under a name of `WRAPPERS`. Averaged weights are preferred.
     If a file has several weights, the log names those that are used. If the names differ from the network's, the
     prefixes of `naming.PREFIXES` are removed, and names of another naming of the same architecture are replaced
-    (`naming`).
+    (`naming`). A network of `network=spandrel` gets the names that spandrel gives them.
 
     Args:
         path: the file.
@@ -193,6 +194,9 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
         names = own_names(list(tensors), expected)
     except ValueError as error:
         raise UserError(f"{key}: {path} {error}") from error
+    if isinstance(network, Adapted) and set(names) != set(expected):
+        tensors = network.contract.translated(tensors, f"{key}: {path}")
+        names = list(tensors)
     in_file = dict(zip(names, tensors, strict=True))
     state = {name: tensors[in_file[name]] for name in names}
     _compare(state, network, in_file, f"{key}: {path}")

@@ -34,6 +34,8 @@ MEANINGS = {
     "output channel.",
     "output_channel": "Everything in a convolution or linear weight that makes one output channel of its layer.",
     "input_channel": "Everything in a convolution or linear weight that reads one input channel of its layer.",
+    "head": "The rows of an attention's projection that make the query, the key or the value of one head; in every "
+    "other layer everything that makes one output channel.",
     "layer": "The whole weight of one convolution or linear layer.",
 }
 """The definition of a unit by granularity, for the glossary."""
