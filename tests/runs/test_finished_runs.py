@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from faig_lab.errors import UserError
+from faig_lab.files import write_text
 from faig_lab.runs.finished_runs import find, group, read
 
 
@@ -137,6 +138,21 @@ def test_settings_make_a_difference(make):
         {"network": "SRResNet", "training.patch_size": "96", "attribution.rule": "gauss_legendre"},
         {"network": "SRResNet", "training.patch_size": "48", "attribution.rule": "right"},
     ]
+
+
+def chosen(folder, **files):
+    write_text(folder / ".hydra" / "hydra.yaml", yaml.safe_dump({"hydra": {"runtime": {"choices": files}}}))
+    return folder
+
+
+def test_a_file_of_settings_names_them_if_it_tells_them(make):
+    changed = {"training__patch_size": 96, "training__batch_size": 8}
+    laptop, short = chosen(make("a"), training="laptop"), chosen(make("b", **changed), training="short")
+    assert [one["training"] for one in groups(laptop, short)] == ["laptop", "short"]
+    assert all(set(one) == {"network", "training"} for one in groups(laptop, short))
+    # The same file with other settings beside it tells nothing, and a run without the record has no file.
+    for other in (chosen(make("c", **changed), training="laptop"), make("d", **changed)):
+        assert set(groups(laptop, other)[1]) == {"network", "training.patch_size", "training.batch_size"}
 
 
 def test_networks_are_named_by_what_tells_them_apart(make):

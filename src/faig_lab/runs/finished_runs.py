@@ -75,19 +75,23 @@ def group(runs: Sequence[RunFolder]) -> dict[RunFolder, dict[str, str]]:
     """Return the settings that distinguish the experiment of each run: run → column → value.
 
     Runs with equal values differ only in the seed. A setting that a run lacks, as in another version, does not
-    distinguish experiments.
+    distinguish experiments. If several settings of one group of the configuration differ, and the chosen file of the
+    group tells their values, the file is the value: `training` is `short` or `laptop`.
     """
     settings = {run: settings_of(run) for run in runs}
     every = list(settings.values())
     keys = [key for key in dict.fromkeys(key for flat in every for key in flat) if _differs(key, every)]
+    files = _files([_choices(run) for run in runs], every, keys)
+    keys = [key for key in keys if key.partition(".")[0] not in files]
     networks = _network_labels([settings[run].get("network") or {} for run in runs])
     return {
         run: {
             "network": label,
+            **{name: chosen[place] for name, chosen in files.items()},
             **{_column(key): _text(settings[run].get(key)) for key in keys if key != "network"},
         }
-        for run, label in zip(runs, networks, strict=True)
-    }  # fmt: skip
+        for place, (run, label) in enumerate(zip(runs, networks, strict=True))
+    }
 
 
 class _UnfitError(Exception):
@@ -189,6 +193,31 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _differs(key: str, every: Sequence[Mapping[str, Any]]) -> bool:
     return len({json.dumps(flat[key], sort_keys=True) for flat in every if key in flat}) > 1
+
+
+def _choices(run: RunFolder) -> Mapping[str, Any]:
+    """Return group of the configuration → chosen file, as Hydra recorded them; empty without that record."""
+    try:
+        recorded = yaml.safe_load((run.path / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))
+        return dict(recorded["hydra"]["runtime"]["choices"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return {}
+
+
+def _files(
+    choices: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return group → the chosen file of each run, for groups with several different settings that the file tells."""
+    files = {}
+    for name in dict.fromkeys(key.partition(".")[0] for key in keys):
+        inside = [key for key in keys if key.startswith(f"{name}.")]
+        chosen = [str(of_run.get(name, "")) for of_run in choices]
+        values = {
+            (file, json.dumps([flat.get(key) for key in inside])) for file, flat in zip(chosen, every, strict=True)
+        }
+        if len(inside) > 1 and all(chosen) and len(values) == len(set(chosen)):
+            files[name] = chosen
+    return files
 
 
 def _network_labels(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
