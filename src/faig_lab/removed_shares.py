@@ -14,8 +14,3 @@ def removed_share(target: float, masked: float, baseline: float) -> float | None
 def clipped(share: float | None) -> float | None:
     """Clip a removed share to [0, 1], as every mean takes it; None where the share is not defined."""
     return None if share is None else min(max(share, 0.0), 1.0)
-
-
-def harm(share: float | None) -> float | None:
-    """Return how far a removed share lies above 1 (≥ 0): there the masked network is worse than the baseline."""
-    return None if share is None else max(share - 1.0, 0.0)

@@ -319,7 +319,7 @@ def test_draws_are_averaged(make):
     run = RunFolder(make())
     assert result(run, "random", "blur", ["blur"], 1.0) == pytest.approx(0.05)
     assert result(run, "random", "mix", ["blur", "noise"], 1.0) == pytest.approx(0.05)
-    assert result(run, "other_degradation", "mix", ["blur", "noise"], 1.0) is None
+    assert np.isnan(result(run, "other_degradation", "mix", ["blur", "noise"], 1.0))
 
 
 def test_the_figure_is_drawn_and_is_the_same_twice(make, tmp_path):
