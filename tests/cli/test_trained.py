@@ -180,7 +180,7 @@ def test_a_target_of_one_degradation_is_that_of_a_run_with_the_degradation_alone
 
 
 def test_a_target_of_one_degradation_is_not_planted_and_saves_no_states(settings):
-    planted = check(compose(["trainer=cpu", "+experiment=planted", "attribution.path=trajectory"]))
+    planted = check(compose(["trainer=cpu", "experiment=planted", "attribution.path=trajectory"]))
     other = settings_of_target(planted, ["blur"], None)
     assert (other.target.planted, other.attribution.path) == (None, "straight")
     assert settings_of_target(planted, None, None) == planted

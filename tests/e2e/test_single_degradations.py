@@ -20,7 +20,7 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("single")
     analysis = f"analysis=[{','.join(STUDIES)}]"
     place = [f"store={root / 'store'}", f"hydra.run.dir={root / 'run'}"]
-    assert main(["+experiment=blur_noise", analysis, "analysis.headline_percent=3", *SETTINGS, *tiny(), *place]) == 0
+    assert main(["experiment=blur_noise", analysis, "analysis.headline_percent=3", *SETTINGS, *tiny(), *place]) == 0
     return root / "run"
 
 
