@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import spandrel_stand_in
 import torch
 from docs_pages import DOCS, PAGES, ROOT, Command, arguments, blocks, commands, lines
 from hydra.core.global_hydra import GlobalHydra
@@ -113,6 +114,9 @@ def test_commands_compose_and_pass_the_check(page, tmp_path, monkeypatch):
     write_files(page, tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(rules, "check_files", lambda settings: None)
+    spandrel_stand_in.install(monkeypatch)  # network=spandrel reads its architecture from a file
+    for file in ("a.pth", "b.pth"):
+        spandrel_stand_in.write(tmp_path / file)
     shown = [arguments(line) for block in blocks(page) if block.language == "bash" for line in lines(block)]
     for given in shown:
         for command in commands(given) if given is not None else ():
