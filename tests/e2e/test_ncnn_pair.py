@@ -46,7 +46,7 @@ def files(tmp_path_factory):
 def run(files, target, folder, *settings):
     return main(
         [
-            *("+experiment=real_pair", "network.widths=[6,6]", "trainer=cpu", "logger=none"),
+            *("experiment=real_pair", "network.widths=[6,6]", "trainer=cpu", "logger=none"),
             *(f"baseline.weights={files['base']}", f"target.weights={files[target].with_suffix('.param')}"),
             *("data.probe_crop=32", "data.probe_crops=1", "data.test_crop=32", "attribution.points=3"),
             *("attribution.methods.learned_mask.steps=2", "analysis.percents=[5]", "analysis.headline_percent=5"),
@@ -82,7 +82,7 @@ def test_a_pair_with_a_barrier_is_warned_about(files, target, least, most, tmp_p
 
 def test_the_files_of_the_experiment_are_named_where_they_are_missing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["+experiment=real_pair", "logger=none"]) == 2
+    assert main(["experiment=real_pair", "logger=none"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: baseline.weights: outputs/waifu2x/scale2.0x_model.bin: no such file")
     assert message.count("\n") == 1
