@@ -1,5 +1,5 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
-python -m faig_lab -m +experiment=blur_noise training=laptop attribution=ideas attribution.methods.random.draws=1 \
+python -m faig_lab -m experiment=blur_noise training=laptop attribution=ideas attribution.methods.random.draws=1 \
   seed=0,1,2 'analysis.percents=[0.1,0.2,0.5,1,3]' analysis=clusters \
   'analysis.studies.clusters.methods=[isolation_share,random]' logger=none sweep=outputs/studies/clusters
 python -m faig_lab task=compare runs=outputs/studies/clusters hydra.run.dir=outputs/compared/clusters
