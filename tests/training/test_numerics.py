@@ -38,7 +38,7 @@ NETWORKS = {
     "SRCNNStyle": ["network=srcnn_style_small"],
 }
 SETTINGS = [
-    *("trainer=cpu", "trainer.precision=64-true", "training.batch_size=2", "training.patch_size=12"),
+    *("training=laptop", "trainer=cpu", "trainer.precision=64-true", "training.batch_size=2", "training.patch_size=12"),
     *("training.ema_decay=0.2", "training.validate_every=100"),
     *("training.baseline.iterations=4", "training.target.iterations=6", "training.target.restart_every=4"),
     *("degradation.parts.blur.kernel_size=5", "degradation.parts.blur.sigma=1.0", "seed=7"),
