@@ -220,7 +220,7 @@ def trained_run(tmp_path, shipped_pair):
     for name in ("baseline", "target"):
         state = {key: value * 1.0001 for key, value in getattr(shipped_pair, name).items()}  # no longer 16 bits
         save_weights(folder / "weights" / f"{name}.pt", state, {"what": name, "seed": 0})
-    config = OmegaConf.to_container(compose(["+experiment=blur_noise"]))
+    config = OmegaConf.to_container(compose(["experiment=blur_noise", "training=laptop"]))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     write_json(folder / "attribution" / "provenance.json", {"training": ["coins"], "training_precision": "32-true"})
     return folder

@@ -138,7 +138,7 @@ def key(settings, name):
 
 
 def test_the_baseline_is_that_of_the_usual_study_and_the_target_is_not():
-    planted, usual = settings_of(), check(compose(["+experiment=blur_noise", *TINY]))
+    planted, usual = settings_of(), check(compose(["experiment=blur_noise", "training=laptop", *TINY]))
     assert key(planted, "baseline") == key(usual, "baseline")
     assert key(planted, "target") != key(usual, "target")
 

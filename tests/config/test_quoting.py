@@ -122,7 +122,7 @@ def test_a_folder_of_hydras_is_not_called_tilde(monkeypatch, tmp_path):
 
 def test_every_free_text_of_the_schema_is_known():
     """A setting that takes any text must be one of those that are quoted, or a choice among known names."""
-    choices = {"attribution.name", "export.method", "compare.reference", "trainer.strategy"}
+    choices = {"attribution.name", "objective", "export.method", "compare.reference", "trainer.strategy"}
     found = set()
 
     def walk(group, prefix):

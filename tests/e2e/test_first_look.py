@@ -140,7 +140,7 @@ def test_the_files_are_small_and_in_half_precision_and_fit_the_network():
 def test_their_provenance_says_what_trained_them(name):
     found = description(name)
     assert found["sha256"] == hashlib.sha256(FILES[name].read_bytes()).hexdigest()
-    cfg = compose(["experiment=blur_noise"])
+    cfg = compose(["experiment=blur_noise", "training=laptop"])
     assert found["network"] == dict(cfg.network)
     assert (found["seed"], found["iterations"]) == (0, cfg.training[name].iterations)
     assert "Apache-2.0" in found["licence"]

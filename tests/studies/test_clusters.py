@@ -37,7 +37,7 @@ def coloured_context(images=5):
 
 
 def index(found, network, a="all", b="all"):
-    (row,) = (r for r in found.tables["clusters"] if (r["network"], r["a"], r["b"]) == (network, a, b))
+    (row,) = (r for r in found.rows("clusters") if (r["network"], r["a"], r["b"]) == (network, a, b))
     return row["index"]
 
 
@@ -64,7 +64,7 @@ def test_masking_merges_the_own_degradation_with_clean_input_and_no_other():
     assert index(found, "faig/2.3/noise", "clean", "noise") == pytest.approx(0, abs=1e-6)
     assert index(found, "faig/2.3/blur", "clean", "noise") > 1
     assert index(found, "baseline") == pytest.approx(0, abs=1e-6)
-    assert {row["network"] for row in found.tables["clusters"]} == {
+    assert {row["network"] for row in found.rows("clusters")} == {
         *("baseline", "target", "faig/2.3/blur", "faig/2.3/noise")
     }
 
@@ -73,7 +73,7 @@ def test_further_methods_are_masked_and_missing_ones_left_out():
     found = clusters(coloured_context(), methods=["random", "ig"], crop=16)
     assert index(found, "random/2.3/noise", "clean", "blur") == pytest.approx(0, abs=1e-6)
     assert not any("/ig/" in key for key in found.metrics)
-    assert {row["filters"] for row in found.tables["clusters"] if row["masked"]} == {1}
+    assert {row["filters"] for row in found.rows("clusters") if row["masked"]} == {1}
 
 
 def test_fewer_components_lose_what_lies_in_the_others():
@@ -91,11 +91,11 @@ def test_another_layer_can_be_read():
 def test_every_crop_has_a_place_for_each_input_and_the_seed_decides():
     context = coloured_context()
     found = clusters(context, methods=[], crop=16)
-    points = found.tables["clusters_points"]
+    points = found.rows("clusters_points")
     assert len(points) == 4 * 3 * 5
     assert {row["image"] for row in points} == {f"image{seed}" for seed in range(5)}
     again = clusters(coloured_context(), methods=[], crop=16)
-    assert (again.tables, again.metrics) == (found.tables, found.metrics)
+    assert again == found
 
 
 def test_crops_are_at_most_so_many_and_of_one_size(caplog):
@@ -104,19 +104,19 @@ def test_crops_are_at_most_so_many_and_of_one_size(caplog):
     context = replace(context, data=replace(context.data, held_out=(odd, *context.data.held_out)))
     with caplog.at_level("INFO"):
         found = clusters(context, methods=[], crop=16)
-    assert {row["crops"] for row in found.tables["clusters"]} == {6}
+    assert {row["crops"] for row in found.rows("clusters")} == {6}
     assert "1 crops are left out" in caplog.text
     found = clusters(context, methods=[], crop=16, most=3)
-    assert {row["crops"] for row in found.tables["clusters"]} == {2}
+    assert {row["crops"] for row in found.rows("clusters")} == {2}
 
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
 def test_any_number_of_degradations(degradations):
     context = context_of(degradations)
     found = clusters(context, crop=16)
-    pairs = {(row["a"], row["b"]) for row in found.tables["clusters"]}
+    pairs = {(row["a"], row["b"]) for row in found.rows("clusters")}
     assert len(pairs) == 1 + (len(degradations) + 1) * len(degradations) // 2
-    filters = {row["filters"] for row in found.tables["clusters"] if row["masked"] == "blur"}
+    filters = {row["filters"] for row in found.rows("clusters") if row["masked"] == "blur"}
     assert filters == {len(discovered(context.attribution.scores["faig"][0, 0], context.headline))}
 
 
@@ -133,7 +133,7 @@ def test_the_trained_features_depend_on_the_methods_of_the_run():
     context = context_of()
     context = replace(context, attribution=attribute(context.problem, METHODS), method="signed_share")
     found = clusters(context, methods=[], crop=16)
-    assert {row["method"] for row in found.tables["clusters"]} == {None, "signed_share"}
+    assert {row["method"] for row in found.rows("clusters")} == {None, "signed_share"}
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def studied(**settings):
 
 
 def rows(found, **wanted):
-    return [row for row in found.tables["switches"] if wanted.items() <= row.items()]
+    return [row for row in found.rows("switches") if wanted.items() <= row.items()]
 
 
 def psnr(context, state, name):
@@ -93,7 +93,7 @@ def test_clean_input_gets_the_shared_weights():
 
 def test_gains_are_over_the_baseline_and_differences_to_the_blind_network():
     context, _, found = studied()
-    for row in found.tables["switches"]:
+    for row in found.rows("switches"):
         baseline, _ = context.evaluator.bounds(row["input"])
         blind = psnr(context, passing(0), row["input"])
         assert row["gain"] == pytest.approx(row["psnr"] - baseline, abs=1e-12)
@@ -123,11 +123,11 @@ def test_random_sets_are_as_large_and_differ_between_degradations_and_draws():
     sets = [torch.cat([mask.flatten() for mask in call[1].values()]) for call in recorder.calls[5:9]]
     assert {int(chosen.sum()) for chosen in sets} == {count_of(10, len(layout))}
     assert all(not torch.equal(sets[i], sets[j]) for i in range(4) for j in range(i))
-    variants = list(dict.fromkeys(row["variant"] for row in found.tables["switches"]))
+    variants = list(dict.fromkeys(row["variant"] for row in found.rows("switches")))
     assert variants == ["start", "blind", "faig", "signed_share", "random", "whole_network"]
     mean = np.mean([row["against_blind"] for row in drawn if row["input"] == "blur"])
     assert found.metrics["switches/random/blur"] == pytest.approx(mean)
-    assert switches(context, percent=10, draws=2, rivals=["signed_share", "ig"]).tables == found.tables
+    assert switches(context, percent=10, draws=2, rivals=["signed_share", "ig"]) == found
 
 
 def built(settings=()):
@@ -158,12 +158,12 @@ def test_as_built_from_settings_shared_weights_keep_their_bits(monkeypatch):
     own = context.attribution.layout.mask(discovered(context.attribution.scores["faig"][0, 1], 10))
     assert all(torch.equal(sets[1][1][name], mask) for name, mask in own.items())
     again = switches(context, percent=10, iterations=2, rivals=[], draws=1)
-    assert again.tables == found.tables
+    assert again == found
 
 
 def test_without_photographs_there_is_nothing_to_train(caplog):
     found = switches(context_of())
-    assert (found.tables, found.metrics) == ({}, {})
+    assert (dict(found.tables), found.metrics) == ({}, {})
     assert "switches: left out" in caplog.text
 
 

@@ -39,7 +39,7 @@ def studied(singles=ALONE, target=None, **settings):
 
 
 def rows(found, **wanted):
-    return [row for row in found.tables["task_vectors"] if wanted.items() <= row.items()]
+    return [row for row in found.rows("task_vectors") if wanted.items() <= row.items()]
 
 
 def test_each_degradation_is_trained_alone_from_the_baseline():
@@ -100,7 +100,7 @@ def test_opposite_changes_cancel():
     # τ of blur: red +1; of noise: red −1, green +1
     assert found.metrics["task_vectors/conflict"] == pytest.approx(2 / 3)
     assert found.metrics["task_vectors/cosine"] == pytest.approx(-1 / 2**0.5)
-    layers = {row["layer"]: row for row in found.tables["task_vectors_layers"]}
+    layers = {row["layer"]: row for row in found.rows("task_vectors_layers")}
     assert layers["first.weight"]["conflict"] == pytest.approx(2 / 3)
     assert layers["first.weight"]["opposite"] == pytest.approx(1 / 9)
     assert layers["all"]["opposite"] == pytest.approx(1 / 45)
@@ -130,21 +130,21 @@ def test_a_side_effect_is_counted():
 
 def test_the_overlap_is_with_the_filters_that_the_vector_changed():
     _, _, found = studied()
-    overlaps = {(row["method"], row["degradation"]): row for row in found.tables["task_vectors_overlap"]}
+    overlaps = {(row["method"], row["degradation"]): row for row in found.rows("task_vectors_overlap")}
     for name in ("blur", "noise"):
         assert overlaps["faig", name]["overlap"] == overlaps["faig", name]["magnitude"] == 1
         assert overlaps["random", name]["overlap"] == overlaps["random", name]["magnitude"] == 0
         assert overlaps["faig", name]["chance"] == pytest.approx(1 / 45)
         assert overlaps["faig", name]["conflict"] == 0
     assert found.metrics["task_vectors/overlap/faig/blur"] == 1
-    assert {row["percent"] for row in found.tables["task_vectors_overlap"]} == {PERCENT}
+    assert {row["percent"] for row in found.rows("task_vectors_overlap")} == {PERCENT}
 
 
 def test_the_cosine_with_the_target_is_that_of_the_sum():
     _, _, found = studied()
-    assert found.tables["task_vectors_layers"][-1]["cosine_target"] == pytest.approx(1)
+    assert found.rows("task_vectors_layers")[-1]["cosine_target"] == pytest.approx(1)
     _, _, found = studied(target=passing(0, 2))
-    assert found.tables["task_vectors_layers"][-1]["cosine_target"] == pytest.approx(1 / 2**0.5)
+    assert found.rows("task_vectors_layers")[-1]["cosine_target"] == pytest.approx(1 / 2**0.5)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_any_number_of_degradations(degradations):
     singles = {name: {n: v + 0.01 * k for n, v in context.target.items()} for k, name in enumerate(degradations)}
     context = replace(context, trainer=NetworkTrainer(None, None, Recorder(singles).target))
     found = task_vectors(context, strengths=[])
-    edits = {row["edit"] for row in found.tables["task_vectors"]}
+    edits = {row["edit"] for row in found.rows("task_vectors")}
     assert edits == {"target", "single", "negated"} | ({"added"} if len(degradations) > 1 else set())
     assert ("task_vectors/conflict" in found.metrics) == (len(degradations) > 1)
     assert all(np.isfinite(value) for value in found.metrics.values() if value is not None)
@@ -201,7 +201,7 @@ def test_any_number_of_degradations(degradations):
 
 def test_without_photographs_there_is_nothing_to_train(caplog):
     found = task_vectors(context_of())
-    assert (found.tables, found.metrics) == ({}, {})
+    assert (dict(found.tables), found.metrics) == ({}, {})
     assert "task_vectors: left out" in caplog.text
 
 

@@ -120,7 +120,9 @@ def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> f
     moved = under_every_name(network, moved)
     own.load_state_dict(moved, strict=False)
     leaves = {name: moved[name].clone().requires_grad_() for name in names}
-    parameters = dict(own.requires_grad_().named_parameters())
+    parameters = dict(own.named_parameters())
+    for name in names:
+        parameters[name].requires_grad_()
     given = _gradients(lambda: evaluate(network, {**moved, **leaves}, lr), list(leaves.values()), lr.device)
     expected = _gradients(lambda: own(lr.clone()), [parameters[name] for name in names], lr.device)
     size = sum(float(gradient.abs().sum()) for gradient in expected)
