@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 
 from faig_lab.cli.arguments import inspected
 
@@ -74,17 +75,23 @@ class Command:
     only_shows: bool
 
 
+def _values(override: Override) -> Iterator[str]:
+    """The settings that a setting stands for: itself, each value of a sweep, both ends of an interval."""
+    if not override.is_sweep_override():
+        yield override.input_line or ""
+        return
+    interval = override.value() if not override.is_discrete_sweep() else None
+    ends = [f"{end:g}" for end in (interval.start, interval.end)] if isinstance(interval, IntervalSweep) else []
+    for value in ends or override.sweep_string_iterator():
+        yield f"{override.get_key_element()}={value}"
+
+
 def commands(given: Sequence[str]) -> Iterator[Command]:
     """The run of a command; of a sweep its first one, and one for each other value of each setting."""
     parsed = get_args_parser().parse_args(list(given))
     shows = bool(parsed.help or parsed.hydra_help or parsed.info or not given)
     overrides = OverridesParser.create().parse_overrides(list(inspected(parsed.overrides)))
-    values = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [override.input_line or ""]
-        for override in overrides
-    ]
+    values = [list(_values(override)) for override in overrides]
     first = [choices[0] for choices in values]
     yield Command(tuple(first), parsed.config_dir, shows)
     for place, choices in enumerate(values):

@@ -24,7 +24,7 @@ from faig_lab.config import check, rules
 from faig_lab.data.images import write_png
 from faig_lab.studies.section import sections
 
-OTHERS = {"cp", "grep", "make", "cd", "git", "pip", "wandb", "for", "done", "sbatch", "export", "kill"}
+OTHERS = {"cp", "grep", "make", "cd", "git", "pip", "wandb", "tensorboard", "for", "done", "sbatch", "export", "kill"}
 """First words of commands that are not ours, and are not checked here (targets of `make` are)."""
 
 name = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).with_suffix("").as_posix())

@@ -77,7 +77,7 @@ def test_no_arguments_and_help_are_the_same() -> None:
         assert words in asked.stdout
     for group in (
         "data: div2k, embedded, folder, paired",
-        "network: srcnn_style, srcnn_style_small, srresnet, srres",
+        "network: spandrel, srcnn_style, srcnn_style_small, srres",
     ):
         assert f"\n{group}" in asked.stdout
 
@@ -117,7 +117,7 @@ def test_closed_output_is_no_traceback() -> None:
     [
         (
             "network=srresnet_smal",
-            "network: unknown option 'srresnet_smal'; did you mean srresnet_small? (choices: sr",
+            "network: unknown option 'srresnet_smal'; did you mean srresnet_small? (choices: spandrel, sr",
         ),
         ("experiment=blur_nois", "did you mean blur_noise?"),
         (

@@ -69,7 +69,7 @@ def test_the_rival_is_in_the_store_beside_the_runs_own(compared, root):
 
 def test_a_finished_run_gets_the_same_tables_and_nothing_is_trained_twice(compared, root):
     with without_report():
-        plain = run(root, "plain", "+experiment=blur_noise")
+        plain = run(root, "plain", "experiment=blur_noise", "training=laptop")  # the schedule of one_vs_two_branch
     before = sorted((root / "store").iterdir())
     code = main(["task=analyse", f"run={plain}", "analysis=branches", *RIVAL, "logger=none"])
     assert code == 0
