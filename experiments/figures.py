@@ -227,7 +227,7 @@ def draw(plot: Plot, found: dict[Key, dict[int, float]]) -> Figure:
             axes.set_title(sentence_case(plot.title(panel)), fontsize=8)
             axes.set_xlabel(plot.axis)
             if not numbers and index == 0:
-                axes.set_yticks(range(len(places)), [method_label(str(place)) for place in places])
+                axes.set_yticks(range(len(places)), [_place(str(place)) for place in places])
             if numbers and index == 0:
                 axes.set_ylabel(plot.height)
         if len(colours) > 1:
@@ -282,6 +282,12 @@ def _label(plot: Plot, colour: str) -> str:
     if plot.colour in ("degradation", "masked", "input"):
         return degraded(colour)
     return method_label(colour)
+
+
+def _place(name: str) -> str:
+    """The name of a method, or of a masked network: `faig/1/blur` is `FAIG, deblurring masked`."""
+    method, *rest = name.split("/")
+    return f"{method_label(method)}, {removal(rest[-1])} masked" if rest else method_label(method)
 
 
 def main(name: str, folder: str, into: str) -> None:
