@@ -70,7 +70,7 @@ wheel: $(VENV)/.stamp-dev
 
 UV ?= uv
 lock:
-	$(UV) lock $(addprefix -P ,$(shell sed '/^\#/d' constraints.txt))
+	@$(UV) lock $(addprefix -P ,$(shell sed '/^\#/d' constraints.txt))
 # torchvision, which spandrel needs, runs beside one release of torch alone. So these tests have packages of their own.
 SPANDREL := .venv-spandrel
 test-spandrel: $(SPANDREL)/.stamp
