@@ -1,6 +1,6 @@
 export OMP_NUM_THREADS=1 # as it was recorded; another number of threads rounds differently
-python -m faig_lab -m experiment=blur_noise training=laptop attribution=ideas attribution.methods.random.draws=1 \
-  seed=0,1,2 'analysis.percents=[0.1,0.2,0.5,1,3]' 'analysis=[task_vectors,switches]' \
+python -m faig_lab -m experiment=blur_noise training=laptop attribution=first_look attribution.points=16 attribution.name=faig \
+  seed=0,1,2 'analysis.percents=[1,3]' analysis.headline_percent=1 'analysis=[task_vectors,switches]' \
   analysis.studies.task_vectors.iterations=600 'analysis.studies.task_vectors.strengths=[0.5,1]' \
   analysis.studies.switches.iterations=150 'analysis.studies.switches.rivals=[isolation_share]' \
   logger=none sweep=outputs/studies/switches
