@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from omegaconf import OmegaConf
 from tiny_case import tiny
 from wandb_file import read_wandb
 
@@ -35,24 +36,27 @@ def recorded(job):
 
 @pytest.mark.timeout(900)
 def test_a_sweep_is_ranked_on_one_column_with_curves_and_pictures_and_optuna_finds_the_better_setting(tmp_path, capsys):
-    asked = ["-m", *STUDY, "hydra/sweeper=optuna", "attribution=random,faig", "hydra.sweep.dir=sweep"]
+    asked = ["-m", *STUDY, "hydra/sweeper=optuna", "attribution=random,faig", "seed=0,1", "hydra.sweep.dir=sweep"]
     assert main(asked) == 0
     wandb.teardown()
-    jobs = [tmp_path / "sweep" / str(n) for n in range(2)]
+    jobs = [tmp_path / "sweep" / str(n) for n in range(4)]
     isolation = {json.loads((job / "metrics.json").read_text())["isolation"]: job for job in jobs}
     best = isolation[max(isolation)]
-    assert len(isolation) == 2
+    assert len(isolation) == 4
     said = capsys.readouterr().out
-    chosen = (best / "config.yaml").read_text().partition("attribution:\n  name: ")[2].split()[0]
-    assert f"best          job {best.name}: isolation {max(isolation):.4f}, the highest of 2" in said
-    assert f"              attribution={chosen}\n" in said
+    config = OmegaConf.load(best / "config.yaml")
+    assert f"best          job {best.name}: isolation {max(isolation):.4f}, the highest of 4" in said
+    assert f"              attribution={config.attribution.name} seed={config.seed}\n" in said
     runs = {job: recorded(job) for job in jobs}
     # One column ranks the runs.
     assert max(jobs, key=lambda job: runs[job].summary["isolation"]) == best
-    assert {stored.run.run_group for stored in runs.values()} == {"blur_noise: attribution (sweep)"}
-    assert {tuple(stored.run.tags) for stored in runs.values()} == {("attribution=random",), ("attribution=faig",)}
+    assert {stored.run.run_group for stored in runs.values()} == {"blur_noise: attribution × seed (sweep)"}
+    settings = [(method, seed) for method in ("random", "faig") for seed in (0, 1)]
+    assert {frozenset(stored.run.tags) for stored in runs.values()} == {
+        frozenset({f"attribution={method}", f"seed={seed}"}) for method, seed in settings
+    }
     assert {stored.run.display_name for stored in runs.values()} == {
-        f"blur_noise {method} SRResNet-4x1 seed 0" for method in ("random", "faig")
+        f"blur_noise {method} SRResNet-4x1 seed {seed}" for method, seed in settings
     }
     for job, stored in runs.items():
         # Curves and pictures are there without an arrangement: history against an axis, charts, media.
