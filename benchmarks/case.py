@@ -21,9 +21,9 @@ from faig_lab.filters import FilterLayout, State, load_weights
 
 
 def settings_of(device: str, *overrides: str) -> Settings:
-    """The default study with some settings, on "cpu" or "cuda"."""
+    """The study on laptop's schedule, with which the results were recorded, with some settings, on "cpu" or "cuda"."""
     trainer = "gpu" if device == "cuda" else "cpu"
-    return check(compose(["experiment=blur_noise", f"trainer={trainer}", "logger=none", *overrides]))
+    return check(compose(["experiment=blur_noise", "training=laptop", f"trainer={trainer}", "logger=none", *overrides]))
 
 
 def data_of(settings: Settings) -> StudyData:

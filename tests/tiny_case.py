@@ -1,7 +1,10 @@
 """The settings of a study that takes seconds: a network of 136 filters, small crops, a few steps."""
 
-from collections.abc import Iterator
+import sys
+import types
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -26,3 +29,10 @@ def without_report() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("faig_lab.cli.study.report", lambda *_: None)
         yield
+
+
+def replace_study(patch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    """Put a function of (configuration, folder) where the command line finds the pipeline."""
+    module = types.ModuleType("faig_lab.cli.study")
+    module.run = run  # type: ignore[attr-defined]
+    patch.setitem(sys.modules, "faig_lab.cli.study", module)

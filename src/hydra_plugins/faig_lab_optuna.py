@@ -171,7 +171,7 @@ def _choices(override: Override, *, whole: bool) -> "str | BaseDistribution":
     if override.is_discrete_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     interval = override.value()
-    low, high, log = float(interval.start), float(interval.end), "log" in interval.tags  # type: ignore
+    low, high, log = float(interval.start), float(interval.end), "log" in interval.tags  # type: ignore  # Hydra types no value of a sweep
     if whole and low.is_integer() and high.is_integer():
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from tiny_case import replace_study
 
 import faig_lab
 from faig_lab.__main__ import main
@@ -39,13 +40,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
     """Put a stand-in where the pipeline is."""
-
-    def install(run: Run) -> None:
-        module = types.ModuleType("faig_lab.cli.study")
-        module.run = run  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
-
-    return install
+    return partial(replace_study, monkeypatch)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

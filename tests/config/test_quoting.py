@@ -1,11 +1,11 @@
 """Paths and names on the command line: what Hydra's grammar refuses is quoted, and comes through unchanged."""
 
 import subprocess
-import types
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from tiny_case import replace_study
 
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import compose, normalise
@@ -164,12 +164,8 @@ def test_compose_takes_paths_too(tmp_path):
 @pytest.fixture
 def seen(monkeypatch):
     """The configurations that reach the pipeline."""
-    import sys
-
     calls = []
-    module = types.ModuleType("faig_lab.cli.study")
-    module.run = lambda cfg, folder: calls.append((cfg, folder))
-    monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
+    replace_study(monkeypatch, lambda cfg, folder: calls.append((cfg, folder)))
     return calls
 
 

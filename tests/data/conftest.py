@@ -3,8 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from faig_lab.data import Degradation, Downsample, GaussianBlur, GaussianNoise
 
@@ -14,6 +16,12 @@ SaveImage = Callable[..., Path]
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def images(rng: np.random.Generator) -> Tensor:
+    """Four images of 40×36 random pixels."""
+    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
 
 
 @pytest.fixture

@@ -22,12 +22,6 @@ from faig_lab.data import (
     clipped_kernels,
 )
 
-
-@pytest.fixture
-def images(rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
-
-
 Blur = AnisotropicGaussianBlur | MotionBlur
 
 

@@ -25,11 +25,6 @@ from faig_lab.data import (
 )
 
 
-@pytest.fixture
-def images(rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
-
-
 def study(scale=2, quantise=True, downsample=None, sigma=0.1):
     parts = {"blur": GaussianBlur(sigma=1.2, kernel_size=9), "noise": GaussianNoise(sigma=sigma)}
     return Degradation(parts, downsample or Downsample(), scale, quantise)

@@ -23,11 +23,6 @@ from faig_lab.data import (
 from faig_lab.data.degradations.noises import poisson_quantile
 
 
-@pytest.fixture
-def images(rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
-
-
 def test_noise_is_white_gaussian_of_the_given_sigma():
     grey = torch.full((4, 3, 128, 128), 0.5, dtype=torch.float64)
     noise = GaussianNoise(sigma=0.1).apply(grey, generators(4)) - grey

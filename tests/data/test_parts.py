@@ -29,11 +29,6 @@ from faig_lab.data import (
 from faig_lab.data.degradations.pipeline import draw, draw_whole
 
 
-@pytest.fixture
-def images(rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
-
-
 @pytest.mark.parametrize("part", PARTS, ids=repr)
 def test_a_sample_is_a_function_of_its_generator(part: Part, images: Tensor) -> None:
     before = images.clone()

@@ -18,11 +18,6 @@ from faig_lab.data import (
 )
 
 
-@pytest.fixture
-def images(rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.random((4, 3, 40, 36), dtype=np.float32))
-
-
 def plain_weights(size: int, new: int, kernel: str, antialias: bool) -> NDArray[np.float64]:
     """One axis as a matrix (new, size): every weight from the kernel's formula."""
     ratio = size / new

@@ -2,11 +2,11 @@
 
 import json
 import sys
-import types
 from pathlib import Path
 
 import pytest
 import yaml
+from tiny_case import replace_study
 
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import compose
@@ -33,9 +33,7 @@ class Pipeline:
 @pytest.fixture
 def pipeline(monkeypatch):
     stand_in = Pipeline()
-    module = types.ModuleType("faig_lab.cli.study")
-    module.run = stand_in.run
-    monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
+    replace_study(monkeypatch, stand_in.run)
     return stand_in
 
 

@@ -4,11 +4,10 @@ import json
 import logging
 import os
 import socket
-import sys
-import types
 
 import pytest
 from omegaconf import OmegaConf
+from tiny_case import replace_study
 
 from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder, open_run
@@ -25,9 +24,7 @@ def quoted(folder):
 def ran(monkeypatch):
     """A stand-in for the pipeline; (configuration, folder) of each run."""
     runs = []
-    module = types.ModuleType("faig_lab.cli.study")
-    module.run = lambda cfg, folder: runs.append((cfg, folder))
-    monkeypatch.setitem(sys.modules, "faig_lab.cli.study", module)
+    replace_study(monkeypatch, lambda cfg, folder: runs.append((cfg, folder)))
     yield runs
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler):

@@ -39,7 +39,7 @@ from faig_lab.evaluation.features import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
 from faig_lab.filters.modes import differentiable
 from faig_lab.studies.context import Analysis
-from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, resolve_precision
+from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, one_fall, resolve_precision
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule, Turns
@@ -256,13 +256,8 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
         applied = with_all_parts(applied) if always else applied
         module = make_module(settings, "target", applied, start)
         own = module.schedule
-        module.schedule = replace(
-            own,
-            iterations=iterations,
-            restart_every=iterations,
-            learning_rate=rate * own.learning_rate,
-            warmup=min(own.warmup, iterations // 10),
-        )
+        steps = one_fall(iterations, own.warmup)
+        module.schedule = replace(own, learning_rate=rate * own.learning_rate, **steps)
         with with_keys(training_keys("target")):
             size, seed = settings.training.patch_size, settings.seed
             patches = PatchDataset(data.train, size, applied.margin, seed=seed, stream="target")

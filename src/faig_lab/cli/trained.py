@@ -17,7 +17,7 @@ from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.filters import State
 from faig_lab.runs.store import entries_of_other_versions, open_entry
 from faig_lab.studies.context import NetworkTrainer, Node, Pair
-from faig_lab.training import Row, Trained
+from faig_lab.training import Row, Trained, one_fall
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule
@@ -172,8 +172,8 @@ def settings_of_target(settings: Settings, parts: Sequence[str] | None, iteratio
         }
     if iterations is not None:
         own = settings.training.target
-        steps = {"iterations": iterations, "restart_every": iterations, "warmup": min(own.warmup, iterations // 10)}
-        changes["training"] = settings.training.model_copy(update={"target": own.model_copy(update=steps)})
+        target = own.model_copy(update=one_fall(iterations, own.warmup))
+        changes["training"] = settings.training.model_copy(update={"target": target})
     return settings.model_copy(update=changes)
 
 

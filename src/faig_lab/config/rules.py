@@ -334,10 +334,10 @@ def _percents(settings: Settings) -> Iterator[tuple[str, list[float], Callable[[
             key = f"analysis.studies.{name}.{argument}"
             # mypy infers no type for a lambda with a default, and `key` has to be bound here.
             if argument == "percent" and value is not None:
-                yield key, [value], lambda percent, key=key: f"{key}={percent:g}"  # type: ignore[misc]
+                yield key, [value], lambda percent, key=key: f"{key}={percent:g}"  # type: ignore[misc]  # bound key
             elif argument in ("percents", "kept"):
                 there = [percent for percent in value if percent]
-                yield key, there, lambda percent, key=key: f"{key}={_series(percent)}"  # type: ignore[misc]
+                yield key, there, lambda percent, key=key: f"{key}={_series(percent)}"  # type: ignore[misc]  # bound key
 
 
 def _headline(percent: float) -> str:

@@ -157,7 +157,7 @@ def _descriptor(state: State, place: str) -> Any:
             return library.ModelLoader().load_from_state_dict(dict(candidate))
         except library.UnsupportedModelError:
             continue
-        except Exception as error:  # whatever a class has against arguments that were read off other weights
+        except Exception as error:  # of any kind, from a class whose arguments were read from other weights
             what = f"{type(error).__name__}: {reason(error)}"
             raise UserError(f"{place}: spandrel cannot build its network ({what})") from error
     first = next(iter(state))

@@ -42,7 +42,7 @@ def differentiable(network: nn.Module) -> nn.Module:
     before = network.training
     try:
         chosen = _chosen(network.eval(), kinds)
-    except Exception as error:  # whatever the network has against this image: it is tried again on a real one
+    except Exception as error:  # of any kind, from the network; the network is tried again on a real image
         if lacks_memory(error):
             raise
         log.debug("modes of %s: not tried (%s)", type(network).__name__, error)

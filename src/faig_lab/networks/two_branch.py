@@ -37,7 +37,7 @@ class ModulatedBlock(ResidualBlock):
     """x + conv2(relu((1 + scale)·conv1(x) + shift)). With scale = shift = 0 it is the block of the SRResNet."""
 
     # The modulation is an argument that the block of the SRResNet does not have.
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:  # type: ignore[override]  # the modulation comes beside x
         """(N, C, H, W) and modulation (N, 2·C): scales, then shifts → (N, C, H, W)."""
         scale, shift = modulation[..., None, None].chunk(2, dim=1)
         residual: Tensor = self.conv2(F.relu((1 + scale) * self.conv1(x) + shift, inplace=True))

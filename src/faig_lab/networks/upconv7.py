@@ -49,4 +49,4 @@ class UpConv7(nn.Module):
         *convolutions, last = self.children()
         for layer in convolutions:
             x = F.leaky_relu(layer(x), SLOPE)
-        return last(x)  # type: ignore[no-any-return]
+        return last(x)  # type: ignore[no-any-return]  # a module's call is untyped

@@ -66,9 +66,13 @@ def seconds(run: RunFolder) -> dict[str, float]:
 
 
 def total_seconds(run: RunFolder) -> float | None:
-    """Return the seconds of all stages together, also those of later analyses; None if no stage was timed."""
-    stages = [seconds for name, seconds in run.metrics.items() if name.startswith("seconds/") and name.count("/") == 1]
-    return sum(stages) - run.metrics.get(_FORECAST, 0.0) if stages else None
+    """Return the seconds of all stages together, also those of later analyses; None if no stage was timed.
+
+    The stages that a stage contains are timed apart from it. The parts of the attribution are not.
+    """
+    parts = "seconds/attribution/"
+    stages = [key for key in run.metrics if key.startswith("seconds/") and not key.startswith(parts)]
+    return sum(run.metrics[key] for key in stages if key != _FORECAST) if stages else None
 
 
 def command(run: RunFolder) -> str:

@@ -1,13 +1,14 @@
 """The curves and charts of a run, as plain numbers for W&B and other loggers."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faig_lab.plotting.words import as_percent, degraded, method_label, removal
 from faig_lab.runs.folder import RunFolder
+from faig_lab.runs.tables import read_table, records
 
 _ISOLATION = re.compile(r"isolation/([^/]+)/([\d.e+-]+)")
 _PSNR = "psnr/"
@@ -45,10 +46,7 @@ class Bars:
 
 def training_rows(run: Path, network: str) -> list[dict[str, float | None]]:
     """Return the rows of `tables/training_<network>.csv`; none if the run trained no such network."""
-    return [
-        {key: float(cell) if cell else None for key, cell in row.items()}
-        for row in _cells(run / "tables" / f"training_{network}.csv")
-    ]
+    return _rows(run / "tables" / f"training_{network}.csv")
 
 
 def isolation_rows(metrics: Mapping[str, float]) -> list[dict[str, float | None]]:
@@ -95,22 +93,19 @@ def bars_of(run: RunFolder) -> dict[str, Bars]:
     """Return the charts of bars: for each degradation the share of each layer that is discovered."""
     rows = [
         row
-        for row in _cells(run.path / "tables" / "distribution.csv")
-        if row["method"] == run.chosen and float(row["percent"]) == run.headline and row["share"]
+        for row in _rows(run.path / "tables" / "distribution.csv")
+        if row["method"] == run.chosen and row["percent"] == run.headline and row["share"]
     ]
     return {
         f"layers_{name}": Bars(
             f"Share of each layer's {run.units} that {method_label(run.chosen)} discovers for {removal(name)}, at "
             f"{as_percent(run.headline)} of all {run.units}.",
-            [(row["layer"].removesuffix(".weight"), float(row["share"])) for row in rows if row["degradation"] == name],
+            [(row["layer"].removesuffix(".weight"), row["share"]) for row in rows if row["degradation"] == name],
         )
         for name in dict.fromkeys(row["degradation"] for row in rows)
     }
 
 
-def _cells(file: Path) -> list[dict[str, str]]:
-    """Read a table as text; empty without the file."""
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Read the rows of a table; none without the file."""
+    return records(read_table(file)) if file.is_file() else []

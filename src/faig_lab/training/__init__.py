@@ -15,6 +15,7 @@ from faig_lab.training.plan import (
     Schedule,
     Train,
     Trained,
+    one_fall,
     resolve_precision,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "Turns",
     "fit",
     "fit_chosen",
+    "one_fall",
     "planted_groups",
     "resolve_precision",
     "step_seconds",

@@ -68,7 +68,7 @@ class ExponentialAverage(WeightAveraging):
         # The average of a network in bfloat16 is in float32.
         current = [value.to(mean) for mean, value in zip(self._averages, self._current, strict=True)]
         # Torch ships this function without types.
-        get_ema_multi_avg_fn(decay)(self._averages, current, steps)  # type: ignore[no-untyped-call]
+        get_ema_multi_avg_fn(decay)(self._averages, current, steps)  # type: ignore[no-untyped-call]  # torch's has no types
         if self._has_buffers:
             for averaged, buffer in zip(average.module.buffers(), pl_module.buffers(), strict=True):
                 averaged.copy_(buffer)

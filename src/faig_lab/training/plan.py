@@ -49,6 +49,14 @@ class Schedule:
     warmup: int = 0
 
 
+def one_fall(iterations: int, warmup: int) -> dict[str, int]:
+    """Return the fields of a schedule of other steps: the learning rate falls once, after a rise of `warmup` steps.
+
+    The rise takes a tenth of the steps at most.
+    """
+    return {"iterations": iterations, "restart_every": iterations, "warmup": min(warmup, iterations // 10)}
+
+
 @dataclass(frozen=True)
 class Loop:
     """The settings of the training loop.
