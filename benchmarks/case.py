@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from benchmarks.plan import Plan
@@ -107,6 +107,7 @@ def trained_case(plan: Plan, device: str, run: Path | None = None) -> Case:
 def _settings_of_run(run: Path, device: str, *overrides: str) -> Settings:
     """The run's data, degradations and network in an otherwise default configuration."""
     own = OmegaConf.load(run / "config.yaml")
+    assert isinstance(own, DictConfig)
     config = compose(["experiment=blur_noise", f"trainer={'gpu' if device == 'cuda' else 'cpu'}", "logger=none"])
     OmegaConf.set_struct(config, False)
     for key in ("seed", "data", "degradation", "network"):
@@ -119,13 +120,14 @@ def _case(settings: Settings, run: Path | None, image: tuple[int, int]) -> Case:
     data, network, device = data_of(settings), make_network(settings), compute_device(settings)
     if run is None:
         degradation = make_degradation(settings)
-        baseline = train_once(settings, "baseline", data, degradation, None).state
-        target = train_once(settings, "target", data, degradation, baseline).state
+        baseline = train_once(settings, "baseline", data, degradation).state
+        target = train_once(settings, "target", data, degradation, start=baseline).state
     else:
         baseline, target = (load_weights(run / "weights" / f"{n}.pt", network) for n in ("baseline", "target"))
-    states = ({name: value.to(device) for name, value in state.items()} for state in (baseline, target))
     probe = (_corner(data.probe[0], image),)
-    return Case(settings, network.eval().to(device), *states, probe, data.degradations)
+    return Case(
+        settings, network.eval().to(device), _moved(baseline, device), _moved(target, device), probe, data.degradations
+    )
 
 
 def random_case(
@@ -149,8 +151,12 @@ def random_case(
     for number, (height, width) in enumerate(images):
         lr = {name: torch.rand(3, height, width, generator=generator) for name in ("clean", *names)}
         probe.append(PairedImage(str(number), torch.rand(3, scale * height, scale * width, generator=generator), lr))
-    states = ({name: value.to(device) for name, value in state.items()} for state in (baseline, target))
-    return Case(settings, network.to(device), *states, tuple(probe), names)
+    ends = _moved(baseline, device), _moved(target, device)
+    return Case(settings, network.to(device), *ends, probe=tuple(probe), degradations=names)
+
+
+def _moved(state: State, device: torch.device) -> State:
+    return {name: value.to(device) for name, value in state.items()}
 
 
 def _corner(image: PairedImage, size: tuple[int, int]) -> PairedImage:

@@ -187,8 +187,8 @@ def check_masks(case: Case, row: Row) -> None:
         with torch.no_grad():
             return evaluate(case.network, state, lr)
 
-    everything = mask(case.target, case.baseline, layout, range(len(layout)))
-    nothing = mask(case.target, case.baseline, layout, [])
+    everything = mask(case.target, case.baseline, layout, torch.arange(len(layout)))
+    nothing = mask(case.target, case.baseline, layout, torch.arange(0))
     exact = {
         "all": torch.equal(output(everything), output(case.baseline)),
         "none": torch.equal(output(nothing), output(case.target)),

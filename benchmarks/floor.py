@@ -103,7 +103,7 @@ def _all(path: LossPath) -> object:
 
 def _training_step(name: str, case: Case, precision: str, plan: Plan) -> Subject:
     """Forward, backward and the optimizer's step; no data, no Lightning (part c has those)."""
-    network = case.build().to(case.device).to(memory_format=LAYOUT)
+    network = case.build().to(case.device).to(memory_format=LAYOUT)  # type: ignore[call-overload]  # no overload for a format alone
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     side, dtype = plan.patch // 2, DTYPES[precision]
     lr = torch.rand(plan.batch, 3, side, side, device=case.device).contiguous(memory_format=LAYOUT)

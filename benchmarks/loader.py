@@ -14,7 +14,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -47,7 +49,7 @@ def mosaics(folder: Path, count: int) -> list[Path]:
 
 
 def piece(rng: np.random.Generator, photographs: Sequence[Photograph], side: int) -> np.ndarray:
-    pixels = photographs[rng.integers(len(photographs))].pixels
+    pixels = photographs[int(rng.integers(len(photographs)))].pixels
     top, left = (rng.integers(length - side + 1) for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 
@@ -63,8 +65,8 @@ class Decoded:
         return read_photograph(self.path, self.path.stem).pixels
 
 
-def batches(photographs: Sequence[object], margin: int, steps: int, workers: int = 0) -> Iterator[object]:
-    data = PatchDataset(photographs, PATCH, margin, seed=0, stream="baseline")
+def batches(photographs: Sequence[Photograph | Decoded], margin: int, steps: int, workers: int = 0) -> Iterator[object]:
+    data = PatchDataset(cast(Sequence[Photograph], photographs), PATCH, margin, seed=0, stream="baseline")
     sampler = StepSampler(steps, BATCH)
     if workers:
         return iter(patch_loader(data, sampler, workers))
@@ -135,7 +137,7 @@ def measure(paths: Sequence[Path], folder: Path, margin: int, steps: int) -> Non
     memory = [Photograph(p.name, p.scene, np.array(p.pixels), p.sha256) for p in mapped]
     show("in memory", speed(lambda n: batches(memory, margin, n), steps), decoded)
     for workers in (1, 2):
-        found = speed(lambda n, w=workers: batches(mapped, margin, n, w), steps)
+        found = speed(partial(batches, mapped, margin, workers=workers), steps)
         show(f"memory-mapped, {workers} worker{'s' * (workers > 1)}", found, decoded)
     print(f"prepared: {len(paths) / seconds:.1f} images per second of processor time, {size / 1e6:.0f} MB")
 

@@ -112,13 +112,13 @@ class Partial(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.half = features // 2
-        self.conv = nn.Conv2d(self.half, self.half, 5, padding=2)
+        self.convolved = features // 2
+        self.conv = nn.Conv2d(self.convolved, self.convolved, 5, padding=2)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            return torch.cat([self.conv(x[:, : self.half]), x[:, self.half :]], 1)
-        x[:, : self.half] = self.conv(x[:, : self.half])
+            return torch.cat([self.conv(x[:, : self.convolved]), x[:, self.convolved :]], 1)
+        x[:, : self.convolved] = self.conv(x[:, : self.convolved])
         return x
 
 
@@ -143,6 +143,7 @@ class WindowAttention(nn.Module):
     def __init__(self, features: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.index: Tensor
         self.register_buffer("index", torch.arange(16).flip(0))
         self.table = nn.Parameter(torch.randn(16, num_heads))
         self.qkv = nn.Linear(features, 3 * features)

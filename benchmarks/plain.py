@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from faig_lab.data import PairedImage
+from faig_lab.data.images import Pixels
 from faig_lab.filters import FilterLayout, State, first_floating
 
 
@@ -64,7 +65,9 @@ def single(
         nn.functional.mse_loss(network(lr), hr, reduction="sum").backward()
         gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
         for name in names:
-            total[name] += gradients[name]
+            gradient = gradients[name]
+            assert gradient is not None
+            total[name] += gradient
     attributions = {name: (total[name] * (target[name] - baseline[name]) / points).abs() for name in names}
     return layout.gather(attributions).double().cpu()
 
@@ -80,7 +83,7 @@ class WholeImages(Dataset[tuple[Tensor, Tensor]]):
         length: samples.
     """
 
-    def __init__(self, photographs: Sequence[NDArray[np.uint8]], patch: int, length: int) -> None:
+    def __init__(self, photographs: Sequence[Pixels], patch: int, length: int) -> None:
         self.photographs, self.patch, self.length = photographs, patch, length
 
     def __len__(self) -> int:
@@ -90,7 +93,7 @@ class WholeImages(Dataset[tuple[Tensor, Tensor]]):
         import cv2
 
         random = np.random.default_rng(index)
-        hr = self.photographs[random.integers(len(self.photographs))].astype(np.float32) / 255
+        hr = self.photographs[int(random.integers(len(self.photographs)))].astype(np.float32) / 255
         hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
         lr = cv2.GaussianBlur(hr, (21, 21), 2.0) if random.random() < 0.5 else hr
         lr = cv2.resize(lr, (hr.shape[1] // 2, hr.shape[0] // 2), interpolation=cv2.INTER_CUBIC)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
-from numpy.typing import NDArray
 
 from benchmarks import plain
 from benchmarks.case import data_of, settings_of
@@ -25,6 +24,7 @@ from benchmarks.plan import Plan
 from faig_lab.cli.build import make_degradation, make_loop, make_module, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, StudyData
+from faig_lab.data.images import Pixels
 from faig_lab.training import Trained, fit
 
 Way = tuple[str, str]
@@ -73,10 +73,10 @@ def _photographs(data: StudyData, plan: Plan) -> dict[str, StudyData]:
     height, width = plan.large_photograph
     large = [replace(p, pixels=_repeated(p.pixels, height, width)) for p in data.train]
     sides = [max(p.pixels.shape[:2]) for p in data.train]
-    return {f"{min(sides)} to {max(sides)} px": data, f"{width}×{height} px": replace(data, train=large)}
+    return {f"{min(sides)} to {max(sides)} px": data, f"{width}×{height} px": replace(data, train=tuple(large))}
 
 
-def _repeated(pixels: NDArray[np.integer], height: int, width: int) -> NDArray[np.integer]:
+def _repeated(pixels: Pixels, height: int, width: int) -> Pixels:
     down, across = math.ceil(height / pixels.shape[0]), math.ceil(width / pixels.shape[1])
     return np.ascontiguousarray(np.tile(pixels, (down, across, 1))[:height, :width])
 
@@ -124,7 +124,7 @@ def _ours(settings: Settings, data: StudyData, plan: Plan) -> list[float]:
     return _differences(clock.ends)
 
 
-def _train(settings: Settings, data: StudyData, steps: int, clock: Clock | None = None) -> Trained:
+def _train(settings: Settings, data: StudyData, steps: int, clock: pl.Callback | None = None) -> Trained:
     """A target's training of so many steps; validated at its end, but for a training that is timed."""
     degradation = make_degradation(settings)
     phase = settings.training.target.model_copy(update={"iterations": steps, "restart_every": steps})

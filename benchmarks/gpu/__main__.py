@@ -115,8 +115,14 @@ def in_process(command: list[str], limit: float, log: BinaryIO) -> str:
     """
     paths = [str(missing.ROOT / "src"), str(missing.ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    how = {"cwd": missing.ROOT, "env": environment, "start_new_session": True}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=missing.ROOT,
+        env=environment,
+        start_new_session=True,
+    )
     reader = threading.Thread(target=copy, args=(process.stdout, log), daemon=True)
     reader.start()
     try:

@@ -6,10 +6,12 @@ to each other than rounding; in float64 it may not.
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from benchmarks.gpu.sizes import Sizes
 from benchmarks.measuring import seconds
 from faig_lab.attribution import (
     Adaptive,
+    CompileMode,
     Compute,
     ProbeIntegral,
     Problem,
@@ -143,7 +146,7 @@ def tf32(pair: Pair, results: Results) -> None:
     rule = quadrature("gauss_legendre", pair.sizes.points)
     problem = Problem(case.network, case.baseline, case.target, case.probe, case.degradations, rule)
     with allowed():  # the function below the decorator that switches it off
-        rough = integrate_probe.__wrapped__(problem, rule)
+        rough = inspect.unwrap(integrate_probe)(problem, rule)
     scores = faig_scores(rough.magnitude)
     results.add("TF32, if it were allowed: error of the scores", error(scores, exact))
     results.add("TF32, if it were allowed: agreement of the top 1 %", agreement(scores, exact))
@@ -152,7 +155,7 @@ def tf32(pair: Pair, results: Results) -> None:
 @contextmanager
 def allowed() -> Iterator[None]:
     """With TF32."""
-    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    flags: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [flag.allow_tf32 for flag in flags]
     for flag in flags:
         flag.allow_tf32 = True
@@ -198,10 +201,10 @@ def together(pair: Pair, results: Results) -> None:
 def compiled(pair: Pair, results: Results) -> None:
     """torch.compile, CUDA graphs, and these with tiles."""
     for mode in pair.sizes.compiled:
-        results.attempt(f"compiled, {mode}", lambda mode=mode: _compiled(pair, results, mode))
+        results.attempt(f"compiled, {mode}", partial(_compiled, pair, results, mode))
 
 
-def _compiled(pair: Pair, results: Results, mode: str) -> None:
+def _compiled(pair: Pair, results: Results, mode: CompileMode) -> None:
     found = []
     case = pair.on(pair.device)
     taken = seconds(lambda: found.append(pair.integral(case, Compute(compile=mode))))
@@ -264,4 +267,4 @@ def run(sizes: Sizes, device: str, results: Results) -> None:
     """All checks."""
     pair = Pair(sizes, device)
     for name, check in CHECKS.items():
-        results.attempt(name, lambda check=check: check(pair, results))
+        results.attempt(name, partial(check, pair, results))

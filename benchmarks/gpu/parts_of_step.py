@@ -42,7 +42,7 @@ def parts_of_step(
         loss.backward()
 
     network()  # so that there are gradients
-    current = list(module.parameters())
+    current: list[torch.Tensor] = list(module.parameters())
     average = [value.detach().clone() for value in current]
     parts: dict[str, Callable[[], object]] = {
         "data (patches, cut on the host)": partial(next, loader),

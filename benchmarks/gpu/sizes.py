@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.plan import FULL as PLAN
 from benchmarks.plan import TINY
+from faig_lab.attribution import CompileMode
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Sizes:
     points: int = 8
     tiled: int = 192
     memory: float = 0.4
-    compiled: tuple[str, ...] = ("reduce-overhead",)
-    timed_compiled: tuple[str, ...] = ("reduce-overhead",)
+    compiled: tuple[CompileMode, ...] = ("reduce-overhead",)
+    timed_compiled: tuple[CompileMode, ...] = ("reduce-overhead",)
     iterations: tuple[int, int] = (300, 100)
     checkpoint: int = 25
     run_network: tuple[str, ...] = PLAN.small

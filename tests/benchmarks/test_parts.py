@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import attribution, floor, growth, knobs, memory, peak, plain, ranks, training, whole_study
 from benchmarks.__main__ import main
-from benchmarks.case import operations, random_case, settings_of
+from benchmarks.case import operations, random_case, settings_of, trained_case
 from benchmarks.measuring import Table, in_turns, read_rows
 from benchmarks.plan import TINY, TINY_NETWORK
 from faig_lab.attribution import Compute, faig_scores, quadrature
@@ -59,6 +59,16 @@ def test_the_plain_loop_learns_from_what_it_is_given():
 
 
 # The parts
+
+
+def test_the_pair_of_part_a_is_trained_and_the_second_time_it_comes_from_the_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case = trained_case(TINY, "cpu")
+    assert any(not torch.equal(value, case.baseline[name]) for name, value in case.target.items())
+    assert case.probe[0].hr.shape == (3, 24, 20)
+    monkeypatch.setattr("faig_lab.cli.trained.make_network_trainer", None)  # no training
+    again = trained_case(TINY, "cpu")
+    assert all(torch.equal(value, again.target[name]) for name, value in case.target.items())
 
 
 def test_part_a(case, tmp_path):
