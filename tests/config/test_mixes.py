@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from degradation_case import generators
 
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection, make_degradation
@@ -24,6 +25,19 @@ def test_every_file_holds_the_part_of_its_name_or_a_mix_and_no_kernel_cuts_its_b
     parts = list(settings.degradation.parts)
     assert parts == [name] if name in SINGLE else set(parts) <= {*SINGLE, *SECOND_ORDER}
     assert list(clipped_kernels(make_degradation(settings).parts)) == []
+
+
+def test_one_part_a_sample_needs_a_part_that_can_be_chosen() -> None:
+    mix = ["degradation=all_in_one"]
+    degradation = make_degradation(check(compose(mix)))
+    assert degradation.choose == "one"
+    assert {len(degradation.draw(rng)) for rng in generators(50)} == {1}
+    never = [f"degradation.parts.{name}.probability=0" for name in degradation.parts]
+    assert make_degradation(check(compose([*mix, *never, "degradation.choose=each"]))).choose == "each"
+    with pytest.raises(UserError, match="degradation.choose: one needs a part with a probability above 0"):
+        check(compose([*mix, *never]))
+    with pytest.raises(UserError, match=r"degradation.choose: .*two"):
+        check(compose([*mix, "degradation.choose=two"]))
 
 
 def test_every_single_degradation_has_a_file() -> None:

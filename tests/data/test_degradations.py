@@ -1,7 +1,7 @@
 """The way from HR to LR: order, choice and margins of the parts, and the numbers that a study always gets."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -239,13 +239,40 @@ def test_a_composed_part_of_certain_parts_is_one_after_the_other(images: Tensor)
     assert composed.reach == 4
 
 
+def whole(parts: dict[str, GaussianBlur], choose: Literal["each", "one"] = "each") -> Degradation:
+    return Degradation(parts, Downsample(), 2, choose=choose)
+
+
+def test_a_composed_part_draws_as_a_whole_degradation(images: Tensor) -> None:
+    parts = {"a": GaussianBlur(1.0, 5, 0.3), "b": GaussianBlur(2.0, 5, 0.6)}
+    for choose in ("each", "one"):
+        rngs = generators(4)
+        names = [whole(parts, choose).draw(rng) for rng in rngs]
+        expected = [
+            parts[one].apply(image[None], [rng]) if (one := next(iter(chosen), None)) and len(chosen) == 1 else None
+            for image, chosen, rng in zip(images, names, rngs, strict=True)
+        ]
+        found = Composed(parts, choose=choose).apply(images, generators(4))
+        for image, value in zip(found, expected, strict=True):
+            assert value is None or torch.equal(image, value[0])
+
+
+def test_only_known_choices_with_a_part_to_choose() -> None:
+    never = {"a": GaussianBlur(probability=0), "b": GaussianBlur(probability=0)}
+    with pytest.raises(ValueError, match="choose must be each or one, not two"):
+        whole(never, "two")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="parts must have a probability above 0"):
+        whole(never, "one")
+    assert whole(never).draw(sample_rng(0, "draw", 0)) == frozenset()
+
+
 def test_each_part_or_one_of_them_is_drawn() -> None:
     parts = {"a": GaussianBlur(probability=0.2), "b": GaussianBlur(probability=0.6)}
-    draws = [Composed(parts)._draw(rng) for rng in generators(4000)]
+    draws = [whole(parts).draw(rng) for rng in generators(4000)]
     expected = {frozenset(): 0.32, frozenset("a"): 0.08, frozenset("b"): 0.48, frozenset("ab"): 0.12}
     for names, share in expected.items():
         assert draws.count(names) / 4000 == pytest.approx(share, abs=0.03)
-    one = [Composed(parts, choose="one")._draw(rng) for rng in generators(4000)]
+    one = [whole(parts, "one").draw(rng) for rng in generators(4000)]
     assert set(one) == {frozenset("a"), frozenset("b")}
     assert one.count(frozenset("a")) / 4000 == pytest.approx(0.25, abs=0.03)
 

@@ -76,6 +76,7 @@ def needs(*overrides, name="target", photographs=("a", "b"), start=None):
 
 DETERMINING = [
     "seed=1",
+    "degradation.choose=one",
     "network.features=25",
     "network.blocks=9",
     "network=srcnn_style_small",
@@ -129,6 +130,7 @@ def test_networks_from_before_a_setting_keep_their_keys():
     known = determinants(settings, "target", study("a", "b"), None)
     assert "warmup" not in known["training"]["target"]
     assert "sharpen_truth" not in known["degradation"]
+    assert "choose" not in known["degradation"]
 
 
 def test_a_baseline_does_not_depend_on_what_only_the_target_sees():
@@ -136,6 +138,7 @@ def test_a_baseline_does_not_depend_on_what_only_the_target_sees():
         "degradation.parts.blur.sigma=1",
         "degradation.parts.noise.sigma=0.2",
         "training.target.iterations=1",
+        "degradation.choose=one",
     ):
         assert needs(override, name="baseline") == needs(name="baseline")
     assert needs("training.baseline.iterations=1", name="baseline") != needs(name="baseline")

@@ -61,7 +61,8 @@ def make_degradation(settings: Settings) -> Degradation:
     parts = {name: make(node) for name, node in settings.degradation.parts.items()}
     downsample = make(settings.degradation.downsample)
     own = settings.degradation
-    return Degradation(parts, downsample, settings.network["scale"], own.quantise, sharpen_truth=own.sharpen_truth)
+    truth, choose = own.sharpen_truth, own.choose
+    return Degradation(parts, downsample, settings.network["scale"], own.quantise, sharpen_truth=truth, choose=choose)
 
 
 def load_data(settings: Settings, degradation: Degradation) -> StudyData:
@@ -354,6 +355,8 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
     plain = settings.degradation.model_dump()
     if not plain["sharpen_truth"]:  # networks from before this setting keep their keys
         del plain["sharpen_truth"]
+    if plain["choose"] == "each" or name == "baseline":
+        del plain["choose"]
     sets = make_planted_sets(settings) if name == "target" else None
     planted = settings.target.model_dump()["planted"]
     return (

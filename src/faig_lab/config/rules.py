@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ def check_values(settings: Settings) -> None:
     _check_scale(settings)
     for name, part in settings.degradation.parts.items():
         _check_probability(part.get("probability"), f"degradation.parts.{name}.probability")
+    if settings.degradation.choose == "one":
+        _check_one_part(settings.degradation.parts)
     _check_phase(settings.training.baseline, "training.baseline")
     _check_phase(settings.training.target, "training.target")
     if "lr" in settings.training.optimizer:
@@ -71,6 +73,11 @@ def _check_scale(settings: Settings) -> None:
 def _check_probability(value: Any, key: str) -> None:
     if isinstance(value, int | float) and not 0 <= value <= 1:
         raise UserError(f"{key}: must be from 0 to 1, not {show(value)}")
+
+
+def _check_one_part(parts: Mapping[str, Any]) -> None:
+    if not any(part.get("probability", 1) for part in parts.values()):
+        raise UserError("degradation.choose: one needs a part with a probability above 0; degradation.parts has none")
 
 
 def _check_phase(phase: PhaseSettings, key: str) -> None:

@@ -68,6 +68,9 @@ class DegradationSettings(Group):
     sharpen_truth: bool = Field(
         False, description="the losses of training and attribution compare with unsharp-masked HR; PSNR with HR itself"
     )
+    choose: Literal["each", "one"] = Field(
+        "each", description="each = every part with its probability; one = one part a sample, in proportion to these"
+    )
     parts: dict[FileName, Node] = Field(min_length=1, description="degradations by name")
 
 

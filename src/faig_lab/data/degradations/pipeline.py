@@ -129,6 +129,11 @@ class Degradation:
         quantise: round LR to 8 bits and clip it to [0, 1], as images on disk are.
         sharpen_truth: compare with HR that is sharpened by Real-ESRGAN's unsharp mask, in the losses of training and
             attribution. LR comes from HR itself, and PSNR is measured against HR itself.
+        choose: "each": a training sample gets each part with its probability, independently; "one": a sample gets
+            exactly one part, in proportion to the probabilities.
+
+    Raises:
+        ValueError: `choose` is another word, or no part can be chosen.
     """
 
     parts: Mapping[str, Part]
@@ -136,6 +141,10 @@ class Degradation:
     scale: int
     quantise: bool = True
     sharpen_truth: bool = False
+    choose: Literal["each", "one"] = "each"
+
+    def __post_init__(self) -> None:
+        _check_choice(self.parts, self.choose)
 
     @property
     def margin(self) -> int:
@@ -178,8 +187,8 @@ class Degradation:
         return torch.round(lr.clamp(0, 1) * 255) / 255 if self.quantise else lr
 
     def draw(self, rng: np.random.Generator) -> frozenset[str]:
-        """Draw the parts of a training sample of the target: each with its own probability, independently."""
-        return frozenset(name for name, part in self.parts.items() if rng.random() < part.probability)
+        """Draw the parts of a training sample of the target, as `choose` says."""
+        return _draw_parts(self.parts, self.choose, rng)
 
     def _of(self, domain: str) -> list[tuple[str, Part]]:
         """Return the parts of one domain with their names, in order."""
@@ -211,10 +220,7 @@ class Composed:
         for name, part in self.parts.items():
             if part.domain != self.domain:
                 raise ValueError(f"parts.{name}.domain must be {self.domain}, the domain of all, not {part.domain}")
-        if self.choose not in ("each", "one"):
-            raise ValueError(f"choose must be each or one, not {self.choose}")
-        if self.choose == "one" and not any(part.probability for part in self.parts.values()):
-            raise ValueError("parts must have a probability above 0 for at least one part with choose: one")
+        _check_choice(self.parts, self.choose)
         check_probability(self.probability)
 
     @property
@@ -225,16 +231,25 @@ class Composed:
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Apply the parts to (N, 3, H, W), each to the samples that draw it."""
-        names = [self._draw(rng) for rng in rngs]
+        names = [_draw_parts(self.parts, self.choose, rng) for rng in rngs]
         for name, part in self.parts.items():
             images = _apply_where(part, images, [name in chosen for chosen in names], rngs)
         return images
 
-    def _draw(self, rng: np.random.Generator) -> frozenset[str]:
-        if self.choose == "each":
-            return frozenset(name for name, part in self.parts.items() if rng.random() < part.probability)
-        weights = np.array([part.probability for part in self.parts.values()])
-        return frozenset({list(self.parts)[int(rng.choice(len(weights), p=weights / weights.sum()))]})
+
+def _check_choice(parts: Mapping[str, Part], choose: str) -> None:
+    if choose not in ("each", "one"):
+        raise ValueError(f"choose must be each or one, not {choose}")
+    if choose == "one" and parts and not any(part.probability for part in parts.values()):
+        raise ValueError("parts must have a probability above 0 for at least one part with choose: one")
+
+
+def _draw_parts(parts: Mapping[str, Part], choose: Literal["each", "one"], rng: np.random.Generator) -> frozenset[str]:
+    """Draw each part with its probability, independently, or exactly one part in proportion to the probabilities."""
+    if choose == "each" or not parts:
+        return frozenset(name for name, part in parts.items() if rng.random() < part.probability)
+    weights = np.array([part.probability for part in parts.values()])
+    return frozenset({list(parts)[int(rng.choice(len(weights), p=weights / weights.sum()))]})
 
 
 def _without_border(images: Tensor, border: int) -> Tensor:
