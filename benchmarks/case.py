@@ -21,9 +21,13 @@ from faig_lab.filters import FilterLayout, State, load_weights
 
 
 def settings_of(device: str, *overrides: str) -> Settings:
-    """The study on laptop's schedule, with which the results were recorded, with some settings, on "cpu" or "cuda"."""
+    """The study on laptop's schedule, with which the results were recorded, with some settings, on "cpu" or "cuda".
+
+    Trainings run in channels last, without a measurement, as when the results were recorded.
+    """
     trainer = "gpu" if device == "cuda" else "cpu"
-    return check(compose(["experiment=blur_noise", "training=laptop", f"trainer={trainer}", "logger=none", *overrides]))
+    fixed = ("experiment=blur_noise", "training=laptop", "training.channels_last=true", "logger=none")
+    return check(compose([*fixed, f"trainer={trainer}", *overrides]))
 
 
 def data_of(settings: Settings) -> StudyData:

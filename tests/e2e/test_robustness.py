@@ -32,7 +32,10 @@ TINY = [
     *("training.baseline.iterations=4", "training.target.iterations=8", "training.validate_every=4"),
     *("attribution.points=2", "attribution.methods.random.draws=1"),
 ]
-LONG = ["training.target.iterations=400", "training.checkpoint_every=20", "attribution.points=96"]
+LONG = [
+    *("training.target.iterations=400", "training.checkpoint_every=20", "training.channels_last=true"),  # two stores
+    "attribution.points=96",
+]
 SEED = 13
 
 DYING = """\

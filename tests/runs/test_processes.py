@@ -59,6 +59,13 @@ def test_two_processes_go_on_from_a_checkpoint(tmp_path):
     assert all(torch.equal(first["state"][name], value) for name, value in whole["state"].items())
 
 
+def test_the_first_process_decides_for_all(tmp_path):
+    first, second = ranks_case.in_two_processes(ranks_case.rank_of_the_first, tmp_path)
+    assert first == {"value": "rank 0", "calls": 1}
+    assert second == {"value": "rank 0", "calls": 0}
+    assert ranks_case.rank_of_the_first() == first  # alone
+
+
 # What is started
 
 

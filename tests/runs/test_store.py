@@ -112,6 +112,7 @@ IRRELEVANT = [
     "logger=none",
     "traceback=true",
     "training.baseline.iterations=10",
+    "training.channels_last=true",  # the default, auto, trains in one format or the other, up to rounding
 ]
 
 
@@ -131,6 +132,12 @@ def test_networks_from_before_a_setting_keep_their_keys():
     assert "warmup" not in known["training"]["target"]
     assert "sharpen_truth" not in known["degradation"]
     assert "choose" not in known["degradation"]
+
+
+def test_the_keys_of_stored_networks_are_those_recorded():
+    """A change of these keys throws away every trained network of every user."""
+    assert [needs("training=laptop", name=name) for name in ("baseline", "target")] == ["GOLDEN1", "GOLDEN2"]
+    assert needs("training=laptop", "training.channels_last=false") == "GOLDEN3"
 
 
 def test_a_baseline_does_not_depend_on_what_only_the_target_sees():
@@ -210,8 +217,17 @@ def test_what_is_published_is_loaded(network, trained, tmp_path):
         loaded = again.load(network)
     assert all(torch.equal(loaded.state[name], value) for name, value in trained.state.items())
     assert loaded.history == trained.history
+    assert loaded.channels_last is None  # as in entries of earlier versions
     assert again.folder.name == f"SRResNet-target-{fingerprint(NEEDS)}"
     assert names(again.folder) == ["history.json", "weights.pt", "weights.yaml"]
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_format_of_the_training_is_loaded(network, trained, tmp_path, channels_last):
+    with open_entry(tmp_path, "SRResNet-target", NEEDS) as entry:
+        entry.publish(trained, {"what": "target", "channels_last": channels_last})
+    assert entry.load(network).channels_last is channels_last
+    assert entry.read().channels_last is channels_last
 
 
 def test_other_needs_are_another_entry(trained, tmp_path):

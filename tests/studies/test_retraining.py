@@ -9,7 +9,8 @@ from study_case import context_of
 
 from faig_lab.attribution import count_of, discovered
 from faig_lab.cli.arguments import compose
-from faig_lab.cli.build import make_degradation, make_retraining
+from faig_lab.cli.build import make_degradation
+from faig_lab.cli.trained import make_retraining
 from faig_lab.config import check
 from faig_lab.data import Photograph, sample_rng
 from faig_lab.filters import FilterLayout

@@ -11,7 +11,8 @@ from training_case import frozen_bits
 
 from faig_lab.attribution import count_of, discovered
 from faig_lab.cli.arguments import compose
-from faig_lab.cli.build import make_degradation, make_retraining
+from faig_lab.cli.build import make_degradation
+from faig_lab.cli.trained import make_retraining
 from faig_lab.config import check
 from faig_lab.data import Photograph
 from faig_lab.plotting.style import write_figure

@@ -33,13 +33,13 @@ from faig_lab.config.detected import SPANDREL
 from faig_lab.config.keys import keys_below, with_keys
 from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
-from faig_lab.data import Degradation, PatchDataset, StudyData, clipped_kernels, sharpened
+from faig_lab.data import Degradation, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
 from faig_lab.evaluation.features import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
 from faig_lab.filters.modes import differentiable
 from faig_lab.studies.context import Analysis
-from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, one_fall, resolve_precision
+from faig_lab.training import NUMERICS_VERSION, Loop, Schedule, resolve_precision
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule, Turns
@@ -217,7 +217,10 @@ def make_analyses(settings: Settings) -> dict[str, Analysis]:
 
 
 def make_module(settings: Settings, name: str, degradation: Degradation, start: State | None) -> "SRModule":
-    """Return the LightningModule of "baseline" or "target", with given or fresh weights."""
+    """Return the LightningModule of "baseline" or "target", with given or fresh weights.
+
+    The settings of a training come from `memory_format.with_format`; auto is channels last here.
+    """
     from faig_lab.training import SRModule
 
     network = make_network(settings)
@@ -233,38 +236,8 @@ def make_module(settings: Settings, name: str, degradation: Degradation, start: 
         seed=settings.seed,
         stream=name,
         clean=name == "baseline",
-        channels_last=training.channels_last,
+        channels_last=training.channels_last is not False,
     )
-
-
-def make_retraining(settings: Settings, data: StudyData, degradation: Degradation) -> Retraining | None:
-    """Return the training of chosen weights, like that of the target; None without photographs to train on."""
-    if not data.train:
-        return None
-
-    def train(
-        start: State,
-        chosen: Chosen,
-        parts: Sequence[str],
-        iterations: int,
-        rate: float = 1.0,
-        *,
-        always: bool = False,
-    ) -> dict[str, Tensor]:
-        from faig_lab.training import fit_chosen, with_all_parts
-
-        applied = replace(degradation, parts={name: degradation.parts[name] for name in parts})
-        applied = with_all_parts(applied) if always else applied
-        module = make_module(settings, "target", applied, start)
-        own = module.schedule
-        steps = one_fall(iterations, own.warmup)
-        module.schedule = replace(own, learning_rate=rate * own.learning_rate, **steps)
-        with with_keys(training_keys("target")):
-            size, seed = settings.training.patch_size, settings.seed
-            patches = PatchDataset(data.train, size, applied.margin, seed=seed, stream="target")
-            return fit_chosen(module, chosen, patches, loop=make_loop(settings)).state
-
-    return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())
 
 
 def make_planted_sets(settings: Settings) -> dict[str, Tensor] | None:
@@ -353,6 +326,9 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
     training = settings.training
     shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
     plain = settings.degradation.model_dump()
+    plain_training = training.model_dump()
+    if training.channels_last == "auto":  # the key does not depend on the processor
+        plain_training["channels_last"] = True
     if not plain["sharpen_truth"]:  # networks from before this setting keep their keys
         del plain["sharpen_truth"]
     if plain["choose"] == "each" or name == "baseline":
@@ -368,8 +344,8 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
             "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
             "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
             "margin": degradation.margin,
-            "network": _network_identity(settings),
-            "training": {key: _since_before(training.model_dump()[key]) for key in shared},
+            "network": network_identity(settings),
+            "training": {key: _since_before(plain_training[key]) for key in shared},
             "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
             "start": None if start is None else state_fingerprint(start),
         }
@@ -382,7 +358,7 @@ def _since_before(value: Any) -> Any:
     return {k: v for k, v in value.items() if (k, v) != ("warmup", 0)} if isinstance(value, dict) else value
 
 
-def _network_identity(settings: Settings) -> dict[str, Any]:
+def network_identity(settings: Settings) -> dict[str, Any]:
     """Return the settings of the network, with names and shapes in place of a file that tells the architecture.
 
     `start` has the weights of such a file, whatever its place on the disk.

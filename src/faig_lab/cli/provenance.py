@@ -62,6 +62,7 @@ def describe_weights(settings: Settings, name: str, trained: Trained) -> dict[st
         "iterations": int(trained.history[-1]["step"]) if trained.history else None,
         "seed": settings.seed,
         **({} if planted is None else {"planted": planted}),
+        **({} if trained.channels_last is None else {"channels_last": trained.channels_last}),
         "versions": versions(),
     }
 

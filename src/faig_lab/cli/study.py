@@ -44,11 +44,11 @@ from faig_lab.cli.build import (
     make_path,
     make_planted_sets,
     make_problem,
-    make_retraining,
 )
 from faig_lab.cli.description import describe, origin
 from faig_lab.cli.existing import Existing, export, logger_settings, reopen
 from faig_lab.cli.forecast import forecast
+from faig_lab.cli.memory_format import forget_choices
 from faig_lab.cli.preflight import (
     check_compiler,
     check_memory,
@@ -62,7 +62,7 @@ from faig_lab.cli.preflight import (
 from faig_lab.cli.progress import progress_bar
 from faig_lab.cli.provenance import describe_scores, describe_weights, kept_results
 from faig_lab.cli.resource_errors import explained
-from faig_lab.cli.trained import make_network_trainer, train_once
+from faig_lab.cli.trained import make_network_trainer, make_retraining, train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.keys import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
@@ -128,6 +128,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         UserError: the configuration or a file cannot be worked with.
     """
     settings = check(cfg)
+    forget_choices()
     if settings.task == "analyse":
         analyse(settings)
     elif settings.task == "export":

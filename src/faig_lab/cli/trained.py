@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from faig_lab.attribution import Attribution
 from faig_lab.cli.build import determinants, make_loop, make_module, make_network, make_turns, snapshots, training_keys
+from faig_lab.cli.memory_format import with_format
 from faig_lab.cli.provenance import describe_weights
 from faig_lab.config import Settings
 from faig_lab.config.keys import with_keys
@@ -17,7 +20,7 @@ from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.filters import State
 from faig_lab.runs.store import entries_of_other_versions, open_entry
 from faig_lab.studies.context import NetworkTrainer, Node, Pair
-from faig_lab.training import Row, Trained, one_fall
+from faig_lab.training import Chosen, Retraining, Row, Trained, one_fall
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule
@@ -73,7 +76,7 @@ def train_once(
                 data.train, settings.training.patch_size, degradation.margin, seed=settings.seed, stream=name
             )
             return fit(
-                make_module(settings, name, degradation, start),
+                make_module(with_format(settings), name, degradation, start),
                 patches,
                 data.probe,
                 loop=make_loop(settings),
@@ -179,6 +182,36 @@ def settings_of_target(settings: Settings, parts: Sequence[str] | None, iteratio
 
 def timed_module(settings: Settings, degradation: Degradation, steps: int) -> "SRModule":
     """Return the module of a target that is trained for a few steps."""
-    module = make_module(settings, "target", degradation, None)
+    module = make_module(with_format(settings), "target", degradation, None)
     module.schedule = replace(module.schedule, iterations=steps, restart_every=steps)
     return module
+
+
+def make_retraining(settings: Settings, data: StudyData, degradation: Degradation) -> Retraining | None:
+    """Return the training of chosen weights, like that of the target; None without photographs to train on."""
+    if not data.train:
+        return None
+
+    def train(
+        start: State,
+        chosen: Chosen,
+        parts: Sequence[str],
+        iterations: int,
+        rate: float = 1.0,
+        *,
+        always: bool = False,
+    ) -> dict[str, Tensor]:
+        from faig_lab.training import fit_chosen, with_all_parts
+
+        applied = replace(degradation, parts={name: degradation.parts[name] for name in parts})
+        applied = with_all_parts(applied) if always else applied
+        module = make_module(with_format(settings), "target", applied, start)
+        own = module.schedule
+        steps = one_fall(iterations, own.warmup)
+        module.schedule = replace(own, learning_rate=rate * own.learning_rate, **steps)
+        with with_keys(training_keys("target")):
+            size, seed = settings.training.patch_size, settings.seed
+            patches = PatchDataset(data.train, size, applied.margin, seed=seed, stream="target")
+            return fit_chosen(module, chosen, patches, loop=make_loop(settings)).state
+
+    return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())

@@ -231,6 +231,8 @@ def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys
 def _expected(branches: Sequence[ErrorDetails], ranged: bool) -> str:
     """Return the expected values: a word for each branch of a union. A branch may be a range."""
     words = dict.fromkeys(_EXPECTED[detail["type"]] for detail in branches if detail["type"] in _EXPECTED)
+    choices = [detail["ctx"]["expected"] for detail in branches if detail["type"] == "literal_error"]
+    words |= dict.fromkeys(choice.replace("'", "") for choice in choices)
     if ranged:
         words.pop(_EXPECTED["tuple_type"], None)
         words[_RANGE] = None

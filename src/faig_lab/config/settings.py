@@ -92,7 +92,9 @@ class TrainingSettings(Group):
     ema_decay: float = Field(ge=0, lt=1, description="of the averaged weights, per step")
     validate_every: Count = Field(description="steps")
     checkpoint_every: Count = Field(500, description="steps; a killed training loses at most these steps")
-    channels_last: bool = Field(description="memory format")
+    channels_last: bool | Literal["auto"] = Field(
+        description="memory format; auto = the faster one on this processor, measured once"
+    )
     workers: int = Field(ge=0, description="processes that cut patches; 0 = none beside the training")
     loss: Node
     optimizer: Node

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,6 +32,8 @@ from faig_lab.runs.status import read_status
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable, and Lightning reads it too
 _OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", _LAUNCHED)
 _HOURS = 24  # a rank may wait this long for another rank, e.g. for a network that another run trains
+
+T = TypeVar("T")
 
 
 def launched() -> bool:
@@ -59,6 +62,17 @@ def barrier() -> None:
         import torch.distributed
 
         torch.distributed.barrier()
+
+
+def from_first(compute: Callable[[], T]) -> T:
+    """Return what the first process of the group computes. Every process of the group calls this function."""
+    if world() == 1:
+        return compute()
+    import torch.distributed
+
+    values: list[Any] = [compute() if rank() == 0 else None]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return cast(T, values[0])
 
 
 def needed(cfg: DictConfig, multirun: bool) -> int:

@@ -97,13 +97,13 @@ class Entry:
         """Return the weights with the training record, if the weights are unchanged since the entry was written."""
         try:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
-            recorded = self.description().get(CONTENT)
+            description = self.description()
         except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"store: {self.folder} is damaged ({reason})") from error
-        if recorded not in (None, content_fingerprint(state)):
+        if description.get(CONTENT) not in (None, content_fingerprint(state)):
             raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written)")
-        return Trained(state, history, self._trajectory())
+        return Trained(state, history, self._trajectory(), description.get("channels_last"))
 
     def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
         """The states saved on the way; none where the training saved none."""

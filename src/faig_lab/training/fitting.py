@@ -150,7 +150,7 @@ class _Publisher(pl.Callback):
         """Take the weights from the module: the averaging callback comes first and has put the average there."""
         assert isinstance(pl_module, SRModule)
         state = {name: value.cpu() for name, value in snapshot(pl_module.network).items()}
-        self.result = Trained(state, self.history.rows, tuple(self.trajectory.states))
+        self.result = Trained(state, self.history.rows, tuple(self.trajectory.states), pl_module.channels_last)
         if self.publish is not None:
             self.publish(self.result)
 

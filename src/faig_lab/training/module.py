@@ -52,9 +52,11 @@ class SRModule(pl.LightningModule):
         seed: the run's seed; every sample is a function of the seed, the stream and the sample's number.
         stream: "baseline" or "target".
         clean: LR is only downsampled (the baseline).
-        channels_last: run in torch's memory format of this name, which is faster on most devices.
+        channels_last: run in torch's memory format of this name, which is faster on most devices; else in NCHW. A
+            training that goes on from a checkpoint keeps the format of the checkpoint.
 
     Attributes:
+        channels_last: as the argument.
         retarget: computes the images that replace HR in the loss; None for HR itself.
     """
 
@@ -72,8 +74,8 @@ class SRModule(pl.LightningModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self.format)  # type: ignore[call-overload]  # no overload for a format alone
+        self.network = network
+        self._take_format(channels_last)
         self.degradation = degradation
         self.schedule = schedule
         self.loss = loss
@@ -81,6 +83,19 @@ class SRModule(pl.LightningModule):
         self.seed, self.stream, self.clean = seed, stream, clean
         self.predicts = isinstance(network, Predicting)
         self.retarget: Retarget | None = None
+
+    def _take_format(self, channels_last: bool) -> None:
+        self.channels_last = channels_last
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(memory_format=self.format)  # type: ignore[call-overload]  # no overload for a format alone
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the memory format, with which the rest of the training gives the same bits."""
+        checkpoint["channels_last"] = self.channels_last
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on in the memory format of the checkpoint; one of earlier versions has none."""
+        self._take_format(checkpoint.get("channels_last", self.channels_last))
 
     def forward(self, lr: Tensor) -> Tensor:
         """Restore LR (N, 3, H, W) to SR (N, 3, sH, sW)."""

@@ -90,11 +90,13 @@ class Trained:
         state: the averaged weights.
         history: the training record.
         trajectory: averaged parameters saved on the way, in order; empty unless snapshots were requested.
+        channels_last: whether the training ran in this memory format; None if that is not known.
     """
 
     state: dict[str, Tensor]
     history: list[Row]
     trajectory: tuple[dict[str, Tensor], ...] = ()
+    channels_last: bool | None = None
 
 
 class Train(Protocol):
@@ -147,8 +149,13 @@ def resolve_precision(setting: str, accelerator: str) -> str:
         return setting
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available())
-    return "bf16-mixed" if on_cpu and cpu_has_bfloat16() else "32-true"
+    return "bf16-mixed" if trains_on_processor(accelerator) and cpu_has_bfloat16() else "32-true"
+
+
+def trains_on_processor(accelerator: str) -> bool:
+    """Whether Lightning trains on the processor with this `accelerator`; auto takes a GPU if there is one."""
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return accelerator == "cpu" or (accelerator == "auto" and not gpu)
 
 
 def cpu_has_bfloat16() -> bool:
