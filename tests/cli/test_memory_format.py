@@ -1,4 +1,4 @@
-"""The memory format of training: chosen by measured steps, kept in the store, said in the log. No test takes the time."""
+"""The memory format of training: chosen by measured steps, kept in the store, logged. No test takes the time."""
 
 import json
 import shutil
@@ -152,8 +152,7 @@ def test_the_choice_is_kept_for_later_runs_whatever_they_would_measure(tmp_path,
         "milliseconds_channels_last": 162.0,
         "milliseconds_nchw": 131.0,
         "measured": date.today().isoformat(),
-        "kind": KIND
-        | {"network": settings.network, "batch_size": 2, "patch_size": 16, "precision": "32-true"},
+        "kind": KIND | {"network": settings.network, "batch_size": 2, "patch_size": 16, "precision": "32-true"},
     }
 
 

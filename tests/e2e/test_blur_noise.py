@@ -395,7 +395,11 @@ def test_a_crash_in_the_report_keeps_everything_before_it(given, root, monkeypat
 def endless(_interruptible, tmp_path):
     """`python -m faig_lab` on a training without end, as soon as it has logged its first validation."""
     source = str(Path(faig_lab.__file__).resolve().parents[1])
-    steps = ["training.baseline.iterations=1000000", "training.baseline.restart_every=1000000", "training.channels_last=true"]
+    steps = [
+        "training.baseline.iterations=1000000",
+        "training.baseline.restart_every=1000000",
+        "training.channels_last=true",
+    ]
     places = [f"store={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'run'}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "faig_lab", *TINY, *steps, *places],

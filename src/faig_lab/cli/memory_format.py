@@ -1,7 +1,7 @@
 """The memory format of training: as set, or with `training.channels_last=auto` the faster one on this processor.
 
-A training step rounds differently in each format. So the first training of its kind on a kind of processor measures both
-formats, the store keeps the choice, and later trainings take the choice without a measurement.
+A training step rounds differently in each format. So the first training of its kind on a kind of processor measures
+both formats, the store keeps the choice, and later trainings take the choice without a measurement.
 """
 
 import logging
@@ -46,7 +46,7 @@ _chosen: dict[tuple[Path, str], bool] = {}  # the choices of the present run
 
 
 class Choice(BaseModel, strict=True):
-    """A choice, as the file has it: milliseconds of a step in both formats, date, and all that the choice depends on."""
+    """A choice, as the file has it: milliseconds of a step in both formats, date, and what the choice depends on."""
 
     channels_last: bool
     milliseconds_channels_last: float
@@ -102,7 +102,7 @@ def forget_choices() -> None:
 
 
 def processor_kind() -> dict[str, Any]:
-    """Return what the speed of a step depends on beside the step: processor, instructions, threads, version of torch."""
+    """Return what the speed of a step depends on: processor, instructions, threads, version of torch."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
