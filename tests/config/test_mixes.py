@@ -34,7 +34,7 @@ def test_one_part_a_sample_needs_a_part_that_can_be_chosen() -> None:
     assert {len(degradation.draw(rng)) for rng in generators(50)} == {1}
     never = [f"degradation.parts.{name}.probability=0" for name in degradation.parts]
     assert make_degradation(check(compose([*mix, *never, "degradation.choose=each"]))).choose == "each"
-    with pytest.raises(UserError, match="degradation.choose: one needs a part with a probability above 0"):
+    with pytest.raises(UserError, match=r"degradation.choose: one needs a part with a probability above 0"):
         check(compose([*mix, *never]))
     with pytest.raises(UserError, match=r"degradation.choose: .*two"):
         check(compose([*mix, "degradation.choose=two"]))
