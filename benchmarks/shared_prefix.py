@@ -52,9 +52,7 @@ def operations_before(network: nn.Module, lr: torch.Tensor) -> tuple[dict[str, i
     return before, counter.get_total_flops()
 
 
-def shared(
-    attribution: Attribution, percents: Sequence[float], before: Mapping[str, int], total: int
-) -> pd.DataFrame:
+def shared(attribution: Attribution, percents: Sequence[float], before: Mapping[str, int], total: int) -> pd.DataFrame:
     """Compute the share of the operations that each masked network of a masking study has in common with the target.
 
     Args:
@@ -90,4 +88,5 @@ def of_run(folder: Path) -> pd.DataFrame:
 if __name__ == "__main__":
     found = of_run(Path(sys.argv[1]))
     print(found.pivot_table("shared", "method", "percent", sort=False).to_string(float_format="{:.3f}".format))
-    print(f"{len(found)} networks, mean {found['shared'].mean():.4f}: 1 / (1 - mean) = {1 / (1 - found['shared'].mean()):.3f}")
+    mean = found["shared"].mean()
+    print(f"{len(found)} networks share {mean:.4f} of their operations: at most {1 / (1 - mean):.3f} times as fast")
