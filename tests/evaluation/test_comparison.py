@@ -7,7 +7,7 @@ import pytest
 
 from faig_lab.evaluation import comparison
 from faig_lab.evaluation.intervals import Resampling, resamples
-from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics
+from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics, other_inputs, own_input
 from faig_lab.metrics import EditSums
 from faig_lab.runs.tables import frame, records
 
@@ -46,6 +46,24 @@ def the_row(rows, **wanted):
 
 
 # Points
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3), (2, 3, 4, 3), (1, 1)])
+def test_own_and_other_inputs_by_hand(shape):
+    """The masked sets are the second axis from the end, or the third where percents follow."""
+    values = np.random.default_rng(0).random(shape)
+    masked = -3 if len(shape) == 4 else -2
+    by_set = np.moveaxis(values, masked, 0)  # masked, …, inputs
+    own, other = (np.moveaxis(of(values, masked), masked + 1, 0) for of in (own_input, other_inputs))
+    for k in range(shape[-1]):
+        assert np.array_equal(own[k], by_set[k][..., k])
+        rest = np.delete(by_set[k], k, -1)
+        expected = rest.mean(-1) if shape[-1] > 1 else np.full(rest.shape[:-1], np.nan)
+        np.testing.assert_allclose(other[k], expected, rtol=1e-14)
+
+
+def test_an_own_input_without_a_value_leaves_the_others_defined():
+    assert other_inputs(np.array([[math.nan, 0.25], [0.5, math.nan]]), -2).tolist() == [0.25, 0.5]
 
 
 def test_own_other_and_specificity_of_one_set():

@@ -6,7 +6,7 @@ import torch
 
 from faig_lab.attribution import discovered
 from faig_lab.data import PairedImage
-from faig_lab.evaluation.examples import colourfulness, examples, images_to_show
+from faig_lab.evaluation.evaluator import colourfulness, examples, images_to_show
 from faig_lab.filters import mask
 
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from faig_lab.errors import InputError
-from faig_lab.evaluation.features import (
+from faig_lab.evaluation.prediction import (
     check_layer,
     embedding,
     last_layer,

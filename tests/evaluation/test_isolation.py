@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 from faig_lab.attribution import count_of, ranking
 from faig_lab.data import StudyData
+from faig_lab.evaluation.comparison import Isolation, isolation_metrics
 from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.evaluation.intervals import Resampling, interval_of_means
-from faig_lab.evaluation.isolation import Isolation, isolation_metrics
 from faig_lab.evaluation.masking import Edits, Masked, masking, restoration
 from faig_lab.filters import mask
 from faig_lab.metrics import EditSums

@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 from study_case import context_of
 
-from faig_lab.evaluation.evaluator import Evaluator
-from faig_lab.evaluation.examples import examples
+from faig_lab.evaluation.evaluator import Evaluator, examples
 from faig_lab.evaluation.masking import masking, restoration
 from faig_lab.filters import state_fingerprint
 from faig_lab.studies.curves import curves

@@ -11,7 +11,7 @@ from browser import find, running
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from faig_lab.evaluation.examples import Example
+from faig_lab.evaluation.evaluator import Example
 from faig_lab.plotting.style import MISSING
 from faig_lab.report.figures import write_figures, write_strips
 from faig_lab.report.report import write_report

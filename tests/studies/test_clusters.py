@@ -15,7 +15,7 @@ from faig_lab.cli.build import check_selection
 from faig_lab.config import check
 from faig_lab.data import PairedImage
 from faig_lab.errors import InputError, UserError
-from faig_lab.evaluation.features import separation
+from faig_lab.evaluation.prediction import separation
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from faig_lab.attribution import ResultCache
-from faig_lab.evaluation.examples import Example
+from faig_lab.evaluation.evaluator import Example
 from faig_lab.runs.tables import frame, write_table
 from faig_lab.studies.context import StudyResult, kept
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from study_case import context_of
 
-from faig_lab.evaluation.examples import Example, images_to_show
+from faig_lab.evaluation.evaluator import Example, images_to_show
 from faig_lab.filters import FilterLayout, mask, modulate
 from faig_lab.networks import SRResNet
 from faig_lab.plotting.style import write_figure

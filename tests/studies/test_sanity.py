@@ -11,8 +11,8 @@ from study_case import METHODS, context_of, image
 
 from faig_lab.attribution import attribute, discovered
 from faig_lab.data import sample_rng
+from faig_lab.evaluation.comparison import Isolation
 from faig_lab.evaluation.intervals import Resampling
-from faig_lab.evaluation.isolation import Isolation
 from faig_lab.evaluation.masking import masking
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder

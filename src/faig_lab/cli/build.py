@@ -35,7 +35,7 @@ from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
 from faig_lab.data import Degradation, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
-from faig_lab.evaluation.features import check_layer
+from faig_lab.evaluation.prediction import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
 from faig_lab.filters.modes import differentiable
 from faig_lab.studies.context import Analysis

@@ -67,7 +67,7 @@ from faig_lab.config import Settings, check
 from faig_lab.config.keys import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.data import Degradation, StudyData
-from faig_lab.evaluation.examples import examples, images_to_show
+from faig_lab.evaluation.evaluator import examples, images_to_show
 from faig_lab.evaluation.masking import restoration, restoration_metrics
 from faig_lab.files import file_name, weights_file
 from faig_lab.filters import State, load_weights, save_weights, write_states

@@ -16,8 +16,16 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from faig_lab.evaluation.intervals import Floats, Resampling, SceneInterval, interval_of_arrays, tabulate
-from faig_lab.evaluation.masking import means
+from faig_lab.evaluation.intervals import (
+    ALL,
+    Floats,
+    Resampling,
+    SceneInterval,
+    interval_of_arrays,
+    over_draws,
+    tabulate,
+)
+from faig_lab.evaluation.masking import means, other_inputs, own_input, restored_share
 
 DELETION, INSERTION = "deletion", "insertion"
 CURVES = (DELETION, INSERTION)
@@ -28,20 +36,8 @@ SIDES = ("own", "other", "difference")
 The difference is positive for filters of the right function: other − own of deletion, own − other of insertion.
 """
 
-_PERCENTS = -2
-_NO_GAIN = 1e-6  # dB
-
-
-def restored_share(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
-    """Return (PSNR − PSNR(baseline)) / (PSNR(target) − PSNR(baseline)) = 1 − removed share; NaN without a gain.
-
-    Args:
-        psnr: (…, inputs) dB.
-        baseline: dB, broadcasts.
-        target: dB, broadcasts.
-    """
-    gain = target - baseline
-    return (psnr - baseline) / np.where(np.abs(gain) > _NO_GAIN, gain, np.nan)
+_PERCENTS = -2  # axis of (…, curves, rankings, masked, percents, inputs)
+_MASKED = -2  # axis of the same without percents
 
 
 def normalised_curve(psnr: Floats) -> Floats:
@@ -88,36 +84,11 @@ def areas(psnr: Floats, weights: Floats) -> Floats:
         `difference` are NaN where there is a single degradation.
     """
     heights = np.moveaxis(normalised_curve(psnr), _PERCENTS, -1) @ weights
-    own = np.diagonal(heights, axis1=-2, axis2=-1)
-    count = heights.shape[-1]
-    other = (heights.sum(-1) - own) / (count - 1) if count > 1 else np.full_like(own, np.nan)
+    own, other = own_input(heights, _MASKED), other_inputs(heights, _MASKED)
     towards = np.array([1.0 if curve == INSERTION else -1.0 for curve in CURVES])[:, None, None]
     sides = np.stack([own, other, towards * (own - other)], -1)
     return np.concatenate([sides, sides.mean(-2, keepdims=True)], -2)
 
-
-def over_draws(values: Floats, draws: Mapping[str, int], axis: int, reduce: Callable[..., Floats]) -> Floats:
-    """Reduce the draws of each method to one number: rankings → methods along an axis.
-
-    Args:
-        values: all draws of the first method, then all draws of the second, … along `axis`.
-        draws: method → number of draws.
-        axis: the axis of the rankings.
-        reduce: np.mean, np.std, …: (values, axis) → one axis less.
-    """
-    parts = np.split(values, np.cumsum(list(draws.values()))[:-1], axis)
-    return np.stack([reduce(part, axis=axis) for part in parts], axis if axis >= 0 else values.ndim + axis)
-
-
-def sample_std(values: Floats, axis: int) -> Floats:
-    """Compute the sample standard deviation along an axis; 0 for one value."""
-    if values.shape[axis] == 1:
-        return np.where(np.isnan(values.sum(axis)), np.nan, 0.0)
-    return np.asarray(values.std(axis, ddof=1))
-
-
-ALL = "all"
-"""Stands in the column `masked` for the mean over the degradations."""
 
 _RANKINGS_OF_POINTS = -4  # axis of (…, curves, rankings, masked, percents, inputs)
 _RANKINGS_OF_AREAS = -3  # axis of (…, curves, rankings, masked + 1, SIDES)

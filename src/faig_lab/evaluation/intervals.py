@@ -1,4 +1,7 @@
-"""Intervals over the scenes of the held-out images: percentile bootstrap, or range of few scenes."""
+"""Numbers over samples: intervals over the scenes of the held-out images, means over draws, tables of arrays.
+
+An interval is a percentile bootstrap, or the range of few scenes.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,6 +15,9 @@ from faig_lab.data import sample_rng
 Floats = NDArray[np.float64]
 
 _BLOCK = 2**23  # numbers held at a time
+
+ALL = "all"
+"""Stands in the column `masked` for the mean over the degradations."""
 
 
 class Resampling(NamedTuple):
@@ -35,6 +41,26 @@ def tabulate(axes: Mapping[str, Sequence[Hashable]], numbers: Mapping[str, Float
     """
     places = pd.MultiIndex.from_product(list(axes.values()), names=list(axes))
     return pd.DataFrame({name: values.ravel() for name, values in numbers.items()}, index=places).reset_index()
+
+
+def over_draws(values: Floats, draws: Mapping[str, int], axis: int, reduce: Callable[..., Floats]) -> Floats:
+    """Reduce the draws of each method to one number: rankings → methods along an axis.
+
+    Args:
+        values: all draws of the first method, then all draws of the second, … along `axis`.
+        draws: method → number of draws.
+        axis: the axis of the rankings.
+        reduce: np.mean, np.std, …: (values, axis) → one axis less.
+    """
+    parts = np.split(values, np.cumsum(list(draws.values()))[:-1], axis)
+    return np.stack([reduce(part, axis=axis) for part in parts], axis if axis >= 0 else values.ndim + axis)
+
+
+def sample_std(values: Floats, axis: int) -> Floats:
+    """Compute the sample standard deviation along an axis; 0 for one value."""
+    if values.shape[axis] == 1:
+        return np.where(np.isnan(values.sum(axis)), np.nan, 0.0)
+    return np.asarray(values.std(axis, ddof=1))
 
 
 class Interval(NamedTuple):

@@ -16,6 +16,8 @@ from faig_lab.metrics import METRICS, EditSums, bicubic, quality
 
 TableRow = dict[str, object]
 
+_NO_GAIN = 1e-6  # dB
+
 
 @dataclass(frozen=True)
 class Edits:
@@ -137,9 +139,42 @@ def stack_inputs(values: Sequence[Tensor]) -> Floats:
     return np.stack([value.double().numpy() for value in values], 1)
 
 
+def restored_share(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
+    """Return (PSNR − PSNR(baseline)) / (PSNR(target) − PSNR(baseline)) = 1 − removed share; NaN without a gain.
+
+    Args:
+        psnr: (…, inputs) dB.
+        baseline: dB, broadcasts.
+        target: dB, broadcasts.
+    """
+    gain = target - baseline
+    return (psnr - baseline) / np.where(np.abs(gain) > _NO_GAIN, gain, np.nan)
+
+
+def own_input(values: Floats, masked: int) -> Floats:
+    """Return the value of each masked set on its own input: the axis of the inputs is removed.
+
+    Args:
+        values: (…, inputs); the inputs are the degradations of the masked sets, in the same order.
+        masked: the axis of the masked sets, a negative number.
+    """
+    return np.moveaxis(np.diagonal(values, axis1=masked, axis2=-1), -1, masked + 1)
+
+
+def other_inputs(values: Floats, masked: int) -> Floats:
+    """Return the mean of each masked set over the inputs of other degradations; NaN for a single degradation.
+
+    The arguments are those of `own_input`.
+    """
+    count = values.shape[-1]
+    is_own = np.eye(count, dtype=bool).reshape(count, *[1] * (-masked - 2), count)
+    total = np.where(is_own, 0, values).sum(-1)
+    return total / (count - 1) if count > 1 else np.full_like(total, np.nan)
+
+
 def masked_networks(attribution: Attribution, percents: Sequence[float]) -> int:
     """Count the networks that `masking` will evaluate."""
-    return sum(1 for _ in rankings(attribution)) * len(percents)
+    return sum(map(len, attribution.scores.values())) * len(attribution.degradations) * len(percents)
 
 
 def rankings(attribution: Attribution) -> Iterator[tuple[str, int, str, Tensor]]:

@@ -21,7 +21,7 @@ from faig_lab.plotting.words import as_percent, decimal, degraded, removal
 if TYPE_CHECKING:  # task=compare needs no torch
     from torch import Tensor
 
-    from faig_lab.evaluation.examples import Example
+    from faig_lab.evaluation.evaluator import Example
 
 BASELINE = "baseline"
 TARGET = "target"
@@ -92,7 +92,7 @@ def picture_grids(examples: "Sequence[Example]", percent: float) -> list[Picture
     """Return a grid for each degradation: input, baseline, target, target with each set masked, ground truth.
 
     Args:
-        examples: the examples of `evaluation.examples`.
+        examples: the examples of `evaluation.evaluator.examples`.
         percent: percent of the units that is masked in the examples.
     """
     grids: dict[str, list[PictureRow]] = {}

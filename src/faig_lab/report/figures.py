@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from faig_lab.evaluation.examples import Example
+from faig_lab.evaluation.evaluator import Example
 from faig_lab.files import file_name
 from faig_lab.plotting.charts import layer_bars, legend_above, line, side_by_side
 from faig_lab.plotting.masking_figures import isolation, masking_curves, methods, specificity

@@ -18,17 +18,19 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.features import (
+from faig_lab.evaluation.intervals import Floats
+from faig_lab.evaluation.masking import TableRow
+from faig_lab.evaluation.prediction import (
+    Crop,
     check_layer,
+    choose_evenly,
+    cut_crops,
     embedding,
     last_layer,
     layer_input,
     principal_components,
     separation,
 )
-from faig_lab.evaluation.intervals import Floats
-from faig_lab.evaluation.masking import TableRow
-from faig_lab.evaluation.prediction import Crop, choose_evenly, cut_crops
 from faig_lab.filters import State
 from faig_lab.plotting.charts import legend_above
 from faig_lab.plotting.style import drawing, input_colour, new_figure

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from faig_lab.attribution import Attribution, Method, Problem, discovered
 from faig_lab.data import Degradation, StudyData
-from faig_lab.evaluation.evaluator import Evaluator
-from faig_lab.evaluation.examples import Example
+from faig_lab.evaluation.evaluator import Evaluator, Example
 from faig_lab.filters import State, mask
 from faig_lab.runs.tables import Rows, frame, records
 from faig_lab.training import Retraining

@@ -33,10 +33,9 @@ from faig_lab.evaluation.curves import (
     area_rows,
     compared_rows,
     curve_rows,
-    restored_share,
 )
 from faig_lab.evaluation.intervals import Floats, Resampling, number_or_none
-from faig_lab.evaluation.masking import stack_inputs
+from faig_lab.evaluation.masking import restored_share, stack_inputs
 from faig_lab.filters import FilterLayout, State, mask
 from faig_lab.plotting.charts import Show, guides, legend_above, limit, line, own_and_others, share_axis
 from faig_lab.plotting.style import drawing, method_look

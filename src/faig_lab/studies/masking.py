@@ -10,9 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.attribution import Attribution, count_of
-from faig_lab.evaluation.comparison import compare
+from faig_lab.evaluation.comparison import Isolation, compare, isolation_metrics
 from faig_lab.evaluation.intervals import Resampling
-from faig_lab.evaluation.isolation import Isolation, isolation_metrics
 from faig_lab.evaluation.masking import (
     TableRow,
     comparison_metrics,

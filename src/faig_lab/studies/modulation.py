@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.evaluator import mean, pooled
-from faig_lab.evaluation.examples import Example, example, images_to_show
+from faig_lab.evaluation.evaluator import Example, example, images_to_show, mean, pooled
 from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import State, modulate

@@ -13,7 +13,7 @@ from faig_lab.plotting.pictures import Pictures
 from faig_lab.runs.folder import RunFolder
 
 if TYPE_CHECKING:  # task=compare needs no torch
-    from faig_lab.evaluation.examples import Example
+    from faig_lab.evaluation.evaluator import Example
 
 
 @dataclass(frozen=True)
