@@ -1,11 +1,13 @@
-"""Files: atomic writes, valid file names, and safe reading of archives of unknown origin."""
+"""Files: atomic writes, valid file names, space on the disk, and safe reading of archives of unknown origin."""
 
+import errno
 import io
 import json
 import math
 import os
 import pickle
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -27,6 +29,9 @@ PRETRAINED = Path(__file__).with_name("pretrained")
 
 PACKAGE = "package:"
 """The prefix of the name of shipped weights, whose path depends on the installation."""
+
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+"""The error numbers of the system for a place that cannot be written to."""
 
 _ERRORS = "backslashreplace"  # in JSON this escape is read back as the original
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
@@ -102,6 +107,32 @@ def remove_leftovers(folder: Path, not_in: Sequence[str] = ()) -> None:
         for name in files:
             if _TEMPORARY.fullmatch(name):
                 Path(place, name).unlink(missing_ok=True)
+
+
+def require_space(folder: Path, needed: int, argument: str, what: str) -> None:
+    """Check before a large write that the disk has enough space.
+
+    Args:
+        folder: the folder of the write, which exists.
+        needed: number of bytes.
+        argument: the caller's argument that names the folder.
+        what: the content of the write, for the message.
+
+    Raises:
+        InputError: the disk has less space.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            argument,
+            f"{what} takes {gigabytes(needed)} and {folder} has {gigabytes(free)} free; "
+            f"free some space, or set `{argument}` to a folder on another disk",
+        )
+
+
+def gigabytes(count: int) -> str:
+    """Return a number of bytes as text: 3.53 GB, or MB for less than 0.1 GB."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
 def write_text(path: Path, text: str) -> None:

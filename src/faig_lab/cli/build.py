@@ -37,7 +37,7 @@ from faig_lab.data import Degradation, PatchDataset, StudyData, clipped_kernels,
 from faig_lab.errors import UserError
 from faig_lab.evaluation.features import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
-from faig_lab.filters.modes import differentiable
+from faig_lab.filters.trial import differentiable
 from faig_lab.studies.context import Analysis
 from faig_lab.training import NUMERICS_VERSION, Chosen, Loop, Retraining, Schedule, one_fall, resolve_precision
 

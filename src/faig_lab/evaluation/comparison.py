@@ -15,7 +15,7 @@ import pandas as pd
 from faig_lab.evaluation.curves import ALL, over_draws, restored_share, sample_std
 from faig_lab.evaluation.intervals import Floats, Resampling, interval_of_arrays, tabulate
 from faig_lab.evaluation.masking import Masked, TableRow, mean_or_none
-from faig_lab.removed_shares import clipped
+from faig_lab.metrics import clipped
 
 SIDES = ("own", "other", "specificity")
 """Removed share of the masked set's own function, mean removed share of the others, and their difference."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from faig_lab.errors import UserError
 from faig_lab.files import reason, weights_file
+from faig_lab.filters.checkpoints import PREFIXES
 from faig_lab.filters.functional import State
-from faig_lab.filters.naming import PREFIXES
 from faig_lab.filters.weights import objection, read_weights, shown_shape
 from faig_lab.networks.adapted import Adapted, Contract, adapted
 

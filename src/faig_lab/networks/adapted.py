@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faig_lab.resources import lacks_memory
+from faig_lab.errors import lacks_memory
 
 CHANNELS = ((3, 3), (1, 1), (4, 4), (4, 3))
 """Channels of input and output that can be adapted to RGB."""
