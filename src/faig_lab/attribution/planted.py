@@ -1,4 +1,4 @@
-"""Planted pairs (method.md §11): the true sets of filters, and how well a ranking finds them."""
+"""Planted pairs (method.md §11): the true sets of filters, and measures of a ranking against the true sets."""
 
 import math
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ def planted_sets(
     *,
     layers: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
-    """Draw a set of filters for each degradation: random, of one size, and without a shared filter.
+    """Draw a random set of filters for each degradation. The sets have one size and share no filter.
 
     Args:
         layout: the filters of the network.
-        degradations: who gets a set, in order.
-        percent: of all filters, in each set.
-        seed: the run's; the same seed draws the same sets.
-        layers: names of layers that filters are drawn from, with * and ?; None draws from all.
+        degradations: the degradations that get a set, in order.
+        percent: the percent of all filters in each set.
+        seed: the seed of the run; the same seed draws the same sets.
+        layers: names of the layers that filters are drawn from, with * and ?; None: all layers.
 
     Returns:
         degradation → flat indices, ascending.
 
     Raises:
-        InputError: a name fits no layer, a set is empty, or the layers do not have as many filters.
+        InputError: a name fits no layer, a set is empty, or the layers have too few filters.
     """
     places = _places(layout, layers)
     count = count_of(percent, len(layout))
@@ -51,7 +51,7 @@ def planted_sets(
 
 
 def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
-    """The filters of the named layers."""
+    """Return the flat indices of the filters of the named layers."""
     names = [layer.name.removesuffix(".weight") for layer in layout.layers]
     wanted = names if layers is None else layers
     for pattern in wanted:
@@ -64,9 +64,9 @@ def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
 def average_precision(scores: Tensor, true: Tensor) -> float:
     """Compute the average precision of scores: Σ_n (R_n − R_{n−1}) P_n over the distinct scores, in descending order.
 
-    P_n and R_n are precision and recall of all filters with at least the n-th highest score, so that filters with
-    equal scores count together, whatever their order. 1 means that all true filters come first. Equal scores for
-    all give |true| / F, the chance level. This is the definition of scikit-learn's `average_precision_score`.
+    P_n and R_n are precision and recall of all filters with at least the n-th highest score. So the order of filters
+    with equal scores does not matter. 1 means that all true filters come first. If all scores are equal, the result is
+    |true| / F, the chance level. The definition is that of `average_precision_score` of scikit-learn.
 
     Args:
         scores: (F,) higher = more responsible; finite.
@@ -79,9 +79,10 @@ def average_precision(scores: Tensor, true: Tensor) -> float:
 
 
 def recall_at_count(scores: Tensor, true: Tensor) -> float:
-    """Compute the share of the true filters among as many filters with the highest scores.
+    """Compute the share of the true filters that are among the |true| filters with the highest scores.
 
-    Where equal scores lie across the border, the share is the expected one over all orders of these filters.
+    If filters with equal scores are partly inside and partly outside of these filters, the result is the expected share
+    over all orders of the equal filters.
 
     Args:
         scores: (F,) higher = more responsible; finite.
@@ -95,7 +96,7 @@ def recall_at_count(scores: Tensor, true: Tensor) -> float:
 
 
 def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """For each distinct score, descending: how many true filters, and how many filters, have at least this score."""
+    """Return, for each distinct score in descending order, the numbers of true and of all filters with this or more."""
     order = torch.argsort(scores, descending=True, stable=True)
     ranked = scores[order]
     is_true = torch.zeros(len(scores), dtype=torch.float64)
@@ -106,6 +107,6 @@ def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def changes(baseline: State, target: State, layout: FilterLayout) -> Tensor:
-    """(F,) Σ|θ − θ̄| of each filter, float64."""
+    """Return (F,) Σ|θ − θ̄| of each filter, computed in float64, on the CPU."""
     moved = {layer.name: (target[layer.name].double() - baseline[layer.name].double()).abs() for layer in layout.layers}
     return layout.gather(moved).cpu()
