@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from faig_lab.api.isolation import Images, Isolation, isolation_of
 from faig_lab.api.weights import Weights, choice, load_weights, mask, modulate, state_of
-from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution, signed_share_scores
+from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution
 from faig_lab.attribution.barrier import profile
+from faig_lab.attribution.scores import shares
 from faig_lab.config.messages import missing_path
 from faig_lab.config.rules import smallest_percent
 from faig_lab.config.targets import check_node, make
@@ -145,12 +146,7 @@ class Result(Scores):
         With the shares of biases and all other parameters they add up to 1, within the completeness gap.
         """
         integral = self.problem.integral
-        # A single degradation has no contrast, so its score is the share itself.
-        rows = [
-            signed_share_scores(integral.signed[:, [k]], integral.loss_change[:, [k]])[0]
-            for k in range(len(self.degradations))
-        ]
-        return dict(zip(self.degradations, rows, strict=True))
+        return dict(zip(self.degradations, shares(integral.signed, integral.loss_change), strict=True))
 
     @property
     def warnings(self) -> tuple[str, ...]:

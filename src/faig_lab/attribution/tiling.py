@@ -56,7 +56,7 @@ def measure_receptive_field(
         prints = {d: _footprint(network, state, scale, side, side // 2 + d, first) for d in (0, *PERIODS)}
         if None in prints.values():
             continue
-        # Footprints differ at distances that are no multiple of the overall stride, so all larger powers must agree too.
+        # Footprints differ at distances that are no multiple of the overall stride, so larger powers must agree too.
         alike = {p for p in PERIODS if prints[p] == prints[0]}
         period = next((p for p in PERIODS if {q for q in PERIODS if q >= p} <= alike), None)
         if period is None:

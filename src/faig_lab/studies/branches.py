@@ -1,6 +1,5 @@
 """Comparison of the run's network with a two-branch network of the same budget (method.md §7)."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,7 @@ from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, legend_co
 from faig_lab.plotting.words import count, decimal, degraded, listed, method_label, removal, share, signed, with_ends
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import frame, groups, mean_of, numbers, over_photographs, records, select, unique
-from faig_lab.studies.context import Pair, StudyContext, StudyResult
+from faig_lab.studies.context import Pair, StudyContext, StudyResult, without_photographs
 from faig_lab.studies.section import Section, Table
 
 
@@ -47,7 +46,8 @@ def discriminative(study: StudyContext) -> Iterator[TableRow]:
     for method in study.attribution.scores:
         for masked, filters in study.discovered(method, study.headline).items():
             row: TableRow = {"method": method, "percent": study.headline, "filters": len(filters), "masked": masked}
-            yield row | removed_sides(_removed(study, study.masked(filters)), masked)
+            removed = {name: share for name, _, share in study.measured(study.masked(filters))}
+            yield row | removed_sides(removed, masked)
 
 
 def without_predictor(study: StudyContext) -> Iterator[TableRow]:
@@ -55,15 +55,8 @@ def without_predictor(study: StudyContext) -> Iterator[TableRow]:
     evaluator = study.evaluator
     if any(name.startswith(SECOND_BRANCH) for name in evaluator.target):
         state = {n: evaluator.baseline[n] if n.startswith(SECOND_BRANCH) else v for n, v in evaluator.target.items()}
-        for degradation, removed in _removed(study, state).items():
+        for degradation, _, removed in study.measured(state):
             yield {"degradation": degradation, "removed": removed}
-
-
-def _removed(study: StudyContext, state: State) -> dict[str, float | None]:
-    """Degradation → removed share of an intervention."""
-    evaluator = study.evaluator
-    psnrs = {name: evaluator.psnr(evaluator.outputs(state, name)) for name in study.problem.degradations}
-    return {name: evaluator.removed(psnr, name) for name, psnr in psnrs.items()}
 
 
 EVERYTHING = "everything"
@@ -150,8 +143,6 @@ def accuracy_rows(predictions: Sequence[Answer], seed: int, resamples: int) -> l
     return rows
 
 
-log = logging.getLogger(__name__)
-
 ONE, TWO = "one_branch", "two_branch"
 """The run's own network, and the network that it is compared with."""
 
@@ -190,8 +181,7 @@ def branches(
         UserError: a training diverged.
     """
     if context.trainer is None:
-        log.warning("branches: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("branches")
     every = list(dict.fromkeys((context.problem.seed, *seeds)))
     wanted = context.deterministic((context.method, *methods))
     images: list[TableRow] = []

@@ -174,29 +174,29 @@ def _sentence(run: RunFolder) -> str:
     return f"Calinski–Harabasz index of all inputs: {listed(told)}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
     """A panel per network, a dot per crop and input."""
     rows = run.table("clusters_points")
     networks = unique(rows, "network")
     columns = min(len(networks), max(2, len(run.degradations)))
     lines = -(-len(networks) // columns)
-    with drawing():
-        figure = new_figure(0.5 + 2.2 * lines)
-        panels = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for panel, network in zip(panels, networks, strict=False):
-            of_network = select(rows, network=network)
-            for name in unique(of_network, "input"):
-                dots = select(of_network, input=name)
-                panel.plot(
-                    numbers(dots, "x"), numbers(dots, "y"), "o", markersize=2.5, alpha=0.7,
-                    color=input_colour(run.degradations, name), label=f"{degraded(name)} input",
-                )  # fmt: skip
-            panel.set_title(f"{sentence_case(_label(run, network))}: {_index(run, network)}")
-            panel.set_xticks([])
-            panel.set_yticks([])
-        for panel in panels[len(networks) :]:
-            panel.set_axis_off()
-        legend_above(figure, figure.axes[0])
+    figure = new_figure(0.5 + 2.2 * lines)
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for panel, network in zip(panels, networks, strict=False):
+        of_network = select(rows, network=network)
+        for name in unique(of_network, "input"):
+            dots = select(of_network, input=name)
+            panel.plot(
+                numbers(dots, "x"), numbers(dots, "y"), "o", markersize=2.5, alpha=0.7,
+                color=input_colour(run.degradations, name), label=f"{degraded(name)} input",
+            )  # fmt: skip
+        panel.set_title(f"{sentence_case(_label(run, network))}: {_index(run, network)}")
+        panel.set_xticks([])
+        panel.set_yticks([])
+    for panel in panels[len(networks) :]:
+        panel.set_axis_off()
+    legend_above(figure, figure.axes[0])
     return figure
 
 

@@ -1,5 +1,6 @@
 """The input and the result of a study, and the training of further networks like those of the run."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 
 from faig_lab.attribution import Attribution, Method, Problem, discovered
 from faig_lab.data import Degradation, StudyData
-from faig_lab.evaluation.evaluator import Evaluator
+from faig_lab.evaluation.evaluator import Evaluation, Evaluator, isolation_of, pooled
 from faig_lab.evaluation.examples import Example
+from faig_lab.evaluation.intervals import number_or_none
+from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import State, mask
+from faig_lab.metrics import back, off, side
 from faig_lab.runs.tables import Rows, frame, records
-from faig_lab.training import Retraining
+from faig_lab.training import Chosen, Retraining
+
+log = logging.getLogger(__name__)
 
 Node = Mapping[str, Any]
 """A network as a `_target_` with its arguments."""
@@ -149,10 +155,43 @@ class StudyContext:
         """The target with the given filters set back to the baseline."""
         return mask(self.target, self.baseline, self.attribution.layout, filters)
 
+    def measured(self, state: State) -> Iterator[tuple[str, float, float | None]]:
+        """Yield each degradation with the PSNR of a network in dB, and the share of the target's gain that it lacks.
+
+        Args:
+            state: the weights of the network.
+        """
+        for name in self.attribution.degradations:
+            psnr = self.evaluator.psnr(self.evaluator.outputs(state, name))
+            yield name, psnr, self.evaluator.removed(psnr, name)
+
+    def everything(self) -> Chosen:
+        """Return all entries of all parameters, for the training of a whole network."""
+        return {name: torch.ones((), dtype=torch.bool) for name, _ in self.network.named_parameters()}
+
     def deterministic(self, methods: Iterable[str]) -> list[str]:
         """The given methods that the run has and that draw nothing at random, each once."""
         scores = self.attribution.scores
         return [name for name in dict.fromkeys(methods) if name in self.methods and len(scores.get(name, ())) == 1]
+
+
+def parts_of_edit(effects: Mapping[str, Evaluation], own: str) -> dict[str, TableRow]:
+    """Return back, off, side and isolation of an edit (method.md §9) by input, as cells of a table.
+
+    Args:
+        effects: input → the effect of the edit.
+        own: the degradation whose function the edit should change; `side` is None on this input.
+    """
+    sums, whole = {name: pooled(effect) for name, effect in effects.items()}, isolation_of(effects, own)
+    return {
+        name: {
+            "back": number_or_none(back(of_input)),
+            "off": number_or_none(off(of_input)),
+            "side": None if name == own else number_or_none(side(of_input, sums[own])),
+            "isolation": whole,
+        }
+        for name, of_input in sums.items()
+    }
 
 
 def single_precision(state: State) -> dict[str, Tensor]:
@@ -192,6 +231,12 @@ class StudyResult:
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Return the rows of a table as dicts of Python's own values; None is a missing cell."""
         return records(self.tables[table])
+
+
+def without_photographs(study: str) -> StudyResult:
+    """Return an empty result for data without photographs to train on, and log the reason."""
+    log.warning("%s: left out, since the data has no photographs to train on", study)
+    return StudyResult({})
 
 
 Analysis = Callable[[StudyContext], StudyResult]

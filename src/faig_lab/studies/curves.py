@@ -244,14 +244,14 @@ def _without_target_biases(context: StudyContext, measured: Measured) -> dict[st
     }
 
 
-DRAWN = {"deletion": "left", "insertion": "restored"}
+_DRAWN = {DELETION: "left", INSERTION: "restored"}
 _HEADS = {
-    ("deletion", "own"): "deleted: own ↓",
-    ("deletion", "other"): "others ↑",
-    ("insertion", "own"): "inserted: own ↑",
-    ("insertion", "other"): "others ↓",
+    (DELETION, "own"): "deleted: own ↓",
+    (DELETION, "other"): "others ↑",
+    (INSERTION, "own"): "inserted: own ↑",
+    (INSERTION, "other"): "others ↓",
 }
-_LAST = ("random", "layer_matched")
+_LAST = ("random", LAYER_MATCHED)
 
 
 def _methods(run: RunFolder) -> list[str]:
@@ -264,15 +264,15 @@ def _methods(run: RunFolder) -> list[str]:
 def _sentence(run: RunFolder) -> str:
     """Restored shares at the headline percent: the sets deleted, and the sets inserted."""
     parts = {}
-    for curve in DRAWN:
+    for curve in CURVES:
         rows = records(select(run.table("curves"), run.headline, curve=curve, method=run.chosen))
         own = [row for row in rows if row["masked"] == row["degradation"]]
         parts[curve] = listed([f"{share(row['restored'])} of {removal(row['masked'])}" for row in own])
     if not all(parts.values()):
         return ""
     return (
-        f"{method_label(run.chosen)} at {as_percent(run.headline)}: deleting its sets leaves {parts['deletion']}; "
-        f"inserting its sets alone restores {parts['insertion']}."
+        f"{method_label(run.chosen)} at {as_percent(run.headline)}: deleting its sets leaves {parts[DELETION]}; "
+        f"inserting its sets alone restores {parts[INSERTION]}."
     )
 
 
@@ -280,14 +280,14 @@ def _sentence(run: RunFolder) -> str:
 def _figure(run: RunFolder) -> Figure:
     """Restored share against q: a row per masked degradation and curve, its own input left, the others right."""
     masked = unique(run.table("curves"), "masked")
-    places = [(name, curve) for name in masked for curve in DRAWN]
+    places = [(name, curve) for name in masked for curve in CURVES]
     figure, axes = own_and_others([name for name, _ in places], masked, 0.6)
     for row, (name, curve) in zip(axes, places, strict=True):
         for panel, inputs in row:
             _panel(panel, run, curve, masked=name, inputs=inputs)
             function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
-            done = "deleted" if curve == "deletion" else "inserted"
-            panel.set_title(f"{removal(name)} set {done}: {function} {DRAWN[curve]}", fontsize=7.5)
+            done = "deleted" if curve == DELETION else "inserted"
+            panel.set_title(f"{removal(name)} set {done}: {function} {_DRAWN[curve]}", fontsize=7.5)
         row[0][0].set_ylabel("restored share")
     for panel, _ in axes[-1]:
         panel.set_xlabel(f"q: {run.units} deleted or inserted")
@@ -320,7 +320,7 @@ def _table(run: RunFolder) -> Table | None:
     several = len(unique(run.table("curves"), "masked")) > 1
     sides = [key for key in _HEADS if several or key[1] == "own"]
     head = ["Area under the curve", *(_HEADS[key] for key in sides)]
-    head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in DRAWN] if several else []
+    head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in CURVES] if several else []
     by_side = {(row["curve"], row["side"], row["method"]): row for row in records(areas)}
     compared = {(row["curve"], row["method"]): row for row in records(run.table("curves_compared"))}
     lines = []
@@ -328,7 +328,7 @@ def _table(run: RunFolder) -> Table | None:
         columns = [f"area_{axis}{end}" for end in ("", "_low", "_high")]
         for method in _methods(run):
             cells = [_ends(by_side.get((*side, method)), columns) for side in sides]
-            for curve in DRAWN if several else ():
+            for curve in CURVES if several else ():
                 row = compared.get((curve, method)) if axis == "log" else None
                 cells.append(_ends(row, ("difference", "low", "high"), signed))
             lines.append([f"{method_label(method)}, {axis} q", *cells])

@@ -10,16 +10,13 @@ from torch import Tensor
 
 from faig_lab.attribution import Attribution
 from faig_lab.attribution.planted import average_precision, changes, recall_at_count
-from faig_lab.evaluation.evaluator import isolation_of, pooled
-from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow, means
-from faig_lab.metrics import back, off, side
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
 from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import count, decimal, listed, method_label, removal, sentence_case, share, small_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import groups, mean_of, records, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, parts_of_edit
 from faig_lab.studies.section import Section, Table
 
 log = logging.getLogger(__name__)
@@ -79,12 +76,8 @@ def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
     rows: list[TableRow] = []
     for masked, filters in true.items():
         effects = context.evaluator.effects(context.masked(filters))
-        sums = {name: pooled(effect) for name, effect in effects.items()}
-        isolation = isolation_of(effects, masked)
-        for name, of_input in sums.items():
-            moved = None if name == masked else number_or_none(side(of_input, sums[masked]))
-            parts = {"back": number_or_none(back(of_input)), "off": number_or_none(off(of_input)), "side": moved}
-            rows.append({"masked": masked, "degradation": name, **parts, "isolation": isolation})
+        parts = parts_of_edit(effects, masked).items()
+        rows += [{"masked": masked, "degradation": name} | cells for name, cells in parts]
     return rows
 
 

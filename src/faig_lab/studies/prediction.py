@@ -247,18 +247,17 @@ def _guess(method: str, predictor: Predictor, crops: Sequence[Crop]) -> list[Gue
     ]
 
 
-_OVERLAP = "overlap"
 _METHOD = {
-    _OVERLAP: "top-k overlap",
-    "image_estimator": "noise level and sharpness",
-    "linear_probe": "linear probe on features",
+    OVERLAP: "top-k overlap",
+    ESTIMATOR: "noise level and sharpness",
+    LINEAR: "linear probe on features",
 }
 _UPRIGHT = 3  # With more answers their names would overlap.
 
 
 def _names(run: RunFolder) -> list[str]:
     """The degradations that can be predicted."""
-    return [name for name in unique(run.table("prediction"), "predicted") if name != "clean"]
+    return [name for name in unique(run.table("prediction"), "predicted") if name != CLEAN]
 
 
 def _method(method: str) -> str:
@@ -281,12 +280,12 @@ def _either(run: RunFolder) -> str:
 
 
 def _sentence(run: RunFolder) -> str:
-    balanced, clean = (_accuracy(run, _OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
+    balanced, clean = (_accuracy(run, OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
     parts = (
         [f"{_shown(balanced)} of the answers between {_either(run)} are right (balanced accuracy)"] if balanced else []
     )
     parts.append(f"{_shown(clean)} with clean as a further answer")
-    ends = over_photographs(select(run.table("prediction_accuracy"), method=_OVERLAP, measure="accuracy"))
+    ends = over_photographs(select(run.table("prediction_accuracy"), method=OVERLAP, measure="accuracy"))
     return (
         f"Top-k overlap on {count(clean.get('inputs'))} inputs from {count(clean.get('photographs'))} held-out "
         f"photographs: {listed(parts)}. The brackets hold the {ends}."

@@ -40,7 +40,7 @@ from faig_lab.plotting.words import (
 )
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of, numbers, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, without_photographs
 from faig_lab.studies.section import Section, Table
 from faig_lab.training import Chosen
 
@@ -125,8 +125,7 @@ def retraining(
         UserError: a training diverged.
     """
     if context.retraining is None:
-        log.warning("retraining: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("retraining")
     trials = [trial for goal in goals(context, rivals) for trial in _trials(context, goal, percents, draws)]
     rows: list[TableRow] = []
     if context.attribution.layout.undivided:
@@ -214,8 +213,7 @@ def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws:
             order = torch.from_numpy(_rng(context, goal, "random", draw).permutation(len(layout)))
             yield _training(context, goal, RANDOM, percent=percent, filters=order[:count], draw=draw)
         yield from _controls(context, goal, percent, goal.orders[context.method][:count])
-    everything = {name: torch.ones((), dtype=torch.bool) for name, _ in context.network.named_parameters()}
-    yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, everything)
+    yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, context.everything())
 
 
 def _controls(context: StudyContext, goal: Goal, percent: float, filters: Tensor) -> Iterator[Trial]:
@@ -260,10 +258,7 @@ def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) ->
 def _rows(context: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
     row: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
     row |= {"trained": trial.goal.name, "filters": trial.filters}
-    evaluator = context.evaluator
-    for degradation in context.attribution.degradations:
-        psnr = evaluator.psnr(evaluator.outputs(state, degradation))
-        removed = evaluator.removed(psnr, degradation)
+    for degradation, psnr, removed in context.measured(state):
         yield row | {"degradation": degradation, "psnr": psnr, "share": None if removed is None else 1 - removed}
 
 

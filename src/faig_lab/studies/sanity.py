@@ -160,7 +160,7 @@ def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
     return {"isolation": isolation_of(effects, label)} | removed_sides(removed, label)
 
 
-_CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
+_CHECKS = {ORIGINAL: "as it is", RANDOMISED: "target randomised", SWAPPED: "labels exchanged"}
 
 
 def _measure(run: RunFolder) -> str:
@@ -196,7 +196,7 @@ def _figure(run: RunFolder) -> Figure:
             colour = method_look(run.methods, method)["color"]
             series.append(Dots(method_label(method), colour, values, centre=True))
         dot_rows(panel, list(checks.values()), series, width=0.7)
-    chance = mean_of(select(table, check="randomised"), "chance_in_layers")
+    chance = mean_of(select(table, check=RANDOMISED), "chance_in_layers")
     if is_known(chance):
         panels[0].vlines(chance, 0.5, 1.5, color=INK, linewidth=1, linestyle=":")
     panels[0].set_xlabel(f"{run.units} in common with the original set")

@@ -5,7 +5,6 @@ For each degradation D a target θ_D is trained from the run's baseline on D alo
 the run's target, which learned all degradations.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -21,20 +20,17 @@ from faig_lab.attribution import discovered
 from faig_lab.attribution.planted import changes
 from faig_lab.attribution.scores import contrast
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.evaluator import Evaluation, Evaluator, mean, pooled
-from faig_lab.evaluation.intervals import number_or_none
+from faig_lab.evaluation.evaluator import Evaluator, mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
-from faig_lab.metrics import as_image, back, isolation, off, side
+from faig_lab.metrics import as_image
 from faig_lab.plotting.charts import guides, legend_above, share_axis
 from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import ABSENT, decimal, degraded, listed, removal, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of, numbers, points, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, parts_of_edit, without_photographs
 from faig_lab.studies.section import Section, Table
-
-log = logging.getLogger(__name__)
 
 SINGLE, ADDED, NEGATED, BLIND = "single", "added", "negated", "target"
 """θ_D; θ̄ + λ Σ τ_D; θ − λ τ_D; and the run's target, which learned all degradations."""
@@ -93,8 +89,7 @@ def task_vectors(
         UserError: a training diverged.
     """
     if context.trainer is None:
-        log.warning("task_vectors: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("task_vectors")
     start = {name: value.cpu() for name, value in context.baseline.items()}
     singles: dict[str, State] = {}
     names = context.attribution.degradations
@@ -189,29 +184,14 @@ def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
     gains = {name: psnr - mean(own.ends(name).baseline) for name, psnr in psnrs.items()}
     empty: TableRow = dict.fromkeys(("back", "off", "side", "isolation"))
     for judged, evaluator in edit.judged.items() or [(None, None)]:
-        measured = {} if evaluator is None else _measured(evaluator, str(judged), outputs, edit.kept)
+        measured: dict[str, TableRow] = {}
+        if evaluator is not None and judged is not None:
+            effects = {name: evaluator.effect_of(outputs[name], name) for name in (judged, *edit.kept)}
+            measured = parts_of_edit(effects, judged)
         for name in own.inputs:
             row = label | {"judged": judged, "input": name, "psnr": psnrs[name], "gain": gains[name]}
             yield row | (measured.get(name) or empty)
 
-
-def _measured(
-    evaluator: Evaluator, judged: str, outputs: Mapping[str, Sequence[Tensor]], kept: Sequence[str]
-) -> dict[str, TableRow]:
-    """Way to the goal, movement that leads nowhere, side effects, and isolation, by input."""
-    effects: dict[str, Evaluation] = {name: evaluator.effect_of(outputs[name], name) for name in (judged, *kept)}
-    sums = {name: pooled(effect) for name, effect in effects.items()}
-    others = [sums[name] for name in kept if name != CLEAN]
-    whole = number_or_none(isolation(sums[judged], others, sums.get(CLEAN)))
-    return {
-        name: {
-            "back": number_or_none(back(of_input)),
-            "off": number_or_none(off(of_input)),
-            "side": None if name == judged else number_or_none(side(of_input, sums[judged])),
-            "isolation": whole,
-        }
-        for name, of_input in sums.items()
-    }
 
 
 def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
@@ -290,22 +270,22 @@ def _sentence(run: RunFolder) -> str:
     return f"The sum of the task vectors brings {listed(told)}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure | None:
     """Left the gain of the sum against λ, right the conflict of signs by layer."""
     if len(run.degradations) < 2:
         return None
-    with drawing():
-        figure = new_figure(2.7)
-        gains, conflict = figure.subplots(1, 2)
-        _draw_gains(gains, run)
-        layers = points(run.table("task_vectors_layers"), "depth", "conflict")  # all layers together have no depth
-        conflict.plot(*layers, color=INK, marker="o", markersize=2.5)
-        guides(conflict, 1 - 2.0 ** (1 - len(run.degradations)))
-        conflict.set_ylim(0, 1)
-        share_axis(conflict)
-        conflict.set_xlabel("layer, from the input (0) to the output")
-        conflict.set_ylabel("magnitude in conflict")
-        legend_above(figure, gains)
+    figure = new_figure(2.7)
+    gains, conflict = figure.subplots(1, 2)
+    _draw_gains(gains, run)
+    layers = points(run.table("task_vectors_layers"), "depth", "conflict")  # all layers together have no depth
+    conflict.plot(*layers, color=INK, marker="o", markersize=2.5)
+    guides(conflict, 1 - 2.0 ** (1 - len(run.degradations)))
+    conflict.set_ylim(0, 1)
+    share_axis(conflict)
+    conflict.set_xlabel("layer, from the input (0) to the output")
+    conflict.set_ylabel("magnitude in conflict")
+    legend_above(figure, gains)
     return figure
 
 
@@ -359,9 +339,9 @@ SECTION = Section(
     ),
     table=_table,
     note=(
-        "Isolation of a network that was trained alone, and of the sum: how near its output is to that of the network "
-        "trained alone, with every other input as in the baseline; of the sum, with clean input as in the baseline. "
-        "Isolation of a negated vector is that of masking: the baseline's output on one degradation, the target's on "
-        "everything else."
+        "The isolation of the sum is near 1 if its output on one degradation is near the output of the network trained "
+        "alone, and its output on clean input is near the baseline's. For a network that was trained alone, the output "
+        "on every other input should be the baseline's. The isolation of a negated vector is that of masking: the "
+        "baseline's output on one degradation, and the target's on all other inputs."
     ),
 )
