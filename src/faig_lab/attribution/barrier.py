@@ -14,11 +14,11 @@ from torch import Tensor
 
 from faig_lab.attribution.compute import Compute, full_precision, in_format, memory_format
 from faig_lab.attribution.losses import SQUARED_ERROR
-from faig_lab.attribution.path import LossPath, trainable
+from faig_lab.attribution.path import LossPath
 from faig_lab.attribution.probe import Problem, on_device
 from faig_lab.attribution.weight_paths import Bezier
 from faig_lab.data import CLEAN, sample_rng
-from faig_lab.filters import State, first_floating
+from faig_lab.filters import State, first_floating, trainable
 from faig_lab.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5

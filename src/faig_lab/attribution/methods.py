@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.compute import DEFAULT, Compute, in_format, memory_format
-from faig_lab.attribution.path import ConvergenceCriterion, GradientPath, Tensors, trainable
+from faig_lab.attribution.path import ConvergenceCriterion, GradientPath, Tensors
 from faig_lab.attribution.probe import ProbeFunction, Problem, integrate_probe, on_device, per_filter
 from faig_lab.attribution.quadrature import Adaptive, quadrature
 from faig_lab.attribution.scores import Contrast, faig_scores, others, shares, signed_share_scores
 from faig_lab.attribution.weight_paths import Fixed, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.filters import FilterLayout, State
+from faig_lab.filters import FilterLayout, State, trainable
 
 Method = Callable[[Problem], Tensor]
 

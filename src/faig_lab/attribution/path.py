@@ -37,7 +37,7 @@ from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over
 from faig_lab.attribution.tiling import Tile, TileSum, remembered
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
 from faig_lab.errors import InputError
-from faig_lab.filters import State
+from faig_lab.filters import State, trainable
 
 _AGREES: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
 """By network: whether gradients at several points at once agree with gradients at one point after the other."""
@@ -255,11 +255,6 @@ class LossPath(GradientPath):
         """Return attributions and losses. An end without a gradient takes one forward pass."""
         self.evaluate((0.0, 1.0))
         return super().attribute(integral)
-
-
-def trainable(network: nn.Module) -> list[str]:
-    """Return the names of the parameters with gradients, which are the parameters of a floating type."""
-    return [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
 
 
 def integrate_together(

@@ -9,6 +9,7 @@ from faig_lab.filters.functional import (
     first_floating,
     state_fingerprint,
     tied,
+    trainable,
     under_every_name,
 )
 from faig_lab.filters.interventions import (
@@ -64,6 +65,7 @@ __all__ = [
     "spandrel_network",
     "state_fingerprint",
     "tied",
+    "trainable",
     "under_every_name",
     "write_states",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from faig_lab.errors import UserError, lacks_memory
 from faig_lab.files import reason
-from faig_lab.filters.functional import State, evaluate, under_every_name
+from faig_lab.filters.functional import State, evaluate, first_floating, trainable, under_every_name
 from faig_lab.filters.layout import leave_out
 
 log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ _ROUNDING = 1e-3
 def differentiable(network: nn.Module) -> nn.Module:
     """Keep the modules in training mode whose evaluation mode cuts off gradients of the same function.
 
-    A kind of module is a candidate if its code reads `self.training` and is not torch's own: batch norm and dropout
-    are other functions in training mode. Candidates stay in training mode, whatever `eval()` says, if the network's
-    output is the same there and some parameter gets its gradient there alone. Parameters that take no part in the
-    output then (merged copies) are no units for `FilterLayout.of`.
+    A class of modules is a candidate if its code reads `self.training`, and if the class is not torch's own: batch norm
+    and dropout are other functions in training mode. Candidates stay in training mode, even after `eval()`, under two
+    conditions: the network's output is the same in both modes, and some parameter has a gradient in training mode
+    alone. Parameters that then have no effect on the output (merged copies) are no units for `FilterLayout.of`.
 
     Args:
         network: any module; its weights stay as they are.
@@ -72,7 +72,7 @@ def differentiable(network: nn.Module) -> nn.Module:
 
 
 def _chosen(network: nn.Module, kinds: list[type[nn.Module]]) -> list[type[nn.Module]]:
-    """The kinds that have to stay in training mode; none where evaluation mode has all gradients."""
+    """Return the classes that must stay in training mode; none if evaluation mode has all gradients."""
     lr = _image(network)
     if not _cut_off(network, lr):
         return []
@@ -88,7 +88,7 @@ def _chosen(network: nn.Module, kinds: list[type[nn.Module]]) -> list[type[nn.Mo
 
 
 def _cut_off(network: nn.Module, lr: Tensor) -> bool:
-    """Whether there is no backward pass, or a parameter changes the output and has no part in the backward pass."""
+    """Return whether there is no backward pass, or a parameter changes the output and has no gradient."""
     silent = _without_gradient(network, lr)
     if silent is None:
         return True
@@ -99,9 +99,8 @@ def _cut_off(network: nn.Module, lr: Tensor) -> bool:
 
 
 def _without_gradient(network: nn.Module, lr: Tensor) -> list[str] | None:
-    """Parameters that are in no backward pass; None if there is no backward pass."""
-    names = [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
-    state = _copied(network)
+    """Return the names of parameters without a gradient; None if there is no backward pass."""
+    names, state = trainable(network), _copied(network)
     leaves = {name: state[name].requires_grad_() for name in names}
     with torch.enable_grad():
         try:
@@ -115,7 +114,7 @@ def _without_gradient(network: nn.Module, lr: Tensor) -> list[str] | None:
 
 
 def _reads_training(kind: type[nn.Module]) -> bool:
-    """Whether the code of a class that is not torch's own reads `self.training` after the constructor."""
+    """Return whether a class is not torch's own, and its code reads `self.training` outside of the constructor."""
     return not kind.__module__.startswith("torch.") and any("training" in code.co_names for code in _codes(kind))
 
 
@@ -129,7 +128,7 @@ def _codes(kind: type[nn.Module]) -> Iterator[types.CodeType]:
 
 
 def _always(kind: type[nn.Module]) -> Callable[[nn.Module, bool], nn.Module]:
-    """The method `train` of a kind that stays in training mode; its children follow the mode as before."""
+    """Return the method `train` of a class that stays in training mode. The mode of its children changes as before."""
 
     def train(self: nn.Module, mode: bool = True) -> nn.Module:
         kind.train(self, mode)
@@ -146,12 +145,12 @@ def _set(network: nn.Module, kind: type[nn.Module], *, training: bool) -> None:
 
 
 def _image(network: nn.Module) -> Tensor:
-    parameter = next(parameter for parameter in network.parameters() if parameter.is_floating_point())
-    return torch.rand(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0)).to(parameter)
+    image = torch.rand(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+    return image.to(first_floating(network.parameters()))
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:
-    """The network's weights; a forward may assign other values to them."""
+    """Return a copy of the network's weights, since a forward pass may assign other values to them."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
@@ -202,7 +201,7 @@ def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
 def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
     """Do a forward and a backward pass to all parameters, on a corner of an image that the network can restore.
 
-    If the network cannot restore so small an image, nothing is checked.
+    If the network cannot restore an image of this size, nothing is checked.
 
     Args:
         network: the module, in evaluation mode.
@@ -248,15 +247,16 @@ def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
 
 
 def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> float:
-    """Σ|g − g'| / Σ|g'| of the gradients g at weights that the network is given, and g' at its own of the same values.
+    """Compute Σ|g − g'| / Σ|g'| with the gradients g for weights that are passed to the network, and g' for its own.
 
-    The weights are not those of the network, as at the points of a path. A network that cannot be copied is not tried.
+    Both have the same values, which differ from the network's present weights, as at the points of a path. The result
+    is 0 for a network that cannot be copied.
     """
     try:
         own = copy.deepcopy(network)
     except (RuntimeError, TypeError):
         return 0.0
-    names = [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
+    names = trainable(network)
     generator = torch.Generator().manual_seed(0)
     moved = dict(state)
     for name in names:
@@ -276,7 +276,7 @@ def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> f
 
 
 def _gradients(restore: Callable[[], Tensor], leaves: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Gradients of the sum of an output; a network that draws random numbers draws the same each time."""
+    """Return the gradients of the sum of an output. A network that draws random numbers draws the same each time."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(0)
         output = restore().float().sum()

@@ -245,7 +245,9 @@ SECTION = Section(
     sentence=_sentence,
     figure=_figure,
     alt="Dot plot of the PSNR of switched networks minus that of the blind network, a row per choice of {units}",
-    caption="PSNR minus that of the blind network; one dot per training. A value above 0 means that the switch is better.",
+    caption=(
+        "PSNR minus that of the blind network; one dot per training. A value above 0 means that the switch is better."
+    ),
     table=_table,
     note=(
         "The switch makes no errors. On clean input the switch takes the shared weights. The sets see their own "
