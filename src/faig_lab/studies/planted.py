@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from faig_lab.attribution import Attribution
-from faig_lab.attribution.planted import average_precision, changes, recall_at_count
 from faig_lab.evaluation.masking import TableRow, means
+from faig_lab.filters import FilterLayout, State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
 from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import count, decimal, listed, method_label, removal, sentence_case, share, small_share
@@ -93,6 +93,57 @@ def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow
         numbers = {"mean": float(values.mean()), "std": float(values.std(correction=0))}
         rows.append({"group": name, "filters": len(values), **numbers, "unchanged": int((values == 0).sum())})
     return rows
+
+
+def average_precision(scores: Tensor, true: Tensor) -> float:
+    """Compute the average precision of scores: Σ_n (R_n − R_{n−1}) P_n over the distinct scores, in descending order.
+
+    P_n and R_n are precision and recall of all filters with at least the n-th highest score. So the order of filters
+    with equal scores does not matter. 1 means that all true filters come first. If all scores are equal, the result is
+    |true| / F, the chance level. The definition is that of `average_precision_score` of scikit-learn.
+
+    Args:
+        scores: (F,) higher = more responsible; finite.
+        true: indices of the true filters, at least one.
+    """
+    hits, counts = _steps(scores, true)
+    recall = hits / len(true)
+    gained = torch.diff(recall, prepend=recall.new_zeros(1))
+    return float((gained * hits / counts).sum())
+
+
+def recall_at_count(scores: Tensor, true: Tensor) -> float:
+    """Compute the share of the true filters that are among the |true| filters with the highest scores.
+
+    If filters with equal scores are partly inside and partly outside of these filters, the result is the expected share
+    over all orders of the equal filters.
+
+    Args:
+        scores: (F,) higher = more responsible; finite.
+        true: indices of the true filters, at least one.
+    """
+    hits, counts = _steps(scores, true)
+    ends = torch.searchsorted(counts, torch.tensor(float(len(true)), dtype=counts.dtype))
+    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, counts))
+    share = (len(true) - before) / (float(counts[ends]) - before)
+    return (before_hits + share * (float(hits[ends]) - before_hits)) / len(true)
+
+
+def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, for each distinct score in descending order, the numbers of true and of all filters with this or more."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    ranked = scores[order]
+    is_true = torch.zeros(len(scores), dtype=torch.float64)
+    is_true[true] = 1
+    last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])
+    counts = torch.arange(1, len(scores) + 1, dtype=torch.float64)
+    return is_true[order].cumsum(0)[last], counts[last]
+
+
+def changes(baseline: State, target: State, layout: FilterLayout) -> Tensor:
+    """Return (F,) Σ|θ − θ̄| of each filter, computed in float64, on the CPU."""
+    moved = {layer.name: (target[layer.name].double() - baseline[layer.name].double()).abs() for layer in layout.layers}
+    return layout.gather(moved).cpu()
 
 
 _COLUMNS = {"average_precision": "average precision", "recall": "recall at the set's size"}

@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.attribution import discovered
-from faig_lab.attribution.planted import changes
 from faig_lab.attribution.scores import contrast
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.evaluator import Evaluator, mean
@@ -30,6 +29,7 @@ from faig_lab.plotting.words import ABSENT, decimal, degraded, listed, removal, 
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of, numbers, points, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult, parts_of_edit, without_photographs
+from faig_lab.studies.planted import changes
 from faig_lab.studies.section import Section, Table
 
 SINGLE, ADDED, NEGATED, BLIND = "single", "added", "negated", "target"
