@@ -254,7 +254,7 @@ def compare(images: Sequence[TableRow], scenes: Sequence[str], how: Resampling) 
 def _studies(
     context: StudyContext, rival: Mapping[str, Any], seed: int, methods: Sequence[str]
 ) -> Iterator[tuple[str, StudyContext]]:
-    """Both networks of a seed, each with scores of its filters outside of the predictor."""
+    """Yield both networks of a seed, each with scores of its filters outside of the predictor."""
     assert context.trainer is not None
     if seed == context.problem.seed:
         scores = {name: context.attribution.scores[name] for name in methods}
@@ -265,7 +265,7 @@ def _studies(
 
 
 def _study(context: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyContext:
-    """The context with another pair of networks, attributed like its own."""
+    """Return the context with another pair of networks, which is attributed in the same way."""
     like = first_floating(context.problem.target.values())
     baseline, target = (
         {n: v.to(like) if v.is_floating_point() else v.to(like.device) for n, v in state.items()}
@@ -278,7 +278,7 @@ def _study(context: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyCo
 
 
 def _restored(study: StudyContext) -> Iterator[TableRow]:
-    """The target's quality on every held-out image with every input."""
+    """Yield the target's quality on every held-out image with every input."""
     evaluator = study.evaluator
     for degradation in evaluator.inputs:
         for row in quality_rows(evaluator, evaluator.restore(evaluator.target, degradation)):
@@ -289,17 +289,17 @@ _LABELS = {ONE: "one branch", TWO: "two branches"}
 
 
 def _compared(run: RunFolder, measure: str) -> pd.DataFrame:
-    """The rows of one measure, one per input."""
+    """Return the rows of one measure, one row per input."""
     return select(run.table("branches"), measure=measure)
 
 
 def _ends(row: Mapping[str, Any]) -> list[float | None]:
-    """The difference of the networks and its ends."""
+    """Return the difference of the networks and the ends of its interval."""
     return [row.get(column) for column in ("difference", "low", "high")]
 
 
 def _sentence(run: RunFolder) -> str:
-    """The iterations of both trainings, and the differences in PSNR."""
+    """Return a sentence with the iterations of both trainings, and the differences in PSNR."""
     rows = _compared(run, "psnr")
     given = any((run.config.get(name) or {}).get("weights") for name in ("baseline", "target"))
     steps = [run.config.get("training", {}).get(name, {}).get("iterations") for name in ("baseline", "target")]

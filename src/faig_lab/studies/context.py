@@ -30,7 +30,7 @@ Node = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """A network's baseline and target, on the CPU; the module's own weights do not matter."""
+    """A network's baseline and target, on the CPU; the module's own weights are not used."""
 
     network: nn.Module
     baseline: State
@@ -41,7 +41,7 @@ class TrainPair(Protocol):
     """Train a network's baseline and target, unless the store has them."""
 
     def __call__(self, network: Node | None, seed: int) -> Pair:
-        """Baseline and target with the run's data, degradations, schedule, loss and optimizer.
+        """Return baseline and target, trained with the run's data, degradations, schedule, loss and optimizer.
 
         Args:
             network: the network; None is the run's own. The run sets its scale, and its degradations if the network
@@ -127,7 +127,7 @@ class StudyContext:
 
     @property
     def network(self) -> nn.Module:
-        """The module; its own weights do not matter."""
+        """The module; its own weights are not used."""
         return self.problem.network
 
     @cached_property
@@ -147,12 +147,12 @@ class StudyContext:
         return Evaluator(self.network, self.baseline, self.target, self.data.held_out, scale, self.autocast)
 
     def discovered(self, method: str, percent: float) -> dict[str, Tensor]:
-        """Degradation → flat indices of the discovered filters, by the first draw of a method."""
+        """Return degradation → flat indices of the discovered filters, by the first draw of a method."""
         rows = zip(self.attribution.degradations, self.attribution.scores[method][0], strict=True)
         return {name: discovered(scores, percent) for name, scores in rows}
 
     def masked(self, filters: Tensor) -> dict[str, Tensor]:
-        """The target with the given filters set back to the baseline."""
+        """Return the target with the given filters set back to the baseline."""
         return mask(self.target, self.baseline, self.attribution.layout, filters)
 
     def measured(self, state: State) -> Iterator[tuple[str, float, float | None]]:
@@ -170,7 +170,7 @@ class StudyContext:
         return {name: torch.ones((), dtype=torch.bool) for name, _ in self.network.named_parameters()}
 
     def deterministic(self, methods: Iterable[str]) -> list[str]:
-        """The given methods that the run has and that draw nothing at random, each once."""
+        """Return the given methods that the run has and that draw no random numbers, each method once."""
         scores = self.attribution.scores
         return [name for name in dict.fromkeys(methods) if name in self.methods and len(scores.get(name, ())) == 1]
 
@@ -253,7 +253,7 @@ def kept(keep: Keep, name: str, compute: Callable[[], StudyResult]) -> StudyResu
 
 
 def _packed(result: StudyResult) -> dict[str, Any]:
-    """Dicts, lists, tensors on the CPU and Python's own numbers."""
+    """Return the result as dicts and lists of tensors on the CPU and Python's own numbers."""
     examples = [{f.name: getattr(example, f.name) for f in fields(Example)} for example in result.examples]
     tables = {name: result.rows(name) for name in result.tables}
     packed: dict[str, Any] = _plain({"tables": tables, "metrics": result.metrics, "examples": examples})

@@ -146,7 +146,7 @@ def curve_state(context: StudyContext, curve: str, filters: Tensor, target_biase
 
 
 def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
-    """The filters, ascending, that have the baseline's values at the point `filters` of a curve."""
+    """Return the filters, ascending, that have the baseline's values at the point `filters` of a curve."""
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[filters] = True
     return (chosen if curve == DELETION else ~chosen).nonzero().flatten()
@@ -218,7 +218,7 @@ def _matched_sets(context: StudyContext, degradation: str, scores: Tensor, grid:
 
 
 def _grid(percents: Sequence[float]) -> tuple[float, ...]:
-    """0, the percents in order, 100."""
+    """Return 0, the percents in order, and 100."""
     if wrong := [percent for percent in percents if not 0 <= percent <= 100]:
         raise InputError("percents", f"{wrong[0]:g} is not from 0 to 100")
     grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
@@ -228,13 +228,13 @@ def _grid(percents: Sequence[float]) -> tuple[float, ...]:
 
 
 def _psnrs(context: StudyContext, state: State) -> Floats:
-    """(images, inputs) dB."""
+    """Return (images, inputs) PSNR in dB."""
     evaluator, names = context.evaluator, context.attribution.degradations
     return stack_inputs([evaluator.psnrs(evaluator.outputs(state, name)) for name in names])
 
 
 def _without_target_biases(context: StudyContext, measured: Measured) -> dict[str, float | None]:
-    """Restored share of all filters of the target in the baseline, which keeps its biases and other weights."""
+    """Return the restored share of all the target's filters in the baseline, which keeps all other parameters."""
     every = torch.arange(len(context.attribution.layout))
     psnr = _psnrs(context, curve_state(context, INSERTION, every, target_biases=False)).mean(0)
     shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
@@ -255,14 +255,14 @@ _LAST = ("random", LAYER_MATCHED)
 
 
 def _methods(run: RunFolder) -> list[str]:
-    """Every method of the curves in the report's order, the random methods last."""
+    """Return every method of the curves in the report's order, the random methods last."""
     methods = unique(run.table("curves"), "method")
     order = [*run.methods, *methods]
     return sorted(methods, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
 
 
 def _sentence(run: RunFolder) -> str:
-    """Restored shares at the headline percent: the sets deleted, and the sets inserted."""
+    """Return a sentence with the restored shares at the headline percent: the sets deleted, and the sets inserted."""
     parts = {}
     for curve in CURVES:
         rows = records(select(run.table("curves"), run.headline, curve=curve, method=run.chosen))
@@ -278,7 +278,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """Restored share against q: a row per masked degradation and curve, its own input left, the others right."""
+    """Draw the restored share against q: a row per masked set and curve, its own input left, the others right."""
     masked = unique(run.table("curves"), "masked")
     places = [(name, curve) for name in masked for curve in CURVES]
     figure, axes = own_and_others([name for name, _ in places], masked, 0.6)
@@ -296,7 +296,7 @@ def _figure(run: RunFolder) -> Figure:
 
 
 def _panel(panel: Axes, run: RunFolder, curve: str, *, masked: str, inputs: Sequence[str]) -> None:
-    """Restored share against q for every method, with its interval over images."""
+    """Draw the restored share against q for every method, with its interval over images."""
     rows = select(run.table("curves"), curve=curve, masked=masked)
     by_method = groups(rows[rows["degradation"].isin(inputs)], "method")
     for method in _methods(run):
@@ -336,7 +336,7 @@ def _table(run: RunFolder) -> Table | None:
 
 
 def _ends(row: Mapping[str, Any] | None, columns: Sequence[str], show: Show = decimal) -> str:
-    """A number with its ends; empty without a row."""
+    """Return a number with the ends of its interval as text; empty without a row."""
     return "" if row is None else with_ends([row.get(column) for column in columns], show)
 
 

@@ -77,7 +77,7 @@ def patches(
 
 
 def _insertion(context: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:
-    """Patches on the baseline, without and with the target's biases; at 0 % the biases alone."""
+    """Measure patches on the baseline, without and with the target's biases; the patch at 0 % has only biases."""
     layout, target, baseline = context.attribution.layout, context.target, context.baseline
     sets = {percent: discovered_sets(context, method, percent) for percent in (0.0, *percents)}
     evaluated: dict[tuple[int, bytes], list[tuple[str, float, float | None]]] = {}
@@ -128,7 +128,7 @@ def magnitudes(integral: ProbeIntegral) -> Tensor:
 
 
 def _pruning(context: StudyContext, orders: Mapping[str, Tensor], kept: Sequence[float]) -> list[TableRow]:
-    """The target with all but the first filters of each order set back to the baseline."""
+    """Measure the target with all but the first filters of each order set back to the baseline."""
     layout = context.attribution.layout
     rows: list[TableRow] = []
     with context.bar("pruning", len(orders) * len(kept)) as advance:
@@ -159,19 +159,19 @@ def fewest(rows: Sequence[TableRow], order: str, tolerance: float) -> float | No
 
 
 def _patches(run: RunFolder, biases: bool) -> pd.DataFrame:
-    """The patches without or with the target's biases, the smallest first, without the empty patch."""
+    """Return the patches without or with the target's biases, the smallest first, without the empty patch."""
     rows = select(run.table("patches"), biases=int(biases))
     return rows[rows["filters"] > 0].sort_values("filters", kind="stable")
 
 
 def _tolerance(run: RunFolder) -> float:
-    """The share of the gain that pruning may cost."""
+    """Return the share of the gain that pruning may cost."""
     node = run.config.get("analysis", {}).get("studies", {}).get("patches", {})
     return float(node.get("tolerance", 0.05))
 
 
 def _kept(run: RunFolder) -> dict[str, float | None]:
-    """Order of pruning → percent that must stay the target's; None where no filter can be set back."""
+    """Return order of pruning → percent that must stay the target's; None if no filter can be set back."""
     return {order: run.metrics.get(f"filters_needed/{order}") for order in unique(run.table("pruning"), "order")}
 
 
@@ -193,7 +193,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """Above: insertion for each input. Below: pruning, and the layers of the kept units."""
+    """Draw insertion for each input above, and pruning with the layers of the kept units below."""
     inputs = unique(run.table("patches"), "degradation")
     needed = {order: kept for order, kept in _kept(run).items() if kept is not None}
     order = min(needed, key=lambda order: needed[order]) if needed else ""

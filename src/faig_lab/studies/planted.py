@@ -53,7 +53,7 @@ def planted(context: StudyContext) -> StudyResult:
 
 
 def _rows(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Average precision and recall of every method and draw for each true set."""
+    """Return average precision and recall of every method and draw for each true set."""
     total = len(attribution.layout)
     return [
         {
@@ -72,7 +72,7 @@ def _rows(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow
 
 
 def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """The effect of masking each true set on every degradation and on clean input."""
+    """Measure the effect of masking each true set on every degradation and on clean input."""
     rows: list[TableRow] = []
     for masked, filters in true.items():
         effects = context.evaluator.effects(context.masked(filters))
@@ -82,7 +82,7 @@ def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
 
 
 def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Change of the filters of each group during training."""
+    """Return the change of the filters of each group during training."""
     change = changes(context.problem.baseline, context.problem.target, context.attribution.layout)
     rest = torch.ones(len(change), dtype=torch.bool)
     for filters in true.values():
@@ -150,13 +150,13 @@ _COLUMNS = {"average_precision": "average precision", "recall": "recall at the s
 
 
 def _methods(run: RunFolder) -> list[str]:
-    """All methods, the highest mean average precision first."""
+    """Return all methods, the highest mean average precision first."""
     rows = groups(run.table("planted"), "method")
     return sorted(rows, key=lambda method: -np.nan_to_num(mean_of(rows[method], "average_precision")))
 
 
 def _mean(run: RunFolder, method: str, degradation: str, column: str) -> float:
-    """Mean over draws."""
+    """Return the mean over draws."""
     return mean_of(select(run.table("planted"), method=method, degradation=degradation), column)
 
 

@@ -120,7 +120,7 @@ def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: Filt
 
 
 def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
-    """The scores of every check by every method."""
+    """Yield the scores of every check by every method."""
     methods, problem = context.deterministic(context.attribution.scores), context.problem.straight()
     originals = {method: context.attribution.scores[method][0] for method in methods}
     for method, scores in originals.items():
@@ -152,7 +152,7 @@ def _rows(context: StudyContext, check: Scored) -> Iterator[TableRow]:
 
 
 def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
-    """Isolation, own, other and specificity of the true target with the filters masked."""
+    """Return isolation, own, other and specificity of the true target with the filters masked."""
     evaluator = context.evaluator
     effects = evaluator.effects(context.masked(filters))
     names = context.problem.degradations
@@ -164,7 +164,7 @@ _CHECKS = {ORIGINAL: "as it is", RANDOMISED: "target randomised", SWAPPED: "labe
 
 
 def _measure(run: RunFolder) -> str:
-    """The measure of masked sets: isolation, or specificity in runs of earlier versions."""
+    """Return the measure of masked sets: isolation, or specificity in runs of earlier versions."""
     return "isolation" if "isolation" in run.table("sanity") else "specificity"
 
 

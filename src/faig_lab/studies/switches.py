@@ -122,13 +122,13 @@ def switches(
 
 
 def _inputs(context: StudyContext) -> list[str]:
-    """Every degradation, and clean input where there is any."""
+    """Return every degradation, and clean input if the images have it."""
     clean = [name for name in context.evaluator.inputs if name == CLEAN]
     return [*context.attribution.degradations, *clean]
 
 
 def _sets(context: StudyContext, percent: float, rivals: Sequence[str], draws: int) -> Iterator[Switched]:
-    """The sets of every method and draw for each degradation, and whole networks."""
+    """Yield the sets of every method and draw for each degradation, and whole networks."""
     layout, scores = context.attribution.layout, context.attribution.scores
     names = context.attribution.degradations
     for method in dict.fromkeys((context.method, *rivals)):
@@ -154,14 +154,14 @@ def _trained(
     rate: float = 1.0,
     always: bool = False,
 ) -> dict[str, Tensor]:
-    """The weights after training, where the start's are."""
+    """Return the weights after training, on the device of the start."""
     assert context.retraining is not None
     trained = context.retraining.train(start, chosen, parts, iterations, rate, always=always)
     return {name: value.to(start[name]) for name, value in trained.items()}
 
 
 def _rows(context: StudyContext, label: TableRow, states: dict[str, State]) -> Iterator[TableRow]:
-    """PSNR of the network that the switch takes for each input."""
+    """Yield the PSNR of the network that the switch chooses for each input."""
     evaluator = context.evaluator
     for name, state in states.items():
         psnr = evaluator.psnr(evaluator.outputs(state, name))
@@ -200,7 +200,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """A row per variant, a dot per training and input."""
+    """Draw a row per variant, with a dot per training and input."""
     rows = run.table("switches")
     variants = [variant for variant in unique(rows, "variant") if variant != BLIND]
     labels = {variant: sentence_case(_label(variant)) for variant in variants}

@@ -144,7 +144,7 @@ def sign_conflict(vectors: Tensor) -> float | None:
 
 
 def _opposite(vectors: Tensor) -> Tensor:
-    """(n,) whether a weight has values above and below 0."""
+    """Return (n,) whether a weight has values above and below 0."""
     return (vectors > 0).any(0) & (vectors < 0).any(0)
 
 
@@ -156,7 +156,7 @@ def cosine(a: Tensor, b: Tensor) -> float | None:
 
 
 def _edits(context: StudyContext, singles: Mapping[str, State], strengths: Sequence[float]) -> Iterator[Edit]:
-    """All networks that are evaluated."""
+    """Yield all networks that are evaluated."""
     own, baseline = context.evaluator, context.baseline
     to_single = {name: replace(own, baseline=state, target=baseline) for name, state in singles.items()}
     clean = tuple(name for name in own.inputs if name == CLEAN)
@@ -176,7 +176,7 @@ def _edits(context: StudyContext, singles: Mapping[str, State], strengths: Seque
 
 
 def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
-    """The effect of an edit on every input."""
+    """Yield the effect of an edit on every input."""
     own = context.evaluator
     label: TableRow = {"edit": edit.kind, "vector": edit.vector, "strength": edit.strength}
     outputs = {name: own.raw(edit.state, name) for name in own.inputs}
@@ -195,7 +195,7 @@ def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
 
 
 def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
-    """Conflict of signs and cosines of the vectors by layer, and of all layers together."""
+    """Yield conflict of signs and cosines of the vectors by layer, and of all layers together."""
     layout, baseline = context.attribution.layout, context.baseline
     vectors = torch.stack([_flat(layout, state, baseline) for state in singles.values()])
     whole = _flat(layout, context.target, baseline)
@@ -207,13 +207,13 @@ def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[Tab
 
 
 def _flat(layout: FilterLayout, state: State, baseline: State) -> Tensor:
-    """(n,) the change of the weights of all layers."""
+    """Return (n,) the change of the weights of all layers."""
     changed = [state[layer.name].double() - baseline[layer.name].double() for layer in layout.layers]
     return torch.cat([change.flatten() for change in changed]).cpu()
 
 
 def _relation(vectors: Tensor, target: Tensor) -> TableRow:
-    """Conflict and cosines of (K, n) vectors, and the cosine of their sum with the target's change (n,)."""
+    """Return conflict and cosines of (K, n) vectors, and the cosine of their sum with the target's change (n,)."""
     cosines = [cosine(a, b) for a, b in combinations(vectors, 2)]
     known = [value for value in cosines if value is not None]
     several = len(vectors) > 1
@@ -226,7 +226,7 @@ def _relation(vectors: Tensor, target: Tensor) -> TableRow:
 
 
 def _overlaps(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
-    """The discovered filters of each method, and the filters that the vectors changed most."""
+    """Compare the discovered filters of each method with the filters that the vectors changed most."""
     layout, percent = context.attribution.layout, context.headline
     vectors = torch.stack([_flat(layout, state, context.baseline) for state in singles.values()])
     magnitudes = torch.stack([changes(context.baseline, state, layout) for state in singles.values()])
@@ -250,13 +250,13 @@ def _overlaps(context: StudyContext, singles: Mapping[str, State]) -> Iterator[T
 
 
 def _gain(run: RunFolder, edit: str, vector: str, name: str) -> float | None:
-    """The gain of an edit with λ = 1 on an input."""
+    """Return the gain of an edit with λ = 1 on an input."""
     rows = select(run.table("task_vectors"), edit=edit, vector=vector, input=name, strength=1.0)
     return mean_of(rows, "gain")
 
 
 def _together(run: RunFolder) -> str:
-    """All degradations: the vector of the sum and of the target."""
+    """Return all degradations in one name, which is the vector of the sum and of the target."""
     return "+".join(run.degradations)
 
 
@@ -272,7 +272,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure | None:
-    """Left the gain of the sum against λ, right the conflict of signs by layer."""
+    """Draw the gain of the sum against λ on the left, and the conflict of signs by layer on the right."""
     if len(run.degradations) < 2:
         return None
     figure = new_figure(2.7)
