@@ -428,7 +428,7 @@ def _report(result: ProbeIntegral, rule: Adaptive) -> None:
     if not result.settled.all():
         log.warning(
             "path integral: the budget of %d points ended before error, top set and completeness gap had settled "
-            "to %g (%s did); more points, or a larger tolerance",
+            "to %g (%s did); use more points or a larger tolerance",
             rule.budget,
             rule.tolerance,
             effort["settled"],

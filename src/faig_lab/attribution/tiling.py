@@ -192,8 +192,8 @@ def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, mo
         needed = min(height, side) * min(width, side)
         raise InputError(
             "memory",
-            f"too little for this network, whose tiles read {side}×{side} LR pixels at least: "
-            f"{math.ceil(10 * needed / most) / 10:g} times as much would do",
+            f"too little for this network, whose tiles read at least {side}×{side} LR pixels each: "
+            f"{math.ceil(10 * needed / most) / 10:g} times as much is needed",
         )
     return tuple(Tile(row, column, scale) for row in best[1] for column in best[2])
 
