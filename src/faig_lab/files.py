@@ -203,6 +203,10 @@ RATIO = 100
 _ZIP = b"PK\x03\x04"
 
 
+_DAMAGED = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""Errors that the libraries raise for an archive that is damaged or of another format."""
+
+
 class RefusedError(ValueError):
     """A file that is not unpacked or not read. The message is the reason in one line."""
 
@@ -233,7 +237,7 @@ def check_sums(archive: zipfile.ZipFile) -> None:
     """
     try:
         damaged = archive.testzip()
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise RefusedError(f"it is damaged: {reason(error)}") from None
     if damaged is not None:
         raise RefusedError(f"it is damaged: the checksum of {damaged} is wrong")
@@ -243,17 +247,19 @@ def read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
     """Read the arrays of an .npz after a check of declared sizes and checksums.
 
     Raises:
-        RefusedError: the declared sizes are too large, or an array claims to be larger than its data.
-        OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error: the file is damaged or not an .npz of plain
-            arrays.
+        RefusedError: the declared sizes are too large, an array claims to be larger than its data, or the content is
+            damaged or no .npz of plain arrays.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        check_unpacked(archive, len(content))
-        check_sums(archive)
-        for info in archive.infolist():
-            _check_array(archive, info)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_unpacked(archive, len(content))
+            check_sums(archive)
+            for info in archive.infolist():
+                _check_array(archive, info)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except _DAMAGED as error:
+        raise RefusedError(" ".join(str(error).split())) from error
 
 
 def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:

@@ -5,11 +5,9 @@ are not finite. A warning is given for integrals that do not add up, and for par
 """
 
 import logging
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -258,16 +256,7 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
             name: [np.atleast_2d(arrays[d if name == method else f"{name}/{d}"]) for d in degradations]
             for name in names
         }
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(
             "folder", f"{path} cannot be read as the scores of {', '.join(degradations)} ({error})"
         ) from error

@@ -10,12 +10,10 @@ network. The file names the network and the baseline it belongs to. It is refuse
 import io
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -227,7 +225,7 @@ def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "pa
         patch = _patch_of(read_arrays(path.read_bytes()))
     except FileNotFoundError as error:
         raise UserError(f"{key}: no file {path}") from error
-    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{key}: {path} is damaged or no patch ({' '.join(str(error).split())})") from error
     if patch.layout != layout:
         raise UserError(f"{key}: {path} is for another network: {_difference(patch.layout, layout)}")
