@@ -31,7 +31,7 @@ from faig_lab.attribution.methods import (
 )
 from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, integrate
-from faig_lab.attribution.probe import Cost, Problem, ProbeIntegral, Progress, integrate_probe
+from faig_lab.attribution.probe import Cost, ProbeIntegral, Problem, Progress, integrate_probe
 from faig_lab.attribution.quadrature import RULES, Adaptive, Rule, quadrature
 from faig_lab.attribution.run import (
     LARGEST_GAP,

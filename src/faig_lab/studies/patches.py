@@ -99,7 +99,6 @@ def _insertion(context: StudyContext, method: str, percents: Sequence[float]) ->
     return rows
 
 
-
 def idle_orders(context: StudyContext) -> dict[str, Tensor]:
     """Return rankings (F,) from the filters that carry most for any degradation to the filters that carry least.
 
@@ -118,7 +117,6 @@ def idle_orders(context: StudyContext) -> dict[str, Tensor]:
         "random": torch.from_numpy(drawn),
     }
     return {name: ranking(values) for name, values in importance.items()}
-
 
 
 def magnitudes(integral: ProbeIntegral) -> Tensor:

@@ -193,7 +193,6 @@ def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
             yield row | (measured.get(name) or empty)
 
 
-
 def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
     """Yield conflict of signs and cosines of the vectors by layer, and of all layers together."""
     layout, baseline = context.attribution.layout, context.baseline
