@@ -149,7 +149,7 @@ _LEFT_OUT = "_parameters_without_units"
 """Attribute of a network: names of parameters that take no part in its output, such as merged copies of others."""
 
 _PROJECTIONS = {"in_proj_weight": 3, "q_proj_weight": 1, "k_proj_weight": 1, "v_proj_weight": 1}
-"""Weights of `nn.MultiheadAttention`, applied as linear layers → how many of query, key and value each of them makes."""
+"""Weights of `nn.MultiheadAttention`, applied as linear layers → how many of query, key and value each makes."""
 
 
 class UnitAddress(NamedTuple):
