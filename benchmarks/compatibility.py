@@ -24,9 +24,8 @@ from faig_lab.errors import UserError
 from faig_lab.files import write_text
 from faig_lab.filters import FilterLayout, evaluate, mask
 from faig_lab.filters.foreign import describe
-from faig_lab.filters.heads import head_blocks
-from faig_lab.filters.modes import differentiable
-from faig_lab.filters.trial import try_gradient, try_output
+from faig_lab.filters.layout import head_blocks
+from faig_lab.filters.trial import differentiable, try_gradient, try_output
 
 POINTS = 16
 STEPS = 8

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 else:  # a type checker would take any name for one that this function knows
 
     def __getattr__(name: str) -> object:
-        """A name of the library, imported now (PEP 562)."""
+        """Import a name of the library (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"{__name__}.api"), name)
@@ -75,5 +75,5 @@ else:  # a type checker would take any name for one that this function knows
         return value
 
     def __dir__() -> list[str]:
-        """What is there, imported or not."""
+        """Return all names of the module, imported or not."""
         return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
-"""Errors for the user, and the exception of a process that is asked to end."""
+"""Errors for the user, the errors of a lack of memory, and the exception of a process that is asked to end."""
 
+import re
 import shlex
 import signal
 import threading
@@ -67,3 +68,11 @@ def terminable() -> Iterator[None]:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated("terminated (SIGTERM)")
+
+
+_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator: .*(?:can't|not enough).*memory|ALLOC_FAILED", re.IGNORECASE)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Return whether an exception reports a lack of memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))

@@ -1,11 +1,13 @@
-"""Files: atomic writes, valid file names, and safe reading of archives of unknown origin."""
+"""Files: atomic writes, valid file names, space on the disk, and safe reading of archives of unknown origin."""
 
+import errno
 import io
 import json
 import math
 import os
 import pickle
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -27,6 +29,9 @@ PRETRAINED = Path(__file__).with_name("pretrained")
 
 PACKAGE = "package:"
 """The prefix of the name of shipped weights, whose path depends on the installation."""
+
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+"""The error numbers of the system for a place that cannot be written to."""
 
 _ERRORS = "backslashreplace"  # in JSON this escape is read back as the original
 _TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
@@ -104,6 +109,32 @@ def remove_leftovers(folder: Path, not_in: Sequence[str] = ()) -> None:
                 Path(place, name).unlink(missing_ok=True)
 
 
+def require_space(folder: Path, needed: int, argument: str, what: str) -> None:
+    """Check before a large write that the disk has enough space.
+
+    Args:
+        folder: the folder of the write, which exists.
+        needed: number of bytes.
+        argument: the caller's argument that names the folder.
+        what: the content of the write, for the message.
+
+    Raises:
+        InputError: the disk has less space.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            argument,
+            f"{what} takes {gigabytes(needed)} and {folder} has {gigabytes(free)} free; "
+            f"free some space, or set `{argument}` to a folder on another disk",
+        )
+
+
+def gigabytes(count: int) -> str:
+    """Return a number of bytes as text: 3.53 GB, or MB for less than 0.1 GB."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+
+
 def write_text(path: Path, text: str) -> None:
     r"""Write `text` as UTF-8, atomically. A surrogate (a byte that is not valid UTF-8) becomes `\udce4`."""
     with atomic_write(path) as temporary:
@@ -172,6 +203,10 @@ RATIO = 100
 _ZIP = b"PK\x03\x04"
 
 
+_DAMAGED = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""Errors that the libraries raise for an archive that is damaged or of another format."""
+
+
 class RefusedError(ValueError):
     """A file that is not unpacked or not read. The message is the reason in one line."""
 
@@ -202,7 +237,7 @@ def check_sums(archive: zipfile.ZipFile) -> None:
     """
     try:
         damaged = archive.testzip()
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise RefusedError(f"it is damaged: {reason(error)}") from None
     if damaged is not None:
         raise RefusedError(f"it is damaged: the checksum of {damaged} is wrong")
@@ -212,17 +247,19 @@ def read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
     """Read the arrays of an .npz after a check of declared sizes and checksums.
 
     Raises:
-        RefusedError: the declared sizes are too large, or an array claims to be larger than its data.
-        OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error: the file is damaged or not an .npz of plain
-            arrays.
+        RefusedError: the declared sizes are too large, an array claims to be larger than its data, or the content is
+            damaged or no .npz of plain arrays.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        check_unpacked(archive, len(content))
-        check_sums(archive)
-        for info in archive.infolist():
-            _check_array(archive, info)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_unpacked(archive, len(content))
+            check_sums(archive)
+            for info in archive.infolist():
+                _check_array(archive, info)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except _DAMAGED as error:
+        raise RefusedError(" ".join(str(error).split())) from error
 
 
 def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:

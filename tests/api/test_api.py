@@ -79,7 +79,7 @@ def test_an_unknown_name_is_an_attribute_error():
         faig_lab.atribute  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["results", "runs", "scoring", "weights"])
+@pytest.mark.parametrize("name", ["results", "scoring", "weights"])
 def test_examples_in_docstrings(name):
     assert doctest.testmod(import_module(f"faig_lab.api.{name}")).failed == 0
 

@@ -8,9 +8,10 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from faig_lab.attribution import count_of
-from faig_lab.attribution.planted import average_precision, changes, planted_sets, recall_at_count
 from faig_lab.filters import FilterLayout
 from faig_lab.networks import SRResNet
+from faig_lab.studies.planted import average_precision, changes, recall_at_count
+from faig_lab.training import planted_sets
 
 
 @pytest.fixture(scope="module")

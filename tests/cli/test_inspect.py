@@ -9,7 +9,7 @@ from weights_fixtures import Trap
 from faig_lab.__main__ import main
 from faig_lab.cli.inspect_weights import compare, describe, scale_of
 from faig_lab.filters import FilterLayout, export_weights
-from faig_lab.filters.naming import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET
+from faig_lab.filters.checkpoints import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET
 from faig_lab.networks import SRCNNStyle, SRResNet
 
 

@@ -15,7 +15,7 @@ import torch
 from faig_lab.cli.console import LogFile, check_text, print_anything
 from faig_lab.cli.resource_errors import explain, explained
 from faig_lab.errors import InputError, UserError
-from faig_lab.resources import gigabytes, require_space
+from faig_lab.files import gigabytes, require_space
 
 SETTINGS = {
     "store": "store",

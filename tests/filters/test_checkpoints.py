@@ -11,18 +11,20 @@ from weights_fixtures import assert_same, refusal
 
 import faig_lab
 from faig_lab.filters import load_weights
-from faig_lab.filters.naming import (
+from faig_lab.filters.checkpoints import (
+    AVERAGED,
     BSRGAN,
     ESRGAN,
     ESRGAN_OLD,
     SRCNN_STYLE,
     SRRESNET,
+    WRAPPERS,
     common_names,
     naming_of,
     own_names,
+    unwrap,
     without_prefixes,
 )
-from faig_lab.filters.wrappers import AVERAGED, WRAPPERS, unwrap
 from faig_lab.networks import SRCNNStyle, SRResNet
 
 PREFIXES = ["module.", "_orig_mod.", "net.", "model.", "generator.", "network."]

@@ -6,7 +6,7 @@ import torch
 from torch.func import functional_call
 
 from faig_lab.filters import FilterLayout, mask
-from faig_lab.removed_shares import clipped, removed_share
+from faig_lab.metrics import clipped, removed_share
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from faig_lab.attribution.methods import faig
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, evaluate
-from faig_lab.filters.modes import differentiable
-from faig_lab.filters.trial import try_gradient
+from faig_lab.filters.trial import differentiable, try_gradient
 
 MENDED = {"merged": minimal.Reparameterised, "in place": minimal.InPlace, "the network itself": odd.PartlyInPlace}
 

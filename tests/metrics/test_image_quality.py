@@ -8,8 +8,9 @@ from PIL import Image
 from skimage.color import rgb2ycbcr
 from skimage.metrics import structural_similarity
 
+from faig_lab import metrics
 from faig_lab.data import PairedImage
-from faig_lab.metrics import METRICS, PSNR_CEILING, as_image, bicubic, image_quality, luma, psnr, quality, restore, ssim
+from faig_lab.metrics import METRICS, PSNR_CEILING, as_image, bicubic, luma, psnr, quality, restore, ssim
 from faig_lab.networks import SRResNet
 
 
@@ -253,7 +254,7 @@ def test_images_of_several_sizes_are_restored_in_their_order(network, dtype):
 def test_no_more_pixels_are_restored_at_once_than_a_cpu_bears(network, monkeypatch):
     images = [image(name, 6, 5) for name in "abcde"] + [image("f", 16, 16)]
     together = restore(network, network.state_dict(), images, "noise")
-    monkeypatch.setattr("faig_lab.metrics.image_quality._CPU_PIXELS", 2 * 12 * 10)
+    monkeypatch.setattr("faig_lab.metrics._CPU_PIXELS", 2 * 12 * 10)
     calls = []
     network.register_forward_pre_hook(lambda module, arguments: calls.append(len(arguments[0])))
     outputs = restore(network, network.state_dict(), images, "noise")
@@ -272,7 +273,7 @@ def test_restoring_leaves_the_network_alone(network):
 def test_no_more_pixels_are_restored_at_once_than_a_gpu_bears():
     images = [image(name, 6, 5) for name in "abc"]
     groups = [[0, 1, 2]]
-    found = [list(image_quality._batches(images, groups, torch.device(name))) for name in ("cpu", "cuda")]
+    found = [list(metrics._batches(images, groups, torch.device(name))) for name in ("cpu", "cuda")]
     assert found == [[[0, 1, 2]]] * 2
     large = [image(name, 600, 600) for name in "abcd"]
-    assert [len(b) for b in image_quality._batches(large, [range(4)], torch.device("cuda"))] == [2, 2]
+    assert [len(b) for b in metrics._batches(large, [range(4)], torch.device("cuda"))] == [2, 2]

@@ -5,9 +5,8 @@ import reference
 import torch
 
 from faig_lab.filters import evaluate
-from faig_lab.metrics import EditSums, as_image, back, edit_sums, isolation, off, psnr, side
+from faig_lab.metrics import EditSums, as_image, back, edit_sums, isolation, off, psnr, removed_share, side
 from faig_lab.networks import SRResNet
-from faig_lab.removed_shares import removed_share
 
 KINDS = {1: ("blur",), 2: ("blur", "noise"), 3: ("blur", "noise", "jpeg")}
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from study_case import context_of
 
+from faig_lab.attribution.scores import shares
 from faig_lab.files import write_json
 from faig_lab.filters import apply_patches, make_patch, mask
 from faig_lab.plotting.style import write_figure
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
-from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, patches, shares
+from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, patches
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,8 @@ def test_orders_are_rankings_from_most_to_least(context):
 def test_shares_and_magnitudes_are_shares(context):
     integral = context.problem.integral
     assert torch.allclose(magnitudes(integral).sum(1), torch.ones(2, dtype=torch.float64))
-    assert torch.allclose(shares(integral) * integral.loss_change.sum(0)[:, None], integral.signed.sum(0))
+    signed = shares(integral.signed, integral.loss_change)
+    assert torch.allclose(signed * integral.loss_change.sum(0)[:, None], integral.signed.sum(0))
 
 
 def test_a_filter_that_did_not_change_goes_first():

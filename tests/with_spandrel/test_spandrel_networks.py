@@ -11,7 +11,7 @@ from faig_lab.attribution import integrate, quadrature
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, load_weights, spandrel_network
 from faig_lab.filters.foreign import detect
-from faig_lab.filters.modes import differentiable
+from faig_lab.filters.trial import differentiable
 
 pytest.importorskip("spandrel", reason="spandrel is not installed; make test-spandrel")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of spandrel and of the libraries that it uses

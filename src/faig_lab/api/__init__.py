@@ -5,16 +5,14 @@ weights, and opens a finished run. It is a thin layer over `attribution`, `filte
 """
 
 from faig_lab.api.isolation import Isolation
-from faig_lab.api.results import Result, Scores
-from faig_lab.api.runs import Run, open_run
+from faig_lab.api.results import Result, Run, Scores, open_run
 from faig_lab.api.scoring import attribute
 from faig_lab.api.weights import load_weights, mask, modulate, save_weights
 from faig_lab.attribution import AbsoluteError, Adaptive, Charbonnier, Problem, SquaredError, methods, quadrature
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, spandrel_network
-from faig_lab.metrics import psnr
+from faig_lab.metrics import psnr, removed_share
 from faig_lab.networks import SRCNNStyle, SRResNet
-from faig_lab.removed_shares import removed_share
 
 __all__ = [
     "AbsoluteError",

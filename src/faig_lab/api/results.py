@@ -1,19 +1,26 @@
-"""Scores of filters, with functions that mask, modulate and evaluate."""
+"""Scores of filters, of an attribution or of a finished run folder, with functions that mask, modulate and evaluate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
+import pandas as pd
 from torch import Tensor, nn
 
 from faig_lab.api.isolation import Images, Isolation, isolation_of
-from faig_lab.api.weights import Weights, choice, mask, modulate, state_of
-from faig_lab.attribution import Attribution, Problem, count_of, discovered, signed_share_scores
+from faig_lab.api.weights import Weights, choice, load_weights, mask, modulate, state_of
+from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution
 from faig_lab.attribution.barrier import profile
+from faig_lab.attribution.scores import shares
+from faig_lab.config.messages import missing_path
 from faig_lab.config.rules import smallest_percent
+from faig_lab.config.targets import check_node, make
+from faig_lab.config.trust import check_links, check_stored, read_stored
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State
+from faig_lab.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -139,12 +146,7 @@ class Result(Scores):
         With the shares of biases and all other parameters they add up to 1, within the completeness gap.
         """
         integral = self.problem.integral
-        # A single degradation has no contrast, so its score is the share itself.
-        rows = [
-            signed_share_scores(integral.signed[:, [k]], integral.loss_change[:, [k]])[0]
-            for k in range(len(self.degradations))
-        ]
-        return dict(zip(self.degradations, rows, strict=True))
+        return dict(zip(self.degradations, shares(integral.signed, integral.loss_change), strict=True))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -160,3 +162,80 @@ class Result(Scores):
     def completeness_gap(self) -> dict[str, float]:
         """Return degradation → relative error of the path integral, |Σ attributions − loss change| / |loss change|."""
         return {name: self.problem.integral.gap(name) for name in self.degradations}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run(Scores):
+    """A finished run folder.
+
+    Attributes:
+        files: the configuration, metrics, tables, provenance and status of the run as plain data.
+    """
+
+    files: RunFolder = field(repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Return the folder."""
+        return self.files.path
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the headline numbers of metrics.json."""
+        return self.files.metrics
+
+    @property
+    def completeness_gap(self) -> dict[str, float]:
+        """Return degradation → relative error of the path integral."""
+        return dict(self.files.provenance["completeness_gap"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return one sentence for each reason to doubt the scores, as the run recorded it."""
+        return tuple(self.files.status.get("warnings") or ())
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return `tables/<name>.csv` as a pandas frame: names as text, all else as numbers, NaN for an empty cell.
+
+        Raises:
+            UserError: the run has no such table.
+        """
+        return self.files.tables[choice(name, tuple(self.files.tables), "table")]
+
+
+def open_run(path: str | Path, *, trust: bool = False) -> Run:
+    """Open a run folder and read its networks, scores, metrics and tables. Nothing is computed.
+
+    Args:
+        path: the folder.
+        trust: allow the run's configuration to call any code that it names (e.g. your own network), and links in the
+            folder to lead out of it. Without it, only code of faig_lab is called.
+
+    Raises:
+        UserError: the folder does not exist, has no weights or scores yet, or names code that is not allowed.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(missing_path("run", folder, "folder"))
+    needed = ("config.yaml", "weights/baseline.pt", "weights/target.pt", "attribution/scores.npz")
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"run: {folder} has no {missing[0]}; a run folder has it once the attribution is done")
+    if not trust:
+        check_links(folder, "run")
+        check_stored(read_stored(folder / "config.yaml", "run"), f"run: {folder / 'config.yaml'}")
+    files = RunFolder(folder)
+    check_node(files.config["network"], "network")
+    network = make(files.config["network"])
+    degradations = tuple(files.provenance["degradations"])
+    scored = files.config["attribution"]
+    # Old runs have no setting of the granularity; their units are filters.
+    layout = FilterLayout.of(network, scored.get("granularity", "filter"), scored.get("rank_other_parameters", False))
+    return Run(
+        network=network,
+        baseline=load_weights(folder / "weights" / "baseline.pt", network),
+        target=load_weights(folder / "weights" / "target.pt", network),
+        attribution=load_attribution(folder / "attribution", scored["name"], degradations, layout),
+        method=scored["name"],
+        files=files,
+    )

@@ -22,8 +22,7 @@ from faig_lab.attribution.weight_paths import PathSpec
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, first_floating
-from faig_lab.filters.modes import differentiable
-from faig_lab.filters.trial import try_gradient, try_output
+from faig_lab.filters.trial import differentiable, try_gradient, try_output
 from faig_lab.granularity import UNITS, Granularity
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
-"""Which filters do which job: the path integral over weights and the scores made of it.
+"""The filters that carry each function of a network: the path integral over weights, and the scores of filters.
 
-Start reading in `path`: points, weights, gradients, sum and completeness stand on that page.
+Start with the module `path`: it has points, weights, gradients, sum and completeness on one page.
 """
 
 from faig_lab.attribution.barrier import profile, train_middle
@@ -31,8 +31,7 @@ from faig_lab.attribution.methods import (
 )
 from faig_lab.attribution.one_unit import OneUnit
 from faig_lab.attribution.path import LossPath, PathIntegral, completeness_gap, integrate
-from faig_lab.attribution.probe import Cost, ProbeIntegral, Progress, integrate_probe
-from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.probe import Cost, ProbeIntegral, Problem, Progress, integrate_probe
 from faig_lab.attribution.quadrature import RULES, Adaptive, Rule, quadrature
 from faig_lab.attribution.run import (
     LARGEST_GAP,

@@ -1,7 +1,8 @@
-"""The barrier along a path: PSNR on the probe at every point, and the curve that avoids a barrier (method.md §10).
+"""The barrier along a path: PSNR on the probe at every point, and a curve that avoids a barrier (method.md §10).
 
-On a path with a barrier the integral measures the barrier and not the function: the loss rises and falls again for
-reasons that no degradation has. The middle point of a curve is trained to keep the loss low on the way.
+On a path with a barrier the loss rises and falls again for reasons that have nothing to do with a degradation. The
+integral then measures the barrier and not the function. The middle point of a curve is trained to keep the loss on the
+path low.
 """
 
 import math
@@ -13,22 +14,21 @@ from torch import Tensor
 
 from faig_lab.attribution.compute import Compute, full_precision, in_format, memory_format
 from faig_lab.attribution.losses import SQUARED_ERROR
-from faig_lab.attribution.path import LossPath, trainable
-from faig_lab.attribution.probe import on_device
-from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.path import LossPath
+from faig_lab.attribution.probe import Problem, on_device
 from faig_lab.attribution.weight_paths import Bezier
 from faig_lab.data import CLEAN, sample_rng
-from faig_lab.filters import State, first_floating
+from faig_lab.filters import State, first_floating, trainable
 from faig_lab.metrics import PSNR_CEILING
 
 BARRIER_LIMIT = 0.5
-"""Barriers above this many dB are warned about. Pairs where the target was trained from the baseline have 0."""
+"""Largest barrier without a warning, in dB. A pair whose target was trained from the baseline has a barrier of 0."""
 
 CROP = 64
-"""Side of the training crops in LR pixels, at most."""
+"""Largest side of the training crops in LR pixels."""
 
 _FLOOR = 1e-4
-"""Squared error per value that is added to the loss of a perfect end: 40 dB."""
+"""Squared error per value that is added to the losses of both ends, so that no loss is 0; it stands for 40 dB."""
 
 _RATE = 0.1
 """Adam's learning rate in units of each tensor's root mean square change between the networks."""
@@ -41,8 +41,8 @@ class PathProfile:
     Attributes:
         inputs: the degradations and clean input.
         alphas: (P,) ascending, from 0 to 1.
-        psnr: (inputs, P) dB on RGB, mean over the probe images, at most PSNR_CEILING each; outputs neither clipped nor
-            rounded.
+        psnr: (inputs, P) dB on RGB, mean over the probe images. The PSNR of an image is at most PSNR_CEILING. Outputs
+            are neither clipped nor rounded.
     """
 
     inputs: tuple[str, ...]
@@ -51,12 +51,12 @@ class PathProfile:
 
     @property
     def barriers(self) -> dict[str, float]:
-        """Input → how far the PSNR falls below its worse end on the way, in dB, ≥ 0."""
+        """Input → difference of the lower end's PSNR and the lowest PSNR on the path, in dB, ≥ 0."""
         worse_end = torch.minimum(self.psnr[:, 0], self.psnr[:, -1])
         return dict(zip(self.inputs, (worse_end - self.psnr.amin(1)).clamp_min(0).tolist(), strict=True))
 
     def rows(self) -> list[dict[str, object]]:
-        """One row per input and point: input, alpha, psnr (dB)."""
+        """Return one row per input and point: input, alpha, psnr (dB)."""
         return [
             {"input": name, "alpha": alpha, "psnr": value}
             for name, values in zip(self.inputs, self.psnr.tolist(), strict=True)
@@ -64,7 +64,7 @@ class PathProfile:
         ]
 
     def warnings(self) -> list[str]:
-        """Return one line if a barrier is above `BARRIER_LIMIT`, else nothing."""
+        """Return one line if a barrier is above `BARRIER_LIMIT`, otherwise an empty list."""
         high = {name: value for name, value in self.barriers.items() if value > BARRIER_LIMIT}
         if not high:
             return []
@@ -79,8 +79,8 @@ class PathProfile:
 def profile(problem: Problem) -> PathProfile:
     """Return the PSNR along the problem's path.
 
-    The squared errors of the degradations come from the path integral, if squared errors were integrated. Clean input
-    takes one forward at each point, and so do the degradations if another loss was integrated.
+    If squared errors were integrated, the squared errors of the degradations are taken from the path integral. Clean
+    input takes one forward pass at each point. If another loss was integrated, the degradations take these passes too.
 
     Args:
         problem: two networks and a probe.
@@ -98,7 +98,7 @@ def profile(problem: Problem) -> PathProfile:
 
 
 def _squared_errors(problem: Problem, name: str, alphas: list[float]) -> Tensor:
-    """Return (I, P) the squared error against the ground truth on one input at each point."""
+    """Return (I, P) the squared error between the output for one input and the ground truth, at each point."""
     rows = []
     for image in problem.probe:
         lr, hr = on_device(problem, image.lr[name], image.hr)
@@ -113,18 +113,18 @@ def train_middle(
 ) -> dict[str, Tensor]:
     """Train the middle point m of the quadratic Bézier curve from the baseline to the target on the probe.
 
-    Garipov et al. (NeurIPS 2018) minimise the expected loss at α uniform in [0, 1]. Here the mean over the inputs
-    (degradations and clean) of log(1 + L / L_end) is minimised, where L_end is the larger loss of the two networks on
-    the same crop: a barrier is measured in dB below the worse end, and each input counts alike. The points α are a
-    seeded low-discrepancy sequence; the learning rate falls to 0 with a cosine.
+    Garipov et al. (NeurIPS 2018) minimise the expected loss at α uniform in [0, 1]. This function minimises the mean
+    over the inputs (degradations and clean) of log(1 + L / L_end). L_end is the larger loss of the two networks on the
+    same crop. The reason is that a barrier is measured in dB below the worse end, and that each input has the same
+    weight. The points α are a seeded low-discrepancy sequence. The learning rate falls to 0 along a cosine.
 
     Args:
-        problem: two networks and a probe; its seed is used, its path is not.
-        steps: optimizer steps, > 0; each sees all inputs of a crop of one probe image.
-        progress: told after each step.
+        problem: two networks and a probe. Its seed is used, and its path is not used.
+        steps: optimizer steps, > 0; each step uses all inputs of a crop of one probe image.
+        progress: called after each step.
 
     Returns:
-        m: parameters by name, detached; the same for the same arguments.
+        m: parameters by name, detached. Equal arguments give equal parameters.
 
     Raises:
         ValueError: `steps` is below 1.
@@ -165,7 +165,7 @@ def train_middle(
 
 
 def _scale(difference: Tensor) -> float:
-    """Return the learning rate of a tensor; 0 where the networks agree."""
+    """Return the learning rate of a tensor; 0 if the networks have the same values."""
     return _RATE * float(difference.double().square().mean().sqrt())
 
 

@@ -1,7 +1,7 @@
-"""Results of a run that is not done yet: kept in files, and divided among processes.
+"""Results of an unfinished run: stored in files, and divided among processes.
 
-Each cached result is a file of tensors and plain values that is there completely or not at all, and is read with
-`weights_only=True`: nothing in it is executed.
+Each cached result is a file of tensors and plain values. Files are written atomically and read with
+`weights_only=True`, so no code in a file is executed.
 """
 
 import logging
@@ -21,7 +21,7 @@ from faig_lab.files import atomic_write, read_tensors
 from faig_lab.filters import fingerprint, first_floating, state_fingerprint
 
 if TYPE_CHECKING:
-    from faig_lab.attribution.problem import Problem
+    from faig_lab.attribution.probe import Problem
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,16 @@ T = TypeVar("T")
 
 
 class ResultCache:
-    """Results by name: taken from a file where there is one, else computed and written.
+    """Results by name. A result is read from its file, or computed and written if there is no file.
 
-    Two runs may share a folder, since equal names stand for equal results. A file that cannot be read or written
-    costs time and nothing else: the result is computed.
+    Two runs may share a folder, since equal names stand for equal results. If a file cannot be read or written, the
+    result is computed, which takes only time.
 
     Args:
-        folder: where the files are; None keeps nothing.
+        folder: the folder of the files; None: no result is stored.
 
     Attributes:
-        recalled: how many results were taken from files.
+        recalled: the number of results that were read from files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -46,11 +46,11 @@ class ResultCache:
         self._complained = False
 
     def __call__(self, name: str, compute: Callable[[], T]) -> T:
-        """Return the result `name`, by `compute` if it is not there.
+        """Return the result `name`. It is computed if there is no file of it.
 
         Args:
-            name: part of a file's name; it must stand for everything that determines the result and is not
-                determined by the folder.
+            name: part of a file's name. The name must stand for everything that determines the result, except what the
+                folder determines.
             compute: returns tensors and plain values in dicts and lists, but not None.
         """
         result: T | None = self.get(name)
@@ -60,7 +60,7 @@ class ResultCache:
         return result
 
     def get(self, name: str) -> Any:
-        """Return the result `name`; None if it is not there or cannot be read."""
+        """Return the result `name`; None if there is no file of it, or if the file cannot be read."""
         if self.folder is None:
             return None
         path = self.folder / f"{name}.pt"
@@ -68,38 +68,38 @@ class ResultCache:
             return None
         try:
             result = read_tensors(path)
-        except Exception as error:  # reading arbitrary bytes as a pickle, torch raises almost anything
+        except Exception as error:  # torch raises almost any error for bytes that are no pickle
             log.warning("%s cannot be read (%s): computed again", path, type(error).__name__)
             return None
         self.recalled += 1
         return result
 
     def put(self, name: str, result: object) -> None:
-        """Write a result; a full disk is logged once."""
+        """Write a result. A full disk is logged as a warning once."""
         if self.folder is None:
             return
         path = self.folder / f"{name}.pt"
         try:
             with atomic_write(path) as temporary:
                 torch.save(result, temporary)
-        except (OSError, RuntimeError) as error:  # torch says a full disk by a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk by a RuntimeError
             level = logging.DEBUG if self._complained else logging.WARNING  # there may be hundreds of results
             log.log(level, "not kept for a resumption: %s (%s)", path, " ".join(str(error).split()))
             self._complained = True
 
     def discard(self) -> None:
-        """Remove everything: the run is done."""
+        """Remove all files, since the run is done."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def cache_key(problem: "Problem", rule: Rule | Adaptive, path: PathSpec = STRAIGHT) -> str:
-    """Compute a fingerprint of everything but the image that determines the integrals of an image.
+    """Compute a fingerprint of everything that determines the integrals of an image, except the image.
 
     Args:
-        problem: two networks; its probe and its seed play no part.
+        problem: two networks; its probe and its seed are not used.
         rule: the quadrature.
-        path: which path.
+        path: the path in weight space.
     """
     ends = problem.baseline, problem.target
     every_digit = rule if isinstance(rule, Adaptive) else (rule.points.tolist(), rule.weights.tolist())
@@ -114,7 +114,7 @@ def image_key(image: PairedImage, key: str) -> str:
     """Compute a fingerprint of the integrals of an image.
 
     Args:
-        image: its pixels count, its name does not.
+        image: its pixels are part of the fingerprint, and its name is not.
         key: the `cache_key` of the problem.
     """
     return fingerprint({"image": state_fingerprint({"hr": image.hr, **image.lr}), "key": key})
@@ -122,11 +122,11 @@ def image_key(image: PairedImage, key: str) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of the probe images that is this process's own; by default all of them.
+    """The part of the probe images that this process works on; by default all images.
 
     Args:
-        rank: of this process.
-        world: how many processes share the images.
+        rank: rank of this process.
+        world: number of processes that share the images.
     """
 
     rank: int = 0
@@ -134,18 +134,18 @@ class Shard:
 
     @classmethod
     def of_group(cls) -> "Shard":
-        """Return this process's part in its group; each process of the group must ask for the same sums."""
+        """Return this process's part in its group. Each process of the group must compute the same sums."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
         return cls()
 
     def assigned(self, items: Sequence[T]) -> Iterator[tuple[int, T]]:
-        """Yield the place and the value of each item that is this process's own."""
+        """Yield the position and the value of each item that this process works on."""
         for place in range(self.rank, len(items), self.world):
             yield place, items[place]
 
     def total(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes; `values` is changed."""
+        """Return the sum over all processes. `values` is changed in place."""
         if self.world > 1:
             torch.distributed.all_reduce(values)
         return values
@@ -153,12 +153,12 @@ class Shard:
     def stacked(
         self, rows: Mapping[int, Mapping[str, Tensor]], templates: Mapping[str, Tensor], count: int
     ) -> dict[str, Tensor]:
-        """Return the rows of all images from those of each process, exactly: every row is added to zeros.
+        """Collect the rows of all images from all processes. The rows are exact, since every row is added to zeros.
 
         Args:
-            rows: place in the probe → tensors by name, of this process's own images.
+            rows: position in the probe → tensors by name, for the images of this process.
             templates: tensors of the same shapes and types.
-            count: of all images.
+            count: number of all images.
 
         Returns:
             name → (count, …) on the CPU.
@@ -177,4 +177,4 @@ class Shard:
 
 
 ALONE = Shard()
-"""All images in one process."""
+"""One process that works on all images."""

@@ -14,15 +14,16 @@ T = TypeVar("T")
 class AttributionCallback(pl.Callback, Generic[T]):
     """Attribute the filters of the network that was just fitted, in any Trainer.
 
-    The callback runs at the end of `fit`, after a weight averaging has put the averaged weights into the module: these
-    weights are the θ that is attributed. The work itself is a function of θ, which serves weights from a file as well.
+    The callback runs at the end of `fit`. At this time a weight averaging has put the averaged weights into the module,
+    and these weights are the θ that is attributed. The attribution is a function of θ, so the same function can
+    attribute weights from a file.
 
     Args:
         attribute: θ → attribution, for example a call of `faig_lab.attribute`.
-        network: the module's attribute that holds the network.
+        network: the name of the module's attribute that holds the network.
 
     Attributes:
-        result: what `attribute` returned, None before the end of `fit`.
+        result: the return value of `attribute`; None before the end of `fit`.
     """
 
     def __init__(self, attribute: Callable[[State], T], network: str = "network") -> None:
@@ -33,7 +34,7 @@ class AttributionCallback(pl.Callback, Generic[T]):
         """Attribute the module's network on its device.
 
         Raises:
-            TypeError: the module has no network of that name.
+            TypeError: the module has no network in this attribute.
         """
         network = getattr(pl_module, self.network, None)
         if not isinstance(network, nn.Module):

@@ -1,17 +1,18 @@
 """A learned mask: one gate for each filter, trained on the probe towards the ideal edit (method.md §9).
 
-"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+"Filter" stands for the unit of the layout: a weight, a channel or a layer is treated in the same way.
 
-For each degradation, gates g ∈ [0, 1] are trained in the network with the weights θ̄ + g (θ − θ̄). They minimise
+For each degradation, gates g ∈ [0, 1] are trained in the network with the weights θ̄ + g (θ − θ̄). The gates minimise
 
     1 − isolation on the probe + λ · mean(1 − g)
 
-The price λ rises during the training, so that the masked filters become fewer: every step masks Σ (1 − g) = n filters,
-and n falls geometrically. λ is the Lagrange multiplier of this count. A filter scores by the smallest masks that it is
-part of, so that one training ranks the filters for all counts.
+The price λ rises during the training, so the number of masked filters falls. Every step masks Σ (1 − g) = n filters,
+and n falls geometrically. λ is the Lagrange multiplier of this number. The score of a filter depends on the smallest
+masks that contain the filter, so one training ranks the filters for all numbers.
 
-Early stop: the gates have settled when those of `patience` steps ago would mask the same filters at the present count,
-in the same order. They stay as they are for the remaining counts, which take no pass.
+Early stop: the gates of the present step are compared with the gates of `patience` steps ago. The gates have settled if
+both mask the same filters in the same order, at the present number. The gates then stay fixed for the remaining
+numbers, which take no pass.
 """
 
 import logging
@@ -29,8 +30,7 @@ from torch import Tensor
 
 from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, memory_format
-from faig_lab.attribution.probe import Cost
-from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.probe import Cost, Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.filters import fingerprint, first_floating
@@ -39,22 +39,22 @@ from faig_lab.metrics import EditSums, edit_sums, isolation
 log = logging.getLogger(__name__)
 
 POOL = 64
-"""Crops of the probe that the training draws from. The outputs of baseline and target are computed once for each."""
+"""Number of crops of the probe that the training draws from. Each crop is restored by baseline and target once."""
 
 COLDEST = 0.3
-"""Temperature of the gates at the end, where they are nearly 0 or 1. It is 1 at the start and falls geometrically."""
+"""Temperature of the gates at the end, where the gates are nearly 0 or 1. It starts at 1 and falls geometrically."""
 
 MANY, FEW = 10, 0.5
-"""The counts of a small layout: at least so many masked filters at the start (or half of all), and at the end."""
+"""Smallest numbers of masked filters, for small layouts: at the start (or half of all filters), and at the end."""
 
 
 class Crop(NamedTuple):
-    """The same place of one probe image in all inputs: the K degradations, then clean.
+    """A crop of one probe image, at the same place in all inputs: the K degradations, then clean input.
 
     Attributes:
-        lr: (K + 1, 3, h, w).
-        baseline: (K + 1, 3, sh, sw) output of the baseline.
-        target: (K + 1, 3, sh, sw) output of the target.
+        lr: (K + 1, 3, h, w) inputs.
+        baseline: (K + 1, 3, sh, sw) outputs of the baseline.
+        target: (K + 1, 3, sh, sw) outputs of the target.
     """
 
     lr: Tensor
@@ -74,26 +74,26 @@ def learned_mask(
     rate: Annotated[float, Field(gt=0)] = 0.1,
     patience: Annotated[int, Field(ge=1)] | None = None,
 ) -> Tensor:
-    """Train a gate for each filter and degradation; filters score by the smallest masks that they are part of.
+    """Train a gate for each filter and degradation; a filter is scored by the smallest masks that contain it.
 
     Crops are drawn by the problem's seed, so the same problem gives the same scores. With `seconds` the number of
     steps depends on the machine, and so do the scores.
 
     Args:
-        problem: two networks and a probe; its rule plays no part.
-        steps: at most so many for each degradation.
-        seconds: at most about so many for all degradations together; the training goes through all counts in this
-            time. None: no bound.
+        problem: two networks and a probe; its rule is not used.
+        steps: the largest number of steps for each degradation.
+        seconds: about the largest number of seconds for all degradations together. The training goes through all
+            numbers of filters in this time. None: no limit.
         most: percent of all filters that are masked at the start.
-        fewest: percent at the end.
+        fewest: percent of all filters that are masked at the end.
         crop: side of the probe's crops in HR pixels; smaller images are used whole.
-        crops: how many a step takes. Memory grows with it.
+        crops: number of crops in a step. The memory grows with this number.
         rate: learning rate of the gates' logits (Adam).
-        patience: stop a degradation's training when so many steps have changed neither the masked filters nor their
-            order; the remaining, smaller masks are read off the gates. None: never.
+        patience: stop the training of a degradation if the masked filters and their order have not changed for this
+            number of steps. The remaining, smaller masks are computed from the gates. None: no early stop.
 
     Returns:
-        (1, K, F) weighted mean of 1 − g over the steps, 0 to 1. A step that masks n filters weighs 1 / n.
+        (1, K, F) weighted mean of 1 − g over the steps, 0 to 1. The weight of a step that masks n filters is 1 / n.
 
     Raises:
         ValueError: `fewest` is above `most`.
@@ -125,7 +125,7 @@ class _Training:
     patience: int | None
 
     def name(self, k: int) -> str:
-        """Return the name that the result for a degradation is cached under."""
+        """Return the name of the cached result for a degradation."""
         p = self.problem
         key = cache_key(p, p.rule)
         arguments = [self.steps, self.seconds, self.most, self.fewest, self.crop, self.crops, self.rate, self.patience]
@@ -133,20 +133,20 @@ class _Training:
         return f"learned-mask-{fingerprint({'of': [k, arguments, p.seed, images]})}"
 
     def run(self, k: int) -> tuple[Tensor, Tensor]:
-        """Scores (F,) for a degradation and their cost (3,): passes, LR pixels, seconds; float64 on the CPU."""
+        """Return scores (F,) for a degradation and their cost (3,): passes, LR pixels, seconds; float64 on the CPU."""
         start, step, passes, pixels, weights, settled = time.perf_counter(), 0, 0, 0, 0.0, False
         name, device = self.problem.degradations[k], first_floating(self.problem.target.values()).device
         logits = torch.zeros(len(self.problem.layout), device=device, dtype=torch.float64)
         scores = torch.zeros_like(logits)
         earlier: Tensor | None = None
         adam = torch.optim.Adam([logits], lr=self.rate)
-        # Without energy the two networks agree on this input: there is no function that a set could hold.
+        # Without energy both networks have the same output on this input, so there is no function to mask.
         while not settled and self._energy[k] > 0 and (progress := self._progress(step, start)) < 1:
             count, temperature = self.count(progress), COLDEST**progress
             masked = masked_parts(logits, temperature, count)
             gates = (1 - masked).requires_grad_()
             batch = self._batch(k, step)
-            # On GPUs cuDNN's fastest backward adds in an order that changes from run to run.
+            # On GPUs the fastest backward pass of cuDNN adds in an order that differs between runs.
             with torch.enable_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
                 (gradient,) = torch.autograd.grad(-self._isolation(gates, k, batch), [gates])
             logits.grad = along_the_count(gradient, masked, temperature)
@@ -172,19 +172,19 @@ class _Training:
         return scores.cpu() / max(weights, 1e-300), torch.tensor([passes, pixels, taken], dtype=torch.float64)
 
     def count(self, progress: float) -> float:
-        """Compute how many filters are masked at a progress from 0 to 1."""
+        """Compute the number of masked filters at a progress from 0 to 1."""
         filters = len(self.problem.layout)
         first = max(filters * self.most / 100, min(MANY, filters / 2))
         last = min(first, max(filters * self.fewest / 100, FEW))
         return float(first * (last / first) ** progress)
 
     def _progress(self, step: int, start: float) -> float:
-        """The larger of the parts of the budget that are spent: steps, and this degradation's seconds since start."""
+        """Return the spent share of the budget: of the steps or of this degradation's seconds, the larger share."""
         budget = math.inf if self.seconds is None else self.seconds / len(self.problem.degradations)
         return max(step / self.steps, (time.perf_counter() - start) / budget)
 
     def _isolation(self, gates: Tensor, k: int, batch: Sequence[Crop]) -> Tensor:
-        """Isolation on some crops, in units of the pool's energies, so that the mean over all batches is the pool's."""
+        """Compute the isolation on some crops in units of the pool's energies; the mean over batches is the pool's."""
         state = gated(self.problem, gates)
         parts = [self._sums(state, group) for group in _by_size(batch)]
         along, moved = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
@@ -194,7 +194,7 @@ class _Training:
         return result
 
     def _sums(self, state: dict[str, Tensor], crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
-        """(K + 1,) `along` and (K + 1,) `moved` of crops of one size, by one forward for all of them."""
+        """Compute (K + 1,) `along` and (K + 1,) `moved` of crops of one size, by one forward pass for all crops."""
         lr, baseline, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
         output = self.problem.compute.output(self.problem.network, state, _formatted(lr, self.problem))
         sums = edit_sums(output, baseline, target)
@@ -207,7 +207,7 @@ class _Training:
 
     @cached_property
     def _pool(self) -> list[Crop]:
-        """The crops, at seeded places; images are drawn in proportion to their pixels."""
+        """The crops, at seeded places. The probability of an image is proportional to its number of pixels."""
         areas = np.array([image.lr[CLEAN][0].numel() for image in self.problem.probe], dtype=np.float64)
         pool = []
         for number in range(max(POOL, self.crops)):
@@ -216,7 +216,7 @@ class _Training:
         return pool
 
     def _cut(self, image: PairedImage, rng: np.random.Generator) -> Crop:
-        """Cut a crop out of an image, and restore the crop by both networks."""
+        """Cut a crop out of an image, and restore it by both networks."""
         inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
         height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
         top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
@@ -236,7 +236,7 @@ class _Training:
 
 
 def _by_size(crops: Sequence[Crop]) -> list[list[Crop]]:
-    """Crops grouped by size, in the order of the first of each size."""
+    """Group crops by size, in the order of the first crop of each size."""
     groups: dict[torch.Size, list[Crop]] = {}
     for crop in crops:
         groups.setdefault(crop.lr.shape, []).append(crop)
@@ -252,7 +252,7 @@ def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:
 
     Args:
         problem: two networks.
-        gates: (F,) from 0 to 1; a 0 gives the baseline's weights and a 1 the target's, bit for bit.
+        gates: (F,) from 0 to 1; 0 gives the baseline's weights and 1 the target's, bit for bit.
     """
     expanded = problem.layout.scatter(gates)
     return {
@@ -264,15 +264,15 @@ def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:
 
 
 def masked_parts(logits: Tensor, temperature: float, count: float) -> Tensor:
-    """1 − g of gates g = σ((logits + b) / temperature), with the b for which Σ (1 − g) is the count.
+    """Compute 1 − g of gates g = σ((logits + b) / temperature), with the b for which Σ (1 − g) is the count.
 
     Args:
         logits: (F,) float64.
-        temperature: above 0; the lower, the nearer the gates are to 0 or 1.
+        temperature: above 0. At a low temperature the gates are near 0 or 1.
         count: above 0 and below F.
 
     Returns:
-        (F,) falling with the logit, also where g itself rounds to 1.
+        (F,) values that decrease with the logit, also where g itself rounds to 1.
     """
     low, high = -logits.max() - 40 * temperature, -logits.min() + 40 * temperature
     for _ in range(60):
@@ -283,12 +283,12 @@ def masked_parts(logits: Tensor, temperature: float, count: float) -> Tensor:
 
 
 def along_the_count(gradient: Tensor, masked: Tensor, temperature: float) -> Tensor:
-    """The gradient with respect to the logits of `masked_parts`, whose b moves with them: the count stays.
+    """Compute the gradient with respect to the logits of `masked_parts`. The count is constant, so b depends on them.
 
     Args:
-        gradient: (F,) with respect to the gates g.
-        masked: (F,) what `masked_parts` returned.
-        temperature: of `masked_parts`.
+        gradient: (F,) the gradient with respect to the gates g.
+        masked: (F,) the result of `masked_parts`.
+        temperature: the temperature of `masked_parts`.
     """
     slope = masked * (1 - masked) / temperature
     price = (slope * gradient).sum() / slope.sum().clamp_min(1e-300)  # λ / F

@@ -1,10 +1,10 @@
-"""Attribution methods behind one interface: a function of a problem that returns scores (draws, K, F).
+"""Attribution methods: each method is a function of a problem that returns scores (draws, K, F).
 
-Adding a method is one function here (or anywhere importable) and one file in conf/attribution. Deterministic
-methods have one draw. A higher score means more responsible for that degradation.
+A new method is one function, here or in any importable module, and one file in conf/attribution. Deterministic methods
+have one draw. A higher score means more responsible for that degradation.
 
-Four methods come out of one path integral, and have one form, score_f^D = v_f^D − mean_{D'≠D} |v_f^{D'}|. They differ
-in v (method.md §4), so that a comparison of the four says which ingredient makes a difference:
+Four methods use the same path integral and have the same form, score_f^D = v_f^D − mean_{D'≠D} |v_f^{D'}|. They differ
+in v (method.md §4), so a comparison of the four shows which part of the formula makes a difference:
 
 | v_f^D | contrast of sums | contrast of shares of ΔL^D |
 | --- | --- | --- |
@@ -21,19 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution.compute import DEFAULT, Compute, in_format, memory_format
-from faig_lab.attribution.path import ConvergenceCriterion, GradientPath, Tensors, trainable
-from faig_lab.attribution.probe import ProbeFunction, integrate_probe, on_device, per_filter
-from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.path import ConvergenceCriterion, GradientPath, Tensors
+from faig_lab.attribution.probe import ProbeFunction, Problem, integrate_probe, on_device, per_filter
 from faig_lab.attribution.quadrature import Adaptive, quadrature
 from faig_lab.attribution.scores import Contrast, faig_scores, others, shares, signed_share_scores
 from faig_lab.attribution.weight_paths import Fixed, PathSpec
 from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.filters import FilterLayout, State
+from faig_lab.filters import FilterLayout, State, trainable
 
 Method = Callable[[Problem], Tensor]
 
 LineRule = Literal["left", "right", "midpoint", "gauss_legendre"]
-"""Rules that exist for every number of points."""
+"""Rules that are defined for every number of points."""
 
 
 def faig(problem: Problem, contrast: Contrast = "mean") -> Tensor:
@@ -41,7 +40,7 @@ def faig(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 
     Args:
         problem: two networks and a probe.
-        contrast: against the mean or the maximum over the other degradations; for two of them the same.
+        contrast: subtract the mean or the maximum over the other degradations; for K = 2 both are the same.
     """
     return faig_scores(problem.integral.magnitude, contrast)[None]
 
@@ -49,7 +48,7 @@ def faig(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 def faig_reference(problem: Problem) -> Tensor:
     """The authors' published scores: FAIG summed over the probe, not averaged.
 
-    With `rule: right, points: 100` it reproduces their numbers; the order is that of `faig`.
+    With `rule: right, points: 100` the method reproduces the authors' numbers. The ranking is that of `faig`.
     """
     return faig(problem) * len(problem.probe)
 
@@ -59,7 +58,7 @@ def signed_share(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 
     Args:
         problem: two networks and a probe.
-        contrast: minus the mean or the maximum over the other degradations; for two of them the same.
+        contrast: subtract the mean or the maximum over the other degradations; for K = 2 both are the same.
     """
     return signed_share_scores(problem.integral.signed, problem.integral.loss_change, contrast)[None]
 
@@ -67,11 +66,11 @@ def signed_share(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 def faig_shares(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     """FAIG's Σ|a_j| per filter in units of each degradation's loss change, contrasted (method.md §4).
 
-    A degradation whose loss changes more than the other's does not outweigh it.
+    A degradation with a larger loss change does not outweigh the others.
 
     Args:
         problem: two networks and a probe.
-        contrast: minus the mean or the maximum over the other degradations; for two of them the same.
+        contrast: subtract the mean or the maximum over the other degradations; for K = 2 both are the same.
     """
     integral = problem.integral
     share = shares(integral.magnitude, integral.loss_change).abs()
@@ -81,12 +80,12 @@ def faig_shares(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 def signed_sum(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     """Each filter's signed part of the loss change, minus its absolute part of the others' (method.md §4).
 
-    The signed share without the division by ΔL^D. The sign is the loss change's: a filter that carries a part of the
-    change has a positive value, also where the loss falls, as it should from baseline to target.
+    This is the signed share without the division by ΔL^D. The value is multiplied by the sign of the loss change. So a
+    filter that carries a part of the change has a positive value, also if the loss falls from baseline to target.
 
     Args:
         problem: two networks and a probe.
-        contrast: minus the mean or the maximum over the other degradations; for two of them the same.
+        contrast: subtract the mean or the maximum over the other degradations; for K = 2 both are the same.
     """
     integral = problem.integral
     direction = torch.sign(integral.loss_change.sum(0))[:, None]
@@ -97,13 +96,14 @@ def signed_sum(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 def taylor(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     """First-order Taylor expansion of the loss at the target: Σ |(θ_j − θ̄_j) ∂L(θ, x)/∂θ_j|, contrasted like FAIG.
 
-    The criterion of Molchanov et al. (Pruning Convolutional Neural Networks for Resource Efficient Inference,
-    ICLR 2017; Importance Estimation for Neural Network Pruning, CVPR 2019) for going back to the baseline in place
-    of zero. It is FAIG with the one-point right rule: one gradient evaluation per image and degradation.
+    Source: the pruning criterion of Molchanov et al. (Pruning Convolutional Neural Networks for Resource Efficient
+    Inference, ICLR 2017; Importance Estimation for Neural Network Pruning, CVPR 2019). Here a filter is set back to the
+    baseline instead of zero. The method is FAIG with the one-point right rule: one gradient evaluation per image and
+    degradation.
 
     Args:
-        problem: two networks and a probe; its rule plays no part.
-        contrast: against the mean or the maximum over the other degradations.
+        problem: two networks and a probe; its rule is not used.
+        contrast: subtract the mean or the maximum over the other degradations.
     """
     return faig_scores(problem.at_target.magnitude, contrast)[None]
 
@@ -111,13 +111,13 @@ def taylor(problem: Problem, contrast: Contrast = "mean") -> Tensor:
 def fisher(problem: Problem, contrast: Contrast = "mean") -> Tensor:
     """Fisher information at the target: Σ (θ_j − θ̄_j)² (∂L(θ, x)/∂θ_j)² / 2, contrasted like FAIG.
 
-    The second-order estimate of the loss change with the Hessian's diagonal replaced by squared gradients (Theis
-    et al., Faster Gaze Prediction with Dense Networks and Fisher Pruning, 2018, arXiv 1801.05787), for going back
-    to the baseline in place of zero. The mean over the probe is the expectation.
+    This is the second-order estimate of the loss change, with squared gradients in place of the Hessian's diagonal
+    (Theis et al., Faster Gaze Prediction with Dense Networks and Fisher Pruning, 2018, arXiv 1801.05787). Here a filter
+    is set back to the baseline instead of zero. The mean over the probe is the expectation.
 
     Args:
-        problem: two networks and a probe; its rule plays no part.
-        contrast: against the mean or the maximum over the other degradations.
+        problem: two networks and a probe; its rule is not used.
+        contrast: subtract the mean or the maximum over the other degradations.
     """
     return faig_scores(problem.at_target.squared / 2, contrast)[None]
 
@@ -126,12 +126,12 @@ class InputPath(GradientPath):
     """The sum of the output, with the target's weights, on the line from the clean to the degraded input.
 
     Args:
-        network: any module; its own weights do not matter.
-        target: parameters θ and buffers, on the device and in the precision to compute in.
+        network: any module; its own weights are not used.
+        target: parameters θ and buffers, on the device and in the precision of the computation.
         clean: input (N, 3, H, W) at α = 0.
         degraded: input at α = 1.
-        hr: ground truth (N, 3, sH, sW); only its size plays a part.
-        compute: how: precision and memory; the points are evaluated one by one.
+        hr: ground truth (N, 3, sH, sW); only its size is used.
+        compute: precision and memory; the points are evaluated one by one.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ def _input_path(problem: Problem, image: PairedImage, degradation: str, path: Pa
 
 
 def _sizes(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCriterion:
-    """Σ|·| per filter; the gradients along an input path have nothing to complete."""
+    """Return a criterion: Σ|·| per filter, and gaps of 0, since gradients along an input path have no completeness."""
 
     def criterion(integrals: Sequence[Tensors]) -> tuple[Tensor, Tensor]:
         results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
@@ -169,19 +169,20 @@ def _sizes(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCr
 
 
 OUTPUT_SUM = ProbeFunction("input-gradients", _input_path, _sizes)
-"""Σ F(θ, x(α)) along the line from the clean to the degraded input. The path in weight space plays no part."""
+"""Σ F(θ, x(α)) along the line from the clean to the degraded input. The path in weight space is not used."""
 
 
 def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
     """Integrated gradients on weights (IG): the authors' comparison method (method.md §4).
 
-    Gradients of Σ F(θ, x) with respect to the weights, averaged along the straight line from the clean to the
-    degraded LR; then Σ|·| per filter and the mean over the probe. There is no contrast between degradations.
+    The gradients of Σ F(θ, x) with respect to the weights are averaged along the straight line from the clean to the
+    degraded LR. The score is Σ|·| per filter, mean over the probe. There is no contrast between degradations.
 
     Args:
         problem: two networks and a probe.
-        rule: a rule of its own for this line, with as many points as the problem's rule (at most) has; None: the
-            problem's rule. The authors' points here begin at the clean input, which is the left rule.
+        rule: another rule for this line, with as many points as the problem's rule, or as its budget if that rule is
+            adaptive. None: the problem's rule. The authors' points for this method begin at the clean input, which is
+            the left rule.
     """
     on_line = problem.rule
     if rule is not None:
@@ -190,24 +191,24 @@ def input_gradients(problem: Problem, rule: LineRule | None = None) -> Tensor:
 
 
 def weight_change(problem: Problem) -> Tensor:
-    """Σ|θ − θ̄| / Σ|θ̄| per filter: the authors' relative form. It knows no degradation."""
+    """Σ|θ − θ̄| / Σ|θ̄| per filter: the authors' relative form. The scores are equal for all degradations."""
     size = problem.layout.gather({layer.name: problem.baseline[layer.name].abs() for layer in problem.layout.layers})
-    # A filter that is all zero in the baseline and was changed has an infinite relative change: largest, finite.
+    # A changed filter that is all zero in the baseline has an infinite relative change; it gets the largest number.
     relative = _change(problem) / size.clamp_min(torch.finfo(size.dtype).tiny)
     return _same_for_all(problem, relative.clamp_max(torch.finfo(size.dtype).max))
 
 
 def weight_change_absolute(problem: Problem) -> Tensor:
-    """Σ|θ − θ̄| per filter. It knows no degradation."""
+    """Σ|θ − θ̄| per filter. The scores are equal for all degradations."""
     return _same_for_all(problem, _change(problem))
 
 
 def random_filters(problem: Problem, draws: int = 10) -> Tensor:
-    """Seeded permutations, an independent one for every draw and degradation.
+    """Seeded permutations, an independent permutation for every draw and degradation.
 
     Args:
         problem: its seed is used.
-        draws: how many, > 0.
+        draws: number of draws, > 0.
     """
     if draws < 1:
         raise ValueError(f"draws must be > 0, not {draws}")
@@ -222,11 +223,11 @@ def random_filters(problem: Problem, draws: int = 10) -> Tensor:
 
 
 def _change(problem: Problem) -> Tensor:
-    """(F,) Σ|θ − θ̄|."""
+    """Return (F,) Σ|θ − θ̄|, in the precision of the weights."""
     names = [layer.name for layer in problem.layout.layers]
     return problem.layout.gather({n: (problem.target[n] - problem.baseline[n]).abs() for n in names})
 
 
 def _same_for_all(problem: Problem, scores: Tensor) -> Tensor:
-    """(F,) → (1, K, F)."""
+    """Return scores (F,) as (1, K, F), equal for all degradations."""
     return scores.double().cpu().expand(1, *problem.shape).clone()

@@ -1,8 +1,8 @@
-"""One-unit ablation: every unit is set back to the baseline alone, and what that does is measured on the probe.
+"""One-unit ablation: each unit alone is set back to the baseline, and the effect is measured on the probe.
 
-This is the exact answer to the question that rankings approximate for one unit at a time. It takes a pass through the
-network for each unit, image and input, so it is made for layers and channels. What several units do together is
-another question, which a learned mask answers.
+Rankings approximate the effect of single units. This method measures the effect exactly. It takes a pass through the
+network for each unit, image and input, so it is meant for layers and channels. It does not measure the effect of
+several units together; a learned mask does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +17,8 @@ from torch.func import vmap
 
 from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, in_format, memory_format
-from faig_lab.attribution.problem import Problem
-from faig_lab.attribution.scores import Contrast, others
+from faig_lab.attribution.probe import Problem
+from faig_lab.attribution.scores import Contrast, others, ratio
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import InputError
 from faig_lab.filters import FilterLayout, State, first_floating
@@ -26,23 +26,26 @@ from faig_lab.granularity import UNITS
 from faig_lab.metrics import EditSums, edit_sums, isolation
 
 Measure = Literal["isolation", "loss"]
-"""What is measured when a unit is back at the baseline's values."""
+"""The measure of a network in which one unit has the baseline's values."""
 
 _SUMS = 4
-"""Sums that are taken for each network and input: the loss, and the three of `EditSums`."""
+"""Number of sums for each network and input: the loss, and the three sums of `EditSums`."""
 
 
 @dataclass(frozen=True)
 class OneUnit:
-    """Score each unit by what happens when this unit alone is set back to the baseline's values.
+    """Score each unit by the effect of setting this unit alone back to the baseline's values.
 
     Args:
-        measure: "isolation": of the network with this unit set back, on the probe (method.md §9); 0 is no effect, and a
-            unit that does harm is below 0. "loss": the unit's exact share of the loss change,
+        measure: "isolation": the isolation of the network with this unit set back, on the probe (method.md §9). 0 means
+            no effect, and a negative number means harm. "loss": the unit's exact share of the loss change,
             [L(θ with the unit set back, x^D) − L(θ, x^D)] / [L(θ̄, x^D) − L(θ, x^D)], minus the absolute share of the
-            other degradations, as the signed share has it.
-        budget: at most so many units, > 0; each takes a pass for every probe image and input.
-        contrast: with "loss" minus the mean or the maximum over the other degradations.
+            other degradations, as in the signed share.
+        budget: the largest number of units, > 0; each unit takes a pass for every probe image and input.
+        contrast: for "loss": subtract the mean or the maximum over the other degradations.
+
+    Raises:
+        ValueError: an argument is not valid.
     """
 
     measure: Measure = "isolation"
@@ -59,7 +62,7 @@ class OneUnit:
         """Refuse a layout with more units than the budget.
 
         Args:
-            layout: what would be scored.
+            layout: the units to score.
 
         Raises:
             InputError: too many units.
@@ -73,7 +76,7 @@ class OneUnit:
             )
 
     def __call__(self, problem: Problem) -> Tensor:
-        """Measure every unit; a function of the problem like every method.
+        """Measure every unit. The call is a function of the problem, as every method is.
 
         Returns:
             (1, K, F) float64.
@@ -87,7 +90,7 @@ class OneUnit:
 
 
 def _isolations(sums: Tensor) -> Tensor:
-    """Sums (F + 2, 1 + K, 4) of the probe → (K, F) isolation of each unit; 0 where the function has no energy."""
+    """Return (K, F) the isolation of each unit from the sums (F + 2, 1 + K, 4) of the probe; 0 without energy."""
     inputs = [EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(sums.shape[1])]
     clean, degraded = inputs[0], inputs[1:]
     rows = [isolation(one, [other for other in degraded if other is not one], clean) for one in degraded]
@@ -95,18 +98,18 @@ def _isolations(sums: Tensor) -> Tensor:
 
 
 def _losses(sums: Tensor, contrast: Contrast) -> Tensor:
-    """Sums (F + 2, 1 + K, 4) of the probe → (K, F) contrasted shares of the loss change; 0 where there is none."""
+    """Return (K, F) contrasted shares of the loss change from the sums (F + 2, 1 + K, 4); 0 without a change."""
     loss = sums[:, 1:, 0].T
     units, target, baseline = loss[:, :-2], loss[:, -2:-1], loss[:, -1:]
-    change = baseline - target
-    share = torch.where(change == 0, 0.0, (units - target) / torch.where(change == 0, 1.0, change))
+    share = ratio(units - target, baseline - target)
     return share - others(share.abs(), contrast)
 
 
 def _probe_sums(problem: Problem) -> Tensor:
-    """(F + 2, 1 + K, 4): the loss and the three sums of an edit, added up over the probe.
+    """Return (F + 2, 1 + K, 4) the loss and the three sums of an edit, added up over the probe.
 
-    Of the target with each unit set back, of the target and of the baseline; on clean input and on each degradation.
+    The F + 2 networks are the target with each unit set back, the target and the baseline. The 1 + K inputs are clean
+    input and each degradation.
     """
     kinds = (CLEAN, *problem.degradations)
     total = torch.zeros(len(problem.layout) + 2, len(kinds), _SUMS, dtype=torch.float64)
@@ -117,7 +120,7 @@ def _probe_sums(problem: Problem) -> Tensor:
 
 
 def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> Tensor:
-    """(F + 2, inputs, 4) of one image; the progress is told after each input."""
+    """Return (F + 2, inputs, 4) the sums of one image. The progress function is called after each input."""
     columns = []
     for kind in kinds:
         columns.append(_input_sums(problem, image, kind))
@@ -129,11 +132,11 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
 @full_precision()
 @torch.no_grad()
 def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
-    """(F + 2, 4) of one input: loss, energy, along, moved; tile by tile."""
+    """Return (F + 2, 4) the sums of one input: loss, energy, along, moved. They are computed tile by tile."""
     weight = first_floating(problem.target.values())
     form = memory_format(weight, problem.compute.autocast)
     baseline, target = in_format(problem.baseline, form), in_format(problem.target, form)
-    # Buffers are no weights: they are the target's in the baseline as well.
+    # Buffers are no weights, so the baseline has the target's buffers.
     parameters = {name for name, _ in problem.network.named_parameters()}
     baseline = {name: baseline[name] if name in parameters else value for name, value in target.items()}
     whole = image.lr[kind][None].to(weight).contiguous(memory_format=form)
@@ -142,7 +145,7 @@ def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
         lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(weight))
 
         def output(state: State, lr: Tensor = lr) -> Tensor:
-            """The network's output with some weights."""
+            """Return the network's output with the weights of a state."""
             return problem.compute.output(problem.network, state, lr)
 
         y_t, y_b = (tile.core_of_output(output(state)) for state in (target, baseline))
@@ -156,7 +159,7 @@ def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
 
 
 def _sums(masked: Tensor, target: Tensor, baseline: Tensor, hr: Tensor) -> Tensor:
-    """(4,) loss, energy, along, moved of one output (1, 3, sH, sW)."""
+    """Return (4,) loss, energy, along, moved of one output (1, 3, sH, sW)."""
     loss = (masked.double() - hr.double()).square().sum()
     return torch.stack([loss, *(value[0] for value in edit_sums(masked, baseline, target))])
 
@@ -164,7 +167,7 @@ def _sums(masked: Tensor, target: Tensor, baseline: Tensor, hr: Tensor) -> Tenso
 def _in_batches(
     problem: Problem, baseline: State, target: State, output: Callable[[State], Tensor]
 ) -> Iterator[Sequence[Tensor]]:
-    """Outputs of the target with each unit set back, in order; as many at once as `compute.points_per_batch` says."""
+    """Yield the outputs of the target with each unit set back, in order, `compute.points_per_batch` units at once."""
     names = {name for name, _ in problem.network.named_parameters()}
     buffers = {name: value for name, value in target.items() if name not in names}
     units, at_once = range(len(problem.layout)), problem.compute.points_per_batch
@@ -178,6 +181,6 @@ def _in_batches(
 
 
 def _set_back(layout: FilterLayout, unit: int, baseline: State, target: State) -> State:
-    """The target with one unit at the baseline's values."""
+    """Return the target with one unit at the baseline's values."""
     chosen = {name: places.to(target[name].device) for name, places in layout.mask([unit]).items() if places.any()}
     return {**target, **{n: torch.where(places, baseline[n], target[n]) for n, places in chosen.items()}}

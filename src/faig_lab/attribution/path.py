@@ -4,11 +4,11 @@ FAIG integrates the gradient of the loss along a path γ in weight space (method
 
     a_j(x) = ∫₀¹ ∂L(γ(α), x)/∂γ_j γ'_j(α) dα        with L(θ, x) = ‖F(θ, x) − x_gt‖²
 
-On the straight line γ' = θ − θ̄. Over all parameters, biases included, the attributions add up to L(θ, x) − L(θ̄, x):
-completeness, whose gap is reported with every result.
+On the straight line γ' = θ − θ̄. The attributions of all parameters, biases included, add up to L(θ, x) − L(θ̄, x).
+This is completeness, and its gap is reported with every result.
 
-`LossPath` is this integrand. Another function of the output, or a path of inputs, is another `GradientPath`
-(`methods.InputPath`); `integrate_together` integrates all of them.
+`LossPath` is the integrand. A path of inputs, or another function of the output, is another `GradientPath`
+(`methods.InputPath`). `integrate_together` integrates every `GradientPath`.
 """
 
 import copy
@@ -37,25 +37,25 @@ from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over
 from faig_lab.attribution.tiling import Tile, TileSum, remembered
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
 from faig_lab.errors import InputError
-from faig_lab.filters import State
+from faig_lab.filters import State, trainable
 
 _AGREES: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
-"""Whether several points at once agree with one by one, by network."""
+"""By network: whether gradients at several points at once agree with gradients at one point after the other."""
 
 Tensors = Mapping[str, Tensor]
 Integrand = Callable[[Sequence[float]], Iterable[Tensors]]
-"""Points α → tensors by name at each, in order; one gradient evaluation each."""
+"""Points α → tensors by name at each point, in order. Each point takes one gradient evaluation."""
 
 ConvergenceCriterion = Callable[[Sequence[Tensors]], tuple[Tensor, Tensor]]
-"""Integrals so far of the K integrands → scores (K, F), and the completeness gap of each (K,)."""
+"""The present integrals of the K integrands → scores (K, F), and the completeness gap of each integral (K,)."""
 
 
 @dataclass(frozen=True)
 class PathIntegral:
-    """The result for one input.
+    """The path integral for one input.
 
     Attributes:
-        attributions: per parameter, shaped like it: its signed share of the loss change.
+        attributions: parameter → its signed part of the loss change, with the shape of the parameter.
         losses: α → L(γ(α), x), at both ends and at every point where a gradient was taken.
     """
 
@@ -79,17 +79,17 @@ class PathIntegral:
 
     @property
     def total(self) -> float:
-        """Σ_j a_j over all parameters, added in double precision."""
+        """Σ_j a_j over all parameters, computed in double precision."""
         return float(torch.stack([a.double().sum() for a in self.attributions.values()]).sum())
 
     @property
     def gap(self) -> float:
-        """Relative completeness gap |Σ_j a_j − ΔL| / |ΔL|; 0 where both are 0."""
+        """The relative completeness gap |Σ_j a_j − ΔL| / |ΔL|; 0 if both are 0."""
         return completeness_gap(self.total, self.loss_change)
 
 
 def completeness_gap(total: float, loss_change: float) -> float:
-    """|total − loss_change| / |loss_change|; 0 where both are 0, infinity where only the change is."""
+    """Compute |total − loss_change| / |loss_change|; 0 if both are 0, infinity if only the change is 0."""
     error = abs(total - loss_change)
     if error == 0:
         return 0.0
@@ -99,20 +99,20 @@ def completeness_gap(total: float, loss_change: float) -> float:
 class GradientPath(ABC):
     """A function of the network's output along a path of weights or inputs, and its gradients by the weights.
 
-    The network itself is never changed: weights enter by `filters.evaluate`, so there is nothing to restore, also when
-    a forward raises. Of a tied parameter the value under the name that counts is used.
+    The network itself is never changed. Weights are passed by `filters.evaluate`, so nothing has to be restored, even
+    if a forward pass raises an error. The value of a tied parameter is the value under its first name.
 
     Args:
-        network: any module; its own weights do not matter.
-        target: parameters θ and buffers, on the device and in the precision to compute in.
+        network: any module; its own weights are not used.
+        target: parameters θ and buffers, on the device and in the precision of the computation.
         weights: γ, the parameters at each point.
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
-        compute: how: precision, memory, several points at once.
+        compute: precision, memory, several points at once.
 
     Raises:
-        InputError: the image cannot be cut into tiles that `compute.memory` is enough for; or, when gradients are
-            taken, the network's output has none.
+        InputError: the image cannot be cut into tiles that fit into `compute.memory`; or gradients are requested and
+            the network's output has no gradient.
     """
 
     def __init__(
@@ -126,16 +126,16 @@ class GradientPath(ABC):
 
     @abstractmethod
     def value(self, output: Tensor, hr: Tensor) -> Tensor:
-        """Compute the function on the core of a tile: a scalar, a sum over pixels."""
+        """Compute the function on the core of a tile. It is a scalar and a sum over pixels."""
 
     def input(self, alpha: float) -> Tensor:
-        """Return the input (N, 3, H, W) at a point; the same at all points unless a subclass moves it."""
+        """Return the input (N, 3, H, W) at a point. It is the same at all points, except in a subclass."""
         return self.lr
 
     def gradients(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
-        """Yield the gradients of all parameters at each α, times γ'(α) where the weights move.
+        """Yield the gradients of all parameters at each α, times γ'(α) if the weights are not constant.
 
-        One forward and one backward for each point and tile; the values of the function are remembered.
+        Each point and tile takes one forward and one backward pass. The values of the function are stored.
         """
         size = self.compute.points_per_batch
         for batch in (alphas[start : start + size] for start in range(0, len(alphas), size)):
@@ -154,7 +154,7 @@ class GradientPath(ABC):
                 yield self._at(alpha, total)
 
     def evaluate(self, alphas: Sequence[float]) -> dict[float, float]:
-        """Return the function at each α, by one forward for each tile where it is not known yet."""
+        """Return the value of the function at each α. An unknown value takes one forward pass for each tile."""
         for alpha in alphas:
             if alpha in self._values:
                 continue
@@ -168,7 +168,7 @@ class GradientPath(ABC):
         return {alpha: float(self._values[alpha]) for alpha in alphas}
 
     def attribute(self, integral: Tensors) -> PathIntegral:
-        """Return the integral of the gradients as attributions, with the values along the path that are known."""
+        """Return the integral of the gradients as attributions, with the known values along the path."""
         return PathIntegral(dict(integral), {alpha: float(value) for alpha, value in sorted(self._values.items())})
 
     def _value(self, weights: Tensors, lr: Tensor, tile: Tile) -> Tensor:
@@ -183,7 +183,7 @@ class GradientPath(ABC):
         return [gradient.clone() for gradient in gradients] if self.compute.compile else list(gradients)
 
     def _at_once(self, batch: Sequence[float]) -> Iterator[dict[str, Tensor]]:
-        """Yield the gradients at several points, which are evaluated at once; the input must not move."""
+        """Yield the gradients at several points, evaluated at once. The input must be the same at all points."""
         points = [self.weights.at(alpha) for alpha in batch]
         stacked = {name: torch.stack([point[name] for point in points]) for name in self.names}
         evaluate_all = vmap(grad_and_value(self._value), in_dims=(0, None, None))
@@ -195,14 +195,14 @@ class GradientPath(ABC):
         yield from map(self._at, batch, totals)
 
     def _at(self, alpha: float, total: TileSum) -> dict[str, Tensor]:
-        """Remember the value at a point, and return the gradients times γ'(α)."""
+        """Store the value at a point, and return the gradients times γ'(α)."""
         self._values[alpha] = total.value
         velocity = self.weights.velocity(alpha)
         gradients = dict(zip(self.names, total.gradients, strict=True))
         return gradients if velocity is None else {name: value * velocity[name] for name, value in gradients.items()}
 
     def _can_batch(self, batch: Sequence[float]) -> bool:
-        """Compare the points at once with the points one by one, once for each size of an image; True if they agree."""
+        """Return whether gradients at several points at once agree with those one by one; tested once per size."""
         one_by_one = copy.copy(self)
         one_by_one.compute = replace(self.compute, points_per_batch=1)
         bound = SINGLE if self.compute.autocast is None and self.lr.dtype.itemsize >= 4 else LOWER
@@ -218,14 +218,14 @@ class LossPath(GradientPath):
     """The loss of one input along a path γ in weight space, from a baseline to a target.
 
     Args:
-        network: any module; its own weights do not matter.
-        baseline: parameters θ̄ (and buffers) on the device and in the precision to compute in.
-        target: parameters θ; the same names and shapes. Buffers are taken from here.
+        network: any module; its own weights are not used.
+        baseline: parameters θ̄ (and buffers), on the device and in the precision of the computation.
+        target: parameters θ, with the same names and shapes. Its buffers are used.
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
-        compute: how: precision, memory, several points at once.
-        path: which path.
-        loss: of the output; a sum over pixels.
+        compute: precision, memory, several points at once.
+        path: the path in weight space.
+        loss: a function of output and ground truth, a sum over pixels.
     """
 
     def __init__(
@@ -252,14 +252,9 @@ class LossPath(GradientPath):
         return self.loss(output, hr)
 
     def attribute(self, integral: Tensors) -> PathIntegral:
-        """Return attributions and losses; it takes one forward for each end where no gradient was taken."""
+        """Return attributions and losses. An end without a gradient takes one forward pass."""
         self.evaluate((0.0, 1.0))
         return super().attribute(integral)
-
-
-def trainable(network: nn.Module) -> list[str]:
-    """Return the names of the parameters that have gradients: those of a floating type."""
-    return [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
 
 
 def integrate_together(
@@ -268,19 +263,19 @@ def integrate_together(
     rule: Rule | Adaptive,
     convergence_criterion: ConvergenceCriterion | None = None,
 ) -> tuple[list[dict[str, Tensor]], Effort]:
-    """Integrate K integrands whose scores are compared with each other, all at the same points.
+    """Integrate K integrands at the same points; their scores are compared with each other.
 
-    Nothing is stored per point: a point's weight in every rule is known when it is evaluated, so there is one sum for
-    each rule that is still to come. No point is evaluated twice.
+    Nothing is stored per point. The weight of a point in every rule is known when the point is evaluated, so there is
+    one sum for each remaining rule. No point is evaluated twice.
 
     Args:
-        integrands: the K of them. They need not be gradients of a network.
-        template: tensors shaped like their values.
-        rule: a fixed rule, or an adaptive one.
-        convergence_criterion: asked after each rule of an adaptive one; needed for an adaptive rule alone.
+        integrands: the K integrands. They need not be gradients of a network.
+        template: tensors with the shapes of the integrands' values.
+        rule: a fixed or an adaptive rule.
+        convergence_criterion: called after each nested rule of an adaptive rule, which needs a criterion.
 
     Returns:
-        The K integrals, and what they took.
+        The K integrals and their effort.
 
     Raises:
         ValueError: an adaptive rule without a criterion.
@@ -304,7 +299,7 @@ def integrate_together(
         integrals = [totals.pop(0) for totals in sums]
         if isinstance(rule, Adaptive) and convergence_criterion is not None:
             scores, gaps = convergence_criterion(integrals)
-            if before is not None:  # the first rule is there to compare the second with
+            if before is not None:  # the first rule has no rule before it
                 effort = assess(rule, len(current), scores, before, gaps)
                 if effort.settled.all():
                     break
@@ -325,18 +320,18 @@ def integrate(
 ) -> PathIntegral:
     """Integrate the loss gradient along a path from `baseline` to `target` by a fixed rule.
 
-    One forward and one backward at each point of the rule, and a forward at each end that the rule does not
-    visit.
+    Each point of the rule takes one forward and one backward pass. Each end that is no point of the rule takes a
+    forward pass.
 
     Args:
-        network: any module; its own weights do not matter and are never changed.
-        baseline: parameters θ̄ (and buffers) on the device and in the precision to compute in.
-        target: parameters θ; the same names and shapes. Buffers are taken from here.
+        network: any module; its own weights are neither used nor changed.
+        baseline: parameters θ̄ (and buffers), on the device and in the precision of the computation.
+        target: parameters θ, with the same names and shapes. Its buffers are used.
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
-        rule: the quadrature; of a path of several pieces it is applied to each piece.
-        compute: how: precision, memory, several points at once.
-        path: which path; its own rule plays no part.
+        rule: the quadrature; it is applied to each piece of a path of several pieces.
+        compute: precision, memory, several points at once.
+        path: the path in weight space; its own rule is not used.
 
     Returns:
         Attributions of all floating parameters, and the losses along the path.

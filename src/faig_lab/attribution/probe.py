@@ -1,25 +1,27 @@
-"""The path integral over a probe: every image with every degradation, reduced to a few numbers per filter.
+"""The problem of an attribution, two networks and a probe, and the path integral over the probe.
 
-"Filter" stands for whatever the layout ranks: a weight, a channel or a layer are treated alike.
+"Filter" stands for the unit of the layout: a weight, a channel or a layer is treated in the same way.
 
-`integrate_probe` is the one way from a function of the output to its gradients over the probe. FAIG, the signed share,
-Taylor, Fisher and the rankings by isolation integrate the loss; input gradients integrate the sum of the output.
-Three reductions per (image, degradation) are kept: Σ|a_j|, which FAIG ranks by, Σ a_j, which the signed share ranks
-by, and Σ a_j². All come out of the same pass over the path.
+`integrate_probe` is the only way from a function of the output to its gradients over the probe. FAIG, the signed
+share, Taylor, Fisher and the rankings by isolation integrate the loss; input gradients integrate the sum of the output.
+Every image is integrated with every degradation. The result keeps three sums for each filter: Σ|a_j| ranks by FAIG,
+Σ a_j ranks by the signed share, and Σ a_j² by Fisher. The same pass over the path gives all three sums.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from faig_lab.attribution.cache import cache_key, image_key
-from faig_lab.attribution.compute import full_precision
+from faig_lab.attribution.cache import ALONE, ResultCache, Shard, cache_key, image_key
+from faig_lab.attribution.compute import DEFAULT, Compute, full_precision
+from faig_lab.attribution.losses import SQUARED_ERROR, Loss, Truth
 from faig_lab.attribution.path import (
     ConvergenceCriterion,
     GradientPath,
@@ -29,30 +31,28 @@ from faig_lab.attribution.path import (
     completeness_gap,
     integrate_together,
 )
-from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, over_pieces
+from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, over_pieces, right
 from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
 from faig_lab.data import PairedImage
-from faig_lab.filters import FilterLayout, first_floating
-
-if TYPE_CHECKING:
-    from faig_lab.attribution.problem import Problem
+from faig_lab.filters import FilterLayout, State, first_floating
+from faig_lab.granularity import Granularity
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
-"""Called with the name of each (image, degradation) that is finished."""
+"""A function that is called with the name of each finished (image, degradation)."""
 
 
 class Cost(NamedTuple):
-    """What a computation took, over all images, degradations and processes.
+    """The cost of a computation, over all images, degradations and processes.
 
     Attributes:
         passes: forward and backward passes of the network, each of one input image or crop. Passes without gradients
             are not counted.
-        lr_pixels: LR pixels that went through the network in these passes: crops may be smaller than images.
-        seconds: elapsed time, of the path integral the first process's and of a learned mask that of all processes
-            together. What an interrupted run had computed before may be left out.
+        lr_pixels: LR pixels that went through the network in these passes. Crops may be smaller than images.
+        seconds: elapsed time: of the first process for a path integral, of all processes together for a learned mask.
+            The time of an interrupted run before its resumption may be missing.
     """
 
     passes: int
@@ -60,11 +60,11 @@ class Cost(NamedTuple):
     seconds: float
 
     def plus(self, other: "Cost") -> "Cost":
-        """Return the cost of both."""
+        """Return the sum of both costs."""
         return Cost(self.passes + other.passes, self.lr_pixels + other.lr_pixels, self.seconds + other.seconds)
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers that are the same in every run: all but the seconds."""
+        """Return the numbers that are equal in every run: all but the seconds."""
         return {"passes": self.passes, "lr_pixels": self.lr_pixels}
 
 
@@ -75,19 +75,19 @@ class ProbeIntegral:
     Attributes:
         images: names, in order.
         degradations: names, in order.
-        magnitude: (I, K, F) Σ_{j∈f} |a_j|: the absolute value per weight, after the integral.
+        magnitude: (I, K, F) Σ_{j∈f} |a_j|: the absolute value is taken for each weight, after the integral.
         signed: (I, K, F) Σ_{j∈f} a_j.
         squared: (I, K, F) Σ_{j∈f} a_j².
-        others: (I, K, P) Σ a_j of each parameter that is not ranked (the layout's `others`), biases above all.
-        total: (I, K) Σ a_j over all parameters: `signed` and `others` added up.
-        alphas: (P,) the points where losses are known, ascending, with 0 and 1.
-        losses: (I, K, P) L(γ(α), x), or what another `ProbeFunction` is there; NaN where adaptive quadrature took no
+        others: (I, K, P) Σ a_j of each parameter that is not ranked (the layout's `others`), mostly biases.
+        total: (I, K) Σ a_j over all parameters: the sum of `signed` and `others`.
+        alphas: (P,) the points with known losses, ascending, with 0 and 1.
+        losses: (I, K, P) L(γ(α), x), or the value of another `ProbeFunction`; NaN where adaptive quadrature took no
             gradient.
-        points: (I, K) gradient evaluations.
-        error: (I, K) estimated relative error of an image's discriminative FAIG scores, by adaptive quadrature
-            (`adaptive.ERROR_PER_CHANGE`); NaN with a fixed rule.
-        settled: (I, K) whether adaptive quadrature reached its tolerance; False with a fixed rule.
-        cost: what it took in all processes together.
+        points: (I, K) the number of gradient evaluations.
+        error: (I, K) estimated relative error of the discriminative FAIG scores of an image, by adaptive quadrature
+            (`quadrature.ERROR_PER_CHANGE`); NaN for a fixed rule.
+        settled: (I, K) whether adaptive quadrature reached its tolerance; False for a fixed rule.
+        cost: the cost in all processes together.
     """
 
     images: tuple[str, ...]
@@ -125,7 +125,7 @@ class ProbeIntegral:
         return completeness_gap(float(self.total[:, column].sum()), float(self.loss_change[:, column].sum()))
 
     def effort(self) -> dict[str, object]:
-        """Return the points that the quadrature took and its error estimate as plain data; None for a fixed rule."""
+        """Return the points of the quadrature and its error estimate as plain data; None for a fixed rule."""
         estimated = not bool(self.error.isnan().any())
         return {
             "evaluations": int(self.points.sum()),
@@ -153,46 +153,151 @@ class ProbeIntegral:
         ]
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Two networks and a probe: the input of every method.
+
+    A problem that `replace` makes from another problem has computed nothing yet.
+
+    Args:
+        network: the module, in evaluation mode. Its own weights are neither used nor changed.
+        baseline: θ̄, on the device and in the precision of the computation.
+        target: θ. Buffers, such as running statistics, are no weights: they are the target's on the whole path.
+        probe: paired images.
+        degradations: the K degradations to distinguish.
+        rule: the quadrature, fixed or adaptive.
+        seed: seed of the methods that draw random numbers.
+        compute: how gradients are computed: precision, memory, several points at once.
+        progress: called after each integral.
+        granularity: the unit that is scored: a filter, a weight, a channel or a layer.
+        rank_others: score the parameters that are no kernels, such as biases, as well.
+        path: the path along which the loss gradient is integrated.
+        cache: keeps the integrals of each image, so that an interrupted run can be resumed.
+        loss: a function of the output, a sum over pixels, whose gradient is integrated.
+        truth: the image that the output is compared with: "ground_truth", or "target" for the target's own output.
+        shard: the probe images that this process integrates. With several processes, each process must run the same
+            methods in the same order.
+
+    Attributes:
+        costs: computation → its cost: `path_integral`, which `faig` and `signed_share` share, `gradient_at_target`,
+            `learned_mask`, and methods with path integrals of their own.
+    """
+
+    network: nn.Module
+    baseline: State
+    target: State
+    probe: tuple[PairedImage, ...]
+    degradations: tuple[str, ...]
+    rule: Rule | Adaptive
+    seed: int = 0
+    compute: Compute = DEFAULT
+    progress: Progress | None = field(default=None, repr=False)
+    granularity: Granularity = "filter"
+    rank_others: bool = False
+    path: PathSpec = STRAIGHT
+    cache: ResultCache = field(default_factory=ResultCache, repr=False, compare=False)
+    shard: Shard = field(default=ALONE, repr=False, compare=False)
+    loss: Loss = SQUARED_ERROR
+    truth: Truth = "ground_truth"
+    costs: dict[str, Cost] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def layout(self) -> FilterLayout:
+        """The filters of the network, or its other scored units."""
+        return FilterLayout.of(self.network, self.granularity, self.rank_others)
+
+    @cached_property
+    def integral(self) -> ProbeIntegral:
+        """The signed path integrals. They are computed once, when the first method needs them."""
+        integral = integrate_probe(self, self.rule, self.path)
+        self.costs["path_integral"] = integral.cost
+        return integral
+
+    @cached_property
+    def at_target(self) -> ProbeIntegral:
+        """The path integrals with the gradient at the target on the whole path: (θ_j − θ̄_j) ∂L(θ, x)/∂θ_j."""
+        integral = integrate_probe(self, right(1))
+        self.costs["gradient_at_target"] = integral.cost
+        return integral
+
+    def integrate(self, rule: Rule | Adaptive, path: PathSpec = STRAIGHT, **changes: Any) -> tuple[ProbeIntegral, Cost]:
+        """Return path integrals for a method of its own, and their cost; cached and sharded like `integral`.
+
+        Args:
+            rule: the quadrature.
+            path: the path in weight space.
+            changes: fields of the problem (target, probe, degradations) with other values for these integrals.
+        """
+        integral = integrate_probe(replace(self, **changes), rule, path)
+        return integral, integral.cost
+
+    @property
+    def is_integrated(self) -> bool:
+        """Whether the path integrals have been computed."""
+        return "integral" in vars(self)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, F)."""
+        return len(self.degradations), len(self.layout)
+
+    def straight(self, **changes: Any) -> "Problem":
+        """Return the problem on the straight line with some fields changed: other networks have no bent path."""
+        return replace(self, path=STRAIGHT, progress=None, **changes)
+
+    def alone(self) -> "Problem":
+        """Return the same problem in one process, with the integrals that the processes have computed together.
+
+        The problem has no cache: a cache with the integrals of every study could fill a disk.
+        """
+        alone = replace(self, shard=ALONE, cache=ResultCache())
+        for name in ("layout", "integral", "at_target"):
+            if name in vars(self):
+                vars(alone)[name] = getattr(self, name)
+        alone.costs.update(self.costs)
+        return alone
+
+
 class ProbeFunction(NamedTuple):
     """A function of the output whose gradients are integrated over the probe.
 
     Attributes:
-        name: in the names of cached results.
+        name: part of the names of cached results.
         path: problem, image, degradation and path in weight space → the function and its gradients.
-        convergence_criterion: the paths of one image and the layout → what adaptive quadrature goes by.
+        convergence_criterion: the paths of one image and the layout → the criterion of adaptive quadrature.
     """
 
     name: str
-    path: Callable[["Problem", PairedImage, str, PathSpec], GradientPath]
+    path: Callable[[Problem, PairedImage, str, PathSpec], GradientPath]
     convergence_criterion: Callable[[Sequence[GradientPath], FilterLayout], ConvergenceCriterion]
 
 
-def _loss_path(problem: "Problem", image: PairedImage, degradation: str, path: PathSpec) -> LossPath:
+def _loss_path(problem: Problem, image: PairedImage, degradation: str, path: PathSpec) -> LossPath:
     lr, truth = on_device(problem, image.lr[degradation], image.hr)
     if problem.truth == "target":
-        truth = _targets_output(problem, lr, truth)
+        truth = _output_of_target(problem, lr, truth)
     ends = problem.baseline, problem.target
     return LossPath(problem.network, *ends, lr, truth, problem.compute, path, loss=problem.loss)
 
 
 @torch.no_grad()
-def _targets_output(problem: "Problem", lr: Tensor, like: Tensor) -> Tensor:
-    """Return what the target makes of an input, tile by tile, in the precision of the weights."""
-    output = torch.empty_like(like)
-    for tile in problem.compute.tiles(problem.network, problem.target, lr, like.shape[-1] // lr.shape[-1]):
+def _output_of_target(problem: Problem, lr: Tensor, hr: Tensor) -> Tensor:
+    """Return the output of the target for an input, computed tile by tile, in the precision of the weights."""
+    output = torch.empty_like(hr)
+    for tile in problem.compute.tiles(problem.network, problem.target, lr, hr.shape[-1] // lr.shape[-1]):
         restored = problem.compute.output(problem.network, problem.target, tile.input(lr))
         tile.core_of_image(output).copy_(tile.core_of_output(restored))
     return output
 
 
-def on_device(problem: "Problem", *images: Tensor) -> list[Tensor]:
-    """Return images (3, H, W) as (1, 3, H, W) where the networks are, in their precision."""
+def on_device(problem: Problem, *images: Tensor) -> list[Tensor]:
+    """Return images (3, H, W) as (1, 3, H, W), on the device and in the precision of the networks."""
     weight = first_floating(problem.target.values())
     return [image[None].to(weight) for image in images]
 
 
 def _discriminative_and_complete(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCriterion:
-    """Discriminative FAIG scores of one image, and the completeness gap with each degradation."""
+    """Return a criterion: discriminative FAIG scores of one image, and the completeness gap with each degradation."""
 
     def criterion(integrals: Sequence[Tensors]) -> tuple[Tensor, Tensor]:
         results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
@@ -208,18 +313,18 @@ LOSS = ProbeFunction("integral", _loss_path, _discriminative_and_complete)
 
 @full_precision()
 def integrate_probe(
-    problem: "Problem", rule: Rule | Adaptive, path: PathSpec = STRAIGHT, *, function: ProbeFunction = LOSS
+    problem: Problem, rule: Rule | Adaptive, path: PathSpec = STRAIGHT, *, function: ProbeFunction = LOSS
 ) -> ProbeIntegral:
-    """Integrate every probe image with every degradation: each pass over the path is computed once.
+    """Integrate every probe image with every degradation. Each pass over the path is computed once.
 
     Args:
-        problem: two networks and a probe, whose images may differ in size; the problem's own rule and path play no
-            part. Each process of `problem.shard` gets the whole result, and `problem.progress` is told after each
+        problem: two networks and a probe, whose images may differ in size. The problem's own rule and path are not
+            used. Each process of `problem.shard` gets the whole result. `problem.progress` is called after each
             integral.
-        rule: the quadrature. An adaptive one adds points image by image, to all degradations of an image alike,
+        rule: the quadrature. An adaptive rule adds points image by image, to all degradations of an image at once,
             until the scores of the image have settled.
-        path: which path in weight space; where it has a rule of its own, that rule counts.
-        function: what is integrated.
+        path: the path in weight space. If the path has a rule of its own, that rule is used.
+        function: the function whose gradients are integrated.
     """
     start, rule = time.perf_counter(), path.rule or rule
     layout, degradations, rows = problem.layout, problem.degradations, dict[int, Tensors]()
@@ -260,7 +365,7 @@ def integrate_probe(
 
 
 def _alphas(rule: Rule | Adaptive) -> list[float]:
-    """Return every α where a loss may be known: both ends and the points of the (finest) rule."""
+    """Return every α with a possibly known loss: both ends and the points of the (finest) rule."""
     finest = rule.rules[-1] if isinstance(rule, Adaptive) else rule
     return sorted({0.0, 1.0, *finest.points.tolist()})
 
@@ -287,7 +392,7 @@ def _reduce(
 
 
 def _blank(degradations: int, layout: FilterLayout, points: int) -> dict[str, Tensor]:
-    """Return tensors of the shape and type of those of `_reduce`."""
+    """Return tensors of the shapes and types of the tensors of `_reduce`."""
     sums = torch.zeros(degradations, len(layout), dtype=torch.float64)
     number, none = torch.zeros(degradations, dtype=torch.float64), torch.zeros(degradations, dtype=torch.bool)
     return {
@@ -316,14 +421,14 @@ def _others(result: PathIntegral, layout: FilterLayout) -> Tensor:
 
 
 def _report(result: ProbeIntegral, rule: Adaptive) -> None:
-    """Log how many points were taken, and warn of scores that did not settle."""
+    """Log the number of points, and warn if scores have not settled."""
     effort = result.effort()
     low, high = result.points.min(), result.points.max()
     log.info("path integral: %d to %d points, estimated error at most %.2g", low, high, effort["error_estimate"])
     if not result.settled.all():
         log.warning(
             "path integral: the budget of %d points ended before error, top set and completeness gap had settled "
-            "to %g (%s did); more points, or a larger tolerance",
+            "to %g (%s did); use more points or a larger tolerance",
             rule.budget,
             rule.tolerance,
             effort["settled"],

@@ -1,13 +1,13 @@
-"""Quadrature on [0, 1]: a rule is data, its points and weights, and knows nothing of networks.
+"""Quadrature on [0, 1]: a rule is data, its points and weights, and is independent of networks.
 
-ReLU networks have kinks along the path, which limits what a high order buys: with the same number of points
-midpoint and Gauss–Legendre are close, and both need about a sixth of the points of a one-sided Riemann sum
+ReLU networks have kinks along the path, which limit the gain of a high order. With the same number of points midpoint
+and Gauss–Legendre have similar errors, and both need about a sixth of the points of a one-sided Riemann sum
 (method.md §3).
 
-An adaptive rule goes through nested rules of growing size until the integrals have settled or a budget ends. The
-nested rules are Clenshaw–Curtis with 3, 5, 9, 17, … points. On paths between real networks they are as good as
-Gauss–Legendre of the same size, and every point is used again (benchmarks, part a). Halving the worst panels
-instead gains nothing: ReLU kinks lie everywhere along the path.
+An adaptive rule is a sequence of nested rules of growing size. It ends when the integrals have settled or the budget is
+spent. The nested rules are Clenshaw–Curtis with 3, 5, 9, 17, … points. On paths between real networks their error is
+that of Gauss–Legendre of the same size, and every point is used again (benchmarks, part a). Halving the worst panels
+instead has no advantage, since ReLU kinks lie everywhere along the path.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from torch import Tensor
 from faig_lab.attribution.scores import discovered
 
 ERROR_PER_CHANGE = 3**-0.5
-"""Error of a rule per change from the rule of half the size.
+"""Error of a rule, divided by the change from the rule of half the size.
 
-For an integrand with a kink or jump in every panel, which wanders between the points like a Brownian path, the
-expected ratio is 1/√3 (the trapezoid rule); a smooth one has less. Measured: 0.5 to 0.6 from 17 points on. It
-makes an estimate, no bound: where few kinks decide, the change can be small by chance.
+For an integrand with a kink or jump in every panel, modelled between the points as a Brownian path, the expected ratio
+is 1/√3 (the trapezoid rule). For a smooth integrand the ratio is smaller. Measured: 0.5 to 0.6 from 17 points on. The
+ratio gives an estimate and no bound: if few kinks dominate, the change can be small by chance.
 """
 
 
@@ -36,7 +36,7 @@ class Rule:
 
     Attributes:
         points: (n,) in [0, 1], ascending.
-        weights: (n,), they sum to 1.
+        weights: (n,) with the sum 1.
     """
 
     points: NDArray[np.float64]
@@ -54,7 +54,7 @@ def left(points: int) -> Rule:
 def right(points: int) -> Rule:
     """Right Riemann sum: α = 1/n, …, 1; exact for constants.
 
-    This is the authors' rule: they start at the target (α = 1) and never reach the baseline (method.md §8).
+    This is the rule of the authors' code: it starts at the target (α = 1) and leaves out the baseline (method.md §8).
     """
     return Rule(np.arange(1, points + 1) / points, np.full(points, 1 / points))
 
@@ -65,7 +65,11 @@ def midpoint(points: int) -> Rule:
 
 
 def trapezoid(points: int) -> Rule:
-    """Trapezoid rule with both ends, at least 2 points; exact for degree 1."""
+    """Trapezoid rule with both ends, at least 2 points; exact for degree 1.
+
+    Raises:
+        ValueError: fewer than 2 points.
+    """
     if points < 2:
         raise ValueError(f"trapezoid needs at least 2 points, not {points}")
     weights = np.full(points, 1 / (points - 1))
@@ -74,7 +78,11 @@ def trapezoid(points: int) -> Rule:
 
 
 def simpson(points: int) -> Rule:
-    """Composite Simpson rule with both ends, an odd number of at least 3 points; exact for degree 3."""
+    """Composite Simpson rule with both ends, an odd number of at least 3 points; exact for degree 3.
+
+    Raises:
+        ValueError: fewer than 3 points, or an even number.
+    """
     if points < 3 or points % 2 == 0:
         raise ValueError(f"simpson needs an odd number of at least 3 points, not {points}")
     weights = np.where(np.arange(points) % 2 == 1, 4.0, 2.0)
@@ -91,8 +99,11 @@ def gauss_legendre(points: int) -> Rule:
 def clenshaw_curtis(points: int) -> Rule:
     """Clenshaw–Curtis rule with both ends, at least 2 points; exact for degree n − 1.
 
-    The rule with 2n − 1 points holds all points of the one with n, to the last bit: what adaptive quadrature
-    builds on.
+    The rule with 2n − 1 points contains all points of the rule with n points, bit for bit. Adaptive quadrature needs
+    this.
+
+    Raises:
+        ValueError: fewer than 2 points.
     """
     if points < 2:
         raise ValueError(f"clenshaw_curtis needs at least 2 points, not {points}")
@@ -106,15 +117,15 @@ def clenshaw_curtis(points: int) -> Rule:
 
 
 def over_pieces(rule: Rule, pieces: int) -> Rule:
-    """Return a rule for a path of several smooth pieces, so that no sum runs across a joint.
+    """Return a rule for a path of several smooth pieces, which integrates each piece by itself.
 
     Args:
         rule: a rule on [0, 1], applied to each piece.
         pieces: number of pieces, ≥ 1.
 
     Returns:
-        The points of all pieces, in order. Equal points at a joint stay apart by the smallest possible number, since
-        the derivative of the path differs between the two sides.
+        The points of all pieces, in order. Two points at a joint differ by the smallest possible number, since the
+        derivative of the path differs between the two sides.
     """
     if pieces == 1:
         return rule
@@ -128,14 +139,14 @@ def over_pieces(rule: Rule, pieces: int) -> Rule:
 RULES: dict[str, Callable[[int], Rule]] = {
     rule.__name__: rule for rule in (left, right, midpoint, trapezoid, simpson, gauss_legendre)
 }
-"""The rules by the names that `attribution.rule` takes."""
+"""Name of a rule, as in `attribution.rule` → the rule."""
 
 
 def quadrature(rule: str, points: int) -> Rule:
-    """Return the rule of a name with so many points.
+    """Return the rule of this name with this number of points.
 
     Raises:
-        ValueError: unknown name, or a number of points that the rule does not have.
+        ValueError: an unknown name, or a number of points for which the rule is not defined.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, not {rule}")
@@ -146,14 +157,17 @@ def quadrature(rule: str, points: int) -> Rule:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Add points until error, top set and gap have settled.
+    """Adaptive quadrature: points are added until error, top set and gap have settled.
 
     Args:
-        budget: at most so many points for each integrand, at least 5.
-        tolerance: bound of the estimated relative error of the scores, of the estimated share of the top set that
-            is wrong, and of the completeness gap.
-        percent: which top set, in percent of all filters.
-        pieces: smooth pieces of the path; each gets an equal part of the budget.
+        budget: the largest number of points for each integrand, at least 5 for each piece.
+        tolerance: limit of the estimated relative error of the scores, of the estimated share of wrong filters in the
+            top set, and of the completeness gap.
+        percent: size of the top set, in percent of all filters.
+        pieces: number of smooth pieces of the path; each piece gets an equal part of the budget.
+
+    Raises:
+        ValueError: the budget is too small.
     """
 
     budget: int
@@ -177,12 +191,12 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class Effort:
-    """What an integration took and how far it came.
+    """The effort of an integration and its estimated error.
 
     Attributes:
-        points: evaluations of each integrand.
+        points: number of evaluations of each integrand.
         error: (K,) estimated relative error of the scores; NaN for a fixed rule, which has no estimate.
-        settled: (K,) whether error, top set and gap are within tolerance; False for a fixed rule.
+        settled: (K,) whether error, top set and gap are within the tolerance; False for a fixed rule.
     """
 
     points: int
@@ -194,10 +208,10 @@ def assess(adaptive: Adaptive, points: int, scores: Tensor, before: Tensor, gaps
     """Compare the scores of a rule with those of the rule before it.
 
     Args:
-        adaptive: its tolerance and top set count.
-        points: of the rule.
-        scores: (K, F) by the rule.
-        before: (K, F) by the rule before it.
+        adaptive: its tolerance and top set are used.
+        points: number of points of the rule.
+        scores: (K, F) scores by the rule.
+        before: (K, F) scores by the rule before it.
         gaps: (K,) completeness gaps.
     """
     size = torch.linalg.vector_norm(scores, dim=1)

@@ -1,22 +1,20 @@
-"""Scores of several methods on one problem, what is refused or warned about, and the files they leave behind.
+"""Scores of several methods on one problem, their errors and warnings, and their files.
 
 An error is raised for networks whose filters do not differ, for a parameter that gets no gradient, and for scores that
 are not finite. A warning is given for integrals that do not add up, and for parameters that are not ranked.
 """
 
 import logging
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from faig_lab.attribution.methods import Method
-from faig_lab.attribution.problem import Problem
+from faig_lab.attribution.probe import Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.errors import InputError
 from faig_lab.files import file_name, read_arrays, write_json, write_npz, write_text
@@ -26,7 +24,7 @@ from faig_lab.granularity import UNITS
 log = logging.getLogger(__name__)
 
 LARGEST_GAP = 0.05
-"""Relative completeness gap over the probe above which there is a warning (method.md §10: a few per cent)."""
+"""Largest relative completeness gap over the probe without a warning (method.md §10: a few per cent)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Attribution:
         scores: method → (draws, K, F), float64 on the CPU.
         degradations: the K names.
         layout: the F filters.
-        warnings: on the path integrals (`find_faults`), one sentence each.
+        warnings: warnings on the path integrals (`find_faults`), one sentence each.
     """
 
     scores: dict[str, Tensor]
@@ -47,14 +45,18 @@ class Attribution:
 
 
 def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
-    """Score the filters by every method; the path integral is computed once for all that use it.
+    """Score the filters by every method. The path integral is computed once for all methods.
+
+    Args:
+        problem: two networks and a probe.
+        methods: name → method.
 
     Raises:
-        InputError: baseline and target have the same filters, a method returns what is not finite, or a parameter
-            changes the output and gets no gradient.
+        InputError: baseline and target have the same filters, a method returns scores that are not finite, or a
+            parameter changes the output and gets no gradient.
     """
     check_different(problem.baseline, problem.target, problem.layout)
-    _point_out_buffers(problem)
+    _warn_of_buffers(problem)
     scores: dict[str, Tensor] = {}
     for name, method in methods.items():
         scores[name] = finite(name, method(problem))
@@ -62,15 +64,15 @@ def attribute(problem: Problem, methods: Mapping[str, Method]) -> Attribution:
     return Attribution(scores, problem.degradations, problem.layout, warnings)
 
 
-def _point_out_buffers(problem: Problem) -> None:
-    """Log that buffers are not attributed, where baseline and target differ in them."""
+def _warn_of_buffers(problem: Problem) -> None:
+    """Log a warning that buffers are not attributed, if baseline and target have different buffers."""
     states = problem.baseline, problem.target
     buffers = [n for n, value in problem.network.named_buffers() if value.is_floating_point() and n in states[0]]
     moved = [n for n in buffers if not torch.equal(*(state[n] for state in states))]
     if moved:
         log.warning(
-            "attribution: %d buffers (%s, …) differ between baseline and target. Running statistics, say, are no "
-            "weights: all along the path and in every masked network they are the target's",
+            "attribution: %d buffers (%s, …) differ between baseline and target. Buffers, such as running statistics, "
+            "are no weights: on the whole path and in every masked network they are the target's",
             len(moved),
             moved[0],
         )
@@ -82,10 +84,10 @@ def check_different(baseline: State, target: State, layout: FilterLayout) -> Non
     Args:
         baseline: θ̄.
         target: θ.
-        layout: what is ranked.
+        layout: the ranked units.
 
     Raises:
-        InputError: no parameter that is ranked differs.
+        InputError: the networks have equal values in all ranked parameters.
     """
     if all(torch.equal(baseline[layer.name], target[layer.name].to(baseline[layer.name])) for layer in layout.layers):
         raise InputError(
@@ -96,7 +98,7 @@ def check_different(baseline: State, target: State, layout: FilterLayout) -> Non
 
 
 def gap_warnings(gaps: Mapping[str, float]) -> tuple[str, ...]:
-    """Return a sentence on every completeness gap above `LARGEST_GAP`.
+    """Return a sentence for every completeness gap above `LARGEST_GAP`.
 
     Args:
         gaps: degradation → relative gap over the probe.
@@ -115,7 +117,7 @@ def find_faults(problem: Problem) -> tuple[str, ...]:
     """Return warnings on the path integrals of a problem, one sentence each.
 
     Args:
-        problem: its integral is computed if it is not there.
+        problem: its integral is computed unless this has been done.
 
     Raises:
         InputError: a parameter changes the output and gets no gradient on any probe image.
@@ -129,7 +131,7 @@ def check_gradients(problem: Problem) -> None:
     """Refuse a network in which a parameter changes the output and gets no gradient on any probe image.
 
     Raises:
-        InputError: names the parameter.
+        InputError: there is such a parameter. The message names it.
     """
     silent = [name for name in _without_gradient(problem) if _matters(problem, name)]
     if silent:
@@ -143,7 +145,7 @@ def check_gradients(problem: Problem) -> None:
 
 
 def _without_gradient(problem: Problem) -> list[str]:
-    """Parameters that differ and whose attribution is 0 on every image."""
+    """Return the names of parameters that differ and have an attribution of 0 on every image."""
     layout, integral = problem.layout, problem.integral
     sizes = torch.zeros(len(layout.layers), dtype=torch.float64)
     sizes.index_add_(0, layout.layer_of(), integral.magnitude.sum((0, 1)))
@@ -154,7 +156,7 @@ def _without_gradient(problem: Problem) -> list[str]:
 
 @torch.no_grad()
 def _matters(problem: Problem, name: str) -> bool:
-    """Tell whether the output on the first image changes if a parameter of the target is set back to the baseline."""
+    """Return whether the output for the first image changes if one parameter of the target is set to the baseline."""
     image, plain = problem.probe[0], replace(problem.compute, autocast=None, compile=None)
     other = {**problem.target, name: problem.baseline[name]}
     for degradation in problem.degradations:
@@ -166,7 +168,7 @@ def _matters(problem: Problem, name: str) -> bool:
 
 
 def _unranked(problem: Problem) -> tuple[str, ...]:
-    """Return a sentence on parameters with several axes (position tables, say) that changed and are not ranked."""
+    """Return a sentence on changed parameters with several axes, such as position tables, that are not ranked."""
     integral = problem.integral
     change = integral.loss_change.sum(0)
     unranked: list[tuple[str, float]] = []
@@ -187,10 +189,10 @@ def _unranked(problem: Problem) -> tuple[str, ...]:
 
 
 def finite(name: str, scores: Tensor) -> Tensor:
-    """Return the scores of a method, if every one is a finite number.
+    """Return the scores of a method if all scores are finite.
 
     Raises:
-        InputError: names the method.
+        InputError: a score is not finite. The message names the method.
     """
     wrong = int((~torch.isfinite(scores)).sum()) if isinstance(scores, Tensor) else 0
     if wrong:
@@ -205,18 +207,18 @@ def finite(name: str, scores: Tensor) -> Tensor:
 def save_attribution(result: Attribution, method: str, folder: Path, provenance: Mapping[str, object]) -> None:
     """Write scores.npz, layout.json, provenance.json and the authors' index files.
 
-    scores.npz holds `<degradation>` for the run's method and `<method>/<degradation>` for the others, (F,) in
-    layout order; a method with several draws has (draws, F). `<degradation>_index.txt` lists all filters of
-    the run's method by descending score, one flat index a line, as the authors' scripts do.
+    scores.npz has `<degradation>` for the run's method and `<method>/<degradation>` for the others: (F,) in layout
+    order, or (draws, F) for a method with several draws. `<degradation>_index.txt` lists all filters of the run's
+    method by descending score, one flat index on each line, as the authors' scripts do.
 
     Args:
-        result: what `attribute` returned.
+        result: the return value of `attribute`.
         method: the run's method, a key of `result.scores`.
         folder: the run's `attribution` folder.
-        provenance: where the scores come from; plain data.
+        provenance: the origin of the scores as plain data.
 
     Raises:
-        UserError: a name of a method or a degradation cannot be the name of a file.
+        InputError: the name of a method or of a degradation cannot be part of the name of a file.
     """
     for name in (*result.scores, *result.degradations):
         file_name(name, "attribution")
@@ -235,7 +237,7 @@ def save_attribution(result: Attribution, method: str, folder: Path, provenance:
 
 
 def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], layout: FilterLayout) -> Attribution:
-    """Read back what `save_attribution` wrote.
+    """Read the attribution that `save_attribution` wrote.
 
     Args:
         folder: the run's `attribution` folder.
@@ -244,7 +246,7 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
         layout: the F filters.
 
     Raises:
-        InputError: the file is damaged, or is of another network.
+        InputError: the file is damaged or belongs to another network.
     """
     path = folder / "scores.npz"
     try:
@@ -254,22 +256,12 @@ def load_attribution(folder: Path, method: str, degradations: tuple[str, ...], l
             name: [np.atleast_2d(arrays[d if name == method else f"{name}/{d}"]) for d in degradations]
             for name in names
         }
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(
             "folder", f"{path} cannot be read as the scores of {', '.join(degradations)} ({error})"
         ) from error
     scores = {name: torch.from_numpy(np.stack(parts, axis=1)) for name, parts in stored.items()}
     if any(values.shape[-1] != len(layout) for values in scores.values()):
-        raise InputError(
-            "folder", f"{path} is of another network: it has not {len(layout)} {UNITS[layout.granularity]}"
-        )
+        units = UNITS[layout.granularity]
+        raise InputError("folder", f"{path} belongs to another network: it has no scores of {len(layout)} {units}")
     return Attribution(scores, degradations, layout)

@@ -1,4 +1,4 @@
-"""From path integrals to scores and shares, and from scores to discovered filters. Pure functions of tensors."""
+"""Scores and shares from path integrals, and discovered filters from scores. All are pure functions of tensors."""
 
 import math
 from typing import TYPE_CHECKING, Literal
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from faig_lab.attribution.probe import ProbeIntegral
 
 KERNEL, OTHER = "kernel", "other"
-"""What a share belongs to: the weight of a convolution or linear layer, or a bias or any other parameter."""
+"""Kinds of parameters: the weight of a convolution or linear layer; a bias or any other parameter."""
 
 Contrast = Literal["mean", "max"]
-"""What a degradation is told apart from: the mean or the maximum over the others."""
+"""The value that is subtracted from the value of a degradation: the mean or the maximum over the others."""
 
 
 def others(single: Tensor, over: Contrast = "mean") -> Tensor:
-    """Compute the mean or the maximum over the other rows, with which each row is contrasted.
+    """Compute for each row the mean or the maximum over the other rows.
 
     Args:
         single: (…, K, F) score per degradation and filter.
-        over: mean or max; the same for K = 2, to the last bit.
+        over: mean or max; both have the same bits for K = 2.
 
     Returns:
-        (…, K, F); zeros for K = 1, where there is nothing to contrast with.
+        (…, K, F); zeros for K = 1, since there are no other rows.
     """
     count = single.shape[-2]
     if count == 1:
         return torch.zeros_like(single)
-    # K = 2 as the other row itself: the sum over K minus a row would not be that to the last bit.
+    # For K = 2 the other row itself: the sum over K minus a row would differ from it in the last bits.
     if count == 2:
         return single.flip(-2)
     if over == "mean":
@@ -41,7 +41,7 @@ def others(single: Tensor, over: Contrast = "mean") -> Tensor:
 
 
 def contrast(single: Tensor, over: Contrast = "mean") -> Tensor:
-    """Score of each degradation minus the mean or maximum over the others (method.md §3).
+    """Compute the score of each degradation minus the mean or maximum over the others (method.md §3).
 
     For K = 2 the two rows are exact negatives of each other, so their top sets are disjoint by construction.
 
@@ -56,7 +56,7 @@ def contrast(single: Tensor, over: Contrast = "mean") -> Tensor:
 
 
 def faig_scores(magnitude: Tensor, over: Contrast = "mean") -> Tensor:
-    """FAIG_f^D: mean over the probe of FAIG_f(x^D) − mean_{D'≠D} FAIG_f(x^{D'}), or − max.
+    """Compute FAIG_f^D: mean over the probe of FAIG_f(x^D) − mean_{D'≠D} FAIG_f(x^{D'}), or − max.
 
     Args:
         magnitude: (I, K, F) Σ_{j∈f} |a_j(x^D)|.
@@ -66,13 +66,18 @@ def faig_scores(magnitude: Tensor, over: Contrast = "mean") -> Tensor:
         (K, F).
     """
     if over == "mean" or magnitude.shape[-2] <= 2:
-        # The contrast last: a mean of differences would not be antisymmetric to the last bit for K = 2.
+        # The mean is taken first: for K = 2 a mean of differences would not be antisymmetric in the last bits.
         return contrast(magnitude.mean(0))
     return contrast(magnitude, over).mean(0)
 
 
+def ratio(values: Tensor, total: Tensor) -> Tensor:
+    """Compute values / total; 0 where the total is 0."""
+    return torch.where(total == 0, 0.0, values / torch.where(total == 0, 1.0, total))
+
+
 def shares(values: Tensor, loss_change: Tensor) -> Tensor:
-    """Σ_x values / ΔL^D, with ΔL^D = Σ_x [L(θ, x^D) − L(θ̄, x^D)] (method.md §4).
+    """Compute Σ_x values / ΔL^D, with ΔL^D = Σ_x [L(θ, x^D) − L(θ̄, x^D)] (method.md §4).
 
     Args:
         values: (I, K, F) for each probe image.
@@ -81,20 +86,19 @@ def shares(values: Tensor, loss_change: Tensor) -> Tensor:
     Returns:
         (K, F); 0 for a degradation whose loss does not change at all.
     """
-    change = loss_change.sum(0)[:, None]
-    return torch.where(change == 0, 0.0, values.sum(0) / torch.where(change == 0, 1.0, change))
+    return ratio(values.sum(0), loss_change.sum(0)[:, None])
 
 
 def signed_share_scores(signed: Tensor, loss_change: Tensor, over: Contrast = "mean") -> Tensor:
-    """share_f^D − mean_{D'≠D} |share_f^{D'}|, or − max, with share_f^D = Σ_x Σ_{j∈f} a_j(x^D) / ΔL^D (method.md §4).
+    """Compute share_f^D − mean_{D'≠D} |share_f^{D'}|, with share_f^D = Σ_x Σ_{j∈f} a_j(x^D) / ΔL^D (method.md §4).
 
     Args:
         signed: (I, K, F) Σ_{j∈f} a_j(x^D).
         loss_change: (I, K) L(θ, x^D) − L(θ̄, x^D).
-        over: mean or max.
+        over: subtract the mean or the maximum over the other degradations.
 
     Returns:
-        (K, F). All filters and all other parameters have shares that add up to 1 for each degradation.
+        (K, F). For each degradation the shares of all filters and all other parameters add up to 1.
         A degradation whose loss does not change at all has shares of 0.
     """
     share = shares(signed, loss_change)
@@ -102,12 +106,12 @@ def signed_share_scores(signed: Tensor, loss_change: Tensor, over: Contrast = "m
 
 
 def ranking(scores: Tensor) -> Tensor:
-    """Filter indices by descending score (…, F) → (…, F); ties keep the order of the layout."""
+    """Return filter indices by descending score, (…, F) → (…, F). Equal scores keep the order of the layout."""
     return torch.argsort(scores, dim=-1, descending=True, stable=True)
 
 
 def count_of(percent: float, filters: int) -> int:
-    """Compute how many filters q % are: ⌊n·q/100⌋, as in the authors' code."""
+    """Compute the number of filters in q % of n filters: ⌊n·q/100⌋, as in the authors' code."""
     return math.floor(filters * percent / 100 + 1e-9)
 
 
@@ -117,17 +121,18 @@ def discovered(scores: Tensor, percent: float) -> Tensor:
 
 
 def share_rows(integral: "ProbeIntegral", layout: FilterLayout) -> list[dict[str, object]]:
-    """One row per degradation and parameter, ranked or not: its signed attribution over the probe, and its share.
+    """Return the signed attribution over the probe and the share of every parameter, ranked or not.
 
-    The shares of a degradation add up to 1, up to the completeness gap (method.md §4).
+    The shares of a degradation add up to 1, within the completeness gap (method.md §4).
 
     Args:
-        integral: of the probe.
-        layout: what its units are.
+        integral: the path integrals of the probe.
+        layout: the units of the integrals.
 
     Returns:
-        Rows of degradation, parameter, kind ("kernel": the weight of a convolution or linear layer, "other": a bias
-        or any other parameter), weights (how many), attribution (Σ_x Σ_j a_j), share (of ΔL; None where ΔL is 0).
+        One row per degradation and parameter: degradation, parameter, kind ("kernel": the weight of a convolution or
+        linear layer, "other": a bias or any other parameter), weights (their number), attribution (Σ_x Σ_j a_j), share
+        (of ΔL; None where ΔL is 0).
     """
     change = integral.loss_change.sum(0).tolist()
     ranked = torch.zeros(len(integral.degradations), len(layout.layers), dtype=integral.signed.dtype)
@@ -148,10 +153,10 @@ def share_rows(integral: "ProbeIntegral", layout: FilterLayout) -> list[dict[str
 
 
 def share_metrics(rows: list[dict[str, object]]) -> dict[str, float | None]:
-    """`share/<kernel|other>/<degradation>`: what all kernels and all other parameters carry.
+    """Return `share/<kernel|other>/<degradation>`: the shares of all kernels and of all other parameters.
 
     Args:
-        rows: of `share_rows`.
+        rows: the rows of `share_rows`.
     """
     total: dict[str, float | None] = {}
     for row in rows:

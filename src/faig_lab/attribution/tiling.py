@@ -1,4 +1,4 @@
-"""Tiles of an image whose gradients add up to the gradients of the whole image, and the receptive field they need.
+"""Tiles of an image, whose gradients add up to the gradients of the whole image, and the receptive field for them.
 
 The receptive field is measured, not computed from the layers: one input pixel is not a number (NaN), and every output
 that depends on this pixel becomes NaN, through any operation and with any weights. An implementation that spreads NaN
@@ -26,10 +26,10 @@ class ReceptiveField:
     """The input pixels that an output pixel depends on.
 
     Attributes:
-        radius: in LR pixels. The output of an LR pixel depends on no input pixel further away, along rows or columns.
+        radius: in LR pixels. The output at an LR pixel depends on no input pixel further away, along rows or columns.
         period: in LR pixels. The network treats two LR pixels in the same way if their distance is a multiple of the
-            period: 1 for plain convolutions, the overall stride of a network that scales down and up again, the window
-            of a local attention.
+            period. The period is 1 for plain convolutions, the overall stride of a network that scales down and up
+            again, or the window of a local attention.
     """
 
     radius: int
@@ -39,24 +39,24 @@ class ReceptiveField:
 def measure_receptive_field(
     network: nn.Module, state: State, scale: int, *, sides: Sequence[int] = _SIDES
 ) -> ReceptiveField | None:
-    """Measure a network's receptive field by some forward passes on inputs of `sides` LR pixels squared.
+    """Measure a network's receptive field by a few forward passes on square inputs.
 
     Args:
         network: any module of LR (1, 3, h, w) → SR (1, 3, sh, sw).
-        state: its weights; their values play no part.
+        state: its weights; their values do not affect the result.
         scale: s.
-        sides: sides of the inputs, ascending; a field of half the last side or more is not found.
+        sides: sides of the inputs in LR pixels, ascending. A field of half the last side or more is not found.
 
     Returns:
-        None if the receptive field has no bound (e.g. global pooling or attention) or a period above 16.
+        The receptive field. None if the field is unbounded (e.g. global pooling or attention) or has a period above 16.
     """
     first = first_floating(state.values())
     for side in sides:
-        # A pixel near the middle with the phase of the corner, and those a period further.
+        # A pixel near the middle with the phase of the corner, and the pixels at a distance of each possible period.
         prints = {d: _footprint(network, state, scale, side, side // 2 + d, first) for d in (0, *PERIODS)}
         if None in prints.values():
             continue
-        # An overall stride shows at every distance that is no multiple of it, so the larger powers have to agree, too.
+        # Footprints differ at distances that are no multiple of the overall stride, so larger powers must agree too.
         alike = {p for p in PERIODS if prints[p] == prints[0]}
         period = next((p for p in PERIODS if {q for q in PERIODS if q >= p} <= alike), None)
         if period is None:
@@ -70,16 +70,19 @@ def measure_receptive_field(
 def _footprint(
     network: nn.Module, state: State, scale: int, side: int, place: int, like: Tensor
 ) -> tuple[int, int, int, int] | None:
-    """Return how far up, down, left and right an input pixel is seen, in LR pixels; None if up to the input's edge."""
+    """Return how far the effect of an input pixel reaches up, down, left and right, in LR pixels.
+
+    The result is None if the effect reaches the edge of the input.
+    """
     lr = torch.zeros(1, 3, side, side, dtype=like.dtype, device=like.device)
     lr[..., place, place] = torch.nan
-    # cuDNN may compute a convolution by Fourier transform, where one pixel reaches everywhere.
+    # cuDNN may compute a convolution by Fourier transform, in which one pixel affects all outputs.
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
         seen = evaluate(network, state, lr)[0].isnan().any(0)
     far: list[int] = []
     for over in (1, 0):
         touched = seen.any(over).nonzero().flatten()
-        if not len(touched):  # a pixel that nothing depends on
+        if not len(touched):  # no output depends on this pixel
             return 0, 0, 0, 0
         low, high = int(touched.min()) // scale, int(touched.max()) // scale
         if low <= 0 or high >= side - 1:
@@ -89,14 +92,14 @@ def _footprint(
 
 
 _LARGEST = 256
-"""LR side of the image that is restored as a whole to compare tiles with, at most, unless a tile needs more."""
+"""Largest LR side of the image that is restored as a whole for the comparison with tiles, unless a tile needs more."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one side, in LR pixels. The tile reads [start, stop), and its core is [low, high)."""
+    """A tile along one side of the image, in LR pixels. The tile reads [start, stop), and its core is [low, high)."""
 
     start: int
     stop: int
@@ -109,9 +112,9 @@ class Tile:
     """A part of an image (…, H, W).
 
     Attributes:
-        rows: along H.
-        columns: along W.
-        scale: HR pixels per LR pixel.
+        rows: the tile along H.
+        columns: the tile along W.
+        scale: HR pixels per LR pixel along a side.
     """
 
     rows: Span
@@ -160,20 +163,20 @@ def whole(height: int, width: int, scale: int) -> tuple[Tile, ...]:
 
 
 def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, most: float) -> tuple[Tile, ...]:
-    """Return the grid of tiles with the least overlap, none of which reads more than so many LR pixels.
+    """Return the grid of tiles with the least overlap, in which no tile reads more than `most` LR pixels.
 
     Args:
-        height: of the image, in LR pixels.
-        width: likewise.
-        scale: HR pixels per LR pixel.
-        receptive_field: of the network.
-        most: LR pixels that a tile may read.
+        height: height of the image in LR pixels.
+        width: width of the image in LR pixels.
+        scale: HR pixels per LR pixel along a side.
+        receptive_field: the receptive field of the network.
+        most: the largest number of LR pixels that a tile may read.
 
     Returns:
-        Tiles whose cores cover the image, each pixel once.
+        Tiles whose cores cover each pixel of the image once.
 
     Raises:
-        InputError: not even the smallest tiles are small enough.
+        InputError: the smallest tiles are too large.
     """
     best: tuple[int, list[Span], list[Span]] | None = None
     for rows in _grids(height, receptive_field):
@@ -189,14 +192,14 @@ def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, mo
         needed = min(height, side) * min(width, side)
         raise InputError(
             "memory",
-            f"too little for this network, whose tiles read {side}×{side} LR pixels at least: "
-            f"{math.ceil(10 * needed / most) / 10:g} times as much would do",
+            f"too little for this network, whose tiles read at least {side}×{side} LR pixels each: "
+            f"{math.ceil(10 * needed / most) / 10:g} times as much is needed",
         )
     return tuple(Tile(row, column, scale) for row in best[1] for column in best[2])
 
 
 def quarters(height: int, width: int, scale: int, receptive_field: ReceptiveField) -> tuple[Tile, ...]:
-    """Return the image in two tiles along each side, which are compared with the whole image."""
+    """Return the image as two tiles along each side, for the comparison with the whole image."""
     rows, columns = (
         _spans(side, math.ceil(side / 2 / receptive_field.period) * receptive_field.period, _margin(receptive_field))
         for side in (height, width)
@@ -205,7 +208,7 @@ def quarters(height: int, width: int, scale: int, receptive_field: ReceptiveFiel
 
 
 def smallest_side(receptive_field: ReceptiveField) -> int:
-    """Return how many LR pixels the smallest tile reads along a side, away from the image's edges."""
+    """Return the number of LR pixels that the smallest tile reads along a side, away from the image's edges."""
     return 2 * _margin(receptive_field) + receptive_field.period
 
 
@@ -214,16 +217,16 @@ def difference_of_tiles(
 ) -> float:
     """Compute the relative difference of the output of tiles from the whole image's: ‖tiles − whole‖ / ‖whole‖.
 
-    The receptive field is measured by a pixel that is not a number. This does not show what wraps round the image's
-    edges (circular padding, `torch.roll`), depends on the position in the image (coordinates, `align_corners`), or
-    compares (`(x > 0) * y`). So random pixels are restored once as a whole and in tiles.
+    The receptive field is measured by a pixel that is not a number. The measurement misses operations that wrap round
+    the image's edges (circular padding, `torch.roll`), that depend on the position in the image (coordinates,
+    `align_corners`), or that compare (`(x > 0) * y`). So a random image is restored once as a whole and in tiles.
 
     Args:
         run: LR → SR.
-        lr: an image (N, 3, H, W): its size, precision and device count.
-        scale: HR pixels per LR pixel.
-        receptive_field: measured on the network.
-        most: LR pixels that can be evaluated at once.
+        lr: an image (N, 3, H, W); only its size, precision and device are used.
+        scale: HR pixels per LR pixel along a side.
+        receptive_field: the measured receptive field of the network.
+        most: the largest number of LR pixels that can be evaluated at once.
     """
     side = max(smallest_side(receptive_field), min(math.isqrt(int(most)), 2 * smallest_side(receptive_field), _LARGEST))
     height, width = (
@@ -239,14 +242,14 @@ def difference_of_tiles(
 
 
 def bound_of_tiles(dtype: torch.dtype) -> float:
-    """Return the largest difference of tiles that is rounding."""
+    """Return the largest relative difference of tiles that rounding explains."""
     return max(100 * torch.finfo(dtype).eps, 1e-9)
 
 
 def remembered(
     known: WeakKeyDictionary[nn.Module, dict[str, T]], network: nn.Module, key: str, measure: Callable[[], T]
 ) -> T:
-    """Return a fact about a network, which is measured once for each key."""
+    """Return a measured value of a network. It is measured once for each key."""
     facts = known.setdefault(network, {})
     if key not in facts:
         facts[key] = measure()
@@ -254,7 +257,7 @@ def remembered(
 
 
 def _grids(side: int, receptive_field: ReceptiveField) -> Iterator[list[Span]]:
-    """Yield a side cut into 1, 2, 3, … tiles of about equal size."""
+    """Yield divisions of a side into 1, 2, 3, … tiles of about equal size."""
     sizes: set[int] = set()
     for count in range(1, math.ceil(side / receptive_field.period) + 1):
         size = math.ceil(side / count / receptive_field.period) * receptive_field.period

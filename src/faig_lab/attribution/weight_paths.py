@@ -1,7 +1,7 @@
-"""Paths in weight space from a baseline to a target: what the gradient is integrated along (method.md §10).
+"""Paths in weight space from a baseline to a target, along which the gradient is integrated (method.md §10).
 
 The integral is complete along any piecewise smooth path γ: Σ_j ∫ ∂L/∂γ_j γ'_j dα = L(θ) − L(θ̄). A path is data: its
-states, and where its pieces meet.
+states and its pieces.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from faig_lab.attribution.quadrature import Adaptive, Rule
 from faig_lab.filters import State
 
 PathName = Literal["straight", "trajectory", "curve"]
-"""What `attribution.path` accepts."""
+"""The values of `attribution.path`."""
 
 
 class WeightPath(Protocol):
     """γ from α = 0 (the baseline) to α = 1 (the target), for all parameters by name."""
 
     def at(self, alpha: float) -> dict[str, Tensor]:
-        """Return γ(α); the ends are the baseline and the target to the last bit."""
+        """Return γ(α). The ends are the baseline and the target, bit for bit."""
 
     def velocity(self, alpha: float) -> dict[str, Tensor] | None:
-        """Return γ'(α); None where the weights do not move."""
+        """Return γ'(α); None if the weights are constant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The same weights at every point: what moves is the input.
+    """The same weights at every point, for a path of inputs.
 
     Args:
         state: parameters by name.
@@ -43,15 +43,15 @@ class Fixed:
         return dict(self.state)
 
     def velocity(self, alpha: float) -> None:
-        """Return None: the weights do not move."""
+        """Return None, since the weights are constant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Polyline:
-    """Straight pieces through n ≥ 2 states, each walked in the same time: α = k/(n − 1) is state k.
+    """Straight pieces through n ≥ 2 states. Each piece has the same length in α: α = k/(n − 1) is state k.
 
-    Two states are the straight line of the authors' code. Averaged weights saved during the target's training make
-    the line that the training took (cf. Loss Change Allocation, Lan et al., NeurIPS 2019).
+    Two states give the straight line of the authors' code. Averaged weights that were saved during the target's
+    training give the trajectory of the training (cf. Loss Change Allocation, Lan et al., NeurIPS 2019).
 
     Args:
         states: parameters by name; all have the same names and shapes.
@@ -66,13 +66,13 @@ class Polyline:
         return {name: torch.lerp(value, second[name], place) for name, value in first.items()}
 
     def velocity(self, alpha: float) -> dict[str, Tensor]:
-        """Return γ'(α): constant on each piece; at a joint the one of the later piece."""
+        """Return γ'(α), which is constant on each piece. At a joint it is the value of the later piece."""
         piece, _ = self._place(alpha)
         first, second = self.states[piece], self.states[piece + 1]
         return {name: (len(self.states) - 1) * (second[name] - value) for name, value in first.items()}
 
     def _place(self, alpha: float) -> tuple[int, float]:
-        """Return the piece that α lies on, and the share of the piece that lies before α."""
+        """Return the piece that contains α, and the share of the piece before α."""
         pieces = len(self.states) - 1
         piece = min(int(alpha * pieces), pieces - 1)
         return piece, alpha * pieces - piece
@@ -84,7 +84,7 @@ class Bezier:
 
     Args:
         baseline: θ̄, parameters by name.
-        middle: m, the point that bends the curve; the curve does not pass through m.
+        middle: m, the control point that bends the curve. The curve does not pass through m.
         target: θ.
     """
 
@@ -113,11 +113,11 @@ class Bezier:
 
 @dataclass(frozen=True, eq=False)
 class PathSpec:
-    """Which path a problem is integrated along.
+    """The path along which a problem is integrated.
 
     Args:
         kind: straight, trajectory or curve.
-        inner: the states that bend the path, see `path_through`.
+        inner: the states between baseline and target that define the path, see `path_through`.
         rule: the quadrature of each smooth piece; None: the rule of the problem.
     """
 
@@ -139,7 +139,7 @@ def path_through(inner: Sequence[State], kind: PathName, baseline: State, target
     """Return the path of a kind from its inner states.
 
     Args:
-        inner: nothing for the straight line, the saved states for a trajectory, the middle point for a curve.
+        inner: no state for the straight line, the saved states for a trajectory, the middle point for a curve.
         kind: straight, trajectory or curve.
         baseline: θ̄.
         target: θ.

@@ -27,7 +27,6 @@ from faig_lab.attribution import (
 )
 from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.losses import SQUARED_ERROR
-from faig_lab.attribution.planted import planted_sets
 from faig_lab.config import Settings
 from faig_lab.config.detected import SPANDREL
 from faig_lab.config.keys import keys_below, with_keys
@@ -37,9 +36,9 @@ from faig_lab.data import Degradation, StudyData, clipped_kernels, sharpened
 from faig_lab.errors import UserError
 from faig_lab.evaluation.prediction import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
-from faig_lab.filters.modes import differentiable
+from faig_lab.filters.trial import differentiable
 from faig_lab.studies.context import Analysis
-from faig_lab.training import NUMERICS_VERSION, Loop, Schedule, resolve_precision
+from faig_lab.training import NUMERICS_VERSION, Loop, Schedule, planted_sets, resolve_precision
 
 if TYPE_CHECKING:
     from faig_lab.training import SRModule, Turns

@@ -15,8 +15,8 @@ from torch import Tensor
 from faig_lab.config import check
 from faig_lab.files import weights_file
 from faig_lab.filters import State, objection
-from faig_lab.filters.naming import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET, common_names, naming_of
-from faig_lab.filters.naming import without_prefixes as without
+from faig_lab.filters.checkpoints import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET, common_names, naming_of
+from faig_lab.filters.checkpoints import without_prefixes as without
 from faig_lab.filters.ncnn import ncnn_files
 from faig_lab.filters.weights import SAFETENSORS, read_wrapped, shown_shape
 
@@ -80,7 +80,7 @@ def scale_of(naming: str | None, state: State) -> str | None:
     """The upscaling factor in words, e.g. ×4; None where the shapes do not tell it.
 
     Args:
-        naming: of the file, a constant of `faig_lab.filters.naming`.
+        naming: of the file, a constant of `faig_lab.filters.checkpoints`.
         state: tensors in BasicSR's names (`common_names`).
     """
     shapes = {name.removesuffix(".weight"): value.shape for name, value in state.items() if value.ndim == 4}

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from faig_lab.errors import UserError
-from faig_lab.resources import UNWRITABLE, gigabytes, lacks_memory
+from faig_lab.errors import UserError, lacks_memory
+from faig_lab.files import UNWRITABLE, gigabytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WANTED = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)

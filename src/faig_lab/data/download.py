@@ -16,7 +16,7 @@ from email.message import Message
 from pathlib import Path
 
 from faig_lab.errors import InputError
-from faig_lab.resources import gigabytes, require_space
+from faig_lab.files import gigabytes, require_space
 
 log = logging.getLogger(__name__)
 

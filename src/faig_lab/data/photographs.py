@@ -31,8 +31,7 @@ from filelock import FileLock, Timeout
 
 from faig_lab.data.images import Pixels, declared_size, decode_image, read_bytes
 from faig_lab.errors import InputError, UserError
-from faig_lab.files import atomic_write, text_of
-from faig_lab.resources import require_space
+from faig_lab.files import atomic_write, require_space, text_of
 
 Side = Literal["train", "probe", "held_out"]
 

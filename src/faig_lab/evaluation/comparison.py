@@ -36,8 +36,7 @@ from faig_lab.evaluation.masking import (
     own_input,
     restored_share,
 )
-from faig_lab.metrics import EditSums, back, isolation, off, side
-from faig_lab.removed_shares import clipped
+from faig_lab.metrics import EditSums, back, clipped, isolation, off, side
 
 SIDES = ("own", "other", "specificity")
 """Removed share of the masked set's own function, mean removed share of the others, and their difference."""

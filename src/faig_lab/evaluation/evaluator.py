@@ -13,8 +13,17 @@ from faig_lab.attribution import Attribution, discovered
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.evaluation.intervals import Floats, number_or_none
 from faig_lab.filters import State, mask
-from faig_lab.metrics import EditSums, as_image, edit_sums, gradient_map, isolation, map_difference, psnr, restore
-from faig_lab.removed_shares import removed_share
+from faig_lab.metrics import (
+    EditSums,
+    as_image,
+    edit_sums,
+    gradient_map,
+    isolation,
+    map_difference,
+    psnr,
+    removed_share,
+    restore,
+)
 
 
 class Ends(NamedTuple):

@@ -9,11 +9,20 @@ from faig_lab.filters.functional import (
     first_floating,
     state_fingerprint,
     tied,
+    trainable,
     under_every_name,
 )
-from faig_lab.filters.interventions import mask, modulate
+from faig_lab.filters.interventions import (
+    Patch,
+    apply_patches,
+    load_patch,
+    make_patch,
+    mask,
+    modulate,
+    patch_bytes,
+    save_patch,
+)
 from faig_lab.filters.layout import FilterLayout, Layer, UnitAddress
-from faig_lab.filters.sparse_update import Patch, apply_patches, load_patch, make_patch, patch_bytes, save_patch
 from faig_lab.filters.weights import (
     EXPORTS,
     as_stored,
@@ -56,6 +65,7 @@ __all__ = [
     "spandrel_network",
     "state_fingerprint",
     "tied",
+    "trainable",
     "under_every_name",
     "write_states",
 ]

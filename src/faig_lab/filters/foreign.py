@@ -1,6 +1,6 @@
-"""Networks that spandrel knows: architecture, scale and size are read off a weights file. Nothing in it is executed.
+"""Networks that spandrel knows: a weights file determines architecture, scale and size. No code in a file is executed.
 
-Our own reader takes the tensors from the file. spandrel gets names and tensors alone.
+The reader of `weights` takes the tensors from the file. spandrel gets only names and tensors.
 """
 
 import logging
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from faig_lab.errors import UserError
 from faig_lab.files import reason, weights_file
+from faig_lab.filters.checkpoints import PREFIXES
 from faig_lab.filters.functional import State
-from faig_lab.filters.naming import PREFIXES
 from faig_lab.filters.weights import objection, read_weights, shown_shape
 from faig_lab.networks.adapted import Adapted, Contract, adapted
 
@@ -31,13 +31,13 @@ _PURPOSES = ("SR", "Restoration")
 
 @dataclass(frozen=True)
 class Detected:
-    """What spandrel finds in a weights file.
+    """The network that spandrel detects in a weights file.
 
     Attributes:
-        architecture: spandrel's name of it, e.g. SwinIR.
-        tags: spandrel's words for its size, e.g. 64nf (64 features).
-        network: with the weights of the file, adapted to RGB images of any size.
-        hyperparameters: arguments of its class.
+        architecture: spandrel's name of the architecture, e.g. SwinIR.
+        tags: spandrel's words for the size of the network, e.g. 64nf (64 features).
+        network: the network with the weights of the file, adapted to RGB images of any size.
+        hyperparameters: the arguments of the network's class.
     """
 
     architecture: str
@@ -47,12 +47,12 @@ class Detected:
 
     @property
     def scale(self) -> int:
-        """The upscaling factor."""
+        """Return the upscaling factor."""
         return self.network.contract.scale
 
     @property
     def title(self) -> str:
-        """Architecture and size in words."""
+        """Return architecture and size in words."""
         return ", ".join((f"{self.architecture} ×{self.scale}", *self.tags))
 
 
@@ -60,9 +60,9 @@ def spandrel_network(scale: int | None = None, architecture: str | None = None, 
     """A network that spandrel detects in a weights file, with fresh weights.
 
     Args:
-        scale: upscaling factor; None: that of the file.
-        architecture: spandrel's name of the architecture; None: that of the file.
-        file: weights file. Only architecture and size are taken from it.
+        scale: upscaling factor; None: the factor of the file.
+        architecture: spandrel's name of the architecture; None: the architecture of the file.
+        file: weights file. Only architecture and size are taken from the file.
 
     Raises:
         UserError: spandrel is not installed, the file cannot be read, or it holds another network.
@@ -88,25 +88,25 @@ def detect(path: Path, key: str = "weights") -> Detected:
         key: the setting to name in errors.
 
     Raises:
-        UserError: one line: spandrel is not installed, the file is no weights file, or spandrel does not know its
-            network, or the network takes more than an image.
+        UserError: spandrel is not installed, the file is no weights file, spandrel does not know its network, or the
+            network takes more than an image. The message is one line.
     """
     spandrel(key)  # before the file is read
     if not path.is_file():
-        read_weights(path, key)  # says what is wrong
+        read_weights(path, key)  # raises the error
     status = path.stat()
     return _detect(path.resolve(), key, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=2)
 def _detect(path: Path, key: str, changed: int, size: int) -> Detected:
-    """Detect the network once for each content of a file, as far as time and size tell it."""
+    """Detect the network once for each content of a file. Time and size of the file stand for its content."""
     state = read_weights(path, key)
     for name, value in state.items():
         fault = objection(value, torch.float32 if value.is_floating_point() else value.dtype)
         if fault is not None:
             raise UserError(f"{key}: {path}: {name} {fault}")
-    with torch.random.fork_rng(devices=[]):  # a network is built, and the caller's random numbers stay
+    with torch.random.fork_rng(devices=[]):  # building a network does not change the caller's random numbers
         return describe(state, f"{key}: {path}")
 
 
@@ -145,12 +145,12 @@ def describe(state: State, place: str) -> Detected:
 
 
 def translated(state: State, place: str) -> dict[str, Tensor]:
-    """Weights in the names that spandrel's class of their architecture has; `place` names the file in errors."""
+    """Return weights under the names of spandrel's class of their architecture; `place` names the file in errors."""
     return dict(_descriptor(state, place).model.state_dict())
 
 
 def _descriptor(state: State, place: str) -> Any:
-    """What spandrel makes of weights, with the fewest prefixes removed."""
+    """Return spandrel's descriptor of weights. The fewest possible prefixes are removed from their names."""
     library = spandrel(place.partition(":")[0])
     for candidate in _candidates(state):
         try:
@@ -168,7 +168,7 @@ def _descriptor(state: State, place: str) -> Any:
 
 
 def _candidates(state: State) -> Iterator[State]:
-    """The weights, then with one prefix less that all names have, and so on."""
+    """Yield the weights, then the weights without the first prefix that all names share, and so on."""
     yield state
     prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None)
     if prefix is not None:
@@ -194,9 +194,9 @@ def spandrel(key: str) -> Any:
 
 
 def difference(first: Detected, second: Detected) -> str | None:
-    """How two files' networks differ, in words that follow the name of the first file; None if they are one network.
+    """Return the difference of two files' networks as text after the name of the first file; None for one network.
 
-    In the words {other} stands for the second file.
+    In the text {other} stands for the second file.
     """
     if (first.architecture, first.scale) != (second.architecture, second.scale):
         return f"holds a {first.title}, and {{other}} a {second.title}"

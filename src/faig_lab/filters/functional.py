@@ -49,6 +49,11 @@ def first_floating(tensors: Iterable[Tensor]) -> Tensor:
     raise ValueError("there is no tensor of a floating type, so no precision to compute in")
 
 
+def trainable(network: nn.Module) -> list[str]:
+    """Return the names of the parameters with gradients, which are the parameters of a floating type."""
+    return [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
+
+
 def under_every_name(network: nn.Module, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return values by parameter; the value of a tied parameter is repeated under each of its names."""
     further = tied(network)

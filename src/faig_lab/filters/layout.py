@@ -1,6 +1,7 @@
 """Units of attribution (filters, weights, channels, layers) and their flat index."""
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,6 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
 from faig_lab.filters.functional import tied
-from faig_lab.filters.heads import head_blocks
 from faig_lab.granularity import UNITS, Granularity
 
 # A kernel has four axes here: group, first channel within the group, second channel within the group, position in the
@@ -148,8 +148,8 @@ _ORDER = {
 _LEFT_OUT = "_parameters_without_units"
 """Attribute of a network: names of parameters that take no part in its output, such as merged copies of others."""
 
-# Weights of nn.MultiheadAttention that torch applies as linear layers.
-_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_PROJECTIONS = {"in_proj_weight": 3, "q_proj_weight": 1, "k_proj_weight": 1, "v_proj_weight": 1}
+"""Weights of `nn.MultiheadAttention`, applied as linear layers → how many of query, key and value each makes."""
 
 
 class UnitAddress(NamedTuple):
@@ -353,3 +353,36 @@ def _modules(network: nn.Module) -> dict[int, nn.Module]:
             weights = (module._parameters.get(key) for key in _PROJECTIONS)
             owners |= {id(weight): module for weight in weights if weight is not None}
     return owners
+
+
+_PROJECTION_NAME = re.compile(r"(?:to_|w)?(qkv|qk|kv|q|k|v)(?:_proj|_linear|_conv)?")
+"""Names of the layers that make queries, keys and values."""
+
+_HEAD_COUNTS = ("num_heads", "heads", "n_heads", "nhead", "nh")
+"""Names of the attribute in which an attention keeps the number of its heads."""
+
+
+def head_blocks(network: nn.Module) -> dict[int, int]:
+    """Return the id of the weight of every projection of an attention → the number of its blocks of rows.
+
+    A projection makes queries, keys, values, or several of them, one after the other. Each of these has one block of
+    consecutive output channels for each head.
+    """
+    blocks_of: dict[int, int] = {}
+    for module in network.modules():
+        counts = (getattr(module, name, None) for name in _HEAD_COUNTS)
+        heads = next((count for count in counts if type(count) is int and count > 0), None)
+        if heads is None:
+            continue
+        for name, parts in _PROJECTIONS.items():
+            weight = module._parameters.get(name)
+            if isinstance(module, nn.MultiheadAttention) and weight is not None:
+                blocks_of[id(weight)] = parts * heads
+        for name, layer in module.named_children():
+            match = _PROJECTION_NAME.fullmatch(name)
+            if match is None or not isinstance(layer, nn.Linear | _ConvNd):
+                continue
+            blocks = len(match[1]) * heads
+            if layer.weight.shape[0] % blocks == 0:
+                blocks_of[id(layer.weight)] = blocks
+    return blocks_of

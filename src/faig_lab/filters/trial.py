@@ -1,18 +1,166 @@
-"""Checks of a network before any work: the form of its output, and whether it can be differentiated."""
+"""A network on trial before any work: the mode in which it has gradients, the form of its output, its gradients.
+
+Some modules compute the same function in two ways, and cut off the gradients in evaluation mode. Some convolutions
+merge their kernels there (re-parameterisation: SPAN), or overwrite their input (PLKSR). Their output is the same in
+both modes. In evaluation mode the gradients of the merged kernels are missing, or there is no backward pass.
+`differentiable` finds such modules by their output, and keeps them in training mode.
+"""
 
 import copy
+import logging
 import math
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from faig_lab.errors import UserError
-from faig_lab.filters.functional import State, evaluate, under_every_name
-from faig_lab.resources import lacks_memory
+from faig_lab.errors import UserError, lacks_memory
+from faig_lab.files import reason
+from faig_lab.filters.functional import State, evaluate, first_floating, trainable, under_every_name
+from faig_lab.filters.layout import leave_out
 
-_SIDE = 64
+log = logging.getLogger(__name__)
+
+_SIDE = 32
+"""Side in LR pixels of the random image that both modes are tried on."""
+
+_SAME = 1e-4
+"""Relative difference of the outputs of the two modes that is rounding."""
+
+_CORNER = 64
 """Side in LR pixels of the part of an image that the gradient is checked on."""
+
+_ROUNDING = 1e-3
+"""Relative difference of gradients that is rounding."""
+
+
+def differentiable(network: nn.Module) -> nn.Module:
+    """Keep the modules in training mode whose evaluation mode cuts off gradients of the same function.
+
+    A class of modules is a candidate if its code reads `self.training`, and if the class is not torch's own: batch norm
+    and dropout are other functions in training mode. Candidates stay in training mode, even after `eval()`, under two
+    conditions: the network's output is the same in both modes, and some parameter has a gradient in training mode
+    alone. Parameters that then have no effect on the output (merged copies) are no units for `FilterLayout.of`.
+
+    Args:
+        network: any module; its weights stay as they are.
+
+    Returns:
+        The network itself.
+    """
+    kinds = sorted({type(m) for m in network.modules() if _reads_training(type(m))}, key=lambda kind: kind.__name__)
+    if not kinds:
+        return network
+    before = network.training
+    try:
+        chosen = _chosen(network.eval(), kinds)
+    except Exception as error:  # of any kind, from the network; the network is tried again on a real image
+        if lacks_memory(error):
+            raise
+        log.debug("modes of %s: not tried (%s)", type(network).__name__, error)
+        chosen = []
+    for module in [module for module in network.modules() if type(module) in chosen]:
+        kind = type(module)
+        own = {"__module__": kind.__module__, "train": _always(kind)}
+        module.__class__ = type(kind.__name__, (kind,), own)
+    if chosen:
+        leave_out(network, _without_gradient(network, _image(network)) or [])
+        names = ", ".join(kind.__name__ for kind in chosen)
+        log.debug("%s: %s stay in training mode, the same function with gradients", type(network).__name__, names)
+    return network.train(before)
+
+
+def _chosen(network: nn.Module, kinds: list[type[nn.Module]]) -> list[type[nn.Module]]:
+    """Return the classes that must stay in training mode; none if evaluation mode has all gradients."""
+    lr = _image(network)
+    if not _cut_off(network, lr):
+        return []
+    reference, same = _output(network, lr), []
+    for kind in kinds:
+        _set(network, kind, training=True)
+        # Twice, since training mode may be random.
+        if all(_equal(_output(network, lr), reference) for _ in range(2)):
+            same.append(kind)
+        else:
+            _set(network, kind, training=False)
+    return same if same and not _cut_off(network, lr) else []
+
+
+def _cut_off(network: nn.Module, lr: Tensor) -> bool:
+    """Return whether there is no backward pass, or a parameter changes the output and has no gradient."""
+    silent = _without_gradient(network, lr)
+    if silent is None:
+        return True
+    state = _copied(network)
+    moved = {name: value + 0.1 * (1 + value.abs()) if name in silent else value for name, value in state.items()}
+    with torch.no_grad():
+        return bool(silent) and not _equal(evaluate(network, moved, lr), evaluate(network, state, lr))
+
+
+def _without_gradient(network: nn.Module, lr: Tensor) -> list[str] | None:
+    """Return the names of parameters without a gradient; None if there is no backward pass."""
+    names, state = trainable(network), _copied(network)
+    leaves = {name: state[name].requires_grad_() for name in names}
+    with torch.enable_grad():
+        try:
+            output = evaluate(network, {**state, **leaves}, lr)
+            gradients = torch.autograd.grad(output.float().sum(), list(leaves.values()), allow_unused=True)
+        except RuntimeError as error:
+            if lacks_memory(error):
+                raise
+            return None
+    return [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
+
+
+def _reads_training(kind: type[nn.Module]) -> bool:
+    """Return whether a class is not torch's own, and its code reads `self.training` outside of the constructor."""
+    return not kind.__module__.startswith("torch.") and any("training" in code.co_names for code in _codes(kind))
+
+
+def _codes(kind: type[nn.Module]) -> Iterator[types.CodeType]:
+    for parent in kind.__mro__:
+        if parent is nn.Module or parent.__module__.startswith("torch."):
+            continue
+        for name, function in vars(parent).items():
+            if isinstance(function, types.FunctionType) and name != "__init__":
+                yield function.__code__
+
+
+def _always(kind: type[nn.Module]) -> Callable[[nn.Module, bool], nn.Module]:
+    """Return the method `train` of a class that stays in training mode. The mode of its children changes as before."""
+
+    def train(self: nn.Module, mode: bool = True) -> nn.Module:
+        kind.train(self, mode)
+        self.training = True
+        return self
+
+    return train
+
+
+def _set(network: nn.Module, kind: type[nn.Module], *, training: bool) -> None:
+    for module in network.modules():
+        if type(module) is kind:
+            module.training = training
+
+
+def _image(network: nn.Module) -> Tensor:
+    image = torch.rand(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+    return image.to(first_floating(network.parameters()))
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the network's weights, since a forward pass may assign other values to them."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _output(network: nn.Module, lr: Tensor) -> Tensor:
+    return evaluate(network, _copied(network), lr)
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    return bool((first - second).norm() <= _SAME * second.norm())
 
 
 def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
@@ -36,7 +184,7 @@ def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
     except Exception as error:  # a user's network can raise any error
         if isinstance(error, UserError) or lacks_memory(error):
             raise
-        raise UserError(f"network: {kind} fails on LR {tuple(lr.shape)}: {_line(error)}") from error
+        raise UserError(f"network: {kind} fails on LR {tuple(lr.shape)}: {reason(error)[:200]}") from error
     if not isinstance(output, Tensor):
         raise UserError(
             f"network: {kind} returns a {type(output).__name__}; expected one tensor, SR (N, 3, sH, sW): "
@@ -53,7 +201,7 @@ def try_output(network: nn.Module, state: State, lr: Tensor) -> Tensor:
 def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
     """Do a forward and a backward pass to all parameters, on a corner of an image that the network can restore.
 
-    If the network cannot restore so small an image, nothing is checked.
+    If the network cannot restore an image of this size, nothing is checked.
 
     Args:
         network: the module, in evaluation mode.
@@ -67,7 +215,7 @@ def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
     trial = {n: v.detach().requires_grad_(n in parameters and v.is_floating_point()) for n, v in state.items()}
     with torch.enable_grad():
         try:
-            output = evaluate(network, trial, lr[..., :_SIDE, :_SIDE])
+            output = evaluate(network, trial, lr[..., :_CORNER, :_CORNER])
         except Exception as error:
             if lacks_memory(error):
                 raise
@@ -87,9 +235,9 @@ def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
             if "heckpoint" in str(error):
                 remedy = "switch checkpointing off"
             raise UserError(
-                f"network: {kind} cannot be differentiated in evaluation mode ({_line(error)}); {remedy}"
+                f"network: {kind} cannot be differentiated in evaluation mode ({reason(error)[:200]}); {remedy}"
             ) from error
-    wrong = _wrong_with_other_weights(network, state, lr[..., :_SIDE, :_SIDE])
+    wrong = _wrong_with_other_weights(network, state, lr[..., :_CORNER, :_CORNER])
     if wrong > _ROUNDING:
         raise UserError(
             f"network: {kind} has other gradients with weights that it is given than with the same weights as its own "
@@ -98,20 +246,17 @@ def try_gradient(network: nn.Module, state: State, lr: Tensor) -> None:
         )
 
 
-_ROUNDING = 1e-3
-"""Relative difference of gradients that is rounding."""
-
-
 def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> float:
-    """Σ|g − g'| / Σ|g'| of the gradients g at weights that the network is given, and g' at its own of the same values.
+    """Compute Σ|g − g'| / Σ|g'| with the gradients g for weights that are passed to the network, and g' for its own.
 
-    The weights are not those of the network, as at the points of a path. A network that cannot be copied is not tried.
+    Both have the same values, which differ from the network's present weights, as at the points of a path. The result
+    is 0 for a network that cannot be copied.
     """
     try:
         own = copy.deepcopy(network)
     except (RuntimeError, TypeError):
         return 0.0
-    names = [name for name, parameter in network.named_parameters() if parameter.is_floating_point()]
+    names = trainable(network)
     generator = torch.Generator().manual_seed(0)
     moved = dict(state)
     for name in names:
@@ -131,13 +276,8 @@ def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> f
 
 
 def _gradients(restore: Callable[[], Tensor], leaves: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Gradients of the sum of an output; a network that draws random numbers draws the same each time."""
+    """Return the gradients of the sum of an output. A network that draws random numbers draws the same each time."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(0)
         output = restore().float().sum()
         return list(torch.autograd.grad(output, leaves, allow_unused=True, materialize_grads=True))
-
-
-def _line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from faig_lab.errors import UserError
 from faig_lab.files import read_safetensors, read_tensors, reason, write_safetensors, write_tensors, write_text
+from faig_lab.filters.checkpoints import WRAPPERS, Wrapped, own_names, unwrap
 from faig_lab.filters.functional import State, tied
-from faig_lab.filters.naming import own_names
 from faig_lab.filters.ncnn import BIN, ncnn_files, read_ncnn
-from faig_lab.filters.wrappers import WRAPPERS, Wrapped, unwrap
 from faig_lab.networks.adapted import Adapted
 
 log = logging.getLogger(__name__)
@@ -173,8 +172,8 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
     `torch.save`: a flat dict of tensors (ours), a Lightning checkpoint of our SRModule (its `state_dict`, which holds
     the averaged weights), and dicts that hold the weights under a name of `WRAPPERS`. Averaged weights are preferred.
     If a file has several weights, the log names those that are used. If the names differ from the network's, the
-    prefixes of `naming.PREFIXES` are removed, and names of another naming of the same architecture are replaced
-    (`naming`). A network of `network=spandrel` gets the names that spandrel gives them.
+    prefixes of `checkpoints.PREFIXES` are removed, and names of another naming of the same architecture are replaced
+    (`checkpoints`). A network of `network=spandrel` gets the names that spandrel gives them.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""A network of another library as a network of this one: RGB of any size in, RGB of `scale` times the size out."""
+"""Adapters for networks of other libraries: RGB images of any size in, RGB images of `scale` times the size out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faig_lab.resources import lacks_memory
+from faig_lab.errors import lacks_memory
 
 CHANNELS = ((3, 3), (1, 1), (4, 4), (4, 3))
 """Channels of input and output that can be adapted to RGB."""
@@ -16,13 +16,13 @@ CHANNELS = ((3, 3), (1, 1), (4, 4), (4, 3))
 
 @dataclass(frozen=True)
 class Contract:
-    """What a network takes, and what it returns.
+    """The form of the input and the output of a network.
 
     Attributes:
         scale: s.
-        channels: of input and output, one of `CHANNELS`. Of a network with one channel, each colour is an image. A
-            fourth channel is opacity: 1 in the input, dropped from the output.
-        padding: (width, height) of an input → columns and rows that have to be added.
+        channels: channels of input and output, one of `CHANNELS`. A network with one channel restores each colour as an
+            image. A fourth channel is opacity: it is 1 in the input, and it is removed from the output.
+        padding: (width, height) of an input → numbers of columns and rows to add.
         call: (network, image (1, C, H, W) in [0, 1]) → image (1, C', sH, sW).
         translated: (weights in the names of a file, the file for errors) → weights in the names of the network.
     """
@@ -37,10 +37,10 @@ class Contract:
 class Adapted(nn.Module):
     """LR (N, 3, H, W) in [0, 1] → SR (N, 3, sH, sW), not clipped, by a network with a contract of its own.
 
-    `adapted` makes instances. An instance is also one of the network's own class, has that class's name, and has the
-    parameters under the network's own names. So weights files stay readable for the programs that know the network.
-    The images of a batch are restored one by one, since the contract is about one image. In training mode a batch is
-    restored at once where the network can do that.
+    `adapted` makes instances. An instance is also an instance of the network's own class. It has the name of that class
+    and the network's own parameter names, so other programs that know the network can read its weights files. The
+    images of a batch are restored one by one, since the contract is about one image. In training mode a batch is
+    restored at once if the network can do that.
     """
 
     kind: type[nn.Module]
@@ -73,13 +73,13 @@ class Adapted(nn.Module):
 
 
 class _Own:
-    """The adapted network as its own class knows it: what its contract's `call` works on."""
+    """The adapted network with the forward pass of its own class, for the `call` of its contract."""
 
     def __init__(self, network: Adapted) -> None:
         self._network = network
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """The forward of the network's own class."""
+        """Call the forward pass of the network's own class."""
         return self._network.kind.forward(self._network, *arguments, **named)
 
     forward = __call__
@@ -89,10 +89,10 @@ class _Own:
 
 
 def adapted(network: nn.Module, contract: Contract) -> Adapted:
-    """Give a network the forward of `Adapted`; the same object is returned.
+    """Give a network the forward pass of `Adapted`, and return the same object.
 
     Raises:
-        ValueError: channels that cannot be adapted to RGB.
+        ValueError: the channels cannot be adapted to RGB.
     """
     if contract.channels not in CHANNELS:
         taken, returned = contract.channels
@@ -104,7 +104,7 @@ def adapted(network: nn.Module, contract: Contract) -> Adapted:
 
 
 def _padded(image: Tensor, padding: Callable[[int, int], tuple[int, int]]) -> Tensor:
-    """The image with columns and rows added at its end: reflected where it is large enough, the rest repeated."""
+    """Return the image with columns and rows added at its end: reflected as far as possible, the rest repeated."""
     height, width = image.shape[-2:]
     columns, rows = padding(width, height)
     if not columns and not rows:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from faig_lab.errors import UserError
-from faig_lab.files import write_json, write_text
+from faig_lab.files import UNWRITABLE, write_json, write_text
 from faig_lab.filters import (
     content_fingerprint,
     fingerprint,
@@ -30,7 +30,6 @@ from faig_lab.filters import (
     save_weights,
     write_states,
 )
-from faig_lab.resources import UNWRITABLE
 from faig_lab.runs import processes
 from faig_lab.training.plan import Trained
 

@@ -121,7 +121,7 @@ def degrade_again(images: Sequence[PairedImage], degradation: Degradation, name:
 
 
 def _sweep(context: StudyContext, factors: Sequence[float]) -> Iterator[tuple[TableRow, str, Part]]:
-    """Every degradation at every severity: the first cells of the tables, the name and the part."""
+    """Yield every degradation at every severity: the first cells of the tables, the name and the part."""
     for name in context.attribution.degradations:
         part: Any = context.degradation.parts.get(name)
         for value, changed in severities(part, factors).items() if part is not None else ():
@@ -139,7 +139,7 @@ def _round(value: float) -> float:
 
 
 def _at(part: Any, parameter: str, value: float, *, trained: float, whole: bool) -> tuple[float, Part] | None:
-    """The part with this value, or with the nearest accepted value; None where there is none."""
+    """Return the part with this value, or with the nearest accepted value; None if no value is accepted."""
     kernel = getattr(part, "kernel_size", None)
     for candidate in (round(value), round(value) + 1) if whole else (float(value),):
         changes: dict[str, Any] = {parameter: candidate}
@@ -151,7 +151,7 @@ def _at(part: Any, parameter: str, value: float, *, trained: float, whole: bool)
 
 
 def _psnrs(context: StudyContext, images: Sequence[PairedImage], name: str) -> Floats:
-    """(images, NETWORKS) dB."""
+    """Return (images, NETWORKS) PSNR in dB."""
     evaluator = replace(context.evaluator, images=tuple(images))
     masked = context.masked(context.discovered(context.method, context.headline)[name])
     states: dict[str, State] = {"baseline": context.baseline, "target": context.target, "masked": masked}
@@ -161,7 +161,7 @@ def _psnrs(context: StudyContext, images: Sequence[PairedImage], name: str) -> F
 
 
 def _gain(psnrs: Floats, scenes: Sequence[str], seed: int) -> TableRow:
-    """Gain and share of (images, NETWORKS) with intervals; None where the gain is too small for a share."""
+    """Return gain and share of (images, NETWORKS) with intervals; None if the gain is too small for a share."""
     values = gain_and_share(psnrs.mean(0)[None])[0]
     interval = scene_interval(psnrs, scenes, gain_and_share, seed=seed)
     row: TableRow = {}
@@ -192,7 +192,7 @@ _LABEL = 0.09  # of the axis: closer labels would overlap
 
 
 def _gains(run: RunFolder) -> dict[str, pd.DataFrame]:
-    """Degradation → one row per severity, ascending."""
+    """Return degradation → one row per severity, ascending."""
     gains = groups(run.table("boundary_gain"), "degradation")
     return {name: rows.sort_values("severity", kind="stable") for name, rows in gains.items()}
 
@@ -239,7 +239,7 @@ def _figure(run: RunFolder) -> Figure:
 
 
 def _gain_panel(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
-    """The gain with its interval, and the share that the set carries."""
+    """Draw the gain with its interval, and the share that the set carries."""
     line(panel, rows, "severity", "gain", band=("gain_low", "gain_high"), color=colour, linewidth=2.0)
     guides(panel, 0)
     apart, shown = _LABEL * (rows["severity"].max() - rows["severity"].min()), list[float]()

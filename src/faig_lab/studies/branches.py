@@ -1,6 +1,5 @@
 """Comparison of the run's network with a two-branch network of the same budget (method.md §7)."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,7 @@ from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, legend_co
 from faig_lab.plotting.words import count, decimal, degraded, listed, method_label, removal, share, signed, with_ends
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import frame, groups, mean_of, numbers, over_photographs, records, select, unique
-from faig_lab.studies.context import Pair, StudyContext, StudyResult
+from faig_lab.studies.context import Pair, StudyContext, StudyResult, without_photographs
 from faig_lab.studies.section import Section, Table
 
 
@@ -47,7 +46,8 @@ def discriminative(study: StudyContext) -> Iterator[TableRow]:
     for method in study.attribution.scores:
         for masked, filters in study.discovered(method, study.headline).items():
             row: TableRow = {"method": method, "percent": study.headline, "filters": len(filters), "masked": masked}
-            yield row | removed_sides(_removed(study, study.masked(filters)), masked)
+            removed = {name: share for name, _, share in study.measured(study.masked(filters))}
+            yield row | removed_sides(removed, masked)
 
 
 def without_predictor(study: StudyContext) -> Iterator[TableRow]:
@@ -55,15 +55,8 @@ def without_predictor(study: StudyContext) -> Iterator[TableRow]:
     evaluator = study.evaluator
     if any(name.startswith(SECOND_BRANCH) for name in evaluator.target):
         state = {n: evaluator.baseline[n] if n.startswith(SECOND_BRANCH) else v for n, v in evaluator.target.items()}
-        for degradation, removed in _removed(study, state).items():
+        for degradation, _, removed in study.measured(state):
             yield {"degradation": degradation, "removed": removed}
-
-
-def _removed(study: StudyContext, state: State) -> dict[str, float | None]:
-    """Degradation → removed share of an intervention."""
-    evaluator = study.evaluator
-    psnrs = {name: evaluator.psnr(evaluator.outputs(state, name)) for name in study.problem.degradations}
-    return {name: evaluator.removed(psnr, name) for name, psnr in psnrs.items()}
 
 
 EVERYTHING = "everything"
@@ -150,8 +143,6 @@ def accuracy_rows(predictions: Sequence[Answer], seed: int, resamples: int) -> l
     return rows
 
 
-log = logging.getLogger(__name__)
-
 ONE, TWO = "one_branch", "two_branch"
 """The run's own network, and the network that it is compared with."""
 
@@ -190,8 +181,7 @@ def branches(
         UserError: a training diverged.
     """
     if context.trainer is None:
-        log.warning("branches: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("branches")
     every = list(dict.fromkeys((context.problem.seed, *seeds)))
     wanted = context.deterministic((context.method, *methods))
     images: list[TableRow] = []
@@ -264,7 +254,7 @@ def compare(images: Sequence[TableRow], scenes: Sequence[str], how: Resampling) 
 def _studies(
     context: StudyContext, rival: Mapping[str, Any], seed: int, methods: Sequence[str]
 ) -> Iterator[tuple[str, StudyContext]]:
-    """Both networks of a seed, each with scores of its filters outside of the predictor."""
+    """Yield both networks of a seed, each with scores of its filters outside of the predictor."""
     assert context.trainer is not None
     if seed == context.problem.seed:
         scores = {name: context.attribution.scores[name] for name in methods}
@@ -275,7 +265,7 @@ def _studies(
 
 
 def _study(context: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyContext:
-    """The context with another pair of networks, attributed like its own."""
+    """Return the context with another pair of networks, which is attributed in the same way."""
     like = first_floating(context.problem.target.values())
     baseline, target = (
         {n: v.to(like) if v.is_floating_point() else v.to(like.device) for n, v in state.items()}
@@ -288,7 +278,7 @@ def _study(context: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyCo
 
 
 def _restored(study: StudyContext) -> Iterator[TableRow]:
-    """The target's quality on every held-out image with every input."""
+    """Yield the target's quality on every held-out image with every input."""
     evaluator = study.evaluator
     for degradation in evaluator.inputs:
         for row in quality_rows(evaluator, evaluator.restore(evaluator.target, degradation)):
@@ -299,17 +289,17 @@ _LABELS = {ONE: "one branch", TWO: "two branches"}
 
 
 def _compared(run: RunFolder, measure: str) -> pd.DataFrame:
-    """The rows of one measure, one per input."""
+    """Return the rows of one measure, one row per input."""
     return select(run.table("branches"), measure=measure)
 
 
 def _ends(row: Mapping[str, Any]) -> list[float | None]:
-    """The difference of the networks and its ends."""
+    """Return the difference of the networks and the ends of its interval."""
     return [row.get(column) for column in ("difference", "low", "high")]
 
 
 def _sentence(run: RunFolder) -> str:
-    """The iterations of both trainings, and the differences in PSNR."""
+    """Return a sentence with the iterations of both trainings, and the differences in PSNR."""
     rows = _compared(run, "psnr")
     given = any((run.config.get(name) or {}).get("weights") for name in ("baseline", "target"))
     steps = [run.config.get("training", {}).get(name, {}).get("iterations") for name in ("baseline", "target")]

@@ -118,7 +118,7 @@ def clusters(
 
 
 def _networks(context: StudyContext, methods: Sequence[str], percent: float) -> Iterator[Network]:
-    """Baseline, target, and the target with the discovered filters of each degradation masked."""
+    """Yield baseline, target, and the target with the discovered filters of each degradation masked."""
     empty: TableRow = dict.fromkeys(("method", "percent", "filters", "masked"))
     yield Network(BASELINE, context.baseline, empty)
     yield Network(TARGET, context.target, empty)
@@ -130,7 +130,7 @@ def _networks(context: StudyContext, methods: Sequence[str], percent: float) -> 
 
 
 def _crops(context: StudyContext, size: int, most: int) -> list[Crop]:
-    """Held-out crops of one size, since vectors of features must have one length."""
+    """Return held-out crops of one size, since vectors of features must have one length."""
     crops = choose_evenly(cut_crops(context.data.held_out, size, overlapping=False), most)
     shapes = [tuple(crop.inputs[CLEAN].shape) for crop in crops]
     (shape, count), *_ = Counter(shapes).most_common(1)
@@ -140,12 +140,12 @@ def _crops(context: StudyContext, size: int, most: int) -> list[Crop]:
 
 
 def _vector(context: StudyContext, state: State, image: Tensor, layer: str) -> Any:
-    """(d,) the features of one input at all places, in single precision."""
+    """Return (d,) the features of one input at all places, in single precision."""
     return layer_input(context.network, state, image, layer).flatten().float().cpu().numpy()
 
 
 def _indices(points: Floats, labels: Sequence[str]) -> Iterator[TableRow]:
-    """The index of all inputs, and of every pair of inputs."""
+    """Yield the index of all inputs, and of every pair of inputs."""
     yield {"a": ALL, "b": ALL, "index": separation(points, labels)}
     for pair in combinations(dict.fromkeys(labels), 2):
         chosen = np.isin(labels, pair)
@@ -159,7 +159,7 @@ def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
 
 
 def _label(run: RunFolder, network: str) -> str:
-    """The name of a network for readers: `deblurring masked, FAIG`."""
+    """Return the name of a network for readers, e.g. `deblurring masked, FAIG`."""
     rows = select(run.table("clusters"), network=network)
     masked = [f"{removal(name)} masked" for name in unique(rows, "masked")]
     return ", ".join([*masked, *map(method_label, unique(rows, "method"))]) or network
@@ -176,29 +176,29 @@ def _sentence(run: RunFolder) -> str:
     return f"Calinski–Harabasz index of all inputs: {listed(told)}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    """A panel per network, a dot per crop and input."""
+    """Draw a panel per network, with a dot per crop and input."""
     rows = run.table("clusters_points")
     networks = unique(rows, "network")
     columns = min(len(networks), max(2, len(run.degradations)))
     lines = -(-len(networks) // columns)
-    with drawing():
-        figure = new_figure(0.5 + 2.2 * lines)
-        panels = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for panel, network in zip(panels, networks, strict=False):
-            of_network = select(rows, network=network)
-            for name in unique(of_network, "input"):
-                dots = select(of_network, input=name)
-                panel.plot(
-                    numbers(dots, "x"), numbers(dots, "y"), "o", markersize=2.5, alpha=0.7,
-                    color=input_colour(run.degradations, name), label=f"{degraded(name)} input",
-                )  # fmt: skip
-            panel.set_title(f"{sentence_case(_label(run, network))}: {_index(run, network)}")
-            panel.set_xticks([])
-            panel.set_yticks([])
-        for panel in panels[len(networks) :]:
-            panel.set_axis_off()
-        legend_above(figure, figure.axes[0])
+    figure = new_figure(0.5 + 2.2 * lines)
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for panel, network in zip(panels, networks, strict=False):
+        of_network = select(rows, network=network)
+        for name in unique(of_network, "input"):
+            dots = select(of_network, input=name)
+            panel.plot(
+                numbers(dots, "x"), numbers(dots, "y"), "o", markersize=2.5, alpha=0.7,
+                color=input_colour(run.degradations, name), label=f"{degraded(name)} input",
+            )  # fmt: skip
+        panel.set_title(f"{sentence_case(_label(run, network))}: {_index(run, network)}")
+        panel.set_xticks([])
+        panel.set_yticks([])
+    for panel in panels[len(networks) :]:
+        panel.set_axis_off()
+    legend_above(figure, figure.axes[0])
     return figure
 
 

@@ -1,5 +1,6 @@
 """The input and the result of a study, and the training of further networks like those of the run."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
@@ -12,10 +13,15 @@ from torch import Tensor, nn
 
 from faig_lab.attribution import Attribution, Method, Problem, discovered
 from faig_lab.data import Degradation, StudyData
-from faig_lab.evaluation.evaluator import Evaluator, Example
+from faig_lab.evaluation.evaluator import Evaluation, Evaluator, Example, isolation_of, pooled
+from faig_lab.evaluation.intervals import number_or_none
+from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import State, mask
+from faig_lab.metrics import back, off, side
 from faig_lab.runs.tables import Rows, frame, records
-from faig_lab.training import Retraining
+from faig_lab.training import Chosen, Retraining
+
+log = logging.getLogger(__name__)
 
 Node = Mapping[str, Any]
 """A network as a `_target_` with its arguments."""
@@ -23,7 +29,7 @@ Node = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """A network's baseline and target, on the CPU; the module's own weights do not matter."""
+    """A network's baseline and target, on the CPU; the module's own weights are not used."""
 
     network: nn.Module
     baseline: State
@@ -34,7 +40,7 @@ class TrainPair(Protocol):
     """Train a network's baseline and target, unless the store has them."""
 
     def __call__(self, network: Node | None, seed: int) -> Pair:
-        """Baseline and target with the run's data, degradations, schedule, loss and optimizer.
+        """Return baseline and target, trained with the run's data, degradations, schedule, loss and optimizer.
 
         Args:
             network: the network; None is the run's own. The run sets its scale, and its degradations if the network
@@ -120,7 +126,7 @@ class StudyContext:
 
     @property
     def network(self) -> nn.Module:
-        """The module; its own weights do not matter."""
+        """The module; its own weights are not used."""
         return self.problem.network
 
     @cached_property
@@ -140,18 +146,51 @@ class StudyContext:
         return Evaluator(self.network, self.baseline, self.target, self.data.held_out, scale, self.autocast)
 
     def discovered(self, method: str, percent: float) -> dict[str, Tensor]:
-        """Degradation → flat indices of the discovered filters, by the first draw of a method."""
+        """Return degradation → flat indices of the discovered filters, by the first draw of a method."""
         rows = zip(self.attribution.degradations, self.attribution.scores[method][0], strict=True)
         return {name: discovered(scores, percent) for name, scores in rows}
 
     def masked(self, filters: Tensor) -> dict[str, Tensor]:
-        """The target with the given filters set back to the baseline."""
+        """Return the target with the given filters set back to the baseline."""
         return mask(self.target, self.baseline, self.attribution.layout, filters)
 
+    def measured(self, state: State) -> Iterator[tuple[str, float, float | None]]:
+        """Yield each degradation with the PSNR of a network in dB, and the share of the target's gain that it lacks.
+
+        Args:
+            state: the weights of the network.
+        """
+        for name in self.attribution.degradations:
+            psnr = self.evaluator.psnr(self.evaluator.outputs(state, name))
+            yield name, psnr, self.evaluator.removed(psnr, name)
+
+    def everything(self) -> Chosen:
+        """Return all entries of all parameters, for the training of a whole network."""
+        return {name: torch.ones((), dtype=torch.bool) for name, _ in self.network.named_parameters()}
+
     def deterministic(self, methods: Iterable[str]) -> list[str]:
-        """The given methods that the run has and that draw nothing at random, each once."""
+        """Return the given methods that the run has and that draw no random numbers, each method once."""
         scores = self.attribution.scores
         return [name for name in dict.fromkeys(methods) if name in self.methods and len(scores.get(name, ())) == 1]
+
+
+def parts_of_edit(effects: Mapping[str, Evaluation], own: str) -> dict[str, TableRow]:
+    """Return back, off, side and isolation of an edit (method.md §9) by input, as cells of a table.
+
+    Args:
+        effects: input → the effect of the edit.
+        own: the degradation whose function the edit should change; `side` is None on this input.
+    """
+    sums, whole = {name: pooled(effect) for name, effect in effects.items()}, isolation_of(effects, own)
+    return {
+        name: {
+            "back": number_or_none(back(of_input)),
+            "off": number_or_none(off(of_input)),
+            "side": None if name == own else number_or_none(side(of_input, sums[own])),
+            "isolation": whole,
+        }
+        for name, of_input in sums.items()
+    }
 
 
 def single_precision(state: State) -> dict[str, Tensor]:
@@ -193,6 +232,12 @@ class StudyResult:
         return records(self.tables[table])
 
 
+def without_photographs(study: str) -> StudyResult:
+    """Return an empty result for data without photographs to train on, and log the reason."""
+    log.warning("%s: left out, since the data has no photographs to train on", study)
+    return StudyResult({})
+
+
 Analysis = Callable[[StudyContext], StudyResult]
 
 Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -207,7 +252,7 @@ def kept(keep: Keep, name: str, compute: Callable[[], StudyResult]) -> StudyResu
 
 
 def _packed(result: StudyResult) -> dict[str, Any]:
-    """Dicts, lists, tensors on the CPU and Python's own numbers."""
+    """Return the result as dicts and lists of tensors on the CPU and Python's own numbers."""
     examples = [{f.name: getattr(example, f.name) for f in fields(Example)} for example in result.examples]
     tables = {name: result.rows(name) for name in result.tables}
     packed: dict[str, Any] = _plain({"tables": tables, "metrics": result.metrics, "examples": examples})

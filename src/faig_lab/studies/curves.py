@@ -145,7 +145,7 @@ def curve_state(context: StudyContext, curve: str, filters: Tensor, target_biase
 
 
 def _absent(curve: str, filters: Tensor, count: int) -> Tensor:
-    """The filters, ascending, that have the baseline's values at the point `filters` of a curve."""
+    """Return the filters, ascending, that have the baseline's values at the point `filters` of a curve."""
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[filters] = True
     return (chosen if curve == DELETION else ~chosen).nonzero().flatten()
@@ -217,7 +217,7 @@ def _matched_sets(context: StudyContext, degradation: str, scores: Tensor, grid:
 
 
 def _grid(percents: Sequence[float]) -> tuple[float, ...]:
-    """0, the percents in order, 100."""
+    """Return 0, the percents in order, and 100."""
     if wrong := [percent for percent in percents if not 0 <= percent <= 100]:
         raise InputError("percents", f"{wrong[0]:g} is not from 0 to 100")
     grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
@@ -227,13 +227,13 @@ def _grid(percents: Sequence[float]) -> tuple[float, ...]:
 
 
 def _psnrs(context: StudyContext, state: State) -> Floats:
-    """(images, inputs) dB."""
+    """Return (images, inputs) PSNR in dB."""
     evaluator, names = context.evaluator, context.attribution.degradations
     return stack_inputs([evaluator.psnrs(evaluator.outputs(state, name)) for name in names])
 
 
 def _without_target_biases(context: StudyContext, measured: Measured) -> dict[str, float | None]:
-    """Restored share of all filters of the target in the baseline, which keeps its biases and other weights."""
+    """Return the restored share of all the target's filters in the baseline, which keeps all other parameters."""
     every = torch.arange(len(context.attribution.layout))
     psnr = _psnrs(context, curve_state(context, INSERTION, every, target_biases=False)).mean(0)
     shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
@@ -243,50 +243,50 @@ def _without_target_biases(context: StudyContext, measured: Measured) -> dict[st
     }
 
 
-DRAWN = {"deletion": "left", "insertion": "restored"}
+_DRAWN = {DELETION: "left", INSERTION: "restored"}
 _HEADS = {
-    ("deletion", "own"): "deleted: own ↓",
-    ("deletion", "other"): "others ↑",
-    ("insertion", "own"): "inserted: own ↑",
-    ("insertion", "other"): "others ↓",
+    (DELETION, "own"): "deleted: own ↓",
+    (DELETION, "other"): "others ↑",
+    (INSERTION, "own"): "inserted: own ↑",
+    (INSERTION, "other"): "others ↓",
 }
-_LAST = ("random", "layer_matched")
+_LAST = ("random", LAYER_MATCHED)
 
 
 def _methods(run: RunFolder) -> list[str]:
-    """Every method of the curves in the report's order, the random methods last."""
+    """Return every method of the curves in the report's order, the random methods last."""
     methods = unique(run.table("curves"), "method")
     order = [*run.methods, *methods]
     return sorted(methods, key=lambda method: (_LAST.index(method) + 1 if method in _LAST else 0, order.index(method)))
 
 
 def _sentence(run: RunFolder) -> str:
-    """Restored shares at the headline percent: the sets deleted, and the sets inserted."""
+    """Return a sentence with the restored shares at the headline percent: the sets deleted, and the sets inserted."""
     parts = {}
-    for curve in DRAWN:
+    for curve in CURVES:
         rows = records(select(run.table("curves"), run.headline, curve=curve, method=run.chosen))
         own = [row for row in rows if row["masked"] == row["degradation"]]
         parts[curve] = listed([f"{share(row['restored'])} of {removal(row['masked'])}" for row in own])
     if not all(parts.values()):
         return ""
     return (
-        f"{method_label(run.chosen)} at {as_percent(run.headline)}: deleting its sets leaves {parts['deletion']}; "
-        f"inserting its sets alone restores {parts['insertion']}."
+        f"{method_label(run.chosen)} at {as_percent(run.headline)}: deleting its sets leaves {parts[DELETION]}; "
+        f"inserting its sets alone restores {parts[INSERTION]}."
     )
 
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """Restored share against q: a row per masked degradation and curve, its own input left, the others right."""
+    """Draw the restored share against q: a row per masked set and curve, its own input left, the others right."""
     masked = unique(run.table("curves"), "masked")
-    places = [(name, curve) for name in masked for curve in DRAWN]
+    places = [(name, curve) for name in masked for curve in CURVES]
     figure, axes = own_and_others([name for name, _ in places], masked, 0.6)
     for row, (name, curve) in zip(axes, places, strict=True):
         for panel, inputs in row:
             _panel(panel, run, curve, masked=name, inputs=inputs)
             function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
-            done = "deleted" if curve == "deletion" else "inserted"
-            panel.set_title(f"{removal(name)} set {done}: {function} {DRAWN[curve]}", fontsize=7.5)
+            done = "deleted" if curve == DELETION else "inserted"
+            panel.set_title(f"{removal(name)} set {done}: {function} {_DRAWN[curve]}", fontsize=7.5)
         row[0][0].set_ylabel("restored share")
     for panel, _ in axes[-1]:
         panel.set_xlabel(f"q: {run.units} deleted or inserted")
@@ -295,7 +295,7 @@ def _figure(run: RunFolder) -> Figure:
 
 
 def _panel(panel: Axes, run: RunFolder, curve: str, *, masked: str, inputs: Sequence[str]) -> None:
-    """Restored share against q for every method, with its interval over images."""
+    """Draw the restored share against q for every method, with its interval over images."""
     rows = select(run.table("curves"), curve=curve, masked=masked)
     by_method = groups(rows[rows["degradation"].isin(inputs)], "method")
     for method in _methods(run):
@@ -319,7 +319,7 @@ def _table(run: RunFolder) -> Table | None:
     several = len(unique(run.table("curves"), "masked")) > 1
     sides = [key for key in _HEADS if several or key[1] == "own"]
     head = ["Area under the curve", *(_HEADS[key] for key in sides)]
-    head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in DRAWN] if several else []
+    head += [f"{curve}, own against others, minus {method_label(run.chosen)}" for curve in CURVES] if several else []
     by_side = {(row["curve"], row["side"], row["method"]): row for row in records(areas)}
     compared = {(row["curve"], row["method"]): row for row in records(run.table("curves_compared"))}
     lines = []
@@ -327,7 +327,7 @@ def _table(run: RunFolder) -> Table | None:
         columns = [f"area_{axis}{end}" for end in ("", "_low", "_high")]
         for method in _methods(run):
             cells = [_ends(by_side.get((*side, method)), columns) for side in sides]
-            for curve in DRAWN if several else ():
+            for curve in CURVES if several else ():
                 row = compared.get((curve, method)) if axis == "log" else None
                 cells.append(_ends(row, ("difference", "low", "high"), signed))
             lines.append([f"{method_label(method)}, {axis} q", *cells])
@@ -335,7 +335,7 @@ def _table(run: RunFolder) -> Table | None:
 
 
 def _ends(row: Mapping[str, Any] | None, columns: Sequence[str], show: Show = decimal) -> str:
-    """A number with its ends; empty without a row."""
+    """Return a number with the ends of its interval as text; empty without a row."""
     return "" if row is None else with_ends([row.get(column) for column in columns], show)
 
 

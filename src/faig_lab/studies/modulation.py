@@ -73,13 +73,13 @@ def modulation(
 
 
 def discovered_sets(context: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
-    """The discovered filters of each degradation, and of several degradations their union as `<a>+<b>`."""
+    """Return the discovered filters of each degradation and, for several degradations, their union as `<a>+<b>`."""
     sets = context.discovered(method, percent)
     return sets if len(sets) == 1 else sets | {"+".join(sets): torch.unique(torch.cat(list(sets.values())))}
 
 
 def _restored(context: StudyContext, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
-    """Every degradation and clean input, and the modulated network's outputs for the held-out images, not rounded."""
+    """Yield every degradation and clean input with the modulated network's outputs for the held-out images."""
     state: State = context.target  # λ = 1 is the target for any filters
     if strength != 1:
         state = modulate(context.target, context.baseline, context.attribution.layout, filters, strength)
@@ -89,7 +89,7 @@ def _restored(context: StudyContext, filters: Tensor, strength: float) -> Iterat
 
 
 def _evaluated(context: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
-    """PSNR, removed share (None on clean input, where there is nothing to remove), and movement to the baseline."""
+    """Return PSNR, removed share (None on clean input, which has nothing to remove), and movement to the baseline."""
     effect = context.evaluator.effect_of(outputs, name)
     value = mean(effect.psnrs)
     return {
@@ -101,7 +101,7 @@ def _evaluated(context: StudyContext, name: str, outputs: Sequence[Tensor]) -> T
 
 
 def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    """The λ with the highest PSNR; the first of equal values."""
+    """Return the λ with the highest PSNR; of equal values the first."""
     best: dict[str, TableRow] = {}
     for row in (row for row in rows if row["degradation"] != CLEAN):
         key = f"best_strength/{row['modulated']}/{row['degradation']}"
@@ -111,7 +111,7 @@ def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
 
 
 def _examples(context: StudyContext, kept: Restored, chosen: int | None) -> tuple[Example, ...]:
-    """One held-out image with each degradation, restored at every pictured λ."""
+    """Return one held-out image with each degradation, restored at every pictured λ."""
     images = context.data.held_out
     position = images_to_show(images)[0] if chosen is None else chosen % len(images)
     pictures = []
@@ -166,7 +166,7 @@ def _table(run: RunFolder) -> Table:
 
 
 def _grids(examples: Sequence[Example]) -> list[Pictures]:
-    """A grid per degradation: a row per modulated set, a column per λ."""
+    """Return a grid per degradation: a row per modulated set, a column per λ."""
     grids = []
     for picture in examples:
         rows: dict[str, dict[str, Tile]] = {}

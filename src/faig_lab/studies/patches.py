@@ -1,6 +1,6 @@
 """The number of changed filters that the restoration needs: patches on the baseline, and pruning of the target."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import pandas as pd
@@ -12,9 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.attribution import ProbeIntegral, count_of, ranking
+from faig_lab.attribution.scores import shares
 from faig_lab.data import sample_rng
 from faig_lab.evaluation.masking import TableRow, means
-from faig_lab.filters import State, apply_patches, make_patch, patch_bytes
+from faig_lab.filters import apply_patches, make_patch, patch_bytes
 from faig_lab.plotting.charts import guides, layer_bars, limit, line, percent_axis, share_axis
 from faig_lab.plotting.style import MUTED, drawing, input_colour, method_look, new_figure
 from faig_lab.plotting.words import as_percent, count, decimal, degraded, listed, method_label, removal, share, together
@@ -76,7 +77,7 @@ def patches(
 
 
 def _insertion(context: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:
-    """Patches on the baseline, without and with the target's biases; at 0 % the biases alone."""
+    """Measure patches on the baseline, without and with the target's biases; the patch at 0 % has only biases."""
     layout, target, baseline = context.attribution.layout, context.target, context.baseline
     sets = {percent: discovered_sets(context, method, percent) for percent in (0.0, *percents)}
     evaluated: dict[tuple[int, bytes], list[tuple[str, float, float | None]]] = {}
@@ -90,20 +91,12 @@ def _insertion(context: StudyContext, method: str, percents: Sequence[float]) ->
                     row |= {"biases": biases, "kilobytes": len(patch_bytes(patch)) / 1000}
                     key = (biases, patch.filters.numpy().tobytes())  # the sets of 0 % and of 100 % are equal
                     if key not in evaluated:
-                        evaluated[key] = list(_measured(context, apply_patches(baseline, patch)))
+                        evaluated[key] = list(context.measured(apply_patches(baseline, patch)))
                     for degradation, psnr, lost in evaluated[key]:
                         carried = None if lost is None else 1 - lost
                         rows.append(row | {"degradation": degradation, "psnr": psnr, "carried": carried})
                     advance(f"{name}, {percent:g} %")
     return rows
-
-
-def _measured(context: StudyContext, state: State) -> Iterator[tuple[str, float, float | None]]:
-    """Every degradation, the PSNR of `state`, and the share of the target's gain that `state` lacks."""
-    evaluator = context.evaluator
-    for degradation in context.attribution.degradations:
-        psnr = evaluator.psnr(evaluator.outputs(state, degradation))
-        yield degradation, psnr, evaluator.removed(psnr, degradation)
 
 
 def idle_orders(context: StudyContext) -> dict[str, Tensor]:
@@ -118,18 +111,12 @@ def idle_orders(context: StudyContext) -> dict[str, Tensor]:
     change = {name: (context.target[name] - context.baseline[name]).abs() for name in names}
     drawn = sample_rng(context.problem.seed, "pruning").permutation(len(layout))
     importance = {
-        "signed_share": shares(integral).abs().amax(0),
+        "signed_share": shares(integral.signed, integral.loss_change).abs().amax(0),
         "faig": magnitudes(integral).amax(0),
         "weight_change": layout.gather(change).cpu(),
         "random": torch.from_numpy(drawn),
     }
     return {name: ranking(values) for name, values in importance.items()}
-
-
-def shares(integral: ProbeIntegral) -> Tensor:
-    """Compute (K, F) signed shares of the loss change over the probe; 0 where the loss does not change."""
-    change = integral.loss_change.sum(0)[:, None]
-    return torch.where(change == 0, 0.0, integral.signed.sum(0) / torch.where(change == 0, 1.0, change))
 
 
 def magnitudes(integral: ProbeIntegral) -> Tensor:
@@ -139,7 +126,7 @@ def magnitudes(integral: ProbeIntegral) -> Tensor:
 
 
 def _pruning(context: StudyContext, orders: Mapping[str, Tensor], kept: Sequence[float]) -> list[TableRow]:
-    """The target with all but the first filters of each order set back to the baseline."""
+    """Measure the target with all but the first filters of each order set back to the baseline."""
     layout = context.attribution.layout
     rows: list[TableRow] = []
     with context.bar("pruning", len(orders) * len(kept)) as advance:
@@ -147,7 +134,7 @@ def _pruning(context: StudyContext, orders: Mapping[str, Tensor], kept: Sequence
             for percent in kept:
                 count = count_of(percent, len(layout))
                 row: TableRow = {"order": name, "percent": percent, "filters": count}
-                for degradation, psnr, lost in _measured(context, context.masked(order[count:])):
+                for degradation, psnr, lost in context.measured(context.masked(order[count:])):
                     rows.append(row | {"degradation": degradation, "psnr": psnr, "lost": lost})
                 advance(f"{name}, {percent:g} % kept")
     return rows
@@ -170,19 +157,19 @@ def fewest(rows: Sequence[TableRow], order: str, tolerance: float) -> float | No
 
 
 def _patches(run: RunFolder, biases: bool) -> pd.DataFrame:
-    """The patches without or with the target's biases, the smallest first, without the empty patch."""
+    """Return the patches without or with the target's biases, the smallest first, without the empty patch."""
     rows = select(run.table("patches"), biases=int(biases))
     return rows[rows["filters"] > 0].sort_values("filters", kind="stable")
 
 
 def _tolerance(run: RunFolder) -> float:
-    """The share of the gain that pruning may cost."""
+    """Return the share of the gain that pruning may cost."""
     node = run.config.get("analysis", {}).get("studies", {}).get("patches", {})
     return float(node.get("tolerance", 0.05))
 
 
 def _kept(run: RunFolder) -> dict[str, float | None]:
-    """Order of pruning → percent that must stay the target's; None where no filter can be set back."""
+    """Return order of pruning → percent that must stay the target's; None if no filter can be set back."""
     return {order: run.metrics.get(f"filters_needed/{order}") for order in unique(run.table("pruning"), "order")}
 
 
@@ -204,7 +191,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """Above: insertion for each input. Below: pruning, and the layers of the kept units."""
+    """Draw insertion for each input above, and pruning with the layers of the kept units below."""
     inputs = unique(run.table("patches"), "degradation")
     needed = {order: kept for order, kept in _kept(run).items() if kept is not None}
     order = min(needed, key=lambda order: needed[order]) if needed else ""

@@ -9,17 +9,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from faig_lab.attribution import Attribution
-from faig_lab.attribution.planted import average_precision, changes, recall_at_count
-from faig_lab.evaluation.evaluator import isolation_of, pooled
-from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow, means
-from faig_lab.metrics import back, off, side
+from faig_lab.filters import FilterLayout, State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
 from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import count, decimal, listed, method_label, removal, sentence_case, share, small_share
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import groups, mean_of, records, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, parts_of_edit
 from faig_lab.studies.section import Section, Table
 
 log = logging.getLogger(__name__)
@@ -56,7 +53,7 @@ def planted(context: StudyContext) -> StudyResult:
 
 
 def _rows(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Average precision and recall of every method and draw for each true set."""
+    """Return average precision and recall of every method and draw for each true set."""
     total = len(attribution.layout)
     return [
         {
@@ -75,21 +72,17 @@ def _rows(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow
 
 
 def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """The effect of masking each true set on every degradation and on clean input."""
+    """Measure the effect of masking each true set on every degradation and on clean input."""
     rows: list[TableRow] = []
     for masked, filters in true.items():
         effects = context.evaluator.effects(context.masked(filters))
-        sums = {name: pooled(effect) for name, effect in effects.items()}
-        isolation = isolation_of(effects, masked)
-        for name, of_input in sums.items():
-            moved = None if name == masked else number_or_none(side(of_input, sums[masked]))
-            parts = {"back": number_or_none(back(of_input)), "off": number_or_none(off(of_input)), "side": moved}
-            rows.append({"masked": masked, "degradation": name, **parts, "isolation": isolation})
+        parts = parts_of_edit(effects, masked).items()
+        rows += [{"masked": masked, "degradation": name} | cells for name, cells in parts]
     return rows
 
 
 def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Change of the filters of each group during training."""
+    """Return the change of the filters of each group during training."""
     change = changes(context.problem.baseline, context.problem.target, context.attribution.layout)
     rest = torch.ones(len(change), dtype=torch.bool)
     for filters in true.values():
@@ -102,17 +95,68 @@ def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow
     return rows
 
 
+def average_precision(scores: Tensor, true: Tensor) -> float:
+    """Compute the average precision of scores: Σ_n (R_n − R_{n−1}) P_n over the distinct scores, in descending order.
+
+    P_n and R_n are precision and recall of all filters with at least the n-th highest score. So the order of filters
+    with equal scores does not matter. 1 means that all true filters come first. If all scores are equal, the result is
+    |true| / F, the chance level. The definition is that of `average_precision_score` of scikit-learn.
+
+    Args:
+        scores: (F,) higher = more responsible; finite.
+        true: indices of the true filters, at least one.
+    """
+    hits, counts = _steps(scores, true)
+    recall = hits / len(true)
+    gained = torch.diff(recall, prepend=recall.new_zeros(1))
+    return float((gained * hits / counts).sum())
+
+
+def recall_at_count(scores: Tensor, true: Tensor) -> float:
+    """Compute the share of the true filters that are among the |true| filters with the highest scores.
+
+    If filters with equal scores are partly inside and partly outside of these filters, the result is the expected share
+    over all orders of the equal filters.
+
+    Args:
+        scores: (F,) higher = more responsible; finite.
+        true: indices of the true filters, at least one.
+    """
+    hits, counts = _steps(scores, true)
+    ends = torch.searchsorted(counts, torch.tensor(float(len(true)), dtype=counts.dtype))
+    before_hits, before = (float(values[ends - 1]) if ends else 0.0 for values in (hits, counts))
+    share = (len(true) - before) / (float(counts[ends]) - before)
+    return (before_hits + share * (float(hits[ends]) - before_hits)) / len(true)
+
+
+def _steps(scores: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, for each distinct score in descending order, the numbers of true and of all filters with this or more."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    ranked = scores[order]
+    is_true = torch.zeros(len(scores), dtype=torch.float64)
+    is_true[true] = 1
+    last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])
+    counts = torch.arange(1, len(scores) + 1, dtype=torch.float64)
+    return is_true[order].cumsum(0)[last], counts[last]
+
+
+def changes(baseline: State, target: State, layout: FilterLayout) -> Tensor:
+    """Return (F,) Σ|θ − θ̄| of each filter, computed in float64, on the CPU."""
+    moved = {layer.name: (target[layer.name].double() - baseline[layer.name].double()).abs() for layer in layout.layers}
+    return layout.gather(moved).cpu()
+
+
 _COLUMNS = {"average_precision": "average precision", "recall": "recall at the set's size"}
 
 
 def _methods(run: RunFolder) -> list[str]:
-    """All methods, the highest mean average precision first."""
+    """Return all methods, the highest mean average precision first."""
     rows = groups(run.table("planted"), "method")
     return sorted(rows, key=lambda method: -np.nan_to_num(mean_of(rows[method], "average_precision")))
 
 
 def _mean(run: RunFolder, method: str, degradation: str, column: str) -> float:
-    """Mean over draws."""
+    """Return the mean over draws."""
     return mean_of(select(run.table("planted"), method=method, degradation=degradation), column)
 
 

@@ -71,7 +71,7 @@ class TopOverlap:
     sets: Mapping[str, Tensor]
 
     def overlaps(self, lr: Tensor) -> dict[str, float]:
-        """|S_x ∩ S_D| / |S_D| for each degradation D, from an LR image (3, h, w) alone."""
+        """Return |S_x ∩ S_D| / |S_D| for each degradation D, from an LR image (3, h, w) alone."""
         return overlaps(top_filters(self.problem, lr, self.rule, self.percent), self.sets)
 
 
@@ -186,7 +186,7 @@ def decide(overlaps: Mapping[str, float], thresholds: Mapping[str, float]) -> st
 def _overlap_rows(
     by_overlap: TopOverlap, crops: Sequence[Crop], inputs: Sequence[str], advance: Callable[[str], None]
 ) -> list[TableRow]:
-    """The overlaps of every crop with every one of `inputs`."""
+    """Return the overlaps of every crop with each of `inputs`."""
     rows: list[TableRow] = []
     for crop in crops:
         for truth in inputs:
@@ -198,7 +198,7 @@ def _overlap_rows(
 
 
 def _of(rows: Sequence[TableRow], truth: str, name: str) -> list[float]:
-    """The overlaps with S_name of the crops with input `truth`."""
+    """Return the overlaps with S_name of the crops with input `truth`."""
     return [float(str(row[f"overlap/{name}"])) for row in rows if row["truth"] == truth]
 
 
@@ -231,7 +231,7 @@ def _learned(
 
 
 def _training_crops(context: StudyContext, crop: int, count: int, probe: list[Crop]) -> tuple[list[Crop], str]:
-    """Crops that train the linear probe, and their source."""
+    """Return the crops that train the linear probe, and their source."""
     photographs = context.data.train[:count]
     if not photographs:
         return probe, "probe"
@@ -247,18 +247,17 @@ def _guess(method: str, predictor: Predictor, crops: Sequence[Crop]) -> list[Gue
     ]
 
 
-_OVERLAP = "overlap"
 _METHOD = {
-    _OVERLAP: "top-k overlap",
-    "image_estimator": "noise level and sharpness",
-    "linear_probe": "linear probe on features",
+    OVERLAP: "top-k overlap",
+    ESTIMATOR: "noise level and sharpness",
+    LINEAR: "linear probe on features",
 }
 _UPRIGHT = 3  # With more answers their names would overlap.
 
 
 def _names(run: RunFolder) -> list[str]:
-    """The degradations that can be predicted."""
-    return [name for name in unique(run.table("prediction"), "predicted") if name != "clean"]
+    """Return the degradations that can be predicted."""
+    return [name for name in unique(run.table("prediction"), "predicted") if name != CLEAN]
 
 
 def _method(method: str) -> str:
@@ -266,27 +265,27 @@ def _method(method: str) -> str:
 
 
 def _accuracy(run: RunFolder, method: str, measure: str) -> dict[str, Any]:
-    """The row of a predictor; empty where there is no such measure, as with a single degradation."""
+    """Return the row of a predictor; empty without this measure, as for a single degradation."""
     return next(iter(records(select(run.table("prediction_accuracy"), method=method, measure=measure))), {})
 
 
 def _shown(row: Mapping[str, Any]) -> str:
-    """`98 % (92 % to 100 %)`."""
+    """Return a value with its interval as text, e.g. `98 % (92 % to 100 %)`."""
     return with_ends([row.get(column) for column in ("value", "low", "high")], share)
 
 
 def _either(run: RunFolder) -> str:
-    """`blurred or noisy`."""
+    """Return the degradations as text, e.g. `blurred or noisy`."""
     return listed([degraded(name) for name in _names(run)]).replace(" and ", " or ")
 
 
 def _sentence(run: RunFolder) -> str:
-    balanced, clean = (_accuracy(run, _OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
+    balanced, clean = (_accuracy(run, OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
     parts = (
         [f"{_shown(balanced)} of the answers between {_either(run)} are right (balanced accuracy)"] if balanced else []
     )
     parts.append(f"{_shown(clean)} with clean as a further answer")
-    ends = over_photographs(select(run.table("prediction_accuracy"), method=_OVERLAP, measure="accuracy"))
+    ends = over_photographs(select(run.table("prediction_accuracy"), method=OVERLAP, measure="accuracy"))
     return (
         f"Top-k overlap on {count(clean.get('inputs'))} inputs from {count(clean.get('photographs'))} held-out "
         f"photographs: {listed(parts)}. The brackets hold the {ends}."
@@ -315,7 +314,7 @@ def _figure(run: RunFolder) -> Figure | None:
 
 
 def _row(figure: SubFigure, columns: int, labels: Sequence[str]) -> list[Axes]:
-    """Panels with a row for each input."""
+    """Return panels with a row for each input."""
     panels = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
@@ -324,7 +323,7 @@ def _row(figure: SubFigure, columns: int, labels: Sequence[str]) -> list[Axes]:
 
 
 def _overlap_panel(panel: Axes, run: RunFolder, name: str, truths: Sequence[str]) -> None:
-    """A dot per crop, a row of dots per input; the dashed line is the threshold of this degradation."""
+    """Draw a dot per crop and a row of dots per input; the dashed line is the threshold of this degradation."""
     for place, truth in enumerate(truths):
         overlaps = numbers(select(run.table("prediction_overlaps"), truth=truth), f"overlap/{name}")
         heights = place + 0.28 * np.sin(2.4 * np.arange(len(overlaps)))  # scattered, the same in every drawing
@@ -339,7 +338,7 @@ def _overlap_panel(panel: Axes, run: RunFolder, name: str, truths: Sequence[str]
 
 
 def _confusion_panel(panel: Axes, rows: pd.DataFrame) -> None:
-    """Rows = true input, columns = prediction; the shade is the share of the row."""
+    """Draw a matrix of true inputs (rows) and predictions (columns); the shade is the share of the row."""
     counts = rows.pivot_table("count", "truth", "predicted", fill_value=0, sort=False)
     shares = (counts.div(counts.sum(axis=1).clip(lower=1), axis=0)).to_numpy()
     right = counts.index.to_numpy()[:, None] == counts.columns.to_numpy()

@@ -40,7 +40,7 @@ from faig_lab.plotting.words import (
 )
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of, numbers, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, without_photographs
 from faig_lab.studies.section import Section, Table
 from faig_lab.training import Chosen
 
@@ -125,8 +125,7 @@ def retraining(
         UserError: a training diverged.
     """
     if context.retraining is None:
-        log.warning("retraining: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("retraining")
     trials = [trial for goal in goals(context, rivals) for trial in _trials(context, goal, percents, draws)]
     rows: list[TableRow] = []
     if context.attribution.layout.undivided:
@@ -195,7 +194,7 @@ def transplanted(
 
 
 def _scores(context: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
-    """(K, F) scores of the run's method and the comparison methods; weight change is computed if missing."""
+    """Return (K, F) scores of the run's method and the comparison methods; weight change is computed if missing."""
     known = context.attribution.scores
     scores = {name: known[name][0] for name in dict.fromkeys((context.method, *rivals)) if name in known}
     if "weight_change" in rivals and "weight_change" not in known:
@@ -204,7 +203,7 @@ def _scores(context: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws: int) -> Iterator[Trial]:
-    """All networks of one goal."""
+    """Yield all networks of one goal."""
     layout = context.attribution.layout
     for percent in percents:
         count = min(goal.sets * count_of(percent, len(layout)), len(layout))
@@ -214,12 +213,11 @@ def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws:
             order = torch.from_numpy(_rng(context, goal, "random", draw).permutation(len(layout)))
             yield _training(context, goal, RANDOM, percent=percent, filters=order[:count], draw=draw)
         yield from _controls(context, goal, percent, goal.orders[context.method][:count])
-    everything = {name: torch.ones((), dtype=torch.bool) for name, _ in context.network.named_parameters()}
-    yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, everything)
+    yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, context.everything())
 
 
 def _controls(context: StudyContext, goal: Goal, percent: float, filters: Tensor) -> Iterator[Trial]:
-    """The discovered filters with other locations or other weights, and without training."""
+    """Yield the discovered filters with other locations or other weights, and without training."""
     assert context.retraining is not None
     layout, start, count = context.attribution.layout, context.baseline, len(filters)
     names = context.attribution.degradations
@@ -248,7 +246,7 @@ def _training(
 
 
 def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) -> State:
-    """The trial's weights after training, where the baseline's are."""
+    """Return the trial's weights after training, on the baseline's device."""
     if trial.chosen is None:
         return trial.start
     assert context.retraining is not None
@@ -260,15 +258,12 @@ def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) ->
 def _rows(context: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
     row: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
     row |= {"trained": trial.goal.name, "filters": trial.filters}
-    evaluator = context.evaluator
-    for degradation in context.attribution.degradations:
-        psnr = evaluator.psnr(evaluator.outputs(state, degradation))
-        removed = evaluator.removed(psnr, degradation)
+    for degradation, psnr, removed in context.measured(state):
         yield row | {"degradation": degradation, "psnr": psnr, "share": None if removed is None else 1 - removed}
 
 
 def _reached(rows: Sequence[TableRow]) -> str:
-    """The shares of the target's gain that a trial reaches, for the log."""
+    """Return the shares of the target's gain that a trial reaches, as text for the log."""
     shares = [(row["degradation"], row["share"]) for row in rows if row["share"] is not None]
     reached = ", ".join(f"{round(100 * float(str(share)))} % on {name}" for name, share in shares)
     return f"of the target's gain {reached}" if reached else "no gain to reach"
@@ -282,7 +277,7 @@ _LOW, _HIGH = -0.5, 1.1  # of the figure
 
 
 def _trained(run: RunFolder, variant: str, goal: str, q: float) -> pd.DataFrame:
-    """Rows of one variant and goal at a percent, on every input."""
+    """Return the rows of one variant and goal at a percent, on every input."""
     return select(run.table("retraining"), None if variant == WHOLE else q, variant=variant, trained=goal)
 
 
@@ -293,7 +288,7 @@ def result(run: RunFolder, variant: str, goal: str, degradations: Sequence[str],
 
 
 def _degradations(run: RunFolder, goal: str) -> list[str]:
-    """The degradations of a goal: its own, or all for the mix."""
+    """Return the degradations of a goal: its own degradation, or all for the mix."""
     return unique(run.table("retraining"), "degradation") if goal == MIX else [goal]
 
 
@@ -303,12 +298,12 @@ def _percents(run: RunFolder) -> list[float]:
 
 
 def _headline(run: RunFolder) -> float:
-    """The percent of the main numbers: the headline percent, or the nearest percent of the study."""
+    """Return the percent of the main numbers: the headline percent, or the nearest percent of the study."""
     return min(_percents(run), key=lambda q: abs(q - run.headline), default=run.headline)
 
 
 def _variants(run: RunFolder) -> dict[str, str]:
-    """Variant → its name for readers, in the order of the table, untrained variants last."""
+    """Return variant → its name for readers, in the order of the table, untrained variants last."""
     method = method_label(run.chosen)
     words = {
         OTHER: f"{method}'s for another degradation",
@@ -343,7 +338,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """A panel per goal, a row per variant, a dot per training."""
+    """Draw a panel per goal, with a row per variant and a dot per training."""
     goals, variants = unique(run.table("retraining"), "trained"), _variants(run)
     figure, panels = side_by_side(1.0 + 0.24 * len(variants), len(goals))
     for panel, goal in zip(panels, goals, strict=True):

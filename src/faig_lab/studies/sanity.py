@@ -120,7 +120,7 @@ def chance_in_layers(scores: Tensor, other: Tensor, percent: float, layout: Filt
 
 
 def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
-    """The scores of every check by every method."""
+    """Yield the scores of every check by every method."""
     methods, problem = context.deterministic(context.attribution.scores), context.problem.straight()
     originals = {method: context.attribution.scores[method][0] for method in methods}
     for method, scores in originals.items():
@@ -152,7 +152,7 @@ def _rows(context: StudyContext, check: Scored) -> Iterator[TableRow]:
 
 
 def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
-    """Isolation, own, other and specificity of the true target with the filters masked."""
+    """Return isolation, own, other and specificity of the true target with the filters masked."""
     evaluator = context.evaluator
     effects = evaluator.effects(context.masked(filters))
     names = context.problem.degradations
@@ -160,11 +160,11 @@ def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
     return {"isolation": isolation_of(effects, label)} | removed_sides(removed, label)
 
 
-_CHECKS = {"original": "as it is", "randomised": "target randomised", "swapped": "labels exchanged"}
+_CHECKS = {ORIGINAL: "as it is", RANDOMISED: "target randomised", SWAPPED: "labels exchanged"}
 
 
 def _measure(run: RunFolder) -> str:
-    """The measure of masked sets: isolation, or specificity in runs of earlier versions."""
+    """Return the measure of masked sets: isolation, or specificity in runs of earlier versions."""
     return "isolation" if "isolation" in run.table("sanity") else "specificity"
 
 
@@ -196,7 +196,7 @@ def _figure(run: RunFolder) -> Figure:
             colour = method_look(run.methods, method)["color"]
             series.append(Dots(method_label(method), colour, values, centre=True))
         dot_rows(panel, list(checks.values()), series, width=0.7)
-    chance = mean_of(select(table, check="randomised"), "chance_in_layers")
+    chance = mean_of(select(table, check=RANDOMISED), "chance_in_layers")
     if is_known(chance):
         panels[0].vlines(chance, 0.5, 1.5, color=INK, linewidth=1, linestyle=":")
     panels[0].set_xlabel(f"{run.units} in common with the original set")

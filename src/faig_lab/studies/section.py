@@ -75,7 +75,7 @@ class Section:
 
 
 def sections() -> tuple[Section, ...]:
-    """The section of every study, in the order in which the report shows them."""
+    """Return the section of every study, in the order of the report."""
     package = import_module("faig_lab.studies")
     modules = (import_module(f"faig_lab.studies.{module.name}") for module in pkgutil.iter_modules(package.__path__))
     loaded = [module.SECTION for module in modules if hasattr(module, "SECTION")]
@@ -83,7 +83,7 @@ def sections() -> tuple[Section, ...]:
 
 
 def sections_of(run: RunFolder) -> tuple[Section, ...]:
-    """The sections that a run has a table for, including the user's own studies.
+    """Return the sections that a run has a table for, including the user's own studies.
 
     A study of the user lies in the module that the run's configuration names as `_target_`. The module is not
     imported here: it is loaded while the study runs, and a page made from a stranger's folder executes no code.

@@ -219,7 +219,7 @@ def _sentence(run: RunFolder) -> str:
 
 
 def _by_series(run: RunFolder) -> dict[tuple[str, str], pd.DataFrame]:
-    """(method, degradation) → its rows, with the names of a comparison in one column."""
+    """Return (method, degradation) → its rows, with the names of a comparison in one column."""
     table = run.table("stability").assign(pair=lambda rows: rows["a"] + " | " + rows["b"])
     return {(str(m), str(d)): rows for (m, d), rows in table.groupby(["method", "degradation"], sort=False)}
 

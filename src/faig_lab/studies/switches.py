@@ -7,7 +7,6 @@ trained on input with its degradation. The switch is an oracle, so that no wrong
 shared weights could not be verified.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -27,11 +26,9 @@ from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import as_percent, degraded, listed, method_label, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of, numbers, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, without_photographs
 from faig_lab.studies.section import Section, Table
 from faig_lab.training import Chosen
-
-log = logging.getLogger(__name__)
 
 START = "start"
 """The network that all trainings start from: the weights that all switched networks share."""
@@ -97,8 +94,7 @@ def switches(
         UserError: a training diverged.
     """
     if context.retraining is None:
-        log.warning("switches: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("switches")
     shared = context.target if start == "target" else context.baseline
     names = context.attribution.degradations
     sets = list(_sets(context, percent, rivals, draws))
@@ -107,7 +103,7 @@ def switches(
         rows += _rows(
             context, {"variant": START, "percent": 0.0, "filters": 0}, dict.fromkeys(_inputs(context), shared)
         )
-        blind = _trained(context, shared, _everything(context), names, iterations=len(names) * iterations)
+        blind = _trained(context, shared, context.everything(), names, iterations=len(names) * iterations)
         whole: TableRow = {"variant": BLIND, "percent": 100.0, "filters": len(context.attribution.layout)}
         rows += _rows(context, whole, dict.fromkeys(_inputs(context), blind))
         advance(BLIND)
@@ -126,13 +122,13 @@ def switches(
 
 
 def _inputs(context: StudyContext) -> list[str]:
-    """Every degradation, and clean input where there is any."""
+    """Return every degradation, and clean input if the images have it."""
     clean = [name for name in context.evaluator.inputs if name == CLEAN]
     return [*context.attribution.degradations, *clean]
 
 
 def _sets(context: StudyContext, percent: float, rivals: Sequence[str], draws: int) -> Iterator[Switched]:
-    """The sets of every method and draw for each degradation, and whole networks."""
+    """Yield the sets of every method and draw for each degradation, and whole networks."""
     layout, scores = context.attribution.layout, context.attribution.scores
     names = context.attribution.degradations
     for method in dict.fromkeys((context.method, *rivals)):
@@ -145,11 +141,7 @@ def _sets(context: StudyContext, percent: float, rivals: Sequence[str], draws: i
             order = sample_rng(context.problem.seed, f"switches/{name}", draw).permutation(len(layout))
             yield Switched(RANDOM, draw, name, count, layout.mask(torch.from_numpy(order[:count])))
     for name in names:
-        yield Switched(WHOLE, 0, name, len(layout), _everything(context))
-
-
-def _everything(context: StudyContext) -> Chosen:
-    return {name: torch.ones((), dtype=torch.bool) for name, _ in context.network.named_parameters()}
+        yield Switched(WHOLE, 0, name, len(layout), context.everything())
 
 
 def _trained(
@@ -162,14 +154,14 @@ def _trained(
     rate: float = 1.0,
     always: bool = False,
 ) -> dict[str, Tensor]:
-    """The weights after training, where the start's are."""
+    """Return the weights after training, on the device of the start."""
     assert context.retraining is not None
     trained = context.retraining.train(start, chosen, parts, iterations, rate, always=always)
     return {name: value.to(start[name]) for name, value in trained.items()}
 
 
 def _rows(context: StudyContext, label: TableRow, states: dict[str, State]) -> Iterator[TableRow]:
-    """PSNR of the network that the switch takes for each input."""
+    """Yield the PSNR of the network that the switch chooses for each input."""
     evaluator = context.evaluator
     for name, state in states.items():
         psnr = evaluator.psnr(evaluator.outputs(state, name))
@@ -206,25 +198,25 @@ def _sentence(run: RunFolder) -> str:
     return f"Against the blind network: {size}chosen by {method_label(run.chosen)}, bring {listed(told)}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure:
-    """A row per variant, a dot per training and input."""
+    """Draw a row per variant, with a dot per training and input."""
     rows = run.table("switches")
     variants = [variant for variant in unique(rows, "variant") if variant != BLIND]
     labels = {variant: sentence_case(_label(variant)) for variant in variants}
-    with drawing():
-        figure = new_figure(0.9 + 0.3 * len(variants))
-        panel = figure.subplots()
-        series = [
-            Dots(
-                f"{degraded(name)} input", input_colour(run.degradations, name),
-                {labels[v]: numbers(select(rows, variant=v, input=name), "against_blind") for v in variants},
-            )
-            for name in run.degradations
-        ]  # fmt: skip
-        dot_rows(panel, list(labels.values()), series)
-        panel.axvline(0, color=MUTED, linewidth=0.8)
-        panel.set_xlabel("PSNR minus that of the blind network, dB, held-out images")
-        legend_above(figure, panel)
+    figure = new_figure(0.9 + 0.3 * len(variants))
+    panel = figure.subplots()
+    series = [
+        Dots(
+            f"{degraded(name)} input", input_colour(run.degradations, name),
+            {labels[v]: numbers(select(rows, variant=v, input=name), "against_blind") for v in variants},
+        )
+        for name in run.degradations
+    ]  # fmt: skip
+    dot_rows(panel, list(labels.values()), series)
+    panel.axvline(0, color=MUTED, linewidth=0.8)
+    panel.set_xlabel("PSNR minus that of the blind network, dB, held-out images")
+    legend_above(figure, panel)
     return figure
 
 
@@ -253,7 +245,9 @@ SECTION = Section(
     sentence=_sentence,
     figure=_figure,
     alt="Dot plot of the PSNR of switched networks minus that of the blind network, a row per choice of {units}",
-    caption="PSNR minus that of the blind network; one dot per training. Right of the line the switch is better.",
+    caption=(
+        "PSNR minus that of the blind network; one dot per training. A value above 0 means that the switch is better."
+    ),
     table=_table,
     note=(
         "The switch makes no errors. On clean input the switch takes the shared weights. The sets see their own "

@@ -5,7 +5,6 @@ For each degradation D a target θ_D is trained from the run's baseline on D alo
 the run's target, which learned all degradations.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,23 +17,20 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.attribution import discovered
-from faig_lab.attribution.planted import changes
 from faig_lab.attribution.scores import contrast
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.evaluator import Evaluation, Evaluator, mean, pooled
-from faig_lab.evaluation.intervals import number_or_none
+from faig_lab.evaluation.evaluator import Evaluator, mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
-from faig_lab.metrics import as_image, back, isolation, off, side
+from faig_lab.metrics import as_image
 from faig_lab.plotting.charts import guides, legend_above, share_axis
 from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import ABSENT, decimal, degraded, listed, removal, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import mean_of, numbers, points, select, unique
-from faig_lab.studies.context import StudyContext, StudyResult
+from faig_lab.studies.context import StudyContext, StudyResult, parts_of_edit, without_photographs
+from faig_lab.studies.planted import changes
 from faig_lab.studies.section import Section, Table
-
-log = logging.getLogger(__name__)
 
 SINGLE, ADDED, NEGATED, BLIND = "single", "added", "negated", "target"
 """θ_D; θ̄ + λ Σ τ_D; θ − λ τ_D; and the run's target, which learned all degradations."""
@@ -93,8 +89,7 @@ def task_vectors(
         UserError: a training diverged.
     """
     if context.trainer is None:
-        log.warning("task_vectors: left out, since the data has no photographs to train on")
-        return StudyResult({})
+        return without_photographs("task_vectors")
     start = {name: value.cpu() for name, value in context.baseline.items()}
     singles: dict[str, State] = {}
     names = context.attribution.degradations
@@ -149,7 +144,7 @@ def sign_conflict(vectors: Tensor) -> float | None:
 
 
 def _opposite(vectors: Tensor) -> Tensor:
-    """(n,) whether a weight has values above and below 0."""
+    """Return (n,) whether a weight has values above and below 0."""
     return (vectors > 0).any(0) & (vectors < 0).any(0)
 
 
@@ -161,7 +156,7 @@ def cosine(a: Tensor, b: Tensor) -> float | None:
 
 
 def _edits(context: StudyContext, singles: Mapping[str, State], strengths: Sequence[float]) -> Iterator[Edit]:
-    """All networks that are evaluated."""
+    """Yield all networks that are evaluated."""
     own, baseline = context.evaluator, context.baseline
     to_single = {name: replace(own, baseline=state, target=baseline) for name, state in singles.items()}
     clean = tuple(name for name in own.inputs if name == CLEAN)
@@ -181,7 +176,7 @@ def _edits(context: StudyContext, singles: Mapping[str, State], strengths: Seque
 
 
 def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
-    """The effect of an edit on every input."""
+    """Yield the effect of an edit on every input."""
     own = context.evaluator
     label: TableRow = {"edit": edit.kind, "vector": edit.vector, "strength": edit.strength}
     outputs = {name: own.raw(edit.state, name) for name in own.inputs}
@@ -189,33 +184,17 @@ def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
     gains = {name: psnr - mean(own.ends(name).baseline) for name, psnr in psnrs.items()}
     empty: TableRow = dict.fromkeys(("back", "off", "side", "isolation"))
     for judged, evaluator in edit.judged.items() or [(None, None)]:
-        measured = {} if evaluator is None else _measured(evaluator, str(judged), outputs, edit.kept)
+        measured: dict[str, TableRow] = {}
+        if evaluator is not None and judged is not None:
+            effects = {name: evaluator.effect_of(outputs[name], name) for name in (judged, *edit.kept)}
+            measured = parts_of_edit(effects, judged)
         for name in own.inputs:
             row = label | {"judged": judged, "input": name, "psnr": psnrs[name], "gain": gains[name]}
             yield row | (measured.get(name) or empty)
 
 
-def _measured(
-    evaluator: Evaluator, judged: str, outputs: Mapping[str, Sequence[Tensor]], kept: Sequence[str]
-) -> dict[str, TableRow]:
-    """Way to the goal, movement that leads nowhere, side effects, and isolation, by input."""
-    effects: dict[str, Evaluation] = {name: evaluator.effect_of(outputs[name], name) for name in (judged, *kept)}
-    sums = {name: pooled(effect) for name, effect in effects.items()}
-    others = [sums[name] for name in kept if name != CLEAN]
-    whole = number_or_none(isolation(sums[judged], others, sums.get(CLEAN)))
-    return {
-        name: {
-            "back": number_or_none(back(of_input)),
-            "off": number_or_none(off(of_input)),
-            "side": None if name == judged else number_or_none(side(of_input, sums[judged])),
-            "isolation": whole,
-        }
-        for name, of_input in sums.items()
-    }
-
-
 def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
-    """Conflict of signs and cosines of the vectors by layer, and of all layers together."""
+    """Yield conflict of signs and cosines of the vectors by layer, and of all layers together."""
     layout, baseline = context.attribution.layout, context.baseline
     vectors = torch.stack([_flat(layout, state, baseline) for state in singles.values()])
     whole = _flat(layout, context.target, baseline)
@@ -227,13 +206,13 @@ def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[Tab
 
 
 def _flat(layout: FilterLayout, state: State, baseline: State) -> Tensor:
-    """(n,) the change of the weights of all layers."""
+    """Return (n,) the change of the weights of all layers."""
     changed = [state[layer.name].double() - baseline[layer.name].double() for layer in layout.layers]
     return torch.cat([change.flatten() for change in changed]).cpu()
 
 
 def _relation(vectors: Tensor, target: Tensor) -> TableRow:
-    """Conflict and cosines of (K, n) vectors, and the cosine of their sum with the target's change (n,)."""
+    """Return conflict and cosines of (K, n) vectors, and the cosine of their sum with the target's change (n,)."""
     cosines = [cosine(a, b) for a, b in combinations(vectors, 2)]
     known = [value for value in cosines if value is not None]
     several = len(vectors) > 1
@@ -246,7 +225,7 @@ def _relation(vectors: Tensor, target: Tensor) -> TableRow:
 
 
 def _overlaps(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
-    """The discovered filters of each method, and the filters that the vectors changed most."""
+    """Compare the discovered filters of each method with the filters that the vectors changed most."""
     layout, percent = context.attribution.layout, context.headline
     vectors = torch.stack([_flat(layout, state, context.baseline) for state in singles.values()])
     magnitudes = torch.stack([changes(context.baseline, state, layout) for state in singles.values()])
@@ -270,13 +249,13 @@ def _overlaps(context: StudyContext, singles: Mapping[str, State]) -> Iterator[T
 
 
 def _gain(run: RunFolder, edit: str, vector: str, name: str) -> float | None:
-    """The gain of an edit with λ = 1 on an input."""
+    """Return the gain of an edit with λ = 1 on an input."""
     rows = select(run.table("task_vectors"), edit=edit, vector=vector, input=name, strength=1.0)
     return mean_of(rows, "gain")
 
 
 def _together(run: RunFolder) -> str:
-    """All degradations: the vector of the sum and of the target."""
+    """Return all degradations in one name, which is the vector of the sum and of the target."""
     return "+".join(run.degradations)
 
 
@@ -290,22 +269,22 @@ def _sentence(run: RunFolder) -> str:
     return f"The sum of the task vectors brings {listed(told)}."
 
 
+@drawing()
 def _figure(run: RunFolder) -> Figure | None:
-    """Left the gain of the sum against λ, right the conflict of signs by layer."""
+    """Draw the gain of the sum against λ on the left, and the conflict of signs by layer on the right."""
     if len(run.degradations) < 2:
         return None
-    with drawing():
-        figure = new_figure(2.7)
-        gains, conflict = figure.subplots(1, 2)
-        _draw_gains(gains, run)
-        layers = points(run.table("task_vectors_layers"), "depth", "conflict")  # all layers together have no depth
-        conflict.plot(*layers, color=INK, marker="o", markersize=2.5)
-        guides(conflict, 1 - 2.0 ** (1 - len(run.degradations)))
-        conflict.set_ylim(0, 1)
-        share_axis(conflict)
-        conflict.set_xlabel("layer, from the input (0) to the output")
-        conflict.set_ylabel("magnitude in conflict")
-        legend_above(figure, gains)
+    figure = new_figure(2.7)
+    gains, conflict = figure.subplots(1, 2)
+    _draw_gains(gains, run)
+    layers = points(run.table("task_vectors_layers"), "depth", "conflict")  # all layers together have no depth
+    conflict.plot(*layers, color=INK, marker="o", markersize=2.5)
+    guides(conflict, 1 - 2.0 ** (1 - len(run.degradations)))
+    conflict.set_ylim(0, 1)
+    share_axis(conflict)
+    conflict.set_xlabel("layer, from the input (0) to the output")
+    conflict.set_ylabel("magnitude in conflict")
+    legend_above(figure, gains)
     return figure
 
 
@@ -359,9 +338,9 @@ SECTION = Section(
     ),
     table=_table,
     note=(
-        "Isolation of a network that was trained alone, and of the sum: how near its output is to that of the network "
-        "trained alone, with every other input as in the baseline; of the sum, with clean input as in the baseline. "
-        "Isolation of a negated vector is that of masking: the baseline's output on one degradation, the target's on "
-        "everything else."
+        "The isolation of the sum is near 1 if its output on one degradation is near the output of the network trained "
+        "alone, and its output on clean input is near the baseline's. For a network that was trained alone, the output "
+        "on every other input should be the baseline's. The isolation of a negated vector is that of masking: the "
+        "baseline's output on one degradation, and the target's on all other inputs."
     ),
 )

@@ -16,6 +16,7 @@ from faig_lab.training.plan import (
     Train,
     Trained,
     one_fall,
+    planted_sets,
     resolve_precision,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "fit_chosen",
     "one_fall",
     "planted_groups",
+    "planted_sets",
     "resolve_precision",
     "step_seconds",
     "with_all_parts",

@@ -1,14 +1,21 @@
-"""The settings and the result of a training, and NUMERICS_VERSION, the version of the numbers that trainings give.
+"""The plan of a training: its settings, its result, the sets of a planted target, and the version of its numbers.
 
 Nothing here imports Lightning, whose import takes over a second.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from faig_lab.attribution.scores import count_of
+from faig_lab.data import sample_rng
+from faig_lab.errors import InputError
+from faig_lab.filters import FilterLayout
 
 NUMERICS_VERSION = 1
 """Raise this number by one if a change of the code makes a training with the same settings give other weights.
@@ -136,6 +143,54 @@ class Retraining:
 
     train: Train
     fresh: Callable[[int], dict[str, Tensor]]
+
+
+def planted_sets(
+    layout: FilterLayout,
+    degradations: Sequence[str],
+    percent: float,
+    seed: int,
+    *,
+    layers: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    """Draw a random set of filters for each degradation. The sets have one size and share no filter.
+
+    Args:
+        layout: the filters of the network.
+        degradations: the degradations that get a set, in order.
+        percent: the percent of all filters in each set.
+        seed: the seed of the run; the same seed draws the same sets.
+        layers: names of the layers that filters are drawn from, with * and ?; None: all layers.
+
+    Returns:
+        degradation → flat indices, ascending.
+
+    Raises:
+        InputError: a name fits no layer, a set is empty, or the layers have too few filters.
+    """
+    places = _places(layout, layers)
+    count = count_of(percent, len(layout))
+    if count == 0:
+        least = math.ceil(1e6 / len(layout)) / 1e4
+        raise InputError("percent", f"{percent:g} % of {len(layout)} filters is none; at least {least:g}")
+    if count * len(degradations) > len(places):
+        most = math.floor(1e6 * (len(places) // len(degradations)) / len(layout)) / 1e4
+        raise InputError(
+            "percent", f"{len(degradations)} sets of {count} filters do not fit into {len(places)}; at most {most:g}"
+        )
+    order = places[torch.from_numpy(sample_rng(seed, "planted").permutation(len(places)))]
+    return {name: order[k * count : (k + 1) * count].sort().values for k, name in enumerate(degradations)}
+
+
+def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
+    """Return the flat indices of the filters of the named layers."""
+    names = [layer.name.removesuffix(".weight") for layer in layout.layers]
+    wanted = names if layers is None else layers
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError("layers", f"{pattern} fits no layer; the layers are {', '.join(names)}")
+    inside = torch.tensor([any(fnmatchcase(name, pattern) for pattern in wanted) for name in names])
+    return torch.nonzero(inside[layout.layer_of()]).flatten()
 
 
 def resolve_precision(setting: str, accelerator: str) -> str:

@@ -1,13 +1,44 @@
-"""Image quality by the conventions of the field: PSNR, SSIM, gradient maps."""
+"""Measures of an output, pure functions of images: PSNR, SSIM, gradient maps, isolation, removed share.
+
+Isolation measures how close a masked network is to the ideal edit (method.md §9). The ideal edit gives the baseline's
+output on the masked degradation D, and the target's output on every other input. All formulas of isolation need only
+three sums over pixels and channels for each input, with the outputs y_b of the baseline, y_t of the target and y_m of
+the masked network clipped to [0, 1]:
+
+    energy = Σ ‖y_t − y_b‖²        along = Σ ⟨y_m − y_t, y_b − y_t⟩        moved = Σ ‖y_m − y_t‖²
+
+The sums add up over images, so the numbers of any set of images come from the sums of the images. The functions of
+sums accept NumPy arrays and tensors alike, and tensors keep their gradients.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faig_lab.data import PairedImage
 from faig_lab.filters import State, evaluate, first_floating
+
+Numbers = TypeVar("Numbers", Tensor, NDArray[np.float64])
+
+PSNR_CEILING = 100.0
+"""dB reported for a perfect image."""
+
+SSIM_WINDOW = 11
+"""Side of SSIM's window in pixels. An image without its border must be at least as large."""
+
+METRICS = ("psnr", "psnr_y", "ssim")
+"""The measures of `quality`: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
+
+_CPU_PIXELS = 2**17
+"""HR pixels restored at once on a CPU. 2**18 is 15 % slower, since it does not fit into the caches."""
+
+_GPU_PIXELS = 2**22
+"""HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels."""
 
 
 def gradient_map(images: Tensor) -> Tensor:
@@ -43,22 +74,6 @@ def output_difference(masked: Tensor, target: Tensor) -> Tensor:
 def map_difference(masked: Tensor, target: Tensor) -> Tensor:
     """Compute `output_difference` from two gradient maps (N, 1, H, W)."""
     return (masked - target).square().mean((1, 2, 3)) * 1000
-
-
-PSNR_CEILING = 100.0
-"""dB reported for a perfect image."""
-
-_CPU_PIXELS = 2**17
-"""HR pixels restored at once on a CPU. 2**18 is 15 % slower, since it does not fit into the caches."""
-
-_GPU_PIXELS = 2**22
-"""HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels."""
-
-SSIM_WINDOW = 11
-"""Side of SSIM's window in pixels. An image without its border must be at least as large."""
-
-METRICS = ("psnr", "psnr_y", "ssim")
-"""The measures of `quality`: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
 
 
 def as_image(output: Tensor) -> Tensor:
@@ -205,3 +220,82 @@ def _batches(
 def _inside(image: Tensor, border: int) -> Tensor:
     """Return the image without its border."""
     return image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]
+
+
+class EditSums(NamedTuple, Generic[Numbers]):
+    """The three sums of one input, for one image or for any number of images added up.
+
+    Attributes:
+        energy: Σ ‖y_t − y_b‖², the energy of the difference between target and baseline.
+        along: Σ ⟨y_m − y_t, y_b − y_t⟩, the movement in the direction of the baseline.
+        moved: Σ ‖y_m − y_t‖², the whole movement.
+    """
+
+    energy: Numbers
+    along: Numbers
+    moved: Numbers
+
+
+def edit_sums(masked: Tensor, baseline: Tensor, target: Tensor) -> EditSums[Tensor]:
+    """Compute the three sums of one input for each image.
+
+    Args:
+        masked: (N, C, H, W) output of the masked network, not clipped.
+        baseline: output of the baseline, the same shape.
+        target: output of the target, the same shape.
+
+    Returns:
+        (N,) float64 for each sum.
+    """
+    y_m, y_b, y_t = (output.clamp(0, 1).double().flatten(1) for output in (masked, baseline, target))
+    edit, ideal = y_m - y_t, y_b - y_t
+    return EditSums(ideal.square().sum(1), (edit * ideal).sum(1), edit.square().sum(1))
+
+
+def back(sums: EditSums[Numbers]) -> Numbers:
+    """Compute how far the output moved back to the baseline: 0 is the target's output, 1 is the baseline's."""
+    return sums.along / sums.energy
+
+
+def off(sums: EditSums[Numbers]) -> Numbers:
+    """Compute the movement orthogonal to target − baseline, ≥ 0: squared, in units of the input's own energy."""
+    return (sums.moved - sums.along * sums.along / sums.energy) / sums.energy
+
+
+def side(other: EditSums[Numbers], own: EditSums[Numbers]) -> Numbers:
+    """Compute the movement on an input that should not change, in units of the energy of the masked degradation."""
+    return other.moved / own.energy
+
+
+def isolation(
+    own: EditSums[Numbers], others: Sequence[EditSums[Numbers]], clean: EditSums[Numbers] | None = None
+) -> Numbers:
+    """Compute 1 − [Σ ‖y_m − y_b‖² / E_D + mean side effect on the other degradations + side effect on clean input].
+
+    The unchanged target gives exactly 0, the ideal edit exactly 1, and a broken network a negative number.
+
+    Args:
+        own: sums on the masked degradation D; its energy must not be 0.
+        others: sums on each of the other degradations; their side effects are averaged.
+        clean: sums on clean input; None if there is no clean input.
+    """
+    # Σ ‖y_m − y_b‖² = moved − 2 along + energy: with this form an unchanged network gives 0 to the last bit.
+    result = (2 * own.along - own.moved) / own.energy
+    if others:
+        result = result - sum(side(other, own) for other in others) / len(others)
+    return result if clean is None else result - side(clean, own)
+
+
+def removed_share(target: float, masked: float, baseline: float) -> float | None:
+    """Compute R = (PSNR(target) − PSNR(masked)) / (PSNR(target) − PSNR(baseline)); 0 = untouched, 1 = removed.
+
+    Returns:
+        The share; None where target and baseline restore equally well, so that there is nothing to remove.
+    """
+    gain = target - baseline
+    return (target - masked) / gain if abs(gain) > 1e-6 else None
+
+
+def clipped(share: float | None) -> float | None:
+    """Clip a removed share to [0, 1], as every mean takes it; None where the share is not defined."""
+    return None if share is None else min(max(share, 0.0), 1.0)
