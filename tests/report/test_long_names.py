@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from faig_lab.plotting.masking_figures import masking_curves, specificity
+from faig_lab.report.figures import masking_curves, specificity
 from faig_lab.plotting.pictures import TRUTH, PictureRow, Pictures, Tile, before_after, input_title, masked_title
 from faig_lab.plotting.style import drawing, legend_columns
 from faig_lab.report.figures import training

@@ -17,8 +17,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.status import is_running, now, read_status, seconds_of, state_of
+from faig_lab.runs.folder import RunFolder, is_running, now, read_status, seconds_of, state_of
 from faig_lab.runs.tables import write_table
 
 _new: set[Path] = set()

@@ -7,11 +7,24 @@ sample is the same in any batch and for any number of workers or ranks. A severi
 from which each sample draws its value.
 """
 
-from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur, Sinc, clipped_kernels
+from faig_lab.data.degradations.blurs import (
+    AnisotropicGaussianBlur,
+    GaussianBlur,
+    MotionBlur,
+    Resize,
+    Sinc,
+    clipped_kernels,
+)
 from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sample_rng
-from faig_lab.data.degradations.resizing import Resize
-from faig_lab.data.degradations.sharpening import sharpened
+from faig_lab.data.degradations.pipeline import (
+    CLEAN,
+    Composed,
+    Degradation,
+    Downsample,
+    Part,
+    sample_rng,
+    sharpened,
+)
 
 __all__ = [
     "CLEAN",
