@@ -1,4 +1,4 @@
-"""Sweepers: Hydra's basic sweeper with additions, and Optuna, which chooses settings from the objectives of earlier jobs.
+"""Sweepers: Hydra's basic sweeper with additions, and Optuna, which chooses settings from the objectives of jobs.
 
 Both run only unfinished jobs on request, and report all jobs and the best. Hydra takes sweepers from this package only.
 The functions of the sweepers are in `faig_lab.runs.sweep`.

@@ -1,7 +1,7 @@
 """The style of all figures: colours and sizes; their PNG files, with the places of the values in the picture.
 
-The places (marks) are read from the drawn figure and written to a small file beside the picture, so that a page can show
-the value under the pointer. So every chart of the report has marks, whatever code draws the chart.
+The places (marks) are read from the drawn figure and written to a small file beside the picture. So every chart of the
+report has marks, whatever code draws the chart, and the page shows the value under the pointer.
 """
 
 import json

@@ -21,7 +21,7 @@ from faig_lab.plotting.words import (
 from faig_lab.report import texts
 from faig_lab.report.records import Records
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import over_photographs
+from faig_lab.runs.tables import aligned, over_photographs
 from faig_lab.studies.section import sections_of
 
 
@@ -129,10 +129,7 @@ def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
     if not rows:
         return []
     columns = [column for column in zip(head, *rows, strict=True) if column[0]]
-    widths = [max(map(len, column)) for column in columns]
-    cells = [[columns[0][k].ljust(widths[0]), *(column[k].rjust(width) for column, width in
-             zip(columns[1:], widths[1:], strict=True))] for k in range(len(rows) + 1)]  # fmt: skip
-    return ["  ".join(["", *line]).rstrip() for line in cells]
+    return [f"  {line}" for line in aligned(list(zip(*columns, strict=True)))]
 
 
 def _paths(run: Path, record: Records | None) -> list[str]:

@@ -34,6 +34,10 @@ class WandbRecord:
     """The W&B run of a run. Without a W&B run (disabled, not installed or failed) every method does nothing.
 
     Make a record with `start`. Use the record as a context manager, or call `finish`.
+
+    Attributes:
+        folder: the folder of the W&B run, for `wandb leet` and `wandb sync`; None without a W&B run.
+        url: the address of the run's page; None if the run is offline.
     """
 
     def __init__(self, run: Any | None) -> None:
@@ -41,8 +45,8 @@ class WandbRecord:
         self._prefixes: set[str] = set()
         self._offline = bool(getattr(run, "offline", False))
         # Read now, since `finish` drops the W&B run and the summary asks for folder and address afterwards.
-        self._folder = Path(run.dir).parent if run is not None else None
-        self._url: str | None = run.url if run is not None else None
+        self.folder = Path(run.dir).parent if run is not None else None
+        self.url: str | None = run.url if run is not None else None
 
     @classmethod
     def start(
@@ -84,16 +88,6 @@ class WandbRecord:
             except Exception as error:
                 warn("W&B", "recorded offline" if attempt == "online" else "not recorded in W&B", error)
         return cls(None)
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the W&B run, for `wandb leet` and `wandb sync`; None without a W&B run."""
-        return self._folder
-
-    @property
-    def url(self) -> str | None:
-        """The address of the run's page; None if the run is offline."""
-        return self._url
 
     def log_training(self, prefix: str, row: Mapping[str, float | None]) -> None:
         """Log a row of a training table under `prefix` (`training/baseline`). The axis is `step`."""
@@ -235,11 +229,11 @@ class WandbRecord:
 
     def _remove_earlier(self) -> None:
         """Remove earlier offline folders of this W&B run, whose content is in its present folder too."""
-        assert self._folder is not None
-        present = _RUN_FOLDER.fullmatch(self._folder.name)
-        for folder in self._folder.parent.glob("offline-run-*"):
+        assert self.folder is not None
+        present = _RUN_FOLDER.fullmatch(self.folder.name)
+        for folder in self.folder.parent.glob("offline-run-*"):
             match = _RUN_FOLDER.fullmatch(folder.name)
-            if match and present and match[3] == present[3] and folder != self._folder:
+            if match and present and match[3] == present[3] and folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -257,7 +251,7 @@ class WandbRecord:
         if self._run is None:
             return
         try:
-            with _staged_in(self._folder if self._offline else None):
+            with _staged_in(self.folder if self._offline else None):
                 act(self._run)
         except Exception as error:
             self._run = None

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 CLEAN = "clean"
@@ -299,14 +300,19 @@ def _blurred(images: Tensor) -> Tensor:
     kernel = torch.exp(-place.square() / (2 * _SIGMA**2))
     kernel = kernel / kernel.sum()
     count, channels, height, width = images.shape
-    rows, columns = (torch.from_numpy(_reflected(length)).to(images.device) for length in (height, width))
+    rows, columns = (
+        torch.from_numpy(reflected(-_REACH, length + _REACH, length)).to(images.device) for length in (height, width)
+    )
     flat = images.reshape(count * channels, 1, height, width)
     flat = F.conv2d(flat[:, :, rows], kernel[None, None, :, None])
     flat = F.conv2d(flat[..., columns], kernel[None, None, None, :])
     return flat.reshape(images.shape)
 
 
-def _reflected(length: int) -> "np.ndarray[tuple[int], np.dtype[np.intp]]":
-    """Return the indices of a line that is reflected at both ends, without repeating the border pixel."""
-    index = np.arange(length, dtype=np.intp)
-    return np.pad(index, _REACH, mode="reflect" if length > 1 else "edge")
+def reflected(start: int, stop: int, length: int) -> NDArray[np.intp]:
+    """Fold the indices from `start` up to `stop` back into 0 … length − 1, without repeating the border pixel."""
+    if length == 1:
+        return np.zeros(stop - start, dtype=np.intp)
+    index = np.abs(np.arange(start, stop)) % (2 * (length - 1))
+    folded: NDArray[np.intp] = np.minimum(index, 2 * (length - 1) - index)
+    return folded
