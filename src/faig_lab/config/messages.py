@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from faig_lab.errors import InputError, UserError
 
+
 def _folder() -> Path:
     """Return `conf/`, which is inside the package in a wheel and beside `src/` in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -267,11 +268,11 @@ def other_choices(key: str, config_dir: Path | None = None) -> str | None:
         return None
     folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
     setting = name.partition(".")[0]
-    choices = sorted({file.stem for folder in folders for file in folder.glob("*.yaml") if setting in _keys(file)})
+    choices = sorted({file.stem for folder in folders for file in folder.glob("*.yaml") if setting in _settings(file)})
     return f"{key}: unknown key here; it belongs to {group}={f' or {group}='.join(choices)}" if choices else None
 
 
-def _keys(file: Path) -> set[str]:
+def _settings(file: Path) -> set[str]:
     """Return the settings in a file of a group, without its defaults. A file that cannot be read has no settings."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
