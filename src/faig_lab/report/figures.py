@@ -345,9 +345,9 @@ def _counts(panel: Axes, rows: pd.DataFrame, tallest: float) -> None:
     panel.set_xlim(0, tallest * 1.16)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.xaxis.set_major_formatter(lambda share, _: as_percent(round(100 * share, 6)))
-    for position, (discovered, share) in enumerate(zip(rows["discovered"], rows["share"], strict=True)):
+    for position, (discovered, length) in enumerate(zip(rows["discovered"], rows["share"], strict=True)):
         if discovered > 0:
-            panel.text(share + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
+            panel.text(length + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
 
 
 @drawing()
