@@ -73,7 +73,7 @@ def test_no_drawer_of_odds_and_ends() -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if package(p) in CORE], ids=name)
 def test_the_core_names_no_setting(path: Path) -> None:
-    """An error of the library names the argument; the command line puts its key there (config/keys.py)."""
+    """An error of the library names the argument; the command line puts its key there (config/messages.py)."""
     groups = "attribution|baseline|data|degradation|hydra|logger|target|trainer|training"
     key = re.compile(rf"(?<![\w.`])(?:{groups})\.(?!py\b|md\b|pt\b)[a-z]\w*")
     for raised in (

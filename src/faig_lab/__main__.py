@@ -29,19 +29,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.cli import refusals
-from faig_lab.cli.arguments import Typed, continued, normalise, parted
-from faig_lab.cli.console import check_text, logged_warnings, print_anything
-from faig_lab.cli.resource_errors import explain, explained
-from faig_lab.config.check import check
-from faig_lab.config.folder import FOLDER
-from faig_lab.config.messages import is_multirun
-from faig_lab.config.objective import objective_of
+from faig_lab.cli.arguments import Typed, continued, normalise, own_settings, parted, resumed
+from faig_lab.cli.console import (
+    check_text,
+    explain,
+    explain_composing,
+    explained,
+    logged_warnings,
+    print_anything,
+)
+from faig_lab.config.check import check, objective_of
+from faig_lab.config.messages import FOLDER, is_multirun
 from faig_lab.errors import Terminated, UserError, note_way_on, terminable
 from faig_lab.runs import processes
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.processes import GroupError, let_the_cause_speak, own_place, run_as_group
-from faig_lab.runs.resume import own_settings, resumed
 from faig_lab.runs.sweep import JobError, SweepError, discard, leave_failure, record_as_part, take_gpu
 
 DONE, FAILED, REFUSED, INTERRUPTED, NO_READER, TERMINATED = 0, 1, 2, 130, 141, 143
@@ -165,7 +167,7 @@ def _objective(cfg: DictConfig, folder: Path, multirun: bool) -> float | None:
     """Return the objective of the run that the task has finished. A job of a sweep without the objective is done."""
     places = {"study": folder, "analyse": Path(str(cfg.run)).expanduser()}
     try:
-        return objective_of(RunFolder(places[cfg.task]).metrics, cfg) if cfg.task in places else None
+        return objective_of(RunFolder(places[cfg.task]).metrics, cfg.objective) if cfg.task in places else None
     except UserError as error:
         if not multirun:
             raise
@@ -205,7 +207,7 @@ def _say(message: str, cfg: DictConfig) -> None:
 def _report(error: Exception, typed: Typed) -> int:
     """Print an error that was raised outside of a job, and return the exit code."""
     if isinstance(error, HydraException | OmegaConfBaseException):
-        error = UserError(refusals.explain(error, typed.settings, typed.config_dir))
+        error = UserError(explain_composing(error, typed.settings, typed.config_dir))
     elif isinstance(error, OSError) and error.filename is not None:  # Hydra makes the folder of the run
         key = "hydra.sweep.dir" if is_multirun(typed.flags, typed.settings) else "hydra.run.dir"
         error = explain(error, {}, Path(error.filename), key=key) or error

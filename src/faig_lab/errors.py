@@ -22,7 +22,7 @@ class InputError(UserError, ValueError):
     """An invalid argument of a function of the library.
 
     The library knows no settings. So the message names the function's argument, and other arguments in backticks. The
-    command line replaces the arguments by its keys (`faig_lab.config.keys.with_keys`).
+    command line replaces the arguments by its keys (`faig_lab.config.messages.with_keys`).
 
     Args:
         argument: the name of the argument.

@@ -9,7 +9,7 @@ import pytest
 import faig_lab.attribution
 from faig_lab.cli.arguments import compose
 from faig_lab.config import Settings, check
-from faig_lab.config.keys import ATTRIBUTION
+from faig_lab.config.messages import ATTRIBUTION
 
 FILES = sorted(Path(faig_lab.attribution.__file__).parent.glob("*.py"))
 SETTING = re.compile(rf"\b({'|'.join(Settings.model_fields)})\.[a-z_]+|^(run|resume): ")

@@ -17,7 +17,7 @@ from tiny_case import replace_study
 import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import normalise
-from faig_lab.config.folder import FOLDER
+from faig_lab.config.messages import FOLDER
 from faig_lab.errors import UserError
 
 Run = Callable[[DictConfig, Path], None]

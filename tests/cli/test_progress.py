@@ -2,14 +2,14 @@
 
 import pytest
 
-from faig_lab.cli import progress
+from faig_lab.cli import console
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass only when the test lets them."""
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -19,7 +19,7 @@ def messages(caplog):
 
 def test_a_line_every_ten_seconds_says_what_is_left(clock, caplog):
     caplog.set_level("INFO")
-    with progress.progress_bar("masking", 8) as advance:
+    with console.progress_bar("masking", 8) as advance:
         for _ in range(8):
             clock[0] += 4.0
             advance("faig, 1 %")
@@ -28,7 +28,7 @@ def test_a_line_every_ten_seconds_says_what_is_left(clock, caplog):
 
 def test_a_short_loop_has_no_line(clock, caplog):
     caplog.set_level("INFO")
-    with progress.progress_bar("masking", 3) as advance:
+    with console.progress_bar("masking", 3) as advance:
         for _ in range(3):
             clock[0] += 3.0
             advance("")
@@ -38,7 +38,7 @@ def test_a_short_loop_has_no_line(clock, caplog):
 def test_more_steps_than_were_announced_are_counted_without_a_time(clock, caplog):
     """Methods with integrals of their own take more steps than the path integral."""
     caplog.set_level("INFO")
-    with progress.progress_bar("attribution", 1) as advance:
+    with console.progress_bar("attribution", 1) as advance:
         for _ in range(2):
             clock[0] += 11.0
             advance("")
@@ -47,8 +47,8 @@ def test_more_steps_than_were_announced_are_counted_without_a_time(clock, caplog
 
 def test_further_processes_say_nothing(clock, caplog, monkeypatch):
     caplog.set_level("INFO")
-    monkeypatch.setattr(progress.processes, "rank", lambda: 1)
-    with progress.progress_bar("masking", 2) as advance:
+    monkeypatch.setattr(console.processes, "rank", lambda: 1)
+    with console.progress_bar("masking", 2) as advance:
         clock[0] += 20.0
         advance("")
     assert messages(caplog) == []

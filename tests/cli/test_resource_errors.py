@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from faig_lab.cli.console import LogFile, check_text, print_anything
-from faig_lab.cli.resource_errors import explain, explained
+from faig_lab.cli.console import LogFile, check_text, explain, explained, print_anything
 from faig_lab.errors import InputError, UserError
 from faig_lab.files import gigabytes, require_space
 

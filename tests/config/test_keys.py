@@ -8,7 +8,7 @@ import pytest
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import load_data, make_degradation
 from faig_lab.config import check
-from faig_lab.config.keys import in_keys, keys_below, with_keys
+from faig_lab.config.messages import in_keys, keys_below, with_keys
 from faig_lab.errors import InputError, UserError
 
 KEYS = {"memory": "attribution.memory", "images": "the images (data.probe_crop)"}

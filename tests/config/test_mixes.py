@@ -8,7 +8,7 @@ from degradation_case import generators
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection, make_degradation
 from faig_lab.config import check
-from faig_lab.config.folder import FOLDER
+from faig_lab.config.messages import FOLDER
 from faig_lab.data import clipped_kernels
 from faig_lab.errors import UserError
 

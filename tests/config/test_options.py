@@ -11,7 +11,7 @@ from faig_lab.attribution import Adaptive
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_rule
 from faig_lab.config import Settings, check
-from faig_lab.config.folder import FOLDER
+from faig_lab.config.messages import FOLDER
 
 FILES = sorted(FOLDER.rglob("*.yaml"))
 OPTIONS = [

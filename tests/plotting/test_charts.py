@@ -12,8 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from faig_lab.config.folder import FOLDER
-from faig_lab.plotting import masking_figures
+from faig_lab.config.messages import FOLDER
 from faig_lab.plotting.charts import (
     Dots,
     dot_rows,
@@ -98,7 +97,7 @@ def unnamed(figure: Figure) -> Iterator[str]:
 
 
 def drawn(run: RunFolder) -> dict[str, Figure | None]:
-    found = {name: getattr(masking_figures, name)(run) for name in ("isolation", "methods", "masking_curves")}
+    found = {name: getattr(figures, name)(run) for name in ("isolation", "methods", "masking_curves")}
     return found | {name: getattr(figures, name)(run) for name in ("layers", "training")}
 
 
@@ -151,7 +150,7 @@ def test_dots_lie_in_their_lanes_and_those_beyond_are_marked() -> None:
 
 def test_a_cut_curve_of_a_run_is_marked(make_run: MakeRun) -> None:
     run = RunFolder(make_run(isolated={"faig": 0.5, "signed_share": -3.0, "random": 0.0}))
-    figure = masking_figures.isolation(run)
+    figure = figures.isolation(run)
     assert figure is not None
     texts = [text for panel in figure.axes for text in marks(panel)]
     assert len(texts) == 2  # the signed share's two sets

@@ -8,10 +8,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from faig_lab.plotting import findings
-from faig_lab.plotting.masking_figures import isolation as figure
-from faig_lab.plotting.masking_figures import methods as methods_figure
 from faig_lab.plotting.style import INK
 from faig_lab.report import texts
+from faig_lab.report.figures import isolation as figure
+from faig_lab.report.figures import methods as methods_figure
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary

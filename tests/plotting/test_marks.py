@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from faig_lab.plotting.marks import SCALE, marks_of
-from faig_lab.plotting.style import new_figure, write_figure
+from faig_lab.plotting.style import SCALE, marks_of, new_figure, write_figure
 
 
 def panel_of(figure):

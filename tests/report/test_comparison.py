@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from faig_lab.plotting.words import between, decimal
-from faig_lab.report.comparison import Comparison, estimate
-from faig_lab.report.comparison_page import comparison_figure, sentences, warnings, write_comparison
+from faig_lab.report.comparison import Comparison, comparison_figure, estimate, sentences, warnings, write_comparison
 from faig_lab.runs.finished_runs import LeftOut
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import frame

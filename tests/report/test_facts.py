@@ -2,7 +2,7 @@
 
 import json
 
-from faig_lab.report import facts
+from faig_lab.report import texts
 from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 
@@ -20,7 +20,7 @@ def test_the_total_time_is_that_of_the_stages(make_run):
     known = {key for key in RunFolder(run).metrics if key.startswith("seconds/")}
     assert known <= timed.keys()
     untimed = {"seconds/attribution/path_integral": 25.0, "seconds/expected": 300.0}
-    assert facts.total_seconds(with_metrics(run, **timed, **studies, **untimed)) == 138.0
+    assert texts.total_seconds(with_metrics(run, **timed, **studies, **untimed)) == 138.0
 
 
 def test_a_run_without_times_has_no_total(make_run):
@@ -28,8 +28,8 @@ def test_a_run_without_times_has_no_total(make_run):
     path = run / "metrics.json"
     known = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in known.items() if not key.startswith("seconds/")}))
-    assert facts.total_seconds(RunFolder(run)) is None
-    assert facts.command(RunFolder(run)) == ""
+    assert texts.total_seconds(RunFolder(run)) is None
+    assert texts.command(RunFolder(run)) == ""
     write_report(run)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Command:" not in page

@@ -9,9 +9,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from faig_lab.files import write_text
-from faig_lab.plotting.marks import SCALE
-from faig_lab.plotting.style import MIX
-from faig_lab.report.filters_map import filters_map
+from faig_lab.plotting.style import MIX, SCALE
+from faig_lab.report.report import filters_map
 from faig_lab.runs.folder import RunFolder
 
 

@@ -9,10 +9,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from faig_lab.plotting.masking_figures import masking_curves, specificity
 from faig_lab.plotting.pictures import TRUTH, PictureRow, Pictures, Tile, before_after, input_title, masked_title
 from faig_lab.plotting.style import drawing, legend_columns
-from faig_lab.report.figures import training
+from faig_lab.report.figures import masking_curves, specificity, training
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import read_table, records, write_table
 

@@ -9,13 +9,12 @@ import pytest
 import yaml
 
 from faig_lab.cli.arguments import compose
-from faig_lab.cli.description import commit_of, network_label
+from faig_lab.cli.provenance import commit_of, network_label
 from faig_lab.config import check
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
 from faig_lab.report.figures import write_figures
-from faig_lab.report.lightning_records import LightningRecord
-from faig_lab.report.records import Description, Records
+from faig_lab.report.records import Description, LightningRecord, Records
 from faig_lab.runs.folder import RunFolder
 
 CONFIG = {"seed": 3, "network": {"features": 24}}

@@ -12,9 +12,8 @@ from PIL import Image
 
 from faig_lab.files import write_json
 from faig_lab.granularity import UNITS
-from faig_lab.plotting import masking_figures
 from faig_lab.plotting.words import MEANINGS
-from faig_lab.report import texts
+from faig_lab.report import figures, texts
 from faig_lab.report.figures import layers, training, write_figures
 from faig_lab.report.report import write_report
 from faig_lab.report.summary import summary
@@ -45,13 +44,13 @@ def test_what_intervals_are_and_do_not_say(make_run: MakeRun, photographs: int, 
 def test_one_photograph_has_no_interval(make_run: MakeRun) -> None:
     run = RunFolder(make_run(methods=METHODS, own=OWN, other=OTHER, intervals=0.1, photographs=1))
     assert texts.intervals(run).startswith("There are no intervals")
-    assert masking_figures.methods(run) is None
+    assert figures.methods(run) is None
 
 
 def test_a_run_from_before_there_were_intervals(make_run: MakeRun) -> None:
     run = RunFolder(make_run())
     assert texts.intervals(run) == ""
-    assert masking_figures.methods(run) is None
+    assert figures.methods(run) is None
 
 
 @pytest.mark.parametrize("others", [1, 4, 7])
@@ -60,7 +59,7 @@ def test_the_figure_has_a_panel_for_each_other_method(make_run: MakeRun, others:
     names = methods[: others + 1]
     own = {name: 0.9 - 0.1 * place for place, name in enumerate(names)}
     run = make_run(methods=names, own=own, other=dict.fromkeys(names, 0.1), intervals=0.05)
-    figure = masking_figures.methods(RunFolder(run))
+    figure = figures.methods(RunFolder(run))
     assert figure is not None
     shown = [panel for panel in figure.axes if panel.axison]
     assert len(shown) == others
@@ -100,8 +99,8 @@ def test_page_figures_and_console_have_the_run_s_own_word(make_run: MakeRun, gra
     assert f"1 % of the {UNITS[granularity]} (122 of" in summary(run.path, None)
     assert "filter" not in summary(run.path, None).replace("random filters", "")
     functions = (
-        masking_figures.isolation, masking_figures.methods, masking_figures.masking_curves,
-        masking_figures.specificity, layers, training,
+        figures.isolation, figures.methods, figures.masking_curves,
+        figures.specificity, layers, training,
     )  # fmt: skip
     for draw in functions:
         figure = draw(run)

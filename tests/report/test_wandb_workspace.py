@@ -10,7 +10,7 @@ import pytest
 
 from faig_lab.files import write_json
 from faig_lab.report.figures import write_figures
-from faig_lab.report.series import isolation_rows, training_rows
+from faig_lab.report.wandb_run import isolation_rows, training_rows
 
 FILE = Path(__file__).parents[2] / "experiments" / "wandb_workspace.py"
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")  # in wandb-workspaces

@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 from tiny_case import replace_study
 
 from faig_lab.__main__ import main
-from faig_lab.runs.folder import RunFolder, open_run
-from faig_lab.runs.status import is_running
+from faig_lab.runs.folder import RunFolder, is_running, open_run
 
 COMMAND = ["+experiment=blur_noise", "trainer=cpu", "seed=3", "training.batch_size=2", "logger=none"]
 

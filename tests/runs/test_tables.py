@@ -9,6 +9,7 @@ import torch
 
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import (
+    aligned,
     frame,
     groups,
     mean_of,
@@ -126,3 +127,9 @@ def test_a_run_s_table_has_no_infinite_number(tmp_path: Path) -> None:
     write_table(tmp_path / "tables" / "t.csv", [{"psnr": math.inf, "image": "a"}, {"psnr": 30.0, "image": "b"}])
     assert numbers(RunFolder(tmp_path).table("t"), "psnr") == [30.0]
     assert RunFolder(tmp_path).table("absent").empty
+
+
+def test_columns_are_aligned_and_no_line_ends_with_a_space() -> None:
+    rows = [["name", "kB", "state"], ["a", "1,200", ""], ["longer", "5", "sound"]]
+    assert aligned(rows, left=(0, 2)) == ["name       kB  state", "a       1,200", "longer      5  sound"]
+    assert aligned(rows[:1]) == ["name  kB  state"]

@@ -12,7 +12,7 @@ from faig_lab.errors import UserError
 from faig_lab.files import weights_file
 from faig_lab.filters import FilterLayout, State, as_stored, export_weights, interventions, objection
 from faig_lab.filters import load_weights as read_weights
-from faig_lab.runs.versions import versions
+from faig_lab.runs.folder import versions
 
 Weights = State | nn.Module
 """A state, or a network, whose state is used."""

@@ -1,4 +1,4 @@
-"""Command-line arguments: flags and settings, short forms of settings, and the composition outside of Hydra."""
+"""Command-line arguments: flags and settings, short forms, `resume=` and `sweep=`, and composition outside of Hydra."""
 
 import re
 from collections.abc import Sequence
@@ -8,14 +8,16 @@ from typing import Any, NamedTuple, NoReturn
 import hydra
 import yaml
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.config.folder import FOLDER
-from faig_lab.config.messages import is_multirun, keys_of, missing_path, nearest, quote_text, quoted
-from faig_lab.config.trust import check_recorded
+from faig_lab.config.messages import FOLDER, is_multirun, keys_of, missing_path, nearest, quote_text, quoted
+from faig_lab.config.trust import check_links, check_recorded, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
+from faig_lab.runs import processes
+from faig_lab.runs.folder import is_running, read_status
 
 
 class Typed(NamedTuple):
@@ -180,7 +182,7 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
             f"continue it with sweep={folder} alone, or choose another folder"
         )
     if before and not trusted:
-        _check(before, folder / "multirun.yaml", flags, given)
+        _check_recorded(before, folder / "multirun.yaml", flags, given)
     if before:
         keys = {_key(setting) for setting in of_hydra}
         of_hydra = [*of_hydra, *(setting for setting in before.hydra if _key(setting) not in keys)]
@@ -210,7 +212,7 @@ def _recorded(folder: Path) -> _Recorded:
     return _Recorded(task, of_hydra, [part for path in folders for part in ("--config-dir", str(path))])
 
 
-def _check(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[str]) -> None:
+def _check_recorded(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[str]) -> None:
     """Refuse recorded settings that may call code, unless the user has typed the same settings."""
     if before.flags and not _names_config_dir(flags):
         raise UserError(
@@ -239,6 +241,84 @@ def _no_sweep(folder: Path) -> str:
     if not folder.is_dir():
         return missing_path("sweep", folder, "folder")
     return f"sweep: {folder} holds no sweep (multirun.yaml); add the settings of a sweep to start a sweep there"
+
+
+_RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
+# Settings that change no number: the record of the run, and the display of errors.
+_WITH_RESUME = re.compile(r"^\+{0,2}(logger(\.\w+)?|traceback|trust)=")
+
+
+def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Return the settings for Hydra. With `resume=FOLDER` they let the run work in that folder.
+
+    Args:
+        flags: Hydra's flags.
+        settings: the normalised settings.
+
+    Raises:
+        UserError: the folder has no run to continue, or another setting would change the results.
+    """
+    given = [_RESUME.sub("", setting) for setting in settings if _RESUME.match(setting)]
+    if not given:
+        return list(settings)
+    others = [setting for setting in settings if not _RESUME.match(setting)]
+    if len(given) > 1 or {"-m", "--multirun"} & set(flags) or any("sweep=" in setting for setting in others):
+        raise UserError("resume: one run at a time, without -m; sweep=FOLDER runs the unfinished jobs of a sweep")
+    for setting in others:
+        if not _WITH_RESUME.match(setting):
+            raise UserError(
+                f"{setting}: an interrupted run continues with its original settings; with resume only logger, "
+                "traceback and trust may be given"
+            )
+    folder = Path(_unquoted(given[0])).expanduser()
+    if not processes.launched():  # the process that started the group has checked the folder
+        _check_resumable(folder)
+    return [f"resume={quoted(folder)}", *others, f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
+
+
+def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration with which the run in `cfg.resume` was started.
+
+    Args:
+        cfg: the composed configuration.
+        overrides: the other settings of the command line. Their values come from `cfg`.
+
+    Raises:
+        UserError: config.yaml is not a configuration, or names code that it may not call.
+    """
+    file = Path(cfg.resume) / "config.yaml"
+    config = read_stored(file, "resume")
+    if cfg.trust is not True:
+        check_links(file.parent, "resume")
+        check_stored(config, f"resume: {file}", named=targets_of(OmegaConf.to_container(cfg)))
+    try:
+        original = OmegaConf.create(config)
+    except OmegaConfBaseException as error:
+        raise UserError(f"resume: {file} cannot be read ({type(error).__name__})") from error
+    for key in (override.partition("=")[0].lstrip("+") for override in overrides if _WITH_RESUME.match(override)):
+        OmegaConf.update(original, key, OmegaConf.select(cfg, key), force_add=True)
+    return original
+
+
+def _unquoted(value: str) -> str:
+    """Return a value without Hydra's quotes. A path that Hydra cannot read stays unchanged."""
+    try:
+        return str(OverridesParser.create().parse_override(f"resume={value}").value())
+    except HydraException:
+        return value
+
+
+def _check_resumable(folder: Path) -> None:
+    """Refuse a folder without a run, with a finished run, or with an active run."""
+    if not folder.is_dir():
+        raise UserError(missing_path("resume", folder, "folder"))
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"resume: {folder} holds no run (config.yaml); repeat the command that started it")
+    status = read_status(folder)
+    if status.get("state") == "done":
+        raise UserError(f"resume: {folder} is done; task=analyse run={folder} adds analyses to it")
+    if is_running(status):
+        raise UserError(f"resume: process {status['pid']} is still running in {folder}; wait for its end")
 
 
 def compose(overrides: Sequence[str] = (), config_dir: Path | None = None, *, of_hydra: bool = False) -> DictConfig:

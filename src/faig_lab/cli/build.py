@@ -28,8 +28,8 @@ from faig_lab.attribution import (
 from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.losses import SQUARED_ERROR
 from faig_lab.config import Settings
-from faig_lab.config.detected import SPANDREL
-from faig_lab.config.keys import keys_below, with_keys
+from faig_lab.config.check import SPANDREL
+from faig_lab.config.messages import keys_below, with_keys
 from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
 from faig_lab.data import Degradation, StudyData, clipped_kernels, sharpened

@@ -8,8 +8,16 @@ from omegaconf import DictConfig
 from faig_lab.config import check
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
-from faig_lab.report.comparison import LEARNED, Comparison, Estimate, estimate
-from faig_lab.report.comparison_page import repeats, sentences, warnings, write_comparison
+from faig_lab.plotting.words import REFERENCE
+from faig_lab.report.comparison import (
+    Comparison,
+    Estimate,
+    estimate,
+    repeats,
+    sentences,
+    warnings,
+    write_comparison,
+)
 from faig_lab.runs import finished_runs
 from faig_lab.runs.finished_runs import MEAN, MEASURES, PLACE
 from faig_lab.runs.tables import records, write_table
@@ -47,7 +55,7 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
         "comparison": _tidy(comparison),
         "means": _means(comparison),
         "differences": _differences(comparison, comparison.reference),
-        "distances": _differences(comparison, LEARNED),
+        "distances": _differences(comparison, REFERENCE),
         "gains": _gains(comparison),
         "metrics": _metrics(comparison),
     }

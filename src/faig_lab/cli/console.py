@@ -1,15 +1,33 @@
-"""Terminal and log: messages, warnings of libraries, and names that are not valid UTF-8."""
+"""What the user reads in terminal and log: messages, warnings, progress, and errors in one line that names the setting.
 
+The errors are those of Hydra and OmegaConf while composing, of the disk and of memory.
+"""
+
+import errno
 import io
 import logging
+import re
+import shutil
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from faig_lab.errors import UserError
-from faig_lab.files import text_of
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from faig_lab.cli.arguments import GROUP_CHOICE, known_keys
+from faig_lab.config.messages import FOLDER, nearest, other_choices, suggest, unknown_key, words_to_type
+from faig_lab.errors import UserError, lacks_memory
+from faig_lab.files import UNWRITABLE, gigabytes, text_of
+from faig_lab.plotting.words import duration
+from faig_lab.runs import processes
+
+_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 log = logging.getLogger(__name__)
 
@@ -74,3 +92,253 @@ def logged_warnings() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = before
+
+
+@contextmanager
+def progress_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show the progress of a loop, except Lightning's: a bar in a terminal, or a line every 10 s.
+
+    The bar and the line have the remaining time. A loop of less than 10 s logs nothing.
+
+    Args:
+        name: name of the loop.
+        total: number of steps. A loop may take more: then only the number of steps that are done is shown.
+
+    Yields:
+        A function to call after each step with the name of the step.
+    """
+    terminal = sys.stderr.isatty()
+    start = said = time.monotonic()
+    done = 0
+    with tqdm(total=total, desc=name, leave=False, disable=processes.rank() > 0 or not terminal) as bar:
+
+        def advance(what: str) -> None:
+            nonlocal said, done
+            done += 1
+            bar.set_postfix_str(what, refresh=False)
+            bar.update()
+            now = time.monotonic()
+            if now - said >= _EVERY and not terminal and processes.rank() == 0:
+                said = now
+                left = duration((now - start) / done * (total - done)) if done <= total else None
+                log.info("%s: %d%s", name, done, f" of {total}, about {left} left" if left else " steps done")
+
+        yield advance
+
+
+_NOT_IN_CONFIG = re.compile(r"Could not (?:override|append to|delete from config\.) '([^']+)'")
+_PRESENT = re.compile(r"An item is already at '([^']+)'")
+_TWICE = re.compile(
+    r"Multiple values for ([\w/@]+)|^([\w/@]+) appears more than once"
+    r"|force-add of config groups is not supported: '\+\+([\w/@]+)="
+)
+_FULL_KEY = re.compile(r"full_key: (\S+)")
+_EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}
+
+
+def explain_composing(
+    error: HydraException | OmegaConfBaseException, settings: Sequence[str], config_dir: Path | None
+) -> str:
+    """Return one line about an error, with the nearest valid choice.
+
+    Args:
+        error: an error that was raised while composing.
+        settings: the settings of the command line, without flags.
+        config_dir: the user's configuration folder, as in `--config-dir`.
+    """
+    if isinstance(error, OverrideParseException):
+        return _bad_override(error, config_dir)
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error, config_dir)
+    text = f"{error}\n{error.__cause__ or ''}"
+    absent = _NOT_IN_CONFIG.search(text)
+    if absent:
+        known = known_keys(settings, config_dir, of_hydra=absent[1].startswith("hydra."))
+        # A whole group was given, and a key of the group is wrong.
+        within = _FULL_KEY.search(text) if absent[1] in known else None
+        key = within[1] if within else absent[1]
+        if key in known and _is_swept(key.partition(".")[0], settings):
+            return f"{key}: Hydra looks for it in the default {key.partition('.')[0]}; in a sweep write ++{key}=..."
+        missing = ".".join(key.split(".")[:2]) not in known
+        return (missing and other_choices(key, config_dir)) or unknown_key(key, known)
+    present = _PRESENT.search(text)
+    if present:
+        return f"{present[1]}: the key exists already; write {present[1]}=... without the +"
+    twice = _TWICE.search(text)
+    if twice:
+        return _chosen_twice(next(filter(None, twice.groups())), settings)
+    return _plain(error)
+
+
+def _is_swept(group: str, settings: Sequence[str]) -> bool:
+    return any("," in setting and (m := GROUP_CHOICE.match(setting)) and m[1] == group for setting in settings)
+
+
+def _chosen_twice(group: str, settings: Sequence[str]) -> str:
+    given = [setting.lstrip("+") for setting in settings if setting.lstrip("+").startswith(f"{group}=")]
+    if len(given) > 1:
+        return f"{group}: chosen {len(given)} times ({' '.join(given)}); leave one choice"
+    return f"{group}: a choice exists already; write {given[0] if given else f'{group}=...'} without the +"
+
+
+def _bad_override(error: OverrideParseException, config_dir: Path | None) -> str:
+    """Return one line about a setting that Hydra cannot read. Hydra's reasons name tokens and are left out."""
+    typed = words_to_type(error.override)
+    how = f"; if the value is text, type {typed}" if typed else ", with quotes around special characters"
+    if "=" not in error.override:
+        name = re.split(r"[^\w./]", error.override)[0]
+        return f"{error.override}: not a setting; write {nearest(name, known_keys((), config_dir)) or 'key'}=value"
+    return f"{error.override}: not a setting; write key=value{how}"
+
+
+def _missing_config(error: MissingConfigException, config_dir: Path | None) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, option = wanted.rpartition("/")
+    if not group:
+        return _plain(error)
+    if group == "hydra/launcher" and option in _EXTRAS:
+        return f'hydra/launcher: {option} is not installed; pip install "faig_lab[{_EXTRAS[option]}]"'
+    # Hydra lists no options for a name within a list, as in degradation=[noise,blr].
+    folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
+    options = error.options or [path.stem for folder in folders for path in folder.glob("*.yaml")]
+    # Launchers are typed by their own names; see `normalise`.
+    names = {name.removeprefix("faig_lab_") for name in options} if group == "hydra/launcher" else set(options)
+    return f"{group}: unknown option {option!r}; {suggest(option, names)}"
+
+
+def _plain(error: Exception) -> str:
+    """Return the message without lines about internals."""
+    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
+    inner = ("full_key:", "object_type=", "reference_type=", "child config", "See https://")
+    kept = [line for line in lines if line and not line.startswith(inner)]
+    return "; ".join(dict.fromkeys(kept))
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WANTED = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
+_WORKER = "DataLoader worker"
+_ABSENT = object()
+
+_LOWER: Mapping[str, tuple[str, ...]] = {
+    "data": ("data.probe_crop", "data.probe_crops", "data.test_crop", "data.test_crops"),
+    "baseline": ("training.batch_size", "training.patch_size"),
+    "target": ("training.batch_size", "training.patch_size"),
+    "attribution": ("data.probe_crop",),
+    "analysis/clusters": ("analysis.studies.clusters.most", "analysis.studies.clusters.crop"),
+    "analysis/retraining": ("training.batch_size", "training.patch_size"),
+    "analysis/switches": ("training.batch_size", "training.patch_size"),
+    "analysis/task_vectors": ("training.batch_size", "training.patch_size"),
+    "analysis": ("data.test_crop",),
+}
+_KEPT = "what was finished is kept"
+
+
+@contextmanager
+def explained(settings: Mapping[str, Any], folder: Path, stage: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Turn a full disk, an unwritable folder or a lack of memory into a UserError. All other errors pass through.
+
+    Args:
+        settings: the whole configuration as plain data.
+        folder: the run folder.
+        stage: returns the current stage of the run.
+
+    Raises:
+        UserError: names the setting to lower, or the folder to move.
+    """
+    try:
+        yield
+    except Exception as error:
+        explanation = explain(error, settings, folder, stage=stage())
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def explain(
+    error: Exception, settings: Mapping[str, Any], folder: Path, *, stage: str = "", key: str = "hydra.run.dir"
+) -> UserError | None:
+    """Return the UserError for an exception; None if the exception is not about disk or memory.
+
+    Args:
+        error: the exception.
+        settings: the whole configuration as plain data, as far as it is known.
+        folder: the folder of the run or of the sweep.
+        stage: the stage of the run.
+        key: the setting that names `folder`.
+    """
+    folders = {key: folder.absolute(), **_folders(settings)}
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return UserError(_full(error, folders))
+    if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None:
+        return _unwritable(error, folders)
+    if _WORKER in text and isinstance(error, RuntimeError):
+        workers = _value(settings, "training.workers")
+        return UserError(f"training.workers: a process that cuts patches was killed; lower the value {workers}: {text}")
+    if lacks_memory(error):
+        return UserError(_memory(text, settings, stage))
+    return None
+
+
+def _folders(settings: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the other folders that a run writes to: setting → folder."""
+    named = {key: _value(settings, key) for key in ("store", "data.root", "data.prepared")}
+    return {key: Path(path).expanduser().absolute() for key, path in named.items() if isinstance(path, str | Path)}
+
+
+def _full(error: OSError, folders: Mapping[str, Path]) -> str:
+    """Name the folder of the file; if no file is known, name the folder on the fullest disk."""
+    inside = _within(Path(error.filename), folders) if error.filename is not None else None
+    key = inside or min(folders, key=lambda key: shutil.disk_usage(_existing(folders[key])).free)
+    free = gigabytes(shutil.disk_usage(_existing(folders[key])).free)
+    return (
+        f"{key}: no space left to write to {folders[key]} ({free} free); {_KEPT}: free some space and start again, "
+        f"or set {key} to a folder on another disk"
+    )
+
+
+def _unwritable(error: OSError, folders: Mapping[str, Path]) -> UserError | None:
+    """Return the error for an unwritable folder; None for a file outside of all folders that settings name."""
+    key = _within(Path(error.filename), folders)
+    if key is None:
+        return None
+    return UserError(f"{key}: {folders[key]} cannot be written to ({error.strerror}); choose another folder")
+
+
+def _within(path: Path, folders: Mapping[str, Path]) -> str | None:
+    """Return the key of the innermost folder that contains the path, or of a folder inside the path."""
+    path = path.absolute()
+    inside = [key for key, folder in folders.items() if path.is_relative_to(folder)]
+    above = [key for key, folder in folders.items() if folder.is_relative_to(path)]
+    return max(inside, key=lambda key: len(folders[key].parts)) if inside else next(iter(above), None)
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above the path that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _memory(text: str, settings: Mapping[str, Any], stage: str) -> str:
+    names = next((names for name, names in _LOWER.items() if f"{stage}/".startswith(f"{name}/")), ())
+    present = [name for name in names if _value(settings, name, _ABSENT) is not _ABSENT]
+    wanted = _WANTED.search(text)
+    event = f"out of memory in {stage or 'the run'}" + (f" ({wanted[1].rstrip('.')} asked for)" if wanted else "")
+    lower = "lower " + " or ".join(f"{name} (now {_shown(_value(settings, name))})" for name in present)
+    remedies = [lower] if present else ["use smaller images"]
+    if stage == "data" and _value(settings, "data.prepared", _ABSENT) is None:
+        remedies.append("give data.prepared=FOLDER, which keeps photographs on disk")
+    return f"{present[0] if present else 'data'}: {event}; {', or '.join(remedies)}; {_KEPT}"
+
+
+def _shown(value: object) -> str:
+    return "null: the whole image" if value is None else str(value)
+
+
+def _value(settings: Mapping[str, Any], key: str, missing: object = None) -> Any:
+    """Return the value of a dotted key."""
+    value: Any = settings
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return missing
+        value = value[name]
+    return value

@@ -24,8 +24,7 @@ from faig_lab.config.trust import check_links, check_stored, read_stored, target
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
 from faig_lab.filters import FilterLayout, export_weights, load_weights, make_patch, modulate, read_states, save_patch
-from faig_lab.runs.folder import RunFolder, reopen_run
-from faig_lab.runs.versions import versions
+from faig_lab.runs.folder import RunFolder, reopen_run, versions
 
 
 @dataclass(frozen=True)

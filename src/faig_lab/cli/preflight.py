@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.cli.build import compute_device, make_compute, make_network, make_planted_sets
 from faig_lab.config import Settings
-from faig_lab.config.keys import ATTRIBUTION, with_keys
+from faig_lab.config.messages import ATTRIBUTION, with_keys
 from faig_lab.data import PairedImage, StudyData
 from faig_lab.errors import UserError
 from faig_lab.files import weights_file, write_json

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from faig_lab.config.folder import FOLDER
+from faig_lab.config.messages import FOLDER
 from faig_lab.config.settings import Settings
 from faig_lab.config.targets import find
 from faig_lab.studies.section import sections

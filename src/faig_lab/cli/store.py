@@ -20,6 +20,7 @@ from faig_lab.errors import UserError
 from faig_lab.files import read_tensors
 from faig_lab.filters import content_fingerprint
 from faig_lab.runs.store import Entry, lock_of
+from faig_lab.runs.tables import aligned
 
 SOUND, PARTIAL = "sound", "unfinished, can go on"
 _DAY = 86400
@@ -165,11 +166,9 @@ def _listing(store: Path, entries: Sequence[StoredFolder]) -> str:
         used = date.fromtimestamp(entry.used).isoformat()
         size = f"{entry.size / 1000:,.0f}"
         rows.append((entry.folder.name, entry.seed, entry.iterations, size, used, str(entry.runs), entry.state))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:6], widths[1:]), row[6]]) for row in rows]
     damaged, whole = sum(entry.damaged for entry in entries), sum(entry.size for entry in entries)
     total = f"{len(entries)} entries, {whole / 1e6:,.1f} MB, {damaged} damaged, in {store}"
-    return "\n".join([*lines, "", total]) if entries else total
+    return "\n".join([*aligned(rows, left=(0, 6)), "", total]) if entries else total
 
 
 def _removed(chosen: Sequence[StoredFolder], delete: bool) -> str:

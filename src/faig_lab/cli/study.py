@@ -45,7 +45,7 @@ from faig_lab.cli.build import (
     make_planted_sets,
     make_problem,
 )
-from faig_lab.cli.description import describe, origin
+from faig_lab.cli.console import explained, progress_bar
 from faig_lab.cli.existing import Existing, export, logger_settings, reopen
 from faig_lab.cli.forecast import forecast
 from faig_lab.cli.memory_format import forget_choices
@@ -59,12 +59,10 @@ from faig_lab.cli.preflight import (
     check_sizes,
     save_planted,
 )
-from faig_lab.cli.progress import progress_bar
-from faig_lab.cli.provenance import describe_scores, describe_weights, kept_results
-from faig_lab.cli.resource_errors import explained
+from faig_lab.cli.provenance import describe, describe_scores, describe_weights, kept_results, origin
 from faig_lab.cli.trained import make_network_trainer, make_retraining, train_once
 from faig_lab.config import Settings, check
-from faig_lab.config.keys import ATTRIBUTION, in_keys, with_keys
+from faig_lab.config.messages import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.data import Degradation, StudyData
 from faig_lab.evaluation.evaluator import examples, images_to_show

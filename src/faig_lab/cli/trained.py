@@ -15,7 +15,7 @@ from faig_lab.cli.build import determinants, make_loop, make_module, make_networ
 from faig_lab.cli.memory_format import with_format
 from faig_lab.cli.provenance import describe_weights
 from faig_lab.config import Settings
-from faig_lab.config.keys import with_keys
+from faig_lab.config.messages import with_keys
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.filters import State
 from faig_lab.runs.store import entries_of_other_versions, open_entry

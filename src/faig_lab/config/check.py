@@ -1,11 +1,14 @@
-"""All checks of a configuration before a run starts.
+"""All checks of a configuration before a run starts, what only a weights file tells of its network, and its objective.
 
-The order is: the schema, each `_target_` against its signature, rules between settings, files.
+The order is: the schema, the network of a weights file, each `_target_` against its signature, rules between settings,
+the objective, files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,12 +16,36 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from faig_lab.config import rules
-from faig_lab.config.detected import with_detected_network
-from faig_lab.config.messages import first_error, keys_of
-from faig_lab.config.objective import check_objective
+from faig_lab.config.messages import first_error, keys_of, missing_path, nearest
 from faig_lab.config.settings import Settings
 from faig_lab.config.targets import build, check_arguments, check_node
 from faig_lab.errors import UserError
+from faig_lab.files import weights_file
+
+SPANDREL = "faig_lab.filters.spandrel_network"
+"""The `_target_` of `network=spandrel`."""
+
+DEFAULT_OBJECTIVE = "isolation"
+"""The objective of settings without an objective."""
+
+_MASKING = "faig_lab.studies.masking.masking_study"
+_NETWORKS = ("bicubic", "baseline", "target")
+_STUDIES = {
+    "boundary": ("boundary",),
+    "branches": ("branches",),
+    "clusters": ("clusters",),
+    "curves": ("area_log", "area_linear", "restored_without_target_biases"),
+    "modulation": ("best_strength",),
+    "patches": ("carried", "filters_needed"),
+    "planted": ("planted",),
+    "prediction": ("prediction",),
+    "retraining": ("retrained",),
+    "sanity": ("sanity",),
+    "stability": ("stability",),
+    "switches": ("switches",),
+    "task_vectors": ("task_vectors",),
+}
+"""First part of the keys of each study whose keys are not listed before the study has run."""
 
 
 def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> Settings:
@@ -132,3 +159,125 @@ def _check_trainer_arguments(settings: Settings) -> None:
         from pytorch_lightning import Trainer
 
         check_arguments(Trainer, extra, "trainer", partial=True)
+
+
+def with_detected_network(settings: Settings) -> Settings:
+    """Fill in scale, architecture and file of `network=spandrel`; other networks stay as they are.
+
+    Raises:
+        UserError: one line: no file, spandrel is not installed, or the files are not one architecture and size.
+    """
+    if settings.network.get("_target_") != SPANDREL:
+        return settings
+    check_node(settings.network, "network")
+    named = {
+        "network.file": settings.network.get("file"),
+        "baseline.weights": settings.baseline.weights,
+        "target.weights": settings.target.weights,
+    }
+    if named["network.file"] is None and named["baseline.weights"] is None:
+        raise UserError(
+            "network: spandrel reads the architecture from a weights file; give baseline.weights=FILE (and "
+            "target.weights=FILE, or the target is trained from the baseline)"
+        )
+    files = {key: weights_file(name, key) for key, name in named.items() if name is not None}
+    for key, path in files.items():
+        if not path.is_file():
+            raise UserError(missing_path(key, path, "file"))
+    return settings.model_copy(update={"network": _filled_in(settings.network, files)})
+
+
+def _filled_in(node: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+    from faig_lab.filters.foreign import detect, difference
+
+    (first, path), *others = files.items()
+    found = detect(path, first)
+    for key, other in others:
+        differs = difference(detect(other, key), found)
+        if differs is not None:
+            raise UserError(
+                f"{key}: {other} {differs.format(other=f'{path} ({first})')}; both must be one architecture and size"
+            )
+    for name, own in (("scale", found.scale), ("architecture", found.architecture)):
+        if node.get(name) not in (None, own):
+            raise UserError(f"network.{name}: {node[name]}, but {path} ({first}) holds a {found.title}; nearest: {own}")
+    return {**node, "scale": found.scale, "architecture": found.architecture, "file": str(path)}
+
+
+def check_objective(settings: Settings) -> None:
+    """Refuse an objective that the run cannot have. Keys that only the run itself knows pass.
+
+    Raises:
+        UserError: names the nearest key.
+    """
+    key = settings.objective
+    if key is None or settings.task != "study":
+        return
+    known = list(_known_objectives(settings))
+    family = key.partition("/")[0]
+    if key in known or _unmixed(key, list(settings.degradation.parts)) in known:
+        return
+    if family not in {name.partition("/")[0] for name in known}:
+        targets = [str(node.get("_target_")) for node in settings.analysis.studies.values()]
+        if family in ("seconds", "depth") or not all(target.startswith("faig_lab.studies.") for target in targets):
+            return
+        for study, families in _STUDIES.items():
+            if family in families:
+                if any(target.startswith(f"faig_lab.studies.{study}.") for target in targets):
+                    return
+                raise UserError(f"objective: {key} comes from the study {study}; add analysis={study}")
+    raise UserError(_unknown_objective(key, known))
+
+
+def objective_of(metrics: Mapping[str, float], wanted: str | None) -> float | None:
+    """Return the objective of a finished run; None if no objective is set and the run has no isolation.
+
+    Args:
+        metrics: the content of metrics.json.
+        wanted: a key of metrics.json; None for `DEFAULT_OBJECTIVE`.
+
+    Raises:
+        UserError: the run does not have the objective that is set. The message names the nearest key.
+    """
+    if wanted is None:
+        return metrics.get(DEFAULT_OBJECTIVE)
+    if wanted not in metrics:
+        raise UserError(_unknown_objective(wanted, metrics))
+    return float(metrics[wanted])
+
+
+def _unknown_objective(key: str, known: Iterable[str]) -> str:
+    close = nearest(key, known)
+    hint = f"did you mean {close}?" if close else "docs/run_folder.md has all keys"
+    return f"objective: {key} is not a key of metrics.json of this run; {hint}"
+
+
+def _unmixed(key: str, parts: Sequence[str]) -> str:
+    """Return the key with the first degradation in the place of a mixed input such as `blur+noise`."""
+    front, _, last = key.rpartition("/")
+    mixed = "+" in last and set(last.split("+")) <= set(parts)
+    return f"{front}/{parts[0]}" if mixed else key
+
+
+def _known_objectives(settings: Settings) -> Iterator[str]:
+    """Yield the keys that every run and the masking study give."""
+    parts = list(settings.degradation.parts)
+    inputs = [*parts, "clean"]
+    yield from _joined(("psnr", "psnr_y", "ssim"), _NETWORKS, inputs)
+    yield from _joined(("completeness_gap",), parts)
+    yield from _joined(("barrier",), inputs)
+    yield from _joined(("share",), ("kernel", "other"), parts)
+    if any(node.get("_target_") == _MASKING for node in settings.analysis.studies.values()):
+        methods = list(settings.attribution.methods)
+        percents = [f"{percent:g}" for percent in settings.analysis.percents]
+        headline = [f"{settings.analysis.headline_percent:g}"]
+        yield from (DEFAULT_OBJECTIVE, "specificity")
+        yield from _joined((DEFAULT_OBJECTIVE,), methods, percents)
+        yield from _joined((DEFAULT_OBJECTIVE, "clean_change"), methods, percents, parts)
+        yield from _joined(("back", "off", "side"), methods, percents, parts, inputs)
+        yield from _joined(("removed", "harm", "output_difference"), methods, percents, parts, parts)
+        yield from _joined(("specificity", "specificity_low", "specificity_high"), methods, headline)
+
+
+def _joined(*parts: Iterable[str]) -> Iterator[str]:
+    return ("/".join(choice) for choice in product(*parts))

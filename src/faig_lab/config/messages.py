@@ -1,7 +1,10 @@
-"""Messages about invalid settings, and values quoted for Hydra.
+"""Messages about invalid settings: the key, the fault and the nearest valid choice; the folder of choices, `conf/`.
+
+The library raises `InputError`, which names an argument. The command line calls the library inside `with_keys`, so that
+its user reads the key of the setting that the argument comes from.
 
 Hydra's grammar allows no `=`, `~`, `#`, `&`, parentheses or non-ASCII letters outside of quotes, and the shell removes
-the quotes that a user types. So this module adds quotes to the values of settings that are text.
+the quotes that a user types. So `quote_text` adds quotes to the values of settings that are text.
 """
 
 import difflib
@@ -9,14 +12,28 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from faig_lab.errors import InputError, UserError
+
+
+def _folder() -> Path:
+    """Return `conf/`, which is inside the package in a wheel and beside `src/` in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+FOLDER = _folder()
 
 TEXT = re.compile(
     r"(name|run|runs|file|other|resume|store|(baseline|target)\.weights|export\.file|prune\.runs|logger\.(project|entity|group)"
@@ -239,3 +256,87 @@ def _expected(branches: Sequence[ErrorDetails], ranged: bool) -> str:
     if "a number" in words:
         words.pop("a whole number", None)
     return " or ".join(words)
+
+
+def other_choices(key: str, config_dir: Path | None = None) -> str | None:
+    """Return one line about an unknown key that other choices of its group have, or None if no choice has the key.
+
+    Args:
+        key: a dotted key of a group and a setting, such as `data.train_dir`.
+        config_dir: the user's configuration folder, as in `--config-dir`.
+    """
+    group, _, name = key.partition(".")
+    if group == "hydra":  # `conf/hydra` is not a group of settings
+        return None
+    folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
+    setting = name.partition(".")[0]
+    choices = sorted({file.stem for folder in folders for file in folder.glob("*.yaml") if setting in _settings(file)})
+    return f"{key}: unknown key here; it belongs to {group}={f' or {group}='.join(choices)}" if choices else None
+
+
+def _settings(file: Path) -> set[str]:
+    """Return the settings in a file of a group, without its defaults. A file that cannot be read has no settings."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()
+    return set(content) - {"defaults", "_target_"} if isinstance(content, dict) else set()
+
+
+ATTRIBUTION: Mapping[str, str] = {
+    "folder": "run",
+    "granularity": "attribution.granularity",
+    "images": "data.probe_crop",
+    "memory": "attribution.memory",
+    "methods": "attribution.methods",
+    "path": "attribution.path",
+    "precision": "attribution.precision",
+    "rank_others": "attribution.rank_other_parameters",
+    "rule": "attribution.points",
+}
+"""Arguments of the attribution → keys of the command line."""
+
+_MENTION = re.compile(r"`([\w.+]+)`")
+_YAML = {"None": "null"}
+
+
+def keys_below(node: str, arguments: Iterable[str]) -> dict[str, str]:
+    """Return the keys of a node's arguments: argument → `node.argument`."""
+    return {argument: f"{node}.{argument}" for argument in arguments}
+
+
+@contextmanager
+def with_keys(keys: Mapping[str, str]) -> Iterator[None]:
+    """Replace arguments by keys in every `InputError` that is raised inside. The function is also a decorator.
+
+    Contexts can be nested: the innermost context that has a key for the argument translates.
+
+    Args:
+        keys: argument → key, or another name on the command line. An argument without a key keeps its name. A part of
+            an argument, such as `train.size`, gets the key of `train`.
+
+    Raises:
+        UserError: `<key>: <message>`.
+        InputError: the argument has no key.
+    """
+    try:
+        yield
+    except InputError as error:
+        key, message = _key(error.argument, keys), in_keys(error.message, keys)
+        raise (InputError(error.argument, message) if key is None else UserError(f"{key}: {message}")) from error
+
+
+def in_keys(text: str, keys: Mapping[str, str]) -> str:
+    """Replace each argument that the text names in backticks by its key.
+
+    Args:
+        text: a message or a warning of the library.
+        keys: argument → key. Other words in backticks stay unchanged. `None` becomes YAML's null.
+    """
+    return _MENTION.sub(lambda mention: _key(mention[1], {**_YAML, **keys}) or mention[0], text)
+
+
+def _key(argument: str, keys: Mapping[str, str]) -> str | None:
+    """Return the key of an argument or of its part, such as `train.size`; None if the argument has no key."""
+    name, dot, part = argument.partition(".")
+    return f"{keys[name]}{dot}{part}" if name in keys else None

@@ -15,9 +15,7 @@ from typing import Any, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from faig_lab.config.folder import other_choices
-from faig_lab.config.keys import in_keys, keys_below
-from faig_lab.config.messages import first_error, nearest, show, suggest
+from faig_lab.config.messages import first_error, in_keys, keys_below, nearest, other_choices, show, suggest
 from faig_lab.errors import InputError, UserError
 
 _SCALE_ARGUMENT = "scale_argument"

@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from faig_lab.config.folder import FOLDER
-from faig_lab.config.messages import show
+from faig_lab.config.messages import FOLDER, show
 from faig_lab.errors import UserError
 
 _LARGEST = 100_000

@@ -1,10 +1,15 @@
 """Images on disk → HR patches for training, and paired images for probe and held-out."""
 
-from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur, Sinc, clipped_kernels
+from faig_lab.data.degradations.blurs import (
+    AnisotropicGaussianBlur,
+    GaussianBlur,
+    MotionBlur,
+    Resize,
+    Sinc,
+    clipped_kernels,
+)
 from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sample_rng
-from faig_lab.data.degradations.resizing import Resize
-from faig_lab.data.degradations.sharpening import sharpened
+from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sample_rng, sharpened
 from faig_lab.data.div2k import Archive, Div2k
 from faig_lab.data.evaluation import PairedImage, StudyData
 from faig_lab.data.patches import Batch, PatchDataset, StepSampler, applied, cut, degrade, patch_loader

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from faig_lab.data.degradations.pipeline import Degradation, sample_rng
+from faig_lab.data.degradations.pipeline import Degradation, reflected, sample_rng
 from faig_lab.data.photographs import Photograph
 from faig_lab.errors import InputError
 
@@ -38,16 +38,7 @@ def cut(pixels: NDArray[_Number], top: int, left: int, size: tuple[int, int], ma
     rows, columns = slice(top - margin, top + size[0] + margin), slice(left - margin, left + size[1] + margin)
     if rows.start >= 0 and columns.start >= 0 and rows.stop <= height and columns.stop <= width:
         return pixels[rows, columns]
-    return pixels[np.ix_(_reflected(rows, height), _reflected(columns, width))]
-
-
-def _reflected(span: slice, length: int) -> NDArray[np.intp]:
-    """Fold the indices of `span` back into 0 … length − 1, without repeating the border pixel."""
-    if length == 1:
-        return np.zeros(span.stop - span.start, dtype=np.intp)
-    index = np.abs(np.arange(span.start, span.stop)) % (2 * (length - 1))
-    folded: NDArray[np.intp] = np.minimum(index, 2 * (length - 1) - index)
-    return folded
+    return pixels[np.ix_(reflected(rows.start, rows.stop, height), reflected(columns.start, columns.stop, width))]
 
 
 class PatchDataset(Dataset[NumberedPatch]):

@@ -10,7 +10,6 @@ names are the index: a .npy is complete or absent, and a changed image gets a ne
 the decoding.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -20,7 +19,8 @@ import math
 import mmap
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -294,19 +294,14 @@ def open_prepared(path: Path, name: str) -> Photograph:
     return Photograph(name, name, pixels, match["sha256"])
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock. The system releases the lock when the process ends."""
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    """Wait for the folder's lock, which the end of a `with` releases. The system releases it when the process ends."""
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         log.info("%s is being prepared by another run; waiting for it", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _prepared_files(folder: Path) -> dict[str, Path]:

@@ -1,18 +1,30 @@
-"""The style of all figures: colours, sizes, and the PNG files."""
+"""The style of all figures: colours and sizes; their PNG files, with the places of the values in the picture.
+
+The places (marks) are read from the drawn figure and written to a small file beside the picture. So every chart of the
+report has marks, whatever code draws the chart, and the page shows the value under the pointer.
+"""
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
+from numpy.typing import NDArray
 
 from faig_lab.files import atomic_write, write_text
-from faig_lab.plotting.marks import marks_of
 from faig_lab.plotting.words import REFERENCE
 
 WIDTH = 7.0  # inches; at 700 px of page width a point is 1.4 px, so 8 pt reads as 11 px
@@ -130,3 +142,154 @@ def write_figure(path: Path, figure: Figure) -> None:
         write_text(beside, json.dumps(asdict(marks), ensure_ascii=False, separators=(",", ":")))
     else:
         beside.unlink(missing_ok=True)
+
+
+SCALE = 10_000
+"""Coordinates are in ten-thousandths of the picture's width and height, from its upper left corner."""
+
+# Maximum number of points of a line. A longer line, such as a training record, keeps every n-th point.
+_MOST = 200
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The values of one picture.
+
+    Attributes:
+        labels: labels of the values: series, panel and row.
+        points: x and y in `SCALE`, the index of the label in `labels`, and the value as text.
+        lines: the points that a drawn line joins: the index of its first point, and one more than that of its last.
+    """
+
+    labels: list[str]
+    points: list[tuple[int, int, int, str]]
+    lines: list[tuple[int, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.points)
+
+
+def marks_of(figure: Figure) -> Marks:
+    """Return the points of all lines, scatters and bars of a drawn figure. Guide lines are left out."""
+    by_label: dict[str, list[tuple[bool, list[tuple[int, int, str]]]]] = {}
+    named = _labels_by_colour(figure)
+    for panel in figure.axes:
+        for label, joined, points in _series(panel, named):
+            around = [label, panel.get_title(), _row_label(panel)]
+            key = " · ".join(" ".join(part.split()) for part in dict.fromkeys(around) if part)
+            placed = list(_placed(figure, panel, points))
+            if placed:
+                by_label.setdefault(key, []).append((joined, placed))
+    marks = Marks(list(by_label), [])
+    for k, series in enumerate(by_label.values()):
+        for joined, placed in series:
+            first = len(marks.points)
+            marks.points.extend((x, y, k, text) for x, y, text in placed)
+            if joined and len(placed) > 1:
+                marks.lines.append((first, len(marks.points)))
+    return marks
+
+
+def _series(panel: Axes, named: dict[str, str]) -> Iterator[tuple[str, bool, NDArray[np.float64]]]:
+    """Yield each series of the panel: its label, whether a line joins its points, (n, 2) points in data units."""
+    for line in panel.lines:
+        # Guide lines (axhline, axvline) have one coordinate in units of the axes.
+        if line.get_transform() == panel.transData:
+            points = np.array(line.get_xydata(), dtype=float)
+            joined = line.get_linestyle() not in ("", " ", "None")
+            yield _label(line, line.get_color(), named), joined, points[:: max(1, math.ceil(len(points) / _MOST))]
+    for drawn in panel.collections:
+        if isinstance(drawn, PathCollection):
+            yield _label(drawn, drawn.get_facecolor()[0], named), False, np.array(drawn.get_offsets(), dtype=float)
+    for bars in panel.containers:
+        if isinstance(bars, BarContainer):
+            middle = [(b.get_x() + b.get_width() / 2, b.get_y() + b.get_height() / 2) for b in bars.patches]
+            along = 0 if bars.orientation == "horizontal" else 1
+            points = np.array(middle, dtype=float).reshape(-1, 2)
+            points[:, along] = np.asarray(bars.datavalues, dtype=float)
+            yield _label(bars, bars.patches[0].get_facecolor() if bars.patches else "", named), False, points
+
+
+def _label(drawn: Any, colour: Any, named: dict[str, str]) -> str:
+    """Return the name in the legend. A series without a name gets the name of a series with the same colour."""
+    label = str(drawn.get_label() or "")
+    return named.get(_hex(colour), "") if label.startswith("_") or not label else label
+
+
+def _labels_by_colour(figure: Figure) -> dict[str, str]:
+    lines = [line for panel in figure.axes for line in panel.lines if isinstance(line, Line2D)]
+    named = [(line, str(line.get_label())) for line in lines]
+    return {_hex(line.get_color()): label for line, label in named if not label.startswith("_")}
+
+
+def _hex(colour: Any) -> str:
+    return to_hex(colour) if len(colour) else ""
+
+
+def _row(panel: Axes) -> list[Axes]:
+    """Return the panel and the other panels of its row, from the left."""
+    place = panel.get_subplotspec()
+    if place is None:
+        return [panel]
+    places = [(other, other.get_subplotspec()) for other in panel.figure.axes]
+    return [panel, *(other for other, spec in places if spec is not None and spec.rowspan == place.rowspan)]
+
+
+def _row_label(panel: Axes) -> str:
+    """Return the label of the y axis, which only the first panel of a row has."""
+    return next((label for other in _row(panel) if (label := str(other.get_ylabel()))), "")
+
+
+def _placed(figure: Figure, panel: Axes, points: NDArray[np.float64]) -> Iterator[tuple[int, int, str]]:
+    """Yield the place and the value of each finite point. A point outside of the panel is moved to its edge."""
+    box = panel.bbox
+    for x, y in points[np.isfinite(points).all(axis=1)]:
+        across, up = panel.transData.transform((x, y))
+        if not (math.isfinite(across) and math.isfinite(up)):
+            continue
+        across, up = np.clip(across, box.x0, box.x1), np.clip(up, box.y0, box.y1)
+        left, top = across / figure.bbox.width, 1 - up / figure.bbox.height
+        yield round(SCALE * left), round(SCALE * top), _value(panel, x, y)
+
+
+def _value(panel: Axes, x: float, y: float) -> str:
+    """Return `28.92 at 0.5`, or `conv_first: 12.5 %` with categories on an axis."""
+    across, up = _text(panel.xaxis, x), _text(panel.yaxis, y)
+    if _categories(_tick_names(panel.yaxis)):
+        names = (_text(other.yaxis, y) for other in _row(panel))
+        return f"{next((name for name in names if name), _plain(y))}: {across}"
+    return f"{across}: {up}" if across and _categories(_tick_names(panel.xaxis)) else f"{up} at {across or _plain(x)}"
+
+
+def _text(axis: Axis, number: float) -> str:
+    """Return a number as its axis shows it: the name of a tick, a percentage, or four significant digits.
+
+    The text is empty if only the neighbouring panel has the names of the categories.
+    """
+    names, formatter = _tick_names(axis), axis.get_major_formatter()
+    near = min(names, key=lambda place: abs(place - number), default=math.inf)
+    if abs(near - number) <= (0.5 if _categories(names) else 1e-9 * abs(number)):
+        return names[near]
+    if isinstance(formatter, PercentFormatter):
+        return f"{_plain(100 * number / formatter.xmax)} %"
+    if isinstance(formatter, FuncFormatter) and (text := str(formatter(float(f"{number:.3g}")))):
+        return text
+    return _plain(number) + (" %" if names and all(name.endswith(" %") for name in names.values()) else "")
+
+
+def _tick_names(axis: Axis) -> dict[float, str]:
+    """Return the ticks that were set one by one, with their names."""
+    formatter = axis.get_major_formatter()
+    fixed = isinstance(axis.get_major_locator(), FixedLocator)
+    places: Iterable[float] = axis.get_majorticklocs() if fixed else ()
+    return {float(place): " ".join(str(formatter(place, k)).split()) for k, place in enumerate(places)}
+
+
+def _categories(names: dict[float, str]) -> bool:
+    """Return whether ticks are categories and not numbers. Categories have distance 1, with points around them."""
+    return bool(names) and not any(name[:1] in "0123456789+-\N{MINUS SIGN}" for name in names.values() if name)
+
+
+def _plain(number: float) -> str:
+    text = np.format_float_positional(number, precision=4, unique=False, fractional=False, trim="-")
+    return text.replace("-", "\N{MINUS SIGN}")

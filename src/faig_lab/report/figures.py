@@ -1,5 +1,10 @@
-"""The figures of a run. Each is a pure function of the tables of the run, and None if the tables lack the data."""
+"""The figures of a run. Each is a pure function of the tables of the run, and None if the tables lack the data.
 
+The figures of masking come first: isolation, specificity with intervals, matrices of removed shares and their curves.
+"""
+
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,19 +12,62 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from faig_lab.evaluation.evaluator import Example
 from faig_lab.files import file_name
-from faig_lab.plotting.charts import layer_bars, legend_above, line, side_by_side
-from faig_lab.plotting.masking_figures import isolation, masking_curves, methods, specificity
+from faig_lab.plotting import findings
+from faig_lab.plotting.charts import (
+    guides,
+    layer_bars,
+    legend_above,
+    limit,
+    line,
+    matrix,
+    own_and_others,
+    percent_axis,
+    share_axis,
+    side_by_side,
+)
 from faig_lab.plotting.pictures import DETAIL, LARGE, Pictures, before_after, strips, write_tiles
-from faig_lab.plotting.style import INK, MUTED, drawing, input_colour, new_figure, write_figure
-from faig_lab.plotting.words import as_percent, count, degraded, removal
+from faig_lab.plotting.style import (
+    INK,
+    LINES,
+    MISSING,
+    MUTED,
+    WIDTH,
+    drawing,
+    input_colour,
+    method_look,
+    new_figure,
+    write_figure,
+)
+from faig_lab.plotting.words import (
+    REFERENCE,
+    as_percent,
+    count,
+    decimal,
+    degraded,
+    line_label,
+    method_label,
+    removal,
+    share,
+)
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import groups, points, select, unique
 from faig_lab.studies.section import sections_of
 
+_MISSING = {
+    "own_left": "distance to the baseline, own input",
+    "side": "side effect, other degradations",
+    "side_clean": "side effect, clean input",
+}
+_LOWEST, _HIGHEST = -0.5, 1.5  # limits of isolation, specificity and removed shares
+_PANELS_PER_ROW = 4
+_APART = 0.6  # minimum distance of two named percents, in decades
+_NAME = 14  # maximum number of letters in a line of a name
+_LETTER = 0.056  # width of a letter of a tick label, in inches
 _PSNR = "psnr/"
 
 
@@ -63,6 +111,213 @@ def _write(run: Path, name: str, figure: Figure) -> Path:
 
 
 @drawing()
+def isolation(run: RunFolder) -> Figure | None:
+    """Draw isolation: a panel for each method and masked set, with areas for the parts that are missing to 1.
+
+    The figure is None for a run without the table.
+    """
+    names, columns = run.degradations, min(len(run.methods), _PANELS_PER_ROW + 1)
+    if run.table("isolation").empty or not names:
+        return None
+    parts = [name for name in _MISSING if name != "side" or len(names) > 1]
+    bands = [run.methods[k : k + columns] for k in range(0, len(run.methods), columns)]
+    rows = [(masked, band) for band in bands for masked in names]
+    figure = new_figure(0.7 + 1.35 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
+    axes[0][0].set_ylim(_LOWEST, 1.03)
+    for panels, (masked, band) in zip(axes, rows, strict=True):
+        for panel, method in zip(panels, band, strict=False):
+            _isolation_panel(panel, run, method, masked, parts)
+            panel.set_title(method_label(method) if masked == names[0] else "", fontsize=7.5)
+            panel.tick_params(labelbottom=masked == names[-1])
+            panel.set_xlabel(f"{run.units} masked" if masked == names[-1] else "", fontsize=7)
+        for panel in panels[len(band) :]:
+            panel.set_axis_off()
+        panels[0].set_ylabel(f"isolation\n{removal(masked)} set", fontsize=7)
+    handles = [Patch(color=MISSING[part], label=_MISSING[part]) for part in parts]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=7.5)
+    return figure
+
+
+def _isolation_panel(panel: Axes, run: RunFolder, method: str, masked: str, parts: list[str]) -> None:
+    rows = select(run.table("isolation"), method=method, masked=masked)
+    rows = rows.dropna(subset="isolation").sort_values("percent")
+    look, percent = method_look(run.methods, method), rows["percent"]
+    upper = np.ones(len(rows))
+    for part in parts:
+        lower = upper - rows[part].fillna(0).to_numpy()
+        panel.fill_between(percent, lower, upper, color=MISSING[part], linewidth=0, zorder=1)
+        upper = lower
+    line(panel, rows, "percent", "isolation", markersize=3, label="isolation", **look)
+    if not rows[["isolation_low", "isolation_high"]].isna().any(axis=None):
+        panel.vlines(
+            percent, rows["isolation_low"], rows["isolation_high"], color=look["color"], linewidth=0.9, zorder=3
+        )
+    if method != REFERENCE:
+        best = select(run.table("isolation"), method=REFERENCE, masked=masked)
+        if not best.empty:
+            look = method_look(run.methods, REFERENCE)
+            line(panel, best, "percent", "isolation", marker="", linewidth=1, label=line_label(REFERENCE), **look)
+    guides(panel, 0, x=run.headline)
+    percent_axis(panel, _named(findings.percents(run), run.headline))
+    limit(panel, _LOWEST, 1.03)
+
+
+@drawing()
+def methods(run: RunFolder) -> Figure | None:
+    """Draw specificity: a panel for each method beside the run's method, with intervals; other methods are thin lines.
+
+    The learned mask is a dash-dotted reference line in every panel. The figure is None if the tables have no interval
+    or a single method.
+    """
+    known = [method for method in run.methods if findings.specificity(run, method, run.headline) is not None]
+    others = [method for method in known if method != run.chosen]
+    if run.chosen not in known or not others:
+        return None
+    columns = min(_PANELS_PER_ROW, len(others))
+    rows = math.ceil(len(others) / columns)
+    figure = new_figure(0.45 + 1.75 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for panel, method in zip(axes.flat, others, strict=False):
+        _specificity_panel(panel, run, method, known)
+    for panel in axes.flat[len(others) :]:
+        panel.set_axis_off()
+    # The panels above an empty place are the last of their columns.
+    for panel in axes.flat[max(0, len(others) - columns) : len(others)]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(f"{run.units} masked")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("specificity")
+    low, high = axes[0][0].get_ylim()
+    axes[0][0].set_ylim(min(low, -0.05), max(high, 1.05))
+    for panel in axes.flat[: len(others)]:
+        limit(panel, _LOWEST, _HIGHEST)
+    drawn = dict(zip(*reversed(axes[0][0].get_legend_handles_labels()), strict=True))
+    named = [line_label(method) for method in dict.fromkeys((run.chosen, REFERENCE)) if method in known]
+    figure.legend([drawn[name] for name in named], named, loc="outside upper center", ncols=2)
+    return figure
+
+
+def _specificity_panel(panel: Axes, run: RunFolder, other: str, known: Sequence[str]) -> None:
+    for method in known:
+        rows = select(run.table("comparison"), method=method)
+        rows = rows.dropna(subset=["specificity", "specificity_low", "specificity_high"]).sort_values("percent")
+        look = method_look(run.methods, method)
+        style: dict[str, float | str] = {"marker": "", "linewidth": 0.9, "color": LINES, "zorder": 1}
+        if method in (run.chosen, other):
+            low, high = rows["specificity_low"], rows["specificity_high"]
+            panel.fill_between(rows["percent"], low, high, color=look["color"], alpha=0.22, linewidth=0, zorder=2)
+            style = {"markersize": 3, "zorder": 3}
+        elif method == REFERENCE:
+            style = {"marker": "", "linewidth": 1.1, "zorder": 2}
+        line(panel, rows, "percent", "specificity", label=line_label(method), **(look | style))
+    guides(panel, 0, 1, x=run.headline)
+    panel.set_title(method_label(other), color=method_look(run.methods, other)["color"])
+    percent_axis(panel, _named(findings.percents(run), run.headline))
+
+
+def _named(levels: Sequence[float], headline: float) -> list[float]:
+    """Return the percents whose names fit beside each other. The headline and the ends come first."""
+    named: list[float] = []
+    for level in (headline, levels[0], levels[-1], *levels):
+        if all(abs(math.log10(level / other)) > _APART for other in named):
+            named.append(level)
+    return sorted(named)
+
+
+@drawing()
+def specificity(run: RunFolder) -> Figure | None:
+    """Draw matrices of removed shares at the headline percent, a panel for each method: rows = set, columns = input.
+
+    Removed shares are clipped to 0..1 in the mean over draws; the excess is printed as harm.
+    """
+    names = run.degradations
+    if not names or not run.methods:
+        return None
+    inputs, sets = ([textwrap.fill(word(name), _NAME, break_long_words=False) for name in names]
+                    for word in (degraded, removal))  # fmt: skip
+    columns = min(_panels_per_row(inputs, sets), len(run.methods))
+    rows = math.ceil(len(run.methods) / columns)
+    figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for index, panel in enumerate(axes.flat):
+        if index < len(run.methods):
+            _matrix_panel(panel, run, run.methods[index], inputs, sets if index % columns == 0 else [])
+        else:
+            panel.set_axis_off()
+    figure.supxlabel(
+        "input; removed share, clipped to 0..1: 0 = unchanged (white), 1 = removed (dark); harm = excess over 1",
+        fontsize=7.5, color=MUTED,
+    )  # fmt: skip
+    return figure
+
+
+def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
+    """Return the number of panels of a row, so that each name below a cell has the width of its longest line."""
+    lines, names = (max(len(line) for name in side for line in name.splitlines()) for side in (below, beside))
+    return max(1, min(3, int((WIDTH / _LETTER - names) / ((lines + 1) * len(below)))))
+
+
+def _matrix_panel(panel: Axes, run: RunFolder, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
+    """Draw a matrix, with the names of its sets if they are given."""
+    cells = findings.matrix(run, method, run.headline)
+    shares = np.array([[cell.mean for cell in row] for row in cells])
+    texts = [[_cell_text(cell) for cell in row] for row in cells]
+    size = 8.5 if any("\n" in text for row in texts for text in row) else 10
+    matrix(panel, shares, texts, np.eye(len(cells), dtype=bool), fontsize=size, linespacing=1.3)
+    panel.set_title(method_label(method))
+    panel.set_xticks(range(len(shares)), inputs)
+    panel.set_yticks(range(len(sets)), sets)
+    panel.set_ylabel("set masked" if sets else "")
+
+
+def _cell_text(cell: findings.Cell) -> str:
+    spread = f"\n± {decimal(cell.std)}" if cell.draws > 1 else ""
+    harm = f"\nharm {decimal(cell.harm)}" if cell.harm >= findings.HARM else ""
+    return f"{decimal(cell.mean)}{spread}{harm}"
+
+
+@drawing()
+def masking_curves(run: RunFolder) -> Figure | None:
+    """Draw removed shares against the masked percent: a row for each set, own function left, other functions right."""
+    names = run.degradations
+    if not names or not run.methods:
+        return None
+    figure, axes = own_and_others(names, names, 0.5)
+    for row, masked in zip(axes, names, strict=True):
+        for panel, shown in row:
+            _curves(panel, run, masked, shown)
+            functions = removal(shown[0]) if len(shown) == 1 else "the others, mean"
+            panel.set_title(f"{removal(masked)} set masked: {functions}")
+        row[0][0].set_ylabel("removed share")
+    for panel, _ in axes[-1]:
+        panel.set_xlabel(f"{run.units} masked")
+    legend_above(figure, axes[0][0][0])
+    return figure
+
+
+def _curves(panel: Axes, run: RunFolder, masked: str, shown: Sequence[str]) -> None:
+    """Draw the mean removed share over the shown degradations for each method, with the band of random draws."""
+    for method in run.methods:
+        rows = select(run.table("masking"), method=method, masked=masked)
+        rows = rows[rows["degradation"].isin(shown)]
+        by_draw = findings.removed(rows).groupby([rows["percent"], rows["draw"]]).mean().dropna()
+        if by_draw.empty:
+            continue
+        means, stds = by_draw.groupby("percent").mean(), by_draw.groupby("percent").std(ddof=0)
+        look = method_look(run.methods, method)
+        panel.plot(means.index, means, marker="o", markersize=3.5, label=line_label(method), **look)
+        if stds.any():
+            panel.fill_between(means.index, means - stds, means + stds, color=look["color"], alpha=0.2, linewidth=0)
+    guides(panel, 0, 1, x=run.headline)
+    percent_axis(panel, findings.percents(run))
+    share_axis(panel)
+    low, high = panel.get_ylim()
+    panel.set_ylim(min(low, -0.05), max(high, 1.05))
+    limit(panel, _LOWEST, _HIGHEST, share)
+
+
+@drawing()
 def layers(run: RunFolder) -> Figure | None:
     """Draw the discovered units of each layer: a panel for each degradation, a bar for the share of each layer."""
     rows = select(run.table("distribution"), run.headline, method=run.chosen)
@@ -90,9 +345,9 @@ def _counts(panel: Axes, rows: pd.DataFrame, tallest: float) -> None:
     panel.set_xlim(0, tallest * 1.16)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.xaxis.set_major_formatter(lambda share, _: as_percent(round(100 * share, 6)))
-    for position, (discovered, share) in enumerate(zip(rows["discovered"], rows["share"], strict=True)):
+    for position, (discovered, length) in enumerate(zip(rows["discovered"], rows["share"], strict=True)):
         if discovered > 0:
-            panel.text(share + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
+            panel.text(length + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
 
 
 @drawing()

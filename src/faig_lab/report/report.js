@@ -2,7 +2,7 @@
 // What a pointer, a finger or the keyboard adds to the report. Without the script the page has the same text and
 // pictures. The script loads nothing, and every number that it shows is in the page.
 (() => {
-  const SCALE = 10000; // unit of the marks: plotting/marks.py
+  const SCALE = 10000; // unit of the marks: plotting/style.py
   const REACH = 48; // CSS pixels within which the nearest mark answers
   const TOUCH = 6; // CSS pixels within which a mark or a line is touched
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];

@@ -1,9 +1,8 @@
 """The text that a run prints at its end: the results, the path of the report, and how to see the W&B record."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from faig_lab.plotting import findings
 from faig_lab.plotting.words import (
@@ -20,28 +19,13 @@ from faig_lab.plotting.words import (
     with_std,
 )
 from faig_lab.report import texts
+from faig_lab.report.records import Records
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import over_photographs
+from faig_lab.runs.tables import aligned, over_photographs
 from faig_lab.studies.section import sections_of
 
 
-class Record(Protocol):
-    """The records of a run: the folder of the W&B run, the address of its page if it is online, other folders."""
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the W&B run."""
-
-    @property
-    def url(self) -> str | None:
-        """The address of the page; None if the record is offline."""
-
-    @property
-    def folders(self) -> Mapping[str, Path]:
-        """The folders of the records of other loggers: `csv`, `tensorboard`."""
-
-
-def summary(run: Path, record: Record | None) -> str:
+def summary(run: Path, record: Records | None) -> str:
     """Return the closing lines of a run: an empty line, numbers from the run's files, then paths and commands."""
     files = RunFolder(run)
     notes = [f"note: {warning}" for warning in texts.warnings(files)]
@@ -145,13 +129,10 @@ def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
     if not rows:
         return []
     columns = [column for column in zip(head, *rows, strict=True) if column[0]]
-    widths = [max(map(len, column)) for column in columns]
-    cells = [[columns[0][k].ljust(widths[0]), *(column[k].rjust(width) for column, width in
-             zip(columns[1:], widths[1:], strict=True))] for k in range(len(rows) + 1)]  # fmt: skip
-    return ["  ".join(["", *line]).rstrip() for line in cells]
+    return [f"  {line}" for line in aligned(list(zip(*columns, strict=True)))]
 
 
-def _paths(run: Path, record: Record | None) -> list[str]:
+def _paths(run: Path, record: Records | None) -> list[str]:
     report = run / "report.html"
     lines = [f"report        {report}" if report.is_file() else f"run folder    {run}"]
     if record is not None and record.folder is not None:

@@ -8,51 +8,36 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
-from faig_lab.report.quiet import silence, staged_in
-from faig_lab.report.series import bars_of, curves_of, isolation_rows, training_rows
+from faig_lab.config.settings import LoggerSettings
+from faig_lab.plotting.words import as_percent, degraded, method_label, removal
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import read_table, records
+from faig_lab.runs.tables import groups, read_table, records, select
 
 _log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "disabled"]
 _OFFLINE = frozenset({"offline", "dryrun"})
 _RUN_FOLDER = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(\w+)(-\d+)?")
-
-
-class RecordSettings(Protocol):
-    """The `logger` part of the config; `mode` is auto, online, offline or disabled."""
-
-    @property
-    def mode(self) -> str:
-        """One of auto, online, offline, disabled."""
-
-    @property
-    def project(self) -> str:
-        """The W&B project."""
-
-    @property
-    def entity(self) -> str | None:
-        """Account or team; None for the default of the logged-in user."""
-
-    @property
-    def group(self) -> str | None:
-        """The group of the runs of a sweep."""
-
-    @property
-    def tags(self) -> Sequence[str]:
-        """Tags of the run."""
+_ISOLATION = re.compile(r"isolation/([^/]+)/([\d.e+-]+)")
+_PSNR = "psnr/"
 
 
 class WandbRecord:
     """The W&B run of a run. Without a W&B run (disabled, not installed or failed) every method does nothing.
 
     Make a record with `start`. Use the record as a context manager, or call `finish`.
+
+    Attributes:
+        folder: the folder of the W&B run, for `wandb leet` and `wandb sync`; None without a W&B run.
+        url: the address of the run's page; None if the run is offline.
     """
 
     def __init__(self, run: Any | None) -> None:
@@ -60,13 +45,13 @@ class WandbRecord:
         self._prefixes: set[str] = set()
         self._offline = bool(getattr(run, "offline", False))
         # Read now, since `finish` drops the W&B run and the summary asks for folder and address afterwards.
-        self._folder = Path(run.dir).parent if run is not None else None
-        self._url: str | None = run.url if run is not None else None
+        self.folder = Path(run.dir).parent if run is not None else None
+        self.url: str | None = run.url if run is not None else None
 
     @classmethod
     def start(
         cls,
-        settings: RecordSettings,
+        settings: LoggerSettings,
         config: Mapping[str, Any],
         folder: Path,
         *,
@@ -94,25 +79,15 @@ class WandbRecord:
         try:
             mode = resolve_mode(settings.mode)
         except Exception as error:
-            _warn("not recorded in W&B", error)
+            warn("W&B", "not recorded in W&B", error)
             return cls(None)
         for attempt in {"online": ("online", "offline"), "offline": ("offline",), "disabled": ()}[mode]:
             try:
                 before = _earlier(folder) if goes_on else None
                 return cls(_init(attempt, settings, config, folder, before, name=name, job_type=job, notes=notes))
             except Exception as error:
-                _warn("recorded offline" if attempt == "online" else "not recorded in W&B", error)
+                warn("W&B", "recorded offline" if attempt == "online" else "not recorded in W&B", error)
         return cls(None)
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the W&B run, for `wandb leet` and `wandb sync`; None without a W&B run."""
-        return self._folder
-
-    @property
-    def url(self) -> str | None:
-        """The address of the run's page; None if the run is offline."""
-        return self._url
 
     def log_training(self, prefix: str, row: Mapping[str, float | None]) -> None:
         """Log a row of a training table under `prefix` (`training/baseline`). The axis is `step`."""
@@ -201,9 +176,13 @@ class WandbRecord:
                     curves.xs, list(curves.ys.values()), keys=list(curves.ys), title=curves.title, xname=curves.axis
                 )
                 open_run.log({f"views/{name}": chart})
-            for name, bars in bars_of(run).items():
-                cells = wandb.Table(columns=["layer", "share"], data=[[label, share] for label, share in bars.bars])
-                open_run.log({f"views/{name}": wandb.plot.bar(cells, "layer", "share", title=bars.title)})
+            for name, cells in layer_shares(run).items():
+                title = (
+                    f"Share of each layer's {run.units} that {method_label(run.chosen)} discovers for {removal(name)}, "
+                    f"at {as_percent(run.headline)} of all {run.units}."
+                )
+                layers = wandb.Table(columns=["layer", "share"], data=cells)
+                open_run.log({f"views/layers_{name}": wandb.plot.bar(layers, "layer", "share", title=title)})
 
         self._try(log)
 
@@ -250,11 +229,11 @@ class WandbRecord:
 
     def _remove_earlier(self) -> None:
         """Remove earlier offline folders of this W&B run, whose content is in its present folder too."""
-        assert self._folder is not None
-        present = _RUN_FOLDER.fullmatch(self._folder.name)
-        for folder in self._folder.parent.glob("offline-run-*"):
+        assert self.folder is not None
+        present = _RUN_FOLDER.fullmatch(self.folder.name)
+        for folder in self.folder.parent.glob("offline-run-*"):
             match = _RUN_FOLDER.fullmatch(folder.name)
-            if match and present and match[3] == present[3] and folder != self._folder:
+            if match and present and match[3] == present[3] and folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -272,11 +251,11 @@ class WandbRecord:
         if self._run is None:
             return
         try:
-            with staged_in(self._folder if self._offline else None):
+            with _staged_in(self.folder if self._offline else None):
                 act(self._run)
         except Exception as error:
             self._run = None
-            _warn("recording in W&B stopped", error)
+            warn("W&B", "recording in W&B stopped", error)
 
 
 def resolve_mode(wanted: str) -> Mode:
@@ -300,7 +279,7 @@ def resolve_mode(wanted: str) -> Mode:
 def _logged_in() -> bool:
     """Return whether wandb has credentials. The user is not asked, and nothing is sent."""
     wandb = _quiet_wandb(offline=False)
-    with silence():
+    with _silence():
         return bool(wandb.login(prompt=False, verify=False))
 
 
@@ -313,7 +292,7 @@ def _earlier(folder: Path) -> tuple[str, str] | None:
 
 def _init(
     mode: str,
-    settings: RecordSettings,
+    settings: LoggerSettings,
     config: Mapping[str, Any],
     folder: Path,
     before: tuple[str, str] | None,
@@ -324,7 +303,7 @@ def _init(
         continued["resume"] = "allow"
     wandb = _quiet_wandb(offline=mode == "offline")
     folder.mkdir(parents=True, exist_ok=True)
-    with silence():
+    with _silence():
         return wandb.init(
             mode=mode, project=settings.project, entity=settings.entity, group=settings.group,
             tags=list(settings.tags), config=dict(config), dir=str(folder), **described,
@@ -347,6 +326,115 @@ def _quiet_wandb(offline: bool) -> Any:
     return wandb
 
 
-def _warn(consequence: str, error: Exception) -> None:
+def warn(record: str, consequence: str, error: Exception) -> None:
+    """Log the failure of a record in one line."""
     reason = str(error).strip().splitlines() or [""]
-    _log.warning("W&B: %s (%s: %s)", consequence, type(error).__name__, reason[0])
+    _log.warning("%s: %s (%s: %s)", record, consequence, type(error).__name__, reason[0])
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Start the service process of wandb without a terminal.
+
+    The service inherits stderr. It writes its log there if it cannot write to the cache folder.
+    """
+    with suppress(ValueError, OSError):
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+@contextmanager
+def _staged_in(folder: Path | None) -> Iterator[None]:
+    """Let the copies of an offline run's tables lie in a folder, unless the user has named a folder."""
+    if folder is None or "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Several curves in one chart.
+
+    Attributes:
+        title: the caption.
+        axis: the name of the x-axis.
+        xs: the places.
+        ys: label → value at each place.
+    """
+
+    title: str
+    axis: str
+    xs: Sequence[float]
+    ys: Mapping[str, Sequence[float | None]]
+
+
+def training_rows(run: Path, network: str) -> list[dict[str, float | None]]:
+    """Return the rows of `tables/training_<network>.csv`; none if the run trained no such network."""
+    file = run / "tables" / f"training_{network}.csv"
+    return records(read_table(file)) if file.is_file() else []
+
+
+def isolation_rows(metrics: Mapping[str, float]) -> list[dict[str, float | None]]:
+    """Return a row for each percent: `percent`, and `isolation/<method>` for each method.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    rows: dict[float, dict[str, float | None]] = {}
+    for key, value in metrics.items():
+        if match := _ISOLATION.fullmatch(key):
+            percent = float(match[2])
+            rows.setdefault(percent, {"percent": percent})[f"isolation/{match[1]}"] = value
+    return [rows[percent] for percent in sorted(rows)]
+
+
+def curves_of(run: RunFolder) -> dict[str, Curves]:
+    """Return the charts of curves: isolation by percent, and the quality during each training."""
+    charts = {}
+    rows = isolation_rows(run.metrics)
+    keys = list(dict.fromkeys(key for row in rows for key in row if key != "percent"))
+    if keys:
+        charts["isolation"] = Curves(
+            f"Isolation by the percent of the {run.units} that are masked. 1 is the ideal edit, 0 is no masking, "
+            "below 0 is harm.",
+            f"percent of the {run.units}",
+            [row["percent"] or 0.0 for row in rows],
+            {method_label(key.partition("/")[2]): [row.get(key) for row in rows] for key in keys},
+        )
+    for network in ("baseline", "target"):
+        trained = training_rows(run.path, network)
+        inputs = [key for key in (trained[0] if trained else {}) if key.startswith(_PSNR)]
+        if inputs:
+            charts[f"training_{network}"] = Curves(
+                f"Training of the {network}: PSNR on the probe in dB, for each input.",
+                "step",
+                [row["step"] or 0.0 for row in trained],
+                {degraded(key.removeprefix(_PSNR)): [row[key] for row in trained] for key in inputs},
+            )
+    return charts
+
+
+def layer_shares(run: RunFolder) -> dict[str, list[list[str | float]]]:
+    """Return the layers with discovered units and the share of their units: degradation → [layer, share]."""
+    rows = select(run.table("distribution"), run.headline, method=run.chosen)
+    return {
+        name: [[row["layer"].removesuffix(".weight"), row["share"]] for row in records(of_set) if row["share"]]
+        for name, of_set in groups(rows, "degradation").items()
+    }

@@ -1,4 +1,4 @@
-"""The folder of one run: its configuration, its state, its metrics, its tables.
+"""The folder of one run: its configuration, its status, its metrics, its tables, and the versions that made it.
 
 At the end of a run status.json says done, or failed with the error. Files are written atomically, so finished files
 stay complete. Only SIGKILL leaves the state "running"; then no process has the process id in the file.
@@ -6,21 +6,26 @@ stay complete. Only SIGKILL leaves the state "running"; then no process has the 
 
 import json
 import logging
+import os
+import platform
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+import faig_lab
 from faig_lab.config.trust import read_stored
 from faig_lab.errors import Terminated, UserError, terminable
 from faig_lab.files import overwrite_json, remove_leftovers, write_json, write_text
 from faig_lab.granularity import UNITS
-from faig_lab.runs.status import fresh_status, is_running, now, read_status
 from faig_lab.runs.tables import Rows, numbers, read_table, unique, write_table
 
 log = logging.getLogger(__name__)
@@ -293,3 +298,93 @@ def _describe(error: BaseException) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Read status.json of a run folder; empty if the file is missing or cannot be read."""
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def fresh_status() -> dict[str, Any]:
+    """Return the status of a run that this process starts now."""
+    return {
+        "state": "running",
+        "stage": "start",
+        "stages_done": [],
+        "error": None,
+        "warnings": [],
+        "pid": os.getpid(),
+        "pid_since": _born(os.getpid()),
+        "host": socket.gethostname(),
+        "started": now(),
+        "ended": None,
+        "attempt": 1,
+    }
+
+
+def state_of(status: Mapping[str, Any]) -> str:
+    """Return the state: done, failed, running, not started, or killed (running in the file, without a process)."""
+    state = str(status.get("state") or "not started")
+    if state == "running" and status.get("host") == socket.gethostname() and not is_running(status):
+        return "killed"
+    return state
+
+
+def seconds_of(status: Mapping[str, Any]) -> int | None:
+    """Return the seconds from start to end; None if the run has not ended."""
+    try:
+        started, ended = (datetime.fromisoformat(status[name]) for name in ("started", "ended"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return round((ended - started).total_seconds())
+
+
+def is_running(status: Mapping[str, Any]) -> bool:
+    """Return whether another process of this machine is working on the run of this status.json."""
+    pid = status.get("pid")
+    at_work = status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(pid)
+    # Another process may have the same number by now, for instance after a restart of the machine.
+    return at_work and status.get("pid_since") in (None, _born(pid))
+
+
+def _born(pid: object) -> str | None:
+    """Return the start of a process in the kernel's ticks; None if the system does not provide it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _alive(pid: object) -> bool:
+    """Return whether another process with that number exists."""
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def now() -> str:
+    """Return the current time to the second, with the offset of the time zone."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages on which the numbers depend."""
+    import torch  # takes seconds to import, and `--help` passes this module
+
+    packages = ("pytorch-lightning", "kornia", "torchmetrics", "numpy")
+    return {
+        "python": platform.python_version(),
+        "faig_lab": faig_lab.__version__,
+        "torch": str(torch.__version__),
+        **{p: version(p) for p in packages},
+    }

@@ -26,8 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from faig_lab.config.messages import quoted
 from faig_lab.errors import UserError, terminable
 from faig_lab.files import write_text
-from faig_lab.runs.folder import check_free
-from faig_lab.runs.status import read_status
+from faig_lab.runs.folder import check_free, read_status
 
 _LAUNCHED = "TORCHELASTIC_RUN_ID"  # torchrun sets this variable, and Lightning reads it too
 _OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", _LAUNCHED)

@@ -17,9 +17,8 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.status import is_running, now, read_status, seconds_of, state_of
-from faig_lab.runs.tables import write_table
+from faig_lab.runs.folder import RunFolder, is_running, now, read_status, seconds_of, state_of
+from faig_lab.runs.tables import aligned, write_table
 
 _new: set[Path] = set()
 
@@ -171,12 +170,7 @@ def table(rows: Sequence[Job], objective: str = "objective") -> str:
         numbers = ["" if row.seconds is None else str(row.seconds)]
         numbers += ["" if row.objective is None else f"{row.objective:.4f}"] * ranked
         cells.append([str(row.number), row.overrides, row.state, *numbers, row.error or row.report])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        [cell.ljust(width) if place in (1, 2) else cell.rjust(width) for place, (cell, width) in enumerate(aligned)]
-        for aligned in (list(zip(row[:-1], widths, strict=False)) for row in cells)
-    ]
-    return "\n".join("  ".join([*line, row[-1]]).rstrip() for line, row in zip(lines, cells, strict=True))
+    return "\n".join(aligned(cells, left=(1, 2, len(cells[0]) - 1)))
 
 
 def leave_failure(folder: Path, reason: str) -> None:

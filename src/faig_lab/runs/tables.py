@@ -5,7 +5,7 @@ A missing cell is NaN. A missing table has no columns; the functions of this mod
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,23 @@ def over_photographs(table: pd.DataFrame) -> str:
     Rows without the column `interval` come from an earlier version, which had bootstrap intervals only.
     """
     return "range over photographs" if "range" in unique(table, "interval") else "95 % interval over photographs"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Return rows of texts as lines with aligned columns.
+
+    Args:
+        rows: the rows, the head among them. All have the same number of cells.
+        left: the columns that are aligned to the left; all others are aligned to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

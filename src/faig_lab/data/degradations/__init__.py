@@ -6,28 +6,3 @@ Every step works on a batch on the batch's device. Randomness comes from one Num
 sample is the same in any batch and for any number of workers or ranks. A severity is a number, or a range [low, high]
 from which each sample draws its value.
 """
-
-from faig_lab.data.degradations.blurs import AnisotropicGaussianBlur, GaussianBlur, MotionBlur, Sinc, clipped_kernels
-from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sample_rng
-from faig_lab.data.degradations.resizing import Resize
-from faig_lab.data.degradations.sharpening import sharpened
-
-__all__ = [
-    "CLEAN",
-    "JPEG",
-    "AnisotropicGaussianBlur",
-    "Composed",
-    "Degradation",
-    "Downsample",
-    "GaussianBlur",
-    "GaussianNoise",
-    "MotionBlur",
-    "Part",
-    "PoissonNoise",
-    "Resize",
-    "Sinc",
-    "clipped_kernels",
-    "sample_rng",
-    "sharpened",
-]

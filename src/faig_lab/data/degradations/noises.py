@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, bounds, check_probability, draw, draw_whole
+from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, bounds, check_share, draw, draw_whole
 
 _RAREST = 1e-12
 """Probability at which the tails of the Poisson distribution are cut off: seven standard deviations."""
@@ -43,8 +43,8 @@ class GaussianNoise:
     def __post_init__(self) -> None:
         if bounds("sigma", self.sigma)[0] < 0:
             raise ValueError(f"sigma must be >= 0 (range [0, 1]), not {self.sigma}")
-        check_probability(self.probability)
-        _check_grey(self.grey)
+        check_share("probability", self.probability)
+        check_share("grey", self.grey)
 
     @property
     def reach(self) -> int:
@@ -84,8 +84,8 @@ class PoissonNoise:
     def __post_init__(self) -> None:
         if bounds("peak", self.peak)[0] <= 0:
             raise ValueError(f"peak must be > 0 photons, not {self.peak}")
-        check_probability(self.probability)
-        _check_grey(self.grey)
+        check_share("probability", self.probability)
+        check_share("grey", self.grey)
 
     @property
     def reach(self) -> int:
@@ -108,11 +108,6 @@ class PoissonNoise:
             luma = (light[grey] * light.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
             noisy[grey] = light[grey] + poisson_quantile(uniform[grey, :1], luma * peaks[grey]) / peaks[grey] - luma
         return noisy.to(images.device, images.dtype)
-
-
-def _check_grey(grey: float) -> None:
-    if not 0 <= grey <= 1:
-        raise ValueError(f"grey must lie in 0..1, not {grey}")
 
 
 def _draw_grey(grey: float, rngs: Sequence[np.random.Generator]) -> NDArray[np.bool_]:
@@ -180,7 +175,7 @@ class JPEG:
             raise ValueError(f"quality must lie in 1..100, not {self.quality}")
         if bounds("shift", self.shift)[0] < 0 or bounds("shift", self.shift)[1] > 15:
             raise ValueError(f"shift must lie in 0..15, not {self.shift}")
-        check_probability(self.probability)
+        check_share("probability", self.probability)
 
     @property
     def reach(self) -> int:

@@ -1,4 +1,4 @@
-"""The whole way from HR to LR: named parts around a downsampling, with severities that each sample may draw."""
+"""The whole way from HR to LR: named parts around a downsampling, severities that samples draw, sharpened truth."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
-
-from faig_lab.data.degradations.sharpening import sharpened
 
 CLEAN = "clean"
 """The name of an input that is only downsampled."""
@@ -50,10 +49,10 @@ def draw_whole(severity: WholeSeverity, rng: np.random.Generator) -> int:
     return severity if isinstance(severity, int) else int(rng.integers(*severity, endpoint=True))
 
 
-def check_probability(probability: float) -> None:
-    """Raise ValueError unless `probability` lies in 0..1."""
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must lie in 0..1, not {probability}")
+def check_share(name: str, share: float) -> None:
+    """Raise ValueError unless a share of samples lies in 0..1. The message names the parameter."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must lie in 0..1, not {share}")
 
 
 def sample_rng(seed: int, stream: str, *index: int) -> np.random.Generator:
@@ -221,7 +220,7 @@ class Composed:
             if part.domain != self.domain:
                 raise ValueError(f"parts.{name}.domain must be {self.domain}, the domain of all, not {part.domain}")
         _check_choice(self.parts, self.choose)
-        check_probability(self.probability)
+        check_share("probability", self.probability)
 
     @property
     def reach(self) -> int:
@@ -267,3 +266,53 @@ def _apply_where(part: Part, images: Tensor, chosen: Sequence[bool], rngs: Seque
     images = images.clone()
     images[index] = degraded
     return images
+
+
+_REACH = 25
+"""Half of the kernel of 51 pixels, which Real-ESRGAN's radius of 50 becomes."""
+_SIGMA = 8.0
+"""HR pixels; what cv2.getGaussianKernel(51, 0) takes: 0.3 · (25 − 1) + 0.8."""
+_WEIGHT = 0.5
+_THRESHOLD = 10 / 255
+
+
+def sharpened(images: Tensor) -> Tensor:
+    """Return images sharpened by Real-ESRGAN's unsharp mask (`USMSharp`, Wang et al., ICCVW 2021).
+
+    With G the Gaussian blur of σ = 8 HR pixels in 51 taps, the sharpened image is s = clip(x + ½ (x − Gx), 0, 1). The
+    soft mask m = G[|x − Gx| > 10/255] selects edges: the result is m s + (1 − m) x. Each channel has its own mask.
+
+    Args:
+        images: (N, C, H, W) in [0, 1]; the border is reflected, as often as a small image needs it.
+
+    Returns:
+        The same shape, in [0, 1].
+    """
+    residual = images - _blurred(images)
+    soft_mask = _blurred((residual.abs() > _THRESHOLD).to(images.dtype))
+    sharp = (images + _WEIGHT * residual).clamp(0, 1)
+    return soft_mask * sharp + (1 - soft_mask) * images
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """Blur (N, C, H, W) by the Gaussian, row by row and column by column."""
+    place = torch.arange(-_REACH, _REACH + 1, device=images.device, dtype=torch.float32).to(images.dtype)
+    kernel = torch.exp(-place.square() / (2 * _SIGMA**2))
+    kernel = kernel / kernel.sum()
+    count, channels, height, width = images.shape
+    rows, columns = (
+        torch.from_numpy(reflected(-_REACH, length + _REACH, length)).to(images.device) for length in (height, width)
+    )
+    flat = images.reshape(count * channels, 1, height, width)
+    flat = F.conv2d(flat[:, :, rows], kernel[None, None, :, None])
+    flat = F.conv2d(flat[..., columns], kernel[None, None, None, :])
+    return flat.reshape(images.shape)
+
+
+def reflected(start: int, stop: int, length: int) -> NDArray[np.intp]:
+    """Fold the indices from `start` up to `stop` back into 0 … length − 1, without repeating the border pixel."""
+    if length == 1:
+        return np.zeros(stop - start, dtype=np.intp)
+    index = np.abs(np.arange(start, stop)) % (2 * (length - 1))
+    folded: NDArray[np.intp] = np.minimum(index, 2 * (length - 1) - index)
+    return folded
