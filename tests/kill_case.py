@@ -16,7 +16,9 @@ from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["faig_lab.cli.study", "matplotlib.figure", "wandb", "kill_case"])
+PRELOADED = ["faig_lab.cli.study", "faig_lab.report.figures", "faig_lab.report.report", "kill_case"]
+PRELOADED += ["pytorch_lightning", "torch._dynamo", "torchmetrics", "wandb"]  # which a training imports
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def start(arguments, log, moment=None, record=None):

@@ -25,7 +25,7 @@ from faig_lab.runs import processes
 from faig_lab.training import Loop, Schedule, SRModule, fit
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ranks_case"])
+CONTEXT.set_forkserver_preload(["ranks_case", "torch._dynamo", "torchmetrics"])  # which a training imports
 STEPS = 50
 
 
@@ -43,13 +43,18 @@ def _images(count):
     )
 
 
-def attribute(images=3):
+def attribute(images):
     """Scores of every method that goes through the probe, and the integral itself."""
     target = _network(1).state_dict()
     baseline, rule = _network(0).state_dict(), quadrature("left", 3)
     problem = Problem(_network(0), baseline, target, _images(images), ("blur", "noise"), rule, shard=Shard.of_group())
     scores = {method.__name__: method(problem) for method in (faig, input_gradients, taylor)}
     return scores | {"magnitude": problem.integral.magnitude, "points": problem.integral.points}
+
+
+def attributions():
+    """The scores on three images, and on one."""
+    return {images: attribute(images) for images in (3, 1)}
 
 
 def train(world, checkpoint=None, steps=STEPS):
