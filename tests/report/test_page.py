@@ -134,9 +134,8 @@ def test_a_part_of_isolation_has_one_colour_in_bars_and_charts(chromium, make_ru
 
 
 @pytest.mark.parametrize(("size", "screens"), [((1440, 900), 1), (PHONE, 2)])
-def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, make_run, make_pictures, size, screens):
-    folder = make_run(isolated={"faig": 0.7, "signed_share": 0.8, "random": 0.0}, intervals=0.1)
-    write_figures(folder, make_pictures())
+def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, make_run, size, screens):
+    folder = make_run(isolated={"faig": 0.7, "signed_share": 0.8, "random": 0.0}, intervals=0.1, drawn=True)
     write_report(folder)
     chromium.scheme("light")
     chromium.open(folder / "report.html", *size)
