@@ -1,15 +1,13 @@
 """What every test shares: a folder of its own to run in, no settings of the machine's, and a trained pair."""
 
-import io
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
-pytest_plugins = ["network_fixtures", "run_fixtures", "weights_fixtures"]
+pytest_plugins = ["composition_fixtures", "network_fixtures", "run_fixtures", "weights_fixtures"]
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,30 +35,6 @@ def shipped_pair() -> TrainedPair:
         for name in ("baseline", "target")
     ]
     return TrainedPair(network, *states)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _parsed_once() -> Iterator[None]:
-    """Parse each YAML text once: every command composes twenty files, and a parser in Python is slow."""
-    parse, known = OmegaConf.load, dict[str, Any]()
-
-    def load(file_: str | Path | IO[Any]) -> Any:
-        if isinstance(file_, str | Path):
-            with Path(file_).absolute().open(encoding="utf-8") as file:
-                return load(file)
-        text = file_.read()
-        if text not in known:
-            stream = io.StringIO(text)
-            stream.name = getattr(file_, "name", "<file>")  # error messages have it
-            found = parse(stream)
-            if not isinstance(found, DictConfig):
-                return found
-            known[text] = OmegaConf.to_container(found)
-        return OmegaConf.create(known[text])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", staticmethod(load))
-        yield
 
 
 @pytest.fixture(autouse=True)
