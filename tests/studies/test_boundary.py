@@ -227,8 +227,9 @@ def test_what_is_left_of_the_gain_is_drawn_below(make):
     assert len({line.get_linestyle() for line in above.lines[:4]}) == 4
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
-@pytest.mark.parametrize("interval", [0.3, None])
+@pytest.mark.parametrize(
+    ("degradations", "interval"), [(("blur",), None), (("blur", "noise"), 0.3), (("blur", "noise", "jpeg"), None)]
+)
 def test_figure_table_and_report(make, degradations, interval, tmp_path):
     folder = make(degradations=degradations, interval=interval)
     files = RunFolder(folder)

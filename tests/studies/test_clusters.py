@@ -179,8 +179,10 @@ def test_the_table_has_a_row_for_each_network_and_a_column_for_each_pair(make):
     assert table.rows[0][1:] == ["10.0", "9.0", "8.0", "7.0"]
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
-@pytest.mark.parametrize("methods", [("faig",), ("faig", "random")])
+@pytest.mark.parametrize(
+    ("degradations", "methods"),
+    [(("blur",), ("faig",)), (("blur", "noise"), ("faig", "random")), (("blur", "noise", "jpeg"), ("faig",))],
+)
 def test_figure_and_report(make, degradations, methods, tmp_path):
     folder = make(degradations, methods)
     figure = SECTION.figure(RunFolder(folder))

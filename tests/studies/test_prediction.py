@@ -288,7 +288,7 @@ def test_the_confusion_of_a_mix_is_drawn_with_its_counts(make):
     assert [counts[3, answer] for answer in range(3)] == ["0", "4", "16"]  # blurred and noisy: clean, blurred, noisy
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
 def test_figure_table_and_report_for_any_number_of_degradations(make, degradations, tmp_path):
     folder = make(degradations, interval=False)
     files = RunFolder(folder)

@@ -330,8 +330,14 @@ def test_the_figure_is_drawn_and_is_the_same_twice(make, tmp_path):
     assert pages[0] == pages[1]
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
-@pytest.mark.parametrize("without", [(), ("random", "signed_share", "other_degradation")])
+@pytest.mark.parametrize(
+    ("degradations", "without"),
+    [
+        (("blur",), ("random", "signed_share", "other_degradation")),
+        (("blur", "noise"), ()),
+        (("blur", "noise", "jpeg"), ("random", "signed_share", "other_degradation")),
+    ],
+)
 def test_stands_for_every_kind_of_run(make, degradations, without, tmp_path):
     folder = make(degradations, without=without)
     write_figure(tmp_path / "figure.png", SECTION.figure(RunFolder(folder)))
