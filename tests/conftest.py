@@ -12,6 +12,14 @@ pytest_plugins = ["composition_fixtures", "network_fixtures", "run_fixtures", "w
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+LONG = {f"test_{name}.py" for name in ("contributing", "docs", "golden", "objective", "page", "processes", "security")}
+"""The files of more than ten seconds that are not in e2e/."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: a process has one file at a time, and a long file at the end would be all that still runs."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.name not in LONG)
+
 
 class TrainedPair(NamedTuple):
     """A network that blur and noise were trained into; both states in float32."""
