@@ -29,9 +29,9 @@ class TrainedPair(NamedTuple):
     target: "dict[str, Tensor]"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shipped_pair() -> TrainedPair:
-    """The pair that the package ships, read anew for every test; milliseconds."""
+    """The pair that the package ships; no test changes it."""
     import faig_lab
 
     network = faig_lab.SRResNet(scale=2, features=24, blocks=8).eval()
