@@ -20,7 +20,7 @@ import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import compose, continued, normalise
 from faig_lab.cli.reference import parameters, reference, studies, takes
-from faig_lab.config import check, rules
+from faig_lab.config import Settings, check, rules
 from faig_lab.data.images import write_png
 from faig_lab.studies.section import sections
 
@@ -124,7 +124,7 @@ def test_commands_compose_and_pass_the_check(page, tmp_path, monkeypatch):
     for given in shown:
         for command in commands(given) if given is not None else ():
             if not command.only_shows and command not in CHECKED:
-                check(composed(command))
+                assert isinstance(check(composed(command)), Settings)
                 CHECKED.update([command] if command.config_dir is None else [])
 
 
