@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-pytest_plugins = ["composition_fixtures", "network_fixtures", "run_fixtures", "weights_fixtures"]
+pytest_plugins = ["once_fixtures", "network_fixtures", "run_fixtures", "weights_fixtures"]
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

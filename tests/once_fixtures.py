@@ -1,6 +1,7 @@
-"""Hydra composes quickly: files are parsed once, and the same choices are merged once. A suite composes 3,000 times.
+"""What is the same in all tests is done once: configuration files are parsed and merged, photographs are decoded.
 
-What a test sees is what Hydra made of the same files at first, copied; values of the command line are set anew.
+A suite composes 3,000 configurations of the same files. A test gets a copy of what Hydra made of them at first; the
+values of the command line are set anew.
 """
 
 import copy
@@ -14,6 +15,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 
 from faig_lab.config.folder import FOLDER
+from faig_lab.data import photographs
+from faig_lab.data.images import Pixels, decode_image
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,4 +57,18 @@ def _merged_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", merged)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decoded_once() -> Iterator[None]:
+    known = dict[bytes, Pixels]()
+
+    def decoded(data: bytes, path: Path) -> Pixels:
+        if data not in known:
+            known[data] = decode_image(data, path)
+        return known[data]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photographs, "decode_image", decoded)
         yield
