@@ -87,17 +87,19 @@ def write_run(
         for name in ("baseline", "target"):
             _training(run, name, degradations)
     if drawn:
-        write_figures(run, [_pictures(name, degradations, 48, 2) for name in degradations])
+        write_figures(run, pictures_of(degradations))
 
 
 @pytest.fixture
 def make_pictures() -> Callable[..., list[Pictures]]:
     """Before-and-after pictures of a drawn scene."""
 
-    def make(degradations: Sequence[str] = ("blur", "noise"), size: int = 48, rows: int = 2) -> list[Pictures]:
-        return [_pictures(name, degradations, size, rows) for name in degradations]
+    return pictures_of
 
-    return make
+
+def pictures_of(degradations: Sequence[str] = ("blur", "noise"), size: int = 48, rows: int = 2) -> list[Pictures]:
+    """A grid of pictures for each degradation; `size` is in pixels."""
+    return [_pictures(name, degradations, size, rows) for name in degradations]
 
 
 def _documents(

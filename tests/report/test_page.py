@@ -10,6 +10,7 @@ import torch
 from browser import find, running
 from matplotlib.colors import to_rgb
 from PIL import Image
+from run_fixtures import pictures_of, write_run
 
 from faig_lab.evaluation.examples import Example
 from faig_lab.plotting.style import MISSING
@@ -39,18 +40,12 @@ def chromium(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """The run folder of this module, once it is made."""
-    return []
-
-
-@pytest.fixture
-def run(made, make_run, make_pictures):
-    """A run with modulation, whose restorations are even grey; drawn once for all tests here."""
-    if not made:
-        made.append(make_run())
-        draw(made[0], make_pictures())
-    return made[0]
+def run(tmp_path_factory):
+    """A run with modulation, whose restorations are even grey."""
+    folder = tmp_path_factory.mktemp("page") / "run"
+    write_run(folder)
+    draw(folder, pictures_of())
+    return folder
 
 
 def draw(folder, pictures):
