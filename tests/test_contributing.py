@@ -8,13 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from docs_pages import CONTRIBUTING, ROOT, arguments, blocks, lines
 from hydra.core.global_hydra import GlobalHydra
-from tiny_case import COMMON, without_report
+from tiny_case import COMMON, figures_of, without_report
 
 from faig_lab.__main__ import main
 
@@ -119,7 +118,7 @@ def test_a_recipe_works_outside_the_tree(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     given = command(page)
-    with nullcontext() if name == "study" else without_report():
+    with figures_of() if name == "study" else without_report():
         assert main([*given, *tiny(given), "analysis.percents=[1]", "hydra.run.dir=run"]) == 0
     GlobalHydra.instance().clear()
     for module in set(sys.modules) - before:
