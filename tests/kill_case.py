@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from tiny_case import figures_of
+
 from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder
 
@@ -45,7 +47,8 @@ def _run(arguments, log, moment, record):
     stages, renames = _watch(moment[1] if moment and moment[0] == "rename" else None)
     if moment and moment[0] == "cpu":
         threading.Thread(target=_kill_at, args=(moment[1],), daemon=True).start()
-    code = main(arguments)
+    with figures_of():
+        code = main(arguments)
     if record is not None:
         record.write_text(json.dumps({"stages": [*stages, ("end", time.process_time())], "renames": renames[0]}))
     sys.exit(code)
