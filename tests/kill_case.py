@@ -1,10 +1,6 @@
-"""Runs of the command line in processes that are killed: at a moment of their own CPU time, or before a rename.
-
-The processes are forked from one that has imported everything, so that a run costs what it computes.
-"""
+"""Runs of the command line in processes that are killed: at a moment of their own CPU time, or before a rename."""
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,15 +8,11 @@ import threading
 import time
 from pathlib import Path
 
+from forked_case import CONTEXT
 from tiny_case import figures_of
 
 from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder
-
-CONTEXT = multiprocessing.get_context("forkserver")
-PRELOADED = ["faig_lab.cli.study", "faig_lab.report.figures", "faig_lab.report.report", "kill_case"]
-PRELOADED += ["pytorch_lightning", "torch._dynamo", "torchmetrics", "wandb"]  # which a training imports
-CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def start(arguments, log, moment=None, record=None):

@@ -1,12 +1,12 @@
 """A training and an attribution that are small enough to be shared by two processes in seconds."""
 
-import multiprocessing
 import os
 import socket
 from functools import partial
 
 import numpy as np
 import torch
+from forked_case import CONTEXT
 
 from faig_lab.attribution import Problem, Shard, quadrature
 from faig_lab.attribution.methods import faig, input_gradients, taylor
@@ -24,8 +24,6 @@ from faig_lab.networks import SRResNet
 from faig_lab.runs import processes
 from faig_lab.training import Loop, Schedule, SRModule, fit
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ranks_case", "torch._dynamo", "torchmetrics"])  # which a training imports
 STEPS = 50
 
 
