@@ -12,13 +12,20 @@ pytest_plugins = ["once_fixtures", "network_fixtures", "run_fixtures", "weights_
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LONG = {f"test_{name}.py" for name in ("contributing", "docs", "golden", "objective", "page", "processes", "security")}
+LONG = ("contributing", "docs", "golden", "objective", "page", "security")
 """The files of more than ten seconds that are not in e2e/."""
+FORKING = ("processes", "resume")
+"""The files that fork processes. They come before the workers of a training, whose server has imported less."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: a process has one file at a time, and a long file at the end would be all that still runs."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.name not in LONG)
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return 0 if name in FORKING else 1 if "e2e" in item.path.parts or name in LONG else 2
+
+    items.sort(key=place)
 
 
 class TrainedPair(NamedTuple):
