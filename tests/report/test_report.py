@@ -107,7 +107,11 @@ def test_psnr_is_the_mean_of_the_table(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize(
     ("degradations", "methods"),
-    [(("blur",), ("faig",)), (("blur", "noise"), ("faig", "signed_share", "random")), (("blur", "noise", "jpeg"), ("faig",))],
+    [
+        (("blur",), ("faig",)),
+        (("blur", "noise"), ("faig", "signed_share", "random")),
+        (("blur", "noise", "jpeg"), ("faig",)),
+    ],
 )
 def test_stands_for_every_kind_of_run(make_run: MakeRun, degradations: Sequence[str], methods: Sequence[str]) -> None:
     run = make_run(degradations, methods, trained=False, notes=["judged on the probe"], drawn=True)

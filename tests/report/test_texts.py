@@ -96,7 +96,9 @@ def test_page_figures_and_console_have_the_run_s_own_word(
 ) -> None:
     run = layout_of(make_run(intervals=0.1, isolated={"faig": 0.5, "random": 0.0}), granularity=granularity)
     drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "write_figure", lambda path, figure: drawn.append(figure) or write_figure(path, figure))
+    monkeypatch.setattr(
+        figures, "write_figure", lambda path, figure: drawn.append(figure) or write_figure(path, figure)
+    )
     write_figures(run.path, [])
     page = write_report(run.path).read_text(encoding="utf-8")
     read = re.sub(r"<(script|style|pre)\b.*?</\1>|(?<=data:)[^\"]*|data-marks='[^']*'", "", page, flags=re.DOTALL)
