@@ -51,12 +51,12 @@ def test_the_preset_is_the_authors_with_every_method_of_theirs(precision, dtype)
     """FAIG has its points from the target and IG from the clean input: one rule for both is 1.5e-2 off for one."""
     chosen = ["attribution=faig_reference", "attribution.points=10", f"attribution.precision={precision}"]
     settings = check(compose(chosen))
-    p = replace(problem("midpoint", dtype), rule=make_rule(settings), probe=golden_case.probe()[:2])
+    p = replace(problem("midpoint", dtype), rule=make_rule(settings), probe=golden_case.probe()[::3])
     methods = make_methods(settings)
     faig_scores, ig_scores, change = (methods[name](p)[0].numpy() for name in ("faig_reference", "ig", "weight_change"))
     for k, name in enumerate(DEGRADATIONS):
-        assert_agrees(faig_scores[k], golden(f"faig_{name}_10")[:2].sum(0), dtype)
-        assert_agrees(ig_scores[k] * 2, golden(f"ig_{name}_10")[:2].sum(0), dtype)
+        assert_agrees(faig_scores[k], golden(f"faig_{name}_10")[::3].sum(0), dtype)
+        assert_agrees(ig_scores[k] * 2, golden(f"ig_{name}_10")[::3].sum(0), dtype)
         assert_agrees(change[k], golden("weight_change"), dtype)
 
 

@@ -305,7 +305,7 @@ def png(path, image):
 
 
 def test_paired_images_give_the_authors_scores(tmp_path):
-    images = golden_case.probe()[:2]
+    images = golden_case.probe()[::3]
     for image in images:
         png(tmp_path / "hr" / f"{image.name}.png", image.hr)
         for name, lr in image.lr.items():
@@ -329,9 +329,9 @@ def test_paired_images_give_the_authors_scores(tmp_path):
     )
     scores = arrays(folder)
     for degradation in DEGRADATIONS:
-        expected = golden_case.golden(f"faig_{degradation}_10")[:2].sum(0)
+        expected = golden_case.golden(f"faig_{degradation}_10")[::3].sum(0)
         assert np.abs(scores[degradation] - expected).max() <= 1e-10 * np.abs(expected).max()
-        ig = golden_case.golden(f"ig_{degradation}_10")[:2].sum(0)
+        ig = golden_case.golden(f"ig_{degradation}_10")[::3].sum(0)
         assert np.abs(2 * scores[f"ig/{degradation}"] - ig).max() <= 1e-10 * np.abs(ig).max()
         order = np.loadtxt(folder / "attribution" / f"{degradation}_index.txt", dtype=int)
         count = len(expected) // 100
