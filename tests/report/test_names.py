@@ -89,7 +89,7 @@ def test_the_page_shows_names_as_text(make_run, make_pictures):
     run = make_run()
     grid, *others = make_pictures(rows=len(NAMES))
     rows = [replace(row, name=name) for row, name in zip(grid.rows, NAMES, strict=True)]
-    with figures_of():  # the page has the pictures themselves, with the names of their rows
+    with figures_of("before_after"):
         write_figures(run, [replace(grid, rows=rows), *others])
     write_report(run)
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -164,7 +164,7 @@ def test_headings_have_one_title_and_no_skipped_level(make_run: MakeRun) -> None
 
 def test_large_pictures_are_kept_within_the_budget(make_run: MakeRun, make_pictures: MakePictures) -> None:
     run = make_run()
-    with figures_of():  # the page has the pictures themselves, and not the grids of them
+    with figures_of("before_after"):
         write_figures(run, make_pictures(size=200, rows=6))
     assert write_report(run).stat().st_size < 6_000_000
 
