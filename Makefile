@@ -44,12 +44,13 @@ run: $(VENV)/.stamp-run
 	$(BIN)/python -m faig_lab experiment=$(EXPERIMENT) $(ARGS)
 
 # Test processes, each with one thread: one for each core, 8 at most. make test JOBS=0 uses one process.
+# A process has one file at a time, in the order of tests/conftest.py.
 JOBS ?= $(shell $(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 8))')
 test: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.stamp-dev
 	$(BIN)/pytest -m slow

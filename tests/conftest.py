@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-pytest_plugins = ["network_fixtures", "run_fixtures", "weights_fixtures"]
+pytest_plugins = ["once_fixtures", "network_fixtures", "run_fixtures", "weights_fixtures"]
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+LONG = ("contributing", "docs", "golden", "objective", "page", "security")
+"""The files of more than ten seconds that are not in e2e/."""
+FORKING = ("processes", "resume")
+"""The files that fork processes. They come before the workers of a training, whose server has imported less."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: a process has one file at a time, and a long file at the end would be all that still runs."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return 0 if name in FORKING else 1 if "e2e" in item.path.parts or name in LONG else 2
+
+    items.sort(key=place)
 
 
 class TrainedPair(NamedTuple):
@@ -21,9 +36,9 @@ class TrainedPair(NamedTuple):
     target: "dict[str, Tensor]"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shipped_pair() -> TrainedPair:
-    """The pair that the package ships, read anew for every test; milliseconds."""
+    """The pair that the package ships; no test changes it."""
     import faig_lab
 
     network = faig_lab.SRResNet(scale=2, features=24, blocks=8).eval()

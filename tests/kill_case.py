@@ -1,10 +1,6 @@
-"""Runs of the command line in processes that are killed: at a moment of their own CPU time, or before a rename.
-
-The processes are forked from one that has imported everything, so that a run costs what it computes.
-"""
+"""Runs of the command line in processes that are killed: at a moment of their own CPU time, or before a rename."""
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,11 +8,11 @@ import threading
 import time
 from pathlib import Path
 
+from forked_case import CONTEXT
+from tiny_case import figures_of
+
 from faig_lab.__main__ import main
 from faig_lab.runs.folder import RunFolder
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["faig_lab.cli.study", "matplotlib.figure", "wandb", "kill_case"])
 
 
 def start(arguments, log, moment=None, record=None):
@@ -43,7 +39,8 @@ def _run(arguments, log, moment, record):
     stages, renames = _watch(moment[1] if moment and moment[0] == "rename" else None)
     if moment and moment[0] == "cpu":
         threading.Thread(target=_kill_at, args=(moment[1],), daemon=True).start()
-    code = main(arguments)
+    with figures_of():
+        code = main(arguments)
     if record is not None:
         record.write_text(json.dumps({"stages": [*stages, ("end", time.process_time())], "renames": renames[0]}))
     sys.exit(code)

@@ -1,12 +1,12 @@
 """A training and an attribution that are small enough to be shared by two processes in seconds."""
 
-import multiprocessing
 import os
 import socket
 from functools import partial
 
 import numpy as np
 import torch
+from forked_case import CONTEXT
 
 from faig_lab.attribution import Problem, Shard, quadrature
 from faig_lab.attribution.methods import faig, input_gradients, taylor
@@ -24,8 +24,6 @@ from faig_lab.networks import SRResNet
 from faig_lab.runs import processes
 from faig_lab.training import Loop, Schedule, SRModule, fit
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["ranks_case"])
 STEPS = 50
 
 
@@ -43,13 +41,18 @@ def _images(count):
     )
 
 
-def attribute(images=3):
+def attribute(images):
     """Scores of every method that goes through the probe, and the integral itself."""
     target = _network(1).state_dict()
     baseline, rule = _network(0).state_dict(), quadrature("left", 3)
     problem = Problem(_network(0), baseline, target, _images(images), ("blur", "noise"), rule, shard=Shard.of_group())
     scores = {method.__name__: method(problem) for method in (faig, input_gradients, taylor)}
     return scores | {"magnitude": problem.integral.magnitude, "points": problem.integral.points}
+
+
+def attributions():
+    """The scores on three images, and on one."""
+    return {images: attribute(images) for images in (3, 1)}
 
 
 def train(world, checkpoint=None, steps=STEPS):

@@ -1,9 +1,11 @@
 """A run folder as the pipeline leaves it, with numbers that are made up but look like those of a real run."""
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import yaml
 
 from faig_lab.files import write_json, write_text
 from faig_lab.plotting.pictures import BASELINE, TARGET, TRUTH, PictureRow, Pictures, Tile, input_title, masked_title
+from faig_lab.report.figures import write_figures
 from faig_lab.runs.tables import write_table
 
 PERCENTS = (0.1, 0.5, 1, 3, 5, 10)
@@ -33,48 +36,70 @@ GAP = abs((-601.5 + 0.4) - (-602.25 + 0.5)) / abs(-602.25 + 0.5)
 MakeRun = Callable[..., Path]
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run folder; keyword arguments choose degradations, methods, shares and what is missing."""
+@pytest.fixture(scope="session")
+def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run folder that was made of some arguments before, or will be: a test copies it."""
+    root, known = tmp_path_factory.mktemp("made"), dict[str, Path]()
+    return lambda arguments: known.setdefault(arguments, root / str(len(known)))
 
-    def make(
-        degradations: Sequence[str] = ("blur", "noise"),
-        methods: Sequence[str] = ("faig", "signed_share", "random"),
-        trained: bool = True,
-        own: dict[str, float] = OWN,
-        other: dict[str, float] = OTHER,
-        notes: Sequence[str] = (),
-        images: int = 5,
-        intervals: float | None = None,
-        photographs: int = 3,
-        isolated: dict[str, float] | None = None,
-    ) -> Path:
-        run = tmp_path / "run"
-        _documents(run, degradations, methods, trained, notes)
-        _restoration(run, degradations, images)
-        _masking(run, degradations, methods, own, other)
-        if intervals is not None:
-            _comparison(run, methods, own, other, intervals, photographs)
-        if isolated is not None:
-            _isolation(run, degradations, isolated, photographs)
-        _distribution(run, degradations, methods)
-        _completeness(run, degradations)
-        if trained:
-            for name in ("baseline", "target"):
-                _training(run, name, degradations)
-        return run
+
+@pytest.fixture
+def make_run(tmp_path: Path, made_runs: Callable[[str], Path]) -> MakeRun:
+    """Write a run folder, with the arguments of `write_run`."""
+
+    def make(*given: Any, **named: Any) -> Path:
+        run = made_runs(repr((given, sorted(named.items()))))
+        if not run.is_dir():
+            write_run(run, *given, **named)
+        return Path(shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True))
 
     return make
+
+
+def write_run(
+    run: Path,
+    degradations: Sequence[str] = ("blur", "noise"),
+    methods: Sequence[str] = ("faig", "signed_share", "random"),
+    trained: bool = True,
+    own: dict[str, float] = OWN,
+    other: dict[str, float] = OTHER,
+    notes: Sequence[str] = (),
+    images: int = 5,
+    intervals: float | None = None,
+    photographs: int = 3,
+    isolated: dict[str, float] | None = None,
+    drawn: bool = False,
+) -> None:
+    """Write a run folder; keyword arguments choose degradations, methods, shares and what is missing.
+
+    With `drawn` the folder has the figures and pictures of the run, too.
+    """
+    _documents(run, degradations, methods, trained, notes)
+    _restoration(run, degradations, images)
+    _masking(run, degradations, methods, own, other)
+    if intervals is not None:
+        _comparison(run, methods, own, other, intervals, photographs)
+    if isolated is not None:
+        _isolation(run, degradations, isolated, photographs)
+    _distribution(run, degradations, methods)
+    _completeness(run, degradations)
+    if trained:
+        for name in ("baseline", "target"):
+            _training(run, name, degradations)
+    if drawn:
+        write_figures(run, pictures_of(degradations))
 
 
 @pytest.fixture
 def make_pictures() -> Callable[..., list[Pictures]]:
     """Before-and-after pictures of a drawn scene."""
 
-    def make(degradations: Sequence[str] = ("blur", "noise"), size: int = 48, rows: int = 2) -> list[Pictures]:
-        return [_pictures(name, degradations, size, rows) for name in degradations]
+    return pictures_of
 
-    return make
+
+def pictures_of(degradations: Sequence[str] = ("blur", "noise"), size: int = 48, rows: int = 2) -> list[Pictures]:
+    """A grid of pictures for each degradation; `size` is in pixels."""
+    return [_pictures(name, degradations, size, rows) for name in degradations]
 
 
 def _documents(

@@ -1,11 +1,15 @@
-"""A context for studies: two small networks with a path integral, and noise for images. Milliseconds."""
+"""A context for studies: two small networks with a path integral, and noise for images. And their sections."""
 
 import torch
+from markupsafe import escape
 
 from faig_lab.attribution import Problem, attribute, quadrature
 from faig_lab.attribution.methods import faig, random_filters, signed_share
 from faig_lab.data import Degradation, Downsample, PairedImage, StudyData
 from faig_lab.networks import SRResNet
+from faig_lab.plotting.style import write_figure
+from faig_lab.report.report import write_report
+from faig_lab.runs.folder import RunFolder
 from faig_lab.studies.context import StudyContext
 
 METHODS = {"faig": faig, "signed_share": signed_share, "random": random_filters}
@@ -30,3 +34,16 @@ def context_of(degradations=("blur", "noise"), method="faig", make=lambda: SRRes
     attribution = attribute(problem, METHODS)
     degradation = Degradation({}, Downsample("bicubic", True), 2, True)
     return StudyContext(problem, METHODS, attribution, method, data, degradation, (1.0, 10.0), 10.0)
+
+
+def written(section, folder):
+    """Draw the section of a study and write the report: figure, table and page. All rows of a table are as long."""
+    run = RunFolder(folder)
+    figure, table = section.figure(run), section.table(run)
+    if figure is not None:
+        write_figure(folder / "figures" / f"{section.name}.png", figure)
+    assert table is None or {len(row) for row in table.rows} == {len(table.head)}
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert f'id="{section.name}"' in page
+    assert str(escape(run.worded(section.title))) in page
+    return figure, table, page

@@ -8,13 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from docs_pages import CONTRIBUTING, ROOT, arguments, blocks, lines
 from hydra.core.global_hydra import GlobalHydra
-from tiny_case import COMMON, without_report
+from tiny_case import COMMON, figures_of, without_report
 
 from faig_lab.__main__ import main
 
@@ -84,6 +83,13 @@ EXPECTED = {
     "network": "shallow.Shallow",
 }
 """What a run that used the recipe leaves behind."""
+WITHOUT_REPORT = """
+import sys
+from tiny_case import without_report
+from faig_lab.__main__ import main
+with without_report():
+    sys.exit(main())
+"""
 
 
 @recipe
@@ -112,8 +118,8 @@ def test_a_recipe_works_outside_the_tree(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     given = command(page)
-    with nullcontext() if name == "study" else without_report():
-        assert main([*given, *tiny(given), "hydra.run.dir=run"]) == 0
+    with figures_of() if name == "study" else without_report():
+        assert main([*given, *tiny(given), "analysis.percents=[1]", "hydra.run.dir=run"]) == 0
     GlobalHydra.instance().clear()
     for module in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
@@ -148,8 +154,9 @@ def test_all_recipes_work_inside_a_copy_of_the_tree(tmp_path):
         write(inside(page), tree)
         own = command(page)
         given += [s for s in own[own.index("experiment=blur_noise") + 1 :] if not s.startswith("name=")]
-    script = [sys.executable, "-m", "faig_lab", "experiment=blur_noise", *given, *tiny(given), "hydra.run.dir=run"]
-    environment = os.environ | {"PYTHONPATH": str(tree / "src")}
+    arguments = ["experiment=blur_noise", "analysis.percents=[1]", *given, *tiny(given), "hydra.run.dir=run"]
+    script = [sys.executable, "-c", WITHOUT_REPORT, *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tree / "src"), str(ROOT / "tests")])}
     done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = traces(tmp_path / "run")

@@ -22,8 +22,8 @@ from faig_lab.filters import apply_patches, make_patch
 from faig_lab.networks import SRResNet, TwoBranchSRResNet
 
 TINY = tiny(
-    *("+experiment=blur_noise", "network.features=3", "data.probe_crops=2", "training.baseline.iterations=2"),
-    *("training.target.iterations=2", "attribution=all", "attribution.methods.random.draws=2"),
+    *("+experiment=blur_noise", "network.features=3", "training.baseline.iterations=2"),
+    *("training.target.iterations=2", "attribution=all", "attribution.methods.learned_mask.steps=3"),
     *("analysis.percents=[5,10]", "analysis.headline_percent=5", "analysis.studies.masking.resamples=10"),
 )
 FEW = {

@@ -15,6 +15,8 @@ COMMON = [
     *("training.batch_size=2", "training.baseline.iterations=3", "training.target.iterations=3"),
     *("training.validate_every=3", "attribution.points=2", "attribution.methods.random.draws=1"),
 ]
+STANDARD_FIGURES = {"before_after", "isolation", "specificity", "methods", "masking_curves", "layers", "training"}
+"""Of every run. They take most of the time of a tiny run; e2e/test_blur_noise and tests/report draw all of them."""
 
 
 def tiny(*settings):
@@ -28,6 +30,24 @@ def without_report() -> Iterator[None]:
     """Let runs of this process draw no figures and write no report, which takes most of the time of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("faig_lab.cli.study.report", lambda *_: None)
+        yield
+
+
+@contextmanager
+def figures_of(*kept: str) -> Iterator[None]:
+    """Let runs of this process draw, beside the figures of their studies, only the standard figures `kept`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in STANDARD_FIGURES - {*kept}:
+            patch.setattr(f"faig_lab.report.figures.{name}", lambda _: None)
+        yield
+
+
+@contextmanager
+def without_figures() -> Iterator[None]:
+    """Let runs of this process write a report that has no figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write_figures", "write_strips"):
+            patch.setattr(f"faig_lab.report.figures.{name}", lambda *_: [])
         yield
 
 

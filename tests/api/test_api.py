@@ -89,8 +89,9 @@ def test_examples_in_docstrings(name):
 
 def test_scores_are_those_of_the_authors():
     """The golden pair in double precision, images of different sizes, the authors' rule with 10 points."""
+    probe = golden_case.probe()[::3]
     given = {
-        kind: ([image.lr[kind] for image in golden_case.probe()], [image.hr for image in golden_case.probe()])
+        kind: ([image.lr[kind] for image in probe], [image.hr for image in probe])
         for kind in (*golden_case.DEGRADATIONS, "clean")
     }
     found = faig_lab.attribute(
@@ -103,7 +104,7 @@ def test_scores_are_those_of_the_authors():
     )
     assert found.degradations == golden_case.DEGRADATIONS
     for name in golden_case.DEGRADATIONS:
-        expected = torch.from_numpy(golden_case.golden(f"faig_{name}_10").sum(0))
+        expected = torch.from_numpy(golden_case.golden(f"faig_{name}_10")[::3].sum(0))
         torch.testing.assert_close(found.scores[name], expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 

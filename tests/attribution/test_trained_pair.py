@@ -13,7 +13,7 @@ from faig_lab.config.targets import make
 INPUTS = ("blur", "noise")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def photographs():
     """Probe and held-out crops: input → (LR, HR), five of 48×48 HR pixels."""
     settings = check(
@@ -26,7 +26,7 @@ def photographs():
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def result(shipped_pair, photographs):
     methods = {
         "isolation_share": isolation_share,

@@ -88,7 +88,7 @@ def test_what_is_not_needed_is_not_imported():
     absent = ", ".join(f"{name}=None" for name in missing.NOT_NEEDED)
     code = f"import sys; sys.modules.update({absent}); import faig_lab.cli.study, benchmarks.gpu.study"
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": "/usr/bin"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
 
 
 def test_the_first_line_says_what_is_missing(monkeypatch, tmp_path, capsys):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from tiny_case import without_report
 
 from benchmarks import attribution, floor, growth, knobs, memory, peak, plain, ranks, training, whole_study
 from benchmarks.__main__ import main
@@ -218,9 +219,10 @@ def test_a_part_that_fails_does_not_take_the_others_along(tmp_path, monkeypatch,
 def test_operations_of_a_study_are_those_of_its_layers(tmp_path):
     size = ["training.patch_size=16", "data.test_crop=32", "data.probe_crop=16", "data.probe_crops=1"]
     steps = ["training.baseline.iterations=8", "training.target.iterations=4", "training.batch_size=2"]
-    counted = whole_study.by_stage(
-        [*steps, *size, *TINY_NETWORK, "attribution=random", "analysis.percents=[1]"], tmp_path
-    )
+    with without_report():
+        counted = whole_study.by_stage(
+            [*steps, *size, *TINY_NETWORK, "attribution=random", "analysis.percents=[1]"], tmp_path
+        )
     weights = 3 * 4 + 2 * 4 * 4 + 4 * 16 + 4 * (4 * 4 + 4 * 3)  # kernels per LR pixel; the last two layers see four
     forward = 2 * 9 * weights * 8 * 8  # of one image
     step = 2 * (3 * forward - 2 * 9 * 3 * 4 * 8 * 8)  # the input of the first layer has no gradient

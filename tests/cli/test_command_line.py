@@ -53,11 +53,15 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return output.err
 
 
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What `arguments` print in this process."""
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("form", ["experiment=blur_noise", "+experiment=blur_noise", "++experiment=blur_noise"])
-def test_start_forms(form: str) -> None:
-    done = start("--cfg", "job", form, "seed=3")
-    assert done.returncode == 0, done.stderr
-    cfg = OmegaConf.create(done.stdout)
+def test_start_forms(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = OmegaConf.create(shown(capsys, "--cfg", "job", form, "seed=3"))
     assert isinstance(cfg, DictConfig)
     assert (cfg.name, cfg.seed, cfg.network.features) == ("blur_noise", 3, 24)
 
@@ -77,21 +81,20 @@ def test_no_arguments_and_help_are_the_same() -> None:
         assert f"\n{group}" in asked.stdout
 
 
-def test_one_group_can_be_shown() -> None:
-    done = start("--cfg", "job", "--package", "analysis")
-    assert "headline_percent: 1" in done.stdout
+def test_one_group_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "headline_percent: 1" in shown(capsys, "--cfg", "job", "--package", "analysis")
 
 
-def test_own_config_folder(tmp_path: Path) -> None:
+def test_own_config_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - blur_noise\n  - override /training: paper\nname: mine\n"
     )
-    done = start("--config-dir", str(tmp_path / "own"), "+experiment=mine", "--cfg", "job")
-    assert done.returncode == 0, done.stderr
-    assert "name: mine" in done.stdout
-    assert "iterations: 1000000" in done.stdout
-    assert "mine" in start("--config-dir", str(tmp_path / "own"), "--help").stdout
+    own = ("--config-dir", str(tmp_path / "own"))
+    job = shown(capsys, *own, "+experiment=mine", "--cfg", "job")
+    assert "name: mine" in job
+    assert "iterations: 1000000" in job
+    assert "mine" in shown(capsys, *own, "--help")
 
 
 def test_closed_output_is_no_traceback() -> None:

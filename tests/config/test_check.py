@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from faig_lab.cli.arguments import compose
-from faig_lab.config import check
+from faig_lab.config import Settings, check
 from faig_lab.errors import UserError
 
 BLUR = "degradation.parts.blur"
@@ -129,7 +129,7 @@ def test_several_machines_are_refused_in_a_multirun() -> None:
 
 @pytest.mark.parametrize("override", ["trainer.devices=[0]", "trainer.devices=2", "trainer.devices=-1", "seed=1"])
 def test_several_devices_are_welcome_in_a_multirun(override: str) -> None:
-    check(compose([override]), multirun=True)
+    assert isinstance(check(compose([override]), multirun=True), Settings)
 
 
 def test_nearest_folder(tmp_path: Path) -> None:

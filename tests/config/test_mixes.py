@@ -1,5 +1,6 @@
 """Degradations are mixed by naming them: on the command line, or in a file of one's own."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,10 @@ def test_one_kind_twice_under_two_names(tmp_path: Path) -> None:
     ],
 )
 def test_severities_may_be_ranges(severity: str) -> None:
-    check(compose([f"degradation={severity.partition('.')[0]}", f"degradation.parts.{severity}"]))
+    setting, _, value = severity.partition("=")
+    part, key = setting.split(".")
+    checked = check(compose([f"degradation={part}", f"degradation.parts.{severity}"]))
+    assert checked.degradation.parts[part][key] == json.loads(value)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ def test_arguments_that_do_not_fit(target: Any, arguments: dict[str, Any], messa
 
 
 def test_partial_may_leave_arguments_to_code() -> None:
-    check_node({"_target_": "torch.optim.Adam", "_partial_": True, "betas": [0.9, 0.99]}, "optimizer")
+    node = {"_target_": "torch.optim.Adam", "betas": [0.9, 0.99]}
+    check_node(node | {"_partial_": True}, "optimizer")
+    with pytest.raises(UserError, match=r"^optimizer\.params: missing"):
+        check_node(node, "optimizer")
 
 
 def test_nodes_within_nodes() -> None:

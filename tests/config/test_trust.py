@@ -78,7 +78,9 @@ def test_every_configuration_that_is_shipped_may_be_read_again():
 
 @pytest.mark.parametrize("choices", [[], ["experiment=blur_noise", "analysis=full", "attribution=all"], ["data=div2k"]])
 def test_a_run_of_ours_may_be_read_again(choices):
-    check_stored(check(compose(choices)).model_dump(), "config.yaml")
+    config = check(compose(choices)).model_dump()
+    assert targets_of(config)
+    check_stored(config, "config.yaml")
 
 
 EVIL = {"_target_": "os.mkdir", "path": "x"}
@@ -204,6 +206,9 @@ def test_a_run_folder_may_be_a_link_itself(tmp_path):
     (tmp_path / "elsewhere" / "weights").mkdir(parents=True)
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
     check_links(tmp_path / "run", "run")
+    (tmp_path / "elsewhere" / "tables").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="tables is a link that leads out"):
+        check_links(tmp_path / "run", "run")
 
 
 # Sweeps
@@ -243,6 +248,8 @@ def test_a_strangers_sweep_may_not_bring(setting):
 )
 def test_other_settings_of_a_sweep_go_on(setting):
     check_recorded([setting], "sweep: multirun.yaml")
+    with pytest.raises(UserError, match=r"^sweep: multirun\.yaml: hydra\.run\.dir=x may call"):
+        check_recorded([setting, "hydra.run.dir=x"], "sweep: multirun.yaml")
 
 
 def test_a_sweep_cannot_bring_its_own_trust(tmp_path):

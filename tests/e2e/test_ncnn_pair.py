@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from ncnn_files import some_layers, write
+from tiny_case import without_figures, without_report
 
 from faig_lab.__main__ import main
 from faig_lab.filters import load_weights
@@ -56,7 +57,8 @@ def run(files, target, folder, *settings):
 
 
 def test_two_files_lead_to_isolation_and_report(files, tmp_path, capsys):
-    assert run(files, "near", tmp_path / "run") == 0
+    with without_figures():
+        assert run(files, "near", tmp_path / "run") == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {
         f"isolation/{m}/5/jpeg" for m in ("faig", "signed_share", "isolation_share", "learned_mask", "random")
@@ -74,7 +76,8 @@ def test_two_files_lead_to_isolation_and_report(files, tmp_path, capsys):
 @pytest.mark.parametrize(("target", "least", "most"), [("near", 0, 0), ("far", 5, 30)])
 def test_a_pair_with_a_barrier_is_warned_about(files, target, least, most, tmp_path, capsys):
     quick = ["~attribution.methods.learned_mask", "~attribution.methods.isolation_share"]
-    assert run(files, target, tmp_path / "run", *quick) == 0
+    with without_report():
+        assert run(files, target, tmp_path / "run", *quick) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert all(least <= metrics[f"barrier/{name}"] <= most for name in ("jpeg", "clean"))
     assert ("path: PSNR falls below both ends" in capsys.readouterr().err) == (target == "far")

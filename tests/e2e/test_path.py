@@ -1,11 +1,9 @@
 """attribution.path through the command line: what a run on a bent path leaves, and how it is refused."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 from run_files import arrays, read, table
-from tiny_case import tiny, without_report
+from tiny_case import figures_of, tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -24,7 +22,7 @@ def runs(tmp_path_factory):
         "trajectory": ["attribution.path=trajectory", "attribution.path_states=3"],
     }
     for name, more in settings.items():
-        with nullcontext() if name == "curve" else without_report():
+        with figures_of() if name == "curve" else without_report():
             assert main([*TINY, f"store={root}/store", f"hydra.run.dir={root}/{name}", *more]) == 0
     return root
 

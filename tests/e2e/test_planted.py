@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from run_files import read
-from tiny_case import tiny, without_report
+from tiny_case import figures_of, tiny, without_report
 
 from faig_lab.__main__ import main
 
@@ -32,7 +32,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(root):
-    return run(root, "pair", *PLANTED)
+    with figures_of():
+        return run(root, "pair", *PLANTED)
 
 
 def test_it_leaves_metrics_tables_sets_and_section(pair):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import wandb
 from omegaconf import OmegaConf
-from tiny_case import tiny
+from tiny_case import figures_of, tiny, without_figures
 from wandb_file import read_wandb
 
 from faig_lab.__main__ import main
@@ -37,7 +37,8 @@ def recorded(job):
 @pytest.mark.timeout(900)
 def test_a_sweep_is_ranked_on_one_column_with_curves_and_pictures_and_optuna_finds_the_better_setting(tmp_path, capsys):
     asked = ["-m", *STUDY, "hydra/sweeper=optuna", "attribution=random,faig", "seed=0,1", "hydra.sweep.dir=sweep"]
-    assert main(asked) == 0
+    with figures_of("isolation", "layers", "before_after"):
+        assert main(asked) == 0
     wandb.teardown()
     jobs = [tmp_path / "sweep" / str(n) for n in range(4)]
     isolation = {json.loads((job / "metrics.json").read_text())["isolation"]: job for job in jobs}
@@ -75,7 +76,9 @@ def test_a_sweep_is_ranked_on_one_column_with_curves_and_pictures_and_optuna_fin
         with (job / "csv" / "metrics.csv").open(newline="") as file:
             assert sum(1 for row in csv.DictReader(file) if row["isolation"]) == 1
     # Further analyses go into the same W&B run.
-    assert main(["task=analyse", f"run={best}", "analysis=modulation", "trainer=cpu"]) == 0
+    few = "analysis.studies.modulation.strengths=[0,1]"
+    with without_figures():
+        assert main(["task=analyse", f"run={best}", "analysis=modulation", few, "trainer=cpu"]) == 0
     wandb.teardown()
     again = recorded(best)
     assert again.run.run_id == runs[best].run.run_id

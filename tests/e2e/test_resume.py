@@ -16,7 +16,8 @@ pytestmark = pytest.mark.timeout(1800)  # a run takes seconds, but not on a mach
 TINY = tiny(
     *("+experiment=blur_noise", "analysis=[masking,modulation]", "data.probe_crops=2", "attribution.points=4"),
     *("training.baseline.iterations=12", "training.target.iterations=13", "training.validate_every=4"),
-    *("training.checkpoint_every=3", "attribution.methods.random.draws=2"),
+    *("training.checkpoint_every=3", "attribution.methods.random.draws=2", "analysis.percents=[1,10]"),
+    "analysis.studies.modulation.strengths=[0,0.5,1]",
 )
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_case import tiny
+from tiny_case import figures_of, tiny, without_report
 
 from faig_lab.__main__ import main
 from faig_lab.runs.tables import numbers, read_table
@@ -20,7 +20,9 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("single")
     analysis = f"analysis=[{','.join(STUDIES)}]"
     place = [f"store={root / 'store'}", f"hydra.run.dir={root / 'run'}"]
-    assert main(["experiment=blur_noise", analysis, "analysis.headline_percent=3", *SETTINGS, *tiny(), *place]) == 0
+    percents = ["analysis.percents=[3]", "analysis.headline_percent=3"]
+    with figures_of():
+        assert main(["experiment=blur_noise", analysis, *percents, *SETTINGS, *tiny(), *place]) == 0
     return root / "run"
 
 
@@ -49,6 +51,7 @@ def test_single_degradations_are_in_the_store_once(finished):
     stored = [path for path in (finished.parent / "store").iterdir() if not path.name.startswith(".")]
     assert len(stored) == 4
     again = ["analysis=task_vectors", "analysis.studies.task_vectors.strengths=[0.25]", *SETTINGS[2:3], "logger=none"]
-    assert main(["task=analyse", f"run={finished}", *again]) == 0
+    with without_report():
+        assert main(["task=analyse", f"run={finished}", *again]) == 0
     assert set(numbers(read_table(finished / "tables" / "task_vectors.csv"), "strength")) == {0.25, 1.0}
     assert len([path for path in (finished.parent / "store").iterdir() if not path.name.startswith(".")]) == 4

@@ -8,7 +8,7 @@ import spandrel_stand_in as stand_in
 import torch
 import yaml
 from spandrel_stand_in import Toy, write
-from tiny_case import tiny
+from tiny_case import tiny, without_figures, without_report
 
 import faig_lab
 from faig_lab.__main__ import main
@@ -47,7 +47,8 @@ def run(tmp_path, *settings):
 
 
 def test_two_files_to_report_analysis_and_export(files, tmp_path):
-    folder = run(tmp_path, f"baseline.weights={files[0]}", f"target.weights={files[1]}")
+    with without_figures():
+        folder = run(tmp_path, f"baseline.weights={files[0]}", f"target.weights={files[1]}")
     assert (folder / "report.html").is_file()
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {"isolation/faig/10", "completeness_gap/blur"} <= metrics.keys()
@@ -58,7 +59,8 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
         assert {row["degradation"] for row in csv.DictReader(table)} == {"blur", "noise"}
     for file in files:  # the run folder needs the user's files no more
         file.unlink()
-    assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=curves"]) == 0
+    with without_report():
+        assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=curves"]) == 0
     assert (folder / "tables" / "curves.csv").is_file()
     masked = tmp_path / "masked.pth"
     assert main(["task=export", f"run={folder}", f"export.file={masked}", "export.strengths.blur=0"]) == 0
@@ -71,12 +73,14 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
 
 
 def test_a_target_is_trained_from_a_baseline_that_is_given(files, tmp_path):
-    folder = run(tmp_path, f"baseline.weights={files[0]}")
+    with without_report():
+        folder = run(tmp_path, f"baseline.weights={files[0]}")
     assert (folder / "tables" / "training_target.csv").is_file()
     again = [f"store={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'again'}"]
     other = tmp_path / "moved.pth"
     files[0].rename(other)
-    assert main([*TINY, f"baseline.weights={other}", *again]) == 0
+    with without_report():
+        assert main([*TINY, f"baseline.weights={other}", *again]) == 0
     assert "already trained" in (tmp_path / "again" / "run.log").read_text()
 
 

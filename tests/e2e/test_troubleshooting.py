@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from run_files import contents, read
-from tiny_case import tiny, without_report
+from tiny_case import tiny, without_figures, without_report
 from weights_fixtures import Trap
 
 from faig_lab import save_weights
@@ -132,7 +132,8 @@ def test_the_disk_of_the_store_is_full_when_the_target_is_trained(full, capsys, 
 def test_the_disk_of_the_run_is_full(stem, stage, kept, full, store, capsys, tmp_path):
     folder, before = tmp_path / "run", trained(store)
     full(stem)
-    line = refusal(capsys, folder, store)
+    with without_figures():
+        line = refusal(capsys, folder, store)
     assert line.startswith("hydra.run.dir: " + FULL.format(folder))
     assert KEPT in line
     assert read(folder / "status.json")["stage"] == stage

@@ -61,6 +61,7 @@ def test_an_output_without_gradient_is_refused(make):
     network = make().eval()
     with pytest.raises(UserError, match=rf"^network: the output of {make.__name__} has no gradient"):
         try_gradient(network, network.state_dict(), LR)
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_activations_that_are_overwritten_are_refused_in_evaluation_mode():
@@ -85,6 +86,7 @@ def test_a_network_that_refuses_small_images_is_not_tried():
 
     network = Picky().eval()
     try_gradient(network, network.state_dict(), torch.rand(1, 3, 80, 80))
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(

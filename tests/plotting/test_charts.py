@@ -101,7 +101,7 @@ def drawn(run: RunFolder) -> dict[str, Figure | None]:
     return found | {name: getattr(figures, name)(run) for name in ("layers", "training")}
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
 def test_every_axis_has_a_name(make_run: MakeRun, degradations: tuple[str, ...]) -> None:
     isolated = {"faig": 0.5, "signed_share": 0.7, "random": 0.0}
     for name, figure in drawn(RunFolder(make_run(degradations, intervals=0.1, isolated=isolated))).items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.colors import to_hex
+from tiny_case import figures_of
 
 from faig_lab.plotting import findings
 from faig_lab.plotting.style import INK
@@ -91,7 +92,8 @@ def test_harm_is_said_and_shares_are_clipped(make_run: MakeRun) -> None:
 
 def test_the_report_leads_with_isolation(make_run: MakeRun) -> None:
     folder = make_run(isolated=ISOLATED)
-    write_figures(folder, [])
+    with figures_of("isolation"):
+        write_figures(folder, [])
     page = write_report(folder).read_text(encoding="utf-8")
     finding = page[page.index('class="finding"') : page.index("<nav")]
     cards = re.findall(r"<span>(.*?)</span> <strong>(.*?)</strong>", finding)

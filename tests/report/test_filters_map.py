@@ -15,7 +15,8 @@ from faig_lab.runs.folder import RunFolder
 
 
 def rank(run, name, leaders, total=12240):
-    rest = [index for index in range(total) if index not in set(leaders)]
+    leading = set(leaders)
+    rest = [index for index in range(total) if index not in leading]
     write_text(run / "attribution" / f"{name}_index.txt", "".join(f"{index}\n" for index in [*leaders, *rest]))
 
 

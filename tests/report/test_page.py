@@ -10,6 +10,7 @@ import torch
 from browser import find, running
 from matplotlib.colors import to_rgb
 from PIL import Image
+from run_fixtures import pictures_of, write_run
 
 from faig_lab.evaluation.evaluator import Example
 from faig_lab.plotting.style import MISSING
@@ -39,18 +40,12 @@ def chromium(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """The run folder of this module, once it is made."""
-    return []
-
-
-@pytest.fixture
-def run(made, make_run, make_pictures):
-    """A run with modulation, whose restorations are even grey; drawn once for all tests here."""
-    if not made:
-        made.append(make_run())
-        draw(made[0], make_pictures())
-    return made[0]
+def run(tmp_path_factory):
+    """A run with modulation, whose restorations are even grey."""
+    folder = tmp_path_factory.mktemp("page") / "run"
+    write_run(folder)
+    draw(folder, pictures_of())
+    return folder
 
 
 def draw(folder, pictures):
@@ -134,9 +129,8 @@ def test_a_part_of_isolation_has_one_colour_in_bars_and_charts(chromium, make_ru
 
 
 @pytest.mark.parametrize(("size", "screens"), [((1440, 900), 1), (PHONE, 2)])
-def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, make_run, make_pictures, size, screens):
-    folder = make_run(isolated={"faig": 0.7, "signed_share": 0.8, "random": 0.0}, intervals=0.1)
-    write_figures(folder, make_pictures())
+def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, make_run, size, screens):
+    folder = make_run(isolated={"faig": 0.7, "signed_share": 0.8, "random": 0.0}, intervals=0.1, drawn=True)
     write_report(folder)
     chromium.scheme("light")
     chromium.open(folder / "report.html", *size)

@@ -13,7 +13,6 @@ from faig_lab.cli.provenance import commit_of, network_label
 from faig_lab.config import check
 from faig_lab.errors import UserError
 from faig_lab.files import write_json
-from faig_lab.report.figures import write_figures
 from faig_lab.report.records import Description, LightningRecord, Records
 from faig_lab.runs.folder import RunFolder
 
@@ -22,8 +21,7 @@ CONFIG = {"seed": 3, "network": {"features": 24}}
 
 @pytest.fixture
 def run(make_run):
-    folder = make_run()
-    write_figures(folder, [])
+    folder = make_run(drawn=True)
     metrics = {"isolation": 0.25, "isolation/faig/1": 0.25, "isolation/faig/10": 0.5, "psnr/target/blur": 30.0}
     write_json(folder / "metrics.json", metrics | {"seconds/data": 1.0})
     return folder

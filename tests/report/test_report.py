@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from markupsafe import escape
+from tiny_case import figures_of
 
 from faig_lab.files import write_json
 from faig_lab.plotting.pictures import Pictures
@@ -104,13 +105,16 @@ def test_psnr_is_the_mean_of_the_table(make_run: MakeRun) -> None:
     assert f"{sum(psnr) / len(psnr):.2f}" in _page(run).text
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
-@pytest.mark.parametrize("methods", [("faig", "signed_share", "random"), ("faig",)])
-def test_stands_for_every_kind_of_run(
-    make_run: MakeRun, make_pictures: MakePictures, degradations: Sequence[str], methods: Sequence[str]
-) -> None:
-    run = make_run(degradations, methods, trained=False, notes=["judged on the probe"])
-    write_figures(run, make_pictures(degradations))
+@pytest.mark.parametrize(
+    ("degradations", "methods"),
+    [
+        (("blur",), ("faig",)),
+        (("blur", "noise"), ("faig", "signed_share", "random")),
+        (("blur", "noise", "jpeg"), ("faig",)),
+    ],
+)
+def test_stands_for_every_kind_of_run(make_run: MakeRun, degradations: Sequence[str], methods: Sequence[str]) -> None:
+    run = make_run(degradations, methods, trained=False, notes=["judged on the probe"], drawn=True)
     page = _page(run)
     assert "judged on the probe" in page.text
     assert "weights given: b.pth" in page.text
@@ -136,9 +140,8 @@ def test_says_which_networks_were_trained_and_which_were_read(make_run: MakeRun,
     assert ("What was trained" in text) == ("the networks are trained on" in text) == (not nothing)
 
 
-def test_needs_no_other_file(make_run: MakeRun, make_pictures: MakePictures) -> None:
-    run = make_run()
-    write_figures(run, make_pictures())
+def test_needs_no_other_file(make_run: MakeRun) -> None:
+    run = make_run(drawn=True)
     path = write_report(run)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
@@ -161,7 +164,8 @@ def test_headings_have_one_title_and_no_skipped_level(make_run: MakeRun) -> None
 
 def test_large_pictures_are_kept_within_the_budget(make_run: MakeRun, make_pictures: MakePictures) -> None:
     run = make_run()
-    write_figures(run, make_pictures(size=200, rows=6))
+    with figures_of("before_after"):
+        write_figures(run, make_pictures(size=200, rows=6))
     assert write_report(run).stat().st_size < 6_000_000
 
 
@@ -199,9 +203,8 @@ def test_every_table_is_in_the_page(make_run: MakeRun) -> None:
         assert f"tables/{path.name}" in page.links
 
 
-def test_a_run_from_before_there_were_tiles_keeps_its_pictures(make_run: MakeRun, make_pictures: MakePictures) -> None:
-    run = make_run()
-    write_figures(run, make_pictures())
+def test_a_run_from_before_there_were_tiles_keeps_its_pictures(make_run: MakeRun) -> None:
+    run = make_run(drawn=True)
     shutil.rmtree(run / "figures" / "pictures")
     alts = [image["alt"] or "" for image in _page(run).images]
     assert sum(alt.startswith("Grid of photographs with ") for alt in alts) == 2

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import wandb
+from tiny_case import figures_of
 from wandb_file import read_wandb
 
 from faig_lab.files import write_json
@@ -55,7 +56,8 @@ def test_an_offline_run_has_curves_charts_pictures_and_artifacts_in_the_run_fold
 ) -> None:
     monkeypatch.delenv("WANDB_DATA_DIR")
     run = make_run(isolated={"faig": 0.4, "random": 0.1})
-    write_figures(run, [])
+    with figures_of("layers"):
+        write_figures(run, [])
     metrics = {
         f"isolation/{method}/{p}": best * p / 10 for method, best in (("faig", 0.4), ("random", 0.1)) for p in (1, 10)
     }

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from faig_lab.files import write_json
-from faig_lab.report.figures import write_figures
 from faig_lab.report.wandb_run import isolation_rows, training_rows
 
 FILE = Path(__file__).parents[2] / "experiments" / "wandb_workspace.py"
@@ -24,9 +23,8 @@ def script():
     return module
 
 
-def test_every_panel_shows_a_key_that_a_run_logs(script, make_run, make_pictures):
-    run = make_run(isolated={"faig": 0.4, "random": 0.1})
-    write_figures(run, make_pictures())
+def test_every_panel_shows_a_key_that_a_run_logs(script, make_run):
+    run = make_run(isolated={"faig": 0.4, "random": 0.1}, drawn=True)
     write_json(run / "metrics.json", {"isolation": 0.4, "isolation/faig/1": 0.4, "isolation/random/1": 0.1})
     metrics = json.loads((run / "metrics.json").read_text())
     logged = {f"curves/{key}" for row in isolation_rows(metrics) for key in row} | set(metrics)

@@ -212,6 +212,7 @@ def test_a_process_of_another_machine_is_nobody_here(child, tmp_path):
     (folder / "status.json").write_text(json.dumps(elsewhere))
     with open_run(folder, "seed: 0"):
         pass
+    assert (status(folder)["state"], status(folder)["host"]) == ("done", socket.gethostname())
 
 
 @pytest.mark.parametrize("content", ["", "{half", "\x00"])

@@ -21,25 +21,36 @@ def _alone(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_two_processes_attribute_like_one(tmp_path):
-    alone = ranks_case.attribute()
-    for shared in ranks_case.in_two_processes(ranks_case.attribute, tmp_path):
+@pytest.fixture(scope="module")
+def attributed(tmp_path_factory):
+    """What each of two processes returns that attribute together: number of images → scores."""
+    return ranks_case.in_two_processes(ranks_case.attributions, tmp_path_factory.mktemp("attributed"))
+
+
+def test_two_processes_attribute_like_one(attributed):
+    alone = ranks_case.attribute(3)
+    for shared in (found[3] for found in attributed):
         for name, values in alone.items():
             assert shared[name].dtype == values.dtype
             torch.testing.assert_close(shared[name], values, rtol=1e-6, atol=1e-6 * float(values.abs().max()), msg=name)
         assert torch.equal(shared["magnitude"], alone["magnitude"])
 
 
-def test_a_process_may_have_no_image_of_its_own(tmp_path):
+def test_a_process_may_have_no_image_of_its_own(attributed):
     alone = ranks_case.attribute(1)
-    for shared in ranks_case.in_two_processes(ranks_case.attribute, tmp_path, 1):
+    for shared in (found[1] for found in attributed):
         assert torch.equal(shared["magnitude"], alone["magnitude"])
         assert torch.equal(shared["points"], alone["points"])
 
 
-def test_two_processes_train_like_one(tmp_path):
-    alone = ranks_case.train(1)
-    first, second = ranks_case.in_two_processes(ranks_case.train, tmp_path, 2)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What each of two processes returns that train from the first step to the last."""
+    return ranks_case.in_two_processes(ranks_case.train, tmp_path_factory.mktemp("trained"), 2)
+
+
+def test_two_processes_train_like_one(trained):
+    alone, (first, second) = ranks_case.train(1), trained
     losses = [[row["loss"] for row in trained["history"]] for trained in (alone, first)]
     assert len(losses[0]) == len(losses[1]) == ranks_case.STEPS // 5
     np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-4)
@@ -48,15 +59,14 @@ def test_two_processes_train_like_one(tmp_path):
         assert torch.equal(first["state"][name], second["state"][name])
 
 
-def test_two_processes_go_on_from_a_checkpoint(tmp_path):
+def test_two_processes_go_on_from_a_checkpoint(trained, tmp_path):
     """Trained for 25 steps, the checkpoint of step 20 is left; the group goes on from it."""
     partial = tmp_path / "partial"
     ranks_case.in_two_processes(ranks_case.train, tmp_path, 2, partial, 25)
     content = torch.load(partial / "training.ckpt", weights_only=True)
     assert content["global_step"] == 20
     first, _ = ranks_case.in_two_processes(ranks_case.train, tmp_path, 2, partial)
-    whole, _ = ranks_case.in_two_processes(ranks_case.train, tmp_path, 2)
-    assert all(torch.equal(first["state"][name], value) for name, value in whole["state"].items())
+    assert all(torch.equal(first["state"][name], value) for name, value in trained[0]["state"].items())
 
 
 def test_the_first_process_decides_for_all(tmp_path):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,13 @@ def study(*names):
     return StudyData(train, (image,), (image,), ("blur", "noise"))
 
 
+@cache
+def settings_of(*overrides):
+    return check(compose(["trainer=cpu", "trainer.precision=32-true", *overrides]))
+
+
 def needs(*overrides, name="target", photographs=("a", "b"), start=None):
-    settings = check(compose(["trainer=cpu", "trainer.precision=32-true", *overrides]))
-    return fingerprint(determinants(settings, name, study(*photographs), start))
+    return fingerprint(determinants(settings_of(*overrides), name, study(*photographs), start))
 
 
 DETERMINING = [
@@ -127,8 +132,7 @@ def test_nothing_else_counts(override):
 
 
 def test_networks_from_before_a_setting_keep_their_keys():
-    settings = check(compose(["trainer=cpu", "trainer.precision=32-true", "training.target.warmup=0"]))
-    known = determinants(settings, "target", study("a", "b"), None)
+    known = determinants(settings_of("training.target.warmup=0"), "target", study("a", "b"), None)
     assert "warmup" not in known["training"]["target"]
     assert "sharpen_truth" not in known["degradation"]
     assert "choose" not in known["degradation"]
@@ -173,10 +177,9 @@ def test_photographs_and_starting_weights_count(network):
 
 def test_a_wider_margin_counts_also_for_the_baseline():
     """The margin does not change a clean sample, but where it is reflected at a border it does."""
-    settings = check(compose(["degradation.parts.blur.kernel_size=31", "trainer=cpu"]))
-    plain = check(compose(["trainer=cpu"]))
-    assert make_degradation(settings).margin != make_degradation(plain).margin
-    assert needs("degradation.parts.blur.kernel_size=31", name="baseline") != needs(name="baseline")
+    wide = "degradation.parts.blur.kernel_size=31"
+    assert make_degradation(settings_of(wide)).margin != make_degradation(settings_of()).margin
+    assert needs(wide, name="baseline") != needs(name="baseline")
 
 
 def test_one_bit_changes_the_fingerprint_of_weights(network):

@@ -4,13 +4,11 @@ import json
 
 import pytest
 import torch
-from study_case import context_of
+from study_case import context_of, written
 
 from faig_lab.attribution.scores import shares
 from faig_lab.files import write_json
 from faig_lab.filters import apply_patches, make_patch, mask
-from faig_lab.plotting.style import write_figure
-from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, patches
@@ -194,10 +192,6 @@ def test_the_worst_input_is_drawn(make):
     ("degradations", "lost"), [(("blur",), 0.5), (("blur", "noise"), 0.01), (("blur", "noise", "jpeg"), 0.5)]
 )
 def test_it_is_in_the_report(make, degradations, lost):
-    folder = make(0.3, lost, degradations)
-    figure = SECTION.figure(RunFolder(folder))
+    figure, _, page = written(SECTION, make(0.3, lost, degradations))
     assert figure is not None
-    write_figure(folder / "figures" / "patches.png", figure)
-    page = write_report(folder).read_text(encoding="utf-8")
-    assert '<section aria-labelledby="patches">' in page
     assert "deblurring, 100 %" in page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from coloured_case import PERCENT, coloured_context, layered, passing
-from study_case import context_of
+from study_case import context_of, written
 from training_case import frozen_bits
 
 from faig_lab.attribution import count_of, discovered
@@ -15,8 +15,6 @@ from faig_lab.cli.build import make_degradation
 from faig_lab.cli.trained import make_retraining
 from faig_lab.config import check
 from faig_lab.data import Photograph
-from faig_lab.plotting.style import write_figure
-from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.switches import SECTION, switches
@@ -216,11 +214,8 @@ def test_the_table_has_the_gain_of_every_variant(make):
     assert table.rows[-1] == ["Whole networks, switched", "+6.00", "+6.00", "–"]
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
-def test_figure_and_report(make, degradations, tmp_path):
-    folder = make(degradations)
-    figure = SECTION.figure(RunFolder(folder))
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
+def test_figure_and_report(make, degradations):
+    figure, _, _ = written(SECTION, make(degradations))
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names[:2] == ["Shared weights", "FAIG, switched"]
-    write_figure(tmp_path / "switches.png", figure)
-    assert 'id="switches"' in write_report(folder).read_text(encoding="utf-8")

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 from coloured_case import PERCENT, coloured_context, layered, passing
-from study_case import context_of
+from study_case import context_of, written
 
-from faig_lab.plotting.style import write_figure
-from faig_lab.report.report import write_report
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.context import NetworkTrainer
@@ -250,11 +248,7 @@ def test_the_table_has_a_row_for_each_edit(make):
     assert {len(row) for row in table.rows} == {len(table.head)} == {5}
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])
-def test_figure_and_report(make, degradations, tmp_path):
-    folder = make(degradations)
-    figure = SECTION.figure(RunFolder(folder))
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
+def test_figure_and_report(make, degradations):
+    figure, _, _ = written(SECTION, make(degradations))
     assert (figure is None) == (len(degradations) == 1)
-    if figure is not None:
-        write_figure(tmp_path / "task_vectors.png", figure)
-    assert 'id="task_vectors"' in write_report(folder).read_text(encoding="utf-8")

@@ -181,7 +181,7 @@ class WandbRecord:
                     f"Share of each layer's {run.units} that {method_label(run.chosen)} discovers for {removal(name)}, "
                     f"at {as_percent(run.headline)} of all {run.units}."
                 )
-                layers = wandb.Table(columns=["layer", "share"], data=cells)
+                layers = wandb.Table(columns=["layer", "share"], data=[*map(list[Any], cells)])
                 open_run.log({f"views/layers_{name}": wandb.plot.bar(layers, "layer", "share", title=title)})
 
         self._try(log)
