@@ -150,7 +150,7 @@ def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str,
                 if tile.psnr is not None:
                     panel.set_xlabel(f"{decimal(tile.psnr)} dB", fontsize=8, labelpad=2)
                 elif title in below:
-                    panel.set_xlabel(_short(below[title]), fontsize=7, color=MUTED, labelpad=2)
+                    panel.set_xlabel(_short(below[title], int(WIDTH / len(titles) / _LETTER)), fontsize=7, color=MUTED, labelpad=2)
         for panel, head in zip(axes[0], heads, strict=True):
             panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
     return figure
@@ -165,7 +165,8 @@ def _wrapped(title: str, columns: int) -> str:
     return "\n".join(next((wrapped for wrapped in narrower if len(wrapped) == len(lines)), lines))
 
 
-def _short(name: str, limit: int = 18) -> str:
+def _short(name: str, limit: int) -> str:
+    """Cut a name to the width of a tile."""
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
