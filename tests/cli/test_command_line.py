@@ -120,7 +120,7 @@ def test_closed_output_is_no_traceback() -> None:
         ("experiment=blur_nois", "did you mean blur_noise?"),
         (
             "degradation=[noise,blr]",
-            "degradation: unknown option 'blr'; did you mean blur? (choices: anisotropic_blur, ",
+            "degradation: unknown option 'blr'; did you mean blur? (choices: all_in_one, anisotropic_blur, ",
         ),
         (
             "degradation/downsample=bicubc",
