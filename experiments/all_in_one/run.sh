@@ -6,3 +6,4 @@ python -m faig_lab task=compare runs=outputs/studies/all_in_one hydra.run.dir=ou
 grep -E '^group,|,(psnr|barrier|completeness_gap|isolation|clean_change)/' \
   outputs/compared/all_in_one/metrics.csv > experiments/all_in_one/results.csv
 cp outputs/compared/all_in_one/gains.csv experiments/all_in_one
+python experiments/figures.py shrink outputs/studies/all_in_one/0/figures/isolation.png experiments/all_in_one
