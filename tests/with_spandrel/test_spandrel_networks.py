@@ -114,7 +114,7 @@ def test_two_files_to_report_in_one_command(name, pair, tmp_path):
     assert "isolation/faig/1" in json.loads((folder / "metrics.json").read_text())
     again = load_weights(folder / "weights" / "target.pt", spandrel_network(file=str(b)))
     assert all(torch.equal(value, again[n]) for n, value in load_weights(b, spandrel_network(file=str(b))).items())
-    assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=curves"]) == 0
+    assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=prediction"]) == 0
 
 
 def test_two_architectures_are_one_line(pair, tmp_path, capsys):
