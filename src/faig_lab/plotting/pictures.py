@@ -150,7 +150,8 @@ def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str,
                 if tile.psnr is not None:
                     panel.set_xlabel(f"{decimal(tile.psnr)} dB", fontsize=8, labelpad=2)
                 elif title in below:
-                    panel.set_xlabel(_short(below[title], int(WIDTH / len(titles) / _LETTER)), fontsize=7, color=MUTED, labelpad=2)
+                    short = _short(below[title], int(WIDTH / len(titles) / _LETTER))
+                    panel.set_xlabel(short, fontsize=7, color=MUTED, labelpad=2)
         for panel, head in zip(axes[0], heads, strict=True):
             panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
     return figure
