@@ -84,11 +84,19 @@ def _training(axes: Axes, rows: list[Row]) -> None:
 
 def _bars(axes: Axes, names: list[str], values: list[float], written: str) -> None:
     places = range(len(names))
-    axes.barh(places, values, color=degradation_colour(0), height=0.6)
+    many = len(names) > 6  # the names stand between the bars
+    height, size = (0.35, 6) if many else (0.6, 7)
+    axes.barh(places, values, color=degradation_colour(0), height=height)
     for place, name, value in zip(places, names, values, strict=True):
-        axes.annotate(f" {written.format(value)}", (value, place), va="center", fontsize=7)
+        axes.annotate(f" {written.format(value)}", (value, place), va="center", fontsize=size)
         axes.annotate(
-            name, (0, place - 0.42), va="bottom", fontsize=7, color=INK, xytext=(2, 0), textcoords="offset points"
+            name,
+            (0, place - 0.6 * height - 0.05),
+            va="bottom",
+            fontsize=size,
+            color=INK,
+            xytext=(2, 0),
+            textcoords="offset points",
         )
     axes.set_yticks([])
     axes.invert_yaxis()
