@@ -162,7 +162,7 @@ def degrade(batch: Batch, degradation: Degradation, seed: int, stream: str, clea
         degradation: the way from HR to LR.
         seed: the run's seed.
         stream: the stream of the dataset.
-        clean: only downsample (the baseline); else each part is drawn with its probability (the target).
+        clean: only downsample (the baseline); else the parts are drawn as `Degradation.choose` says (the target).
 
     Returns:
         LR (N, 3, P/scale, P/scale) and HR (N, 3, P, P), sharpened with `degradation.sharpen_truth`; float32 in [0, 1].

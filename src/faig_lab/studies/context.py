@@ -60,7 +60,7 @@ class TrainTarget(Protocol):
         Args:
             baseline: weights that training starts from, on the CPU.
             seed: of patches and degradations.
-            parts: degradations of the training samples, each with its own probability; None is all of the run.
+            parts: degradations of the training samples, drawn as in the run (`Degradation.choose`); None is all.
             iterations: optimizer steps with one fall of the learning rate; None is the run's schedule.
         """
 
@@ -163,6 +163,10 @@ class StudyContext:
         for name in self.attribution.degradations:
             psnr = self.evaluator.psnr(self.evaluator.outputs(state, name))
             yield name, psnr, self.evaluator.removed(psnr, name)
+
+    def placed(self, state: State) -> dict[str, Tensor]:
+        """Return weights with the device and the type of the target's."""
+        return {name: value.to(self.target[name]) for name, value in state.items()}
 
     def everything(self) -> Chosen:
         """Return all entries of all parameters, for the training of a whole network."""

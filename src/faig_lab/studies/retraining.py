@@ -251,8 +251,7 @@ def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) ->
         return trial.start
     assert context.retraining is not None
     times = 1.0 if trial.variant == WHOLE else rate
-    trained = context.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times)
-    return {name: value.to(context.baseline[name]) for name, value in trained.items()}
+    return context.placed(context.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times))
 
 
 def _rows(context: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:

@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 import torch
 from matplotlib.figure import Figure
 from pydantic import Field
-from torch import Tensor
 
 from faig_lab.attribution import count_of, discovered
 from faig_lab.data import CLEAN, sample_rng
@@ -95,6 +94,7 @@ def switches(
     """
     if context.retraining is None:
         return without_photographs("switches")
+    train = context.retraining.train
     shared = context.target if start == "target" else context.baseline
     names = context.attribution.degradations
     sets = list(_sets(context, percent, rivals, draws))
@@ -103,15 +103,13 @@ def switches(
         rows += _rows(
             context, {"variant": START, "percent": 0.0, "filters": 0}, dict.fromkeys(_inputs(context), shared)
         )
-        blind = _trained(context, shared, context.everything(), names, iterations=len(names) * iterations)
+        blind = context.placed(train(shared, context.everything(), names, len(names) * iterations))
         whole: TableRow = {"variant": BLIND, "percent": 100.0, "filters": len(context.attribution.layout)}
         rows += _rows(context, whole, dict.fromkeys(_inputs(context), blind))
         advance(BLIND)
         for one in sets:
             times = 1.0 if one.variant == WHOLE else rate
-            state = _trained(
-                context, shared, one.chosen, [one.degradation], iterations=iterations, rate=times, always=True
-            )
+            state = context.placed(train(shared, one.chosen, [one.degradation], iterations, times, always=True))
             share = 100.0 if one.variant == WHOLE else percent
             label: TableRow = {"variant": one.variant, "draw": one.draw, "percent": share, "filters": one.filters}
             rows += _rows(context, label, {one.degradation: state})
@@ -142,22 +140,6 @@ def _sets(context: StudyContext, percent: float, rivals: Sequence[str], draws: i
             yield Switched(RANDOM, draw, name, count, layout.mask(torch.from_numpy(order[:count])))
     for name in names:
         yield Switched(WHOLE, 0, name, len(layout), context.everything())
-
-
-def _trained(
-    context: StudyContext,
-    start: State,
-    chosen: Chosen,
-    parts: Sequence[str],
-    *,
-    iterations: int,
-    rate: float = 1.0,
-    always: bool = False,
-) -> dict[str, Tensor]:
-    """Return the weights after training, on the device of the start."""
-    assert context.retraining is not None
-    trained = context.retraining.train(start, chosen, parts, iterations, rate, always=always)
-    return {name: value.to(start[name]) for name, value in trained.items()}
 
 
 def _rows(context: StudyContext, label: TableRow, states: dict[str, State]) -> Iterator[TableRow]:
@@ -251,6 +233,6 @@ SECTION = Section(
     table=_table,
     note=(
         "The switch makes no errors. On clean input the switch takes the shared weights. The sets see their own "
-        "degradation in every sample; the target's mix has each degradation with its own probability."
+        "degradation in every sample; the blind network sees the target's mix."
     ),
 )

@@ -96,7 +96,7 @@ def task_vectors(
     with context.bar("task_vectors", len(names)) as advance:
         for name in names:
             trained = context.trainer.target(start, context.problem.seed, [name], iterations=iterations)
-            singles[name] = {key: value.to(context.baseline[key]) for key, value in trained.items()}
+            singles[name] = context.placed(trained)
             advance(f"target of {name}")
     rows = [row for edit in _edits(context, singles, strengths) for row in _rows(context, edit)]
     layers, overlaps = list(_layers(context, singles)), list(_overlaps(context, singles))

@@ -124,7 +124,7 @@ class Train(Protocol):
         Args:
             start: weights that training starts from.
             chosen: the entries to train.
-            parts: the degradations of training samples, each with its own probability.
+            parts: the degradations of training samples, drawn as in the run (`Degradation.choose`).
             iterations: optimizer steps, > 0; the learning rate falls once from its start to the target's minimum,
                 after the target's warm-up or a tenth of the steps, whichever is shorter.
             rate: the learning rate at the start, in times the target's, > 0.

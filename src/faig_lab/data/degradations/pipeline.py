@@ -104,7 +104,7 @@ class Downsample:
 
 
 class Part(Protocol):
-    """One degradation. Each sample gets it or not, independently of the other parts."""
+    """One degradation. `Degradation.choose` says which samples get it."""
 
     domain: Literal["hr", "lr"]
     probability: float
