@@ -135,7 +135,7 @@ def _train(settings: Settings, data: StudyData, steps: int, clock: pl.Callback |
     module = make_module(settings, "target", degradation, None)
     validation = data.probe if clock is None else ()
     callbacks = [clock] if clock is not None else []
-    return fit(module, patches, validation, loop=make_loop(settings), callbacks=callbacks)
+    return fit(module, patches, validation, loop=make_loop(settings, data.train), callbacks=callbacks)
 
 
 def _differences(ends: list[float]) -> list[float]:

@@ -171,7 +171,7 @@ def one_part(asked: argparse.Namespace) -> int:
     else:
         own = study.Study(asked.work, asked.out, asked.device, asked.data, sizes)
         start = time.monotonic()
-        known = rate(results, sizes.workers) or (speed.steps_a_second(asked.device, sizes, asked.data), 0)
+        known = rate(results) or speed.steps_a_second(asked.device, sizes, asked.data)
         study.run(own, results, known, asked.seconds - (time.monotonic() - start))
     return 0
 
@@ -191,13 +191,12 @@ def name_device(results: Results, device: str) -> None:
     results.note(machine=known)
 
 
-def rate(results: Results, workers: int) -> tuple[float, int] | None:
-    """Steps a second that the part speed has measured, the better of without and with workers; None if it has not."""
+def rate(results: Results) -> float | None:
+    """Steps a second that the part speed has measured; None if it has not."""
     rows = results.read()["parts"].get("speed", {"rows": []})["rows"]
     known = {row["what"]: row["value"] for row in rows}
-    names = {"training, ours: steps a second": 0, f"training, ours, {workers} workers: steps a second": workers}
-    found = [(float(known[name]), count) for name, count in names.items() if name in known]
-    return max(found, default=None)
+    found = known.get("training, ours: steps a second")
+    return None if found is None else float(found)
 
 
 if __name__ == "__main__":

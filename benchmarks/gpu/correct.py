@@ -7,7 +7,7 @@ to each other than rounding; in float64 it may not.
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ from torch import Tensor
 
 import faig_lab
 from benchmarks.attribution import PERCENT
-from benchmarks.case import Case, random_case, settings_of
+from benchmarks.case import Case, data_of, random_case, settings_of
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.measuring import seconds
@@ -35,8 +35,12 @@ from faig_lab.attribution import (
     quadrature,
 )
 from faig_lab.attribution.methods import input_gradients
+from faig_lab.cli.build import make_degradation, make_loop, make_module
+from faig_lab.data import PatchDataset, PatchesOnDevice, StepSampler
+from faig_lab.data.on_device import Block
 from faig_lab.filters import mask
 from faig_lab.metrics import restore
+from faig_lab.training import Schedule, fit
 
 BOUNDS = {torch.float32: (1e-4, 0.998), torch.float64: (1e-10, 1.0)}
 """Precision → largest error, smallest agreement of the top 1 %."""
@@ -249,6 +253,56 @@ def adaptive(pair: Pair, results: Results) -> None:
     results.at_most("input gradients, device to processor: scores", error(found[1], found[0]), 1e-4)
 
 
+def patches(pair: Pair, results: Results) -> None:
+    """Patches that the device cuts and degrades, against the same code on the processor."""
+    settings = settings_of("cpu", *pair.sizes.network)
+    data, degradation = data_of(settings), make_degradation(settings)
+    dataset = PatchDataset(data.train, settings.training.patch_size, degradation.margin, seed=0, stream="target")
+    sampler, numbers, found = StepSampler(4, 32), range(128), []
+    for device in map(torch.device, ("cpu", pair.device)):
+        loader, block = PatchesOnDevice(dataset, sampler, degradation, False, device), Block(dataset, device)
+        found.append((block.patches(numbers).cpu(), loader.made(block, numbers)))
+    (cut, expected), (cut_there, there) = found
+    results.at_most("patches, device to processor: pixels that differ", int((cut != cut_there).sum()), 0)
+    results.at_most("patches, device to processor: HR", error(there.hr.cpu(), expected.hr), 1e-6)
+    off = ((there.lr.cpu() - expected.lr).abs() * 255).round()
+    results.at_most("patches, device to processor: LR, grey levels", float(off.max()), 1)
+    results.at_most(
+        "patches, device to processor: LR, share of pixels one level off", float((off > 0).float().mean()), 1e-3
+    )
+
+
+def trainings(pair: Pair, results: Results) -> None:
+    """A few steps of gradient descent: the device against the processor, CUDA graphs against single launches."""
+    own = {name: _trained(pair, name == "cpu", False) for name in ("cpu", pair.device)}
+    plain = own[pair.device]
+    results.at_most("6 steps, device to processor: weights", _apart(plain, own["cpu"]), 1e-3)
+    results.at_most(
+        "6 steps, CUDA graphs to single launches: weights", _apart(_trained(pair, False, True), plain), 1e-4
+    )
+    rough = [_trained(pair, False, graphs, "bf16-mixed") for graphs in (True, False)]
+    results.at_most("6 steps in bfloat16, CUDA graphs to single launches: weights", _apart(*rough), 1e-2)
+
+
+def _trained(pair: Pair, on_processor: bool, graphs: bool, precision: str = "32-true") -> dict[str, Tensor]:
+    device = "cpu" if on_processor else pair.device
+    sizes = "training.batch_size=4", "training.patch_size=32", "training.ema_decay=0", "training.patches=device"
+    settings = settings_of(device, *pair.sizes.network, *sizes, f"trainer.precision={precision}")
+    data, degradation = data_of(settings), make_degradation(settings)
+    module = make_module(settings, "target", degradation, None)
+    module.schedule = Schedule(6, 0.1, 6)
+    module.make_optimizer = torch.optim.SGD
+    dataset = PatchDataset(data.train, settings.training.patch_size, degradation.margin, seed=0, stream="target")
+    loop = replace(make_loop(settings, data.train), cuda_graphs=graphs).without_validation()
+    with full_precision():
+        return fit(module, dataset, (), loop=loop, name="a few steps").state
+
+
+def _apart(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """The largest difference of weights, relative to the largest weight of the tensor."""
+    return max(error(found[name], value) for name, value in expected.items())
+
+
 CHECKS: dict[str, Callable[[Pair, Results], None]] = {
     "float32": against_processor,
     "float64": in_double,
@@ -259,6 +313,8 @@ CHECKS: dict[str, Callable[[Pair, Results], None]] = {
     "library": library,
     "adaptive": adaptive,
     "repeated": repeated,
+    "patches": patches,
+    "trainings": trainings,
     "compiled": compiled,
 }
 

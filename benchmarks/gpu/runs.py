@@ -115,9 +115,11 @@ def twice(place: Place, results: Results) -> None:
 
 
 def workers(place: Place, results: Results) -> None:
-    """Patches that are cut in other processes."""
-    complete(place, "workers", DETERMINISTIC, f"training.workers={place.sizes.workers}")
-    same_bits(results, f"{place.sizes.workers} workers to none", place, "workers")
+    """Patches that the processor cuts, in other processes and in none."""
+    host = DETERMINISTIC, "training.patches=host"
+    complete(place, "host", *host)
+    complete(place, "workers", *host, f"training.workers={place.sizes.workers}")
+    same_bits(results, f"{place.sizes.workers} workers to none", place, "workers", "host")
 
 
 def killed(place: Place, results: Results) -> None:
@@ -148,9 +150,9 @@ def complete(place: Place, name: str, *more: str) -> None:
         raise RuntimeError(f"the run {name} ended with {code}" + (f" and without {lacking}" if lacking else ""))
 
 
-def same_bits(results: Results, what: str, place: Place, name: str) -> None:
-    """A row: is a deterministic run the same as the third one?"""
-    found = difference(place.run("third"), place.run(name))
+def same_bits(results: Results, what: str, place: Place, name: str, other: str = "third") -> None:
+    """A row: are two deterministic runs the same?"""
+    found = difference(place.run(other), place.run(name))
     results.add(what, in_words(found), "the same bits", FAILED if found else OK)
 
 

@@ -50,11 +50,14 @@ def training_rate(settings: Callable[..., Settings], sizes: Sizes, device: str, 
     data, plan = data_of(own), Plan(batch=sizes.batch, patch=sizes.patch)
     steps = sizes.steps + sizes.warm_up
     found = {}
+    host = "training.patches=host", "training.cuda_graphs=false"
     ways: dict[str, tuple[str, ...]] = {
         "ours": (),
+        "ours, without CUDA graphs": ("training.cuda_graphs=false",),
+        "ours, patches of the processor, without CUDA graphs": host,
+        f"ours, patches of {sizes.workers} workers, without CUDA graphs": (*host, f"training.workers={sizes.workers}"),
         "ours, float32": ("trainer.precision=32-true",),
         "ours, deterministic": ("+trainer.deterministic=true",),
-        f"ours, {sizes.workers} workers": (f"training.workers={sizes.workers}",),
     }
     for name, more in ways.items():
         clock = Rate(sizes.warm_up)

@@ -58,14 +58,14 @@ class Study:
         """The run folder."""
         return self.folder / "run"
 
-    def arguments(self, iterations: tuple[int, int], workers: int = 0) -> list[str]:
+    def arguments(self, iterations: tuple[int, int]) -> list[str]:
         """Those of run.sh, and what the time and the machine decide."""
         own = command({**os.environ, "DATA": str(self.data)})
         if self.data is None:
             own = [one for one in own if not one.startswith("data")] + ["data=embedded", "data.test_crops=1"]
         for phase, count in zip(("baseline", "target"), iterations, strict=True):
             own += [f"training.{phase}.{name}={count}" for name in ("iterations", "restart_every")]
-        own += [f"training.validate_every={max(iterations)}", f"training.workers={workers}", *self.sizes.study]
+        own += [f"training.validate_every={max(iterations)}", *self.sizes.study]
         return [
             *own,
             f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
@@ -91,14 +91,14 @@ def plan(rate: float, seconds: float) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def run(study: Study, results: Results, rate: tuple[float, int], seconds: float) -> None:
-    """The study, until it is done or the time is over; `rate` is steps a second and with how many workers."""
+def run(study: Study, results: Results, rate: float, seconds: float) -> None:
+    """The study, until it is done or the time is over; `rate` is steps a second."""
     end = time.monotonic() + seconds
-    iterations = plan(rate[0], min(seconds, study.sizes.study_seconds))
+    iterations = plan(rate, min(seconds, study.sizes.study_seconds))
     results.add("iterations of baseline and target", f"{iterations[0]} + {iterations[1]}")
-    results.add("chosen for steps a second", f"{rate[0]:.1f}, with {rate[1]} workers, {seconds:.0f} s in all")
+    results.add("chosen for steps a second", f"{rate:.1f}, {seconds:.0f} s in all")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations, rate[1])]
+    arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations)]
     print("  " + shlex.join(arguments[1:]), flush=True)
     process = subprocess.Popen(arguments, env=environment, cwd=ROOT)
     while process.poll() is None and time.monotonic() < end:

@@ -26,7 +26,7 @@ from faig_lab.data import (
     Sinc,
     sample_rng,
 )
-from faig_lab.data.degradations.pipeline import draw, draw_whole
+from faig_lab.data.degradations.draws import draw, draw_whole
 
 
 @pytest.mark.parametrize("part", PARTS, ids=repr)

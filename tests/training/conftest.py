@@ -22,7 +22,7 @@ class Tiny:
         self.seed, self.stream, self.clean = 0, "target", False
         self.workers, self.checkpoint_every = 0, 500
         self.precision, self.channels_last = "32-true", False
-        self.loss, self.trainer = torch.nn.L1Loss(), {}
+        self.loss, self.trainer, self.on_device = torch.nn.L1Loss(), {}, False
         self.optimizer = partial(torch.optim.Adam, betas=BETAS)
         parts = {"blur": GaussianBlur(sigma=1.0, kernel_size=5), "noise": GaussianNoise(sigma=0.1)}
         self.degradation = Degradation(parts, Downsample(), scale=2)
@@ -53,11 +53,14 @@ class Tiny:
             channels_last=self.channels_last,
         )
 
-    def fit(self, publish=None, callbacks=(), on_row=None, checkpoint=None, snapshots=0):
+    def fit(self, publish=None, callbacks=(), on_row=None, checkpoint=None, snapshots=0, module=None):
         trainer = {"accelerator": "cpu", "devices": 1, "precision": self.precision} | self.trainer
-        loop = Loop(self.batch_size, self.decay, self.validate_every, self.workers, trainer, self.checkpoint_every)
+        loop = Loop(
+            self.batch_size, self.decay, self.validate_every, self.workers, trainer, self.checkpoint_every,
+            self.on_device,
+        )  # fmt: skip
         return fit(
-            self.module(),
+            module or self.module(),
             self.patches(),
             self.validation,
             loop=loop,

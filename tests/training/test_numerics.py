@@ -70,7 +70,7 @@ def trained(settings, name, start):
         photographs(), settings.training.patch_size, degradation.margin, seed=settings.seed, stream=name
     )
     module = make_module(settings, name, degradation, start)
-    loop = make_loop(settings)
+    loop = make_loop(settings, photographs(), name)
     quiet = replace(loop, trainer={**loop.trainer, "limit_val_batches": 0})
     return fit(module, patches, (), loop=quiet)
 

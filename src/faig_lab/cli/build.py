@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ from faig_lab.config.check import SPANDREL
 from faig_lab.config.messages import keys_below, with_keys
 from faig_lab.config.rules import check_percents
 from faig_lab.config.targets import make
-from faig_lab.data import Degradation, StudyData, clipped_kernels, sharpened
+from faig_lab.data import Degradation, Photograph, StudyData, bytes_on_device, clipped_kernels, sharpened
 from faig_lab.errors import UserError
 from faig_lab.evaluation.prediction import check_layer
 from faig_lab.filters import FilterLayout, State, content_fingerprint, fingerprint, state_fingerprint
@@ -267,8 +268,8 @@ def make_turns(settings: Settings, start: State) -> "Turns | None":
     return Turns(groups, start, planted.turn, first=planted.drift_steps)
 
 
-def make_loop(settings: Settings) -> Loop:
-    """Return the settings of the training loop with the precision resolved."""
+def make_loop(settings: Settings, photographs: Sequence[Photograph], name: str = "target") -> Loop:
+    """Return the settings of the training loop of "baseline" or "target" with the precision resolved."""
     training = settings.training
     return Loop(
         training.batch_size,
@@ -277,7 +278,36 @@ def make_loop(settings: Settings) -> Loop:
         training.workers,
         trainer_arguments(settings),
         training.checkpoint_every,
+        patches_on_device(settings, photographs, name),
+        training.cuda_graphs,
     )
+
+
+SHARE_OF_MEMORY = 0.25
+"""Share of a GPU's memory that photographs may take there."""
+
+
+def patches_on_device(settings: Settings, photographs: Sequence[Photograph], name: str) -> bool:
+    """Return whether patches of "baseline" or "target" are cut and degraded on the device of the training.
+
+    With `training.patches=auto` they are on a GPU, if the photographs have 8 bits and take at most a quarter of its
+    memory. A planted target is the exception: its degradations take turns.
+
+    Raises:
+        UserError: `training.patches=device` with photographs of 16 bits.
+    """
+    wanted = settings.training.patches
+    if wanted == "host" or (name == "target" and settings.target.planted is not None):
+        return False
+    if wanted == "device":
+        with with_keys({"patches": "training.patches"}):
+            bytes_on_device(photographs)
+        return True
+    device = compute_device(settings)
+    if device.type != "cuda" or any(photograph.pixels.dtype != np.uint8 for photograph in photographs):
+        return False
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return bytes_on_device(photographs) <= SHARE_OF_MEMORY * memory
 
 
 def trainer_arguments(settings: Settings) -> dict[str, Any]:
@@ -349,6 +379,7 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
             "start": None if start is None else state_fingerprint(start),
         }
         | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
+        | ({"patches": "device"} if patches_on_device(settings, data.train, name) else {})
     )
 
 

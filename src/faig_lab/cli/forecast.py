@@ -131,7 +131,7 @@ def _step(settings: Settings, data: StudyData, degradation: Degradation) -> floa
     size, seed = settings.training.patch_size, settings.seed
     patches = PatchDataset(data.train, size, degradation.margin, seed=seed, stream="target")
     make = partial(timed_module, settings, degradation)
-    (seconds,) = step_seconds([make], patches, loop=make_loop(settings), steps=_STEPS)
+    (seconds,) = step_seconds([make], patches, loop=make_loop(settings, data.train), steps=_STEPS)
     return seconds
 
 

@@ -79,7 +79,7 @@ def train_once(
                 make_module(with_format(settings), name, degradation, start),
                 patches,
                 data.probe,
-                loop=make_loop(settings),
+                loop=make_loop(settings, data.train, name),
                 publish=lambda trained: entry.publish(
                     trained, describe_weights(settings, name, trained) | {"determinants": needs}
                 ),
@@ -130,7 +130,7 @@ def make_network_trainer(settings: Settings, data: StudyData, degradation: Degra
         size = settings.training.patch_size
         with with_keys(training_keys("target")):
             patches = PatchDataset(data.train, size, degradation.margin, seed=settings.seed, stream="target")
-            return step_seconds(makers, patches, loop=make_loop(settings), steps=steps)
+            return step_seconds(makers, patches, loop=make_loop(settings, data.train), steps=steps)
 
     def target(
         baseline: State, seed: int, parts: Sequence[str] | None = None, *, iterations: int | None = None
@@ -212,6 +212,6 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
         with with_keys(training_keys("target")):
             size, seed = settings.training.patch_size, settings.seed
             patches = PatchDataset(data.train, size, applied.margin, seed=seed, stream="target")
-            return fit_chosen(module, chosen, patches, loop=make_loop(settings)).state
+            return fit_chosen(module, chosen, patches, loop=make_loop(settings, data.train)).state
 
     return Retraining(train, lambda seed: make_network(settings.model_copy(update={"seed": seed})).state_dict())

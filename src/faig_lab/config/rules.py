@@ -169,6 +169,8 @@ def _check_planted(settings: Settings) -> None:
         raise UserError(f"attribution.granularity: {attribution.granularity}, but target.planted plants filters")
     if attribution.rank_other_parameters:
         raise UserError("attribution.rank_other_parameters: must be false, since target.planted plants filters")
+    if settings.training.patches == "device":
+        raise UserError("training.patches: must be host or auto, since the degradations of target.planted take turns")
     steps, groups = settings.training.target.iterations, len(settings.degradation.parts) + (planted.drift_steps == 0)
     if planted.drift_steps >= steps:
         raise UserError(

@@ -96,6 +96,12 @@ class TrainingSettings(Group):
         description="memory format; auto = the faster one on this processor, measured once"
     )
     workers: int = Field(ge=0, description="processes that cut patches; 0 = none beside the training")
+    patches: Literal["auto", "host", "device"] = Field(
+        "auto",
+        description="where patches are cut and degraded; auto = on a GPU if the photographs fit there, else host; "
+        "host and device draw other samples",
+    )
+    cuda_graphs: bool = Field(True, description="on one GPU, replay forward and backward pass as CUDA graphs")
     loss: Node
     optimizer: Node
     baseline: PhaseSettings

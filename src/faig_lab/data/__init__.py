@@ -8,10 +8,12 @@ from faig_lab.data.degradations.blurs import (
     Sinc,
     clipped_kernels,
 )
+from faig_lab.data.degradations.draws import sample_rng
 from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
-from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sample_rng, sharpened
+from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sharpened
 from faig_lab.data.div2k import Archive, Div2k
 from faig_lab.data.evaluation import PairedImage, StudyData
+from faig_lab.data.on_device import DegradedBatch, PatchesOnDevice, bytes_on_device
 from faig_lab.data.patches import Batch, PatchDataset, StepSampler, applied, cut, degrade, patch_loader
 from faig_lab.data.photographs import Photograph
 from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs, PairedFolders
@@ -24,6 +26,7 @@ __all__ = [
     "Batch",
     "Composed",
     "Degradation",
+    "DegradedBatch",
     "Div2k",
     "Downsample",
     "EmbeddedPhotographs",
@@ -35,6 +38,7 @@ __all__ = [
     "PairedImage",
     "Part",
     "PatchDataset",
+    "PatchesOnDevice",
     "Photograph",
     "PoissonNoise",
     "Resize",
@@ -42,6 +46,7 @@ __all__ = [
     "StepSampler",
     "StudyData",
     "applied",
+    "bytes_on_device",
     "clipped_kernels",
     "cut",
     "degrade",

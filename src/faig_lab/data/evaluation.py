@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faig_lab.data.degradations.pipeline import CLEAN, Degradation, sample_rng
+from faig_lab.data.degradations.draws import sample_rng
+from faig_lab.data.degradations.pipeline import CLEAN, Degradation
 from faig_lab.data.images import Pixels, to_tensor
 from faig_lab.data.patches import cut
 from faig_lab.data.photographs import Photograph

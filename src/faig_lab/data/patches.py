@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from faig_lab.data.degradations.pipeline import Degradation, reflected, sample_rng
+from faig_lab.data.degradations.draws import sample_rng
+from faig_lab.data.degradations.pipeline import Degradation, reflected
 from faig_lab.data.photographs import Photograph
 from faig_lab.errors import InputError
 
@@ -73,11 +74,14 @@ class PatchDataset(Dataset[NumberedPatch]):
         pixels = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photographs], dtype=np.float64)
         self._cumulated = np.cumsum(pixels / pixels.sum())
 
+    def photograph_at(self, drawn: float | NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the index of the photograph for numbers drawn uniformly in [0, 1)."""
+        return np.minimum(np.searchsorted(self._cumulated, drawn, side="right"), len(self.photographs) - 1)
+
     def __getitem__(self, number: int) -> NumberedPatch:
         """Return the patch (P + 2·margin, P + 2·margin, 3) of sample `number`, and the number."""
         rng = sample_rng(self.seed, f"{self.stream}/patch", number)
-        drawn = min(int(np.searchsorted(self._cumulated, rng.random(), side="right")), len(self.photographs) - 1)
-        pixels = self.photographs[drawn].pixels
+        pixels = self.photographs[int(self.photograph_at(rng.random()))].pixels
         top = int(rng.integers(pixels.shape[0] - self.patch_size + 1))
         left = int(rng.integers(pixels.shape[1] - self.patch_size + 1))
         patch = cut(pixels, top, left, (self.patch_size, self.patch_size), self.margin)
@@ -101,8 +105,12 @@ class StepSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the sample numbers of this rank, step by step."""
         for step in range(self.first, self.steps):
-            start = step * self.batch_size
-            yield list(range(start + self.rank, start + self.batch_size, self.world))
+            yield self.numbers(step)
+
+    def numbers(self, step: int) -> list[int]:
+        """Return the sample numbers of this rank in a step."""
+        start = step * self.batch_size
+        return list(range(start + self.rank, start + self.batch_size, self.world))
 
     def __len__(self) -> int:
         return self.steps - self.first

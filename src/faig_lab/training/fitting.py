@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,11 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from faig_lab.data import PairedImage, PatchDataset, StepSampler, patch_loader
+from faig_lab.data import PairedImage, PatchDataset, PatchesOnDevice, StepSampler, patch_loader
 from faig_lab.files import read_tensors, reason, remove_leftovers, write_tensors
 from faig_lab.filters import snapshot
 from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence, Trajectory
+from faig_lab.training.graph import StepGraphs
 from faig_lab.training.module import SRModule, ValidationItem
 from faig_lab.training.plan import Loop, Row, Trained
 
@@ -93,7 +94,14 @@ def fit(
         items = [ValidationItem(image) for image in validation]
         images: DataLoader[ValidationItem] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
         with logging_redirect_tqdm() if shown else nullcontext():  # lines of the log above the bar, not inside it
-            loader = patch_loader(patches, sampler, loop.workers)
+            device = trainer.strategy.root_device
+            loader: Iterable[Any] = (
+                PatchesOnDevice(patches, sampler, module.degradation, module.clean, device)
+                if loop.on_device
+                else patch_loader(patches, sampler, loop.workers)
+            )
+            if loop.cuda_graphs and device.type == "cuda" and trainer.world_size == 1:
+                module.graphs = StepGraphs(module.network, module.restoration_loss)
             path = checkpoints[0].path if start is not None else None
             _run(partial(trainer.fit, module, loader, images, ckpt_path=path, weights_only=True))
     assert publisher.result is not None

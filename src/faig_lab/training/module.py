@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from faig_lab.data import Batch, Degradation, PairedImage, applied, degrade
+from faig_lab.data import Batch, Degradation, DegradedBatch, PairedImage, applied, degrade
 from faig_lab.filters import first_floating
 from faig_lab.metrics import as_image, bicubic, psnr, quality
 from faig_lab.networks.two_branch import Predicting
+from faig_lab.training.graph import StepGraphs
 from faig_lab.training.plan import Schedule
 
 Retarget = Callable[[Tensor, Tensor, Sequence[frozenset[str]]], Tensor]
@@ -58,6 +59,7 @@ class SRModule(pl.LightningModule):
     Attributes:
         channels_last: as the argument.
         retarget: computes the images that replace HR in the loss; None for HR itself.
+        graphs: forward and backward pass as CUDA graphs; None: they run as they are. `fit` sets it.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class SRModule(pl.LightningModule):
         self.seed, self.stream, self.clean = seed, stream, clean
         self.predicts = isinstance(network, Predicting)
         self.retarget: Retarget | None = None
+        self.graphs: StepGraphs | None = None
 
     def _take_format(self, channels_last: bool) -> None:
         self.channels_last = channels_last
@@ -106,16 +109,25 @@ class SRModule(pl.LightningModule):
         # A copy, since some networks write into their input, which may be an image of the probe.
         return lr.to(dtype, memory_format=self.format, copy=True)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Degrade the batch on the device and return the loss."""
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
+    def training_step(self, batch: Batch | DegradedBatch, batch_idx: int) -> Tensor:
+        """Degrade the batch on the device, unless it is degraded already, and return the loss."""
+        if isinstance(batch, DegradedBatch):
+            lr, hr = batch.lr, batch.hr
+        else:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                lr, hr = degrade(batch, self.degradation, self.seed, self.stream, self.clean)
         if self.retarget is not None:
             hr = self.retarget(self._input(lr), hr, self._applied(batch))
-        loss: Tensor = self._with_prediction(batch, lr, hr) if self.predicts else self.loss(self(lr).float(), hr)
+        if self.predicts:
+            return self._with_prediction(batch, lr, hr)
+        return self.restoration_loss(lr, hr) if self.graphs is None else self.graphs(lr, hr)
+
+    def restoration_loss(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """Return the loss of restoring LR (N, 3, H, W) to HR (N, 3, sH, sW)."""
+        loss: Tensor = self.loss(self(lr).float(), hr)
         return loss
 
-    def _with_prediction(self, batch: Batch, lr: Tensor, hr: Tensor) -> Tensor:
+    def _with_prediction(self, batch: Batch | DegradedBatch, lr: Tensor, hr: Tensor) -> Tensor:
         """Return the sum of the losses of restoration and prediction, from one forward pass."""
         network = cast(Predicting, self.network)
         sr, logits = network.predict(self._input(lr))
@@ -123,7 +135,9 @@ class SRModule(pl.LightningModule):
         restoration: Tensor = self.loss(sr.float(), hr)
         return restoration + network.prediction_loss(logits.float(), names)
 
-    def _applied(self, batch: Batch) -> list[frozenset[str]]:
+    def _applied(self, batch: Batch | DegradedBatch) -> list[frozenset[str]]:
+        if isinstance(batch, DegradedBatch):
+            return list(batch.names)
         return applied(batch, self.degradation, self.seed, self.stream, self.clean)
 
     def validation_step(self, item: "ValidationItem", batch_idx: int) -> None:

@@ -75,6 +75,8 @@ class Loop:
         workers: processes that cut patches; 0: this process cuts them.
         trainer: keyword arguments of Lightning's Trainer (accelerator, devices, strategy, precision …).
         checkpoint_every: steps between checkpoints, if the training has a folder for them.
+        on_device: cut and degrade patches on the device of the training (`PatchesOnDevice`).
+        cuda_graphs: on one GPU, replay forward and backward pass as CUDA graphs.
     """
 
     batch_size: int
@@ -83,6 +85,8 @@ class Loop:
     workers: int
     trainer: Mapping[str, Any]
     checkpoint_every: int = 500
+    on_device: bool = False
+    cuda_graphs: bool = False
 
     def without_validation(self) -> "Loop":
         """Return the same loop without validations."""

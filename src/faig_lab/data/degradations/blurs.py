@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from kornia.filters import filter2d, gaussian_blur2d, get_motion_kernel2d
 from torch import Tensor
 
-from faig_lab.data.degradations.pipeline import (
-    Part,
+from faig_lab.data.degradations.draws import (
     Severity,
     WholeSeverity,
     bounds,
     check_share,
     draw,
-    draw_whole,
+    draw_each,
+    draw_each_whole,
 )
+from faig_lab.data.degradations.pipeline import Part
 
 _ANY_DIRECTION = (0.0, 180.0)
 """Degrees. The kernels are symmetric about their centre, so half a turn covers all directions."""
@@ -62,7 +63,7 @@ class GaussianBlur:
         size = (self.kernel_size, self.kernel_size)
         if isinstance(self.sigma, int | float):  # one kernel for the whole batch
             return gaussian_blur2d(images, size, (self.sigma, self.sigma), border_type="reflect")
-        sigmas = images.new_tensor([draw(self.sigma, rng) for rng in rngs])
+        sigmas = torch.tensor(draw_each(self.sigma, rngs), dtype=images.dtype)  # kornia checks and moves them
         return gaussian_blur2d(images, size, sigmas[:, None].expand(-1, 2), border_type="reflect")
 
 
@@ -107,8 +108,8 @@ class AnisotropicGaussianBlur:
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Return the samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
-        drawn = [(draw(self.sigma_x, r), draw(self.sigma_y, r), _draw_angle(self.angle, r)) for r in rngs]
-        along, across, angle = torch.tensor(drawn, dtype=torch.float64).T[..., None, None]
+        drawn = [draw_each(self.sigma_x, rngs), draw_each(self.sigma_y, rngs), _draw_angles(self.angle, rngs)]
+        along, across, angle = torch.tensor(drawn, dtype=torch.float64)[..., None, None]
         place = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
         right, up = place[None, None, :], -place[None, :, None]
         cosine, sine = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
@@ -152,20 +153,20 @@ class MotionBlur:
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Return the samples' kernels: (N, k, k) with k = 2·reach + 1, float32, each summing to 1."""
-        drawn = [(self._draw_length(rng), _draw_angle(self.angle, rng)) for rng in rngs]
-        kernels = torch.zeros(len(drawn), 2 * self.reach + 1, 2 * self.reach + 1)
-        for length in {length for length, _ in drawn}:
-            index = [i for i, (drawn_length, _) in enumerate(drawn) if drawn_length == length]
-            angles = torch.tensor([drawn[i][1] for i in index])
+        lengths, drawn = self._draw_lengths(rngs), _draw_angles(self.angle, rngs)
+        kernels = torch.zeros(len(rngs), 2 * self.reach + 1, 2 * self.reach + 1)
+        for length in set(lengths):
+            index = [i for i, own in enumerate(lengths) if own == length]
+            angles = torch.tensor([drawn[i] for i in index])
             # Bilinear, because the length of a line of nearest pixels jumps with the angle.
             lines = get_motion_kernel2d(length, angles, torch.zeros_like(angles), mode="bilinear")
             kernels[index] = F.pad(lines, [self.reach - length // 2] * 4)
         return kernels
 
-    def _draw_length(self, rng: np.random.Generator) -> int:
+    def _draw_lengths(self, rngs: Sequence[np.random.Generator]) -> list[int]:
         if isinstance(self.length, int):
-            return self.length
-        return 2 * draw_whole((self.length[0] // 2, self.length[1] // 2), rng) + 1
+            return [self.length] * len(rngs)
+        return [2 * half + 1 for half in draw_each_whole((self.length[0] // 2, self.length[1] // 2), rngs)]
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class Sinc:
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Return the samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
-        cutoff = torch.tensor([draw(self.cutoff, rng) for rng in rngs], dtype=torch.float64)[:, None, None]
+        cutoff = torch.tensor(draw_each(self.cutoff, rngs), dtype=torch.float64)[:, None, None]
         place = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
         radius = torch.hypot(place[:, None], place[None, :])
         # J₁(x) / x is ½ at 0; ω² / 2π is a factor of all taps, which the normalisation removes.
@@ -265,8 +266,8 @@ def _outside(kernel_size: int, sigma_x: float, sigma_y: float) -> float:
     return 1 - math.prod(math.erf(kernel_size / (math.sqrt(8) * sigma)) for sigma in (sigma_x, sigma_y))
 
 
-def _draw_angle(angle: Severity | None, rng: np.random.Generator) -> float:
-    return draw(_ANY_DIRECTION if angle is None else angle, rng)
+def _draw_angles(angle: Severity | None, rngs: Sequence[np.random.Generator]) -> list[float]:
+    return draw_each(_ANY_DIRECTION if angle is None else angle, rngs)
 
 
 def _check_sigma(name: str, sigma: Severity) -> None:

@@ -1,7 +1,7 @@
 """Gaussian noise of the electronics, Poisson noise of the light, and JPEG compression.
 
-They come after downsampling, or before it with `domain: hr`. All three run on the CPU, so that every device gets the
-same bytes.
+They come after downsampling, or before it with `domain: hr`. Poisson noise and JPEG run on the CPU, so that every
+device gets the same bytes.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from faig_lab.data.degradations.pipeline import Severity, WholeSeverity, bounds, check_share, draw, draw_whole
+from faig_lab.data.degradations.draws import (
+    Severity,
+    WholeSeverity,
+    bounds,
+    check_share,
+    draw_chosen,
+    draw_each,
+    draw_normal,
+    draw_whole,
+)
 
 _RAREST = 1e-12
 """Probability at which the tails of the Poisson distribution are cut off: seven standard deviations."""
@@ -53,12 +62,12 @@ class GaussianNoise:
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Add noise to (N, 3, H, W)."""
-        shape = images.shape[1:]
-        sigmas = images.new_tensor([draw(self.sigma, rng) for rng in rngs])
-        grey = _draw_grey(self.grey, rngs)
-        noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
-        noise[grey] = noise[grey, :1]
-        return images + sigmas[:, None, None, None] * torch.from_numpy(noise).to(images.device, images.dtype)
+        sigmas = torch.tensor(draw_each(self.sigma, rngs), dtype=images.dtype).to(images.device)
+        grey = draw_chosen(self.grey, rngs)
+        noise = draw_normal(images.shape[1:], rngs, images)
+        if grey.any():
+            noise = torch.where(torch.from_numpy(grey).to(noise.device)[:, None, None, None], noise[:, :1], noise)
+        return images + sigmas[:, None, None, None] * noise
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,8 @@ class PoissonNoise:
         varying number of random numbers per pixel: there one rounding error would change the noise of all pixels that
         follow.
         """
-        peaks = torch.tensor([draw(self.peak, rng) for rng in rngs], dtype=torch.float64)[:, None, None, None]
-        grey = _draw_grey(self.grey, rngs)
+        peaks = torch.tensor(draw_each(self.peak, rngs), dtype=torch.float64)[:, None, None, None]
+        grey = draw_chosen(self.grey, rngs)
         uniform = torch.from_numpy(np.stack([rng.random(images.shape[1:]) for rng in rngs]))
         light = images.detach().cpu().double().clamp(min=0)
         noisy = poisson_quantile(uniform, light * peaks) / peaks
@@ -108,11 +117,6 @@ class PoissonNoise:
             luma = (light[grey] * light.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
             noisy[grey] = light[grey] + poisson_quantile(uniform[grey, :1], luma * peaks[grey]) / peaks[grey] - luma
         return noisy.to(images.device, images.dtype)
-
-
-def _draw_grey(grey: float, rngs: Sequence[np.random.Generator]) -> NDArray[np.bool_]:
-    """Draw which samples get grey noise. A share of 0 takes no random number."""
-    return np.array([grey > 0 and rng.random() < grey for rng in rngs], dtype=np.bool_)
 
 
 def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:

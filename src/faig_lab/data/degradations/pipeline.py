@@ -1,6 +1,5 @@
 """The whole way from HR to LR: named parts around a downsampling, severities that samples draw, sharpened truth."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -11,59 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from faig_lab.data.degradations.draws import SampleDraws, check_share
+
 CLEAN = "clean"
 """The name of an input that is only downsampled."""
 
-Severity = float | tuple[float, float]
-"""A number, or a range [low, high]: each sample draws its value uniformly."""
-
-WholeSeverity = int | tuple[int, int]
-"""A whole number, or a range [low, high]: each whole number from low to high is equally likely, both included."""
-
 _CUBIC_AND_LINEAR = ("bicubic", "bilinear")
-
-
-def bounds(name: str, severity: Severity) -> tuple[float, float]:
-    """Return the lowest and the highest value of a severity.
-
-    Args:
-        name: the parameter's name, for the message.
-        severity: as the user gave it; a list counts as a tuple.
-
-    Raises:
-        ValueError: `severity` is neither a number nor two numbers in increasing order.
-    """
-    pair = (severity, severity) if isinstance(severity, int | float) else tuple(severity)
-    if len(pair) != 2 or not pair[0] <= pair[1]:
-        raise ValueError(f"{name} must be a number or a range [low, high], not {severity}")
-    return pair
-
-
-def draw(severity: Severity, rng: np.random.Generator) -> float:
-    """Draw the value of one sample. A plain number takes no random number from `rng`."""
-    return float(severity) if isinstance(severity, int | float) else rng.uniform(*severity)
-
-
-def draw_whole(severity: WholeSeverity, rng: np.random.Generator) -> int:
-    """Draw the whole value of one sample. A plain number takes no random number from `rng`."""
-    return severity if isinstance(severity, int) else int(rng.integers(*severity, endpoint=True))
-
-
-def check_share(name: str, share: float) -> None:
-    """Raise ValueError unless a share of samples lies in 0..1. The message names the parameter."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} must lie in 0..1, not {share}")
-
-
-def sample_rng(seed: int, stream: str, *index: int) -> np.random.Generator:
-    """Return the generator of one sample: a pure function of the arguments, independent of every other sample.
-
-    Args:
-        seed: the run's seed, >= 0.
-        stream: what the numbers are for ("target", "evaluation/blur/coffee"); streams do not overlap.
-        index: position in the stream, e.g. the sample's number since the start of training.
-    """
-    return np.random.default_rng([seed, zlib.crc32(stream.encode()), *index])
 
 
 @dataclass(frozen=True)
@@ -178,16 +130,22 @@ class Degradation:
             (N, 3, H/scale, W/scale). With `quantise` the values lie in [0, 1]; without it noise may leave the range.
         """
         for name, part in self._of("hr"):
-            hr = _apply_where(part, hr, [name in chosen for chosen in names], rngs)
+            hr = _apply_where(name, part, hr, names, rngs)
         lr = _without_border(self.downsample.apply(hr, self.scale), self.margin // self.scale - self._reach("lr"))
         for name, part in self._of("lr"):
             # The pixels that depend on a border go after each part, so that a last JPEG compresses LR alone.
-            lr = _without_border(_apply_where(part, lr, [name in chosen for chosen in names], rngs), part.reach)
+            lr = _without_border(_apply_where(name, part, lr, names, rngs), part.reach)
         return torch.round(lr.clamp(0, 1) * 255) / 255 if self.quantise else lr
 
     def draw(self, rng: np.random.Generator) -> frozenset[str]:
         """Draw the parts of a training sample of the target, as `choose` says."""
-        return _draw_parts(self.parts, self.choose, rng)
+        return _draw_parts(self.parts, self.choose, [rng])[0]
+
+    def draw_each(self, rngs: Sequence[np.random.Generator]) -> list[frozenset[str]]:
+        """Draw the parts of several training samples, each as `draw` does."""
+        if isinstance(rngs, SampleDraws) and type(self).draw is Degradation.draw:
+            return _draw_parts(self.parts, self.choose, rngs)
+        return [self.draw(rng) for rng in rngs]
 
     def _of(self, domain: str) -> list[tuple[str, Part]]:
         """Return the parts of one domain with their names, in order."""
@@ -230,9 +188,9 @@ class Composed:
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Apply the parts to (N, 3, H, W), each to the samples that draw it."""
-        names = [_draw_parts(self.parts, self.choose, rng) for rng in rngs]
+        names = _draw_parts(self.parts, self.choose, rngs)
         for name, part in self.parts.items():
-            images = _apply_where(part, images, [name in chosen for chosen in names], rngs)
+            images = _apply_where(name, part, images, names, rngs)
         return images
 
 
@@ -243,29 +201,41 @@ def _check_choice(parts: Mapping[str, Part], choose: str) -> None:
         raise ValueError("parts must have a probability above 0 for at least one part with choose: one")
 
 
-def _draw_parts(parts: Mapping[str, Part], choose: Literal["each", "one"], rng: np.random.Generator) -> frozenset[str]:
+def _draw_parts(
+    parts: Mapping[str, Part], choose: Literal["each", "one"], rngs: Sequence[np.random.Generator]
+) -> list[frozenset[str]]:
     """Draw each part with its probability, independently, or exactly one part in proportion to the probabilities."""
+    names = list(parts)
+    probabilities = np.array([part.probability for part in parts.values()])
+    if isinstance(rngs, SampleDraws):
+        if choose == "each" or not parts:
+            chosen = rngs.uniform(len(parts)) < probabilities
+            return [frozenset(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
+        edges = np.cumsum(probabilities) / probabilities.sum()
+        places = np.searchsorted(edges[:-1], rngs.uniform(1)[:, 0], side="right")
+        return [frozenset({names[place]}) for place in places]
     if choose == "each" or not parts:
-        return frozenset(name for name, part in parts.items() if rng.random() < part.probability)
-    weights = np.array([part.probability for part in parts.values()])
-    return frozenset({list(parts)[int(rng.choice(len(weights), p=weights / weights.sum()))]})
+        return [frozenset(name for name, part in parts.items() if rng.random() < part.probability) for rng in rngs]
+    weights = probabilities / probabilities.sum()
+    return [frozenset({names[int(rng.choice(len(weights), p=weights))]}) for rng in rngs]
 
 
 def _without_border(images: Tensor, border: int) -> Tensor:
     return images[..., border : images.shape[-2] - border, border : images.shape[-1] - border]
 
 
-def _apply_where(part: Part, images: Tensor, chosen: Sequence[bool], rngs: Sequence[np.random.Generator]) -> Tensor:
-    """Apply `part` to the chosen images of the batch and leave the others as they are."""
-    index = [i for i, yes in enumerate(chosen) if yes]
+def _apply_where(
+    name: str, part: Part, images: Tensor, names: Sequence[frozenset[str]], rngs: Sequence[np.random.Generator]
+) -> Tensor:
+    """Apply a part to the images of the batch that have its name among theirs, and leave the others as they are."""
+    index = [i for i, chosen in enumerate(names) if name in chosen]
     if not index:
         return images
-    degraded = part.apply(images[index], [rngs[i] for i in index])
-    if len(index) == len(chosen):
-        return degraded
-    images = images.clone()
-    images[index] = degraded
-    return images
+    own = rngs.of(name, index) if isinstance(rngs, SampleDraws) else [rngs[i] for i in index]
+    if len(index) == len(names):
+        return part.apply(images, own)
+    place = torch.tensor(index).to(images.device)
+    return images.index_copy(0, place, part.apply(images[place], own))
 
 
 _REACH = 25
