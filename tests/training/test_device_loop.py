@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from graphs_case import on_processor
 from training_case import KillAt, Killed, same
 
 from faig_lab.data import PatchesOnDevice, StepSampler, on_device
 from faig_lab.networks import TwoBranchSRResNet
-from faig_lab.training import fitting
+from faig_lab.training import Loop, fit_chosen, fitting, graph
 from faig_lab.training.graph import StepGraphs
 
 # Patches on the device
@@ -69,68 +70,82 @@ def test_a_network_that_predicts_takes_the_parts_of_its_samples(there):
 # CUDA graphs
 
 
-class Recorder:
-    """In place of `torch.cuda.make_graphed_callables`, whose results write into the same memory at every call."""
-
-    def __init__(self, error=None):
-        self.error, self.recorded, self.calls = error, [], 0
-
-    def __call__(self, module, sample):
-        assert {id(p) for p in module.parameters()} == {id(p) for p in module.network.parameters()}
-        assert not torch.is_autocast_cache_enabled() or not torch.is_autocast_enabled("cpu")
-        if self.error is not None:
-            raise self.error
-        self.recorded.append([tuple(one.shape) for one in sample])
-        memory = torch.zeros(())
-
-        def replay(lr, hr):
-            self.calls += 1
-            loss = module(lr, hr)
-            memory.copy_(loss.detach())
-            return memory + (loss - loss.detach())  # the value lies in the shared memory
-
-        return replay
+def recorded(tiny):
+    """The module of a training with CUDA graphs."""
+    module = tiny.module()
+    module.graphs = StepGraphs(module.network, module.restoration_loss)
+    return module
 
 
 def test_a_recorded_step_gives_the_losses_and_weights_of_a_plain_one(tiny, monkeypatch):
-    recorder = Recorder()
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", recorder)
     plain = tiny.fit()
-    module = tiny.module()
-    module.graphs = StepGraphs(module.network, module.restoration_loss)
-    found = tiny.fit(module=module)
-    assert recorder.recorded == [[(2, 3, 4, 4), (2, 3, 8, 8)]]
-    assert recorder.calls == tiny.steps
+    recorder = on_processor(monkeypatch, graph)
+    found = tiny.fit(module=recorded(tiny))
+    forward, backward = recorder.graphs
+    assert forward.replays == backward.replays == tiny.steps
     for name, value in plain.state.items():
         torch.testing.assert_close(found.state[name], value, rtol=1e-5, atol=1e-6)
     assert [row["loss"] for row in found.history] == pytest.approx([row["loss"] for row in plain.history], rel=1e-5)
+    assert len({row["loss"] for row in found.history}) > 1  # each is a copy of what the next replay overwrites
+
+
+def test_frozen_entries_stay_frozen(tiny, monkeypatch):
+    """Their gradients are set to zero where the recording has written them."""
+    module, plain = recorded(tiny), tiny.module()
+    chosen = {"conv_first.weight": torch.rand(4, 3, 3, 3) > 0.5, "conv_hr.bias": torch.tensor(True)}
+    loop = Loop(tiny.batch_size, tiny.decay, 100, 0, {"accelerator": "cpu", "devices": 1, "precision": "32-true"})
+    expected = fit_chosen(plain, chosen, tiny.patches(), loop=loop)
+    recorder = on_processor(monkeypatch, graph)
+    found = fit_chosen(module, chosen, tiny.patches(), loop=loop)
+    assert recorder.graphs[0].replays == tiny.steps
+    for name, value in expected.state.items():
+        torch.testing.assert_close(found.state[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_is_that_of_the_scaled_loss(tiny, monkeypatch):
+    """Gradient scaling of float16 multiplies the loss."""
+    module, plain = recorded(tiny), tiny.module()
+    on_processor(monkeypatch, graph)
+    lr, hr = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)
+    (1024 * module.graphs(lr, hr)).backward()
+    (1024 * plain.restoration_loss(lr, hr)).backward()
+    for value, other in zip(module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(value.grad, other.grad)
 
 
 def test_each_size_is_recorded_once(tiny, monkeypatch):
-    recorder = Recorder()
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", recorder)
-    module = tiny.module()
-    graphs = StepGraphs(module.network, module.restoration_loss)
+    recorder = on_processor(monkeypatch, graph)
+    module = recorded(tiny)
+    losses = []
     for side in (4, 6, 4):
-        graphs(torch.rand(1, 3, side, side), torch.rand(1, 3, 2 * side, 2 * side))
-    assert len(recorder.recorded) == 2
+        lr, hr = torch.rand(1, 3, side, side), torch.rand(1, 3, 2 * side, 2 * side)
+        losses.append((module.graphs(lr, hr), module.restoration_loss(lr, hr)))
+    assert len(recorder.graphs) == 4
+    assert all(found.detach().item() == pytest.approx(expected.detach().item(), rel=1e-6) for found, expected in losses)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("operation not permitted\nwhen stream is capturing"), AssertionError()])
-def test_a_step_that_cannot_be_recorded_runs_as_it_is(tiny, monkeypatch, caplog, error):
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", Recorder(error))
-    module = tiny.module()
+def test_a_step_that_cannot_be_recorded_runs_as_it_is(tiny, monkeypatch, caplog):
+    on_processor(monkeypatch, graph, error=RuntimeError("operation not permitted\nwhen stream is capturing"))
+    module = recorded(tiny)
     lr, hr = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 8, 8)
-    graphs = StepGraphs(module.network, module.restoration_loss)
     with caplog.at_level("WARNING"):
-        found = [graphs(lr, hr) for _ in range(2)]
-    assert len(caplog.records) == 1
-    assert "CUDA graphs: not used" in caplog.text
+        found = [module.graphs(lr, hr) for _ in range(2)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "CUDA graphs: not used, since recording failed: operation not permitted when stream is capturing"
+    ]
     assert torch.equal(found[0], module.restoration_loss(lr, hr))
 
 
-def test_a_network_with_buffers_is_not_recorded(tiny, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", Recorder(AssertionError("recorded")))
-    network = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), torch.nn.BatchNorm2d(3))
+@pytest.mark.parametrize("odd", ["buffers", "hooks"])
+def test_a_network_with_buffers_or_hooks_is_not_recorded(monkeypatch, odd):
+    recorder = on_processor(monkeypatch, graph)
+    network = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(3, 3, 1))
+    calls = []
+    if odd == "buffers":
+        network.append(torch.nn.BatchNorm2d(3))
+    else:
+        network[1].weight.register_hook(calls.append)
     graphs = StepGraphs(network, lambda lr, hr: torch.nn.functional.l1_loss(network(lr), hr))
-    assert graphs(torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)) > 0
+    graphs(torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)).backward()
+    assert not recorder.graphs
+    assert len(calls) == (odd == "hooks")

@@ -32,6 +32,7 @@ from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, memory_format
 from faig_lab.attribution.probe import Cost, Problem
 from faig_lab.attribution.scores import ranking
+from faig_lab.cuda_graphs import Replays
 from faig_lab.data import CLEAN, PairedImage, sample_rng
 from faig_lab.filters import fingerprint, first_floating
 from faig_lab.metrics import EditSums, edit_sums, isolation
@@ -141,15 +142,11 @@ class _Training:
         earlier: Tensor | None = None
         adam = torch.optim.Adam([logits], lr=self.rate)
         # Without energy both networks have the same output on this input, so there is no function to mask.
-        while not settled and self._energy[k] > 0 and (progress := self._progress(step, start)) < 1:
+        some = bool(self._energy[k] > 0)
+        while not settled and some and (progress := self._progress(step, start)) < 1:
             count, temperature = self.count(progress), COLDEST**progress
-            masked = masked_parts(logits, temperature, count)
-            gates = (1 - masked).requires_grad_()
             batch = self._batch(k, step)
-            # On GPUs the fastest backward pass of cuDNN adds in an order that differs between runs.
-            with torch.enable_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
-                (gradient,) = torch.autograd.grad(-self._isolation(gates, k, batch), [gates])
-            logits.grad = along_the_count(gradient, masked, temperature)
+            masked, logits.grad = self._step(k, logits, temperature, count, batch)
             adam.step()
             scores += masked / count
             weights += 1 / count
@@ -171,6 +168,34 @@ class _Training:
         taken = time.perf_counter() - start
         return scores.cpu() / max(weights, 1e-300), torch.tensor([passes, pixels, taken], dtype=torch.float64)
 
+    def _step(
+        self, k: int, logits: Tensor, temperature: float, count: float, batch: Sequence[Crop]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the masked parts (F,) and the gradient with respect to the logits; on a GPU by a recorded pass."""
+
+        def run(given: Sequence[Tensor]) -> list[Tensor]:
+            own, (heat, number), crops = given[0], given[1:3], given[3:]
+            masked = masked_parts(own, heat, number)
+            gates = (1 - masked).requires_grad_()
+            sizes = iter(crops)
+            groups = [Crop(*parts) for parts in zip(sizes, sizes, sizes, strict=True)]
+            # On GPUs the fastest backward pass of cuDNN adds in an order that differs between runs.
+            with torch.enable_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
+                (gradient,) = torch.autograd.grad(-self._isolation(gates, k, groups, len(batch)), [gates])
+            return [masked, along_the_count(gradient, masked, heat)]
+
+        groups = [torch.cat(parts) for group in _by_size(batch) for parts in zip(*group, strict=True)]
+        numbers = (logits.new_tensor(value) for value in (temperature, count))
+        inputs = [logits, *numbers, *groups]
+        as_it_is = self.problem.compute.compile is not None  # such a network has recordings of its own
+        masked, gradient = run(inputs) if as_it_is else self._replays((k, len(batch)), run, inputs)
+        return masked, gradient  # of a recording they last until the next step
+
+    @cached_property
+    def _replays(self) -> Replays:
+        """The recordings of this training; they use its energies, so they end with it."""
+        return Replays()
+
     def count(self, progress: float) -> float:
         """Compute the number of masked filters at a progress from 0 to 1."""
         filters = len(self.problem.layout)
@@ -183,22 +208,29 @@ class _Training:
         budget = math.inf if self.seconds is None else self.seconds / len(self.problem.degradations)
         return max(step / self.steps, (time.perf_counter() - start) / budget)
 
-    def _isolation(self, gates: Tensor, k: int, batch: Sequence[Crop]) -> Tensor:
-        """Compute the isolation on some crops in units of the pool's energies; the mean over batches is the pool's."""
+    def _isolation(self, gates: Tensor, k: int, groups: Sequence[Crop], count: int) -> Tensor:
+        """Compute the isolation on some crops in units of the pool's energies; the mean over batches is the pool's.
+
+        Args:
+            gates: (F,).
+            k: the degradation.
+            groups: the crops of each size, one after the other along the first dimension.
+            count: number of crops.
+        """
         state = gated(self.problem, gates)
-        parts = [self._sums(state, group) for group in _by_size(batch)]
+        parts = [self._sums(state, group) for group in groups]
         along, moved = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
-        sums = [EditSums(*terms) for terms in zip(self._energy * len(batch), along, moved, strict=True)]
+        sums = [EditSums(*terms) for terms in zip(self._energy * count, along, moved, strict=True)]
         degradations = range(len(self.problem.degradations))
         result: Tensor = isolation(sums[k], [sums[i] for i in degradations if i != k], sums[-1])
         return result
 
-    def _sums(self, state: dict[str, Tensor], crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
+    def _sums(self, state: dict[str, Tensor], crops: Crop) -> tuple[Tensor, Tensor]:
         """Compute (K + 1,) `along` and (K + 1,) `moved` of crops of one size, by one forward pass for all crops."""
-        lr, baseline, target = (torch.cat(parts) for parts in zip(*crops, strict=True))
-        output = self.problem.compute.output(self.problem.network, state, _formatted(lr, self.problem))
-        sums = edit_sums(output, baseline, target)
-        along, moved = (part.reshape(len(crops), -1).sum(0) for part in (sums.along, sums.moved))
+        output = self.problem.compute.output(self.problem.network, state, _formatted(crops.lr, self.problem))
+        sums = edit_sums(output, crops.baseline, crops.target)
+        inputs = len(self.problem.degradations) + 1
+        along, moved = (part.reshape(-1, inputs).sum(0) for part in (sums.along, sums.moved))
         return along, moved
 
     def _batch(self, k: int, step: int) -> list[Crop]:
@@ -263,7 +295,7 @@ def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:
     }
 
 
-def masked_parts(logits: Tensor, temperature: float, count: float) -> Tensor:
+def masked_parts(logits: Tensor, temperature: float | Tensor, count: float | Tensor) -> Tensor:
     """Compute 1 − g of gates g = σ((logits + b) / temperature), with the b for which Σ (1 − g) is the count.
 
     Args:
@@ -282,7 +314,7 @@ def masked_parts(logits: Tensor, temperature: float, count: float) -> Tensor:
     return torch.sigmoid(-(logits + high) / temperature)
 
 
-def along_the_count(gradient: Tensor, masked: Tensor, temperature: float) -> Tensor:
+def along_the_count(gradient: Tensor, masked: Tensor, temperature: float | Tensor) -> Tensor:
     """Compute the gradient with respect to the logits of `masked_parts`. The count is constant, so b depends on them.
 
     Args:

@@ -12,7 +12,7 @@ in v (method.md §4), so a comparison of the four shows which part of the formul
 | signed | `signed_sum`: sign(ΔL^D) Σ a_j | `signed_share`: Σ a_j / ΔL^D |
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -151,6 +151,10 @@ class InputPath(GradientPath):
     def value(self, output: Tensor, hr: Tensor) -> Tensor:
         """Compute the sum of the output."""
         return output.to(hr.dtype).sum()
+
+    def kind(self) -> Hashable:
+        """Return the kind of a pass."""
+        return self._kind()
 
 
 def _input_path(problem: Problem, image: PairedImage, degradation: str, path: PathSpec) -> InputPath:

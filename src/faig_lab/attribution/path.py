@@ -13,7 +13,7 @@ This is completeness, and its gap is reported with every result.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -36,8 +36,12 @@ from faig_lab.attribution.losses import SQUARED_ERROR, Loss
 from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over_pieces
 from faig_lab.attribution.tiling import Tile, TileSum, remembered
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
+from faig_lab.cuda_graphs import Replays
 from faig_lab.errors import InputError
 from faig_lab.filters import State, trainable
+
+_REPLAYS: WeakKeyDictionary[nn.Module, Replays] = WeakKeyDictionary()
+"""By network: its recorded passes."""
 
 _AGREES: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
 """By network: whether gradients at several points at once agree with gradients at one point after the other."""
@@ -143,14 +147,12 @@ class GradientPath(ABC):
                 yield from self._at_once(batch)
                 continue
             for alpha in batch:
-                weights = {name: value.detach().requires_grad_() for name, value in self.weights.at(alpha).items()}
-                lr, total = self.input(alpha), TileSum()
-                for tile in self.tiles:
-                    with torch.enable_grad():
-                        with self.compute.precision(lr):
-                            output = self.compute.forward(self.network, {**self.buffers, **weights}, tile.input(lr))
-                        value = self.value(tile.core_of_output(output), tile.core_of_image(self.hr))
-                    total.add(value.detach(), self._backward(value, weights))
+                weights, lr, total = self.weights.at(alpha), self.input(alpha), TileSum()
+                if len(self.tiles) == 1 and self.compute.compile is None and self.kind() is not None:
+                    total.add(*self._replayed(weights, lr))
+                else:
+                    for tile in self.tiles:
+                        total.add(*self._pass(weights, self.buffers, tile, lr, self.hr))
                 yield self._at(alpha, total)
 
     def evaluate(self, alphas: Sequence[float]) -> dict[float, float]:
@@ -175,12 +177,46 @@ class GradientPath(ABC):
         output = self.compute.output(self.network, {**self.buffers, **weights}, tile.input(lr))
         return self.value(tile.core_of_output(output), tile.core_of_image(self.hr))
 
-    def _backward(self, value: Tensor, weights: Tensors) -> list[Tensor]:
+    def kind(self) -> Hashable:
+        """Return all that value and gradients depend on beside the tensors of a pass; None: such passes differ.
+
+        Passes of one kind are recorded as CUDA graphs. A subclass whose `value` uses nothing but its arguments and
+        numbers that it names here can have a kind.
+        """
+        return None
+
+    def _kind(self) -> Hashable:
+        """Return the kind of a pass of this class over the whole image."""
+        return type(self), self.compute, tuple(self.names), tuple(self.buffers), self.tiles, self.network.training
+
+    def _replayed(self, weights: Tensors, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the value of the function and its gradients; on a GPU by a recorded pass, until the next one."""
+        (tile,), buffers = self.tiles, list(self.buffers)
+
+        def run(given: Sequence[Tensor]) -> list[Tensor]:
+            state = dict(zip([*self.names, *buffers], given[:-2], strict=True))
+            values = {name: state.pop(name) for name in buffers}
+            value, gradients = self._pass(state, values, tile, *given[-2:])
+            return [value, *gradients]
+
+        inputs = [*(weights[name] for name in self.names), *self.buffers.values(), lr, self.hr]
+        value, *gradients = _REPLAYS.setdefault(self.network, Replays())(self.kind(), run, inputs)
+        return value.clone(), gradients
+
+    def _pass(
+        self, weights: Tensors, buffers: Tensors, tile: Tile, lr: Tensor, hr: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the value of the function on a tile, and its gradients, by one forward and one backward pass."""
+        leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        with torch.enable_grad():
+            with self.compute.precision(lr):
+                output = self.compute.forward(self.network, {**buffers, **leaves}, tile.input(lr))
+            value = self.value(tile.core_of_output(output), tile.core_of_image(hr))
         if not value.requires_grad:
             raise InputError("network", f"the output of {type(self.network).__name__} has no gradient")
-        gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
         # The next pass of a compiled network may replay the same CUDA graph, which writes into the same memory.
-        return [gradient.clone() for gradient in gradients] if self.compute.compile else list(gradients)
+        return value.detach(), [gradient.clone() for gradient in gradients] if self.compute.compile else list(gradients)
 
     def _at_once(self, batch: Sequence[float]) -> Iterator[dict[str, Tensor]]:
         """Yield the gradients at several points, evaluated at once. The input must be the same at all points."""
@@ -197,9 +233,12 @@ class GradientPath(ABC):
     def _at(self, alpha: float, total: TileSum) -> dict[str, Tensor]:
         """Store the value at a point, and return the gradients times γ'(α)."""
         self._values[alpha] = total.value
-        velocity = self.weights.velocity(alpha)
-        gradients = dict(zip(self.names, total.gradients, strict=True))
-        return gradients if velocity is None else {name: value * velocity[name] for name, value in gradients.items()}
+        velocity, gradients = self.weights.velocity(alpha), total.gradients
+        if velocity is not None:
+            gradients = list(torch._foreach_mul(gradients, [velocity[name] for name in self.names]))
+        elif self.lr.is_cuda:  # the next pass may be a replay, which writes into the same memory
+            gradients = [gradient.clone() for gradient in gradients]
+        return dict(zip(self.names, gradients, strict=True))
 
     def _can_batch(self, batch: Sequence[float]) -> bool:
         """Return whether gradients at several points at once agree with those one by one; tested once per size."""
@@ -251,6 +290,14 @@ class LossPath(GradientPath):
         """Compute the loss."""
         return self.loss(output, hr)
 
+    def kind(self) -> Hashable:
+        """Return the kind of a pass, which the loss belongs to; None if the loss has no hash."""
+        try:
+            hash(self.loss)
+        except TypeError:
+            return None
+        return self._kind(), self.loss
+
     def attribute(self, integral: Tensors) -> PathIntegral:
         """Return attributions and losses. An end without a gradient takes one forward pass."""
         self.evaluate((0.0, 1.0))
@@ -294,8 +341,7 @@ def integrate_together(
             for alpha, values in zip(new, integrand(new), strict=True):
                 for later, total in zip(rules[step:], totals, strict=True):
                     weight = float(later.weights[np.searchsorted(later.points, alpha)])
-                    for name, value in values.items():
-                        total[name].add_(value, alpha=weight)
+                    torch._foreach_add_([total[name] for name in values], list(values.values()), alpha=weight)
         integrals = [totals.pop(0) for totals in sums]
         if isinstance(rule, Adaptive) and convergence_criterion is not None:
             scores, gaps = convergence_criterion(integrals)

@@ -62,14 +62,21 @@ class Polyline:
     def at(self, alpha: float) -> dict[str, Tensor]:
         """Return γ(α)."""
         piece, place = self._place(alpha)
-        first, second = self.states[piece], self.states[piece + 1]
-        return {name: torch.lerp(value, second[name], place) for name, value in first.items()}
+        first, second = self._ends(piece)
+        return dict(zip(self.states[piece], torch._foreach_lerp(first, second, place), strict=True))
 
     def velocity(self, alpha: float) -> dict[str, Tensor]:
         """Return γ'(α), which is constant on each piece. At a joint it is the value of the later piece."""
         piece, _ = self._place(alpha)
+        first, second = self._ends(piece)
+        differences = torch._foreach_sub(second, first)
+        torch._foreach_mul_(differences, len(self.states) - 1)
+        return dict(zip(self.states[piece], differences, strict=True))
+
+    def _ends(self, piece: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the tensors at both ends of a piece. Functions of lists take a GPU one launch for all tensors."""
         first, second = self.states[piece], self.states[piece + 1]
-        return {name: (len(self.states) - 1) * (second[name] - value) for name, value in first.items()}
+        return list(first.values()), [second[name] for name in first]
 
     def _place(self, alpha: float) -> tuple[int, float]:
         """Return the piece that contains α, and the share of the piece before α."""

@@ -100,7 +100,8 @@ def fit(
                 if loop.on_device
                 else patch_loader(patches, sampler, loop.workers)
             )
-            if loop.cuda_graphs and device.type == "cuda" and trainer.world_size == 1:
+            one_pass = trainer.world_size == 1 and trainer.accumulate_grad_batches == 1  # for each step
+            if loop.cuda_graphs and device.type == "cuda" and one_pass:
                 module.graphs = StepGraphs(module.network, module.restoration_loss)
             path = checkpoints[0].path if start is not None else None
             _run(partial(trainer.fit, module, loader, images, ckpt_path=path, weights_only=True))

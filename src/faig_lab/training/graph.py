@@ -1,15 +1,14 @@
-"""Forward and backward pass of a training step as CUDA graphs: one launch in place of some hundred.
-
-A network of many small layers keeps a GPU waiting: the processor takes longer to launch its kernels than the GPU to run
-them. A CUDA graph holds all launches of a pass, recorded once for one size of batch, and replays them.
-"""
+"""Forward and backward pass of a training step as CUDA graphs (`faig_lab.cuda_graphs`)."""
 
 import logging
 from collections.abc import Callable
-from typing import cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from faig_lab.cuda_graphs import record, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -17,28 +16,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(LR, HR) → loss."""
 
 
-class _LossOf(nn.Module):
-    """The loss as a module, whose parameters CUDA graphs give gradients to.
-
-    Args:
-        network: its parameters are those of the loss.
-        loss: the function.
-    """
-
-    def __init__(self, network: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.network, self.loss = network, loss
-
-    def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """Return the loss of a batch."""
-        return self.loss(lr, hr)
-
-
 class StepGraphs:
     """The loss of a training step with its gradients, recorded at the first batch of each size.
 
     A pass that cannot be recorded runs as it is, and a line of the log says why. Such passes wait for the device, or
-    have buffers, which recording would change, or hooks.
+    have buffers, which recording would change, or hooks of parameters, which a replay would not call. `backward` of the
+    result writes the gradients of the parameters; they must have none before.
 
     Args:
         network: the network that is trained; its parameters stay where they are.
@@ -47,29 +30,76 @@ class StepGraphs:
 
     def __init__(self, network: nn.Module, loss: Loss) -> None:
         self._network, self._loss = network, loss
-        self._recorded: dict[tuple[torch.Size, torch.Size], Loss] = {}
+        self._recorded: dict[tuple[torch.Size, torch.Size], _Recorded | None] = {}
 
     def __call__(self, lr: Tensor, hr: Tensor) -> Tensor:
         """Return the loss of a batch: LR (N, 3, H, W), HR (N, 3, sH, sW)."""
         key = lr.shape, hr.shape
         if key not in self._recorded:
             self._recorded[key] = self._record(lr, hr)
-        # A copy: the next replay writes the loss into the same memory.
-        return self._recorded[key](lr, hr).clone()
+        recorded = self._recorded[key]
+        return self._loss(lr, hr) if recorded is None else recorded(lr, hr)
 
-    def _record(self, lr: Tensor, hr: Tensor) -> Loss:
-        if next(self._network.buffers(), None) is not None:
-            log.debug("CUDA graphs: the network has buffers, which recording would change; it runs without")
-            return self._loss
+    def _record(self, lr: Tensor, hr: Tensor) -> "_Recorded | None":
+        weights = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
+        hooks = any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in weights)
+        if hooks or next(self._network.buffers(), None) is not None:
+            log.debug("CUDA graphs: not used, since the network has buffers or its parameters have hooks")
+            return None
+        try:
+            found = _Recorded(weights, self._loss, lr, hr)
+        except RuntimeError as error:
+            log.warning("CUDA graphs: not used, since recording failed: %s", " ".join(str(error).split())[:200])
+            return None
+        log.debug("CUDA graphs: recorded a step of %s", tuple(lr.shape))
+        return found
+
+
+class _Recorded:
+    """Forward and backward pass of one size of batch.
+
+    PyTorch's own `make_graphed_callables` hands every parameter to autograd at each step, and keeps nodes of the
+    recording's stream alive, for which the backward pass waits: a millisecond a step of the full SRResNet.
+    """
+
+    def __init__(self, weights: list[nn.Parameter], loss: Loss, lr: Tensor, hr: Tensor) -> None:
+        self.weights, self.lr, self.hr = weights, lr.clone(), hr.clone()
+        self.start = torch.zeros((), device=lr.device, requires_grad=True)  # what autograd sees of the weights
         kind = lr.device.type
         enabled = torch.is_autocast_enabled(kind)
-        try:
-            # Values cast by autocast are recorded too: a cache would hold those of the first step.
-            with torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=enabled, cache_enabled=False):
-                module = _LossOf(self._network, self._loss)
-                recorded = cast(Loss, torch.cuda.make_graphed_callables(module, (lr.clone(), hr.clone())))
-        except (RuntimeError, AssertionError) as error:  # torch asserts that a network has no hooks
-            log.warning("CUDA graphs: not used, since recording failed: %s", " ".join(str(error).split())[:200])
-            return self._loss
-        log.debug("CUDA graphs: recorded a step of %s", tuple(lr.shape))
-        return recorded
+        # Values cast by autocast are recorded too: a cache would hold those of the first step.
+        with torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=enabled, cache_enabled=False):
+            warm_up(lambda: torch.autograd.grad(loss(self.lr, self.hr), weights, allow_unused=True))
+            self.forward, value = record(lambda: loss(self.lr, self.hr))
+            self.scale = torch.ones_like(value)
+            backward = partial(torch.autograd.grad, value, weights, self.scale, allow_unused=True)
+            self.backward, self.gradients = record(backward, self.forward.pool())
+        self.value = value.detach()
+
+    def __call__(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """Return the loss of a batch of this size."""
+        self.lr.copy_(lr)
+        self.hr.copy_(hr)
+        loss: Tensor = _Replay.apply(self.start, self)  # type: ignore[no-untyped-call]  # torch's has no types
+        return loss
+
+
+class _Replay(torch.autograd.Function):
+    """The recorded passes as one function of autograd."""
+
+    @staticmethod
+    def forward(context: Any, start: Tensor, recorded: _Recorded) -> Tensor:
+        """Replay the forward pass, and return a copy of the loss, which the next replay overwrites."""
+        context.recorded = recorded
+        recorded.forward.replay()
+        return recorded.value.clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[None, None]:
+        """Replay the backward pass; the parameters get its gradients, as long as the next replay does not come."""
+        recorded: _Recorded = context.recorded
+        recorded.scale.copy_(gradients[0])
+        recorded.backward.replay()
+        for weight, gradient in zip(recorded.weights, recorded.gradients, strict=True):
+            weight.grad = gradient
+        return None, None
