@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "faig_lab"
-BASE = ["errors", "granularity", "files"]
+BASE = ["errors", "granularity", "files", "cuda_graphs"]
 CORE = ["networks", "filters", "data", "metrics", "attribution", "training", "evaluation"]
 ORDER = [*BASE, *CORE, "config", "runs", "plotting", "studies", "report", "api", "cli", "start", "__main__"]
 FILES = sorted(PACKAGE.rglob("*.py"))

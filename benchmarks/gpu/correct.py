@@ -32,6 +32,7 @@ from faig_lab.attribution import (
     faig_scores,
     full_precision,
     integrate_probe,
+    learned_mask,
     quadrature,
 )
 from faig_lab.attribution.methods import input_gradients
@@ -178,6 +179,21 @@ def bfloat16(pair: Pair, results: Results) -> None:
     results.add("bfloat16 to float32: error of the scores", error(rough, exact))
 
 
+def recorded(pair: Pair, results: Results) -> None:
+    """Passes replayed as CUDA graphs against single launches."""
+    for dtype in BOUNDS:
+        found = pair.integral(pair.on(pair.device, dtype), Compute(cuda_graphs=False))
+        name = str(dtype).removeprefix("torch.")
+        compare(results, f"CUDA graphs to single launches, {name}", pair.plain(pair.device, dtype), found, dtype)
+    masks = []
+    for graphs in (True, False):
+        case = pair.on(pair.device)
+        rule, compute = quadrature("gauss_legendre", 3), Compute(cuda_graphs=graphs)
+        parts = case.network, case.baseline, case.target, case.probe, case.degradations, rule
+        masks.append(learned_mask(Problem(*parts, compute=compute), steps=8))
+    results.at_most("learned mask, CUDA graphs to single launches: scores", error(*masks), 1e-4)
+
+
 def tiles(pair: Pair, results: Results) -> None:
     """An image in tiles against the whole one."""
     case, compute = pair.tiled, Compute(memory=pair.sizes.memory)
@@ -308,6 +324,7 @@ CHECKS: dict[str, Callable[[Pair, Results], None]] = {
     "float64": in_double,
     "TF32": tf32,
     "bfloat16": bfloat16,
+    "recorded": recorded,
     "tiles": tiles,
     "together": together,
     "library": library,

@@ -146,6 +146,8 @@ def evaluations(case: Case, ways: Mapping[str, Compute], sizes: Sizes, results: 
 PLAIN = {
     "float32": Compute(),
     "bfloat16": Compute(torch.bfloat16),
+    "float32, without CUDA graphs": Compute(cuda_graphs=False),
+    "bfloat16, without CUDA graphs": Compute(torch.bfloat16, cuda_graphs=False),
     "float32, 4 points together": Compute(points_per_batch=4),
     "bfloat16, 4 points together": Compute(torch.bfloat16, points_per_batch=4),
 }

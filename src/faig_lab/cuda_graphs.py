@@ -27,6 +27,11 @@ MOST_KINDS = 8
 """Kinds of which recordings are kept; each holds the memory of its inputs and results."""
 
 
+def recorded_on(tensor: Tensor) -> bool:
+    """Return whether computations are recorded on the device of a tensor."""
+    return tensor.device.type == DEVICE
+
+
 def record(run: Callable[[], Result], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Result]:
     """Record a computation, which has run before, and return its graph and its result, which a replay overwrites.
 
@@ -39,7 +44,7 @@ def record(run: Callable[[], Result], pool: Any = None) -> tuple[torch.cuda.CUDA
     """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # other threads may copy batches
             result = run()
     except RuntimeError:
         torch.cuda.set_stream(stream)  # a recording that breaks off leaves its own stream behind
@@ -79,7 +84,7 @@ class Replays:
             run: the function; it keeps no tensor that it gets.
             inputs: the tensors. On a processor nothing is recorded.
         """
-        if inputs[0].device.type != DEVICE:
+        if not recorded_on(inputs[0]):
             return run(inputs)
         key = kind, modes(), tuple((value.shape, value.stride(), value.dtype) for value in inputs)
         if key not in self._recordings:

@@ -40,7 +40,7 @@ def test_few_functions_lie_between_the_library_and_the_network(name, rule):
     points = 5 if isinstance(rule, faig_lab.Adaptive) else 2
     # Midpoints visit neither end of the path, and Taylor's one point is an end; the losses there take a forward each.
     gradients, ends = {"taylor": (1, 1), "input_gradients": (points, 0)}.get(name, (points, 2 if points == 2 else 0))
-    assert sum("gradients" in stack for stack in passes) == 2 * gradients
+    assert sum("gradient" in stack for stack in passes) == 2 * gradients
     assert len(passes) == 2 * (gradients + ends)
     for stack in passes:
         assert len(stack) <= MOST, f"{len(stack)} functions: {' → '.join(stack)}"

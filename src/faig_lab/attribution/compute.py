@@ -71,18 +71,26 @@ class Compute:
             input gradients are evaluated one by one.
         compile: compile the network by `torch.compile` in this mode. It pays for many passes over images of one
             size. None: no.
+        cuda_graphs: on a GPU, record a pass over a whole image at its third evaluation and replay the recording for
+            images of the same size. Passes that are compiled, in tiles or at several points at once are not recorded.
     """
 
     autocast: torch.dtype | None = None
     memory: float | None = None
     points_per_batch: int = 1
     compile: CompileMode | None = None
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         if self.memory is not None and not self.memory > 0:
             raise ValueError(f"memory must be > 0 GB, not {self.memory}")
         if self.points_per_batch < 1:
             raise ValueError(f"points_per_batch must be > 0, not {self.points_per_batch}")
+
+    @property
+    def records(self) -> bool:
+        """Whether passes may be recorded: a compiled network has recordings of its own."""
+        return self.cuda_graphs and self.compile is None
 
     @property
     def forward(self) -> Callable[[nn.Module, State, Tensor], Tensor]:

@@ -187,8 +187,8 @@ class _Training:
         groups = [torch.cat(parts) for group in _by_size(batch) for parts in zip(*group, strict=True)]
         numbers = (logits.new_tensor(value) for value in (temperature, count))
         inputs = [logits, *numbers, *groups]
-        as_it_is = self.problem.compute.compile is not None  # such a network has recordings of its own
-        masked, gradient = run(inputs) if as_it_is else self._replays((k, len(batch)), run, inputs)
+        records = self.problem.compute.records
+        masked, gradient = self._replays((k, len(batch)), run, inputs) if records else run(inputs)
         return masked, gradient  # of a recording they last until the next step
 
     @cached_property

@@ -36,7 +36,7 @@ from faig_lab.attribution.losses import SQUARED_ERROR, Loss
 from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over_pieces
 from faig_lab.attribution.tiling import Tile, TileSum, remembered
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
-from faig_lab.cuda_graphs import Replays
+from faig_lab.cuda_graphs import Replays, recorded_on
 from faig_lab.errors import InputError
 from faig_lab.filters import State, trainable
 
@@ -137,23 +137,26 @@ class GradientPath(ABC):
         return self.lr
 
     def gradients(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
-        """Yield the gradients of all parameters at each α, times γ'(α) if the weights are not constant.
+        """Return an iterator over the gradients of all parameters at each α, times γ'(α) if the weights vary.
 
         Each point and tile takes one forward and one backward pass. The values of the function are stored.
         """
-        size = self.compute.points_per_batch
-        for batch in (alphas[start : start + size] for start in range(0, len(alphas), size)):
-            if len(batch) > 1 and self._can_batch(batch):
-                yield from self._at_once(batch)
-                continue
-            for alpha in batch:
-                weights, lr, total = self.weights.at(alpha), self.input(alpha), TileSum()
-                if len(self.tiles) == 1 and self.compute.compile is None and self.kind() is not None:
-                    total.add(*self._replayed(weights, lr))
-                else:
-                    for tile in self.tiles:
-                        total.add(*self._pass(weights, self.buffers, tile, lr, self.hr))
-                yield self._at(alpha, total)
+        return map(self.gradient, alphas) if self.compute.points_per_batch == 1 else self._in_batches(alphas)
+
+    def gradient(self, alpha: float) -> dict[str, Tensor]:
+        """Return the gradients at one α."""
+        weights, lr, total = self.weights.at(alpha), self.input(alpha), TileSum()
+        if len(self.tiles) == 1 and self._is_recorded():
+            total.add(*self._replayed(weights, lr))
+        else:
+            leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+            for tile in self.tiles:
+                with torch.enable_grad():
+                    with self.compute.precision(lr):
+                        output = self.compute.forward(self.network, {**self.buffers, **leaves}, tile.input(lr))
+                    value = self.value(tile.core_of_output(output), tile.core_of_image(self.hr))
+                total.add(value.detach(), self._backward(value, leaves))
+        return self._at(alpha, total)
 
     def evaluate(self, alphas: Sequence[float]) -> dict[float, float]:
         """Return the value of the function at each α. An unknown value takes one forward pass for each tile."""
@@ -189,34 +192,42 @@ class GradientPath(ABC):
         """Return the kind of a pass of this class over the whole image."""
         return type(self), self.compute, tuple(self.names), tuple(self.buffers), self.tiles, self.network.training
 
+    def _is_recorded(self) -> bool:
+        return self.compute.records and recorded_on(self.lr) and self.kind() is not None
+
     def _replayed(self, weights: Tensors, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the value of the function and its gradients; on a GPU by a recorded pass, until the next one."""
         (tile,), buffers = self.tiles, list(self.buffers)
 
         def run(given: Sequence[Tensor]) -> list[Tensor]:
-            state = dict(zip([*self.names, *buffers], given[:-2], strict=True))
-            values = {name: state.pop(name) for name in buffers}
-            value, gradients = self._pass(state, values, tile, *given[-2:])
-            return [value, *gradients]
+            *state, lr, hr = given
+            leaves = {name: value.detach().requires_grad_() for name, value in zip(self.names, state, strict=False)}
+            others = dict(zip(buffers, state[len(leaves) :], strict=True))
+            with torch.enable_grad():
+                with self.compute.precision(lr):
+                    output = self.compute.forward(self.network, {**others, **leaves}, tile.input(lr))
+                value = self.value(tile.core_of_output(output), tile.core_of_image(hr))
+            return [value.detach(), *self._backward(value, leaves)]
 
         inputs = [*(weights[name] for name in self.names), *self.buffers.values(), lr, self.hr]
         value, *gradients = _REPLAYS.setdefault(self.network, Replays())(self.kind(), run, inputs)
         return value.clone(), gradients
 
-    def _pass(
-        self, weights: Tensors, buffers: Tensors, tile: Tile, lr: Tensor, hr: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the value of the function on a tile, and its gradients, by one forward and one backward pass."""
-        leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
-        with torch.enable_grad():
-            with self.compute.precision(lr):
-                output = self.compute.forward(self.network, {**buffers, **leaves}, tile.input(lr))
-            value = self.value(tile.core_of_output(output), tile.core_of_image(hr))
+    def _backward(self, value: Tensor, leaves: Tensors) -> list[Tensor]:
         if not value.requires_grad:
             raise InputError("network", f"the output of {type(self.network).__name__} has no gradient")
         gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
         # The next pass of a compiled network may replay the same CUDA graph, which writes into the same memory.
-        return value.detach(), [gradient.clone() for gradient in gradients] if self.compute.compile else list(gradients)
+        return [gradient.clone() for gradient in gradients] if self.compute.compile else list(gradients)
+
+    def _in_batches(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
+        """Yield the gradients of several points, evaluated at once where that gives the same numbers."""
+        size = self.compute.points_per_batch
+        for batch in (alphas[start : start + size] for start in range(0, len(alphas), size)):
+            if len(batch) > 1 and self._can_batch(batch):
+                yield from self._at_once(batch)
+            else:
+                yield from map(self.gradient, batch)
 
     def _at_once(self, batch: Sequence[float]) -> Iterator[dict[str, Tensor]]:
         """Yield the gradients at several points, evaluated at once. The input must be the same at all points."""
@@ -236,7 +247,7 @@ class GradientPath(ABC):
         velocity, gradients = self.weights.velocity(alpha), total.gradients
         if velocity is not None:
             gradients = list(torch._foreach_mul(gradients, [velocity[name] for name in self.names]))
-        elif self.lr.is_cuda:  # the next pass may be a replay, which writes into the same memory
+        elif recorded_on(self.lr):  # the next pass may be a replay, which writes into the same memory
             gradients = [gradient.clone() for gradient in gradients]
         return dict(zip(self.names, gradients, strict=True))
 

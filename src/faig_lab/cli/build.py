@@ -208,6 +208,7 @@ def make_compute(settings: Settings) -> Compute:
         memory=attribution.memory,
         points_per_batch=attribution.together,
         compile=attribution.compile,
+        cuda_graphs=attribution.cuda_graphs,
     )
 
 

@@ -126,6 +126,7 @@ class AttributionSettings(Group):
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = Field(
         None, description="mode of torch.compile; null: not compiled"
     )
+    cuda_graphs: bool = Field(True, description="on a GPU, record a pass and replay it for images of one size")
     loss: Node | None = Field(None, description="of the output, a sum over pixels; null: the squared error")
     truth: Literal["ground_truth", "target"] = Field(
         "ground_truth", description="what the output is compared with; target: the target's own output"
