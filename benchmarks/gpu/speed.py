@@ -56,6 +56,8 @@ def training_rate(settings: Callable[..., Settings], sizes: Sizes, device: str, 
         "ours, without CUDA graphs": ("training.cuda_graphs=false",),
         "ours, patches of the processor, without CUDA graphs": host,
         f"ours, patches of {sizes.workers} workers, without CUDA graphs": (*host, f"training.workers={sizes.workers}"),
+        "ours, NCHW": ("training.channels_last=false",),
+        "ours, cuDNN measures its kernels": ("+trainer.benchmark=true",),
         "ours, float32": ("trainer.precision=32-true",),
         "ours, deterministic": ("+trainer.deterministic=true",),
     }
@@ -68,7 +70,8 @@ def training_rate(settings: Callable[..., Settings], sizes: Sizes, device: str, 
         results.add(f"training, {name}: steps a second", 1 / clock.seconds)
         if name == "ours" and device == "cuda":
             results.add("training, ours: GB at most", torch.cuda.max_memory_allocated() / GIGABYTE)
-    torch.use_deterministic_algorithms(False)  # Lightning leaves it on
+    torch.use_deterministic_algorithms(False)  # Lightning leaves both on
+    torch.backends.cudnn.benchmark = False
     parts_of_step(own, data, found["ours"], sizes, device, results)
     if importlib.util.find_spec("cv2"):
         for workers in (0, min(sizes.workers * 2, cores())):

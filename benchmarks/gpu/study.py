@@ -27,6 +27,8 @@ BASELINE = 0.6
 """Share of the iterations that the baseline gets."""
 TRAINING = 0.62
 """Share of the time that is left for training; the rest is for starting, attribution, judging and the report."""
+REST = 80.0
+"""Seconds that the rest takes at most."""
 CARE = 0.9
 """Of the measured rate: validations and checkpoints are not in it."""
 KEYS = re.compile(r"(psnr|completeness_gap|barrier)/|(removed|specificity|isolation|clean_change)/[^/]+/1(/|$)")
@@ -85,7 +87,7 @@ def command(environment: Mapping[str, str]) -> list[str]:
 
 def plan(rate: float, seconds: float) -> tuple[int, int]:
     """Iterations of baseline and target in so many seconds, at a rate of so many a second; hundreds where there are."""
-    total = max(8.0, rate * CARE * TRAINING * seconds)
+    total = max(8.0, rate * CARE * max(TRAINING * seconds, seconds - REST))
     unit = 100 if total >= 1000 else 1
     found = [max(1, int(total * share) // unit) * unit for share in (BASELINE, 1 - BASELINE)]
     return found[0], found[1]
