@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.gpu.results import FAILED, OK, Results
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.measuring import ROOT
@@ -67,7 +69,7 @@ class Study:
             own = [one for one in own if not one.startswith("data")] + ["data=embedded", "data.test_crops=1"]
         for phase, count in zip(("baseline", "target"), iterations, strict=True):
             own += [f"training.{phase}.{name}={count}" for name in ("iterations", "restart_every")]
-        own += [f"training.validate_every={max(iterations)}", *self.sizes.study]
+        own += [f"training.validate_every={max(iterations)}", "training.checkpoint_every=20000", *self.sizes.study]
         return [
             *own,
             f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
@@ -133,17 +135,28 @@ def keep_weights(study: Study) -> None:
 
 
 def keep_tables(study: Study, results: Results) -> None:
-    """What the run left, as one archive without weights and scores, and the scores in another one if not too large."""
+    """What the run left, as one archive without weights and scores, and the scores in two more."""
     files = sorted(path for path in study.run.rglob("*") if path.is_file() and ".hydra" not in path.parts)
-    scores = [path for path in files if path.name == "scores.npz"]
-    others = [path for path in files if path.suffix != ".pt" and path not in scores]
-    for name, chosen in (("full_size.zip", others), ("full_size_scores.zip", scores)):
-        if chosen:
-            size = archive(study.out / name, chosen, study.run)
-            state = "kept" if size <= LARGEST else "too large, left out"
-            results.add(f"{name}: MB", f"{size / 1e6:.1f}, {state}")
-            if size > LARGEST:
-                (study.out / name).unlink()
+    others = [path for path in files if path.suffix != ".pt" and path.name != "scores.npz"]
+    if others:
+        size = archive(study.out / "full_size.zip", others, study.run)
+        note_size(study.out / "full_size.zip", size, results)
+    scores = study.run / "attribution" / "scores.npz"
+    if scores.is_file():
+        with np.load(scores) as stored:
+            values = {name: stored[name].astype(np.float32) for name in stored.files}
+        half = (len(values) + 1) // 2
+        for number, names in enumerate((list(values)[:half], list(values)[half:]), 1):
+            path = study.out / f"full_size_scores_{number}.npz"
+            np.savez_compressed(path, **{name: values[name] for name in names})
+            note_size(path, path.stat().st_size, results)
+
+
+def note_size(path: Path, size: int, results: Results) -> None:
+    """A row; a file that is too large to come back is removed."""
+    results.add(f"{path.name}: MB", f"{size / 1e6:.1f}, {'kept' if size <= LARGEST else 'too large, left out'}")
+    if size > LARGEST:
+        path.unlink()
 
 
 def archive(path: Path, files: Sequence[Path], root: Path) -> int:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -214,8 +215,6 @@ def test_its_runs_compose_and_pass_the_check(device, accelerator, tmp_path, monk
 
 
 def test_differences_of_runs_are_found(tmp_path):
-    import numpy as np
-
     for name, value in (("one", 1.0), ("two", 1.0), ("three", 1.5)):
         for part in ("baseline", "target"):
             (tmp_path / name / "weights").mkdir(parents=True, exist_ok=True)
@@ -292,16 +291,25 @@ def test_the_rate_is_the_one_that_was_measured(tmp_path):
 def test_what_a_study_leaves_is_kept_in_few_files(tmp_path):
     own = study.Study(tmp_path / "work", tmp_path / "out", "cpu", None, QUICK)
     own.out.mkdir()
-    for name in ("weights/baseline.pt", "attribution/scores.npz", "tables/masking.csv", "metrics.json"):
+    for name in ("weights/baseline.pt", "tables/masking.csv", "metrics.json"):
         (own.run / name).parent.mkdir(parents=True, exist_ok=True)
         (own.run / name).write_text('{"specificity/faig/1": 0.5, "seconds": 3}')
+    (own.run / "attribution").mkdir()
+    scores = {name: np.random.default_rng(0).random((1, 2, 5)) for name in ("faig", "ig", "taylor")}
+    np.savez(own.run / "attribution" / "scores.npz", **scores)
     results = Results(own.out / "results.json", "study")
     study.keep_weights(own)
     study.keep_tables(own, results)
     study.headlines(own, results)
     assert {path.name for path in own.out.iterdir()} == {
-        "full_size_baseline.pt", "full_size.zip", "full_size_scores.zip", "results.json"
+        "full_size_baseline.pt", "full_size.zip", "full_size_scores_1.npz", "full_size_scores_2.npz", "results.json"
     }  # fmt: skip
+    kept = {}
+    for number in (1, 2):
+        with np.load(own.out / f"full_size_scores_{number}.npz") as some:
+            kept |= dict(some)
+    assert list(kept) == list(scores)
+    assert all(np.array_equal(kept[name], values.astype(np.float32)) for name, values in scores.items())
     assert zipfile.ZipFile(own.out / "full_size.zip").namelist() == ["metrics.json", "tables/masking.csv"]
     assert values(results)["specificity/faig/1"] == 0.5
     assert "seconds" not in values(results)
@@ -322,7 +330,7 @@ def test_all_of_it_on_the_processor(tmp_path):
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {
         "results.json", "log.txt", "table.md", "full_size_baseline.pt", "full_size_target.pt", "full_size.zip",
-        "full_size_scores.zip",
+        "full_size_scores_1.npz", "full_size_scores_2.npz",
     }  # fmt: skip
     assert "nothing failed" in (tmp_path / "out" / "table.md").read_text()
     assert Path(tmp_path / "out" / "log.txt").read_text().count("\n") > 50
