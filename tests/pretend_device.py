@@ -10,9 +10,12 @@ from unittest.mock import patch
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+from torchmetrics.functional.image import psnr
 
 DEVICE = torch.device("meta")
 COPIES = ("aten::copy_", "aten::_to_copy", "aten::_foreach_copy_")
+crossings: list[tuple[str, tuple[int, ...]]] = []
+"""Each copy from one device to the other: where to, and the shape."""
 INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 
 
@@ -37,6 +40,14 @@ class OnDevice(torch.Tensor):
     def tolist(self):
         return self.inner.tolist()
 
+    # PyTorch makes tensors of the device from numbers without asking for the numbers, so these two go by the processor.
+
+    def new_tensor(self, data, **kwargs):
+        return self.inner.new_tensor(data, **kwargs).to(DEVICE)
+
+    def __getitem__(self, index):
+        return super().__getitem__(torch.tensor(index) if isinstance(index, list) else index)
+
 
 class Device(TorchDispatchMode):
     """While it is active, tensors can be moved to the device and made there."""
@@ -59,6 +70,10 @@ def dispatch(function, args, kwargs):
     target = bool(there) if device is None else torch.device(device).type == DEVICE.type
     if name == "aten::copy_":
         target = isinstance(args[0], OnDevice)
+    if name in COPIES[:2]:
+        source = args[name == "aten::copy_"]
+        if isinstance(source, OnDevice) != target:
+            crossings.append((DEVICE.type if target else "cpu", tuple(source.shape)))
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     known = {id(one.inner): one for one in there}
@@ -81,5 +96,16 @@ def device():
     def on_processor(device_type, *args, **kwargs):
         return autocast("cpu" if device_type == DEVICE.type else device_type, *args, **kwargs)
 
-    with patch.object(torch, "autocast", on_processor), Device():
+    made = torch.tensor
+
+    def tensor(data, *, device=None, **kwargs):  # as OnDevice.new_tensor
+        there = device is not None and torch.device(device).type == DEVICE.type
+        return made(data, **kwargs).to(DEVICE) if there else made(data, device=device, **kwargs)
+
+    with (
+        patch.object(torch, "autocast", on_processor),
+        patch.object(torch, "tensor", tensor),
+        patch.object(psnr, "tensor", tensor),
+        Device(),
+    ):
         yield DEVICE

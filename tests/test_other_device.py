@@ -9,16 +9,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from pretend_device import DEVICE, OnDevice, device
+from pretend_device import DEVICE, OnDevice, crossings, device
 from tiny_case import tiny, without_report
 
 import faig_lab
 from faig_lab.__main__ import main
-from faig_lab.attribution import Adaptive, Compute, Problem, methods, quadrature
+from faig_lab.attribution import Adaptive, Attribution, Compute, Problem, methods, quadrature
 from faig_lab.attribution.barrier import profile, train_middle
 from faig_lab.cli import build, preflight, provenance
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.filters import apply_patches, make_patch
+from faig_lab.evaluation import evaluator, masking
+from faig_lab.evaluation.evaluator import Evaluator
+from faig_lab.evaluation.masking import restoration
+from faig_lab.filters import apply_patches, make_patch, mask
+from faig_lab.metrics import METRICS
 from faig_lab.networks import SRResNet, TwoBranchSRResNet
 
 TINY = tiny(
@@ -36,6 +40,9 @@ FEW = {
     "boundary": ["analysis.studies.boundary.factors=[0.5,1]"],
     "retraining": ["analysis.studies.retraining.iterations=2", "analysis.studies.retraining.percents=[10]"],
     "branches": ["analysis.studies.branches.timed_steps=0"],
+    "clusters": ["analysis.studies.clusters.crop=32"],
+    "switches": ["analysis.studies.switches.iterations=2", "analysis.studies.switches.draws=0"],
+    "task_vectors": ["analysis.studies.task_vectors.iterations=2", "analysis.studies.task_vectors.strengths=[1]"],
 }
 
 
@@ -121,6 +128,111 @@ def test_the_library_on_a_device():
             for name, value in state.items():
                 assert isinstance(value, OnDevice)
                 torch.testing.assert_close(value.cpu(), other[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.fixture
+def evaluators():
+    """Held-out images of two sizes, and the evaluator of the processor beside a function that makes the device's."""
+    network, baseline, target, _ = pair()
+    generator = torch.Generator().manual_seed(4)
+
+    def held_out(name, height, width):
+        lr = {kind: torch.rand(3, height, width, generator=generator) for kind in (CLEAN, "blur", "noise")}
+        return PairedImage(name, torch.rand(3, 2 * height, 2 * width, generator=generator), lr)
+
+    images = (held_out("a", 8, 8), held_out("b", 8, 9), held_out("c", 8, 8))
+    here = Evaluator(network, baseline, target, images, 2)
+    return here, lambda: Evaluator(network.to(DEVICE), there(baseline), there(target), images, 2)
+
+
+def masked(evaluator):
+    layout = faig_lab.FilterLayout.of(evaluator.network)
+    return mask(evaluator.target, evaluator.baseline, layout, torch.arange(0, len(layout), 2))
+
+
+def evaluated(evaluator):
+    """All numbers of an evaluator, in the same order each time."""
+    state = masked(evaluator)
+    found = [evaluator.evaluate(state, "blur"), *evaluator.effects(state).values()]
+    numbers = [values for one in found for values in (one.psnrs, *one.sums)]
+    numbers.append(torch.tensor([found[0].removed, found[0].output_difference]))
+    numbers.append(evaluator.psnrs(evaluator.outputs(state, "noise")))
+    ends = [evaluator.ends(name) for name in evaluator.inputs]
+    numbers += [values for end in ends for values in (end.baseline, end.target)]
+    return [*numbers, torch.tensor([[row[name] for name in METRICS] for row in restoration(evaluator)])]
+
+
+@pytest.fixture
+def measured_on(monkeypatch):
+    """The devices that images were measured on."""
+    seen = set()
+
+    def watched(function):
+        def noted(*args):
+            seen.update(type(one) for one in args if isinstance(one, torch.Tensor))
+            return function(*args)
+
+        return noted
+
+    for name in ("psnr", "edit_sums", "map_difference"):
+        monkeypatch.setattr(evaluator, name, watched(getattr(evaluator, name)))
+    monkeypatch.setattr(masking, "quality", watched(masking.quality))
+    return seen
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_images_are_measured_there(small, evaluators, measured_on, monkeypatch):
+    """Large outputs are stored on the processor, and are measured on the device all the same."""
+    expected = evaluated(evaluators[0])
+    measured_on.clear()
+    size = 4 * sum(image.hr.numel() for image in evaluators[0].images)
+    monkeypatch.setattr(evaluator, "MOST_BYTES", size if small else size - 1)
+    with device():
+        own = evaluators[1]()
+        found = evaluated(own)
+        assert measured_on == {OnDevice}
+        assert not any(isinstance(values, OnDevice) for values in found)
+        ends, state = own.ends("blur"), masked(own)
+        stored = [ends.baseline_outputs, ends.target_outputs, own.maps("blur"), own.upscaled("blur")]
+        stored += [own.restore(state, "blur"), own.outputs(state, "blur"), own.outputs(own.target, "blur")]
+        assert {isinstance(image, OnDevice) for images in stored for image in images} == {small}
+        assert (own.storage == DEVICE) is small
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_images_go_to_the_device_once(evaluators):
+    with device():
+        own = evaluators[1]()
+        state = masked(own)
+        own.evaluate(own.target, "blur")
+        crossings.clear()
+        for name in ("blur", "blur", "noise"):
+            own.evaluate(state, name)
+        own.psnrs(own.outputs(state, "clean"))
+        moved = [shape for where, shape in crossings if where == DEVICE.type]
+        assert not [shape for shape in moved if len(shape) > 1]
+        fetched = [shape for where, shape in crossings if where != DEVICE.type]
+        assert fetched
+        assert not [shape for shape in fetched if len(shape) > 1]  # numbers of images, but no image
+
+
+def test_pictures_are_fetched_from_the_device(evaluators):
+    found = {}
+    for make in (lambda: evaluators[0], evaluators[1]):
+        with device():
+            own = make()
+            layout = faig_lab.FilterLayout.of(own.network)
+            scores = {"random": torch.rand(1, 2, len(layout), generator=torch.Generator().manual_seed(6))}
+            attribution = Attribution(scores, ("blur", "noise"), layout)
+            found[own.device.type] = evaluator.examples(own, attribution, "random", percent=10, positions=[1, 2])
+    for one, other in zip(found["cpu"], found[DEVICE.type], strict=True):
+        assert one.restored.keys() == other.restored.keys()
+        for name, picture in other.restored.items():
+            assert not isinstance(picture, OnDevice)
+            assert not isinstance(other.truth, OnDevice)
+            torch.testing.assert_close(picture, one.restored[name], rtol=0, atol=1.01 / 255)
+            assert other.psnr[name] == pytest.approx(one.psnr[name], abs=1e-3)
 
 
 def test_patches_on_a_device():

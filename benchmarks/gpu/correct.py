@@ -39,6 +39,7 @@ from faig_lab.attribution.methods import input_gradients
 from faig_lab.cli.build import make_degradation, make_loop, make_module
 from faig_lab.data import PatchDataset, PatchesOnDevice, StepSampler
 from faig_lab.data.on_device import Block
+from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.filters import mask
 from faig_lab.metrics import restore
 from faig_lab.training import Schedule, fit
@@ -140,6 +141,22 @@ def against_processor(pair: Pair, results: Results, dtype: torch.dtype = torch.f
 def in_double(pair: Pair, results: Results) -> None:
     """The same in float64."""
     against_processor(pair, results, torch.float64)
+
+
+def evaluation(pair: Pair, results: Results) -> None:
+    """PSNR and sums of the edit of a masked network in float64, which the evaluator computes on the device."""
+    filters, found = discovered(faig_scores(pair.plain("cpu").magnitude)[0], PERCENT), []
+    for device in ("cpu", pair.device):
+        case = pair.on(device, torch.float64)
+        evaluator = Evaluator(case.network, case.baseline, case.target, case.probe, case.probe[0].scale)
+        state = mask(case.target, case.baseline, case.layout, filters)
+        with full_precision():
+            found.append(evaluator.evaluate(state, case.degradations[0]))
+    processor, there = found
+    change = float((there.psnrs - processor.psnrs).abs().max())
+    results.at_most("evaluation, device to processor: PSNR of a masked network, dB", change, 1e-4)
+    for name, sums, expected in zip(processor.sums._fields, there.sums, processor.sums, strict=True):
+        results.at_most(f"evaluation, device to processor: {name}", error(sums, expected), BOUNDS[torch.float64][0])
 
 
 def tf32(pair: Pair, results: Results) -> None:
@@ -322,6 +339,7 @@ def _apart(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float
 CHECKS: dict[str, Callable[[Pair, Results], None]] = {
     "float32": against_processor,
     "float64": in_double,
+    "evaluation": evaluation,
     "TF32": tf32,
     "bfloat16": bfloat16,
     "recorded": recorded,

@@ -34,11 +34,13 @@ SSIM_WINDOW = 11
 METRICS = ("psnr", "psnr_y", "ssim")
 """The measures of `quality`: PSNR on RGB (dB), PSNR on Y (dB), SSIM on Y."""
 
+CPU = torch.device("cpu")
+
 _CPU_PIXELS = 2**17
-"""HR pixels restored at once on a CPU. 2**18 is 15 % slower, since it does not fit into the caches."""
+"""HR pixels computed at once on a CPU. 2**18 is 15 % slower, since it does not fit into the caches."""
 
 _GPU_PIXELS = 2**22
-"""HR pixels restored at once on a GPU: some gigabytes for a network of 64 channels."""
+"""HR pixels computed at once on a GPU: some gigabytes for a network of 64 channels."""
 
 
 def gradient_map(images: Tensor) -> Tensor:
@@ -180,6 +182,8 @@ def restore(
     images: Sequence[PairedImage],
     degradation: str,
     autocast: torch.dtype | None = None,
+    *,
+    device: torch.device = CPU,
 ) -> list[Tensor]:
     """Restore one LR of every image with given weights. Images of the same size are restored in batches.
 
@@ -189,31 +193,39 @@ def restore(
         images: paired images.
         degradation: key of the LR in each image's `lr`.
         autocast: lower precision for the network's operations, or None.
+        device: where the outputs are stored. The network computes on the device of the weights.
 
     Returns:
-        Raw outputs (3, sH, sW) in the order of `images`, on the CPU.
+        Raw outputs (3, sH, sW) in the order of `images`, on `device`.
     """
     reference = first_floating(state.values())
-    groups: dict[torch.Size, list[int]] = {}
-    for position, image in enumerate(images):
-        groups.setdefault(image.lr[degradation].shape, []).append(position)
     outputs: dict[int, Tensor] = {}
-    for positions in _batches(images, groups.values(), reference.device):
+    shapes = [(*image.lr[degradation].shape, *image.hr.shape) for image in images]
+    for positions in batches(shapes, reference.device):
         batch = torch.stack([images[i].lr[degradation] for i in positions]).to(reference)
         batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.autocast(reference.device.type, autocast, enabled=autocast is not None):
-            result = evaluate(network, state, batch).to(reference.dtype).cpu()
+            result = evaluate(network, state, batch).to(reference.dtype).to(device)
         outputs.update(zip(positions, result, strict=True))
     return [outputs[i] for i in range(len(images))]
 
 
-def _batches(
-    images: Sequence[PairedImage], groups: Iterable[Sequence[int]], device: torch.device
-) -> Iterator[Sequence[int]]:
-    """Divide the positions of images of one size into batches that fit into a CPU's caches or a GPU's memory."""
+def batches(shapes: Iterable[tuple[int, ...]], device: torch.device) -> Iterator[list[int]]:
+    """Divide images into batches of one shape that fit into a CPU's caches or a GPU's memory.
+
+    Args:
+        shapes: the shape of each image. The last two numbers are height and width in HR pixels.
+        device: where a batch is computed.
+
+    Yields:
+        The positions of the images of a batch, ascending.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for position, shape in enumerate(shapes):
+        groups.setdefault(tuple(shape), []).append(position)
     most = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
-    for group in groups:
-        at_once = max(1, most // images[group[0]].hr[0].numel())
+    for (*_, height, width), group in groups.items():
+        at_once = max(1, most // (height * width))
         yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
 
 

@@ -174,13 +174,15 @@ def test_checks_see_a_device_that_computes_something_else(results, monkeypatch):
         return found
 
     monkeypatch.setattr(correct, "moved", wrong)
-    for name in ("float32", "float64"):
+    for name in ("float32", "float64", "evaluation"):
         correct.CHECKS[name](pair, results)
     failed = [row["what"] for row in rows(results) if row["state"] == FAILED]
     for dtype in ("float32", "float64"):
         for what in ("scores", "sum of all attributions"):
             assert f"{dtype}, device to processor: {what}" in failed
     assert "float64, device to processor: masked outputs" in failed
+    for measure in ("energy", "along", "moved"):
+        assert f"evaluation, device to processor: {measure}" in failed
 
 
 def test_error_and_agreement():

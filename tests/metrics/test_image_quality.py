@@ -8,9 +8,8 @@ from PIL import Image
 from skimage.color import rgb2ycbcr
 from skimage.metrics import structural_similarity
 
-from faig_lab import metrics
 from faig_lab.data import PairedImage
-from faig_lab.metrics import METRICS, PSNR_CEILING, as_image, bicubic, luma, psnr, quality, restore, ssim
+from faig_lab.metrics import METRICS, PSNR_CEILING, as_image, batches, bicubic, luma, psnr, quality, restore, ssim
 from faig_lab.networks import SRResNet
 
 
@@ -270,10 +269,15 @@ def test_restoring_leaves_the_network_alone(network):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_no_more_pixels_are_restored_at_once_than_a_gpu_bears():
-    images = [image(name, 6, 5) for name in "abc"]
-    groups = [[0, 1, 2]]
-    found = [list(metrics._batches(images, groups, torch.device(name))) for name in ("cpu", "cuda")]
-    assert found == [[[0, 1, 2]]] * 2
-    large = [image(name, 600, 600) for name in "abcd"]
-    assert [len(b) for b in metrics._batches(large, [range(4)], torch.device("cuda"))] == [2, 2]
+def test_no_more_pixels_are_computed_at_once_than_a_gpu_bears():
+    small, large = [(3, 12, 10)] * 3, [(3, 1200, 1200)] * 4
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [list(batches(small, device)) for device in (cpu, gpu)] == [[[0, 1, 2]]] * 2
+    assert list(batches(large, cpu)) == [[0], [1], [2], [3]]
+    assert list(batches(large, gpu)) == [[0, 1], [2, 3]]
+
+
+def test_a_batch_has_images_of_one_shape_in_their_order():
+    shapes = [(3, 4, 6), (3, 6, 4), (3, 4, 6), (1, 4, 6)]
+    assert list(batches(shapes, torch.device("cpu"))) == [[0, 2], [1], [3]]
+    assert list(batches([], torch.device("cpu"))) == []

@@ -190,7 +190,7 @@ def test_percents_that_cannot_be_are_refused(context, percents, message):
 def test_per_image_psnr_and_the_mean(context):
     outputs = context.evaluator.outputs(context.target, "blur")
     assert context.evaluator.psnrs(outputs).shape == (2,)
-    assert float(context.evaluator.psnrs(outputs).mean()) == context.evaluator.psnr(outputs)
+    assert float(context.evaluator.psnrs(outputs).double().mean()) == context.evaluator.psnr(outputs)
 
 
 PERCENTS = np.array([0.0, 1.0, 10.0, 100.0])

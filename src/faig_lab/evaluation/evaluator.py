@@ -1,6 +1,6 @@
 """Networks on held-out images: PSNR, squared distances, and example pictures of the restored images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from faig_lab.attribution import Attribution, discovered
 from faig_lab.data import CLEAN, PairedImage
+from faig_lab.evaluation.batches import convert, measure
 from faig_lab.evaluation.intervals import Floats, number_or_none
-from faig_lab.filters import State, mask
+from faig_lab.filters import State, first_floating, mask
 from faig_lab.metrics import (
+    CPU,
     EditSums,
     as_image,
+    bicubic,
     edit_sums,
     gradient_map,
     isolation,
@@ -24,6 +27,10 @@ from faig_lab.metrics import (
     removed_share,
     restore,
 )
+
+MOST_BYTES = 2**28
+"""Bytes that the outputs of one network for one input may take to stay on a GPU. An evaluator keeps the outputs of two
+networks for every input."""
 
 
 class Ends(NamedTuple):
@@ -40,11 +47,6 @@ class Ends(NamedTuple):
     target: Tensor
     baseline_outputs: list[Tensor]
     target_outputs: list[Tensor]
-
-    @property
-    def outputs(self) -> list[Tensor]:
-        """The target's outputs, rounded to 8 bits."""
-        return [as_image(output) for output in self.target_outputs]
 
 
 class Evaluation(NamedTuple):
@@ -71,6 +73,9 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Held-out images and the two networks that bound what an intervention can do.
 
+    Images are restored and measured where the target's weights are, in batches of images of one size. Restored images
+    are on the device `storage`, and all numbers are on the CPU.
+
     Args:
         network: the module; its own weights do not matter.
         baseline: θ̄ on the device to compute on.
@@ -87,19 +92,56 @@ class Evaluator:
     scale: int
     autocast: torch.dtype | None = None
 
+    @cached_property
+    def device(self) -> torch.device:
+        """Where images are restored and measured: the device of the target's weights."""
+        return first_floating(self.target.values()).device
+
+    @cached_property
+    def storage(self) -> torch.device:
+        """Where restored images are: `device` if one network's outputs for one input are small, else the CPU."""
+        size = torch.float32.itemsize * sum(image.hr.numel() for image in self.images)
+        return self.device if size <= MOST_BYTES else CPU
+
+    @cached_property
+    def _placed(self) -> tuple[PairedImage, ...]:
+        """The held-out images on the device `storage`, which they are copied to once."""
+
+        def placed(image: PairedImage) -> PairedImage:
+            lr = {name: values.to(self.storage) for name, values in image.lr.items()}
+            return replace(image, hr=image.hr.to(self.storage), lr=lr)
+
+        return self.images if self.storage == CPU else tuple(map(placed, self.images))
+
+    def measure(self, function: Callable[..., Iterable[Tensor]], *images: Sequence[Tensor]) -> list[Tensor]:
+        """Measure every held-out image on `device` in batches of one size.
+
+        Args:
+            function: batches (n, …) of images, their ground truth last → (n,) for each measure.
+            images: lists of (…, H, W) for every held-out image, e.g. outputs of a network.
+
+        Returns:
+            (images,) of each measure, on the CPU.
+        """
+        return measure(function, *images, [image.hr for image in self._placed], device=self.device)
+
     def restore(self, state: State, degradation: str) -> list[Tensor]:
         """Raw outputs (3, H, W) for every held-out image."""
-        return restore(self.network, state, self.images, degradation, self.autocast)
+        return restore(self.network, state, self._placed, degradation, self.autocast, device=self.storage)
+
+    def upscaled(self, degradation: str) -> list[Tensor]:
+        """Bicubic upscaling (3, H, W) of every held-out image, not clipped."""
+        return convert(lambda lr: bicubic(lr, self.scale), [image.lr[degradation] for image in self._placed])
 
     def outputs(self, state: State, degradation: str) -> list[Tensor]:
         """Restored held-out images (3, H, W), clipped and rounded to 8 bits; those of the target are computed once."""
-        if state is self.target and degradation in self._ends:
-            return self._ends[degradation].outputs
-        return [as_image(output) for output in self.restore(state, degradation)]
+        known = state is self.target and degradation in self._ends
+        return convert(as_image, self._ends[degradation].target_outputs if known else self.restore(state, degradation))
 
     def psnrs(self, outputs: Sequence[Tensor]) -> Tensor:
         """(images,) PSNR of each restored held-out image (dB)."""
-        return torch.cat([psnr(o[None], i.hr[None], self.scale) for o, i in zip(outputs, self.images, strict=True)])
+        (psnrs,) = self.measure(lambda output, hr: [psnr(output, hr, self.scale)], outputs)
+        return psnrs
 
     def psnr(self, outputs: Sequence[Tensor]) -> float:
         """PSNR per image, then the mean (dB)."""
@@ -127,17 +169,18 @@ class Evaluator:
         """Outputs of both networks on the held-out images with one input; computed once."""
         if degradation not in self._ends:
             baseline, target = (
-                [output.clamp(0, 1) for output in self.restore(state, degradation)]
+                convert(lambda output: output.clamp(0, 1), self.restore(state, degradation))
                 for state in (self.baseline, self.target)
             )
-            psnrs = [self.psnrs([as_image(o) for o in outputs]) for outputs in (baseline, target)]
+            psnrs = [self.psnrs(convert(as_image, outputs)) for outputs in (baseline, target)]
             self._ends[degradation] = Ends(psnrs[0], psnrs[1], baseline, target)
         return self._ends[degradation]
 
     def maps(self, degradation: str) -> list[Tensor]:
-        """(1, 1, H, W) gradient maps of the target's outputs; computed once."""
+        """(1, H, W) gradient maps of the target's outputs; computed once."""
         if degradation not in self._maps:
-            self._maps[degradation] = [gradient_map(output[None]) for output in self.ends(degradation).outputs]
+            outputs = self.ends(degradation).target_outputs
+            self._maps[degradation] = convert(lambda output: gradient_map(as_image(output)), outputs)
         return self._maps[degradation]
 
     def bounds(self, degradation: str) -> tuple[float, float]:
@@ -156,18 +199,17 @@ class Evaluator:
 
     def effect_of(self, outputs: Sequence[Tensor], name: str) -> Evaluation:
         """As `effect`, for held-out images that a network has restored: raw outputs (3, H, W)."""
-        return Evaluation(self.psnrs([as_image(output) for output in outputs]), None, None, self.edit(outputs, name))
+        ends = self.ends(name)
+
+        def measures(raw: Tensor, baseline: Tensor, target: Tensor, hr: Tensor) -> list[Tensor]:
+            return [psnr(as_image(raw), hr, self.scale), *edit_sums(raw, baseline, target)]
+
+        psnrs, *sums = self.measure(measures, outputs, ends.baseline_outputs, ends.target_outputs)
+        return Evaluation(psnrs, None, None, EditSums(*sums))
 
     def effects(self, state: State) -> dict[str, Evaluation]:
         """Effect of an intervention on every input that is not mixed."""
         return {name: self.effect(state, name) for name in self.inputs if "+" not in name}
-
-    def edit(self, outputs: Sequence[Tensor], name: str) -> EditSums[Tensor]:
-        """(images,) sums of the edit from the target's outputs to raw outputs of an intervention."""
-        ends = self.ends(name)
-        triples = zip(outputs, ends.baseline_outputs, ends.target_outputs, strict=True)
-        sums = [edit_sums(masked[None], baseline[None], target[None]) for masked, baseline, target in triples]
-        return EditSums(*(torch.cat(parts) for parts in zip(*sums, strict=True)))
 
     def raw(self, state: State, name: str) -> list[Tensor]:
         """Outputs (3, H, W) that are not rounded; those of the target are computed once."""
@@ -175,13 +217,17 @@ class Evaluator:
 
     def evaluate(self, state: State, degradation: str) -> Evaluation:
         """Effect of an intervention on the restoration of one degradation."""
-        raw = self.raw(state, degradation)
-        masked = [as_image(output) for output in raw]
-        maps = self.maps(degradation)
-        differences = [map_difference(gradient_map(m[None]), t) for m, t in zip(masked, maps, strict=True)]
-        psnrs = self.psnrs(masked)
+        ends = self.ends(degradation)
+
+        def measures(raw: Tensor, target_map: Tensor, baseline: Tensor, target: Tensor, hr: Tensor) -> list[Tensor]:
+            image = as_image(raw)
+            difference = map_difference(gradient_map(image), target_map)
+            return [difference, psnr(image, hr, self.scale), *edit_sums(raw, baseline, target)]
+
+        raw, maps = self.raw(state, degradation), self.maps(degradation)
+        differences, psnrs, *sums = self.measure(measures, raw, maps, ends.baseline_outputs, ends.target_outputs)
         removed = self.removed(mean(psnrs), degradation)
-        return Evaluation(psnrs, removed, float(torch.cat(differences).mean()), self.edit(raw, degradation))
+        return Evaluation(psnrs, removed, float(differences.mean()), EditSums(*sums))
 
 
 def pooled(effect: Evaluation) -> EditSums[Floats]:
@@ -223,7 +269,7 @@ class Example:
         degradation: of the input.
         input: (3, h, w) the degraded LR.
         truth: (3, H, W) the ground truth.
-        restored: "baseline", "target", or the degradation whose filters are masked → (3, H, W) in [0, 1].
+        restored: "baseline", "target", or the degradation whose filters are masked → (3, H, W) in [0, 1], on the CPU.
         psnr: the same keys → dB.
     """
 
@@ -296,8 +342,9 @@ def example(image: PairedImage, degradation: str, restored: dict[str, Tensor], b
     Args:
         image: the held-out image.
         degradation: of the input.
-        restored: network → (3, H, W) in [0, 1].
+        restored: network → (3, H, W) in [0, 1], on any device.
         border: pixels left out of PSNR on each side.
     """
+    restored = {name: output.cpu() for name, output in restored.items()}
     values = {name: float(psnr(output[None], image.hr[None], border)) for name, output in restored.items()}
     return Example(image.name, degradation, image.lr[degradation], image.hr, restored, values)

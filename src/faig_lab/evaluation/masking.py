@@ -12,7 +12,7 @@ from faig_lab.data import CLEAN
 from faig_lab.evaluation.evaluator import Evaluation, Evaluator
 from faig_lab.evaluation.intervals import Floats, number_or_none
 from faig_lab.filters import mask
-from faig_lab.metrics import METRICS, EditSums, bicubic, quality
+from faig_lab.metrics import METRICS, EditSums, quality
 
 TableRow = dict[str, object]
 
@@ -256,7 +256,7 @@ def restoration(evaluator: Evaluator) -> list[TableRow]:
     for degradation in evaluator.inputs:
         ends = evaluator.ends(degradation)
         outputs = {
-            "bicubic": [bicubic(image.lr[degradation][None], evaluator.scale)[0] for image in evaluator.images],
+            "bicubic": evaluator.upscaled(degradation),
             "baseline": ends.baseline_outputs,
             "target": ends.target_outputs,
         }
@@ -273,8 +273,13 @@ def quality_rows(evaluator: Evaluator, outputs: Sequence[Tensor]) -> list[TableR
         evaluator: the held-out images.
         outputs: (3, H, W) each, not rounded.
     """
-    rows: list[TableRow] = []
-    for image, output in zip(evaluator.images, outputs, strict=True):
-        values = quality(output[None], image.hr[None], evaluator.scale)
-        rows.append({"image": image.name} | {metric: float(value) for metric, value in values.items()})
-    return rows
+
+    def measures(output: Tensor, hr: Tensor) -> list[Tensor]:
+        values = quality(output, hr, evaluator.scale)
+        return [values[metric] for metric in METRICS]
+
+    columns = [values.tolist() for values in evaluator.measure(measures, outputs)]
+    return [
+        {"image": image.name} | dict(zip(METRICS, values, strict=True))
+        for image, *values in zip(evaluator.images, *columns, strict=True)
+    ]

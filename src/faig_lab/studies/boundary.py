@@ -17,14 +17,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
-from torch import Tensor
 
 from faig_lab.data import CLEAN, Degradation, PairedImage, Part, sample_rng
 from faig_lab.data.evaluation import EVALUATION_SEED
+from faig_lab.evaluation.batches import convert
 from faig_lab.evaluation.intervals import Floats, number_or_none, scene_interval
 from faig_lab.evaluation.masking import TableRow, means, stack_inputs
 from faig_lab.filters import State
-from faig_lab.metrics import as_image, bicubic
+from faig_lab.metrics import as_image
 from faig_lab.plotting.charts import guides, legend_above, line
 from faig_lab.plotting.style import LINES, MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import as_percent, degraded, listed, method_label, share, signed, with_ends
@@ -155,8 +155,8 @@ def _psnrs(context: StudyContext, images: Sequence[PairedImage], name: str) -> F
     evaluator = replace(context.evaluator, images=tuple(images))
     masked = context.masked(context.discovered(context.method, context.headline)[name])
     states: dict[str, State] = {"baseline": context.baseline, "target": context.target, "masked": masked}
-    outputs: dict[str, list[Tensor]] = {n: evaluator.outputs(state, name) for n, state in states.items()}
-    outputs["bicubic"] = [as_image(bicubic(image.lr[name][None], evaluator.scale)[0]) for image in images]
+    outputs = {n: evaluator.outputs(state, name) for n, state in states.items()}
+    outputs["bicubic"] = convert(as_image, evaluator.upscaled(name))
     return stack_inputs([evaluator.psnrs(outputs[network]) for network in NETWORKS])
 
 

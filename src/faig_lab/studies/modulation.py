@@ -26,8 +26,8 @@ from faig_lab.studies.section import Section, Strips, Table
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
-Restored = dict[tuple[str, float, str], list[Tensor]]
-"""(modulated set, λ, input degradation) → restored held-out images."""
+Restored = dict[tuple[str, float, str], Tensor]
+"""(modulated set, λ, input degradation) → the pictured held-out image, restored."""
 
 
 def modulation(
@@ -58,6 +58,8 @@ def modulation(
     chosen, q = method or context.method, percent or context.headline
     sets = discovered_sets(context, chosen, q)
     rows: list[TableRow] = []
+    images = context.data.held_out
+    position = images_to_show(images)[0] if image is None else image % len(images)
     kept: Restored = {}
     with context.bar("modulation", len(sets) * len(strengths)) as advance:
         for name, filters in sets.items():
@@ -67,9 +69,9 @@ def modulation(
                 for degradation, outputs in _restored(context, filters, strength):
                     rows.append(row | _evaluated(context, degradation, outputs))
                     if strength in pictured and degradation != CLEAN:
-                        kept[name, strength, degradation] = [as_image(output) for output in outputs]
+                        kept[name, strength, degradation] = as_image(outputs[position]).cpu()
                 advance(f"{name}, λ = {strength:g}")
-    return StudyResult({"modulation": rows}, _best_strengths(rows), _examples(context, kept, image))
+    return StudyResult({"modulation": rows}, _best_strengths(rows), _examples(context, kept, position))
 
 
 def discovered_sets(context: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
@@ -110,18 +112,14 @@ def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
     return {key: float(str(row["strength"])) for key, row in best.items()}
 
 
-def _examples(context: StudyContext, kept: Restored, chosen: int | None) -> tuple[Example, ...]:
+def _examples(context: StudyContext, kept: Restored, position: int) -> tuple[Example, ...]:
     """Return one held-out image with each degradation, restored at every pictured λ."""
-    images = context.data.held_out
-    position = images_to_show(images)[0] if chosen is None else chosen % len(images)
     pictures = []
     for degradation in context.attribution.degradations:
         restored = {
-            f"{name}/{strength:g}": outputs[position]
-            for (name, strength, shown), outputs in kept.items()
-            if shown == degradation
+            f"{name}/{strength:g}": output for (name, strength, shown), output in kept.items() if shown == degradation
         }
-        pictures.append(example(images[position], degradation, restored, context.evaluator.scale))
+        pictures.append(example(context.data.held_out[position], degradation, restored, context.evaluator.scale))
     return tuple(pictures)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from faig_lab.attribution import discovered
 from faig_lab.attribution.scores import contrast
 from faig_lab.data import CLEAN
+from faig_lab.evaluation.batches import convert
 from faig_lab.evaluation.evaluator import Evaluator, mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
@@ -180,7 +181,7 @@ def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
     own = context.evaluator
     label: TableRow = {"edit": edit.kind, "vector": edit.vector, "strength": edit.strength}
     outputs = {name: own.raw(edit.state, name) for name in own.inputs}
-    psnrs = {name: own.psnr([as_image(output) for output in raw]) for name, raw in outputs.items()}
+    psnrs = {name: own.psnr(convert(as_image, raw)) for name, raw in outputs.items()}
     gains = {name: psnr - mean(own.ends(name).baseline) for name, psnr in psnrs.items()}
     empty: TableRow = dict.fromkeys(("back", "off", "side", "isolation"))
     for judged, evaluator in edit.judged.items() or [(None, None)]:
