@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="everything tiny: does it run? Two minutes on a CPU")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--iterations", help="of the study: baseline,target; without: what the time allows")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -43,6 +45,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     asked.parts = asked.parts.split(",")
     if unknown := sorted(set(asked.parts) - set(PARTS)):
         parser.error(f"--parts: {unknown[0]} is not one of {', '.join(PARTS)}")
+    if asked.iterations is not None and not re.fullmatch(r"[1-9]\d*,[1-9]\d*", asked.iterations):
+        parser.error(f"--iterations must be two numbers such as 20000,14000, not {asked.iterations}")
     if not asked.minutes > 0:
         parser.error(f"--minutes must be > 0, not {asked.minutes:g}")
     for name in ("out", "data"):
@@ -104,6 +108,7 @@ def command(asked: argparse.Namespace, part: str, limit: float, work: Path) -> l
     """Of a part in a process of its own."""
     found = [sys.executable, "-u", "-m", "benchmarks.gpu", "--part", part, "--seconds", f"{limit:.1f}"]
     found += ["--device", asked.device, "--out", str(asked.out), "--work", str(work / part)]
+    found += ["--iterations", asked.iterations] if asked.iterations else []
     return found + (["--data", str(asked.data)] if asked.data else []) + (["--quick"] if asked.quick else [])
 
 
@@ -170,9 +175,15 @@ def one_part(asked: argparse.Namespace) -> int:
         speed.run(sizes, asked.device, asked.data, results)
     else:
         own = study.Study(asked.work, asked.out, asked.device, asked.data, sizes)
-        start = time.monotonic()
-        known = rate(results) or speed.steps_a_second(asked.device, sizes, asked.data)
-        study.run(own, results, known, asked.seconds - (time.monotonic() - start))
+        if asked.iterations:
+            baseline, target = map(int, asked.iterations.split(","))
+            study.run(own, results, (baseline, target), asked.seconds)
+        else:
+            start = time.monotonic()
+            known = rate(results) or speed.steps_a_second(asked.device, sizes, asked.data)
+            left = asked.seconds - (time.monotonic() - start)
+            results.add("iterations chosen for steps a second", f"{known:.1f}, {left:.0f} s in all")
+            study.run(own, results, study.plan(known, min(left, sizes.study_seconds)), left)
     return 0
 
 

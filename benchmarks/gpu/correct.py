@@ -306,27 +306,29 @@ def patches(pair: Pair, results: Results) -> None:
 
 
 def trainings(pair: Pair, results: Results) -> None:
-    """A few steps of gradient descent: the device against the processor, CUDA graphs against single launches."""
-    own = {name: _trained(pair, name == "cpu", False) for name in ("cpu", pair.device)}
-    plain = own[pair.device]
-    results.at_most("6 steps, device to processor: weights", _apart(plain, own["cpu"]), 1e-3)
-    results.at_most(
-        "6 steps, CUDA graphs to single launches: weights", _apart(_trained(pair, False, True), plain), 1e-4
-    )
-    rough = [_trained(pair, False, graphs, "bf16-mixed") for graphs in (True, False)]
+    """A few steps of gradient descent: device against processor, CUDA graphs against single launches, workers."""
+    single = "training.cuda_graphs=false"
+    plain = _trained(pair, pair.device, single)
+    results.at_most("6 steps, device to processor: weights", _apart(plain, _trained(pair, "cpu", single)), 1e-3)
+    graphs = _trained(pair, pair.device)
+    results.at_most("6 steps, CUDA graphs to single launches: weights", _apart(graphs, plain), 1e-4)
+    rough = [_trained(pair, pair.device, "trainer.precision=bf16-mixed", *more) for more in ((), (single,))]
     results.at_most("6 steps in bfloat16, CUDA graphs to single launches: weights", _apart(*rough), 1e-2)
+    host, count = ("training.patches=host", "+trainer.deterministic=true"), pair.sizes.workers
+    cut = [_trained(pair, pair.device, *host, f"training.workers={workers}") for workers in (0, count)]
+    torch.use_deterministic_algorithms(False)  # Lightning leaves it on
+    results.at_most(f"6 steps, {count} workers to none: weights", _apart(*cut), 0)
 
 
-def _trained(pair: Pair, on_processor: bool, graphs: bool, precision: str = "32-true") -> dict[str, Tensor]:
-    device = "cpu" if on_processor else pair.device
+def _trained(pair: Pair, device: str, *more: str) -> dict[str, Tensor]:
     sizes = "training.batch_size=4", "training.patch_size=32", "training.ema_decay=0", "training.patches=device"
-    settings = settings_of(device, *pair.sizes.network, *sizes, f"trainer.precision={precision}")
+    settings = settings_of(device, *pair.sizes.network, *sizes, "trainer.precision=32-true", *more)
     data, degradation = data_of(settings), make_degradation(settings)
     module = make_module(settings, "target", degradation, None)
     module.schedule = Schedule(6, 0.1, 6)
     module.make_optimizer = torch.optim.SGD
     dataset = PatchDataset(data.train, settings.training.patch_size, degradation.margin, seed=0, stream="target")
-    loop = replace(make_loop(settings, data.train), cuda_graphs=graphs).without_validation()
+    loop = make_loop(settings, data.train).without_validation()
     with full_precision():
         return fit(module, dataset, (), loop=loop, name="a few steps").state
 

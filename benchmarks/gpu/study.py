@@ -95,12 +95,10 @@ def plan(rate: float, seconds: float) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def run(study: Study, results: Results, rate: float, seconds: float) -> None:
-    """The study, until it is done or the time is over; `rate` is steps a second."""
+def run(study: Study, results: Results, iterations: tuple[int, int], seconds: float) -> None:
+    """The study with so many iterations of baseline and target, until it is done or the time is over."""
     end = time.monotonic() + seconds
-    iterations = plan(rate, min(seconds, study.sizes.study_seconds))
     results.add("iterations of baseline and target", f"{iterations[0]} + {iterations[1]}")
-    results.add("chosen for steps a second", f"{rate:.1f}, {seconds:.0f} s in all")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations)]
     print("  " + shlex.join(arguments[1:]), flush=True)

@@ -101,7 +101,7 @@ def test_the_first_line_says_what_is_missing(monkeypatch, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("given", [["--parts", "correct,sped"], ["--minutes", "0"]])
+@pytest.mark.parametrize("given", [["--parts", "correct,sped"], ["--minutes", "0"], ["--iterations", "20000"]])
 def test_what_cannot_be_asked_for_is_refused(given, capsys):
     with pytest.raises(SystemExit):
         arguments(given)
