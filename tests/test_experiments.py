@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from faig_lab.cli.arguments import compose, normalise
+from faig_lab.cli.build import make_network
 from faig_lab.config import check, rules
 from faig_lab.files import write_json
-from faig_lab.filters import load_weights, save_weights
+from faig_lab.filters import FilterLayout, load_weights, save_weights
 from faig_lab.runs.tables import write_table
 
 STUDIES = sorted(path.parent for path in (ROOT / "experiments").glob("*/run.sh"))
@@ -292,3 +293,17 @@ def test_the_pictures_of_the_pages_are_drawn_from_the_recorded_tables(tmp_path):
     place = list(module.STUDY).index("faig")
     assert round(dots[place - 0.15], 2) == 0.90  # the deblurring set, experiments/rankings
     assert round(dots[place + 0.15], 2) == 0.10
+
+
+@pytest.mark.parametrize("name", ["baseline", "target"])
+def test_the_weights_of_the_full_network_are_those_of_its_page(name):
+    folder = ROOT / "experiments" / "full_size"
+    description = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    network = make_network(check(compose(["experiment=blur_noise", "network=srresnet"])))
+    state = load_weights(folder / f"{name}.safetensors", network)
+    assert description["what"] == name
+    assert description["parameters"] == sum(value.numel() for value in state.values()) == 1_369_859
+    assert len(FilterLayout.of(network)) == 151_936
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"{name}.safetensors" in page
+    assert "151,936" in page

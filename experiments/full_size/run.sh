@@ -8,4 +8,5 @@ python -m faig_lab task=compare runs=outputs/studies/full_size hydra.run.dir=out
 grep -E '^group,|,(psnr|completeness_gap|barrier|isolation|clean_change|removed|specificity)/' \
   outputs/compared/full_size/metrics.csv > experiments/full_size/results.csv
 cp outputs/studies/full_size/tables/isolation.csv outputs/studies/full_size/tables/isolation_methods.csv \
-  outputs/studies/full_size/figures/isolation.png experiments/full_size
+  outputs/studies/full_size/tables/depth.csv outputs/studies/full_size/tables/masking.csv experiments/full_size
+python experiments/figures.py shrink outputs/studies/full_size/figures/isolation.png experiments/full_size
