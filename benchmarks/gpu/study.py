@@ -29,7 +29,9 @@ BASELINE = 0.6
 """Share of the iterations that the baseline gets."""
 TRAINING = 0.62
 """Share of the time that is left for training; the rest is for starting, attribution, judging and the report."""
-REST = 80.0
+KEEP = 10.0
+"""Seconds at the end in which what the run has left is kept."""
+REST = 85.0
 """Seconds that the rest takes at most."""
 CARE = 0.9
 """Of the measured rate: validations and checkpoints are not in it."""
@@ -97,7 +99,7 @@ def plan(rate: float, seconds: float) -> tuple[int, int]:
 
 def run(study: Study, results: Results, iterations: tuple[int, int], seconds: float) -> None:
     """The study with so many iterations of baseline and target, until it is done or the time is over."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + max(seconds - KEEP, seconds / 2)
     results.add("iterations of baseline and target", f"{iterations[0]} + {iterations[1]}")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations)]

@@ -1,5 +1,7 @@
 """What a GPU trains with: patches that are cut on the device, and CUDA graphs, here on the processor."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from graphs_case import on_processor
@@ -149,3 +151,28 @@ def test_a_network_with_buffers_or_hooks_is_not_recorded(monkeypatch, odd):
     graphs(torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)).backward()
     assert not recorder.graphs
     assert len(calls) == (odd == "hooks")
+
+
+# Time
+
+
+def test_a_gpus_steps_are_timed_together(monkeypatch):
+    """The processor is ahead: only between two waits for the GPU the time is that of the steps."""
+    waits, clock = [], iter([10.0, 16.0])
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(clock))
+    watch, module = fitting.Stopwatch(), SimpleNamespace(device=torch.device("cuda"))
+    steps = fitting._WARM_UP + 4
+    for step in range(steps):
+        watch.on_train_batch_end(SimpleNamespace(global_step=step + 1, max_steps=steps), module, None, None, step)
+    assert watch.seconds == [1.5]
+    assert len(waits) == 2
+
+
+def test_a_processors_steps_are_timed_one_by_one(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(fitting.time, "perf_counter", lambda: float(next(clock)))
+    watch, module = fitting.Stopwatch(), SimpleNamespace(device=torch.device("cpu"))
+    for step in range(fitting._WARM_UP + 4):
+        watch.on_train_batch_end(SimpleNamespace(global_step=step + 1, max_steps=99), module, None, None, step)
+    assert watch.seconds == [1.0] * 4

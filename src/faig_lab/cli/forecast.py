@@ -26,6 +26,7 @@ from faig_lab.cli.trained import network_kind, timed_module
 from faig_lab.config import Settings
 from faig_lab.data import Degradation, PatchDataset, StudyData
 from faig_lab.filters import evaluate, first_floating
+from faig_lab.metrics import batches
 from faig_lab.plotting.words import duration, listed
 from faig_lab.runs.store import Entry, place
 from faig_lab.training import Trained
@@ -158,12 +159,15 @@ def _restoration(settings: Settings, problem: Problem, data: StudyData) -> float
     state = {n: v.float() if v.is_floating_point() else v for n, v in problem.baseline.items()}
     images = [next(iter(image.lr.values())) for image in data.held_out]
     lr = _cut(images[0])[None].to(first_floating(state.values()))
+    if lr.device.type == "cuda":  # one image does not fill a GPU
+        shapes = [tuple(image.hr.shape) for image in data.held_out]
+        lr = lr.repeat(len(next(batches(shapes, lr.device))), 1, 1, 1)
 
     def once() -> None:
         with torch.autocast(lr.device.type, autocast, enabled=autocast is not None):
             evaluate(problem.network.float(), state, lr)
 
-    return _seconds(once, lr.device) * sum(image[0].numel() for image in images) / lr[0, 0].numel()
+    return _seconds(once, lr.device) * sum(image[0].numel() for image in images) / lr[:, 0].numel()
 
 
 def _cut(image: Tensor) -> Tensor:

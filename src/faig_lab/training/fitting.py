@@ -279,7 +279,10 @@ def step_seconds(
 
 
 class Stopwatch(pl.Callback):
-    """Measures the seconds from the end of one training step to the end of the next, without the first few steps."""
+    """Measures the seconds from the end of one training step to the end of the next, without the first few steps.
+
+    A GPU works behind the processor, so there only the mean of all steps is measured, between two waits for the GPU.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -289,7 +292,12 @@ class Stopwatch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note the time."""
+        on_gpu, last = pl_module.device.type == "cuda", trainer.global_step == trainer.max_steps
+        if on_gpu and not last and batch_idx != _WARM_UP - 1:
+            return
+        if on_gpu:
+            torch.cuda.synchronize(pl_module.device)
         now = time.perf_counter()
         if batch_idx >= _WARM_UP:
-            self.seconds.append(now - self._last)
+            self.seconds.append((now - self._last) / (batch_idx - _WARM_UP + 1 if on_gpu else 1))
         self._last = now
