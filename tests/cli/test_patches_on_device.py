@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from faig_lab.cli.arguments import compose
-from faig_lab.cli.build import SHARE_OF_MEMORY, determinants, make_loop, patches_on_device
+from faig_lab.cli.build import SHARE_OF_MEMORY, determinants, make_degradation, make_loop, patches_on_device
+from faig_lab.cli.provenance import describe_weights
+from faig_lab.cli.trained import train_once
 from faig_lab.config import check
 from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError
@@ -73,3 +75,23 @@ def test_networks_of_other_samples_have_other_keys_and_the_old_ones_keep_theirs(
     assert found["device"] == found["host"] | {"patches": "device"}
     graphs = determinants(settings_of("trainer=cpu", "training.cuda_graphs=false"), "target", data, None)
     assert graphs == found["host"]
+
+
+def test_the_weights_say_where_their_patches_were_cut(tmp_path):
+    """Also when they come from the store."""
+    small = (
+        *("network.features=3", "network.blocks=1", "training.batch_size=2", "training.patch_size=16"),
+        *("training.baseline.iterations=2", "training.channels_last=true", f"store={tmp_path}", "trainer=cpu"),
+    )
+    image = PairedImage(
+        "p", torch.rand(3, 32, 32), {name: torch.rand(3, 16, 16) for name in ("clean", "blur", "noise")}
+    )
+    data = StudyData((PHOTOGRAPH,), (image,), (image,), ("blur", "noise"))
+    for where in ("device", "host", "device"):
+        settings = settings_of(*small, f"training.patches={where}")
+        trained = train_once(settings, "baseline", data, make_degradation(settings))
+        assert trained.on_device is (where == "device")
+        assert describe_weights(settings, "baseline", trained).get("patches") == (
+            "device" if where == "device" else None
+        )
+    assert len(list(tmp_path.glob("SRResNet-baseline-*"))) == 2

@@ -68,6 +68,7 @@ def describe_weights(settings: Settings, name: str, trained: Trained) -> dict[st
         "seed": settings.seed,
         **({} if planted is None else {"planted": planted}),
         **({} if trained.channels_last is None else {"channels_last": trained.channels_last}),
+        **({"patches": "device"} if trained.on_device else {}),
         "versions": versions(),
     }
 

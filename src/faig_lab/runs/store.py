@@ -102,7 +102,9 @@ class Entry:
             raise UserError(f"store: {self.folder} is damaged ({reason})") from error
         if description.get(CONTENT) not in (None, content_fingerprint(state)):
             raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written)")
-        return Trained(state, history, self._trajectory(), description.get("channels_last"))
+        return Trained(
+            state, history, self._trajectory(), description.get("channels_last"), description.get("patches") == "device"
+        )
 
     def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
         """The states saved on the way; none where the training saved none."""

@@ -77,7 +77,7 @@ def fit(
     start = saved_step(checkpoint) if checkpoint is not None else None
     average = ExponentialAverage(loop.ema_decay)
     trajectory = Trajectory(average, snapshots)
-    publisher = _Publisher(history, trajectory, publish)
+    publisher = _Publisher(history, trajectory, loop.on_device, publish)
     saved = [trajectory] if snapshots else []
     with warnings.catch_warnings():
         _ignore_warnings()
@@ -150,16 +150,21 @@ class _Publisher(pl.Callback):
     """Publish the averaged weights as soon as training has ended."""
 
     def __init__(
-        self, history: History, trajectory: Trajectory, publish: Callable[[Trained], None] | None = None
+        self,
+        history: History,
+        trajectory: Trajectory,
+        on_device: bool = False,
+        publish: Callable[[Trained], None] | None = None,
     ) -> None:
-        self.history, self.trajectory, self.publish = history, trajectory, publish
+        self.history, self.trajectory, self.on_device, self.publish = history, trajectory, on_device, publish
         self.result: Trained | None = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the weights from the module: the averaging callback comes first and has put the average there."""
         assert isinstance(pl_module, SRModule)
         state = {name: value.cpu() for name, value in snapshot(pl_module.network).items()}
-        self.result = Trained(state, self.history.rows, tuple(self.trajectory.states), pl_module.channels_last)
+        states, layout = tuple(self.trajectory.states), pl_module.channels_last
+        self.result = Trained(state, self.history.rows, states, layout, self.on_device)
         if self.publish is not None:
             self.publish(self.result)
 

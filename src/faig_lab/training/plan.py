@@ -102,12 +102,14 @@ class Trained:
         history: the training record.
         trajectory: averaged parameters saved on the way, in order; empty unless snapshots were requested.
         channels_last: whether the training ran in this memory format; None if that is not known.
+        on_device: whether patches were cut and degraded on the device of the training.
     """
 
     state: dict[str, Tensor]
     history: list[Row]
     trajectory: tuple[dict[str, Tensor], ...] = ()
     channels_last: bool | None = None
+    on_device: bool = False
 
 
 class Train(Protocol):
