@@ -142,8 +142,8 @@ class _Training:
         earlier: Tensor | None = None
         adam = torch.optim.Adam([logits], lr=self.rate)
         # Without energy both networks have the same output on this input, so there is no function to mask.
-        some = bool(self._energy[k] > 0)
-        while not settled and some and (progress := self._progress(step, start)) < 1:
+        has_energy = bool(self._energy[k] > 0)
+        while not settled and has_energy and (progress := self._progress(step, start)) < 1:
             count, temperature = self.count(progress), COLDEST**progress
             batch = self._batch(k, step)
             masked, logits.grad = self._step(k, logits, temperature, count, batch)
@@ -189,7 +189,7 @@ class _Training:
         inputs = [logits, *numbers, *groups]
         records = self.problem.compute.records
         masked, gradient = self._replays((k, len(batch)), run, inputs) if records else run(inputs)
-        return masked, gradient  # of a recording they last until the next step
+        return masked, gradient  # results of a recording last until the next step
 
     @cached_property
     def _replays(self) -> Replays:

@@ -64,7 +64,7 @@ class _Recorded:
 
     def __init__(self, weights: list[nn.Parameter], loss: Loss, lr: Tensor, hr: Tensor) -> None:
         self.weights, self.lr, self.hr = weights, lr.clone(), hr.clone()
-        self.start = torch.zeros((), device=lr.device, requires_grad=True)  # what autograd sees of the weights
+        self.start = torch.zeros((), device=lr.device, requires_grad=True)  # stands for the weights in autograd
         kind = lr.device.type
         enabled = torch.is_autocast_enabled(kind)
         # Values cast by autocast are recorded too: a cache would hold those of the first step.
@@ -96,7 +96,7 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[None, None]:
-        """Replay the backward pass; the parameters get its gradients, as long as the next replay does not come."""
+        """Replay the backward pass. The parameters get its gradients, which last until the next replay."""
         recorded: _Recorded = context.recorded
         recorded.scale.copy_(gradients[0])
         recorded.backward.replay()
