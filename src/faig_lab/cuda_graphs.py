@@ -21,7 +21,7 @@ DEVICE = "cuda"
 """The kind of device that records."""
 
 CALLS_BEFORE = 2
-"""Number of calls of a kind that run unrecorded first. These calls choose kernels, and a kind may have no more calls."""
+"""Number of calls of a kind that run unrecorded first. They choose kernels, and a kind may have no more calls."""
 
 MOST_KINDS = 8
 """Kinds of which recordings are kept; each holds the memory of its inputs and results."""
