@@ -38,7 +38,7 @@ from faig_lab.attribution import (
 from faig_lab.attribution.methods import input_gradients
 from faig_lab.cli.build import make_degradation, make_loop, make_module
 from faig_lab.data import PatchDataset, PatchesOnDevice, StepSampler
-from faig_lab.data.on_device import Block
+from faig_lab.data.patches import Block
 from faig_lab.evaluation.evaluator import Evaluator
 from faig_lab.filters import mask
 from faig_lab.metrics import restore

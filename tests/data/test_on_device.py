@@ -24,8 +24,8 @@ from faig_lab.data import (
     bytes_on_device,
     cut,
 )
-from faig_lab.data import on_device as module
-from faig_lab.data.on_device import Block
+from faig_lab.data import patches as module
+from faig_lab.data.patches import Block
 from faig_lab.errors import InputError
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 from graphs_case import on_processor
 from training_case import KillAt, Killed, same
 
-from faig_lab.data import PatchesOnDevice, StepSampler, on_device
+from faig_lab.data import PatchesOnDevice, StepSampler, patches
 from faig_lab.networks import TwoBranchSRResNet
 from faig_lab.training import Loop, fit_chosen, fitting, graph
 from faig_lab.training.graph import StepGraphs
@@ -55,7 +55,7 @@ def test_the_same_bits_again_and_others_than_those_of_the_processor(there, usual
 @pytest.mark.parametrize("killed_at", [2, 4])
 def test_a_killed_training_goes_on_with_the_same_bits(there, tmp_path, monkeypatch, killed_at):
     """The checkpoint of step 3 lies within steps that are made together."""
-    monkeypatch.setattr(on_device, "AT_ONCE", 2)
+    monkeypatch.setattr(patches, "AT_ONCE", 2)
     there.checkpoint_every, there.validate_every = 1 if killed_at == 2 else 3, 100
     whole = there.fit()
     with pytest.raises(Killed):

@@ -13,8 +13,18 @@ from faig_lab.data.degradations.noises import JPEG, GaussianNoise, PoissonNoise
 from faig_lab.data.degradations.pipeline import CLEAN, Composed, Degradation, Downsample, Part, sharpened
 from faig_lab.data.div2k import Archive, Div2k
 from faig_lab.data.evaluation import PairedImage, StudyData
-from faig_lab.data.on_device import DegradedBatch, PatchesOnDevice, bytes_on_device
-from faig_lab.data.patches import Batch, PatchDataset, StepSampler, applied, cut, degrade, patch_loader
+from faig_lab.data.patches import (
+    Batch,
+    DegradedBatch,
+    PatchDataset,
+    PatchesOnDevice,
+    StepSampler,
+    applied,
+    bytes_on_device,
+    cut,
+    degrade,
+    patch_loader,
+)
 from faig_lab.data.photographs import Photograph
 from faig_lab.data.sources import EmbeddedPhotographs, FolderPhotographs, PairedFolders
 

@@ -11,7 +11,6 @@ import logging
 import math
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +39,12 @@ _EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "RGBA", "LA", "PA", "CMYK", "Y
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LARGE = 1_000_000_000  # bytes of pixels that any file may decode to
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 33  # bytes of the signature and of the chunk of the size
 _PNG_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 """Chunks that pixels and frames depend on, beside the critical chunks, whose names begin with a capital letter."""
-_PNG_EXIF = (b"eXIf",)
-_PNG_ORIENTED = (*_PNG_EXIF, b"zTXt", b"tEXt", b"iTXt")
-_PNG_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+_PNG_EXIF = b"eXIf"
+_PNG_TEXTS = (b"zTXt", b"tEXt", b"iTXt")
+_ORIENTED_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _ORIENTATION = 0x0112
 _TIFF_PIXELS = frozenset((*range(254, 267), *range(273, 285), *range(292, 294), 317, *range(320, 326), 332, 338, 339))
 _TIFF_PIXELS |= {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, _ORIENTATION}
@@ -53,12 +53,11 @@ _LEAST = {0xE0: 14, 0xEE: 12}
 """The least bytes of a JFIF and of an Adobe segment of a JPEG. Both segments say how colours are stored."""
 
 
-class _UnsupportedError(Exception):
-    """The file is sound, but of a kind that is not read."""
+class _RefusedError(Exception):
+    """The file is sound, but too large or of a kind that is not read."""
 
-
-class _TooLargeError(Exception):
-    """The file declares more pixels than PIXEL_LIMIT."""
+    def __init__(self, reason: str, remedy: str = "convert it to an 8- or 16-bit RGB PNG") -> None:
+        super().__init__(f"{reason}; {remedy}")
 
 
 def read_image(path: Path) -> Pixels:
@@ -96,10 +95,8 @@ def decode_image(data: bytes, path: Path) -> Pixels:
     try:
         with _silent_decoders():
             return _decode(data)
-    except _UnsupportedError as reason:
-        raise UserError(f"{path}: {reason}; convert it to an 8- or 16-bit RGB PNG") from None
-    except _TooLargeError as reason:
-        raise UserError(f"{path}: {reason}; cut it into smaller images") from None
+    except _RefusedError as reason:
+        raise UserError(f"{path}: {reason}") from None
     except UnidentifiedImageError:
         raise UserError(f"{path}: not a readable PNG, JPEG, BMP, TIFF or WebP image") from None
     except Exception as error:  # Decoders may raise any exception on damaged bytes.
@@ -188,36 +185,23 @@ def declared_size(data: bytes) -> tuple[int, int]:
 
 
 def _decode(data: bytes) -> Pixels:
-    """Decode an image file to RGB pixels and apply its orientation."""
+    """Decode an image file to RGB pixels and apply its orientation: 16 bits with tifffile or imagecodecs."""
     if data.startswith(_TIFF_MAGIC):
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             _check_frames(len(tiff.pages))
             page = tiff.pages[0]
             assert isinstance(page, tifffile.TiffPage)
             _check_size(page.imagewidth, page.imagelength)
-            if _tiff_bits(page) == 16:
+            bits, dtype = page.bitspersample, page.dtype
+            if dtype is None or dtype.kind not in "ub" or bits not in (1, 2, 4, 8, 16):
+                raise _RefusedError(f"{bits}-bit pixels of type {dtype} are not supported")
+            if bits == 16:
                 _check_size(page.tilewidth, page.tilelength)
                 _check_size(page.size // 4)  # a photograph has at most four channels
                 _check_declared(6 * page.imagewidth * page.imagelength, data)
                 tag = page.tags.get(_ORIENTATION)
-                return _oriented(_tiff_16(page), _whole(tag.value) if tag else 1)
-        try:
-            return _by_pillow(data, data)
-        except (_UnsupportedError, _TooLargeError):
-            raise
-        except Exception:  # Pillow may have failed on the metadata alone.
-            pixels_only = _without_metadata(data)
-            return _by_pillow(pixels_only, pixels_only)
-    return _by_pillow(data, _without_metadata(data))
-
-
-def _by_pillow(data: bytes, pixels_only: bytes) -> Pixels:
-    """Decode with Pillow, or a 16-bit PNG with imagecodecs; the orientation is that of the whole file.
-
-    Args:
-        data: the whole file.
-        pixels_only: the file without metadata.
-    """
+                return _oriented(_tiff_16(page), tag.value if tag else None)
+    pixels_only = _without_metadata(data)
     with Image.open(io.BytesIO(pixels_only), formats=_FORMATS) as image:
         _check_size(*image.size)
         # An MPO is a phone's JPEG with a preview or a second view after the photograph itself.
@@ -226,14 +210,14 @@ def _by_pillow(data: bytes, pixels_only: bytes) -> Pixels:
         _check_declared((6 if is_16_bit_png else 3) * image.width * image.height, data)
         pixels = _png_16(pixels_only, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
         if image.format == "TIFF":  # if Pillow has applied the orientation itself, it has removed the tag
-            return _oriented(pixels, _whole(image.getexif().get(_ORIENTATION, 1)))
+            return _oriented(pixels, image.getexif().get(_ORIENTATION))
         return _oriented(pixels, _orientation(data))
 
 
 def _eight_bits(image: Image.Image) -> Pixels:
     """Convert any of Pillow's 8-bit modes to RGB."""
     if image.mode not in _EIGHT_BIT_MODES:
-        raise _UnsupportedError(f"pixels of mode {image.mode} are not supported")
+        raise _RefusedError(f"pixels of mode {image.mode} are not supported")
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         return _on_white(rgba[..., :3], rgba[..., 3:])
@@ -243,20 +227,21 @@ def _eight_bits(image: Image.Image) -> Pixels:
 def _check_size(*sides: int) -> None:
     """Refuse an image that is declared to be too large, before it is decoded."""
     if math.prod(sides) > PIXEL_LIMIT:
-        raise _TooLargeError(
-            f"{'×'.join(map(str, sides))} pixels are declared, more than {PIXEL_LIMIT // 1_000_000} megapixels"
+        declared = f"{'×'.join(map(str, sides))} pixels are declared"
+        raise _RefusedError(
+            f"{declared}, more than {PIXEL_LIMIT // 1_000_000} megapixels", "cut it into smaller images"
         )
 
 
 def _check_frames(frames: int) -> None:
     if frames > 1:
-        raise _UnsupportedError(f"it has {frames} frames and a photograph has one")
+        raise _RefusedError(f"it has {frames} frames and a photograph has one")
 
 
 def _check_declared(size: int, data: bytes) -> None:
     """Refuse a small file that declares a huge image, before it is decoded."""
     if size > max(_LARGE, RATIO * len(data)):
-        raise _UnsupportedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
+        raise _RefusedError(f"its {len(data):,} bytes would be {size:,} of pixels; it was not decoded")
 
 
 def _is_image(path: Path) -> bool:
@@ -284,25 +269,17 @@ def _png_16(data: bytes, transparent: int | tuple[int, ...] | None) -> Pixels:
     return colour
 
 
-def _tiff_bits(page: tifffile.TiffPage) -> int:
-    """Return the bits per sample, 1 to 16. Pixels that have no certain meaning in 8 or 16 bits are refused."""
-    bits, dtype = page.bitspersample, page.dtype
-    if dtype is None or dtype.kind not in "ub" or bits not in (1, 2, 4, 8, 16):
-        raise _UnsupportedError(f"{bits}-bit pixels of type {dtype} are not supported")
-    return bits
-
-
 def _tiff_16(page: tifffile.TiffPage) -> Pixels:
     """Decode a 16-bit grey or RGB TIFF page, with or without alpha."""
     kind = tifffile.PHOTOMETRIC
     colour_channels = {kind.MINISBLACK: 1, kind.MINISWHITE: 1, kind.RGB: 3}
     channels = colour_channels.get(kind(page.photometric))
     if channels is None:
-        raise _UnsupportedError(f"16-bit pixels of kind {kind(page.photometric).name} are not supported")
+        raise _RefusedError(f"16-bit pixels of kind {kind(page.photometric).name} are not supported")
     samples = page.asarray()
     samples = np.moveaxis(samples, 0, 2) if page.axes == "SYX" else np.atleast_3d(samples)
     if samples.ndim != 3 or samples.shape[2] < channels:
-        raise _UnsupportedError(f"an array of axes {page.axes} is not a photograph")
+        raise _RefusedError(f"an array of axes {page.axes} is not a photograph")
     colour = samples[..., :channels].repeat(3 // channels, axis=2)
     colour = ~colour if page.photometric == kind.MINISWHITE else colour
     if not page.extrasamples or page.extrasamples[0] == tifffile.EXTRASAMPLE.UNSPECIFIED:
@@ -321,8 +298,10 @@ def _on_white(colour: Pixels, alpha: Pixels, associated: bool = False) -> Pixels
     return flattened
 
 
-def _oriented(pixels: Pixels, orientation: int) -> Pixels:
+def _oriented(pixels: Pixels, orientation: object) -> Pixels:
     """Apply the EXIF orientation 1 … 8. Other values have no meaning and are ignored."""
+    if not isinstance(orientation, int):
+        return np.ascontiguousarray(pixels)
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -344,20 +323,15 @@ def _without_metadata(data: bytes) -> bytes:
     return _tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else data
 
 
-def _orientation(data: bytes) -> int:
-    """Read the EXIF orientation of an image file; 1 if its metadata has none or is broken."""
+def _orientation(data: bytes) -> object:
+    """Read the EXIF orientation of an image file; None if its metadata has none or is broken."""
     for reduced in _with_orientation(data):
         try:
             with Image.open(io.BytesIO(reduced)) as image:
-                return _whole(image.getexif().get(_ORIENTATION, 1))
+                return image.getexif().get(_ORIENTATION)
         except Exception:
             continue
-    return 1
-
-
-def _whole(value: object) -> int:
-    """Return an orientation that is a whole number as it is, and 1 (upright) for anything else."""
-    return value if isinstance(value, int) else 1
+    return None
 
 
 def _with_orientation(data: bytes) -> Iterator[bytes]:
@@ -366,20 +340,18 @@ def _with_orientation(data: bytes) -> Iterator[bytes]:
     EXIF alone is tried as well, since Pillow stops at a broken chunk before it.
     """
     if data.startswith(_PNG):
-        for names in (_PNG_ORIENTED, _PNG_EXIF):
-            kept = [raw for name, raw in _chunks(data) if name in names and _may_orient(name, raw)]
+        chunks = list(_chunks(data))
+        texts = [raw for name, raw in chunks if name in _PNG_TEXTS and raw[8:].startswith(_ORIENTED_TEXTS)]
+        exif = [raw for name, raw in chunks if name == _PNG_EXIF]
+        # With one pixel: Pillow decodes all pixels before it reads the metadata behind them.
+        pixel = bytes(imagecodecs.png_encode(np.zeros((1, 1), np.uint8)))
+        for kept in (exif + texts, exif):
             if kept:
-                # With one pixel: Pillow decodes all pixels before it reads the metadata behind them.
-                pixel = [_chunk(b"IDAT", zlib.compress(b"\0\0")), _chunk(b"IEND", b"")]
-                yield _PNG + b"".join([_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)), *kept, *pixel])
+                yield pixel[:_PNG_HEADER] + b"".join(kept) + pixel[_PNG_HEADER:]
     elif data.startswith(b"\xff\xd8\xff"):
         yield _jpeg(data, exif=True)
     else:
         yield data
-
-
-def _may_orient(name: bytes, raw: bytes) -> bool:
-    return name in _PNG_EXIF or raw[8:].startswith(_PNG_TEXTS)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -393,10 +365,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield name, data[at:end]
         at = end
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def _jpeg(data: bytes, exif: bool) -> bytes:

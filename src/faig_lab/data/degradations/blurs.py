@@ -28,12 +28,22 @@ from faig_lab.data.degradations.draws import (
 )
 from faig_lab.data.degradations.pipeline import Part
 
-_ANY_DIRECTION = (0.0, 180.0)
-"""Degrees. The kernels are symmetric about their centre, so half a turn covers all directions."""
+
+class _SquareKernel:
+    kernel_size: int
+
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and positive, not {self.kernel_size}")
+
+    @property
+    def reach(self) -> int:
+        """Half the kernel, in pixels of the domain."""
+        return self.kernel_size // 2
 
 
 @dataclass(frozen=True)
-class GaussianBlur:
+class GaussianBlur(_SquareKernel):
     """Isotropic Gaussian blur of HR before downsampling.
 
     Args:
@@ -50,13 +60,8 @@ class GaussianBlur:
 
     def __post_init__(self) -> None:
         _check_sigma("sigma", self.sigma)
-        _check_kernel_size(self.kernel_size)
+        super().__post_init__()
         check_share("probability", self.probability)
-
-    @property
-    def reach(self) -> int:
-        """Half the kernel, in HR pixels."""
-        return self.kernel_size // 2
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Blur (N, 3, H, W); `rngs` serve a range. The outermost `reach` pixels depend on a reflected border."""
@@ -68,7 +73,7 @@ class GaussianBlur:
 
 
 @dataclass(frozen=True)
-class AnisotropicGaussianBlur:
+class AnisotropicGaussianBlur(_SquareKernel):
     """Gaussian blur of HR whose strength depends on the direction, as of an astigmatic lens.
 
     The kernel is exp(-½ (u²/sigma_x² + v²/sigma_y²)), normalised, with u along `angle` and v across it. With
@@ -93,14 +98,9 @@ class AnisotropicGaussianBlur:
     def __post_init__(self) -> None:
         _check_sigma("sigma_x", self.sigma_x)
         _check_sigma("sigma_y", self.sigma_y)
-        _check_angle(self.angle)
-        _check_kernel_size(self.kernel_size)
+        bounds("angle", _directions(self.angle))
+        super().__post_init__()
         check_share("probability", self.probability)
-
-    @property
-    def reach(self) -> int:
-        """Half the kernel, in HR pixels."""
-        return self.kernel_size // 2
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Blur (N, 3, H, W), each with its own kernel. The outermost `reach` pixels depend on a reflected border."""
@@ -108,7 +108,7 @@ class AnisotropicGaussianBlur:
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Return the samples' kernels: (N, kernel_size, kernel_size), float64, each summing to 1."""
-        drawn = [draw_each(self.sigma_x, rngs), draw_each(self.sigma_y, rngs), _draw_angles(self.angle, rngs)]
+        drawn = [draw_each(self.sigma_x, rngs), draw_each(self.sigma_y, rngs), draw_each(_directions(self.angle), rngs)]
         along, across, angle = torch.tensor(drawn, dtype=torch.float64)[..., None, None]
         place = torch.arange(self.kernel_size, dtype=torch.float64) - self.kernel_size // 2
         right, up = place[None, None, :], -place[None, :, None]
@@ -139,7 +139,7 @@ class MotionBlur:
         low, high = bounds("length", self.length)
         if low < 3 or low % 2 == 0 or high % 2 == 0:
             raise ValueError(f"length must be odd and at least 3 HR pixels, not {self.length}")
-        _check_angle(self.angle)
+        bounds("angle", _directions(self.angle))
         check_share("probability", self.probability)
 
     @property
@@ -153,24 +153,22 @@ class MotionBlur:
 
     def kernels(self, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Return the samples' kernels: (N, k, k) with k = 2·reach + 1, float32, each summing to 1."""
-        lengths, drawn = self._draw_lengths(rngs), _draw_angles(self.angle, rngs)
+        own = self.length
+        halves = draw_each_whole(own // 2 if isinstance(own, int) else (own[0] // 2, own[1] // 2), rngs)
+        lengths = [2 * half + 1 for half in halves]
+        drawn = draw_each(_directions(self.angle), rngs)
         kernels = torch.zeros(len(rngs), 2 * self.reach + 1, 2 * self.reach + 1)
         for length in set(lengths):
-            index = [i for i, own in enumerate(lengths) if own == length]
+            index = [i for i, other in enumerate(lengths) if other == length]
             angles = torch.tensor([drawn[i] for i in index])
             # Bilinear, because the length of a line of nearest pixels jumps with the angle.
             lines = get_motion_kernel2d(length, angles, torch.zeros_like(angles), mode="bilinear")
             kernels[index] = F.pad(lines, [self.reach - length // 2] * 4)
         return kernels
 
-    def _draw_lengths(self, rngs: Sequence[np.random.Generator]) -> list[int]:
-        if isinstance(self.length, int):
-            return [self.length] * len(rngs)
-        return [2 * half + 1 for half in draw_each_whole((self.length[0] // 2, self.length[1] // 2), rngs)]
-
 
 @dataclass(frozen=True)
-class Sinc:
+class Sinc(_SquareKernel):
     """Ideal low-pass filter of a round passband: what is left of sharp edges rings, as after over-sharpening.
 
     The kernel is k(r) = ω J₁(ω r) / (2π r), with r in pixels and k(0) = ω² / 4π, cut off to a square and normalised
@@ -193,13 +191,8 @@ class Sinc:
         low, high = bounds("cutoff", self.cutoff)
         if low <= 0 or high > math.pi:
             raise ValueError(f"cutoff must be > 0 and at most π = 3.1415 radians per pixel, not {self.cutoff}")
-        _check_kernel_size(self.kernel_size)
+        super().__post_init__()
         check_share("probability", self.probability)
-
-    @property
-    def reach(self) -> int:
-        """Half the kernel."""
-        return self.kernel_size // 2
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Filter (N, 3, H, W), each with its own kernel. The outermost `reach` pixels depend on a reflected border."""
@@ -266,23 +259,14 @@ def _outside(kernel_size: int, sigma_x: float, sigma_y: float) -> float:
     return 1 - math.prod(math.erf(kernel_size / (math.sqrt(8) * sigma)) for sigma in (sigma_x, sigma_y))
 
 
-def _draw_angles(angle: Severity | None, rngs: Sequence[np.random.Generator]) -> list[float]:
-    return draw_each(_ANY_DIRECTION if angle is None else angle, rngs)
-
-
 def _check_sigma(name: str, sigma: Severity) -> None:
     if bounds(name, sigma)[0] <= 0:
         raise ValueError(f"{name} must be > 0 HR pixels, not {sigma}")
 
 
-def _check_angle(angle: Severity | None) -> None:
-    if angle is not None:
-        bounds("angle", angle)
-
-
-def _check_kernel_size(kernel_size: int) -> None:
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
+def _directions(angle: Severity | None) -> Severity:
+    """Return an angle; for None all directions: the kernels are symmetric about their centre."""
+    return (0.0, 180.0) if angle is None else angle
 
 
 Kernel = Literal["area", "bilinear", "bicubic"]
@@ -347,7 +331,9 @@ class Resize:
         for image, rng in zip(on_cpu[:, None], rngs, strict=True):
             factor = self._draw_factor(rng)
             there, back = (self.kernels[int(rng.integers(len(self.kernels)))] for _ in range(2))
-            small = self._resized(image, (_side(height, factor), _side(width, factor)), there)
+            # Rounded up, so that no pixel of the small image is wider than 1 / factor.
+            sides = [max(1, math.ceil(length * factor - 1e-9)) for length in (height, width)]
+            small = self._resized(image, (sides[0], sides[1]), there)
             resized.append(self._resized(small, (height, width), back))
         return torch.cat(resized).clamp(0, 1).to(images.device)
 
@@ -361,8 +347,3 @@ class Resize:
         if kernel == "area":
             return F.interpolate(image, size=size, mode="area")
         return F.interpolate(image, size=size, mode=kernel, align_corners=False, antialias=self.antialias)
-
-
-def _side(length: int, factor: float) -> int:
-    """Return the new side: rounded up, so that no pixel of it is wider than 1 / factor."""
-    return max(1, math.ceil(length * factor - 1e-9))

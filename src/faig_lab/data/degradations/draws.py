@@ -8,6 +8,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -86,10 +87,13 @@ class SampleDraws(Sequence[np.random.Generator]):
         digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
         self._key = int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
         self._draws = 0
-        self._generators: dict[int, np.random.Generator] = {}
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @cached_property
+    def _generators(self) -> list[np.random.Generator]:
+        return [sample_rng(self.seed, self.stream, number) for number in self.numbers]
 
     @overload
     def __getitem__(self, place: int) -> np.random.Generator: ...
@@ -97,12 +101,7 @@ class SampleDraws(Sequence[np.random.Generator]):
     def __getitem__(self, place: slice) -> list[np.random.Generator]: ...
     def __getitem__(self, place: int | slice) -> np.random.Generator | list[np.random.Generator]:
         """Return the NumPy generator of a sample, which goes on where it was left."""
-        if isinstance(place, slice):
-            return [self[k] for k in range(*place.indices(len(self)))]
-        number = self.numbers[place]
-        if number not in self._generators:
-            self._generators[number] = sample_rng(self.seed, self.stream, number)
-        return self._generators[number]
+        return self._generators[place]
 
     def of(self, name: str, places: Sequence[int]) -> "SampleDraws":
         """Return the numbers of some of the samples for one part: a stream of its own."""
@@ -110,9 +109,8 @@ class SampleDraws(Sequence[np.random.Generator]):
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Draw `count` numbers in (0, 1) for each sample, on the processor: (N, count)."""
-        words = self._words(count, torch.device("cpu"))
-        found: NDArray[np.float64] = ((words.double() + 0.5) * 2.0**-32).numpy()
-        return found
+        words: NDArray[np.int64] = self._words(count, torch.device("cpu")).numpy()
+        return (words + 0.5) * 2.0**-32
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal numbers for each sample, on the device: (N, *shape), float32.

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -55,10 +54,7 @@ class GaussianNoise:
         check_share("probability", self.probability)
         check_share("grey", self.grey)
 
-    @property
-    def reach(self) -> int:
-        """0: noise is pointwise."""
-        return 0
+    reach = 0  # noise is pointwise
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Add noise to (N, 3, H, W)."""
@@ -96,10 +92,7 @@ class PoissonNoise:
         check_share("probability", self.probability)
         check_share("grey", self.grey)
 
-    @property
-    def reach(self) -> int:
-        """0: noise is pointwise."""
-        return 0
+    reach = 0  # noise is pointwise
 
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Count the photons of (N, 3, H, W). A pixel below 0 has none.
@@ -131,6 +124,11 @@ def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:
     Returns:
         Whole numbers, float64.
     """
+
+    def poisson(count: Tensor) -> Tensor:
+        logarithm: Tensor = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)
+        return logarithm.exp()
+
     probability = probability.clamp(_RAREST, 1 - _RAREST)
     normal: Tensor = torch.special.ndtri(probability)
     # Cornish and Fisher's expansion is rarely off by more than 1; the loops make it exact.
@@ -138,17 +136,11 @@ def poisson_quantile(probability: Tensor, rate: Tensor) -> Tensor:
     cumulated = torch.special.gammaincc(count + 1, rate)
     while (below := cumulated < probability).any():
         count = count + below.double()
-        cumulated = cumulated + below * _poisson(count, rate)
-    while (above := (count > 0) & (cumulated - (last := _poisson(count, rate)) >= probability)).any():
+        cumulated = cumulated + below * poisson(count)
+    while (above := (count > 0) & (cumulated - (last := poisson(count)) >= probability)).any():
         count = count - above.double()
         cumulated = cumulated - above * last
     return count
-
-
-def _poisson(count: Tensor, rate: Tensor) -> Tensor:
-    """Return the Poisson probability of `count` where `rate` is expected."""
-    logarithm: Tensor = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)
-    return logarithm.exp()
 
 
 @dataclass(frozen=True)
@@ -189,21 +181,13 @@ class JPEG:
     def apply(self, images: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Compress (N, 3, H, W). Pixels are rounded to 8 bits and clipped to [0, 1] before and after."""
         pixels = (images.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        decoded = np.stack([self._compressed(image, rng) for image, rng in zip(pixels, rngs, strict=True)])
-        channels_first = torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous()
+        decoded = []
+        for image, rng in zip(pixels, rngs, strict=True):
+            quality, down, right = (draw_whole(severity, rng) for severity in (self.quality, self.shift, self.shift))
+            file = BytesIO()
+            padded = np.pad(image, ((down, 0), (right, 0), (0, 0)), mode="edge")
+            Image.fromarray(padded).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+            with Image.open(file) as compressed:
+                decoded.append(np.asarray(compressed)[down:, right:])
+        channels_first = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
         return channels_first.to(images.device, images.dtype) / 255
-
-    def _compressed(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Compress one image (H, W, 3)."""
-        quality = draw_whole(self.quality, rng)
-        down, right = draw_whole(self.shift, rng), draw_whole(self.shift, rng)
-        padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), mode="edge")
-        return _round_trip(padded, quality)[down:, right:]
-
-
-def _round_trip(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Encode (H, W, 3) as JPEG and decode it."""
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(file) as image:
-        return np.asarray(image)

@@ -7,7 +7,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from faig_lab.data.degradations.draws import SampleDraws, check_share
@@ -100,12 +99,8 @@ class Degradation:
     @property
     def margin(self) -> int:
         """HR pixels to cut around a patch so that its LR does not depend on a border; a multiple of `scale`."""
-        before = self._reach("hr") + self.downsample.reach(self.scale)
-        return (-(-before // self.scale) + self._reach("lr")) * self.scale
-
-    def _reach(self, domain: str) -> int:
-        """Return the reach of all parts of one domain together, in pixels of the domain."""
-        return sum(part.reach for part in self.parts.values() if part.domain == domain)
+        hr, lr = (sum(part.reach for _, part in self._of(domain)) for domain in ("hr", "lr"))
+        return (-(-(hr + self.downsample.reach(self.scale)) // self.scale) + lr) * self.scale
 
     def truth(self, hr: Tensor) -> Tensor:
         """Return what the losses compare with: HR (N, 3, H, W), sharpened if `sharpen_truth` is on."""
@@ -131,10 +126,11 @@ class Degradation:
         """
         for name, part in self._of("hr"):
             hr = _apply_where(name, part, hr, names, rngs)
-        lr = _without_border(self.downsample.apply(hr, self.scale), self.margin // self.scale - self._reach("lr"))
+        border = self.margin // self.scale - sum(part.reach for _, part in self._of("lr"))
+        lr = without_border(self.downsample.apply(hr, self.scale), border)
         for name, part in self._of("lr"):
             # The pixels that depend on a border go after each part, so that a last JPEG compresses LR alone.
-            lr = _without_border(_apply_where(name, part, lr, names, rngs), part.reach)
+            lr = without_border(_apply_where(name, part, lr, names, rngs), part.reach)
         return torch.round(lr.clamp(0, 1) * 255) / 255 if self.quantise else lr
 
     def draw(self, rng: np.random.Generator) -> frozenset[str]:
@@ -220,7 +216,8 @@ def _draw_parts(
     return [frozenset({names[int(rng.choice(len(weights), p=weights))]}) for rng in rngs]
 
 
-def _without_border(images: Tensor, border: int) -> Tensor:
+def without_border(images: Tensor, border: int) -> Tensor:
+    """Cut `border` pixels off each side of (N, C, H, W)."""
     return images[..., border : images.shape[-2] - border, border : images.shape[-1] - border]
 
 
@@ -271,7 +268,7 @@ def _blurred(images: Tensor) -> Tensor:
     kernel = kernel / kernel.sum()
     count, channels, height, width = images.shape
     rows, columns = (
-        torch.from_numpy(reflected(-_REACH, length + _REACH, length)).to(images.device) for length in (height, width)
+        reflected(torch.arange(-_REACH, length + _REACH, device=images.device), length) for length in (height, width)
     )
     flat = images.reshape(count * channels, 1, height, width)
     flat = F.conv2d(flat[:, :, rows], kernel[None, None, :, None])
@@ -279,10 +276,7 @@ def _blurred(images: Tensor) -> Tensor:
     return flat.reshape(images.shape)
 
 
-def reflected(start: int, stop: int, length: int) -> NDArray[np.intp]:
-    """Fold the indices from `start` up to `stop` back into 0 … length − 1, without repeating the border pixel."""
-    if length == 1:
-        return np.zeros(stop - start, dtype=np.intp)
-    index = np.abs(np.arange(start, stop)) % (2 * (length - 1))
-    folded: NDArray[np.intp] = np.minimum(index, 2 * (length - 1) - index)
-    return folded
+def reflected(index: Any, length: Any) -> Any:
+    """Fold whole numbers back into 0 … length − 1, without repeating the border pixel. NumPy and torch both do."""
+    last = length - 1
+    return last - abs(index % (2 * last + (last == 0)) - last)
