@@ -78,7 +78,7 @@ def refusal(*overrides: str) -> str:
 
 def test_the_errors_of_data_sources_name_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The source, the nested node, a folder within an argument, and the choice of another source."""
-    monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("faig_lab.data.div2k.time.sleep", lambda seconds: None)
     folder, weights = tmp_path / "images", tmp_path / "x.pth"
     folder.mkdir()
     weights.touch()

@@ -140,7 +140,7 @@ def test_what_is_prepared_is_opened_without_writing(
 def test_a_line_that_breaks_off_and_a_prepared_image_that_is_lost(
     source: Source, server: FileServer, degradation: Degradation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("faig_lab.data.div2k.time.sleep", lambda seconds: None)
     server.broken = [3000, 5000]
     source().load(degradation, seed=0)
     assert [asked for _, asked in server.requests[:3]] == [None, "bytes=3000-", "bytes=8000-"]

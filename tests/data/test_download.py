@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from file_server import FileServer, serving
 
-from faig_lab.data.download import RemoteFile, download
+from faig_lab.data.div2k import RemoteFile, download
 from faig_lab.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -91,7 +91,7 @@ def test_the_pauses_double_and_start_anew_after_progress(
     server: FileServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("faig_lab.data.download.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("faig_lab.data.div2k.time", SimpleNamespace(sleep=pauses.append))
     server.broken = [0, 0, 0, 1_000_000, 0]
     download(remote(server), path)
     assert pauses == [1, 2, 4, 1, 2]
@@ -103,7 +103,7 @@ def test_an_interrupted_download_goes_on(server: FileServer, path: Path, monkeyp
 
     server.broken = [1_500_000]
     with monkeypatch.context() as patch:
-        patch.setattr("faig_lab.data.download.time", SimpleNamespace(sleep=interrupt))
+        patch.setattr("faig_lab.data.div2k.time", SimpleNamespace(sleep=interrupt))
         with pytest.raises(KeyboardInterrupt):
             download(remote(server), path)
     download(remote(server), path)

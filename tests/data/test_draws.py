@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from faig_lab.data import sample_rng
 from faig_lab.data.degradations.draws import (
@@ -17,6 +18,7 @@ from faig_lab.data.degradations.draws import (
 )
 
 CPU = torch.device("cpu")
+PI_ANSWER = (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)
 
 
 def samples(numbers=range(4), seed=0, stream="target"):
@@ -28,11 +30,7 @@ def samples(numbers=range(4), seed=0, stream="target"):
     [
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
         ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-        (
-            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-            (0xA4093822, 0x299F31D0),
-            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
-        ),
+        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), PI_ANSWER),
     ],
 )
 def test_philox_gives_the_known_answers(counter, key, expected):
@@ -71,31 +69,49 @@ def test_as_a_sequence_it_holds_generators_that_go_on():
     draws = samples([5, 9])
     one, two = draws
     assert (one.random(), two.random()) == tuple(sample_rng(0, "target", n).random() for n in (5, 9))
-    assert draws[0].random() == one.random() or draws[0] is one
     assert draws[0] is one
     assert draws[:] == [one, two]
     assert draws.of("blur", [1])[0].random() == sample_rng(0, "target/blur", 9).random()
 
 
+def test_a_generator_is_a_pure_function_of_seed_stream_and_index():
+    arguments = [
+        (seed, stream, *index)
+        for seed in (0, 1, 2**32 - 1)
+        for stream in ("target", "baseline", "target/patch")
+        for index in ((0,), (1,), (2**31,), (0, 1), (1, 1))
+    ]
+    first, again = ([float(sample_rng(*given).random()) for given in arguments] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == len(arguments)
+
+
 def test_values_are_drawn_for_each_sample_by_any_source():
-    rngs = [sample_rng(0, "a", n) for n in range(3)]
-    again = [sample_rng(0, "a", n) for n in range(3)]
+    rngs, again = ([sample_rng(0, "a", n) for n in range(3)] for _ in range(2))
     assert draw_each((1.0, 2.0), rngs) == [draw((1.0, 2.0), rng) for rng in again]
     assert draw_each_whole((1, 9), rngs) == [draw_whole((1, 9), rng) for rng in again]
     assert draw_chosen(0.5, rngs).tolist() == [rng.random() < 0.5 for rng in again]
-    like = torch.zeros(1, dtype=torch.float64)
     noise = np.stack([rng.standard_normal((2, 2), dtype=np.float32) for rng in again])
+    like = torch.zeros(1, dtype=torch.float64)
     assert torch.equal(draw_normal((2, 2), rngs, like), torch.from_numpy(noise).double())
+
+
+def test_a_number_or_a_share_of_zero_takes_no_random_number():
+    rngs = [sample_rng(0, "a", n) for n in range(3)]
     for source in (rngs, samples()):
         assert draw_each(3.0, source) == [3.0] * len(source)
         assert draw_each_whole(3, source) == [3] * len(source)
         assert not draw_chosen(0.0, source).any()
+    assert (draw(2, rngs[0]), draw_whole(30, rngs[0])) == (2.0, 30)
+    assert [rng.random() for rng in rngs] == [sample_rng(0, "a", n).random() for n in range(3)]
 
 
-def test_ranges_of_many_samples_are_filled():
-    draws = samples(range(4000))
-    values, whole = np.array(draw_each((2.0, 6.0), draws)), np.array(draw_each_whole((3, 5), draws))
+@pytest.mark.parametrize("source", [samples(range(4000)), [sample_rng(0, "range", n) for n in range(4000)]], ids=type)
+def test_ranges_are_filled_uniformly(source):
+    values, whole = np.array(draw_each((2.0, 6.0), source)), np.array(draw_each_whole((3, 5), source))
     assert 2 <= values.min() < 2.01 < 5.99 < values.max() <= 6
+    assert stats.kstest(values, stats.uniform(2, 4).cdf).pvalue > 1e-3
     np.testing.assert_allclose(np.bincount(whole)[3:] / 4000, 1 / 3, atol=0.03)
     assert set(whole) == {3, 4, 5}
-    assert draw_chosen(0.25, draws).mean() == pytest.approx(0.25, abs=0.03)
+    assert draw_each((2.0, 2.0), source) == [2.0] * 4000
+    assert draw_chosen(0.25, source).mean() == pytest.approx(0.25, abs=0.03)

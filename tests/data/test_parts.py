@@ -8,7 +8,6 @@ import pytest
 import torch
 from degradation_case import BLURS, HR_NOISE, LINEAR, PARTS, RANGED, generators
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from faig_lab.data import (
@@ -26,7 +25,6 @@ from faig_lab.data import (
     Sinc,
     sample_rng,
 )
-from faig_lab.data.degradations.draws import draw, draw_whole
 
 
 @pytest.mark.parametrize("part", PARTS, ids=repr)
@@ -124,23 +122,6 @@ def test_the_reach_of_resizing_is_at_most_two_pixels_too_large() -> None:
         part = Resize(factor, ["bicubic"], antialias)
         found = max(max(distances(part, side, p, "a"), default=0) for side in (101, 118) for p in range(48, 60))
         assert part.reach - 2 <= found <= part.reach
-
-
-def test_draws_lie_in_the_range() -> None:
-    rng = np.random.default_rng(0)
-    values = np.array([draw((0.5, 3.0), rng) for _ in range(2000)])
-    assert values.min() >= 0.5
-    assert values.max() <= 3.0
-    assert stats.kstest(values, stats.uniform(0.5, 2.5).cdf).pvalue > 1e-3
-    whole = [draw_whole((10, 13), rng) for _ in range(400)]
-    assert set(whole) == {10, 11, 12, 13}
-    assert draw((2.0, 2.0), rng) == 2.0
-
-
-def test_a_number_takes_nothing_from_the_generator() -> None:
-    used, fresh = np.random.default_rng(0), np.random.default_rng(0)
-    assert (draw(2, used), draw_whole(30, used)) == (2.0, 30)
-    assert used.random() == fresh.random()
 
 
 @pytest.mark.parametrize("part", [GaussianBlur, GaussianNoise, PoissonNoise])

@@ -55,7 +55,7 @@ def settings(server, folder):
 
 
 def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("faig_lab.data.div2k.time.sleep", lambda seconds: None)
     server.broken = [10_000, 5_000]
     with without_report():
         assert main([*settings(server, tmp_path), f"hydra.run.dir={tmp_path / 'first'}"]) == 0
@@ -81,7 +81,7 @@ def test_the_study_at_paper_scale(server, tmp_path, monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_one_line_and_loses_nothing(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("faig_lab.data.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("faig_lab.data.div2k.time.sleep", lambda seconds: None)
     given = settings(server, tmp_path)
     server.broken = [10_000, *[0] * 5]
     assert main([*given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2

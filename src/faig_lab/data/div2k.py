@@ -2,10 +2,20 @@
 
 Agustsson and Timofte, NTIRE 2017 challenge on single image super-resolution: 800 photographs to train on and 100
 for validation, most of them 2040 pixels wide.
+
+The download of an archive is continued where it broke off, checked, and put in its place when it is complete. Received
+bytes are kept beside the file as `<name>.part`, whatever ends the download. The next attempt, or the next run, requests
+the rest (HTTP Range).
 """
 
+import hashlib
+import http.client
 import json
 import logging
+import ssl
+import time
+import urllib.error
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,24 +27,28 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from filelock import FileLock
 
 from faig_lab.data.degradations.pipeline import Degradation
-from faig_lab.data.download import RemoteFile, download
 from faig_lab.data.evaluation import Crops, StudyData
 from faig_lab.data.images import EXTENSIONS, list_images
 from faig_lab.data.photographs import (
     Encoded,
     Photograph,
-    check_all_disjoint,
+    check_disjoint,
     encoded_file,
     open_prepared,
     prepare,
     read_photographs,
 )
 from faig_lab.errors import InputError, UserError
-from faig_lab.files import RefusedError, check_unpacked, write_json
+from faig_lab.files import RefusedError, check_unpacked, gigabytes, require_space, write_json
 
 log = logging.getLogger(__name__)
 
-Photographs = dict[Path, Photograph]
+_CHUNK = 2**20
+_TIMEOUT = 30.0  # seconds without a byte
+_ATTEMPTS = 5  # in a row without a new byte
+_TRY_AGAIN = {408, 429, 500, 502, 503, 504}
+# The exceptions of a broken connection. A full disk is an OSError as well, but none of these.
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,12 @@ class Div2k(Crops):
     def __post_init__(self) -> None:
         super().__post_init__()
         for argument, archive in (("train", self.train), ("valid", self.valid)):
-            if archive is not None:
-                _check_archive(archive, argument)
+            if archive is None:
+                continue
+            if archive.file != Path(archive.file).name or not archive.file.endswith(".zip"):
+                raise InputError(f"{argument}.file", f"must be the name of a .zip without folders, not {archive.file}")
+            if archive.images < 1:
+                raise InputError(f"{argument}.images", f"must be at least 1, not {archive.images}")
         used = 0 if self.probe_dir is not None else self.probe_images
         if self.probe_images < 1 or (self.probe_dir is None and used > self.valid.images - 1):
             raise InputError("probe_images", f"must be from 1 to {self.valid.images - 1}, not {self.probe_images}")
@@ -113,27 +131,20 @@ class Div2k(Crops):
             UserError: an archive or an image is damaged, or two of the sets hold the same image.
         """
         train = self._photographs(self.train, "train") if self.train is not None else {}
-        probe, held_out = self._evaluation_photographs()
-        check_all_disjoint(train, probe, held_out)
-        return self.study(train.values(), probe.values(), held_out.values(), degradation)
-
-    def _evaluation_photographs(self) -> tuple[Photographs, Photographs]:
-        """Return probe and held-out: from folders, or their shares of the validation images."""
         probe, held_out = (
             None if folder is None else read_photographs(list_images(folder, argument))
             for argument, folder in (("probe_dir", self.probe_dir), ("test_dir", self.test_dir))
         )
-        if probe is not None and held_out is not None:
-            return probe, held_out
-        valid = list(self._photographs(self.valid, "valid").items())
-        first = self.probe_images if probe is None else 0
-        last = None if self.test_images is None else first + self.test_images
-        return (
-            dict(valid[:first]) if probe is None else probe,
-            dict(valid[first:last]) if held_out is None else held_out,
-        )
+        if probe is None or held_out is None:
+            valid = list(self._photographs(self.valid, "valid").items())
+            first = self.probe_images if probe is None else 0
+            last = None if self.test_images is None else first + self.test_images
+            probe = dict(valid[:first]) if probe is None else probe
+            held_out = dict(valid[first:last]) if held_out is None else held_out
+        check_disjoint(train, probe, held_out)
+        return self.study(train.values(), probe.values(), held_out.values(), degradation)
 
-    def _photographs(self, archive: Archive, argument: str) -> Photographs:
+    def _photographs(self, archive: Archive, argument: str) -> dict[Path, Photograph]:
         """Return the images of an archive, memory-mapped, by their paths in messages."""
         root = Path(self.root).expanduser()
         prepared = root / "prepared"
@@ -169,14 +180,6 @@ class Div2k(Crops):
             files = _files(images, prepared)
         log.info("%s is prepared in %s and may be deleted", path, prepared)
         return digest, files
-
-
-def _check_archive(archive: Archive, argument: str) -> None:
-    """Refuse a name that leads to another folder, and an archive without images."""
-    if archive.file != Path(archive.file).name or not archive.file.endswith(".zip"):
-        raise InputError(f"{argument}.file", f"must be the name of a .zip without folders, not {archive.file}")
-    if archive.images < 1:
-        raise InputError(f"{argument}.images", f"must be at least 1, not {archive.images}")
 
 
 def _files(images: Sequence[Encoded], prepared: Path) -> dict[str, str]:
@@ -240,3 +243,174 @@ def _check_count(count: int, archive: Archive, argument: str, path: Path) -> Non
             f"{path} holds {count} images, expected {archive.images}; "
             f"delete it to download it again, or correct `{argument}.images`",
         )
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download.
+
+    Args:
+        url: http or https.
+        sha256: of its bytes, in hexadecimal; None: the sha256 of the first download is recorded and required from
+            then on.
+        size: in bytes; None: the size that the server reports.
+        argument: the caller's argument that describes the file, for messages: `<argument>.sha256`, `<argument>.size`.
+    """
+
+    url: str
+    sha256: str | None = None
+    size: int | None = None
+    argument: str = "remote"
+
+
+class _BrokenTransferError(Exception):
+    """The transfer ended early; the received bytes are kept."""
+
+
+def download(remote: RemoteFile, path: Path, pause: float = 1.0) -> str:
+    """Download a file to `path`, unless it exists, and check it.
+
+    A transfer that breaks off is continued after a pause. The pause doubles with each attempt, and the fifth attempt in
+    a row without a new byte is the last. If the server ignores Range, the transfer starts from the beginning.
+
+    Args:
+        remote: the file to download.
+        path: its place; no other file of the folder is touched, except `<name>.part`, `.rejected` and `.sha256`.
+        pause: seconds before the second attempt.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        InputError: the server has no such file or cannot be reached, the disk is too small, or size or sha256 differ
+            from the expected ones. A complete file with a wrong sha256 is kept as `<name>.rejected`. The error names
+            `remote.argument`, or the caller's arguments `base_url` or `root`.
+    """
+    if not remote.url.startswith(("http://", "https://")):
+        raise InputError(remote.argument, f"{remote.url} is no http or https address")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        return _check(path, path, remote)
+    partial = path.with_name(f"{path.name}.part")
+    _transfer(remote, partial, pause)
+    digest = _check(partial, path, remote)
+    if remote.sha256 is None:
+        path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    partial.replace(path)
+    return digest
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(file: Path, path: Path, remote: RemoteFile) -> str:
+    """Check size and sha256 of `file`, which is at `path` or is the partial file, and return the sha256.
+
+    A wrong partial file is renamed, or every further run would find it again.
+    """
+    size, digest, record = file.stat().st_size, sha256(file), path.with_name(f"{path.name}.sha256")
+    expected = remote.sha256
+    if expected is None and record.is_file():
+        expected = record.read_text(encoding="utf-8").split()[0]
+    if remote.size not in (None, size):
+        name, wrong, right = "size", f"{size} bytes", f"{remote.size} bytes"
+    elif expected not in (None, digest):
+        name, wrong, right = "sha256", digest, f"{expected}"
+    else:
+        return digest
+    remedy = "delete it"
+    if file != path:
+        kept = file.replace(path.with_name(f"{path.name}.rejected"))
+        remedy = f"it is kept as {kept.name}; start again"
+    argument = f"{remote.argument}.{name}"
+    raise InputError(
+        argument,
+        f"{path}: expected {right}, found {wrong}; {remedy} to download it again, or correct `{argument}`",
+    )
+
+
+def _transfer(remote: RemoteFile, partial: Path, pause: float) -> None:
+    """Complete `partial`, over as many connections as are necessary."""
+    failures, wait, length = 0, pause, _length(partial)
+    while True:
+        try:
+            _connect(remote, partial)
+            return
+        except (_BrokenTransferError, *_BROKEN) as error:
+            reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
+        before, length = length, _length(partial)
+        if length > before:
+            failures, wait = 0, pause
+        failures += 1
+        if failures == _ATTEMPTS:
+            raise InputError(
+                remote.argument,
+                f"{remote.url}: {reason}, {_ATTEMPTS} times in a row; {gigabytes(length)} "
+                f"are kept in {partial}: start again later to continue, or set `base_url` to a mirror",
+            )
+        log.info("%s: %s; trying again in %.0f s", remote.url, reason, wait)
+        time.sleep(wait)
+        wait *= 2
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _connect(remote: RemoteFile, partial: Path) -> None:
+    """Open one connection, request the missing bytes and append them."""
+    present = _length(partial)
+    if present and present == remote.size:
+        return
+    request = urllib.request.Request(remote.url, headers={"User-Agent": "faig-lab"})
+    if present:
+        request.add_header("Range", f"bytes={present}-")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            _receive(response, remote, partial, present)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # the server has no bytes after the present ones
+            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(present):
+                return
+            partial.unlink()
+            raise _BrokenTransferError("the partial file belongs to another file") from error
+        reason = f"the server says {error.code} {error.reason}"
+        if error.code not in _TRY_AGAIN:
+            raise InputError("base_url", f"{remote.url}: {reason}; give another base_url") from error
+        raise _BrokenTransferError(reason) from error
+
+
+def _receive(response: http.client.HTTPResponse, remote: RemoteFile, partial: Path, present: int) -> None:
+    """Append the body of one response to the present bytes, or replace them if the server sends the whole file."""
+    sent = response.headers.get("Content-Range", "")  # bytes first-last/total
+    continued = response.status == 206 and sent.startswith(f"bytes {present}-")
+    if response.status == 206 and not continued:
+        partial.unlink(missing_ok=True)  # the next attempt requests the whole file
+        raise _BrokenTransferError("the server sent another part than was requested")
+    done = present if continued else 0
+    declared = sent.rpartition("/")[2] if continued else response.headers.get("Content-Length", "")
+    total = int(declared) if declared.isdigit() else None
+    if remote.size is not None and total not in (None, remote.size):
+        argument = f"{remote.argument}.size"
+        raise InputError(
+            argument,
+            f"{remote.url}: the server has {total} bytes, expected {remote.size}; "
+            f"set `base_url` to another mirror, or correct `{argument}`",
+        )
+    total = total or remote.size
+    if total is not None:
+        require_space(partial.parent, total - done, "root", partial.name.removesuffix(".part"))
+    tenths = -1  # of the file, each of which writes a line to the log
+    with partial.open("ab" if continued else "wb") as file:
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            if total and done * 10 // total > tenths:
+                tenths = done * 10 // total
+                log.info("downloading %s: %s of %s", remote.url, gigabytes(done), gigabytes(total))
+    if total is not None and done < total:
+        raise _BrokenTransferError(f"the line broke off at {gigabytes(done)} of {gigabytes(total)}")

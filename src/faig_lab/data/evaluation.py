@@ -6,7 +6,7 @@ different seeds are attributed and evaluated on the same pixels.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faig_lab.data.degradations.draws import sample_rng
-from faig_lab.data.degradations.pipeline import CLEAN, Degradation
+from faig_lab.data.degradations.pipeline import CLEAN, Degradation, without_border
 from faig_lab.data.images import Pixels, to_tensor
 from faig_lab.data.patches import cut
 from faig_lab.data.photographs import Photograph
@@ -197,11 +197,24 @@ def degrade_regions(
     Returns:
         One image per region, in the order of the regions.
     """
-    images = {
-        image.name: image
-        for batch in _batches(regions, degradation.margin)
-        for image in _degrade_batch(batch, degradation, inputs)
-    }
+    margin = degradation.margin
+    groups: dict[tuple[int, int], list[Region]] = defaultdict(list)
+    for region in regions:
+        groups[region.size].append(region)
+    images = {}
+    for (height, width), group in groups.items():
+        at_once = max(1, _BATCH_PIXELS // ((height + 2 * margin) * (width + 2 * margin)))
+        for batch in (group[start : start + at_once] for start in range(0, len(group), at_once)):
+            patches = torch.stack([to_tensor(cut(r.pixels, r.top, r.left, r.size, margin)) for r in batch])
+            degraded = {}
+            for name, parts in inputs.items():
+                rngs = [sample_rng(EVALUATION_SEED, f"evaluation/{region.name}/{name}") for region in batch]
+                degraded[name] = degradation.apply(patches, [parts] * len(batch), rngs)
+            for i, region in enumerate(batch):
+                # Copies, so that an image does not keep the memory of its whole batch.
+                lr = {name: tensor[i].clone() for name, tensor in degraded.items()}
+                hr = without_border(patches[i], margin).clone()
+                images[region.name] = PairedImage(region.name, hr, lr, region.scene)
     return tuple(images[region.name] for region in regions)
 
 
@@ -280,30 +293,3 @@ def _greedy(first: int, apart: NDArray[np.bool_], count: int) -> list[int]:
         chosen.append(int(free.argmax()))
         free &= apart[chosen[-1]]
     return chosen
-
-
-def _batches(regions: Sequence[Region], margin: int) -> Iterator[list[Region]]:
-    """Yield batches of regions of one size, each as large as _BATCH_PIXELS allows."""
-    groups: dict[tuple[int, int], list[Region]] = defaultdict(list)
-    for region in regions:
-        groups[region.size].append(region)
-    for (height, width), group in groups.items():
-        at_once = max(1, _BATCH_PIXELS // ((height + 2 * margin) * (width + 2 * margin)))
-        for start in range(0, len(group), at_once):
-            yield group[start : start + at_once]
-
-
-def _degrade_batch(
-    regions: Sequence[Region], degradation: Degradation, inputs: Mapping[str, frozenset[str]]
-) -> Iterator[PairedImage]:
-    """Degrade regions of one size as one batch."""
-    margin, size = degradation.margin, regions[0].size
-    patches = torch.stack([to_tensor(cut(r.pixels, r.top, r.left, r.size, margin)) for r in regions])
-    degraded = {}
-    for name, parts in inputs.items():
-        rngs = [sample_rng(EVALUATION_SEED, f"evaluation/{region.name}/{name}") for region in regions]
-        degraded[name] = degradation.apply(patches, [parts] * len(regions), rngs)
-    for i, region in enumerate(regions):
-        # Copies, so that an image does not keep the memory of its whole batch.
-        hr = patches[i, :, margin : margin + size[0], margin : margin + size[1]].clone()
-        yield PairedImage(region.name, hr, {name: lr[i].clone() for name, lr in degraded.items()}, region.scene)

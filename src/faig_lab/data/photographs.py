@@ -20,7 +20,6 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +31,10 @@ from filelock import FileLock, Timeout
 from faig_lab.data.images import Pixels, declared_size, decode_image, read_bytes
 from faig_lab.errors import InputError, UserError
 from faig_lab.files import atomic_write, require_space, text_of
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r".+-(?P<origin>[0-9a-f]{16})-(?P<sha256>[0-9a-f]{64})\.npy")
 
 Side = Literal["train", "probe", "held_out"]
 
@@ -64,10 +67,14 @@ class EmbeddedFile:
     """The place of an embedded photograph: `path` inside `module`, which `package` installs."""
 
     scene: str
-    package: str
     module: str
     path: str
     sha256: str
+
+    @property
+    def package(self) -> str:
+        """The name of the package that installs the module."""
+        return {"skimage": "scikit-image", "sklearn": "scikit-learn"}[self.module]
 
     @property
     def name(self) -> str:
@@ -94,37 +101,23 @@ SIDES: Mapping[str, Side] = MappingProxyType(
 """Scene → its side of the split. Microscopy, astronomy, drawings and text are left out."""
 
 
-def _skimage(scene: str, file: str, sha256: str) -> EmbeddedFile:
-    return EmbeddedFile(scene, "scikit-image", "skimage", f"data/{file}", sha256)
-
-
-def _sklearn(scene: str, file: str, sha256: str) -> EmbeddedFile:
-    return EmbeddedFile(scene, "scikit-learn", "sklearn", f"datasets/images/{file}", sha256)
-
-
-FILES: tuple[EmbeddedFile, ...] = (
-    _skimage("astronaut", "astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
-    _skimage("brick", "brick.png", "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf"),
-    _skimage("camera", "camera.png", "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a"),
-    _skimage("chelsea", "chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
-    _skimage("coffee", "coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
-    _skimage("coins", "coins.png", "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba"),
-    _skimage("grass", "grass.png", "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89"),
-    _skimage("gravel", "gravel.png", "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12"),
-    _skimage(
-        "motorcycle",
-        "motorcycle_left.png",
-        "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
-    ),
-    _skimage(
-        "motorcycle",
-        "motorcycle_right.png",
-        "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797",
-    ),
-    _skimage("rocket", "rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
-    _sklearn("china", "china.jpg", "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29"),
-    _sklearn("flower", "flower.jpg", "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638"),
-)
+_FILES = """
+astronaut skimage data/astronaut.png 88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5
+brick skimage data/brick.png 7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf
+camera skimage data/camera.png b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a
+chelsea skimage data/chelsea.png 596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb
+coffee skimage data/coffee.png cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7
+coins skimage data/coins.png f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba
+grass skimage data/grass.png b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89
+gravel skimage data/gravel.png c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12
+motorcycle skimage data/motorcycle_left.png db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179
+motorcycle skimage data/motorcycle_right.png 5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797
+rocket skimage data/rocket.jpg c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c
+china sklearn datasets/images/china.jpg 8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29
+flower sklearn datasets/images/flower.jpg a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638
+"""
+FILES = tuple(EmbeddedFile(*line.split()) for line in _FILES.strip().splitlines())
+"""The embedded photographs: scene, module, path inside the module, sha256."""
 
 
 def embedded_photographs(side: Side) -> tuple[Photograph, ...]:
@@ -161,22 +154,17 @@ def photograph_names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: text_of(path.stem if stems[path.stem] == 1 else path.name) for path in paths}
 
 
-def check_disjoint(some: dict[Path, Photograph], others: dict[Path, Photograph]) -> None:
-    """Make sure that no file of `some` has the same content as a file of `others`.
+def check_disjoint(*sets: dict[Path, Photograph]) -> None:
+    """Make sure that no two of the sets have a file with the same content.
 
     Raises:
         UserError: two files have the same content; the message names both.
     """
-    known = {photograph.sha256: path for path, photograph in some.items()}
-    for path, photograph in others.items():
-        if photograph.sha256 in known:
-            raise UserError(f"{path}: the same image as {known[photograph.sha256]}; keep it in one of the folders")
-
-
-def check_all_disjoint(*sets: dict[Path, Photograph]) -> None:
-    """Make sure that no two of the sets have a file with the same content, as `check_disjoint`."""
     for some, others in itertools.combinations(sets, 2):
-        check_disjoint(some, others)
+        known = {photograph.sha256: path for path, photograph in some.items()}
+        for path, photograph in others.items():
+            if photograph.sha256 in known:
+                raise UserError(f"{path}: the same image as {known[photograph.sha256]}; keep it in one of the folders")
 
 
 def _mapped(name: str, scene: str, path: Path, sha256: str) -> Photograph:
@@ -204,11 +192,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "(version unknown)"
-
-
-log = logging.getLogger(__name__)
-
-_NAME = re.compile(r".+-(?P<origin>[0-9a-f]{16})-(?P<sha256>[0-9a-f]{64})\.npy")
 
 
 @dataclass(frozen=True)
@@ -267,7 +250,13 @@ def prepare(images: Sequence[Encoded], folder: Path, argument: str) -> tuple[Pat
     prepared = _prepared_files(folder)
     if all(image.fingerprint in prepared for image in images):  # without the lock: the folder may be read-only
         return tuple(prepared[image.fingerprint] for image in images)
-    with _locked(folder):
+    lock = FileLock(folder / ".lock")  # the system releases it when the process ends
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s is being prepared by another run; waiting for it", folder)
+        held = lock.acquire()
+    with held:
         prepared = _prepared_files(folder)  # again: another process may have prepared images meanwhile
         missing = [image for image in images if image.fingerprint not in prepared]
         if missing:
@@ -292,16 +281,6 @@ def open_prepared(path: Path, name: str) -> Photograph:
     if match is None or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: not a prepared image; delete it to have it decoded again")
     return Photograph(name, name, pixels, match["sha256"])
-
-
-def _locked(folder: Path) -> AbstractContextManager[object]:
-    """Wait for the folder's lock, which the end of a `with` releases. The system releases it when the process ends."""
-    lock = FileLock(folder / ".lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s is being prepared by another run; waiting for it", folder)
-        return lock.acquire()
 
 
 def _prepared_files(folder: Path) -> dict[str, Path]:

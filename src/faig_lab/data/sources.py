@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from faig_lab.data.degradations.pipeline import CLEAN, Degradation
 from faig_lab.data.evaluation import Crops, PairedImage, Region, StudyData, degrade_regions
 from faig_lab.data.images import list_images, read_image, required_folder, to_tensor
 from faig_lab.data.photographs import (
     Photograph,
-    check_all_disjoint,
     check_disjoint,
     embedded_photographs,
     encoded_file,
@@ -90,13 +87,10 @@ class FolderPhotographs(Crops):
             InputError: a folder is not given, missing or empty.
             UserError: an image cannot be read, or two of the folders hold the same file.
         """
-        given = {"train_dir": self.train_dir, "probe_dir": self.probe_dir, "test_dir": self.test_dir}
-        paths = {
-            name: list_images(folder, name) if folder is not None or name != "train_dir" else []
-            for name, folder in given.items()
-        }
-        train, probe, held_out = (self._read(images) for images in paths.values())
-        check_all_disjoint(train, probe, held_out)
+        paths = [list_images(self.train_dir, "train_dir") if self.train_dir is not None else []]
+        paths += [list_images(self.probe_dir, "probe_dir"), list_images(self.test_dir, "test_dir")]
+        train, probe, held_out = map(self._read, paths)
+        check_disjoint(train, probe, held_out)
         return self.study(train.values(), probe.values(), held_out.values(), degradation)
 
     def _read(self, paths: Sequence[Path]) -> dict[Path, Photograph]:
@@ -137,7 +131,15 @@ class PairedFolders:
             UserError: an image cannot be read or has the wrong size, or the held-out images are probe images.
         """
         probe_folders = _PairedSet.checked("", self.hr_dir, self.lr_dirs)
-        test_folders = self._test_folders(probe_folders)
+        given = {name: folder for name, folder in (self.test_lr_dirs or {}).items() if folder is not None}
+        test_folders = None
+        if self.test_hr_dir is not None or given:
+            test_folders = _PairedSet.checked("test_", self.test_hr_dir, given)
+            for name in sorted(set(test_folders.lr) ^ set(probe_folders.lr)):
+                absent, present = "test_lr_dirs", "lr_dirs"
+                if name in test_folders.lr:
+                    absent, present = present, absent
+                raise InputError(f"{absent}.{name}", f"no folder given, but `{present}.{name}` has one")
         hr, probe = probe_folders.read(degradation)
         notes = [] if CLEAN in probe_folders.lr else [_CLEAN_IS_MADE]
         held_out = probe
@@ -148,17 +150,6 @@ class PairedFolders:
             check_disjoint(hr, test_hr)
         degradations = tuple(name for name in probe_folders.lr if name != CLEAN and "+" not in name)
         return StudyData((), probe, held_out, degradations, tuple(notes))
-
-    def _test_folders(self, probe: "_PairedSet") -> "_PairedSet | None":
-        """Return the held-out folders, with the same degradations as the probe's; None if none are given."""
-        given = {name: folder for name, folder in (self.test_lr_dirs or {}).items() if folder is not None}
-        if self.test_hr_dir is None and not given:
-            return None
-        test = _PairedSet.checked("test_", self.test_hr_dir, given)
-        for name in sorted(set(test.lr) ^ set(probe.lr)):
-            absent, present = ("test_lr_dirs", "lr_dirs") if name in probe.lr else ("lr_dirs", "test_lr_dirs")
-            raise InputError(f"{absent}.{name}", f"no folder given, but `{present}.{name}` has one")
-        return test
 
 
 @dataclass(frozen=True)
@@ -235,12 +226,7 @@ def _pair(path: Path, photograph: Photograph, files: dict[str, Path], degradatio
             )
     size = (height // scale * scale, width // scale * scale)
     if CLEAN not in inputs:
-        inputs = {CLEAN: _clean(photograph, size, degradation), **inputs}
+        region = Region(photograph.name, photograph.pixels, 0, 0, size)
+        (downsampled,) = degrade_regions([region], degradation, {CLEAN: frozenset()})
+        inputs = {CLEAN: downsampled.lr[CLEAN], **inputs}
     return PairedImage(photograph.name, to_tensor(photograph.pixels[: size[0], : size[1]]), inputs)
-
-
-def _clean(photograph: Photograph, size: tuple[int, int], degradation: Degradation) -> Tensor:
-    """Downsample HR."""
-    region = Region(photograph.name, photograph.pixels, 0, 0, size)
-    (image,) = degrade_regions([region], degradation, {CLEAN: frozenset()})
-    return image.lr[CLEAN]
