@@ -26,6 +26,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    (tmp_path / "new").mkdir()
     return tmp_path / "new" / "a.zip"
 
 
@@ -48,32 +49,29 @@ def refusal(remote: RemoteFile, path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_file_arrives_whole_and_alone(server: FileServer, path: Path) -> None:
-    assert download(remote(server), path) == SHA256
-    assert path.read_bytes() == CONTENT
-    assert names(path.parent) == ["a.zip"]
-    assert ranges(server) == [None]
+def test_a_file_arrives_whole_and_alone_and_is_not_downloaded_again(server: FileServer, path: Path) -> None:
+    path.parent.rmdir()
+    for _ in range(2):
+        assert download(remote(server), path) == SHA256
+        assert path.read_bytes() == CONTENT
+        assert names(path.parent) == ["a.zip"]
+        assert ranges(server) == [None]
 
 
-def test_a_file_that_is_there_is_checked_and_not_downloaded(server: FileServer, path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(CONTENT)
-    assert download(remote(server), path) == SHA256
-    assert server.requests == []
-
-
-def test_a_broken_line_is_continued_at_the_byte_where_it_broke(server: FileServer, path: Path) -> None:
-    server.broken = [1_200_000, 0, 700_000]
+@pytest.mark.parametrize(
+    ("broken", "asked"),
+    [
+        ([1_200_000, 0, 700_000], [None, "bytes=1200000-", "bytes=1200000-", "bytes=1900000-"]),
+        ([200_000] * 14, [None, *(f"bytes={200_000 * n}-" for n in range(1, 15))]),  # not counted if something arrives
+    ],
+)
+def test_a_broken_line_is_continued_at_the_byte_where_it_broke(
+    server: FileServer, path: Path, broken: list[int], asked: list[str | None]
+) -> None:
+    server.broken = broken
     download(remote(server), path, pause=0)
     assert path.read_bytes() == CONTENT
-    assert ranges(server) == [None, "bytes=1200000-", "bytes=1200000-", "bytes=1900000-"]
-
-
-def test_many_breaks_are_not_counted_as_long_as_something_arrives(server: FileServer, path: Path) -> None:
-    server.broken = [200_000] * 14
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
-    assert len(server.requests) == 15
+    assert ranges(server) == asked
 
 
 def test_after_five_attempts_without_a_byte_the_part_is_kept_for_the_next_run(server: FileServer, path: Path) -> None:
@@ -112,41 +110,36 @@ def test_an_interrupted_download_goes_on(server: FileServer, path: Path, monkeyp
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), None])
-def test_a_server_that_ignores_range_starts_anew(server: FileServer, path: Path, size: int | None) -> None:
-    server.ranges, server.broken = False, [1_200_000]
+@pytest.mark.parametrize(
+    ("fault", "asked"),
+    [
+        ({"ranges": False}, [None, "bytes=1200000-"]),  # starts anew
+        ({"wrong_part": True}, [None, "bytes=1200000-", None]),  # is asked for all
+        ({"lengths": False}, [None, "bytes=1200000-"]),  # held to the size that is known
+    ],
+)
+def test_servers_that_ignore_range_send_another_part_or_tell_no_length(
+    server: FileServer, path: Path, size: int | None, fault: dict[str, bool], asked: list[str | None]
+) -> None:
+    vars(server).update(fault, broken=[1_200_000])
+    if size is None and "lengths" in fault:
+        size = len(CONTENT)
     download(remote(server, size=size), path, pause=0)
     assert path.read_bytes() == CONTENT
-
-
-def test_a_server_that_sends_another_part_is_asked_for_all(server: FileServer, path: Path) -> None:
-    server.wrong_part, server.broken = True, [1_200_000]
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
-    assert ranges(server) == [None, "bytes=1200000-", None]
+    assert ranges(server) == asked
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), None])
-def test_a_part_that_is_whole_is_only_checked(server: FileServer, path: Path, size: int | None) -> None:
-    path.parent.mkdir()
-    path.with_name("a.zip.part").write_bytes(CONTENT)
-    download(remote(server, size=size), path)
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_a_part_that_is_whole_is_only_checked_and_one_too_long_is_of_another_file(
+    server: FileServer, path: Path, size: int | None, more: bytes
+) -> None:
+    path.with_name("a.zip.part").write_bytes(CONTENT + more)
+    download(remote(server, size=size), path, pause=0)
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == ["a.zip"]
-    assert ranges(server) == ([] if size else [f"bytes={len(CONTENT)}-"])
-
-
-def test_a_part_that_is_too_long_is_of_another_file(server: FileServer, path: Path) -> None:
-    path.parent.mkdir()
-    path.with_name("a.zip.part").write_bytes(CONTENT + b"more")
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
-
-
-def test_a_server_that_tells_no_length_is_held_to_the_size_that_is_known(server: FileServer, path: Path) -> None:
-    server.lengths, server.broken = False, [1_000_000]
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
-    assert ranges(server) == [None, "bytes=1000000-"]
+    length = len(CONTENT + more)
+    assert ranges(server) == ([] if size == length else [f"bytes={length}-", *([None] if more else [])])
 
 
 def test_wrong_bytes_name_file_expected_and_found_and_are_put_aside(server: FileServer, path: Path) -> None:
@@ -164,7 +157,6 @@ def test_wrong_bytes_name_file_expected_and_found_and_are_put_aside(server: File
 
 
 def test_a_wrong_file_that_is_there_is_left_alone(server: FileServer, path: Path) -> None:
-    path.parent.mkdir()
     path.write_bytes(b"mine")
     assert f"train.size: {path}: expected 3000000 bytes, found 4 bytes; delete it" in refusal(remote(server), path)
     assert f"{path}: expected {SHA256}, found" in refusal(remote(server, size=None), path)
@@ -190,8 +182,8 @@ def test_without_a_checksum_that_of_the_first_download_counts(server: FileServer
 
 def test_a_file_that_the_server_does_not_have_is_no_reason_to_try_again(server: FileServer, path: Path) -> None:
     del server.files["a.zip"]
-    message = refusal(remote(server), path)
-    assert message == (f"base_url: {server.url}/a.zip: the server says 404 Not Found; give another base_url")
+    missing = f"base_url: {server.url}/a.zip: the server says 404 Not Found; give another base_url"
+    assert refusal(remote(server), path) == missing
     assert len(server.requests) == 1
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from faig_lab.data.images import list_images, read_image, required_folder, to_tensor, write_png
+from faig_lab.data.images import list_images, read_image, to_tensor, write_png
 from faig_lab.errors import UserError
 
 LOSSLESS = {"png": {}, "bmp": {}, "tiff": {}, "TIF": {"compression": "tiff_lzw"}, "webp": {"lossless": True}}
@@ -46,6 +46,12 @@ def on_white(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     return np.round(colour * opacity + largest * (1 - opacity)).astype(colour.dtype)
 
 
+def with_chunk(data: bytes, name: bytes, content: bytes) -> bytes:
+    """Add a chunk to a PNG behind its signature and header."""
+    checksum = struct.pack(">I", zlib.crc32(name + content))
+    return data[:33] + struct.pack(">I", len(content)) + name + content + checksum + data[33:]
+
+
 def assert_same(path: Path, expected: NDArray[Any]) -> None:
     pixels = read_image(path)
     assert pixels.dtype == expected.dtype
@@ -61,20 +67,11 @@ def test_colour_round_trip(tmp_path: Path, colour: NDArray[np.uint8], extension:
 
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "tiff"])
-def test_grey_and_black_and_white(tmp_path: Path, colour: NDArray[np.uint8], extension: str) -> None:
+def test_grey_black_and_white_and_palettes(tmp_path: Path, colour: NDArray[np.uint8], extension: str) -> None:
     grey = colour[..., 0]
-    Image.fromarray(grey).save(tmp_path / f"grey.{extension}")
-    assert_same(tmp_path / f"grey.{extension}", np.stack([grey] * 3, axis=-1))
-    Image.fromarray(grey > 127).save(tmp_path / f"bits.{extension}")
-    bits = ((grey > 127) * 255).astype(np.uint8)
-    assert_same(tmp_path / f"bits.{extension}", np.stack([bits] * 3, axis=-1))
-
-
-@pytest.mark.parametrize("extension", ["png", "bmp", "tiff"])
-def test_palette(tmp_path: Path, colour: NDArray[np.uint8], extension: str) -> None:
-    image = Image.fromarray(colour).quantize(8)
-    image.save(tmp_path / f"a.{extension}")
-    assert_same(tmp_path / f"a.{extension}", np.asarray(image.convert("RGB")))
+    for image in (Image.fromarray(grey), Image.fromarray(grey > 127), Image.fromarray(colour).quantize(8)):
+        image.save(tmp_path / f"a.{extension}")
+        assert_same(tmp_path / f"a.{extension}", np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("extension", ["jpg", "JPEG"])
@@ -111,22 +108,14 @@ def test_grey_alpha_and_transparent_palette(tmp_path: Path, colour: NDArray[np.u
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bit_png(tmp_path: Path, rng: np.random.Generator, channels: int) -> None:
     samples = rng.integers(0, 65536, (7, 11, channels), dtype=np.uint16)
-    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(samples.squeeze()))
+    data = imagecodecs.png_encode(samples.squeeze())
+    (tmp_path / "a.png").write_bytes(data)
     colour = samples[..., :3] if channels > 2 else np.repeat(samples[..., :1], 3, axis=2)
     assert_same(tmp_path / "a.png", on_white(colour, samples[..., -1]) if channels in (2, 4) else colour)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_16_bit_png_with_a_transparent_colour(tmp_path: Path, deep: NDArray[np.uint16], channels: int) -> None:
-    samples = np.ascontiguousarray(deep[..., :channels])
-    data = imagecodecs.png_encode(samples.squeeze())
-    body = b"tRNS" + samples[2, 3].astype(">u2").tobytes()
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    header = 8 + 25  # signature and IHDR
-    (tmp_path / "a.png").write_bytes(data[:header] + chunk + data[header:])
-    expected = np.repeat(samples, 3 // channels, axis=2)
-    expected[(samples == samples[2, 3]).all(axis=-1)] = 65535
-    assert_same(tmp_path / "a.png", expected)
+    if channels in (1, 3):
+        (tmp_path / "a.png").write_bytes(with_chunk(data, b"tRNS", samples[2, 3].astype(">u2").tobytes()))
+        colour[(samples == samples[2, 3]).all(axis=-1)] = 65535
+        assert_same(tmp_path / "a.png", colour)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
@@ -137,55 +126,37 @@ def test_16_bit_tiff(tmp_path: Path, deep: NDArray[np.uint16], compression: str 
     assert_same(path, deep)
 
 
-def test_16_bit_tiff_in_planes_and_grey(tmp_path: Path, deep: NDArray[np.uint16]) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, deep.transpose(2, 0, 1), planarconfig="separate", photometric="rgb")
-    assert_same(path, deep)
-    grey = np.repeat(deep[..., :1], 3, axis=2)
-    tifffile.imwrite(path, deep[..., 0], photometric="minisblack")
-    assert_same(path, grey)
-    tifffile.imwrite(path, deep[..., 0], photometric="miniswhite")
-    assert_same(path, 65535 - grey)
-
-
-def test_16_bit_tiff_with_alpha(tmp_path: Path, rng: np.random.Generator) -> None:
-    path = tmp_path / "a.tif"
+def test_16_bit_tiff_in_planes_grey_or_with_alpha(tmp_path: Path, rng: np.random.Generator) -> None:
     samples = rng.integers(0, 65536, (7, 11, 4), dtype=np.uint16)
-    colour, alpha = samples[..., :3], samples[..., 3]
-    tifffile.imwrite(path, samples, photometric="rgb", extrasamples=["unassalpha"])
-    assert_same(path, on_white(colour, alpha))
-    colour = np.minimum(colour, samples[..., 3:])
-    tifffile.imwrite(path, np.dstack([colour, alpha]), photometric="rgb", extrasamples=["assocalpha"])
-    assert_same(path, colour + (65535 - alpha)[..., None])
-    tifffile.imwrite(path, samples, photometric="rgb", extrasamples=["unspecified"])
-    assert_same(path, samples[..., :3])
+    deep, alpha, grey = samples[..., :3], samples[..., 3], np.repeat(samples[..., :1], 3, axis=2)
+    under = np.dstack([np.minimum(deep, alpha[..., None]), alpha])
+    for pixels, options, expected in (
+        (deep.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}, deep),
+        (samples[..., 0], {"photometric": "minisblack"}, grey),
+        (samples[..., 0], {"photometric": "miniswhite"}, 65535 - grey),
+        (samples, {"photometric": "rgb", "extrasamples": ["unassalpha"]}, on_white(deep, alpha)),
+        (under, {"photometric": "rgb", "extrasamples": ["assocalpha"]}, under[..., :3] + (65535 - alpha)[..., None]),
+        (samples, {"photometric": "rgb", "extrasamples": ["unspecified"]}, deep),
+    ):
+        tifffile.imwrite(tmp_path / "a.tif", pixels, **options)  # type: ignore[arg-type]
+        assert_same(tmp_path / "a.tif", expected)
 
 
 @pytest.mark.parametrize("orientation", ORIENTED)
-@pytest.mark.parametrize("extension", ["png", "tiff", "webp"])
-def test_exif_orientation(tmp_path: Path, colour: NDArray[np.uint8], orientation: int, extension: str) -> None:
-    exif = Image.Exif()
+def test_exif_orientation(tmp_path: Path, deep: NDArray[np.uint16], orientation: int) -> None:
+    exif, upright, colour = Image.Exif(), ORIENTED[orientation], (deep >> 8).astype(np.uint8)
     exif[0x0112] = orientation
-    options = {"lossless": True} if extension == "webp" else {}
-    Image.fromarray(colour).save(tmp_path / f"a.{extension}", exif=exif, **options)
-    assert_same(tmp_path / f"a.{extension}", ORIENTED[orientation](colour))
-
-
-@pytest.mark.parametrize("orientation", ORIENTED)
-def test_exif_orientation_of_jpeg_and_16_bits(tmp_path: Path, deep: NDArray[np.uint16], orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray((deep >> 8).astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    plain = np.asarray(Image.open(tmp_path / "a.jpg"))
-    assert_same(tmp_path / "a.jpg", ORIENTED[orientation](plain))
+    for extension, options in {"png": {}, "tiff": {}, "webp": {"lossless": True}}.items():
+        Image.fromarray(colour).save(tmp_path / f"a.{extension}", exif=exif, **options)
+        assert_same(tmp_path / f"a.{extension}", upright(colour))
+    Image.fromarray(colour).save(tmp_path / "a.jpg", exif=exif)
+    assert_same(tmp_path / "a.jpg", upright(np.asarray(Image.open(tmp_path / "a.jpg"))))
     tag = (0x0112, "H", 1, orientation, True)
     tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", extratags=[tag])
-    assert_same(tmp_path / "a.tif", ORIENTED[orientation](deep))
-    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    assert_same(tmp_path / "a.tif", upright(deep))
     data = imagecodecs.png_encode(deep)
-    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
-    assert_same(tmp_path / "a.png", ORIENTED[orientation](deep))
+    (tmp_path / "a.png").write_bytes(with_chunk(data, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    assert_same(tmp_path / "a.png", upright(deep))
 
 
 def test_content_decides_not_the_extension(tmp_path: Path, colour: NDArray[np.uint8]) -> None:
@@ -193,25 +164,19 @@ def test_content_decides_not_the_extension(tmp_path: Path, colour: NDArray[np.ui
     assert_same(tmp_path / "a.jpg", colour)
 
 
-@pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif", "webp"])
-def test_truncated_files(tmp_path: Path, rng: np.random.Generator, extension: str) -> None:
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("extension", ["png", "tif", "jpg", "bmp", "webp"])
+def test_truncated_files(tmp_path: Path, rng: np.random.Generator, extension: str, bits: int) -> None:
     path = tmp_path / f"a.{extension}"
-    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
-    assert_broken_when_cut(path)
-
-
-@pytest.mark.parametrize("extension", ["png", "tif"])
-def test_truncated_16_bit_files(tmp_path: Path, rng: np.random.Generator, extension: str) -> None:
-    path = tmp_path / f"a.{extension}"
-    pixels = rng.integers(0, 65536, (64, 64, 3), dtype=np.uint16)
-    if extension == "png":
+    pixels = rng.integers(0, 2**bits, (64, 64, 3), dtype=np.uint16)
+    if bits == 8:
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    elif extension == "png":
         path.write_bytes(imagecodecs.png_encode(pixels))
-    else:
+    elif extension == "tif":
         tifffile.imwrite(path, pixels, photometric="rgb")
-    assert_broken_when_cut(path)
-
-
-def assert_broken_when_cut(path: Path) -> None:
+    else:
+        return  # a format of 8 bits
     data = path.read_bytes()
     for share in (0.1, 0.5, 0.9):
         path.write_bytes(data[: int(share * len(data))])
@@ -229,22 +194,21 @@ def test_other_content(tmp_path: Path, data: bytes) -> None:
         read_image(path)
 
 
-def test_damage_is_told_once(tmp_path: Path, colour: NDArray[np.uint8], caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_missing_and_damaged_files(
+    tmp_path: Path, colour: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match=r"a\.png: the file is empty"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"b\.png: cannot be read \(No such file"):
+        read_image(tmp_path / "b.png")
     Image.fromarray(colour).save(tmp_path / "a.tif")
     data = bytearray((tmp_path / "a.tif").read_bytes())
     data[24] = 35  # The type of the second tag, the height: one that does not exist.
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(UserError):
         read_image(tmp_path / "a.tif")
-    assert caplog.records == []
-
-
-def test_empty_and_missing_files(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    with pytest.raises(UserError, match=r"a\.png: the file is empty"):
-        read_image(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"b\.png: cannot be read \(No such file"):
-        read_image(tmp_path / "b.png")
+    assert caplog.records == []  # damage is told once
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint32", "int16", "int32", "float64"])
@@ -256,12 +220,6 @@ def test_kinds_of_pixels_that_are_refused(tmp_path: Path, dtype: str, shape: tup
         read_image(path)
 
 
-def test_16_bit_cmyk_is_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((7, 11, 4), np.uint16), photometric="separated")
-    with pytest.raises(UserError, match="of kind SEPARATED are not supported"):
-        read_image(tmp_path / "a.tif")
-
-
 @pytest.mark.parametrize("extension", ["png", "tif", "webp"])
 def test_several_frames_are_refused(tmp_path: Path, colour: NDArray[np.uint8], extension: str) -> None:
     path = tmp_path / f"a.{extension}"
@@ -271,10 +229,14 @@ def test_several_frames_are_refused(tmp_path: Path, colour: NDArray[np.uint8], e
         read_image(path)
 
 
-def test_16_bit_tiff_of_several_pages_is_refused(tmp_path: Path, deep: NDArray[np.uint16]) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.stack([deep] * 3), photometric="rgb")
-    with pytest.raises(UserError, match="it has 3 frames"):
-        read_image(tmp_path / "a.tif")
+def test_16_bit_tiffs_of_several_pages_or_cmyk_are_refused(tmp_path: Path) -> None:
+    for shape, photometric, message in (
+        ((3, 7, 11, 3), "rgb", "it has 3 frames"),
+        ((7, 11, 4), "separated", "of kind SEPARATED are not supported"),
+    ):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint16), photometric=photometric)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=message):
+            read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -305,33 +267,22 @@ def test_list_images(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.Tif", "d.webp", "e.bmp"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_images(tmp_path, "train_dir")] == [
-        "a.jpeg",
-        "b.PNG",
-        "c.Tif",
-        "d.webp",
-        "e.bmp",
-    ]
+    names = [path.name for path in list_images(tmp_path, "train_dir")]
+    assert names == ["a.jpeg", "b.PNG", "c.Tif", "d.webp", "e.bmp"]
 
 
 def test_list_images_names_what_is_wrong(tmp_path: Path) -> None:
+    def refused(place: str | None, message: str) -> None:
+        with pytest.raises(UserError, match=rf"^train_dir: {message}"):
+            list_images(None if place is None else tmp_path / place, "train_dir")
+
     (tmp_path / "training").mkdir()
-    with pytest.raises(UserError, match=r"train_dir: .*trainin: no such folder; nearest: .*training$"):
-        list_images(tmp_path / "trainin", "train_dir")
-    with pytest.raises(UserError, match=r"no such folder; nearest: .*training$"):
-        list_images(tmp_path / "traning" / "hr", "train_dir")
-    with pytest.raises(UserError, match=r"nothing in .* is named like zzz"):
-        list_images(tmp_path / "zzz", "train_dir")
-    with pytest.raises(UserError, match=r"train_dir: .*training: no image in this folder \(\.png"):
-        list_images(tmp_path / "training", "train_dir")
+    refused(None, "no folder given; add `train_dir`=")
+    refused("trainin", r".*trainin: no such folder; nearest: .*training$")
+    refused("traning/hr", r".*no such folder; nearest: .*training$")
+    refused("zzz", r".*nothing in .* is named like zzz")
+    refused("training", r".*training: no image in this folder \(\.png")
     (tmp_path / "training" / "hr").mkdir()
     (tmp_path / "training" / "hr" / "a.png").touch()
-    with pytest.raises(UserError, match=r"no image in this folder .*; nearest: .*hr$"):
-        list_images(tmp_path / "training", "train_dir")
-    with pytest.raises(UserError, match="is a file, not a folder"):
-        list_images(tmp_path / "training" / "hr" / "a.png", "train_dir")
-
-
-def test_a_folder_that_is_not_given() -> None:
-    with pytest.raises(UserError, match=r"^probe_dir: no folder given; add `probe_dir`="):
-        required_folder(None, "probe_dir")
+    refused("training", r".*no image in this folder .*; nearest: .*hr$")
+    refused("training/hr/a.png", ".*is a file, not a folder")

@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import io
 import os
 import pickle
 import threading
@@ -16,16 +17,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from faig_lab.data import (
-    Degradation,
-    FolderPhotographs,
-    PatchDataset,
-    Photograph,
-    StepSampler,
-    patch_loader,
-    photographs,
-)
-from faig_lab.data import photographs as photographs_module
+from faig_lab.data import PatchDataset, Photograph, StepSampler, patch_loader, photographs
 from faig_lab.data.photographs import (
     FILES,
     SIDES,
@@ -41,23 +33,15 @@ from faig_lab.errors import UserError
 ALL_SIDES: tuple[Side, ...] = ("train", "probe", "held_out")
 
 
-def test_every_file_has_a_side_and_every_scene_a_file() -> None:
-    assert {file.scene for file in FILES} == set(SIDES)
-    assert set(SIDES.values()) == set(ALL_SIDES)
-    assert len({file.sha256 for file in FILES}) == len({file.name for file in FILES}) == len(FILES)
-
-
 def test_sides_are_disjoint_by_scene_and_by_content() -> None:
+    assert {file.scene for file in FILES} == set(SIDES)
+    assert len({file.name for file in FILES}) == len(FILES)
+    assert [file.scene for file in FILES if file.name.startswith("motorcycle")] == ["motorcycle"] * 2
     sides = {side: embedded_photographs(side) for side in ALL_SIDES}
     scenes = Counter(scene for side in sides.values() for scene in {photo.scene for photo in side})
     hashes = Counter(photo.sha256 for side in sides.values() for photo in side)
-    assert set(scenes.values()) == {1}
-    assert set(hashes.values()) == {1}
-    assert sum(hashes.values()) == len(FILES)
-
-
-def test_both_views_of_the_motorcycle_are_one_scene() -> None:
-    assert [file.scene for file in FILES if file.name.startswith("motorcycle")] == ["motorcycle"] * 2
+    assert set(scenes.values()) == set(hashes.values()) == {1}
+    assert set(hashes) == {file.sha256 for file in FILES}
 
 
 def test_held_out_is_mostly_colour_and_has_three_scenes() -> None:
@@ -84,19 +68,11 @@ def test_a_missing_or_changed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         embedded_photographs("held_out")
 
 
-def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_or_of_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert photographs._version("no-such-package") == "(version unknown)"
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r"^scikit-image: not installed"):
         embedded_photographs("train")
-
-
-def test_the_version_of_an_unknown_package() -> None:
-    assert photographs._version("no-such-package") == "(version unknown)"
-
-
-def test_read_photograph_names_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.png: cannot be read"):
-        read_photograph(tmp_path / "a.png", "a")
 
 
 SaveImage = Callable[..., Path]
@@ -124,35 +100,30 @@ def arrays(folder: Path) -> dict[str, int]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """What has been decoded so far."""
     seen: list[Path] = []
-    decode = photographs_module.decode_image
+    decode = photographs.decode_image
 
     def counting(data: bytes, path: Path) -> Any:
         seen.append(path)
         return decode(data, path)
 
-    monkeypatch.setattr(photographs_module, "decode_image", counting)
+    monkeypatch.setattr(photographs, "decode_image", counting)
     return seen
 
 
-def test_the_pixels_are_those_of_the_images(images: list[Path], tmp_path: Path) -> None:
-    for photo, path in zip(prepared(images, tmp_path / "p"), images, strict=True):
-        expected = read_photograph(path, path.stem)
-        assert (photo.name, photo.scene, photo.sha256) == (expected.name, expected.scene, expected.sha256)
-        assert isinstance(photo.pixels, np.memmap)
-        assert photo.pixels.dtype == expected.pixels.dtype
-        assert not photo.pixels.flags.writeable
-        np.testing.assert_array_equal(photo.pixels, expected.pixels)
-
-
-def test_each_image_is_decoded_once(images: list[Path], tmp_path: Path, decoded: list[Path]) -> None:
+def test_each_image_is_decoded_once_to_its_pixels(images: list[Path], tmp_path: Path, decoded: list[Path]) -> None:
     first = prepared(images, tmp_path / "p")
     before = arrays(tmp_path / "p")
-    assert decoded == images
-    second = prepared(images, tmp_path / "p")
+    again = prepared(images, tmp_path / "p")
     assert decoded == images
     assert arrays(tmp_path / "p") == before
-    for one, same in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one.pixels, same.pixels)
+    for path, *both in zip(images, first, again, strict=True):
+        expected = read_photograph(path, path.stem)
+        for photo in both:
+            assert (photo.name, photo.scene, photo.sha256) == (expected.name, expected.scene, expected.sha256)
+            assert isinstance(photo.pixels, np.memmap)
+            assert photo.pixels.dtype == expected.pixels.dtype
+            assert not photo.pixels.flags.writeable
+            np.testing.assert_array_equal(photo.pixels, expected.pixels)
 
 
 @pytest.mark.parametrize("same_time", [True, False])
@@ -216,48 +187,46 @@ def test_a_damaged_image_is_named_and_the_others_are_kept(images: list[Path], tm
     assert len(arrays(tmp_path / "p")) == 2
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: b"x" * len(data)])
-def test_a_damaged_prepared_file_is_named(images: list[Path], tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+class Sentinel:
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("executed"),)
+
+
+def array(content: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, content, allow_pickle=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-1], "a damaged prepared image"),
+        (lambda data: b"", "a damaged prepared image"),
+        (lambda data: b"x" * len(data), "a damaged prepared image"),
+        (lambda data: array(np.array([Sentinel()], dtype=object)), "a damaged prepared image"),
+        (lambda data: array(np.zeros((4, 4), np.uint8)), "not a prepared image"),
+        (lambda data: array(np.zeros((4, 4, 3), np.float32)), "not a prepared image"),
+    ],
+)
+def test_a_damaged_prepared_file_is_named_and_not_executed(
+    images: list[Path], tmp_path: Path, damage: Callable[[bytes], bytes], message: str
+) -> None:
     prepared(images, tmp_path / "p")
     file = next((tmp_path / "p").glob("a-*.npy"))
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(UserError, match=rf"^{file}: a damaged prepared image .*; delete it to have it decoded again"):
+    with pytest.raises(UserError, match=rf"^{file}: {message}.*; delete it to have it decoded again"):
         prepared(images, tmp_path / "p")
+    assert not Path("executed").exists()
     file.unlink()
     assert len(prepared(images, tmp_path / "p")) == 3
-
-
-class Sentinel:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
-def test_nothing_in_a_prepared_file_is_executed(images: list[Path], tmp_path: Path) -> None:
-    prepared(images, tmp_path / "p")
-    file = next((tmp_path / "p").glob("a-*.npy"))
-    np.save(file, np.array([Sentinel(tmp_path / "executed")], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="a damaged prepared image"):
-        prepared(images, tmp_path / "p")
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
-def test_an_array_that_is_no_photograph_is_named(images: list[Path], tmp_path: Path, array: Any) -> None:
-    prepared(images, tmp_path / "p")
-    file = next((tmp_path / "p").glob("a-*.npy"))
-    np.save(file, array)
-    with pytest.raises(UserError, match=rf"^{file}: not a prepared image"):
-        prepared(images, tmp_path / "p")
 
 
 def test_the_room_on_the_disk_is_looked_at_first(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(photographs_module, "require_space", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(photographs, "require_space", lambda *arguments: asked.append(arguments))
     prepared(images, tmp_path / "p")
     assert asked == [(tmp_path / "p", 3 * (2 * 40 * 56 + 40 * 40), "prepared", "3 decoded images")]
 
@@ -278,7 +247,7 @@ def test_another_process_waits(images: list[Path], tmp_path: Path, decoded: list
 # On the way to another process
 
 
-def test_a_mapped_photograph_travels_by_name(images: list[Path], tmp_path: Path) -> None:
+def test_a_mapped_photograph_travels_by_name_and_another_one_whole(images: list[Path], tmp_path: Path) -> None:
     photo = prepared(images, tmp_path / "p")[0]
     data = pickle.dumps(photo)
     assert len(data) < 1000 < photo.pixels.nbytes
@@ -286,11 +255,7 @@ def test_a_mapped_photograph_travels_by_name(images: list[Path], tmp_path: Path)
     assert isinstance(same.pixels, np.memmap)
     assert (same.name, same.sha256) == (photo.name, photo.sha256)
     np.testing.assert_array_equal(same.pixels, photo.pixels)
-
-
-def test_other_photographs_travel_with_their_pixels(images: list[Path], tmp_path: Path) -> None:
-    photo = prepared(images, tmp_path / "p")[0]
-    for pixels in (photo.pixels[3:9, 5:7], np.asarray(photo.pixels), photo.pixels.copy()):
+    for pixels in (photo.pixels[3:9, 5:7], np.asarray(photo.pixels), photo.pixels.copy()):  # with the pixels
         same = pickle.loads(pickle.dumps(Photograph("a", "a", pixels, "")))
         np.testing.assert_array_equal(same.pixels, pixels)
 
@@ -311,37 +276,3 @@ def test_zero_one_and_two_workers_give_the_same_samples(images: list[Path], tmp_
             assert numbers == same_numbers
             assert patches.dtype == same.dtype
             assert torch.equal(patches.int(), same.int())
-
-
-# data=folder
-
-
-@pytest.fixture
-def folders(tmp_path: Path, save_image: SaveImage) -> dict[str, Path]:
-    for side in ("train", "probe", "test"):
-        for name in ("a.png", "b.png", "b.bmp"):
-            save_image(tmp_path / side / name, 40, 48)
-    return {f"{side}_dir": tmp_path / side for side in ("train", "probe", "test")}
-
-
-def test_a_prepared_folder_is_the_same_study(
-    folders: dict[str, Path], degradation: Degradation, tmp_path: Path
-) -> None:
-    plain = FolderPhotographs(**folders).load(degradation, seed=0)
-    mapped = FolderPhotographs(**folders, prepared=tmp_path / "p").load(degradation, seed=0)
-    assert [(p.name, p.sha256) for p in mapped.train] == [(p.name, p.sha256) for p in plain.train]
-    assert all(isinstance(photo.pixels, np.memmap) for photo in mapped.train)
-    for some, other in ((plain.probe, mapped.probe), (plain.held_out, mapped.held_out)):
-        for image, same in zip(some, other, strict=True):
-            assert image.name == same.name
-            assert torch.equal(image.hr, same.hr)
-            assert all(torch.equal(lr, same.lr[name]) for name, lr in image.lr.items())
-
-
-def test_a_prepared_folder_still_notices_one_image_on_two_sides(
-    folders: dict[str, Path], degradation: Degradation, tmp_path: Path
-) -> None:
-    copy = folders["probe_dir"] / "copy.png"
-    copy.write_bytes((folders["train_dir"] / "a.png").read_bytes())
-    with pytest.raises(UserError, match=rf"^{copy}: the same image as .*a\.png"):
-        FolderPhotographs(**folders, prepared=tmp_path / "p").load(degradation, seed=0)

@@ -109,8 +109,9 @@ class SampleDraws(Sequence[np.random.Generator]):
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Draw `count` numbers in (0, 1) for each sample, on the processor: (N, count)."""
-        words: NDArray[np.int64] = self._words(count, torch.device("cpu")).numpy()
-        return (words + 0.5) * 2.0**-32
+        words = self._words(count, torch.device("cpu"))
+        uniform: NDArray[np.float64] = ((words.double() + 0.5) * 2.0**-32).numpy()
+        return uniform
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Draw standard normal numbers for each sample, on the device: (N, *shape), float32.
