@@ -18,8 +18,8 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -166,26 +166,25 @@ class Div2k(Crops):
             The archive's sha256 (None for a folder), and image's name → name of its prepared file.
         """
         root = Path(self.root).expanduser()
-        unpacked = root / archive.stem
-        if unpacked.is_dir():
-            paths = list_images(unpacked, "root")
-            _check_count(len(paths), archive, argument, unpacked)
-            return None, _files([encoded_file(path, path.name) for path in paths], prepared)
-        path = root / archive.file
-        remote = RemoteFile(f"{self.base_url.rstrip('/')}/{archive.file}", archive.sha256, archive.size, argument)
-        digest = download(remote, path)
-        with _opened(path) as content:
-            images = _members(content, path)
-            _check_count(len(images), archive, argument, path)
-            files = _files(images, prepared)
-        log.info("%s is prepared in %s and may be deleted", path, prepared)
-        return digest, files
-
-
-def _files(images: Sequence[Encoded], prepared: Path) -> dict[str, str]:
-    """Prepare images: image's name → name of its prepared file."""
-    files = prepare(images, prepared, "root")
-    return {image.name: file.name for image, file in zip(images, files, strict=True)}
+        place, digest = root / archive.stem, None
+        with ExitStack() as stack:
+            if place.is_dir():
+                images = [encoded_file(path, path.name) for path in list_images(place, "root")]
+            else:
+                place = root / archive.file
+                address = f"{self.base_url.rstrip('/')}/{archive.file}"
+                digest = download(RemoteFile(address, archive.sha256, archive.size, argument), place)
+                images = _members(stack.enter_context(_opened(place)), place)
+            if len(images) != archive.images:
+                raise InputError(
+                    f"{argument}.images",
+                    f"{place} holds {len(images)} images, expected {archive.images}; "
+                    f"delete it to download it again, or correct `{argument}.images`",
+                )
+            files = prepare(images, prepared, "root")
+        if digest is not None:
+            log.info("%s is prepared in %s and may be deleted", place, prepared)
+        return digest, {image.name: file.name for image, file in zip(images, files, strict=True)}
 
 
 def _indexed(index: Path, archive: Archive) -> dict[str, str] | None:
@@ -234,15 +233,6 @@ def _members(content: zipfile.ZipFile, path: Path) -> list[Encoded]:
         )
         for name, info in sorted(images.items())
     ]
-
-
-def _check_count(count: int, archive: Archive, argument: str, path: Path) -> None:
-    if count != archive.images:
-        raise InputError(
-            f"{argument}.images",
-            f"{path} holds {count} images, expected {archive.images}; "
-            f"delete it to download it again, or correct `{argument}.images`",
-        )
 
 
 @dataclass(frozen=True)

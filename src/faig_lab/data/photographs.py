@@ -178,20 +178,17 @@ def _read_embedded(file: EmbeddedFile) -> Photograph:
     if spec is None or not spec.submodule_search_locations:
         raise InputError(file.package, f"not installed, and {file.path} is one of its photographs; {remedy}")
     path = Path(spec.submodule_search_locations[0]) / file.path
-    source = f"{file.path} of {file.package} {_version(file.package)}"
+    try:
+        version = importlib.metadata.version(file.package)
+    except importlib.metadata.PackageNotFoundError:
+        version = "(version unknown)"
+    source = f"{file.path} of {file.package} {version}"
     if not path.is_file():
         raise InputError(source, f"the file is missing; {remedy}")
     photograph = read_photograph(path, file.name)
     if photograph.sha256 != file.sha256:
         raise InputError(source, f"not the photograph this split was made for (sha256 differs); {remedy}")
     return Photograph(file.name, file.scene, photograph.pixels, photograph.sha256)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "(version unknown)"
 
 
 @dataclass(frozen=True)
@@ -263,7 +260,14 @@ def prepare(images: Sequence[Encoded], folder: Path, argument: str) -> tuple[Pat
             log.info("preparing %d images in %s", len(missing), folder)
             require_space(folder, sum(map(_decoded_size, missing)), argument, f"{len(missing)} decoded images")
         for image in missing:
-            prepared[image.fingerprint] = _decode(image, folder)
+            with image.open() as encoded:
+                data = encoded.read()
+            pixels = decode_image(data, image.path)
+            stem = re.sub(r"[^\w-]", "_", image.path.stem, flags=re.ASCII)[:80] or "image"
+            path = folder / f"{stem}-{image.fingerprint}-{hashlib.sha256(data).hexdigest()}.npy"
+            with atomic_write(path) as temporary, temporary.open("wb") as out:
+                np.save(out, pixels, allow_pickle=False)
+            prepared[image.fingerprint] = path
     return tuple(prepared[image.fingerprint] for image in images)
 
 
@@ -287,18 +291,6 @@ def _prepared_files(folder: Path) -> dict[str, Path]:
     """Return the prepared files of a folder: fingerprint of the origin → file."""
     matches = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
     return {match["origin"]: path for path, match in matches if match and not path.name.startswith(".")}
-
-
-def _decode(image: Encoded, folder: Path) -> Path:
-    """Decode one image into its prepared file and return the file."""
-    with image.open() as file:
-        data = file.read()
-    pixels = decode_image(data, image.path)
-    stem = re.sub(r"[^\w-]", "_", image.path.stem, flags=re.ASCII)[:80] or "image"
-    path = folder / f"{stem}-{image.fingerprint}-{hashlib.sha256(data).hexdigest()}.npy"
-    with atomic_write(path) as temporary, temporary.open("wb") as out:
-        np.save(out, pixels, allow_pickle=False)
-    return path
 
 
 def _decoded_size(image: Encoded) -> int:

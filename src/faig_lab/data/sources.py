@@ -130,72 +130,61 @@ class PairedFolders:
             InputError: a folder is not given, missing or empty, or an image has no partner.
             UserError: an image cannot be read or has the wrong size, or the held-out images are probe images.
         """
-        probe_folders = _PairedSet.checked("", self.hr_dir, self.lr_dirs)
-        given = {name: folder for name, folder in (self.test_lr_dirs or {}).items() if folder is not None}
-        test_folders = None
-        if self.test_hr_dir is not None or given:
-            test_folders = _PairedSet.checked("test_", self.test_hr_dir, given)
-            for name in sorted(set(test_folders.lr) ^ set(probe_folders.lr)):
-                absent, present = "test_lr_dirs", "lr_dirs"
-                if name in test_folders.lr:
-                    absent, present = present, absent
+        hr_dir, lr_dirs = _folders("", self.hr_dir, self.lr_dirs)
+        test = None
+        if self.test_hr_dir is not None or any(folder is not None for folder in (self.test_lr_dirs or {}).values()):
+            test = _folders("test_", self.test_hr_dir, self.test_lr_dirs)
+            for name in sorted(set(test[1]) ^ set(lr_dirs)):
+                absent, present = ("test_lr_dirs", "lr_dirs") if name in lr_dirs else ("lr_dirs", "test_lr_dirs")
                 raise InputError(f"{absent}.{name}", f"no folder given, but `{present}.{name}` has one")
-        hr, probe = probe_folders.read(degradation)
-        notes = [] if CLEAN in probe_folders.lr else [_CLEAN_IS_MADE]
+        hr, probe = _read_pairs("", hr_dir, lr_dirs, degradation=degradation)
+        notes = [] if CLEAN in lr_dirs else [_CLEAN_IS_MADE]
         held_out = probe
-        if test_folders is None:
+        if test is None:
             notes.append(_NO_TEST)
         else:
-            test_hr, held_out = test_folders.read(degradation)
+            test_hr, held_out = _read_pairs("test_", *test, degradation=degradation)
             check_disjoint(hr, test_hr)
-        degradations = tuple(name for name in probe_folders.lr if name != CLEAN and "+" not in name)
+        degradations = tuple(name for name in lr_dirs if name != CLEAN and "+" not in name)
         return StudyData((), probe, held_out, degradations, tuple(notes))
 
 
-@dataclass(frozen=True)
-class _PairedSet:
-    """An HR folder with its LR folders; the arguments that name the folders begin with `prefix` ("" or "test_")."""
+def _folders(
+    prefix: str, hr: str | Path | None, lr: Mapping[str, str | Path | None] | None
+) -> tuple[Path, dict[str, Path]]:
+    """Return the given HR folder and LR folders, of which one must be a degradation's.
 
-    prefix: str
-    hr: Path
-    lr: dict[str, Path]
+    The arguments that name the folders begin with `prefix`: "" or "test_".
+    """
+    folders = {name: Path(folder).expanduser() for name, folder in (lr or {}).items() if folder is not None}
+    argument = f"{prefix}lr_dirs"
+    if not set(folders) - {CLEAN}:
+        raise InputError(argument, f"no degradation given; add e.g. `{argument}.blur`=path/to/images")
+    for name in folders:
+        file_name(name, argument)
+    return required_folder(hr, f"{prefix}hr_dir"), folders
 
-    @staticmethod
-    def checked(prefix: str, hr: str | Path | None, lr: Mapping[str, str | Path | None] | None) -> "_PairedSet":
-        """Return the given folders. An HR folder and one degradation are required."""
-        folders = {name: Path(folder).expanduser() for name, folder in (lr or {}).items() if folder is not None}
-        argument = f"{prefix}lr_dirs"
-        if not set(folders) - {CLEAN}:
-            raise InputError(argument, f"no degradation given; add e.g. `{argument}.blur`=path/to/images")
-        for name in folders:
-            file_name(name, argument)
-        return _PairedSet(prefix, required_folder(hr, f"{prefix}hr_dir"), folders)
 
-    def read(self, degradation: Degradation) -> tuple[dict[Path, Photograph], tuple[PairedImage, ...]]:
-        """Read all HR images, and all pairs in the order of their names."""
-        scale = degradation.scale
-        partners = self._partners(scale)
-        photographs = {path: read_photograph(path, text_of(path.stem)) for path in partners}
-        pairs = tuple(_pair(path, photographs[path], files, degradation) for path, files in partners.items())
-        return photographs, pairs
-
-    def _partners(self, scale: int) -> dict[Path, dict[str, Path]]:
-        """Match the files: HR file → degradation → LR file. Every file has its partner."""
-        hr = _by_stem(list_images(self.hr, f"{self.prefix}hr_dir"))
-        partners: dict[Path, dict[str, Path]] = {path: {} for path in hr.values()}
-        for name, folder in self.lr.items():
-            argument = f"{self.prefix}lr_dirs.{name}"
-            lr = _by_stem(list_images(folder, argument))
-            for stem, path in hr.items():
-                files = [lr.pop(s) for s in (stem, f"{stem}x{scale}") if s in lr]
-                if len(files) > 1:
-                    raise InputError(argument, f"two partners, {files[0].name} and {files[1].name}, for {path}")
-                if not files:
-                    raise InputError(argument, f"no partner in {folder} for {path}{_nearest(stem, lr)}")
-                partners[path][name] = files[0]
-            for stem, path in lr.items():
-                raise InputError(f"{self.prefix}hr_dir", f"no partner in {self.hr} for {path}{_nearest(stem, hr)}")
-        return partners
+def _read_pairs(
+    prefix: str, hr_dir: Path, lr_dirs: Mapping[str, Path], *, degradation: Degradation
+) -> tuple[dict[Path, Photograph], tuple[PairedImage, ...]]:
+    """Read all HR images, and all pairs in the order of their names. Every file must have its partner."""
+    hr = _by_stem(list_images(hr_dir, f"{prefix}hr_dir"))
+    partners: dict[Path, dict[str, Path]] = {path: {} for path in hr.values()}
+    for name, folder in lr_dirs.items():
+        argument = f"{prefix}lr_dirs.{name}"
+        lr = _by_stem(list_images(folder, argument))
+        for stem, path in hr.items():
+            files = [lr.pop(s) for s in (stem, f"{stem}x{degradation.scale}") if s in lr]
+            if len(files) > 1:
+                raise InputError(argument, f"two partners, {files[0].name} and {files[1].name}, for {path}")
+            if not files:
+                raise InputError(argument, f"no partner in {folder} for {path}{_nearest(stem, lr)}")
+            partners[path][name] = files[0]
+        for stem, path in lr.items():
+            raise InputError(f"{prefix}hr_dir", f"no partner in {hr_dir} for {path}{_nearest(stem, hr)}")
+    photographs = {path: read_photograph(path, text_of(path.stem)) for path in partners}
+    return photographs, tuple(_pair(path, photographs[path], partners[path], degradation) for path in partners)
 
 
 def _by_stem(paths: list[Path]) -> dict[str, Path]:
