@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from degradation_case import BLUR, BLURS, BOTH, CLEAN, HR_NOISE, NOISE, generators
+from degradation_case import BLUR, BLURS, BOTH, CLEAN, NOISE, generators
 from torch import Tensor
 
 from faig_lab.data import (
@@ -226,18 +226,3 @@ def test_a_composed_part_draws_as_a_whole_degradation(images: Tensor, choose: An
         expected = torch.where(picked, part.apply(expected, rngs), expected)
     found = Composed(parts, choose=choose).apply(images, generators(4))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-
-def test_only_known_choices_with_a_part_to_choose() -> None:
-    never = {"a": GaussianBlur(probability=0), "b": GaussianBlur(probability=0)}
-    with pytest.raises(ValueError, match="choose must be each or one, not two"):
-        chosen(never, "two")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="parts must have a probability above 0"):
-        chosen(never, "one")
-    assert chosen(never).draw(sample_rng(0, "draw", 0)) == frozenset()
-
-
-def test_the_reach_of_a_composed_part() -> None:
-    parts = {"a": GaussianBlur(1.0, 9), "b": GaussianBlur(1.0, 5), "c": HR_NOISE}
-    assert Composed(parts).reach == 6
-    assert Composed(parts, choose="one").reach == 4

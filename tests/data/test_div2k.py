@@ -6,8 +6,9 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,12 @@ from faig_lab.data import Archive, Degradation, Div2k, StudyData
 from faig_lab.errors import UserError
 
 SaveImage = Callable[..., Path]
-Images = dict[str, dict[str, bytes]]
-TRAIN, VALID = 3, 6
+TRAIN, VALID = "DIV2K_train_HR", "DIV2K_valid_HR"
 
 
-def png(rng: np.random.Generator, height: int = 40, width: int = 48) -> bytes:
+def png(rng: np.random.Generator) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(file, "PNG")
+    Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -41,170 +41,139 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture
-def images(rng: np.random.Generator) -> Images:
-    """The content of both archives, as the real ones lay it out."""
-    return {
-        "train": {f"DIV2K_train_HR/{n:04}.png": png(rng) for n in range(1, TRAIN + 1)},
-        "valid": {f"DIV2K_valid_HR/{n:04}.png": png(rng) for n in range(801, 801 + VALID)},
-    }
+@dataclass
+class Site:
+    """A server of both archives, laid out as the real ones, and the folder of a source."""
 
+    server: FileServer
+    images: dict[str, dict[str, bytes]]
+    root: Path
+    degradation: Degradation
 
-@pytest.fixture
-def server(images: Images) -> Iterator[FileServer]:
-    with serving() as server:
-        server.files = {
-            f"DIV2K_{side}_HR.zip": zipped({f"DIV2K_{side}_HR/": b"", **members}) for side, members in images.items()
-        }
-        yield server
+    def pack(self, side: str, more: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self.server.files[f"{side}.zip"] = zipped({f"{side}/": b"", **self.images[side], **more})
 
-
-Source = Callable[..., Div2k]
-
-
-@pytest.fixture
-def source(server: FileServer, tmp_path: Path) -> Source:
-    def make(**changes: Any) -> Div2k:
+    def source(self, **changes: Any) -> Div2k:
         archives = {}
-        for side, count in (("train", TRAIN), ("valid", VALID)):
-            content = server.files.get(f"DIV2K_{side}_HR.zip", b"")
-            digest = hashlib.sha256(content).hexdigest()
-            archives[side] = Archive(f"DIV2K_{side}_HR.zip", count, digest, len(content))
-        arguments = {
-            "root": tmp_path / "DIV2K",
-            "base_url": server.url + "/",
-            "probe_images": 2,
-            "test_images": 3,
-            "probe_crop": 32,
-            "probe_crops": 1,
-            "test_crop": 32,
-            "test_crops": 1,
-        }
-        return Div2k(**archives | arguments | changes)
+        for argument, side, count in (("train", TRAIN, 3), ("valid", VALID, 6)):
+            content = self.server.files.get(f"{side}.zip", b"")
+            archives[argument] = Archive(f"{side}.zip", count, hashlib.sha256(content).hexdigest(), len(content))
+        crops = {"probe_crop": 32, "probe_crops": 1, "test_crop": 32, "test_crops": 1}
+        arguments = {"root": self.root, "base_url": self.server.url + "/", "probe_images": 2, "test_images": 3}
+        return Div2k(**archives | arguments | crops | changes)
 
-    return make
+    def load(self, **changes: Any) -> StudyData:
+        return self.source(**changes).load(self.degradation, seed=0)
+
+    def refused(self, message: str, **changes: Any) -> None:
+        with pytest.raises(UserError, match=message):
+            self.load(**changes)
+
+
+@pytest.fixture
+def site(rng: np.random.Generator, tmp_path: Path, degradation: Degradation) -> Iterator[Site]:
+    numbers = {TRAIN: range(1, 4), VALID: range(801, 807)}
+    images = {side: {f"{side}/{n:04}.png": png(rng) for n in some} for side, some in numbers.items()}
+    with serving() as server:
+        site = Site(server, images, tmp_path / "DIV2K", degradation)
+        for side in images:
+            site.pack(side)
+        yield site
 
 
 def sides(data: StudyData) -> tuple[list[str], list[str], list[str]]:
-    def names(images: Images) -> list[str]:
+    def names(images: Any) -> list[str]:
         return [image.name.split("_")[0] for image in images]
 
     return [photo.name for photo in data.train], names(data.probe), names(data.held_out)
 
 
-def test_downloaded_prepared_and_split_once_and_the_archives_may_go(
-    source: Source, server: FileServer, degradation: Degradation, images: Images, tmp_path: Path
-) -> None:
-    first = source().load(degradation, seed=0)
+def test_downloaded_prepared_and_split_once_and_the_archives_may_go(site: Site) -> None:
+    first = site.load()
     assert sides(first) == (["0001", "0002", "0003"], ["0801", "0802"], ["0803", "0804", "0805"])
     assert first.degradations == ("blur", "noise")
-    for photo, (_, content) in zip(first.train, sorted(images["train"].items()), strict=True):
+    for photo, (_, content) in zip(first.train, sorted(site.images[TRAIN].items()), strict=True):
         assert isinstance(photo.pixels, np.memmap)
         assert photo.sha256 == hashlib.sha256(content).hexdigest()
         np.testing.assert_array_equal(photo.pixels, np.asarray(Image.open(io.BytesIO(content))))
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "DIV2K" / "prepared").glob("*.*")}
-    for archive in (tmp_path / "DIV2K").glob("*.zip"):
+    before = {path: path.stat().st_mtime_ns for path in (site.root / "prepared").glob("*.*")}
+    for archive in site.root.glob("*.zip"):
         archive.unlink()
-    again = source().load(degradation, seed=1)
-    assert [path for path, _ in server.requests] == ["DIV2K_train_HR.zip", "DIV2K_valid_HR.zip"]
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "DIV2K" / "prepared").glob("*.*")} == before
+    again = site.source().load(site.degradation, seed=1)
+    assert [path for path, _ in site.server.requests] == [f"{TRAIN}.zip", f"{VALID}.zip"]
+    assert {path: path.stat().st_mtime_ns for path in (site.root / "prepared").glob("*.*")} == before
     assert [photo.sha256 for photo in again.train] == [photo.sha256 for photo in first.train]
     for image, same in zip((*first.probe, *first.held_out), (*again.probe, *again.held_out), strict=True):
         assert image.name == same.name
         assert all(torch.equal(lr, same.lr[name]) for name, lr in image.lr.items())
 
 
-def test_what_is_prepared_is_opened_without_writing(
-    source: Source, degradation: Degradation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source().load(degradation, seed=0)
+def test_what_is_prepared_is_opened_without_writing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.load()
 
     def refuse(*arguments: Any, **options: Any) -> None:
         raise OSError("a disk for reading only")
 
-    for target in (
-        (Path, "mkdir"),
-        (Path, "touch"),
-        ("faig_lab.data.div2k.FileLock",),
-        ("faig_lab.files.tempfile.mkstemp",),
-    ):
+    for target in ((Path, "mkdir"), (Path, "touch"), ("faig_lab.data.div2k.FileLock",), ("tempfile.mkstemp",)):
         monkeypatch.setattr(*target, refuse)
-    assert len(source().load(degradation, seed=0).train) == TRAIN
+    assert len(site.load().train) == 3
 
 
-def test_a_line_that_breaks_off_and_a_prepared_image_that_is_lost(
-    source: Source, server: FileServer, degradation: Degradation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_that_breaks_off_and_a_prepared_image_that_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faig_lab.data.div2k.time.sleep", lambda seconds: None)
-    server.broken = [3000, 5000]
-    source().load(degradation, seed=0)
-    assert [asked for _, asked in server.requests[:3]] == [None, "bytes=3000-", "bytes=8000-"]
-    next((tmp_path / "DIV2K" / "prepared").glob("0002-*.npy")).unlink()
-    asked = len(server.requests)
-    assert len(source().load(degradation, seed=0).train) == TRAIN
-    assert len(server.requests) == asked  # from the archive that is there
+    site.server.broken = [3000, 5000]
+    site.load()
+    assert [asked for _, asked in site.server.requests[:3]] == [None, "bytes=3000-", "bytes=8000-"]
+    next((site.root / "prepared").glob("0002-*.npy")).unlink()
+    asked = len(site.server.requests)
+    assert len(site.load().train) == 3
+    assert len(site.server.requests) == asked  # from the archive that is there
 
 
-def test_archives_and_folders_that_are_there_are_taken(
-    source: Source, server: FileServer, degradation: Degradation, images: Images, tmp_path: Path
-) -> None:
-    root = tmp_path / "DIV2K"
-    (root / "DIV2K_valid_HR").mkdir(parents=True)
-    (root / "DIV2K_train_HR.zip").write_bytes(server.files["DIV2K_train_HR.zip"])
-    for name, content in list(images["valid"].items())[1:]:
-        (root / name).write_bytes(content)
-    incomplete = rf"^valid\.images: {root / 'DIV2K_valid_HR'} holds 5 images, expected 6; delete it"
-    with pytest.raises(UserError, match=incomplete):
-        source().load(degradation, seed=0)
-    (root / "DIV2K_valid_HR/0801.png").write_bytes(images["valid"]["DIV2K_valid_HR/0801.png"])
+def test_archives_and_folders_that_are_there_are_taken(site: Site) -> None:
+    folder = site.root / VALID
+    folder.mkdir(parents=True)
+    (site.root / f"{TRAIN}.zip").write_bytes(site.server.files[f"{TRAIN}.zip"])
+    *most, last = site.images[VALID].items()
+    for name, content in most:
+        (site.root / name).write_bytes(content)
+    site.refused(rf"^valid\.images: {folder} holds 5 images, expected 6; delete it")
+    (site.root / last[0]).write_bytes(last[1])
     for test_images, held_out in ((3, ["0803", "0804", "0805"]), (None, ["0803", "0804", "0805", "0806"])):
-        data = source(test_images=test_images).load(degradation, seed=0)
-        assert sides(data)[1:] == (["0801", "0802"], held_out)
-    assert server.requests == []
+        assert sides(site.load(test_images=test_images))[1:] == (["0801", "0802"], held_out)
+    assert site.server.requests == []
 
 
-def test_probe_and_held_out_from_folders(
-    source: Source, server: FileServer, degradation: Degradation, tmp_path: Path, save_image: SaveImage
-) -> None:
+def test_probe_and_held_out_from_folders(site: Site, tmp_path: Path, save_image: SaveImage) -> None:
     probe = save_image(tmp_path / "probe" / "p.png", 40, 48).parent
     test = save_image(tmp_path / "test" / "t.png", 40, 48).parent
-    assert sides(source(probe_dir=probe).load(degradation, seed=0))[1:] == (["p"], ["0801", "0802", "0803"])
-    assert sides(source(test_dir=test).load(degradation, seed=0))[1:] == (["0801", "0802"], ["t"])
-    server.files.pop("DIV2K_valid_HR.zip")
-    both = source(root=tmp_path / "other", probe_dir=probe, test_dir=test).load(degradation, seed=0)
-    assert sides(both)[1:] == (["p"], ["t"])  # without the validation images
+    assert sides(site.load(probe_dir=probe))[1:] == (["p"], ["0801", "0802", "0803"])
+    assert sides(site.load(test_dir=test))[1:] == (["0801", "0802"], ["t"])
+    site.server.files.pop(f"{VALID}.zip")
+    folders = {"root": tmp_path / "other", "probe_dir": probe, "test_dir": test}
+    assert sides(site.load(**folders))[1:] == (["p"], ["t"])  # without the validation images
     shutil.copy(probe / "p.png", test / "copy.png")
-    with pytest.raises(UserError, match=r"copy\.png: the same image as .*p\.png"):
-        source(root=tmp_path / "other", probe_dir=probe, test_dir=test).load(degradation, seed=0)
+    site.refused(r"copy\.png: the same image as .*p\.png", **folders)
 
 
-def test_nothing_to_train_on_where_both_weights_are_given(
-    source: Source, server: FileServer, degradation: Degradation
-) -> None:
-    assert source(train=None).load(degradation, seed=0).train == ()
-    assert [path for path, _ in server.requests] == ["DIV2K_valid_HR.zip"]
+def test_nothing_to_train_on_where_both_weights_are_given(site: Site) -> None:
+    assert site.load(train=None).train == ()
+    assert [path for path, _ in site.server.requests] == [f"{VALID}.zip"]
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\evil.png"])
-def test_an_archive_that_leads_out_of_its_folder_is_refused(
-    source: Source, server: FileServer, degradation: Degradation, images: Images, tmp_path: Path, name: str
-) -> None:
-    server.files["DIV2K_train_HR.zip"] = zipped({**images["train"], name: png(np.random.default_rng(0))})
-    before = {path for path in tmp_path.rglob("*") if tmp_path / "DIV2K" not in (path, *path.parents)}
-    with pytest.raises(UserError, match="leads out of the archive; it is not used, get another copy"):
-        source().load(degradation, seed=0)
-    assert {path for path in tmp_path.rglob("*") if tmp_path / "DIV2K" not in (path, *path.parents)} == before
+def test_an_archive_that_leads_out_of_its_folder_is_refused(site: Site, tmp_path: Path, name: str) -> None:
+    site.pack(TRAIN, {name: png(np.random.default_rng(0))})
+    site.refused("leads out of the archive; it is not used, get another copy")
+    assert list(tmp_path.iterdir()) == [site.root]
     assert list(tmp_path.rglob("*.npy")) == []
 
 
-def test_other_files_in_an_archive_are_left_out_and_its_images_are_counted(
-    source: Source, server: FileServer, degradation: Degradation, images: Images
-) -> None:
-    extra = {"readme.txt": b"", "__MACOSX/DIV2K_train_HR/._0001.png": b"x", "DIV2K_train_HR/.hidden.png": b"x"}
-    server.files["DIV2K_train_HR.zip"] = zipped({**images["train"], **extra})
-    assert len(source().load(degradation, seed=0).train) == TRAIN
-    with pytest.raises(UserError, match=r"^train\.images: .*DIV2K_train_HR\.zip holds 3 images, expected 4"):
-        source(train=replace(source().train, images=4)).load(degradation, seed=0)
+def test_other_files_in_an_archive_are_left_out_and_its_images_are_counted(site: Site) -> None:
+    site.pack(TRAIN, {"readme.txt": b"", f"__MACOSX/{TRAIN}/._0001.png": b"x", f"{TRAIN}/.hidden.png": b"x"})
+    assert len(site.load().train) == 3
+    more = replace(site.source().train, images=4)  # type: ignore[type-var]
+    site.refused(r"^train\.images: .*DIV2K_train_HR\.zip holds 3 images, expected 4", train=more)
 
 
 def flipped(content: bytes, place: int) -> bytes:
@@ -212,42 +181,32 @@ def flipped(content: bytes, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: flipped(c, 1000), lambda c: b"no zip"])
-def test_a_damaged_archive_is_named(
-    source: Source, server: FileServer, degradation: Degradation, damage: Callable[[bytes], bytes], tmp_path: Path
-) -> None:
-    server.files["DIV2K_train_HR.zip"] = damage(server.files["DIV2K_train_HR.zip"])
-    path = tmp_path / "DIV2K" / "DIV2K_train_HR.zip"
-    with pytest.raises(UserError, match=rf"^{path}: a damaged archive \(.*\); delete it to download it again$"):
-        source().load(degradation, seed=0)
+def test_a_damaged_archive_is_named(site: Site, damage: Callable[[bytes], bytes]) -> None:
+    site.server.files[f"{TRAIN}.zip"] = damage(site.server.files[f"{TRAIN}.zip"])
+    path = site.root / f"{TRAIN}.zip"
+    site.refused(rf"^{path}: a damaged archive \(.*\); delete it to download it again$")
 
 
-def test_a_damaged_image_in_the_archive_is_named_and_what_was_decoded_is_kept(
-    source: Source, server: FileServer, degradation: Degradation, images: Images, tmp_path: Path
-) -> None:
-    whole = dict(images["train"])
-    images["train"]["DIV2K_train_HR/0003.png"] = whole["DIV2K_train_HR/0003.png"][:500]
-    server.files["DIV2K_train_HR.zip"] = zipped(images["train"])
-    with pytest.raises(UserError, match=r"DIV2K_train_HR\.zip/DIV2K_train_HR/0003\.png: damaged or incomplete image"):
-        source().load(degradation, seed=0)
-    assert sorted(path.name[:4] for path in tmp_path.rglob("*.npy")) == ["0001", "0002"]
+def test_a_damaged_image_in_the_archive_is_named_and_what_was_decoded_is_kept(site: Site) -> None:
+    name = f"{TRAIN}/0003.png"
+    site.images[TRAIN][name] = site.images[TRAIN][name][:500]
+    site.pack(TRAIN)
+    site.refused(rf"{TRAIN}\.zip/{TRAIN}/0003\.png: damaged or incomplete image")
+    assert sorted(path.name[:4] for path in site.root.rglob("*.npy")) == ["0001", "0002"]
 
 
-def test_a_damaged_index_or_one_of_another_archive_is_made_anew(
-    source: Source, server: FileServer, degradation: Degradation, images: Images, tmp_path: Path
-) -> None:
-    source().load(degradation, seed=0)
-    index = tmp_path / "DIV2K" / "prepared" / "DIV2K_train_HR.json"
+def test_a_damaged_index_or_one_of_another_archive_is_made_anew(site: Site) -> None:
+    site.load()
+    index = site.root / "prepared" / f"{TRAIN}.json"
     before = json.loads(index.read_text())
     for content in ("", "[]", '{"sha256": null}', '{"sha256": null, "photographs": {}}'):
         index.write_text(content)
-        source().load(degradation, seed=0)
+        site.load()
         assert json.loads(index.read_text()) == before
-    images["train"]["DIV2K_train_HR/0003.png"] = images["valid"]["DIV2K_valid_HR/0804.png"]
-    server.files["DIV2K_train_HR.zip"] = zipped(images["train"])
-    (tmp_path / "DIV2K" / "DIV2K_train_HR.zip").unlink()
-    same = r"DIV2K_valid_HR/0804\.png: the same image as .*DIV2K_train_HR/0003\.png"
-    with pytest.raises(UserError, match=same):  # the new archive holds a held-out image
-        source().load(degradation, seed=0)
+    site.images[TRAIN][f"{TRAIN}/0003.png"] = site.images[VALID][f"{VALID}/0804.png"]
+    site.pack(TRAIN)
+    (site.root / f"{TRAIN}.zip").unlink()
+    site.refused(rf"{VALID}/0804\.png: the same image as .*{TRAIN}/0003\.png")  # of the new archive
 
 
 @pytest.mark.parametrize(
@@ -260,9 +219,9 @@ def test_a_damaged_index_or_one_of_another_archive_is_made_anew(
         ({"probe_crop": 8}, r"probe_crop: 8 HR pixels is too small"),
     ],
 )
-def test_numbers_that_do_not_fit(source: Source, changes: dict[str, Any], message: str) -> None:
+def test_numbers_that_do_not_fit(site: Site, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        source(**changes)
+        site.source(**changes)
 
 
 # The configuration

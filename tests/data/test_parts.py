@@ -110,6 +110,8 @@ def test_no_pixel_depends_on_one_that_is_farther_than_the_reach(part: Part) -> N
         (Sinc(2.0, 13), 6),
         (JPEG(95, domain="hr"), 16),
         (JPEG(95, domain="hr", shift=5), 16),
+        (Composed({"a": GaussianBlur(1.5, 9, 1.0), "b": GaussianBlur(1.5, 5, 1.0), "c": HR_NOISE}), 6),
+        (Composed({"a": GaussianBlur(1.5, 9, 1.0), "b": GaussianBlur(1.5, 5, 0.0)}, choose="one"), 4),
     ],
 )
 def test_the_reach_is_reached(part: Part, reach: int) -> None:
@@ -135,6 +137,9 @@ def test_a_range_of_one_value_is_that_value(part: type[Any], images: Tensor) -> 
         for rng in rngs:
             rng.random()  # the severity's own draw
         assert torch.equal(ranged.apply(images, generators(4)), part(**{name: 2.0}).apply(images, rngs))
+
+
+WAY = {"parts": {"a": GaussianBlur(probability=0)}, "downsample": Downsample(), "scale": 2}
 
 
 @pytest.mark.parametrize(
@@ -181,6 +186,8 @@ def test_a_range_of_one_value_is_that_value(part: type[Any], images: Tensor) -> 
         (Composed, {"parts": {"a": GaussianNoise()}}, r"parts\.a\.domain must be hr, the domain of all, not lr"),
         (Composed, {"parts": {"a": HR_NOISE}, "choose": "two"}, "choose must be each or one, not two"),
         (Composed, {"parts": {"a": GaussianBlur(probability=0)}, "choose": "one"}, "parts must have a probability"),
+        (Degradation, {**WAY, "choose": "two"}, "choose must be each or one, not two"),
+        (Degradation, {**WAY, "choose": "one"}, "parts must have a probability above 0"),
     ],
 )
 def test_refusals_name_the_argument(part: type[Any], arguments: dict[str, Any], message: str) -> None:

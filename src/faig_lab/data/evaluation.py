@@ -243,7 +243,13 @@ def detailed_places(pixels: Pixels, size: tuple[int, int], *, count: int, step: 
     tiles = np.flatnonzero(order < len(tiling))
     places, detail = places[order], detail[order]
     apart = (np.abs(places[:, None] - places[None]) >= np.array(size)).any(axis=-1)
-    choices = [_greedy(first, apart, count) for first in range(len(places))]
+    choices = []
+    for first in range(len(places)):
+        chosen, free = [first], apart[first].copy()
+        while len(chosen) < count and free.any():  # the earliest of those that overlap no chosen place
+            chosen.append(int(free.argmax()))
+            free &= apart[chosen[-1]]
+        choices.append(chosen)
     choices.append([int(i) for i in tiles[:count]])
     best = max(choices, key=lambda chosen: (len(chosen), float(detail[chosen].sum())))
     return [(int(places[i, 0]), int(places[i, 1])) for i in sorted(best)]
@@ -283,13 +289,3 @@ def _mean_gradient(pixels: Pixels, places: NDArray[np.intp], size: tuple[int, in
     (top, left), (bottom, right) = places.T, (places + np.array(size)).T
     total = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
     return np.asarray(total / (size[0] * size[1]))
-
-
-def _greedy(first: int, apart: NDArray[np.bool_], count: int) -> list[int]:
-    """Choose `first`, then the earliest candidates that overlap no chosen candidate, up to `count`."""
-    chosen = [first]
-    free = apart[first].copy()
-    while len(chosen) < count and free.any():
-        chosen.append(int(free.argmax()))
-        free &= apart[chosen[-1]]
-    return chosen

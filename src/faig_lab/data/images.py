@@ -42,7 +42,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 33  # bytes of the signature and of the chunk of the size
 _PNG_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 """Chunks that pixels and frames depend on, beside the critical chunks, whose names begin with a capital letter."""
-_PNG_EXIF = b"eXIf"
 _PNG_TEXTS = (b"zTXt", b"tEXt", b"iTXt")
 _ORIENTED_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 _ORIENTATION = 0x0112
@@ -325,33 +324,24 @@ def _without_metadata(data: bytes) -> bytes:
 
 def _orientation(data: bytes) -> object:
     """Read the EXIF orientation of an image file; None if its metadata has none or is broken."""
-    for reduced in _with_orientation(data):
+    candidates = [data]
+    if data.startswith(_PNG):
+        chunks = list(_chunks(data))
+        texts = [raw for name, raw in chunks if name in _PNG_TEXTS and raw[8:].startswith(_ORIENTED_TEXTS)]
+        exif = [raw for name, raw in chunks if name == b"eXIf"]
+        # With one pixel: Pillow decodes all pixels before it reads the metadata behind them. EXIF alone is tried as
+        # well, since Pillow stops at a broken text.
+        pixel = bytes(imagecodecs.png_encode(np.zeros((1, 1), np.uint8)))
+        candidates = [pixel[:_PNG_HEADER] + b"".join(kept) + pixel[_PNG_HEADER:] for kept in (exif + texts, exif)]
+    elif data.startswith(b"\xff\xd8\xff"):
+        candidates = [_jpeg(data, exif=True)]
+    for candidate in candidates:
         try:
-            with Image.open(io.BytesIO(reduced)) as image:
+            with Image.open(io.BytesIO(candidate)) as image:
                 return image.getexif().get(_ORIENTATION)
         except Exception:
             continue
     return None
-
-
-def _with_orientation(data: bytes) -> Iterator[bytes]:
-    """Yield files of the metadata that may hold an orientation: all of it, then EXIF alone.
-
-    EXIF alone is tried as well, since Pillow stops at a broken chunk before it.
-    """
-    if data.startswith(_PNG):
-        chunks = list(_chunks(data))
-        texts = [raw for name, raw in chunks if name in _PNG_TEXTS and raw[8:].startswith(_ORIENTED_TEXTS)]
-        exif = [raw for name, raw in chunks if name == _PNG_EXIF]
-        # With one pixel: Pillow decodes all pixels before it reads the metadata behind them.
-        pixel = bytes(imagecodecs.png_encode(np.zeros((1, 1), np.uint8)))
-        for kept in (exif + texts, exif):
-            if kept:
-                yield pixel[:_PNG_HEADER] + b"".join(kept) + pixel[_PNG_HEADER:]
-    elif data.startswith(b"\xff\xd8\xff"):
-        yield _jpeg(data, exif=True)
-    else:
-        yield data
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
