@@ -1,6 +1,5 @@
 """Patches: cut with real pixels around them, each a pure function of (seed, stream, number), on every device."""
 
-import os
 from itertools import chain
 
 import numpy as np
@@ -28,7 +27,6 @@ from faig_lab.data import (
     bytes_on_device,
     cut,
     degrade,
-    patch_loader,
 )
 from faig_lab.data import patches as module
 from faig_lab.data.patches import Block, collate
@@ -117,18 +115,6 @@ def test_photographs_are_drawn_in_proportion_to_their_pixels():
 def test_a_photograph_that_is_too_small_is_refused(height, width, fits):
     with pytest.raises(UserError, match=rf"^patch_size: 8 is larger than b \({width}×{height}\); at most {fits}"):
         dataset(photograph(24, 24), photograph(height, width, "b"))
-
-
-def test_the_number_of_workers_does_not_matter():
-    data = dataset(photograph(24, 32), photograph(20, 40, "b", np.uint16), margin=2)
-    sampler = StepSampler(steps=5, batch_size=3)
-    workers = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    alone, helped = (list(patch_loader(data, sampler, count)) for count in (0, workers))
-    assert [batch.numbers for batch in alone] == [tuple(range(3 * s, 3 * s + 3)) for s in range(5)]
-    for one, same in zip(alone, helped, strict=True):
-        assert one.numbers == same.numbers
-        assert one.patches.dtype == same.patches.dtype
-        np.testing.assert_array_equal(one.patches.numpy(), same.patches.numpy())
 
 
 # Batches

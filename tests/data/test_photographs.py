@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from faig_lab.data import PatchDataset, Photograph, StepSampler, patch_loader, photographs
+from faig_lab.data import Batch, PatchDataset, Photograph, StepSampler, patch_loader, photographs
 from faig_lab.data.photographs import (
     FILES,
     SIDES,
@@ -247,9 +247,6 @@ def test_another_process_waits(images: list[Path], tmp_path: Path, decoded: list
     assert len(found[0]) == 3
 
 
-# On the way to another process
-
-
 def test_a_mapped_photograph_travels_by_name_and_another_one_whole(images: list[Path], tmp_path: Path) -> None:
     photo = prepared(images, tmp_path / "p")[0]
     data = pickle.dumps(photo)
@@ -267,15 +264,15 @@ def test_a_mapped_photograph_travels_by_name_and_another_one_whole(images: list[
 def test_zero_one_and_two_workers_give_the_same_samples(images: list[Path], tmp_path: Path) -> None:
     in_memory = [read_photograph(path, path.stem) for path in images]
     mapped = prepared(images, tmp_path / "p")
-    sampler = StepSampler(steps=6, batch_size=4)
 
-    def batches(photographs: list[Photograph], workers: int) -> list[tuple[tuple[int, ...], torch.Tensor]]:
+    def batches(photographs: list[Photograph], workers: int) -> list[Batch]:
         data = PatchDataset(photographs, patch_size=16, margin=5, seed=1, stream="target")
-        return [(batch.numbers, batch.patches) for batch in patch_loader(data, sampler, workers)]
+        return list(patch_loader(data, StepSampler(steps=6, batch_size=4), workers))
 
     expected = batches(in_memory, 0)
-    for workers in (0, 1, 2):
-        for (numbers, patches), (same_numbers, same) in zip(expected, batches(mapped, workers), strict=True):
-            assert numbers == same_numbers
-            assert patches.dtype == same.dtype
-            assert torch.equal(patches.int(), same.int())
+    assert [batch.numbers for batch in expected] == [tuple(range(4 * step, 4 * step + 4)) for step in range(6)]
+    for photos, workers in ((mapped, 0), (mapped, 2), (in_memory, 1)):
+        for batch, same in zip(expected, batches(photos, workers), strict=True):
+            assert batch.numbers == same.numbers
+            assert batch.patches.dtype == same.patches.dtype
+            assert torch.equal(batch.patches.int(), same.patches.int())

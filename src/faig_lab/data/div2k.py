@@ -229,7 +229,7 @@ def _members(content: zipfile.ZipFile, path: Path) -> list[Encoded]:
             name,
             path / info.filename,
             f"{path.name}/{info.filename}|{info.file_size}|{info.CRC}",
-            partial(content.open, info),
+            partial(content.read, info),
         )
         for name, info in sorted(images.items())
     ]

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -199,13 +199,13 @@ class Encoded:
         name: of the photograph.
         path: for messages; its stem becomes part of the prepared file's name.
         origin: the place of the file, and what changes with its content.
-        open: opens the file for reading.
+        read: returns the bytes of the file.
     """
 
     name: str
     path: Path
     origin: str
-    open: Callable[[], IO[bytes]]
+    read: Callable[[], bytes]
 
     @property
     def fingerprint(self) -> str:
@@ -223,7 +223,7 @@ def encoded_file(path: Path, name: str) -> Encoded:
         status = path.stat()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return Encoded(name, path, f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}", lambda: path.open("rb"))
+    return Encoded(name, path, f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}", path.read_bytes)
 
 
 def prepare(images: Sequence[Encoded], folder: Path, argument: str) -> tuple[Path, ...]:
@@ -260,8 +260,7 @@ def prepare(images: Sequence[Encoded], folder: Path, argument: str) -> tuple[Pat
             log.info("preparing %d images in %s", len(missing), folder)
             require_space(folder, sum(map(_decoded_size, missing)), argument, f"{len(missing)} decoded images")
         for image in missing:
-            with image.open() as encoded:
-                data = encoded.read()
+            data = image.read()
             pixels = decode_image(data, image.path)
             stem = re.sub(r"[^\w-]", "_", image.path.stem, flags=re.ASCII)[:80] or "image"
             path = folder / f"{stem}-{image.fingerprint}-{hashlib.sha256(data).hexdigest()}.npy"
@@ -296,7 +295,6 @@ def _prepared_files(folder: Path) -> dict[str, Path]:
 def _decoded_size(image: Encoded) -> int:
     """Return the bytes of the decoded image, from its header; 0 if the header is damaged, which decoding reports."""
     try:
-        with image.open() as file:
-            return 3 * math.prod(declared_size(file.read()))
+        return 3 * math.prod(declared_size(image.read()))
     except Exception:  # Decoders may raise any exception on damaged bytes.
         return 0
