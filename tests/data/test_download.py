@@ -34,8 +34,11 @@ def remote(server: FileServer, sha256: str | None = SHA256, size: int | None = l
     return RemoteFile(f"{server.url}/a.zip", sha256, size, "train")
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+def arrives(remote: RemoteFile, path: Path) -> None:
+    """The file is downloaded, whole and alone."""
+    assert download(remote, path, pause=0) == SHA256
+    assert path.read_bytes() == CONTENT
+    assert [entry.name for entry in path.parent.iterdir() if entry.suffix != ".sha256"] == ["a.zip"]
 
 
 def ranges(server: FileServer) -> list[str | None]:
@@ -49,12 +52,10 @@ def refusal(remote: RemoteFile, path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_file_arrives_whole_and_alone_and_is_not_downloaded_again(server: FileServer, path: Path) -> None:
+def test_a_file_arrives_and_is_not_downloaded_again(server: FileServer, path: Path) -> None:
     path.parent.rmdir()
     for _ in range(2):
-        assert download(remote(server), path) == SHA256
-        assert path.read_bytes() == CONTENT
-        assert names(path.parent) == ["a.zip"]
+        arrives(remote(server), path)
         assert ranges(server) == [None]
 
 
@@ -69,8 +70,7 @@ def test_a_broken_line_is_continued_at_the_byte_where_it_broke(
     server: FileServer, path: Path, broken: list[int], asked: list[str | None]
 ) -> None:
     server.broken = broken
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
+    arrives(remote(server), path)
     assert ranges(server) == asked
 
 
@@ -80,9 +80,8 @@ def test_after_five_attempts_without_a_byte_the_part_is_kept_for_the_next_run(se
     assert message.startswith(f"train: {server.url}/a.zip: the line broke off at 1.00 MB of 3.00 MB, 5 times")
     assert f"1.00 MB are kept in {path}.part: start again later to continue" in message
     assert (path.parent / "a.zip.part").read_bytes() == CONTENT[:1_000_000]
-    download(remote(server), path, pause=0)
+    arrives(remote(server), path)
     assert server.requests[-1] == ("a.zip", "bytes=1000000-")
-    assert path.read_bytes() == CONTENT
 
 
 def test_the_pauses_double_and_start_anew_after_progress(
@@ -104,28 +103,24 @@ def test_an_interrupted_download_goes_on(server: FileServer, path: Path, monkeyp
         patch.setattr("faig_lab.data.div2k.time", SimpleNamespace(sleep=interrupt))
         with pytest.raises(KeyboardInterrupt):
             download(remote(server), path)
-    download(remote(server), path)
+    arrives(remote(server), path)
     assert ranges(server) == [None, "bytes=1500000-"]
-    assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("size", [len(CONTENT), None])
 @pytest.mark.parametrize(
-    ("fault", "asked"),
+    ("fault", "size", "asked"),
     [
-        ({"ranges": False}, [None, "bytes=1200000-"]),  # starts anew
-        ({"wrong_part": True}, [None, "bytes=1200000-", None]),  # is asked for all
-        ({"lengths": False}, [None, "bytes=1200000-"]),  # held to the size that is known
+        ({"ranges": False}, len(CONTENT), [None, "bytes=1200000-"]),  # starts anew
+        ({"ranges": False}, None, [None, "bytes=1200000-"]),
+        ({"wrong_part": True}, len(CONTENT), [None, "bytes=1200000-", None]),  # is asked for all
+        ({"lengths": False}, len(CONTENT), [None, "bytes=1200000-"]),  # held to the size that is known
     ],
 )
 def test_servers_that_ignore_range_send_another_part_or_tell_no_length(
-    server: FileServer, path: Path, size: int | None, fault: dict[str, bool], asked: list[str | None]
+    server: FileServer, path: Path, fault: dict[str, bool], size: int | None, asked: list[str | None]
 ) -> None:
     vars(server).update(fault, broken=[1_200_000])
-    if size is None and "lengths" in fault:
-        size = len(CONTENT)
-    download(remote(server, size=size), path, pause=0)
-    assert path.read_bytes() == CONTENT
+    arrives(remote(server, size=size), path)
     assert ranges(server) == asked
 
 
@@ -135,9 +130,7 @@ def test_a_part_that_is_whole_is_only_checked_and_one_too_long_is_of_another_fil
     server: FileServer, path: Path, size: int | None, more: bytes
 ) -> None:
     path.with_name("a.zip.part").write_bytes(CONTENT + more)
-    download(remote(server, size=size), path, pause=0)
-    assert path.read_bytes() == CONTENT
-    assert names(path.parent) == ["a.zip"]
+    arrives(remote(server, size=size), path)
     length = len(CONTENT + more)
     assert ranges(server) == ([] if size == length else [f"bytes={length}-", *([None] if more else [])])
 
@@ -150,10 +143,11 @@ def test_wrong_bytes_name_file_expected_and_found_and_are_put_aside(server: File
         f"train.sha256: {path}: expected {SHA256}, found {found}; it is kept as a.zip.rejected; "
         "start again to download it again, or correct `train.sha256`"
     )
-    assert names(path.parent) == ["a.zip.rejected"]
+    (kept,) = path.parent.iterdir()
+    assert kept.name == "a.zip.rejected"
+    kept.unlink()
     server.files["a.zip"] = CONTENT
-    download(remote(server), path)
-    assert path.read_bytes() == CONTENT
+    arrives(remote(server), path)
 
 
 def test_a_wrong_file_that_is_there_is_left_alone(server: FileServer, path: Path) -> None:
@@ -163,41 +157,40 @@ def test_a_wrong_file_that_is_there_is_left_alone(server: FileServer, path: Path
     assert path.read_bytes() == b"mine"
 
 
-def test_another_size_is_noticed_before_the_download(server: FileServer, path: Path) -> None:
+def test_without_a_checksum_that_of_the_first_download_counts(server: FileServer, path: Path) -> None:
+    unknown = remote(server, sha256=None, size=None)
+    arrives(unknown, path)
+    assert (path.parent / "a.zip.sha256").read_text() == f"{SHA256}  a.zip\n"
+    path.write_bytes(CONTENT[:-1])
+    assert f"train.sha256: {path}: expected {SHA256}, found " in refusal(unknown, path)
+    path.unlink()
+    server.files["a.zip"] = CONTENT[:-1]
+    assert f"train.sha256: {path}: expected {SHA256}, found " in refusal(unknown, path)
+
+
+def test_another_size_or_no_file_is_noticed_before_the_download(server: FileServer, path: Path) -> None:
     server.files["a.zip"] = b"<html>the file has moved</html>"
     message = refusal(remote(server), path)
     assert message.startswith(f"train.size: {server.url}/a.zip: the server has 31 bytes, expected 3000000; ")
-    assert names(path.parent) == []
-
-
-def test_without_a_checksum_that_of_the_first_download_counts(server: FileServer, path: Path) -> None:
-    assert download(remote(server, sha256=None, size=None), path) == SHA256
-    assert (path.parent / "a.zip.sha256").read_text() == f"{SHA256}  a.zip\n"
-    path.write_bytes(CONTENT[:-1])
-    assert f"train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
-    path.unlink()
-    server.files["a.zip"] = CONTENT[:-1]
-    assert f"train.sha256: {path}: expected {SHA256}, found " in refusal(remote(server, None, None), path)
-
-
-def test_a_file_that_the_server_does_not_have_is_no_reason_to_try_again(server: FileServer, path: Path) -> None:
     del server.files["a.zip"]
     missing = f"base_url: {server.url}/a.zip: the server says 404 Not Found; give another base_url"
     assert refusal(remote(server), path) == missing
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2  # each is no reason to try again
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again(server: FileServer, path: Path, status: int) -> None:
     server.refusals = [status] * 3
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
+    arrives(remote(server), path)
     assert len(server.requests) == 4
 
 
-def test_a_server_that_is_not_there(path: Path) -> None:
+def test_a_server_that_is_not_there_or_does_not_stop_being_busy(path: Path) -> None:
     with serving() as server:
         gone = remote(server)
+        server.refusals = [503] * 5
+        assert f"{gone.url}: the server says 503 " in refusal(gone, path)
     message = refusal(gone, path)
     assert message.startswith(f"train: {gone.url}: ")
     assert "refused" in message
@@ -215,11 +208,9 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_download(
     free = SimpleNamespace(free=2_500_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
     server.broken = [1_000_000]
-    message = refusal(remote(server), path)
-    assert message == (
+    assert refusal(remote(server), path) == (
         f"root: a.zip takes 3.00 MB and {path.parent} has 2.50 MB free; "
         "free some space, or set `root` to a folder on another disk"
     )
     free.free = 3_000_000
-    download(remote(server), path, pause=0)
-    assert path.read_bytes() == CONTENT
+    arrives(remote(server), path)
