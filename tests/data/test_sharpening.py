@@ -143,7 +143,7 @@ def test_the_setting_reaches_the_degradation_and_what_is_derived_from_it() -> No
 
 
 def test_networks_are_trained_against_it(tmp_path: Path) -> None:
-    """Whole trainings of three steps; with it off the weights are those of a configuration without the setting."""
+    """Whole trainings of three steps; with it off the weights are those without the setting."""
     few = ["training.baseline.iterations=3", "training.batch_size=2", "training.patch_size=16"]
     photo = Photograph("p", "p", (detailed(60, 60) * 255).astype(np.uint8).transpose(1, 2, 0).copy(), "hash")
 
@@ -154,5 +154,6 @@ def test_networks_are_trained_against_it(tmp_path: Path) -> None:
         return list(train_once(settings, "baseline", data, make_degradation(settings)).state.values())
 
     plain, off, on = trained("a"), trained("b", SHARPEN.replace("true", "false")), trained("c", SHARPEN)
-    assert all(torch.equal(one, same) for one, same in zip(plain, off, strict=True))
-    assert not all(torch.equal(one, other) for one, other in zip(plain, on, strict=True))
+    change = [max(float((a - b).abs().max()) for a, b in zip(plain, other, strict=True)) for other in (off, on)]
+    assert change[0] < 1e-6  # not 0: two trainings of one process may differ by rounding
+    assert change[1] > 1e-4
