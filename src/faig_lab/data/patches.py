@@ -253,6 +253,11 @@ class Block:
         self._pixels = torch.empty(bytes_on_device(dataset.photographs) // 3, 3, dtype=torch.uint8, device=device)
         for photograph, start, size in zip(dataset.photographs, self._starts, sizes, strict=True):
             self._pixels[start : start + size] = torch.tensor(photograph.pixels).view(-1, 3)
+        # The pixel of the patch that a quarter turn (np.rot90) and then a flip bring to each place: (8, side, side).
+        side = dataset.patch_size + 2 * dataset.margin
+        pixels = np.arange(side**2).reshape(side, side)
+        turned = np.stack([np.rot90(pixels, turns)[:, ::step] for turns in range(4) for step in (1, -1)])
+        self._turned = torch.from_numpy(turned).to(device)
 
     def places(self, numbers: Sequence[int]) -> tuple[np.ndarray, ...]:
         """Draw the photograph, the place, the quarter turns and the flip of each sample.
@@ -273,22 +278,12 @@ class Block:
         Beyond a photograph's border pixels are reflected, as in `cut`.
         """
         photograph, top, left, turns, flips = self.places(numbers)
-        side, margin = self.dataset.patch_size + 2 * self.dataset.margin, self.dataset.margin
-        # The pixel of the photograph that quarter turns (np.rot90) and then a flip put at row i and column j of the
-        # patch is in row a i + b j + c, and in a column of the same form.
-        sign, first, last = np.where(flips, -1, 1), np.where(flips, side - 1, 0), np.where(flips, 0, side - 1)
-        zero, one, end = np.zeros_like(turns), np.ones_like(turns), np.full_like(turns, side - 1)
-        row = np.choose(turns, [[one, zero, zero], [zero, sign, first], [-one, zero, end], [zero, -sign, last]])
-        column = np.choose(turns, [[zero, sign, first], [-one, zero, end], [zero, -sign, last], [one, zero, zero]])
-        row[2] += top - margin
-        column[2] += left - margin
-        small = np.stack([self._starts[photograph], *self._shapes[photograph].T, *row, *column])
-        start, height, width, *form = torch.from_numpy(small).to(self.device)[..., None, None]
-        place = torch.arange(side, device=self.device)
-        i, j = place[:, None], place
-        own_row = reflected(form[0] * i + form[1] * j + form[2], height)
-        own_column = reflected(form[3] * i + form[4] * j + form[5], width)
-        return self._pixels[start + own_row * width + own_column].permute(0, 3, 1, 2)
+        side, margin = self._turned.shape[-1], self.dataset.margin
+        origin = self._turned[torch.from_numpy(2 * turns + flips).to(self.device)]
+        small = np.stack([self._starts[photograph], *self._shapes[photograph].T, top - margin, left - margin])
+        start, height, width, first_row, first_column = torch.from_numpy(small).to(self.device)[..., None, None]
+        row, column = reflected(first_row + origin // side, height), reflected(first_column + origin % side, width)
+        return self._pixels[start + row * width + column].permute(0, 3, 1, 2)
 
 
 class PatchesOnDevice:
