@@ -184,13 +184,18 @@ def draw_each_whole(severity: WholeSeverity, rngs: Sequence[np.random.Generator]
     return found
 
 
+def draw_uniform(count: int, rngs: Sequence[np.random.Generator]) -> NDArray[np.float64]:
+    """Draw `count` uniform numbers for each sample: (N, count), in [0, 1)."""
+    if isinstance(rngs, SampleDraws):
+        return rngs.uniform(count)
+    return np.array([rng.random(count) for rng in rngs]).reshape(len(rngs), count)
+
+
 def draw_chosen(share: float, rngs: Sequence[np.random.Generator]) -> NDArray[np.bool_]:
     """Draw which samples belong to a share, 0..1. A share of 0 takes no random number."""
     if share <= 0:
         return np.zeros(len(rngs), dtype=np.bool_)
-    if isinstance(rngs, SampleDraws):
-        return rngs.uniform(1)[:, 0] < share
-    return np.array([rng.random() < share for rng in rngs], dtype=np.bool_)
+    return draw_uniform(1, rngs)[:, 0] < share
 
 
 def draw_normal(shape: Sequence[int], rngs: Sequence[np.random.Generator], like: Tensor) -> Tensor:

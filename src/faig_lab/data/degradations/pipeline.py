@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from faig_lab.data.degradations.draws import SampleDraws, check_share
+from faig_lab.data.degradations.draws import SampleDraws, check_share, draw_uniform
 
 CLEAN = "clean"
 """The name of an input that is only downsampled."""
@@ -201,19 +201,13 @@ def _draw_parts(
     parts: Mapping[str, Part], choose: Literal["each", "one"], rngs: Sequence[np.random.Generator]
 ) -> list[frozenset[str]]:
     """Draw each part with its probability, independently, or exactly one part in proportion to the probabilities."""
-    names = list(parts)
-    probabilities = np.array([part.probability for part in parts.values()])
-    if isinstance(rngs, SampleDraws):
-        if choose == "each" or not parts:
-            chosen = rngs.uniform(len(parts)) < probabilities
-            return [frozenset(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
-        edges = np.cumsum(probabilities) / probabilities.sum()
-        places = np.searchsorted(edges[:-1], rngs.uniform(1)[:, 0], side="right")
-        return [frozenset({names[place]}) for place in places]
+    names, probabilities = list(parts), np.array([part.probability for part in parts.values()])
     if choose == "each" or not parts:
-        return [frozenset(name for name, part in parts.items() if rng.random() < part.probability) for rng in rngs]
-    weights = probabilities / probabilities.sum()
-    return [frozenset({names[int(rng.choice(len(weights), p=weights))]}) for rng in rngs]
+        chosen = draw_uniform(len(parts), rngs) < probabilities
+        return [frozenset(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
+    edges = np.cumsum(probabilities / probabilities.sum())
+    places = np.searchsorted(edges / edges[-1], draw_uniform(1, rngs)[:, 0], side="right")
+    return [frozenset({names[place]}) for place in places]
 
 
 def without_border(images: Tensor, border: int) -> Tensor:
