@@ -178,7 +178,20 @@ def paired_images(
     Raises:
         UserError: a crop or a photograph has no LR pixel.
     """
-    regions = [region for photo in photographs for region in _regions(photo, crop, crops, degradation.scale)]
+    regions, scale = [], degradation.scale
+    for photo in photographs:
+        # A photograph that is smaller than the crop is used whole along that axis.
+        sides = [min(side, side if crop is None else crop) // scale * scale for side in photo.pixels.shape[:2]]
+        size = sides[0], sides[1]
+        if min(size) == 0:
+            shape = f"{photo.pixels.shape[1]}×{photo.pixels.shape[0]}"
+            raise UserError(f"{photo.name}: a crop of {crop} from {shape} pixels has no LR pixel at scale {scale}")
+        if crop is None:
+            regions.append(Region(photo.name, photo.pixels, 0, 0, size, photo.scene))
+            continue
+        for top, left in detailed_places(photo.pixels, size, count=crops, step=scale):
+            name = f"{photo.name}_x{left}_y{top}"
+            regions.append(Region(name, photo.pixels, top, left, size, photo.scene))
     return degrade_regions(regions, degradation, degradation.inputs())
 
 
@@ -253,23 +266,6 @@ def detailed_places(pixels: Pixels, size: tuple[int, int], *, count: int, step: 
     choices.append([int(i) for i in tiles[:count]])
     best = max(choices, key=lambda chosen: (len(chosen), float(detail[chosen].sum())))
     return [(int(places[i, 0]), int(places[i, 1])) for i in sorted(best)]
-
-
-def _regions(photo: Photograph, crop: int | None, crops: int, scale: int) -> list[Region]:
-    """Return the regions of one photograph. A photograph smaller than the crop is used whole along that axis."""
-    height, width = (
-        min(length, length if crop is None else crop) // scale * scale for length in photo.pixels.shape[:2]
-    )
-    if min(height, width) == 0:
-        shape = f"{photo.pixels.shape[1]}×{photo.pixels.shape[0]}"
-        raise UserError(f"{photo.name}: a crop of {crop} from {shape} pixels has no LR pixel at scale {scale}")
-    if crop is None:
-        return [Region(photo.name, photo.pixels, 0, 0, (height, width), photo.scene)]
-    places = detailed_places(photo.pixels, (height, width), count=crops, step=scale)
-    return [
-        Region(f"{photo.name}_x{left}_y{top}", photo.pixels, top, left, (height, width), photo.scene)
-        for top, left in places
-    ]
 
 
 def _grid(pixels: Pixels, size: tuple[int, int], counts: tuple[int, int], step: int) -> NDArray[np.intp]:
