@@ -30,6 +30,8 @@ from faig_lab.data.degradations.pipeline import Part
 
 
 class _SquareKernel:
+    """A filter with a square kernel."""
+
     kernel_size: int
 
     def __post_init__(self) -> None:
