@@ -207,7 +207,7 @@ def _decode(data: bytes) -> Pixels:
         _check_frames(1 if image.format == "MPO" else getattr(image, "n_frames", 1))
         is_16_bit_png = image.format == "PNG" and pixels_only[24] == 16
         _check_declared((6 if is_16_bit_png else 3) * image.width * image.height, data)
-        pixels = _png_16(pixels_only, image.info.get("transparency")) if is_16_bit_png else _eight_bits(image)
+        pixels = _png_16(pixels_only) if is_16_bit_png else _eight_bits(image)
         if image.format == "TIFF":  # if Pillow has applied the orientation itself, it has removed the tag
             return _oriented(pixels, image.getexif().get(_ORIENTATION))
         return _oriented(pixels, _orientation(data))
@@ -256,16 +256,11 @@ def _nearest_folder(path: Path) -> str:
     return f"nearest: {path.parent / close[0]}" if close else f"nothing in {path.parent} is named like {path.name}"
 
 
-def _png_16(data: bytes, transparent: int | tuple[int, ...] | None) -> Pixels:
-    """Decode a 16-bit PNG; `transparent` is the colour that stands for full transparency, if there is one."""
+def _png_16(data: bytes) -> Pixels:
+    """Decode a 16-bit PNG. imagecodecs turns a transparent colour into alpha."""
     samples = np.atleast_3d(imagecodecs.png_decode(data))
     colour = samples[..., :3] if samples.shape[2] >= 3 else samples[..., :1].repeat(3, axis=2)
-    if samples.shape[2] in (2, 4):
-        return _on_white(colour, samples[..., -1:])
-    if transparent is not None:
-        opaque = (colour != np.array(transparent, dtype=np.uint16)).any(axis=2, keepdims=True)
-        return np.where(opaque, colour, np.uint16(65535))
-    return colour
+    return _on_white(colour, samples[..., -1:]) if samples.shape[2] in (2, 4) else colour
 
 
 def _tiff_16(page: tifffile.TiffPage) -> Pixels:
