@@ -23,7 +23,7 @@ from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_network
 from faig_lab.config import check
 from faig_lab.files import write_text
-from faig_lab.filters import export_weights
+from faig_lab.filters import save_weights
 
 NAMES = ("baseline", "target")
 INPUTS = ("blur", "noise", "clean")
@@ -48,7 +48,7 @@ def write(run: Path, folder: Path) -> None:
             raise ValueError(f"{run}: a weight of its {name} is too large for half precision")
     for name, half in rounded.items():
         path = folder / f"srresnet_small_{name}.safetensors"
-        export_weights(path, half, described(run, config, name))
+        save_weights(path, half, described(run, config, name))
         add(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 

@@ -8,7 +8,7 @@ from weights_fixtures import Trap
 
 from faig_lab.__main__ import main
 from faig_lab.cli.inspect_weights import compare, describe, scale_of
-from faig_lab.filters import FilterLayout, export_weights
+from faig_lab.filters import FilterLayout, save_weights
 from faig_lab.filters.checkpoints import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET
 from faig_lab.networks import SRCNNStyle, SRResNet
 
@@ -61,7 +61,7 @@ def test_everything_is_told_of_a_training_checkpoint(state, save):
 
 def test_the_filters_are_those_of_the_layout(tmp_path):
     network = SRResNet()
-    export_weights(tmp_path / "a.safetensors", network.state_dict(), {})
+    save_weights(tmp_path / "a.safetensors", network.state_dict(), {})
     told = rows(tmp_path / "a.safetensors")
     assert f"{len(FilterLayout.of(network)):,} filters" in told["tensors"]
     assert "151,936 filters" in told["tensors"]

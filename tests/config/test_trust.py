@@ -53,7 +53,7 @@ def test_what_faig_lab_ships_may_be_called(target):
             "faig_lab.config.targets.make",
             "faig_lab.config.targets.build",
         ),
-        *("faig_lab.attribution.save_attribution", "faig_lab.filters.export_weights", "faig_lab.cli.study.run"),
+        *("faig_lab.attribution.save_attribution", "faig_lab.filters.save_weights", "faig_lab.cli.study.run"),
         *("faig_lab.networks.srresnet.SRResNet", "faig_lab", "faig_lab.networks.SRResNet.__init__.__globals__"),
         *("", "torch.nn.L1Loss\n", " torch.nn.L1Loss", "torch.nn.", None, 3, ["torch.nn.L1Loss"]),
     ],

@@ -12,7 +12,7 @@ from weights_fixtures import assert_same, refusal
 
 from faig_lab.errors import UserError
 from faig_lab.files import PRETRAINED, weights_file
-from faig_lab.filters import export_weights, load_weights
+from faig_lab.filters import load_weights, save_weights
 from faig_lab.networks import SRResNet
 
 
@@ -30,7 +30,7 @@ def tensor(dtype="F32", shape=(1,), place=(0, 4)):
 def test_written_and_read_is_the_same_to_the_bit(dtype, network, tmp_path):
     state = {name: value.to(dtype) for name, value in network.state_dict().items()}
     path = tmp_path / "some" / "weights.safetensors"
-    export_weights(path, state, {"what": "target", "network": {"scale": 2}})
+    save_weights(path, state, {"what": "target", "network": {"scale": 2}})
     read = load_weights(path, network)
     assert_same(read, state)  # the format has an order of its own
     assert OmegaConf.load(path.with_suffix(".yaml")).network.scale == 2
@@ -42,7 +42,7 @@ def test_written_and_read_is_the_same_to_the_bit(dtype, network, tmp_path):
 def test_half_precision_halves_the_file_and_computes_in_the_networks_own(network, tmp_path):
     for name, dtype in (("full", torch.float32), ("half", torch.float16)):
         state = {key: value.to(dtype) for key, value in network.state_dict().items()}
-        export_weights(tmp_path / f"{name}.safetensors", state, {})
+        save_weights(tmp_path / f"{name}.safetensors", state, {})
     header = 2000  # bytes, about
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] - sizes[0] / 2 < header
@@ -60,13 +60,13 @@ def test_files_of_others_are_read(network, tmp_path):
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
     tied = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     tied[1].weight = tied[0].weight
-    export_weights(tmp_path / "tied.safetensors", tied.state_dict(), {})
+    save_weights(tmp_path / "tied.safetensors", tied.state_dict(), {})
     assert load_weights(tmp_path / "tied.safetensors", tied).keys() == tied.state_dict().keys()
 
 
 def test_what_is_read_is_no_longer_the_file(network, tmp_path):
     path = tmp_path / "a.safetensors"
-    export_weights(path, network.state_dict(), {})
+    save_weights(path, network.state_dict(), {})
     read = load_weights(path, network)
     path.write_bytes(bytes(path.stat().st_size))  # written over in place
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
@@ -104,7 +104,7 @@ def test_a_damaged_or_lying_header_is_refused_before_a_tensor_is_made(content, w
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.999])
 def test_a_truncated_file_is_refused(share, network, tmp_path):
     path = tmp_path / "a.safetensors"
-    export_weights(path, network.state_dict(), {})
+    save_weights(path, network.state_dict(), {})
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert ("cannot be read as weights (it is damaged" if share else "is empty") in refusal(path, network)
@@ -128,9 +128,9 @@ def test_a_file_of_no_tensors_holds_no_weights(network, tmp_path):
 
 def test_what_does_not_fit_is_refused_as_in_other_formats(network, tmp_path):
     path = tmp_path / "a.safetensors"
-    export_weights(path, SRResNet(features=6, blocks=1).state_dict(), {})
+    save_weights(path, SRResNet(features=6, blocks=1).state_dict(), {})
     assert "is not for this SRResNet: conv_first.weight is 6×3×3×3 in the file and 4×3×3×3" in refusal(path, network)
-    export_weights(path, {n: value.to(torch.float8_e4m3fn) for n, value in network.state_dict().items()}, {})
+    save_weights(path, {n: value.to(torch.float8_e4m3fn) for n, value in network.state_dict().items()}, {})
     assert "is torch.float8_e4m3fn; expected floating numbers of 16 to 64 bits" in refusal(path, network)
 
 

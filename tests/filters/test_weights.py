@@ -12,7 +12,7 @@ from torch import nn
 from weights_fixtures import Trap, assert_same, refusal
 
 from faig_lab.errors import UserError
-from faig_lab.filters import export_weights, load_weights, save_weights
+from faig_lab.filters import load_weights, save_weights
 from faig_lab.networks import SRResNet
 
 FORMATS = {
@@ -207,7 +207,7 @@ def test_other_networks_with_buffers_are_served(tmp_path):
 
 def test_export_in_our_format_and_in_the_authors(network, state, tmp_path):
     for name in ("ours.pt", "theirs.pth"):
-        export_weights(tmp_path / name, state, {"what": "masked", "strengths": {"blur": 0.0}})
+        save_weights(tmp_path / name, state, {"what": "masked", "strengths": {"blur": 0.0}})
         assert_same(load_weights(tmp_path / name, network), state)
         assert OmegaConf.load((tmp_path / name).with_suffix(".yaml")).strengths.blur == 0
     theirs = torch.load(tmp_path / "theirs.pth", weights_only=True)
@@ -220,4 +220,4 @@ def test_export_in_our_format_and_in_the_authors(network, state, tmp_path):
     with pytest.raises(
         UserError, match=r"the suffix must be \.pt \(our format\), \.pth \(the authors' format\) or \.safetensors"
     ):
-        export_weights(tmp_path / "weights.bin", state, {})
+        save_weights(tmp_path / "weights.bin", state, {})

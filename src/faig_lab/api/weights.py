@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
 from faig_lab.files import weights_file
-from faig_lab.filters import FilterLayout, State, as_stored, export_weights, interventions, objection
+from faig_lab.filters import FilterLayout, State, as_stored, interventions, objection
 from faig_lab.filters import load_weights as read_weights
+from faig_lab.filters import save_weights as write_weights
 from faig_lab.runs.folder import versions
 
 Weights = State | nn.Module
@@ -74,7 +75,7 @@ def save_weights(path: str | Path, weights: Weights, about: Mapping[str, Any] | 
     Raises:
         UserError: the path has another suffix.
     """
-    export_weights(Path(path).expanduser(), _plain(weights), {**(about or {}), "versions": versions()})
+    write_weights(Path(path).expanduser(), _plain(weights), {**(about or {}), "versions": versions()})
 
 
 def choice(name: str, choices: Sequence[str], argument: str) -> str:

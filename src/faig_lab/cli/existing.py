@@ -23,7 +23,7 @@ from faig_lab.config.settings import LoggerSettings
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
-from faig_lab.filters import FilterLayout, export_weights, load_weights, make_patch, modulate, read_states, save_patch
+from faig_lab.filters import FilterLayout, load_weights, make_patch, modulate, read_states, save_patch, save_weights
 from faig_lab.runs.folder import RunFolder, reopen_run, versions
 
 
@@ -191,7 +191,7 @@ def export(settings: Settings) -> str:
             "filters": {name: len(filters) for name, filters in sets.items()},
             "versions": versions(),
         }
-        export_weights(path, state, about)
+        save_weights(path, state, about)
     return f"{path}: {layout.word} of {content}, {percent:g} % each by {method}, from {folder}"
 
 

@@ -15,9 +15,17 @@ from torch import Tensor
 from faig_lab.config import check
 from faig_lab.files import weights_file
 from faig_lab.filters import State, objection
-from faig_lab.filters.checkpoints import BSRGAN, ESRGAN, ESRGAN_OLD, SRCNN_STYLE, SRRESNET, common_names, naming_of
+from faig_lab.filters.checkpoints import (
+    BSRGAN,
+    ESRGAN,
+    ESRGAN_OLD,
+    SRCNN_STYLE,
+    SRRESNET,
+    common_names,
+    naming_of,
+    ncnn_files,
+)
 from faig_lab.filters.checkpoints import without_prefixes as without
-from faig_lab.filters.ncnn import ncnn_files
 from faig_lab.filters.weights import SAFETENSORS, read_wrapped, shown_shape
 
 _SHOWN = 3  # names in a row
@@ -52,7 +60,8 @@ def describe(path: Path, key: str) -> tuple[list[str], State]:
         UserError: there is no such file, or the file holds no weights.
     """
     found = read_wrapped(path, key)
-    state = found[0].state
+    taken = next(iter(found))
+    state = found[taken]
     names, prefixes = without(list(state))
     naming = naming_of(names)
     size = sum(value.numel() for value in state.values())
@@ -61,7 +70,7 @@ def describe(path: Path, key: str) -> tuple[list[str], State]:
     precisions = Counter(str(value.dtype).removeprefix("torch.") for value in state.values())
     rows = {
         "format": f"{_format(path)}, {path.stat().st_size / 1000:,.1f} kB",
-        "weights": ", ".join(one.title + (" (taken)" if one is found[0] else "") for one in found).strip(),
+        "weights": ", ".join(keys + (" (taken)" if keys == taken else "") for keys in found),
         "tensors": f"{len(state):,} with {size:,} numbers; {filters:,} filters in {len(kernels):,} 2-D convolutions",
         "precision": ", ".join(f"{kind} ({count} tensors)" for kind, count in precisions.items()),
         "prefixes": f"{', '.join(prefixes)}; removed unless the network's names have them" if prefixes else "none",
@@ -71,7 +80,7 @@ def describe(path: Path, key: str) -> tuple[list[str], State]:
         "last": _listed(list(state.items())[-_SHOWN:]),
         "values": _values(state),
     }
-    if not found[0].keys:
+    if not taken:
         rows["weights"] = "tensors by name, without a wrapper"
     return [str(path), *(f"  {title:<9}  {text}" for title, text in rows.items())], state
 

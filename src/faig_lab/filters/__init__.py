@@ -26,7 +26,6 @@ from faig_lab.filters.layout import FilterLayout, Layer, UnitAddress
 from faig_lab.filters.weights import (
     EXPORTS,
     as_stored,
-    export_weights,
     load_weights,
     objection,
     read_states,
@@ -47,7 +46,6 @@ __all__ = [
     "as_stored",
     "content_fingerprint",
     "evaluate",
-    "export_weights",
     "fingerprint",
     "first_floating",
     "load_patch",

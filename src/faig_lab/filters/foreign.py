@@ -4,7 +4,7 @@ The reader of `weights` takes the tensors from the file. spandrel gets only name
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -70,14 +70,10 @@ def spandrel_network(scale: int | None = None, architecture: str | None = None, 
     if file is None:
         raise UserError("network: spandrel reads the architecture from a weights file, and none is given (file)")
     found = detect(weights_file(file), "network.file")
-    for name, wanted, own in (
-        ("scale", scale, found.scale),
-        ("architecture", architecture, found.architecture),
-    ):
-        if wanted not in (None, own):
+    for name, wanted in (("scale", scale), ("architecture", architecture)):
+        if wanted not in (None, getattr(found, name)):
             raise UserError(f"network.{name}: {wanted}, but {file} holds a {found.title}")
-    fresh = found.network.kind(**found.hyperparameters)
-    return adapted(fresh, found.network.contract)
+    return adapted(found.network.kind(**found.hyperparameters), found.network.contract)
 
 
 def detect(path: Path, key: str = "weights") -> Detected:
@@ -152,11 +148,13 @@ def translated(state: State, place: str) -> dict[str, Tensor]:
 def _descriptor(state: State, place: str) -> Any:
     """Return spandrel's descriptor of weights. The fewest possible prefixes are removed from their names."""
     library = spandrel(place.partition(":")[0])
-    for candidate in _candidates(state):
+    candidate, prefix = dict(state), ""
+    while prefix is not None:
+        candidate = {name.removeprefix(prefix): value for name, value in candidate.items()}
         try:
             return library.ModelLoader().load_from_state_dict(dict(candidate))
         except library.UnsupportedModelError:
-            continue
+            prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in candidate)), None)
         except Exception as error:  # of any kind, from a class whose arguments were read from other weights
             what = f"{type(error).__name__}: {reason(error)}"
             raise UserError(f"{place}: spandrel cannot build its network ({what})") from error
@@ -165,14 +163,6 @@ def _descriptor(state: State, place: str) -> Any:
         f"{place}: spandrel knows no architecture with these names ({first} {shown_shape(state[first])} is the first); "
         "name the class of the network by network._target_"
     )
-
-
-def _candidates(state: State) -> Iterator[State]:
-    """Yield the weights, then the weights without the first prefix that all names share, and so on."""
-    yield state
-    prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None)
-    if prefix is not None:
-        yield from _candidates({name.removeprefix(prefix): value for name, value in state.items()})
 
 
 def spandrel(key: str) -> Any:
@@ -198,8 +188,9 @@ def difference(first: Detected, second: Detected) -> str | None:
 
     In the text {other} stands for the second file.
     """
+    titles = f"holds a {first.title}, and {{other}} a {second.title}"
     if (first.architecture, first.scale) != (second.architecture, second.scale):
-        return f"holds a {first.title}, and {{other}} a {second.title}"
+        return titles
     own, other = first.network.state_dict(), second.network.state_dict()
     for name in own:
         if name not in other:
@@ -209,6 +200,5 @@ def difference(first: Detected, second: Detected) -> str | None:
     alone = next((name for name in other if name not in own), None)
     if alone is not None:
         return f"lacks {alone} of {{other}}"
-    if repr((first.tags, first.hyperparameters)) != repr((second.tags, second.hyperparameters)):
-        return f"holds a {first.title}, and {{other}} a {second.title}"
-    return None
+    same = repr((first.tags, first.hyperparameters)) == repr((second.tags, second.hyperparameters))
+    return None if same else titles

@@ -69,29 +69,23 @@ def modulate(
     """
     sets = [filters] if isinstance(filters, Tensor) else list(filters)
     strengths = list(strength) if isinstance(strength, Sequence) else [strength] * len(sets)
-    per_filter = layout.scatter(_per_filter(len(layout), sets, strengths))
-    return {n: _between(baseline[n], v, per_filter[n]) if n in per_filter else v for n, v in target.items()}
-
-
-def _per_filter(count: int, sets: Sequence[Tensor], strengths: Sequence[float]) -> Tensor:
-    """Return (filters,) the λ of every filter. It is 1 outside of the sets."""
-    values = torch.full((count,), torch.nan, dtype=torch.float64)
-    for filters, strength in zip(sets, strengths, strict=True):
-        if not math.isfinite(strength):
-            raise ValueError(f"a strength must be finite, not {strength}")
-        before = values[filters]
-        shared = int((~before.isnan() & (before != strength)).sum())
+    per_filter = torch.full((len(layout),), torch.nan, dtype=torch.float64)
+    for chosen, value in zip(sets, strengths, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(f"a strength must be finite, not {value}")
+        before = per_filter[chosen]
+        shared = int((~before.isnan() & (before != value)).sum())
         if shared:
             raise ValueError(f"{shared} filters are in two sets that are to have different strengths")
-        values[filters] = float(strength)
-    return values.nan_to_num(1.0)
-
-
-def _between(baseline: Tensor, target: Tensor, strength: Tensor) -> Tensor:
-    """Return θ̄ + λ(θ − θ̄) with λ per filter. For λ = 0 and 1 the endpoint itself is used, since the sum may round."""
-    strength = strength.to(target.device)
-    moved = baseline + strength.to(target.dtype) * (target - baseline)
-    return torch.where(strength == 1, target, torch.where(strength == 0, baseline, moved))
+        per_filter[chosen] = float(value)
+    state = dict(target)
+    for name, lambdas in layout.scatter(per_filter.nan_to_num(1.0)).items():
+        if name in state:
+            start, end, lambdas = baseline[name], state[name], lambdas.to(state[name].device)
+            moved = start + lambdas.to(end.dtype) * (end - start)
+            # For λ = 0 and 1 the endpoint itself is used, since the sum may round.
+            state[name] = torch.where(lambdas == 1, end, torch.where(lambdas == 0, start, moved))
+    return state
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,16 +170,12 @@ def apply_patches(baseline: State, *patches: Patch) -> dict[str, Tensor]:
                 )
             filters[where], by[where.cpu()] = values, number
             state |= dict.fromkeys(layer.names, layer.joined(filters).contiguous())
-        _apply_rest(state, baseline, patch)
+        for name, value in patch.rest.items():
+            value = value.to(baseline[name])
+            if not (torch.equal(state[name], baseline[name]) or torch.equal(state[name], value)):
+                raise UserError(f"patch {patch.name}: sets {name} to other values than the patch before it")
+            state[name] = value.clone()
     return state
-
-
-def _apply_rest(state: dict[str, Tensor], baseline: State, patch: Patch) -> None:
-    for name, value in patch.rest.items():
-        value = value.to(baseline[name])
-        if not (torch.equal(state[name], baseline[name]) or torch.equal(state[name], value)):
-            raise UserError(f"patch {patch.name}: sets {name} to other values than the patch before it")
-        state[name] = value.clone()
 
 
 def patch_bytes(patch: Patch) -> bytes:
@@ -244,7 +234,12 @@ def load_patch(path: Path, baseline: State, layout: FilterLayout, key: str = "pa
 def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:
     """Return the patch in the arrays of a file. Raises ValueError, KeyError or TypeError if they are no patch."""
     about = json.loads(content["about"].tobytes())
-    layout = FilterLayout(*(tuple(_layer(row) for row in about[key]) for key in ("layers", "others")))
+    tuples = ("names", "shape")
+    layers, others = (
+        tuple(Layer(**{**row, **{field: tuple(row[field]) for field in tuples}}) for row in about[key])
+        for key in ("layers", "others")
+    )
+    layout = FilterLayout(layers, others)
     filters = torch.from_numpy(content["filters"].astype(np.int64))
     values = torch.from_numpy(content["values"])
     if filters.ndim != 1 or not (filters.diff() > 0).all() or (len(filters) and int(filters[-1]) >= len(layout)):
@@ -253,10 +248,6 @@ def _patch_of(content: Mapping[str, NDArray[Any]]) -> Patch:
         raise ValueError("its values are too few or too many")
     rest = {n.removeprefix("rest/"): torch.from_numpy(v) for n, v in content.items() if n.startswith("rest/")}
     return Patch(str(about["name"]), layout, str(about["baseline"]), filters, values, rest)
-
-
-def _layer(row: Mapping[str, Any]) -> Layer:
-    return Layer(**{**row, "names": tuple(row["names"]), "shape": tuple(row["shape"])})
 
 
 def _difference(given: FilterLayout, expected: FilterLayout) -> str:

@@ -4,9 +4,8 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,8 +91,7 @@ class Layer:
     def expand(self, values: Tensor) -> Tensor:
         """Return (units,) values as a tensor that broadcasts to the parameter: each weight gets its unit's value."""
         sizes = [size if axis in self._axes else 1 for axis, size in enumerate(self._sizes)]
-        group, first, second, _ = self._sizes
-        whole = values.reshape(sizes).expand(group, first, second, sizes[3])
+        whole = values.reshape(sizes).expand(*self._sizes[:3], sizes[3])
         rest = self.shape[2:] if self.kernel else self.shape[1:]
         inner = rest if sizes[3] > 1 else [1] * len(rest)
         return whole.reshape([*self.shape[: len(self.shape) - len(rest)], *inner])
@@ -101,24 +99,18 @@ class Layer:
     @cached_property
     def _sizes(self) -> tuple[int, int, int, int]:
         if not self.kernel:
-            first = self.shape[0] if self.shape else 1
-            return 1, first, 1, math.prod(self.shape[1:])
+            return 1, self.shape[0] if self.shape else 1, 1, math.prod(self.shape[1:])
         first, second, *kernel = self.shape
-        if self._in_heads:
-            return self.heads, first // self.heads, second, math.prod(kernel)
-        return self.groups, first // self.groups, second, math.prod(kernel)
+        groups = self.heads if self.heads and self.granularity == "head" else self.groups
+        return groups, first // groups, second, math.prod(kernel)
 
     @cached_property
     def _axes(self) -> tuple[int, ...]:
         if not self.kernel:
             return _OTHER.get(self.granularity, (0, 1))
-        if self._in_heads:
+        if self.heads and self.granularity == "head":
             return (0,)
         return (_TRANSPOSED if self.transposed else _AXES)[self.granularity]
-
-    @property
-    def _in_heads(self) -> bool:
-        return self.granularity == "head" and self.heads > 0
 
     @cached_property
     def _order(self) -> tuple[int, ...]:
@@ -127,22 +119,20 @@ class Layer:
 
     def describe(self) -> dict[str, Any]:
         """Return the layer as plain data."""
-        row: dict[str, Any] = {"name": self.name}
+        form: dict[str, Any] = {"shape": list(self.shape)}
         if self.kernel:
-            row |= {"out": self.shape[0], "in": self.shape[1], "kernel": list(self.shape[2:])}
-            row |= {"groups": self.groups, "transposed": self.transposed}
-        else:
-            row |= {"shape": list(self.shape)}
-        return row | {"tied_with": list(self.names[1:]), "units": self.units}
+            form = {"out": self.shape[0], "in": self.shape[1], "kernel": list(self.shape[2:])}
+            form |= {"groups": self.groups, "transposed": self.transposed}
+        return {"name": self.name, **form, "tied_with": list(self.names[1:]), "units": self.units}
 
 
 _ORDER = {
-    "weight": "layers as in the state dict, then place in the weight, row by row",
-    "filter": "layers as in the state dict, then out, then in",
-    "output_channel": "layers as in the state dict, then output channel",
-    "input_channel": "layers as in the state dict, then input channel",
-    "head": "layers as in the state dict, then head of query, key and value; in other layers output channel",
-    "layer": "layers as in the state dict",
+    "weight": ", then place in the weight, row by row",
+    "filter": ", then out, then in",
+    "output_channel": ", then output channel",
+    "input_channel": ", then input channel",
+    "head": ", then head of query, key and value; in other layers output channel",
+    "layer": "",
 }
 
 _LEFT_OUT = "_parameters_without_units"
@@ -203,8 +193,11 @@ class FilterLayout:
         if not any(layer.kernel for layer in parameters):
             raise ValueError("the network has no convolution and no linear layer, so it has no filters")
         left_out: frozenset[str] = getattr(network, _LEFT_OUT, frozenset())
-        ranked = [(layer.kernel or rank_others) and layer.name not in left_out for layer in parameters]
-        return cls(tuple(compress(parameters, ranked)), tuple(compress(parameters, (not each for each in ranked))))
+        ranked, others = [], []
+        for layer in parameters:
+            chosen = (layer.kernel or rank_others) and layer.name not in left_out
+            (ranked if chosen else others).append(layer)
+        return cls(tuple(ranked), tuple(others))
 
     @property
     def granularity(self) -> Granularity:
@@ -268,8 +261,10 @@ class FilterLayout:
         if values.shape != (len(self),):
             raise ValueError(f"expected ({len(self)},) values, not {tuple(values.shape)}")
         parts = torch.split(values, [layer.units for layer in self.layers])
-        expanded = [(layer, layer.expand(part)) for layer, part in zip(self.layers, parts, strict=True)]
-        return {name: part for layer, part in expanded for name in layer.names}
+        tensors: dict[str, Tensor] = {}
+        for layer, part in zip(self.layers, parts, strict=True):
+            tensors |= dict.fromkeys(layer.names, layer.expand(part))
+        return tensors
 
     def mask(self, indices: Tensor | Iterable[int]) -> dict[str, Tensor]:
         """Return flat indices as boolean tensors that broadcast to the ranked parameters, by name."""
@@ -295,7 +290,7 @@ class FilterLayout:
         return {
             "granularity": self.granularity,
             "filters": len(self),
-            "order": _ORDER[self.granularity],
+            "order": f"layers as in the state dict{_ORDER[self.granularity]}",
             "layers": [
                 layer.describe() | {"offset": offset} for offset, layer in zip(self.offsets, self.layers, strict=False)
             ],
@@ -310,7 +305,7 @@ def leave_out(network: nn.Module, names: Iterable[str]) -> None:
 
 def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
     """Return every floating-point parameter once, divided into units, in the order of the state dict."""
-    modules, heads = _modules(network), head_blocks(network)
+    modules, heads = _users(network), head_blocks(network)
     order = {name: position for position, name in enumerate(network.state_dict())}
     further: dict[str, list[str]] = {}
     for name, owner in tied(network).items():
@@ -319,18 +314,21 @@ def _parameters(network: nn.Module, granularity: Granularity) -> list[Layer]:
     for name, parameter in sorted(network.named_parameters(), key=lambda item: order.get(item[0], len(order))):
         if not parameter.numel() or not parameter.is_floating_point():
             continue
-        layer = Layer((name, *further.get(name, ())), tuple(parameter.shape), granularity, kernel=False)
         module = modules.get(id(parameter))
-        if isinstance(module, _ConvNd):
-            transposed = isinstance(module, _ConvTransposeNd)
-            layer = replace(layer, kernel=True, groups=module.groups, transposed=transposed)
-        if isinstance(module, nn.Linear | nn.MultiheadAttention):
-            layer = replace(layer, kernel=True)
-        layers.append(replace(layer, heads=heads.get(id(parameter), 0)) if layer.kernel else layer)
+        layer = Layer(
+            (name, *further.get(name, ())),
+            tuple(parameter.shape),
+            granularity,
+            kernel=module is not None,
+            groups=module.groups if isinstance(module, _ConvNd) else 1,
+            transposed=isinstance(module, _ConvTransposeNd),
+            heads=heads.get(id(parameter), 0),
+        )
+        layers.append(layer)
     return layers
 
 
-def _modules(network: nn.Module) -> dict[int, nn.Module]:
+def _users(network: nn.Module) -> dict[int, nn.Module]:
     """Return the first convolution, linear layer or attention that uses each weight, by the weight's id."""
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(tensor):
@@ -338,21 +336,21 @@ def _modules(network: nn.Module) -> dict[int, nn.Module]:
                 f"{name} has no shape before its first input; give its layer all its channels, or evaluate the network "
                 "once"
             )
-    owners: dict[int, nn.Module] = {}
+    users: dict[int, nn.Module] = {}
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd | nn.Linear):
             weight = module._parameters.get("weight")
-            where = f"{name}.weight" if name else "weight"
             if weight is None:
+                where = f"{name}.weight" if name else "weight"
                 raise ValueError(
-                    f"{where} is no parameter but computed from others (weight or spectral norm?); fold it in with "
-                    "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm"
+                    f"{where} is no parameter but computed from others (weight or spectral norm?); fold it in "
+                    "with torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm"
                 )
-            owners.setdefault(id(weight), module)
+            users.setdefault(id(weight), module)
         if isinstance(module, nn.MultiheadAttention):
             weights = (module._parameters.get(key) for key in _PROJECTIONS)
-            owners |= {id(weight): module for weight in weights if weight is not None}
-    return owners
+            users |= {id(weight): module for weight in weights if weight is not None}
+    return users
 
 
 _PROJECTION_NAME = re.compile(r"(?:to_|w)?(qkv|qk|kv|q|k|v)(?:_proj|_linear|_conv)?")

@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -71,19 +71,23 @@ def differentiable(network: nn.Module) -> nn.Module:
     return network.train(before)
 
 
+@torch.no_grad()
 def _chosen(network: nn.Module, kinds: list[type[nn.Module]]) -> list[type[nn.Module]]:
     """Return the classes that must stay in training mode; none if evaluation mode has all gradients."""
     lr = _image(network)
     if not _cut_off(network, lr):
         return []
-    reference, same = _output(network, lr), []
+    reference, same = evaluate(network, _copied(network), lr), []
     for kind in kinds:
-        _set(network, kind, training=True)
+        modules = [module for module in network.modules() if type(module) is kind]
+        for module in modules:
+            module.training = True
         # Twice, since training mode may be random.
-        if all(_equal(_output(network, lr), reference) for _ in range(2)):
+        if all(_equal(evaluate(network, _copied(network), lr), reference) for _ in range(2)):
             same.append(kind)
         else:
-            _set(network, kind, training=False)
+            for module in modules:
+                module.training = False
     return same if same and not _cut_off(network, lr) else []
 
 
@@ -94,8 +98,7 @@ def _cut_off(network: nn.Module, lr: Tensor) -> bool:
         return True
     state = _copied(network)
     moved = {name: value + 0.1 * (1 + value.abs()) if name in silent else value for name, value in state.items()}
-    with torch.no_grad():
-        return bool(silent) and not _equal(evaluate(network, moved, lr), evaluate(network, state, lr))
+    return bool(silent) and not _equal(evaluate(network, moved, lr), evaluate(network, state, lr))
 
 
 def _without_gradient(network: nn.Module, lr: Tensor) -> list[str] | None:
@@ -115,16 +118,11 @@ def _without_gradient(network: nn.Module, lr: Tensor) -> list[str] | None:
 
 def _reads_training(kind: type[nn.Module]) -> bool:
     """Return whether a class is not torch's own, and its code reads `self.training` outside of the constructor."""
-    return not kind.__module__.startswith("torch.") and any("training" in code.co_names for code in _codes(kind))
-
-
-def _codes(kind: type[nn.Module]) -> Iterator[types.CodeType]:
-    for parent in kind.__mro__:
-        if parent is nn.Module or parent.__module__.startswith("torch."):
-            continue
-        for name, function in vars(parent).items():
-            if isinstance(function, types.FunctionType) and name != "__init__":
-                yield function.__code__
+    if kind.__module__.startswith("torch."):
+        return False
+    own = [parent for parent in kind.__mro__ if not parent.__module__.startswith("torch.")]
+    methods = [method for parent in own for name, method in vars(parent).items() if name != "__init__"]
+    return any("training" in method.__code__.co_names for method in methods if isinstance(method, types.FunctionType))
 
 
 def _always(kind: type[nn.Module]) -> Callable[[nn.Module, bool], nn.Module]:
@@ -138,12 +136,6 @@ def _always(kind: type[nn.Module]) -> Callable[[nn.Module, bool], nn.Module]:
     return train
 
 
-def _set(network: nn.Module, kind: type[nn.Module], *, training: bool) -> None:
-    for module in network.modules():
-        if type(module) is kind:
-            module.training = training
-
-
 def _image(network: nn.Module) -> Tensor:
     image = torch.rand(1, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
     return image.to(first_floating(network.parameters()))
@@ -152,11 +144,6 @@ def _image(network: nn.Module) -> Tensor:
 def _copied(network: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the network's weights, since a forward pass may assign other values to them."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-@torch.no_grad()
-def _output(network: nn.Module, lr: Tensor) -> Tensor:
-    return evaluate(network, _copied(network), lr)
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:
@@ -266,18 +253,17 @@ def _wrong_with_other_weights(network: nn.Module, state: State, lr: Tensor) -> f
     own.load_state_dict(moved, strict=False)
     leaves = {name: moved[name].clone().requires_grad_() for name in names}
     parameters = dict(own.named_parameters())
-    for name in names:
-        parameters[name].requires_grad_()
-    given = _gradients(lambda: evaluate(network, {**moved, **leaves}, lr), list(leaves.values()), lr.device)
-    expected = _gradients(lambda: own(lr.clone()), [parameters[name] for name in names], lr.device)
-    size = sum(float(gradient.abs().sum()) for gradient in expected)
-    apart = sum(float((one - two).abs().sum()) for one, two in zip(given, expected, strict=True))
+    passes: tuple[tuple[Callable[[], Tensor], list[Tensor]], ...] = (
+        (lambda: evaluate(network, {**moved, **leaves}, lr), list(leaves.values())),
+        (lambda: own(lr.clone()), [parameters[name].requires_grad_() for name in names]),
+    )
+    gradients = []
+    for restore, weights in passes:
+        # A network that draws random numbers draws the same each time.
+        with torch.random.fork_rng([lr.device] if lr.device.type == "cuda" else []), torch.enable_grad():
+            torch.manual_seed(0)
+            output = restore().float().sum()
+            gradients.append(torch.autograd.grad(output, weights, allow_unused=True, materialize_grads=True))
+    size = sum(float(expected.abs().sum()) for expected in gradients[1])
+    apart = sum(float((given - expected).abs().sum()) for given, expected in zip(*gradients, strict=True))
     return apart / size if math.isfinite(size) and size else 0.0
-
-
-def _gradients(restore: Callable[[], Tensor], leaves: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Return the gradients of the sum of an output. A network that draws random numbers draws the same each time."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-        torch.manual_seed(0)
-        output = restore().float().sum()
-        return list(torch.autograd.grad(output, leaves, allow_unused=True, materialize_grads=True))

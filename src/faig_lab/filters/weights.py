@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from faig_lab.errors import UserError
 from faig_lab.files import read_safetensors, read_tensors, reason, write_safetensors, write_tensors, write_text
-from faig_lab.filters.checkpoints import WRAPPERS, Wrapped, own_names, unwrap
+from faig_lab.filters.checkpoints import BIN, WRAPPERS, ncnn_files, own_names, read_ncnn, unwrap
 from faig_lab.filters.functional import State, tied
-from faig_lab.filters.ncnn import BIN, ncnn_files, read_ncnn
 from faig_lab.networks.adapted import Adapted
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,15 @@ def objection(value: Tensor, dtype: torch.dtype) -> str | None:
     Returns:
         None if the tensor can be used.
     """
-    kind = _kind(value)
+    kind = None
+    if value.is_nested:
+        kind = "a nested tensor"
+    elif value.is_meta and type(value) in (Tensor, torch.nn.Parameter):  # a subclass may hold values elsewhere
+        kind = "a meta tensor, which has a shape and no values"
+    elif value.is_quantized:
+        kind = f"quantised ({value.dtype})"
+    elif value.layout is not torch.strided:
+        kind = f"sparse ({value.layout})" if "sparse" in str(value.layout) else f"of layout {value.layout}"
     if kind is not None:
         return f"is {kind}; expected an ordinary tensor of {dtype}"
     if dtype.is_floating_point:
@@ -90,19 +97,6 @@ def as_stored(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value if dtype.is_floating_point or dtype.is_complex else value.to(dtype)
 
 
-def _kind(value: Tensor) -> str | None:
-    """Return the kind of a tensor that does not hold one value per element; None for an ordinary tensor."""
-    if value.is_nested:
-        return "a nested tensor"
-    if value.is_meta and type(value) in (Tensor, torch.nn.Parameter):  # a subclass may hold values elsewhere
-        return "a meta tensor, which has a shape and no values"
-    if value.is_quantized:
-        return f"quantised ({value.dtype})"
-    if value.layout is not torch.strided:
-        return f"sparse ({value.layout})" if "sparse" in str(value.layout) else f"of layout {value.layout}"
-    return None
-
-
 SAFETENSORS = ".safetensors"
 
 EXPORTS = (".pt", ".pth", SAFETENSORS)
@@ -110,36 +104,27 @@ EXPORTS = (".pt", ".pth", SAFETENSORS)
 
 
 def save_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
-    """Write tensors to `path` and their description to a .yaml beside it, both atomically.
+    """Write weights to `path` and their description to a .yaml beside it, both atomically.
 
-    Args:
-        path: ends in .pt.
-        state: parameters by name; they are copied to the CPU.
-        description: plain data: the network with its scale and size, how it was trained, and which θ it is.
-    """
-    _write(path, _plain(state), description)
-
-
-def export_weights(path: Path, state: State, description: Mapping[str, Any]) -> None:
-    """Write weights for other programs, with their description beside them. The suffix selects the format.
+    The suffix selects the format. The description is written first, so that a weights file always has one.
 
     Args:
         path: .pt is a flat dict of tensors, .safetensors is tensors by name. .pth is the authors'
             `{"params": …, "params_ema": …}`; both entries are the same.
-        state: parameters by name.
-        description: as for `save_weights`.
+        state: parameters by name; they are copied to the CPU, each with its own memory.
+        description: plain data: the network with its scale and size, how it was trained, and which θ it is.
 
     Raises:
         UserError: another suffix.
     """
     if path.suffix not in EXPORTS:
         raise UserError(f"{path}: the suffix must be .pt (our format), .pth (the authors' format) or .safetensors")
-    tensors = _plain(state)
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
     if path.suffix == SAFETENSORS:
-        _describe(path, description)
         write_safetensors(path, tensors)
     else:
-        _write(path, tensors if path.suffix == ".pt" else {"params": tensors, "params_ema": tensors}, description)
+        write_tensors(path, tensors if path.suffix == ".pt" else {"params": tensors, "params_ema": tensors})
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
@@ -148,21 +133,6 @@ def snapshot(network: nn.Module) -> dict[str, Tensor]:
     The memory format affects the last bits of a convolution, and `clone` keeps it by default.
     """
     return {n: v.detach().clone(memory_format=torch.contiguous_format) for n, v in network.state_dict().items()}
-
-
-def _write(path: Path, content: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Write the description first, so that a weights file always has one."""
-    _describe(path, description)
-    write_tensors(path, content)
-
-
-def _describe(path: Path, description: Mapping[str, Any]) -> None:
-    write_text(path.with_suffix(".yaml"), OmegaConf.to_yaml(OmegaConf.create(dict(description))))
-
-
-def _plain(state: State) -> dict[str, Tensor]:
-    """Return the tensors on the CPU, each with its own memory."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
 def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[str, Tensor]:
@@ -198,7 +168,7 @@ def load_weights(path: Path, network: nn.Module, key: str = "weights") -> dict[s
         names = list(tensors)
     in_file = dict(zip(names, tensors, strict=True))
     state = {name: tensors[in_file[name]] for name in names}
-    _compare(state, network, in_file, f"{key}: {path}")
+    _check_fit(state, network, in_file, f"{key}: {path}")
     return {name: as_stored(state[name], value.dtype) for name, value in expected.items()}
 
 
@@ -208,32 +178,19 @@ def read_weights(path: Path, key: str = "weights") -> dict[str, Tensor]:
     Raises:
         UserError: the file does not exist or holds no weights.
     """
-    first, *further = read_wrapped(path, key)
-    if further:
-        others = ", ".join(weights.title for weights in further)
-        log.info("%s: %s: the weights of %s are taken; it also has %s", key, path, first.title, others)
-    return dict(first.state)
+    weights = read_wrapped(path, key)
+    taken, *others = weights
+    if others:
+        log.info("%s: %s: the weights of %s are taken; it also has %s", key, path, taken, ", ".join(others))
+    return dict(weights[taken])
 
 
-def read_wrapped(path: Path, key: str = "weights") -> list[Wrapped]:
-    """Read all weights of a file, each with the keys that lead to it. The weights that are used come first.
+def read_wrapped(path: Path, key: str = "weights") -> dict[str, State]:
+    """Read all weights of a file: the keys that lead to them → weights (`unwrap`). Those that are used come first.
 
     Raises:
         UserError: the file does not exist or holds no weights.
     """
-    try:
-        weights = unwrap(_read(path, key))
-    except ValueError as error:
-        raise UserError(f"{key}: {path}: {error}") from error
-    if not weights:
-        raise UserError(
-            f"{key}: {path} holds no weights; expected a dict of tensors, alone or under one of {', '.join(WRAPPERS)}"
-        )
-    return weights
-
-
-def _read(path: Path, key: str) -> Any:
-    """Read tensors and plain containers. Other objects are refused."""
     mistaken = mistaken_for_weights(path)
     if mistaken:
         raise UserError(f"{key}: {path} {mistaken}")
@@ -244,20 +201,33 @@ def _read(path: Path, key: str) -> Any:
     ncnn = ncnn_files(path)
     try:
         if ncnn is not None:
-            return read_ncnn(*ncnn)
-        return read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_tensors(path)
+            content: Any = read_ncnn(*ncnn)
+        else:
+            content = read_safetensors(path) if path.suffix.lower() == SAFETENSORS else read_tensors(path)
     except Exception as error:  # torch raises almost any error for bytes that are no pickle
         raise UserError(f"{key}: {path} cannot be read as weights ({reason(error)})") from error
+    try:
+        weights = unwrap(content)
+    except ValueError as error:
+        raise UserError(f"{key}: {path}: {error}") from error
+    if not weights:
+        raise UserError(
+            f"{key}: {path} holds no weights; expected a dict of tensors, alone or under one of {', '.join(WRAPPERS)}"
+        )
+    return weights
 
 
-def _compare(state: State, network: nn.Module, in_file: Mapping[str, str], place: str) -> None:
+def _check_fit(state: State, network: nn.Module, in_file: Mapping[str, str], place: str) -> None:
     """Raise UserError if the weights do not fit the network. `in_file` has the file's name of each tensor."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in state]
     unknown = [in_file[name] for name in state if name not in expected]
     what = type(network).__name__
     if missing or unknown:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(unknown)}"] * bool(unknown)
+        parts = []
+        for verb, names in (("lacks", missing), ("has unknown", unknown)):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            parts += [f"{verb} {', '.join(names[:3])}{more}"] if names else []
         raise UserError(f"{place} is not for this {what}: it {' and '.join(parts)}; see the network settings")
     for name, value in expected.items():
         called = name if in_file[name] == name else f"{in_file[name]} ({name} of the network)"
@@ -272,12 +242,6 @@ def _compare(state: State, network: nn.Module, in_file: Mapping[str, str], place
     for name, owner in tied(network).items():
         if state[name].dtype != state[owner].dtype or not torch.equal(state[name], state[owner]):
             raise UserError(f"{place} is not for this {what}: {name} and {owner} are one weight in the network")
-
-
-def _some(names: list[str]) -> str:
-    """Return the first three names and the number of the others."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def shown_shape(tensor: Tensor) -> str:
