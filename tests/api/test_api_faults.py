@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import faig_lab
-from faig_lab.api.isolation import probe_of
+from faig_lab.api.scoring import probe_of
 from faig_lab.data import Degradation, Downsample, Photograph
 from faig_lab.data.evaluation import paired_images
 from faig_lab.errors import UserError

@@ -9,8 +9,9 @@ from training_case import KillAt, Killed, same
 
 from faig_lab.data import PatchesOnDevice, StepSampler, patches
 from faig_lab.networks import TwoBranchSRResNet
-from faig_lab.training import Loop, fit_chosen, fitting, graph
-from faig_lab.training.graph import StepGraphs
+from faig_lab.training import Loop, fit_chosen, fitting
+from faig_lab.training import module as training_module
+from faig_lab.training.module import StepGraphs
 
 # Patches on the device
 
@@ -81,7 +82,7 @@ def recorded(tiny):
 
 def test_a_recorded_step_gives_the_losses_and_weights_of_a_plain_one(tiny, monkeypatch):
     plain = tiny.fit()
-    recorder = on_processor(monkeypatch, graph)
+    recorder = on_processor(monkeypatch, training_module)
     found = tiny.fit(module=recorded(tiny))
     forward, backward = recorder.graphs
     assert forward.replays == backward.replays == tiny.steps
@@ -97,7 +98,7 @@ def test_frozen_entries_stay_frozen(tiny, monkeypatch):
     chosen = {"conv_first.weight": torch.rand(4, 3, 3, 3) > 0.5, "conv_hr.bias": torch.tensor(True)}
     loop = Loop(tiny.batch_size, tiny.decay, 100, 0, {"accelerator": "cpu", "devices": 1, "precision": "32-true"})
     expected = fit_chosen(plain, chosen, tiny.patches(), loop=loop)
-    recorder = on_processor(monkeypatch, graph)
+    recorder = on_processor(monkeypatch, training_module)
     found = fit_chosen(module, chosen, tiny.patches(), loop=loop)
     assert recorder.graphs[0].replays == tiny.steps
     for name, value in expected.state.items():
@@ -107,7 +108,7 @@ def test_frozen_entries_stay_frozen(tiny, monkeypatch):
 def test_the_gradient_is_that_of_the_scaled_loss(tiny, monkeypatch):
     """Gradient scaling of float16 multiplies the loss."""
     module, plain = recorded(tiny), tiny.module()
-    on_processor(monkeypatch, graph)
+    on_processor(monkeypatch, training_module)
     lr, hr = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8)
     (1024 * module.graphs(lr, hr)).backward()
     (1024 * plain.restoration_loss(lr, hr)).backward()
@@ -116,7 +117,7 @@ def test_the_gradient_is_that_of_the_scaled_loss(tiny, monkeypatch):
 
 
 def test_each_size_is_recorded_once(tiny, monkeypatch):
-    recorder = on_processor(monkeypatch, graph)
+    recorder = on_processor(monkeypatch, training_module)
     module = recorded(tiny)
     losses = []
     for side in (4, 6, 4):
@@ -127,7 +128,7 @@ def test_each_size_is_recorded_once(tiny, monkeypatch):
 
 
 def test_a_step_that_cannot_be_recorded_runs_as_it_is(tiny, monkeypatch, caplog):
-    on_processor(monkeypatch, graph, error=RuntimeError("operation not permitted\nwhen stream is capturing"))
+    on_processor(monkeypatch, training_module, error=RuntimeError("operation not permitted\nwhen stream is capturing"))
     module = recorded(tiny)
     lr, hr = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 8, 8)
     with caplog.at_level("WARNING"):
@@ -140,7 +141,7 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is(tiny, monkeypatch, caplog)
 
 @pytest.mark.parametrize("odd", ["buffers", "hooks"])
 def test_a_network_with_buffers_or_hooks_is_not_recorded(monkeypatch, odd):
-    recorder = on_processor(monkeypatch, graph)
+    recorder = on_processor(monkeypatch, training_module)
     network = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), torch.nn.Conv2d(3, 3, 1))
     calls = []
     if odd == "buffers":

@@ -4,8 +4,7 @@ The library attributes a pair of networks on tensors, masks or modulates the dis
 weights, and opens a finished run. It is a thin layer over `attribution`, `filters` and `metrics`.
 """
 
-from faig_lab.api.isolation import Isolation
-from faig_lab.api.results import Result, Run, Scores, open_run
+from faig_lab.api.results import Isolation, Result, Run, Scores, open_run
 from faig_lab.api.scoring import attribute
 from faig_lab.api.weights import load_weights, mask, modulate, save_weights
 from faig_lab.attribution import AbsoluteError, Adaptive, Charbonnier, Problem, SquaredError, methods, quadrature

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Self
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
-from faig_lab.api.isolation import Images, Isolation, isolation_of
-from faig_lab.api.weights import Weights, choice, load_weights, mask, modulate, state_of
+from faig_lab.api.weights import Images, Weights, checked_images, choice, load_weights, mask, modulate, state_of
 from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution
 from faig_lab.attribution.barrier import profile
 from faig_lab.attribution.scores import shares
@@ -18,9 +18,45 @@ from faig_lab.config.messages import missing_path
 from faig_lab.config.rules import smallest_percent
 from faig_lab.config.targets import check_node, make
 from faig_lab.config.trust import check_links, check_stored, read_stored
+from faig_lab.data import CLEAN
 from faig_lab.errors import UserError
-from faig_lab.filters import FilterLayout, State
+from faig_lab.filters import FilterLayout, State, evaluate, first_floating
+from faig_lab.metrics import EditSums, back, edit_sums, isolation, off, side
 from faig_lab.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """The isolation of an edit and its parts.
+
+    The parts are squared distances in units of the energy of the masked degradation, where nothing else is said.
+
+    Attributes:
+        isolation: 1 is the ideal edit, 0 is the unchanged target. Below 0 the edit is worse than no edit.
+        own_left: distance to the baseline's output on the masked degradation; 0 if the function is gone.
+        side_effects: input → movement away from the target, for every input except the masked degradation.
+        back: input → movement to the baseline as a share: 0 is the target's output, 1 the baseline's. NaN if baseline
+            and target have the same output on the input.
+        off: input → movement orthogonal to target − baseline, in units of the input's own energy; NaN as for `back`.
+    """
+
+    isolation: float
+    own_left: float
+    side_effects: dict[str, float]
+    back: dict[str, float]
+    off: dict[str, float]
+
+
+@torch.no_grad()
+def _sums(network: nn.Module, states: tuple[State, State, State], images: list[Tensor]) -> EditSums[Tensor]:
+    """Return the sums over all images. The order of the states is masked, baseline, target."""
+    reference = first_floating(states[2].values())
+    placed = [{name: value.to(reference.device) for name, value in state.items()} for state in states]
+    total = EditSums(*(torch.zeros((), dtype=torch.float64) for _ in EditSums._fields))
+    for image in images:
+        outputs = (evaluate(network, state, image[None].to(reference)) for state in placed)
+        total = EditSums(*(a + b.sum().cpu() for a, b in zip(total, edit_sums(*outputs), strict=True)))
+    return total
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,20 +147,33 @@ class Scores:
             degradation: the masked degradation, a key of `images`.
             percent: the percentage of filters that is masked.
             images: input → LR images in [0, 1], e.g. `{"blur": blurred, "noise": noisy, "clean": clean}`. Ground truth
-                is not needed. Use images that the attribution has not used.
+                is not needed. Use images that the attribution has not used. An input with a `+` in its name is mixed.
+                It has `back`, `off` and a side effect, and is not part of the isolation.
             weights: weights to evaluate in place of the masked weights, e.g. those of `faig_lab.mask`.
 
         Raises:
             UserError: a name or an image does not fit, or baseline and target have the same output on the degradation.
         """
         masked = self.mask(degradation, percent) if weights is None else state_of(weights, self.network, "weights")
-        return isolation_of(
-            self.network,
-            baseline=self.baseline,
-            target=self.target,
-            masked=masked,
-            degradation=degradation,
-            images=images,
+        separate = tuple(name for name in images if name != CLEAN and "+" not in name)
+        choice(degradation, separate, "degradation")
+        states = (masked, self.baseline, self.target)
+        sums = {
+            name: _sums(self.network, states, checked_images(given, f"images[{name!r}]"))
+            for name, given in images.items()
+        }
+        own = sums[degradation]
+        if not own.energy > 0:
+            raise UserError(
+                f"images[{degradation!r}]: baseline and target give the same output, so nothing can be removed"
+            )
+        others = [sums[name] for name in separate if name != degradation]
+        return Isolation(
+            isolation=float(isolation(own, others, sums.get(CLEAN))),
+            own_left=float((own.energy - 2 * own.along + own.moved) / own.energy),
+            side_effects={name: float(side(total, own)) for name, total in sums.items() if name != degradation},
+            back={name: float(back(total)) for name, total in sums.items()},
+            off={name: float(off(total)) for name, total in sums.items()},
         )
 
 

@@ -7,19 +7,19 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from faig_lab.api.isolation import Images, probe_of
 from faig_lab.api.results import Result
-from faig_lab.api.weights import Weights, choice, state_of
-from faig_lab.attribution import Adaptive, Attribution, Compute, Method, Problem, Rule, quadrature
+from faig_lab.api.weights import Images, Weights, checked_images, choice, state_of
+from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
 from faig_lab.attribution.barrier import train_middle
 from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.losses import SQUARED_ERROR, Loss, Truth
 from faig_lab.attribution.methods import faig, signed_share
 from faig_lab.attribution.weight_paths import PathSpec
-from faig_lab.data import PairedImage
+from faig_lab.data import CLEAN, Degradation, Downsample, PairedImage
+from faig_lab.data.patches import cut
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, first_floating
 from faig_lab.filters.trial import differentiable, try_gradient, try_output
@@ -93,8 +93,12 @@ def attribute(
         >>> len(result.layout), result.discovered("blur", percent=5).shape
         (136, torch.Size([6]))
     """
-    _check_layout(network, granularity)
+    choice(granularity, tuple(UNITS), "granularity")
     choice(truth, ("ground_truth", "target"), "truth")
+    try:
+        FilterLayout.of(network, granularity)
+    except ValueError as error:
+        raise UserError(f"network: {error}") from error
     frozen = differentiable(copy.deepcopy(network)).eval()
     states = [state_of(weights, frozen, name) for name, weights in (("baseline", baseline), ("target", target))]
     dtype, autocast = PRECISIONS[choice(precision, tuple(PRECISIONS), "precision")]
@@ -122,7 +126,11 @@ def attribute(
     problem = _along(problem, path)
     chosen = dict(methods) if methods else {"faig": faig, "signed_share": signed_share}
     attribution = score(problem, chosen)
-    _check_scores(attribution, problem)
+    for name, scores in attribution.scores.items():  # of the user's own method, for example
+        if scores.ndim != 3 or tuple(scores.shape[1:]) != problem.shape:
+            raise UserError(
+                f"methods: {name} returned {tuple(scores.shape)}, not (draws, {', '.join(map(str, problem.shape))})"
+            )
     for sentence in attribution.warnings:
         log.warning("%s", sentence)
     return Result(
@@ -158,19 +166,39 @@ def _check_output(network: nn.Module, state: State, image: PairedImage, degradat
     try_gradient(network, state, lr)
 
 
-def _check_layout(network: nn.Module, granularity: Granularity) -> None:
-    """Raise UserError for a network without units, or for an unknown granularity."""
-    choice(granularity, tuple(UNITS), "granularity")
+def probe_of(images: Mapping[str, tuple[Images, Images]]) -> tuple[tuple[PairedImage, ...], tuple[str, ...]]:
+    """Return the paired images, and the names of the inputs that are degradations.
+
+    Raises:
+        UserError: there is no degradation, or images have another type, shape, number or range than expected.
+    """
+    degradations = tuple(name for name in images if name != CLEAN)
+    if not degradations:
+        raise UserError('images: no degradation given; expected e.g. {"blur": (lr, hr), "noise": (lr, hr)}')
+    pairs = {name: [checked_images(part, f"images[{name!r}]") for part in pair] for name, pair in images.items()}
+    truth = pairs[degradations[0]][1]
+    for name, (lr, hr) in pairs.items():
+        if len(hr) != len(truth) or not all(map(torch.equal, hr, truth)):
+            raise UserError(f"images[{name!r}]: its HR images are not those of {degradations[0]!r}, in the same order")
+        if len(lr) != len(hr):
+            raise UserError(f"images[{name!r}]: {len(lr)} LR images for {len(hr)} HR images")
+    inputs = {name: lr for name, (lr, _) in pairs.items()}
+    if CLEAN not in inputs:
+        scales = [hr.shape[-2] // lr.shape[-2] for lr, hr in zip(inputs[degradations[0]], truth, strict=True)]
+        inputs[CLEAN] = [_downsampled(hr, scale) for hr, scale in zip(truth, scales, strict=True)]
     try:
-        FilterLayout.of(network, granularity)
+        probe = [
+            PairedImage(f"image {i}", hr, {name: lr[i] for name, lr in inputs.items()}) for i, hr in enumerate(truth)
+        ]
     except ValueError as error:
-        raise UserError(f"network: {error}") from error
+        raise UserError(f"images: {error}") from error
+    return tuple(probe), degradations
 
 
-def _check_scores(attribution: Attribution, problem: Problem) -> None:
-    """Raise UserError if a method (e.g. the user's own) returned scores of another shape."""
-    for name, scores in attribution.scores.items():
-        if scores.ndim != 3 or tuple(scores.shape[1:]) != problem.shape:
-            raise UserError(
-                f"methods: {name} returned {tuple(scores.shape)}, not (draws, {', '.join(map(str, problem.shape))})"
-            )
+def _downsampled(hr: Tensor, scale: int) -> Tensor:
+    """Return HR downsampled and rounded to 8 bits, like clean input of the command line; HR itself for scale < 1."""
+    if scale < 1:
+        return hr
+    degradation = Degradation({}, Downsample(), scale)
+    padded = cut(hr.movedim(0, -1).numpy(), 0, 0, (hr.shape[-2], hr.shape[-1]), degradation.margin)
+    return degradation.apply(torch.from_numpy(padded).movedim(-1, 0)[None], [frozenset()], [])[0]

@@ -1,4 +1,4 @@
-"""Read, write, check, mask and modulate the weights of a network."""
+"""Read, write, mask and modulate the weights of a network, and check weights and images given as tensors."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +17,11 @@ from faig_lab.runs.folder import versions
 
 Weights = State | nn.Module
 """A state, or a network, whose state is used."""
+
+Images = Tensor | Sequence[Tensor]
+"""(N, 3, H, W), (3, H, W), or a list of (3, H, W) of any sizes; values in [0, 1]."""
+
+_BRIGHTEST = 2.0  # noisy values can lie outside of [0, 1]; larger values than this are grey levels
 
 
 def mask(
@@ -104,13 +109,37 @@ def state_of(weights: Weights, network: nn.Module, argument: str) -> dict[str, T
         if fault is not None:
             raise UserError(f"{argument}: {name} {fault}")
         if given[name].shape != value.shape:
-            shapes = [tuple(tensor.shape) for tensor in (given[name], value)]
             raise UserError(
-                f"{argument}: {name} is {shapes[0]}, but {shapes[1]} in this {kind}; check its scale and size"
+                f"{argument}: {name} is {tuple(given[name].shape)}, but {tuple(value.shape)} in this {kind}; check its "
+                "scale and size"
             )
     # Contiguous, since the memory format affects the last bits of a convolution.
     state = {name: as_stored(given[name].detach(), value.dtype) for name, value in expected.items()}
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+
+
+def checked_images(given: Images, argument: str) -> list[Tensor]:
+    """Check images and return them as (3, H, W) on the CPU, in float64 if they are float64 and else in float32.
+
+    Args:
+        given: (N, 3, H, W), (3, H, W) or a list of (3, H, W) in [0, 1].
+        argument: the name of the images in errors.
+
+    Raises:
+        UserError: there is no image, or an image has another shape, type or range.
+    """
+    images = list(given if not isinstance(given, Tensor) or given.ndim == 4 else given[None])
+    if not images:
+        raise UserError(f"{argument}: there is no image")
+    for image in images:
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise UserError(f"{argument}: expected (N, 3, H, W) or (3, H, W), not {shape}")
+        if not image.is_floating_point() or not image.abs().max() <= _BRIGHTEST:
+            raise UserError(
+                f"{argument}: expected floating values in [0, 1], not {image.dtype} up to {float(image.max()):g}"
+            )
+    return [image.detach().cpu().to(torch.promote_types(image.dtype, torch.float32)) for image in images]
 
 
 def _plain(weights: Weights) -> State:
@@ -120,16 +149,17 @@ def _plain(weights: Weights) -> State:
 
 def _fitting(target: Weights, baseline: Weights, layout: FilterLayout) -> tuple[State, State]:
     """Return both states. Raise UserError if a layer of the layout is missing or different in a state."""
-    states = [_plain(weights) for weights in (target, baseline)]
+    states = _plain(target), _plain(baseline)
     for argument, state in zip(("target", "baseline"), states, strict=True):
         for layer in layout.layers:
-            fault = objection(state[layer.name], torch.float64) if layer.name in state else None
+            value = state.get(layer.name)
+            fault = None if value is None else objection(value, torch.float64)
             if fault is not None:
                 raise UserError(f"{argument}: {layer.name} {fault}")
-            shape = tuple(state[layer.name].shape) if layer.name in state else None
+            shape = None if value is None else tuple(value.shape)
             if shape != layer.shape:
                 raise UserError(f"{argument}: {layer.name} is {shape or 'missing'}, but {layer.shape} in the layout")
-    return states[0], states[1]
+    return states
 
 
 def _indices(filters: Tensor | Sequence[int], layout: FilterLayout) -> Tensor:

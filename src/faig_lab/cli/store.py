@@ -140,7 +140,7 @@ def _read(folder: Path) -> tuple[str, dict[str, Any]]:
     description = Entry(folder).description()
     if not isinstance(description.get("network"), dict):
         raise ValueError("weights.yaml names no network")
-    return content_fingerprint(Entry(folder).read().state), description
+    return content_fingerprint(Entry(folder).load(None, mark=False).state), description
 
 
 def _held_by(runs: Path) -> Iterator[str]:

@@ -149,7 +149,20 @@ class RunFolder:
 
     def start(self) -> "RunFolder":
         """Begin a run of this process in the folder, with a fresh status and no metrics. Nothing is written yet."""
-        self.status, self.metrics = fresh_status(), {}
+        self.metrics = {}
+        self.status = {
+            "state": "running",
+            "stage": "start",
+            "stages_done": [],
+            "error": None,
+            "warnings": [],
+            "pid": os.getpid(),
+            "pid_since": _born(os.getpid()),
+            "host": socket.gethostname(),
+            "started": now(),
+            "ended": None,
+            "attempt": 1,
+        }
         return self
 
     @property
@@ -241,7 +254,12 @@ def _closing(run: RunFolder) -> Iterator[None]:
         with terminable():
             yield
     except BaseException as error:
-        run.fail(_describe(error))
+        line = " ".join(str(error).split())
+        if isinstance(error, KeyboardInterrupt):
+            line = "interrupted (Ctrl-C)"
+        elif not isinstance(error, UserError | Terminated):
+            line = f"{type(error).__name__}: {line}"
+        run.fail(line)
         raise
     run.update(state="done", stage="end", ended=now())
 
@@ -288,14 +306,6 @@ def _check_idle(path: Path, status: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: process {status['pid']} is writing to it; wait for it, or choose another folder")
 
 
-def _describe(error: BaseException) -> str:
-    """Return the error in one line."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted (Ctrl-C)"
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError | Terminated) else f"{type(error).__name__}: {text}"
-
-
 def _json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
@@ -307,23 +317,6 @@ def read_status(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
-
-
-def fresh_status() -> dict[str, Any]:
-    """Return the status of a run that this process starts now."""
-    return {
-        "state": "running",
-        "stage": "start",
-        "stages_done": [],
-        "error": None,
-        "warnings": [],
-        "pid": os.getpid(),
-        "pid_since": _born(os.getpid()),
-        "host": socket.gethostname(),
-        "started": now(),
-        "ended": None,
-        "attempt": 1,
-    }
 
 
 def state_of(status: Mapping[str, Any]) -> str:
@@ -346,21 +339,8 @@ def seconds_of(status: Mapping[str, Any]) -> int | None:
 def is_running(status: Mapping[str, Any]) -> bool:
     """Return whether another process of this machine is working on the run of this status.json."""
     pid = status.get("pid")
-    at_work = status.get("state") == "running" and status.get("host") == socket.gethostname() and _alive(pid)
-    # Another process may have the same number by now, for instance after a restart of the machine.
-    return at_work and status.get("pid_since") in (None, _born(pid))
-
-
-def _born(pid: object) -> str | None:
-    """Return the start of a process in the kernel's ticks; None if the system does not provide it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _alive(pid: object) -> bool:
-    """Return whether another process with that number exists."""
+    if status.get("state") != "running" or status.get("host") != socket.gethostname():
+        return False
     if not isinstance(pid, int) or pid == os.getpid():
         return False
     try:
@@ -368,8 +348,17 @@ def _alive(pid: object) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass  # the process belongs to another user
+    # Another process may have the same number by now, for instance after a restart of the machine.
+    return status.get("pid_since") in (None, _born(pid))
+
+
+def _born(pid: int) -> str | None:
+    """Return the start of a process in the kernel's ticks; None if the system does not provide it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 def now() -> str:

@@ -223,8 +223,7 @@ def run_as_group(cfg: DictConfig, folder: Path, count: int) -> None:
     check_free(folder, config)
     write_text(folder / "config.yaml", config)
     with terminable():
-        code = start_group(
-            [f"resume={quoted(folder)}", "trust=true"], count
-        )  # this process has just written the configuration
+        # The configuration can be trusted, since this process has just written it.
+        code = start_group([f"resume={quoted(folder)}", "trust=true"], count)
     if code:
         raise GroupError(code, str(read_status(folder).get("error") or f"a process ended with {code}"))

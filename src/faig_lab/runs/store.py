@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 
 from faig_lab.errors import UserError
 from faig_lab.files import UNWRITABLE, write_json, write_text
@@ -58,42 +58,36 @@ class Entry:
         """The folder for the checkpoint of the training. It is removed when the entry is complete."""
         return self.folder.with_name(f".{self.folder.name}.partial")
 
-    def load(self, network: nn.Module, *, mark: bool = True) -> Trained:
+    def load(self, network: nn.Module | None, *, mark: bool = True) -> Trained:
         """Read the weights and the training record. With `mark` the time of the entry's last use becomes now.
 
+        Args:
+            network: the network of the weights; None: the weights are read as they are in the file.
+            mark: whether this is a use of the entry.
+
         Raises:
-            UserError: a file of the entry is damaged, if only by one bit.
+            UserError: a file of the entry is damaged, if only by one bit, or weights are not finite.
         """
-        with self._advice():
-            trained = self._checked(load_weights(self.folder / "weights.pt", network, key="store"))
+        try:
+            trained = self._read(network)
+        except UserError as error:  # without the folder the network is trained again
+            raise UserError(f"{error}; delete the folder {self.folder}") from error
         if mark:
-            self._mark_used()
+            with suppress(OSError):  # a read-only store has no time of the last use
+                os.utime(self.folder)
         return trained
 
-    def read(self) -> Trained:
-        """Read the entry as `load` does, but without building a network and without marking the entry as used.
-
-        Raises:
-            UserError: a file of the entry is damaged, or weights are not finite.
-        """
-        with self._advice():
-            state = read_weights(self.folder / "weights.pt", key="store")
+    def _read(self, network: nn.Module | None) -> Trained:
+        """Return the weights with the training record, if the weights are unchanged since the entry was written."""
+        file, trajectory = self.folder / "weights.pt", self.folder / "trajectory.pt"
+        if network is not None:
+            state = load_weights(file, network, "store")
+        else:
+            state = read_weights(file, "store")
             for name, value in state.items():
                 fault = objection(value, value.dtype)
                 if fault is not None:
-                    raise UserError(f"store: {self.folder / 'weights.pt'}: {name} {fault}")
-            return self._checked(state)
-
-    @contextmanager
-    def _advice(self) -> Iterator[None]:
-        """Add the remedy to an error about a file of the entry: without the folder the network is trained again."""
-        try:
-            yield
-        except UserError as error:
-            raise UserError(f"{error}; delete the folder {self.folder}") from error
-
-    def _checked(self, state: dict[str, Tensor]) -> Trained:
-        """Return the weights with the training record, if the weights are unchanged since the entry was written."""
+                    raise UserError(f"store: {file}: {name} {fault}")
         try:
             history = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
             description = self.description()
@@ -103,13 +97,12 @@ class Entry:
         if description.get(CONTENT) not in (None, content_fingerprint(state)):
             raise UserError(f"store: {self.folder} is damaged (weights.pt is not what was written)")
         return Trained(
-            state, history, self._trajectory(), description.get("channels_last"), description.get("patches") == "device"
+            state,
+            history,
+            read_states(trajectory, "store") if trajectory.is_file() else (),
+            description.get("channels_last"),
+            description.get("patches") == "device",
         )
-
-    def _trajectory(self) -> tuple[dict[str, Tensor], ...]:
-        """The states saved on the way; none where the training saved none."""
-        path = self.folder / "trajectory.pt"
-        return read_states(path, "store") if path.is_file() else ()
 
     def description(self) -> dict[str, Any]:
         """Return the content of weights.yaml. A damaged file raises OSError, ValueError or YAMLError."""
@@ -117,11 +110,6 @@ class Entry:
         if not isinstance(description, dict):
             raise ValueError("weights.yaml is no description")
         return description
-
-    def _mark_used(self) -> None:
-        """Set the time of the folder, which is the time of its last use. A read-only store has no such time."""
-        with suppress(OSError):
-            os.utime(self.folder)
 
     def publish(self, trained: Trained, description: Mapping[str, Any]) -> None:
         """Write the entry to a temporary folder and rename the folder. Only the first rank writes."""
@@ -177,7 +165,7 @@ def open_entry(root: Path, name: str, determinants: Mapping[str, Any]) -> Iterat
 
 
 def _acquire(lock: FileLock, entry: Entry, name: str) -> None:
-    """Wait for the lock of an entry and remove leftovers. A read-only store needs no lock."""
+    """Wait for the lock of an entry and remove what a killed process left of it. A read-only store needs no lock."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -187,11 +175,6 @@ def _acquire(lock: FileLock, entry: Entry, name: str) -> None:
         if error.errno not in UNWRITABLE or not entry.exists:
             raise
         return
-    _remove_leftovers(entry)
-
-
-def _remove_leftovers(entry: Entry) -> None:
-    """Remove the files that a killed process left of an entry. The caller holds the lock."""
     for left in entry.folder.parent.glob(f".{entry.folder.name}.*"):
         if left.suffix != ".lock" and (left != entry.partial or entry.exists):
             shutil.rmtree(left, ignore_errors=True)
@@ -205,13 +188,13 @@ def entries_of_other_versions(root: Path, name: str, determinants: Mapping[str, 
         name: the readable half of the folder's name.
         determinants: everything that determines the weights in this version.
     """
-    wanted, version = _without_version(determinants), _version(determinants)
+    wanted = fingerprint(_without_version(determinants))
     folders = []
     for folder in sorted(root.glob(f"{name}-*")):
         with suppress(OSError, ValueError, yaml.YAMLError):
             other = Entry(folder).description().get("determinants")
-            if isinstance(other, dict) and _without_version(other) == wanted and _version(other) != version:
-                folders.append(folder)
+            if isinstance(other, dict) and fingerprint(_without_version(other)) == wanted:
+                folders += [folder] if any(other.get(key) != determinants.get(key) for key in _VERSION_KEYS) else []
     return folders
 
 
@@ -232,8 +215,7 @@ def adopt(folder: Path, numerics_version: int) -> Path:
         recorded = dict(description["determinants"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"store: {folder} has no record of the determinants of its weights ({error})") from error
-    plain = {key: value for key, value in recorded.items() if key not in _VERSION_KEYS}
-    determinants = plain | {"numerics": numerics_version}
+    determinants = _without_version(recorded) | {"numerics": numerics_version}
     new = folder.with_name(f"{folder.name.rpartition('-')[0]}-{fingerprint(determinants)}")
     with lock_of(new):
         if new.exists():
@@ -244,9 +226,5 @@ def adopt(folder: Path, numerics_version: int) -> Path:
     return new
 
 
-def _without_version(determinants: Mapping[str, Any]) -> str:
-    return fingerprint({key: value for key, value in determinants.items() if key not in _VERSION_KEYS})
-
-
-def _version(determinants: Mapping[str, Any]) -> list[Any]:
-    return [determinants.get(key) for key in _VERSION_KEYS]
+def _without_version(determinants: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in determinants.items() if key not in _VERSION_KEYS}

@@ -57,7 +57,7 @@ def write_table(path: Path, rows: Rows) -> None:
     table = frame(rows)
     if table.columns.empty:
         raise ValueError(f"{path.name}: a table needs at least one row")
-    safe = table.map(_safe).rename(columns=cell_text)
+    safe = table.map(lambda cell: cell_text(cell) if isinstance(cell, str) else cell).rename(columns=cell_text)
     # The csv module writes a carriage return without quotes, and reads it as the end of a line.
     returns = any("\r" in cell for cell in (*safe.columns, *safe.to_numpy().flat) if isinstance(cell, str))
     text = safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
@@ -84,10 +84,6 @@ def _read(column: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
 def cell_text(text: str) -> str:
     """Return the text of a cell, with a `'` in front if a spreadsheet would read the text as a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _safe(cell: object) -> object:
-    return cell_text(cell) if isinstance(cell, str) else cell
 
 
 def _plain(cell: str) -> str:

@@ -61,9 +61,10 @@ def fit_chosen(
     quiet = loop.without_validation()
     trained = fit(module, patches, (), loop=quiet, callbacks=[freezing, *callbacks], name="chosen weights")
     # The average of equal numbers need not have their bits (−0 becomes +0).
-    return Trained(
-        _trained_where_chosen(trained.state, start, under_every_name(module.network, chosen)), trained.history
-    )
+    state, every_name = dict(start), under_every_name(module.network, chosen)
+    for name in start.keys() & every_name.keys():
+        state[name] = torch.where(every_name[name].cpu(), trained.state[name].to(start[name]), start[name])
+    return Trained(state, trained.history)
 
 
 class _Frozen(pl.Callback):
@@ -228,10 +229,8 @@ class Turns(_Frozen):
         self._network = pl_module.network
         self._start = {name: self._start[name].to(value) for name, value in named.items()}
         for optimizer in trainer.optimizers:
-            self._hooks += [
-                optimizer.register_step_pre_hook(self._save),
-                optimizer.register_step_post_hook(self._reset_frozen),
-            ]
+            self._hooks.append(optimizer.register_step_pre_hook(self._save))
+            self._hooks.append(optimizer.register_step_post_hook(self._reset_frozen))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Let the module degrade this batch with the degradation of the current group."""
@@ -291,10 +290,7 @@ class _OnePart(Degradation):
 
 def _one_part(degradation: Degradation, name: str) -> Degradation:
     """Return the degradation of the samples of a group."""
-    if name not in degradation.parts:
-        return degradation
-    shared = {field.name: getattr(degradation, field.name) for field in fields(Degradation)}
-    return _OnePart(**shared, part=name)
+    return _with_draw(_OnePart, degradation, part=name) if name in degradation.parts else degradation
 
 
 @dataclass(frozen=True)
@@ -308,7 +304,13 @@ class _AllParts(Degradation):
 
 def with_all_parts(degradation: Degradation) -> Degradation:
     """Return the degradation whose training samples all have every part."""
-    return _AllParts(**{field.name: getattr(degradation, field.name) for field in fields(Degradation)})
+    return _with_draw(_AllParts, degradation)
+
+
+def _with_draw(kind: type[Degradation], degradation: Degradation, **more: str) -> Degradation:
+    """Return the degradation as one of another kind, which draws parts in another way."""
+    shared = {field.name: getattr(degradation, field.name) for field in fields(Degradation)}
+    return kind(**shared, **more)
 
 
 def _freeze_buffers(network: nn.Module) -> None:
@@ -316,11 +318,3 @@ def _freeze_buffers(network: nn.Module) -> None:
     for part in network.modules():
         if next(part.buffers(recurse=False), None) is not None:
             part.eval()
-
-
-def _trained_where_chosen(state: State, start: State, chosen: Chosen) -> dict[str, Tensor]:
-    """Return the trained values of chosen entries, and the start's values of all other entries."""
-    return {
-        name: torch.where(chosen[name].cpu(), state[name].to(value), value) if name in chosen else value
-        for name, value in start.items()
-    }

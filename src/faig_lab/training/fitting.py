@@ -22,6 +22,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -30,8 +31,7 @@ from faig_lab.data import PairedImage, PatchDataset, PatchesOnDevice, StepSample
 from faig_lab.files import read_tensors, reason, remove_leftovers, write_tensors
 from faig_lab.filters import snapshot
 from faig_lab.training.callbacks import ExponentialAverage, History, Progress, StopOnDivergence, Trajectory
-from faig_lab.training.graph import StepGraphs
-from faig_lab.training.module import SRModule, ValidationItem
+from faig_lab.training.module import SRModule, StepGraphs, ValidationItem
 from faig_lab.training.plan import Loop, Row, Trained
 
 log = logging.getLogger(__name__)
@@ -77,14 +77,27 @@ def fit(
     start = saved_step(checkpoint) if checkpoint is not None else None
     average = ExponentialAverage(loop.ema_decay)
     trajectory = Trajectory(average, snapshots)
-    publisher = _Publisher(history, trajectory, loop.on_device, publish)
     saved = [trajectory] if snapshots else []
+    results: list[Trained] = []
+
+    def finish(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the weights from the module: the averaging callback comes first and has put the average there."""
+        state = {name: value.cpu() for name, value in snapshot(module.network).items()}
+        results.append(
+            Trained(state, history.rows, tuple(trajectory.states), module.channels_last, on_device=loop.on_device)
+        )
+        if publish is not None:
+            publish(results[0])
+
     with warnings.catch_warnings():
         _ignore_warnings()
         trainer = _trainer(
             loop,
             module.schedule.iterations,
-            [average, StopOnDivergence(), history, *saved, *checkpoints, *shown, publisher, *callbacks],
+            [
+                *(average, StopOnDivergence(), history, *saved, *checkpoints, *shown),
+                *(LambdaCallback(on_train_end=finish), *callbacks),
+            ],
         )
         if start is not None:
             log.info("%s: goes on from the checkpoint at step %d of %d", title, start, trainer.max_steps)
@@ -105,8 +118,7 @@ def fit(
                 module.graphs = StepGraphs(module.network, module.restoration_loss)
             path = checkpoints[0].path if start is not None else None
             _run(partial(trainer.fit, module, loader, images, ckpt_path=path, weights_only=True))
-    assert publisher.result is not None
-    return publisher.result
+    return results[0]
 
 
 def _trainer(loop: Loop, steps: int, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -144,29 +156,6 @@ def _run(fit: Callable[[], None]) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
-
-
-class _Publisher(pl.Callback):
-    """Publish the averaged weights as soon as training has ended."""
-
-    def __init__(
-        self,
-        history: History,
-        trajectory: Trajectory,
-        on_device: bool = False,
-        publish: Callable[[Trained], None] | None = None,
-    ) -> None:
-        self.history, self.trajectory, self.on_device, self.publish = history, trajectory, on_device, publish
-        self.result: Trained | None = None
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the weights from the module: the averaging callback comes first and has put the average there."""
-        assert isinstance(pl_module, SRModule)
-        state = {name: value.cpu() for name, value in snapshot(pl_module.network).items()}
-        states, layout = tuple(self.trajectory.states), pl_module.channels_last
-        self.result = Trained(state, self.history.rows, states, layout, self.on_device)
-        if self.publish is not None:
-            self.publish(self.result)
 
 
 def _ignore_warnings() -> None:
@@ -227,10 +216,8 @@ class Checkpoints(pl.Callback):
             return
         if not trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(outputs["loss"]))):  # on every rank
             return
-        validates = trainer.enable_validation and step % (trainer.val_check_batch or 1) == 0
-        if validates:
-            self._after_validation = True
-        else:
+        self._after_validation = trainer.enable_validation and step % (trainer.val_check_batch or 1) == 0
+        if not self._after_validation:
             trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -174,7 +174,13 @@ def planted_sets(
     Raises:
         InputError: a name fits no layer, a set is empty, or the layers have too few filters.
     """
-    places = _places(layout, layers)
+    names = [layer.name.removesuffix(".weight") for layer in layout.layers]
+    patterns = names if layers is None else layers
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError("layers", f"{pattern} fits no layer; the layers are {', '.join(names)}")
+    inside = torch.tensor([any(fnmatchcase(name, pattern) for pattern in patterns) for name in names])
+    places = torch.nonzero(inside[layout.layer_of()]).flatten()
     count = count_of(percent, len(layout))
     if count == 0:
         least = math.ceil(1e6 / len(layout)) / 1e4
@@ -186,17 +192,6 @@ def planted_sets(
         )
     order = places[torch.from_numpy(sample_rng(seed, "planted").permutation(len(places)))]
     return {name: order[k * count : (k + 1) * count].sort().values for k, name in enumerate(degradations)}
-
-
-def _places(layout: FilterLayout, layers: Sequence[str] | None) -> Tensor:
-    """Return the flat indices of the filters of the named layers."""
-    names = [layer.name.removesuffix(".weight") for layer in layout.layers]
-    wanted = names if layers is None else layers
-    for pattern in wanted:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise InputError("layers", f"{pattern} fits no layer; the layers are {', '.join(names)}")
-    inside = torch.tensor([any(fnmatchcase(name, pattern) for pattern in wanted) for name in names])
-    return torch.nonzero(inside[layout.layer_of()]).flatten()
 
 
 def resolve_precision(setting: str, accelerator: str) -> str:
