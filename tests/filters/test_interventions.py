@@ -46,12 +46,6 @@ def test_masking_is_what_the_reference_does(problem, seed):
     assert torch.equal(functional_call(network, masked, (lr,)), slow(lr))
 
 
-def test_order_and_repetition_of_filters_do_not_matter(problem):
-    _, baseline, target, layout = problem
-    once = mask(target, baseline, layout, torch.tensor([3, 40, 7]))
-    assert same(once, mask(target, baseline, layout, torch.tensor([7, 7, 3, 40, 3])))
-
-
 def test_masking_changes_no_state_in_place(problem):
     network, baseline, target, layout = problem
     before = [{n: v.clone() for n, v in state.items()} for state in (baseline, target, network.state_dict())]
@@ -61,11 +55,11 @@ def test_masking_changes_no_state_in_place(problem):
     assert all(same(old, dict(new)) for old, new in zip(before, (baseline, target, network.state_dict()), strict=True))
 
 
-def test_masking_twice_is_masking_both(problem):
+def test_masking_twice_is_masking_both_in_any_order(problem):
     _, baseline, target, layout = problem
     first, second = torch.arange(0, 30), torch.arange(20, 60)
     twice = mask(mask(target, baseline, layout, first), baseline, layout, second)
-    assert same(twice, mask(target, baseline, layout, torch.arange(60)))
+    assert same(twice, mask(target, baseline, layout, torch.cat([second.flip(0), first])))
 
 
 @pytest.mark.parametrize(

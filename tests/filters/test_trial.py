@@ -64,13 +64,6 @@ def test_an_output_without_gradient_is_refused(make):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_activations_that_are_overwritten_are_refused_in_evaluation_mode():
-    network = odd.PartlyInPlace().eval()
-    with pytest.raises(UserError, match=r"^network: PartlyInPlace cannot be differentiated in evaluation mode"):
-        try_gradient(network, network.state_dict(), LR)
-    try_gradient(network.train(), network.state_dict(), LR)
-
-
 @pytest.mark.parametrize("make", [odd.Small, odd.Unused, odd.Detached, odd.IndexFirst, odd.MaskFirst, odd.SmallUNet])
 def test_networks_that_can_be_differentiated(make):
     network = make().eval()

@@ -8,7 +8,6 @@ import pytest
 import torch
 from golden_case import FOLDER
 from omegaconf import OmegaConf
-from torch import nn
 from weights_fixtures import Trap, assert_same, refusal
 
 from faig_lab.errors import UserError
@@ -17,12 +16,6 @@ from faig_lab.networks import SRResNet
 
 FORMATS = {
     "flat": lambda state: state,
-    "params": lambda state: {"params": state},
-    "params_ema": lambda state: {"params_ema": state},
-    "averaged before raw": lambda state: {
-        "params": {n: torch.zeros_like(v) for n, v in state.items()},
-        "params_ema": state,
-    },
     "raw where nothing is averaged": lambda state: {"params_ema": None, "params": state},
     "parallel": lambda state: {"params": {f"module.{n}": v for n, v in state.items()}},
     "Lightning": lambda state: {
@@ -37,8 +30,10 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=str)
-def test_every_format_is_read(form, network, state, save):
+def test_every_format_is_read_and_the_network_is_not_changed(form, network, state, save):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     assert_same(load_weights(save(FORMATS[form](state)), network), state)
+    assert_same(dict(network.state_dict()), before)
 
 
 def test_the_authors_files_are_read():
@@ -51,17 +46,16 @@ def test_old_files_of_torch_are_read(network, state, save):
     assert_same(load_weights(save(state, _use_new_zipfile_serialization=False), network), state)
 
 
-def test_the_network_is_not_changed(network, state, save):
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    load_weights(save(state), network)
-    assert_same(dict(network.state_dict()), before)
-
-
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_saved_and_loaded_is_the_same_to_the_bit(dtype, network, state, tmp_path):
+def test_saved_and_loaded_is_the_same_to_the_bit(dtype, suffix, network, state, tmp_path):
     state = {name: value.to(dtype) for name, value in state.items()}
-    save_weights(tmp_path / "some" / "folder" / "a.pt", state, {"what": "target"})
-    assert_same(load_weights(tmp_path / "some" / "folder" / "a.pt", network), state)
+    path = tmp_path / "some" / f"a{suffix}"
+    description = {"what": "target", "network": {"_target_": "faig_lab.networks.SRResNet", "scale": 2}, "seed": None}
+    save_weights(path, state, description)
+    assert_same(load_weights(path, network), state)
+    assert OmegaConf.to_container(OmegaConf.load(path.with_suffix(".yaml"))) == description
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "a.yaml"}
 
 
 def test_memory_format_and_gradients_do_not_get_into_the_file(network, state, tmp_path):
@@ -78,13 +72,6 @@ def test_only_the_tensors_themselves_are_stored(network, tmp_path):
     big = torch.zeros(1000, *network.state_dict()["conv_first.weight"].shape)
     save_weights(tmp_path / "a.pt", {"x": big[0]}, {})
     assert (tmp_path / "a.pt").stat().st_size < 10_000
-
-
-def test_the_description_lies_beside(state, tmp_path):
-    description = {"what": "target", "network": {"_target_": "faig_lab.networks.SRResNet", "scale": 2}, "seed": None}
-    save_weights(tmp_path / "target.pt", state, description)
-    assert OmegaConf.to_container(OmegaConf.load(tmp_path / "target.yaml")) == description
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["target.pt", "target.yaml"]
 
 
 def test_a_failed_write_leaves_the_old_file(network, state, tmp_path, monkeypatch):
@@ -118,7 +105,7 @@ def test_nothing_in_a_file_is_executed(form, network, state, tmp_path):
         assert trap.exists()
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
 def test_a_truncated_file_is_refused(share, zipped, network, state, tmp_path):
     path = tmp_path / "weights.pt"
@@ -137,11 +124,8 @@ NO_PICKLE = "torch.save did not write it|no pickle of tensors"
     ("content", "words"),
     [
         (b"", "is empty; download it again"),
-        (b"step,loss\n0.5,1.2\n", NO_PICKLE),
         (b"0.5,1.2\n", NO_PICKLE),
-        (b"Hello, this is no weights file\n", NO_PICKLE),
         (b"The weights are elsewhere\n", NO_PICKLE),
-        (b"GIF89a", NO_PICKLE),
         (b"\x89PNG\r\n\x1a\n", NO_PICKLE),
         (b'{"params": {}}', NO_PICKLE),
         (bytes(range(256)), NO_PICKLE),
@@ -199,17 +183,9 @@ def test_a_wrong_shape_names_scale_and_size(network, save):
     assert "conv_first.weight is 6×3×3×3" in refusal(save(SRResNet(features=6, blocks=1).state_dict()), network)
 
 
-def test_other_networks_with_buffers_are_served(tmp_path):
-    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
-    save_weights(tmp_path / "a.pt", network.state_dict(), {})
-    assert_same(load_weights(tmp_path / "a.pt", network), dict(network.state_dict()))
-
-
-def test_export_in_our_format_and_in_the_authors(network, state, tmp_path):
+def test_the_authors_code_reads_their_format(network, state, tmp_path):
     for name in ("ours.pt", "theirs.pth"):
-        save_weights(tmp_path / name, state, {"what": "masked", "strengths": {"blur": 0.0}})
-        assert_same(load_weights(tmp_path / name, network), state)
-        assert OmegaConf.load((tmp_path / name).with_suffix(".yaml")).strengths.blur == 0
+        save_weights(tmp_path / name, state, {})
     theirs = torch.load(tmp_path / "theirs.pth", weights_only=True)
     assert list(theirs) == ["params", "params_ema"]
     for content in theirs.values():

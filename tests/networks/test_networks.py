@@ -98,14 +98,12 @@ def test_the_residual_blocks_add_to_their_input():
 
 
 def test_fresh_weights_depend_on_the_seed_alone():
-    torch.manual_seed(0)
-    first = SRResNet(features=4, blocks=1).state_dict()
-    torch.manual_seed(0)
-    second = SRResNet(features=4, blocks=1).state_dict()
-    torch.manual_seed(1)
-    third = SRResNet(features=4, blocks=1).state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["conv_first.weight"], third["conv_first.weight"])
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(SRResNet(features=4, blocks=1).state_dict())
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
+    assert not torch.equal(states[0]["conv_first.weight"], states[2]["conv_first.weight"])
 
 
 @pytest.mark.parametrize("make", [SRResNet, SRCNNStyle])

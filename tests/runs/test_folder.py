@@ -158,29 +158,16 @@ def test_a_run_can_be_opened_in_any_thread(tmp_path):
 
 
 def test_a_finished_run_of_another_configuration_is_not_overwritten(tmp_path):
-    with open_run(tmp_path, "seed: 0"):
-        pass
-    before = (tmp_path / "status.json").read_bytes()
+    for _ in range(2):  # the same configuration may run again
+        with open_run(tmp_path, "seed: 0") as run, run.stage("data"):
+            run.add_metrics({"a": 1.0})
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(files) == ["config.yaml", "metrics.json", "status.json"]
+    assert status(tmp_path)["stages_done"] == ["data"]
     message = rf"^hydra\.run\.dir: {tmp_path} holds a finished run of another configuration; choose another folder$"
     with pytest.raises(UserError, match=message), open_run(tmp_path, "seed: 1"):
         pytest.fail("not refused")
-    assert (tmp_path / "status.json").read_bytes() == before
-    assert (tmp_path / "config.yaml").read_text() == "seed: 0"
-
-
-def test_the_same_configuration_may_run_again(tmp_path):
-    for _ in range(2):
-        with open_run(tmp_path, "seed: 0") as run, run.stage("data"):
-            pass
-    assert status(tmp_path)["stages_done"] == ["data"]
-
-
-def test_a_failed_run_does_not_block_its_folder(tmp_path):
-    with pytest.raises(RuntimeError), open_run(tmp_path, "seed: 0"):
-        raise RuntimeError
-    with open_run(tmp_path, "seed: 1"):
-        pass
-    assert (status(tmp_path)["state"], status(tmp_path)["error"]) == ("done", None)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
 def test_the_folder_of_a_living_run_is_refused(child, tmp_path):
@@ -197,13 +184,14 @@ def test_the_folder_of_a_living_run_is_refused(child, tmp_path):
     assert status(folder)["state"] == "done"
 
 
-def test_the_folder_of_a_killed_run_is_free(child, tmp_path):
-    child.kill()
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_folder_of_a_killed_or_a_failed_run_is_free(child, tmp_path, killed):
+    child.send_signal(signal.SIGKILL if killed else signal.SIGTERM)
     child.wait(60)
-    assert status(tmp_path / "run")["state"] == "running"
+    assert status(tmp_path / "run")["state"] == ("running" if killed else "failed")
     with open_run(tmp_path / "run", "seed: 1"):
         pass
-    assert status(tmp_path / "run")["state"] == "done"
+    assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["error"]) == ("done", None)
 
 
 def test_a_process_of_another_machine_is_nobody_here(child, tmp_path):
@@ -256,9 +244,3 @@ def test_seconds_of_a_stage_leave_out_those_of_the_stages_inside(tmp_path, clock
     }
     assert sum(metrics(tmp_path).values()) == clock.now - 100
     assert status(tmp_path)["stages_done"] == ["inner", "attribution", "attribution", "target", "report"]
-
-
-def test_nothing_is_left_beside_the_files(tmp_path):
-    with open_run(tmp_path, "") as run, run.stage("data"):
-        run.add_metrics({"a": 1.0})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "metrics.json", "status.json"]

@@ -81,18 +81,17 @@ def test_what_would_change_the_result_is_refused(killed, ran, capsys, setting):
     assert ran == []
 
 
-def test_a_run_that_is_done_says_so(killed, ran, capsys):
-    (killed / "status.json").write_text('{"state": "done"}')
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ({"state": "done"}, "resume: {} is done; task=analyse"),
+        ({"state": "running", "pid": os.getppid()}, f"process {os.getppid()} is still running in {{}}"),
+    ],
+)
+def test_a_run_that_is_done_or_going_on_says_so(killed, ran, capsys, status, message):
+    (killed / "status.json").write_text(json.dumps({"host": socket.gethostname(), **status}))
     assert resume(killed) == 2
-    assert f"resume: {killed} is done; task=analyse" in capsys.readouterr().err
-    assert ran == []
-
-
-def test_a_run_that_is_going_on_says_so(killed, ran, capsys):
-    status = {"state": "running", "pid": os.getppid(), "host": socket.gethostname()}
-    (killed / "status.json").write_text(json.dumps(status))
-    assert resume(killed) == 2
-    assert f"process {os.getppid()} is still running in {killed}" in capsys.readouterr().err
+    assert message.format(killed) in capsys.readouterr().err
     assert ran == []
 
 
@@ -133,6 +132,9 @@ def test_a_process_of_the_same_number_is_not_the_run(tmp_path):
 
 
 def test_an_interrupted_attempt_is_counted_and_tidied_up(tmp_path):
+    for _ in range(2):
+        with open_run(tmp_path, "") as run:
+            assert not run.goes_on  # a new run, and one that is done
     left = [tmp_path / ".config-abcd1234.yaml", tmp_path / "weights" / ".target-a_cd1234.pt"]
     kept = [tmp_path / ".hydra" / "x-abcd1234.yaml", tmp_path / ".mine", tmp_path / "weights" / "target.pt"]
     RunFolder(tmp_path).update(state="running", pid=2**22 + 1)
@@ -144,9 +146,3 @@ def test_an_interrupted_attempt_is_counted_and_tidied_up(tmp_path):
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
     assert json.loads((tmp_path / "status.json").read_text())["attempt"] == 2
-
-
-def test_a_new_run_and_one_that_is_done_go_on_from_nothing(tmp_path):
-    for _ in range(2):
-        with open_run(tmp_path, "") as run:
-            assert not run.goes_on
