@@ -129,25 +129,10 @@ def _documents(
         "analysis": {"percents": list(PERCENTS), "headline_percent": 1},
     }
     write_text(run / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    write_json(
-        run / "metrics.json",
-        {
-            "psnr/target/blur": 31.5,
-            "seconds/training": 212.4,
-            "seconds/attribution": 21.0,
-            **{f"completeness_gap/{name}": GAP for name in degradations},
-        },
-    )
-    write_json(
-        run / "status.json",
-        {
-            "state": "running",
-            "stage": "report",
-            "stages_done": [],
-            "error": None,
-            "started": "2025-01-02T03:04:05+00:00",
-        },
-    )
+    metrics = {"psnr/target/blur": 31.5, "seconds/training": 212.4, "seconds/attribution": 21.0}
+    write_json(run / "metrics.json", metrics | {f"completeness_gap/{name}": GAP for name in degradations})
+    status = {"state": "running", "stage": "report", "stages_done": [], "error": None}
+    write_json(run / "status.json", status | {"started": "2025-01-02T03:04:05+00:00"})
     rng = np.random.default_rng(3)
     for name in degradations:
         order = rng.permutation(FILTERS)
@@ -175,10 +160,8 @@ def _documents(
 
 def _restoration(run: Path, degradations: Sequence[str], images: int) -> None:
     rows = [
-        {
-            "network": network,
-            "degradation": name,
-            "image": f"08{image:02d}",
+        {"network": network, "degradation": name, "image": f"08{image:02d}"}
+        | {
             "psnr": PSNR[network] - 2.0 * place + 0.31 * image,
             "psnr_y": PSNR[network] + 1.5,
             "ssim": 0.8 + 0.01 * image,
@@ -211,18 +194,11 @@ def _masking(
                     ]
                     for shown in degradations
                 }
+                filters = round(FILTERS * percent / 100)
                 masking += [
-                    {
-                        "method": method,
-                        "draw": draw,
-                        "percent": percent,
-                        "filters": round(FILTERS * percent / 100),
-                        "masked": masked,
-                        "degradation": shown,
-                        "psnr": 31.5 - 4.5 * removed,
-                        "removed": removed,
-                        "output_difference": 3 * removed,
-                    }
+                    {"method": method, "draw": draw, "percent": percent, "filters": filters, "masked": masked}
+                    | {"degradation": shown, "psnr": 31.5 - 4.5 * removed, "removed": removed}
+                    | {"output_difference": 3 * removed}
                     for shown, series in shares.items()
                     for draw, removed in enumerate(series)
                 ]
@@ -236,29 +212,24 @@ def _comparison(
     run: Path, methods: Sequence[str], own: dict[str, float], other: dict[str, float], half: float, photographs: int
 ) -> None:
     """Means over the masked sets with intervals of ± half; there is none for one photograph."""
-
-    def ends(name: str, middle: float) -> dict[str, float | None]:
-        known = photographs > 1
-        return {f"{name}low": middle - half if known else None, f"{name}high": middle + half if known else None}
-
     kind = "range" if photographs < 10 else "bootstrap"
     rows, paired = [], []
     for method in methods:
         for percent in PERCENTS:
             specific = own[method] - other[method]
-            row = {"method": method, "percent": percent, "own": own[method], "other": other[method]}
-            row |= {
-                "specificity": specific,
-                "specificity_std": 0.0,
-                "draws": 1,
-                "photographs": photographs,
-                "interval": kind,
-            }
-            rows.append(row | ends("specificity_", specific))
             difference = specific - (own[methods[0]] - other[methods[0]])
-            row = {"method": method, "against": methods[0], "percent": percent, "masked": "all", "interval": kind}
+            ends = {
+                middle: (middle - half, middle + half) if photographs > 1 else (None, None)
+                for middle in (specific, difference)
+            }
+            row = {"method": method, "percent": percent, "own": own[method], "other": other[method]}
+            row |= {"specificity": specific, "specificity_std": 0.0, "draws": 1, "photographs": photographs}
+            low, high = ends[specific]
+            rows.append(row | {"interval": kind, "specificity_low": low, "specificity_high": high})
             if method != methods[0]:
-                paired.append(row | {"difference": difference} | ends("", difference))
+                low, high = ends[difference]
+                row = {"method": method, "against": methods[0], "percent": percent, "masked": "all", "interval": kind}
+                paired.append(row | {"difference": difference, "low": low, "high": high})
     write_table(run / "tables" / "comparison.csv", rows)
     if paired:
         write_table(run / "tables" / "comparison_paired.csv", paired)
@@ -273,17 +244,10 @@ def _isolation(run: Path, degradations: Sequence[str], isolated: dict[str, float
             found = best - 0.05 * abs(math.log(percent))
             missing = 1 - found
             row: dict[str, object] = {"method": method, "percent": percent, "filters": round(FILTERS * percent / 100)}
-            values = {
-                "isolation": found,
-                "isolation_low": found - 0.1 if known else None,
-                "isolation_high": found + 0.1 if known else None,
-                "interval": "bootstrap" if photographs >= 10 else "range",
-                "own_left": missing / 2,
-                "side": missing / 4,
-                "side_clean": missing / 4,
-                "clean_change": -missing / 3,
-                "harm": 0.0,
-            }
+            low, high = (found - 0.1, found + 0.1) if known else (None, None)
+            values = {"isolation": found, "isolation_low": low, "isolation_high": high}
+            values |= {"interval": "bootstrap" if photographs >= 10 else "range", "own_left": missing / 2}
+            values |= {"side": missing / 4, "side_clean": missing / 4, "clean_change": -missing / 3, "harm": 0.0}
             sets += [row | {"masked": name} | values for name in degradations]
             draws = 10 if method == "random" else 1
             methods.append(row | values | {"isolation_std": 0.02, "draws": draws, "scenes": photographs})
@@ -294,26 +258,12 @@ def _isolation(run: Path, degradations: Sequence[str], isolated: dict[str, float
 def _specificity(method: str, percent: float, masked: str, shares: dict[str, list[float]]) -> dict[str, object]:
     mine = np.array(shares[masked])
     rest = [np.array(series) for name, series in shares.items() if name != masked]
+    row = {"method": method, "percent": percent, "masked": masked, "own": mine.mean()}
     if not rest:
-        return {
-            "method": method,
-            "percent": percent,
-            "masked": masked,
-            "own": mine.mean(),
-            "other": None,
-            "specificity": None,
-            "specificity_std": None,
-        }
+        return row | dict.fromkeys(("other", "specificity", "specificity_std"))
     theirs = np.mean(rest, axis=0)
-    return {
-        "method": method,
-        "percent": percent,
-        "masked": masked,
-        "own": mine.mean(),
-        "other": theirs.mean(),
-        "specificity": (mine - theirs).mean(),
-        "specificity_std": (mine - theirs).std(),
-    }
+    specific = mine - theirs
+    return row | {"other": theirs.mean(), "specificity": specific.mean(), "specificity_std": specific.std()}
 
 
 def _distribution(run: Path, degradations: Sequence[str], methods: Sequence[str]) -> None:
@@ -321,19 +271,10 @@ def _distribution(run: Path, degradations: Sequence[str], methods: Sequence[str]
     for method in methods:
         for place, name in enumerate(degradations):
             for depth, (layer, out, inputs) in enumerate(LAYERS):
-                discovered = max(0, round(out * inputs * (0.022 * depth / 19 if place == 0 else 0.011)))
-                rows.append(
-                    {
-                        "method": method,
-                        "degradation": name,
-                        "percent": 1,
-                        "layer": f"{layer}.weight",
-                        "depth": depth,
-                        "filters": out * inputs,
-                        "discovered": discovered,
-                        "share": discovered / (out * inputs),
-                    }
-                )
+                count = out * inputs
+                discovered = max(0, round(count * (0.022 * depth / 19 if place == 0 else 0.011)))
+                row = {"method": method, "degradation": name, "percent": 1, "layer": f"{layer}.weight", "depth": depth}
+                rows.append(row | {"filters": count, "discovered": discovered, "share": discovered / count})
     if rows:
         write_table(run / "tables" / "distribution.csv", rows)
         write_table(run / "tables" / "depth.csv", [_depth(m, n) for m in methods for n in degradations])
@@ -347,15 +288,8 @@ def _depth(method: str, degradation: str) -> dict[str, object]:
 
 def _completeness(run: Path, degradations: Sequence[str]) -> None:
     rows = [
-        {
-            "image": image,
-            "degradation": name,
-            "loss_baseline": 912.5,
-            "loss_target": 912.5 + change,
-            "loss_change": change,
-            "attribution_sum": total,
-            "gap": abs(total - change) / abs(change),
-        }
+        {"image": image, "degradation": name, "loss_baseline": 912.5, "loss_target": 912.5 + change}
+        | {"loss_change": change, "attribution_sum": total, "gap": abs(total - change) / abs(change)}
         for image, change, total in COMPLETENESS
         for name in degradations
     ]
@@ -366,11 +300,8 @@ def _training(run: Path, name: str, degradations: Sequence[str]) -> None:
     rng = np.random.default_rng(1)
     rows: list[dict[str, object]] = []
     for step in range(50, 3001, 50):
-        row: dict[str, object] = {
-            "step": step,
-            "loss": 0.02 + 0.1 * math.exp(-step / 400) + 0.002 * rng.random(),
-            "learning_rate": 5e-4,
-        }
+        loss = 0.02 + 0.1 * math.exp(-step / 400) + 0.002 * rng.random()
+        row: dict[str, object] = {"step": step, "loss": loss, "learning_rate": 5e-4}
         if step % 500 == 0:
             height = (4 if name == "target" else 0.4) * (1 - math.exp(-step / 700))
             row |= {f"psnr/{kind}": 27 - 2 * place + height for place, kind in enumerate([*degradations, "clean"])}
@@ -385,11 +316,7 @@ def _pictures(name: str, degradations: Sequence[str], size: int, rows: int) -> P
         y, x = np.mgrid[:size, :size] / size
         truth = np.stack([0.5 + 0.5 * np.sin((6 + number) * x * 6), y, 0.5 + 0.5 * np.cos(9 * y * x)], axis=-1)
         bad = np.clip(truth + 0.15 * rng.standard_normal(truth.shape), 0, 1)
-        tiles = {
-            input_title(name): Tile(bad[::2, ::2], 21.2),
-            BASELINE: Tile(bad, 22.4),
-            TARGET: Tile(truth, 28.1),
-        }
+        tiles = {input_title(name): Tile(bad[::2, ::2], 21.2), BASELINE: Tile(bad, 22.4), TARGET: Tile(truth, 28.1)}
         tiles |= {masked_title(other, 1): Tile(bad if other == name else truth, 23.7) for other in degradations}
         made.append(PictureRow(f"photograph {number}", tiles | {TRUTH: Tile(truth)}))
     return Pictures(name, tuple(made))

@@ -93,12 +93,7 @@ def test_equal_networks(dtype):
 
 
 def test_double_precision_is_kept():
-    given = images(torch.float64)
-    probe, _ = probe_of(given)
-    assert torch.equal(probe[0].hr, given["blur"][1][0])
-    assert torch.equal(probe[0].lr["noise"], given["noise"][0][0])
-    assert probe[0].lr["clean"].dtype == torch.float64
-    network = odd.Small()
+    given, network = images(torch.float64), odd.Small()
     options = {"precision": "float64", "rule": faig_lab.quadrature("gauss_legendre", 12)}
     found = faig_lab.attribute(network, network, moved(network), given, **options)
     assert found.completeness_gap["blur"] < 1e-12
@@ -112,6 +107,7 @@ def test_double_precision_is_kept():
 def test_precision_of_the_images(given, kept):
     probe, _ = probe_of({name: tuple(part.to(given) for part in pair) for name, pair in images().items()})
     assert {probe[0].hr.dtype, *(lr.dtype for lr in probe[0].lr.values())} == {kept}
+    assert torch.equal(probe[0].lr["noise"], images()["noise"][0][0].to(given).to(kept))
 
 
 @pytest.mark.parametrize("scale", [2, 3])
@@ -129,12 +125,10 @@ def test_the_clean_input_is_the_command_lines(scale, dtype):
     torch.testing.assert_close(clean * 255, (clean * 255).round(), rtol=0, atol=1e-4)
 
 
-def test_a_clean_input_that_is_given_is_left_alone():
-    given = {**images(), "clean": images()["noise"]}
-    assert torch.equal(probe_of(given)[0][0].lr["clean"], given["clean"][0][0])
-
-
 def test_methods_that_return_what_is_no_number():
+    given = {**images(), "clean": images()["noise"]}
+    assert torch.equal(probe_of(given)[0][0].lr["clean"], given["clean"][0][0])  # it is left alone
+
     def mine(problem):
         return torch.full((1, *problem.shape), torch.nan)
 

@@ -49,11 +49,6 @@ def states(folder="sweep"):
         return {row["number"]: (row["state"], row["error"]) for row in csv.DictReader(file)}
 
 
-def test_jobs_are_grouped_and_tagged_in_wandb(pipeline):
-    assert main(SWEEP) == 0
-    assert pipeline.seen == [(str(n), "blur_noise: seed (sweep)", [f"seed={n}"]) for n in range(4)]
-
-
 def test_a_failing_job_stops_no_other_and_is_run_again(pipeline, capsys, tmp_path):
     pipeline.acts = {1: fail(RuntimeError("disk\nfull")), 2: fail(UserError("data.x: broken"))}
     assert main(SWEEP) == 1
@@ -82,17 +77,11 @@ def test_a_failing_job_stops_no_other_and_is_run_again(pipeline, capsys, tmp_pat
 
 def test_a_job_that_is_missing_is_run(pipeline, tmp_path):
     assert main(SWEEP) == 0
+    assert pipeline.seen == [(str(n), "blur_noise: seed (sweep)", [f"seed={n}"]) for n in range(4)]  # in W&B
     (tmp_path / "sweep" / "2" / "status.json").unlink()
     (tmp_path / "sweep" / "3" / "status.json").write_text('{"state": "running", "pid": 4194305}')
     assert main(["sweep=sweep"]) == 0
     assert pipeline.ran[4:] == [2, 3]
-
-
-def test_settings_that_are_refused_leave_a_status(pipeline, tmp_path):
-    assert main(["-m", "experiment=blur_noise", "seed=0,-1", "hydra.sweep.dir=sweep"]) == 2
-    assert states()["1"] == ("failed", "seed: must be at least 0, not -1")
-    status = json.loads((tmp_path / "sweep" / "1" / "status.json").read_text())
-    assert (status["state"], status["error"]) == ("failed", "seed: must be at least 0, not -1")
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Terminated("x"), 143)])
@@ -127,7 +116,10 @@ def test_a_launcher_that_breaks_off_leaves_the_table(pipeline, monkeypatch, caps
     )
 
 
-def test_batches_are_numbered_on(pipeline):
+def test_batches_are_numbered_on_and_refused_settings_leave_a_status(pipeline):
+    assert main(["-m", "experiment=blur_noise", "seed=0,-1", "hydra.sweep.dir=refused"]) == 2
+    assert states("refused")["1"] == ("failed", "seed: must be at least 0, not -1")
+    assert json.loads(Path("refused/1/status.json").read_text())["state"] == "failed"
     assert main([*SWEEP, "hydra.sweeper.max_batch_size=3"]) == 0
     assert list(states()) == ["0", "1", "2", "3"]
     assert main(["sweep=sweep"]) == 0

@@ -53,6 +53,8 @@ def test_listed_settings_are_each_run_once_and_the_better_one_is_named(pipeline,
     best = next(line for line in said.splitlines() if line.startswith("best"))
     assert "isolation 0.2000, the highest of 4" in best
     assert "  python -m faig_lab task=compare runs=sweep" in said
+    assert main([*SWEEP, "seed=3,1", "hydra.sweeper.direction=minimize", "hydra.sweep.dir=low"]) == 0
+    assert "isolation 0.1000, the lowest of 2\n              seed=1" in capsys.readouterr().out
 
 
 def test_the_sampler_chooses_by_the_objectives_of_the_jobs_before(pipeline):
@@ -67,11 +69,6 @@ def test_the_sampler_chooses_by_the_objectives_of_the_jobs_before(pipeline):
     assert high[:2] == low[:2]  # the start is random, with the seed
     assert high[2:] != low[2:]
     assert len(set(high)) == len(set(low)) == 4  # no setting is run twice
-
-
-def test_the_lowest_is_the_best_where_it_is_asked_for(pipeline, capsys):
-    assert main([*SWEEP, "seed=3,1,2", "hydra.sweeper.direction=minimize"]) == 0
-    assert "isolation 0.1000, the lowest of 3\n              seed=1" in capsys.readouterr().out
 
 
 def test_a_failed_job_stops_no_other_and_is_run_again_in_its_folder(pipeline, capsys):
