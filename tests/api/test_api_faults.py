@@ -125,10 +125,12 @@ def test_the_clean_input_is_the_command_lines(scale, dtype):
     torch.testing.assert_close(clean * 255, (clean * 255).round(), rtol=0, atol=1e-4)
 
 
-def test_methods_that_return_what_is_no_number():
+def test_a_clean_input_that_is_given_is_left_alone():
     given = {**images(), "clean": images()["noise"]}
-    assert torch.equal(probe_of(given)[0][0].lr["clean"], given["clean"][0][0])  # it is left alone
+    assert torch.equal(probe_of(given)[0][0].lr["clean"], given["clean"][0][0])
 
+
+def test_methods_that_return_what_is_no_number():
     def mine(problem):
         return torch.full((1, *problem.shape), torch.nan)
 

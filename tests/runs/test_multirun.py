@@ -116,10 +116,13 @@ def test_a_launcher_that_breaks_off_leaves_the_table(pipeline, monkeypatch, caps
     )
 
 
-def test_batches_are_numbered_on_and_refused_settings_leave_a_status(pipeline):
-    assert main(["-m", "experiment=blur_noise", "seed=0,-1", "hydra.sweep.dir=refused"]) == 2
-    assert states("refused")["1"] == ("failed", "seed: must be at least 0, not -1")
-    assert json.loads(Path("refused/1/status.json").read_text())["state"] == "failed"
+def test_settings_that_are_refused_leave_a_status(pipeline, tmp_path):
+    assert main(["-m", "experiment=blur_noise", "seed=0,-1", "hydra.sweep.dir=sweep"]) == 2
+    assert states()["1"] == ("failed", "seed: must be at least 0, not -1")
+    assert json.loads((tmp_path / "sweep" / "1" / "status.json").read_text())["state"] == "failed"
+
+
+def test_batches_are_numbered_on(pipeline):
     assert main([*SWEEP, "hydra.sweeper.max_batch_size=3"]) == 0
     assert list(states()) == ["0", "1", "2", "3"]
     assert main(["sweep=sweep"]) == 0

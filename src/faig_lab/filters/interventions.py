@@ -110,14 +110,13 @@ class Patch:
 
     def by_layer(self) -> Iterator[tuple[Layer, Tensor, Tensor]]:
         """Yield a layer, the positions of its filters in the layer, and their values (filters, weights per filter)."""
-        taken = 0
+        rest = self.values
         for layer, offset in zip(self.layout.layers, self.layout.offsets, strict=False):
-            inside = (self.filters >= offset) & (self.filters < offset + layer.units)
-            count, size = int(inside.sum()), layer.weights // layer.units
-            if count:
-                values = self.values[taken : taken + count * size].view(count, size)
-                yield layer, self.filters[inside] - offset, values
-            taken += count * size
+            filters = self.filters[(self.filters >= offset) & (self.filters < offset + layer.units)]
+            size = layer.weights // layer.units
+            values, rest = rest[: len(filters) * size], rest[len(filters) * size :]
+            if len(filters):
+                yield layer, filters - offset, values.view(-1, size)
 
 
 def make_patch(
@@ -135,10 +134,8 @@ def make_patch(
             the target only with them.
     """
     ordered = torch.unique(filters.cpu())
-    chosen = torch.zeros(len(layout), dtype=torch.bool)
-    chosen[ordered] = True
-    inside = torch.split(chosen, [layer.units for layer in layout.layers])
-    values = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
+    chosen = torch.isin(torch.arange(len(layout)), ordered).split([layer.units for layer in layout.layers])
+    values = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, chosen, strict=True)]
     named = {name for layer in layout.layers for name in layer.names}
     others = {n: v.cpu() for n, v in target.items() if n not in named} if rest else {}
     return Patch(name, layout, state_fingerprint(baseline), ordered, torch.cat(values), others)

@@ -9,7 +9,6 @@ import atexit
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -150,41 +149,31 @@ def start_group(arguments: Sequence[str], count: int) -> int:
     shared |= {"MASTER_ADDR": "127.0.0.1", _LAUNCHED: f"faig_lab-{os.getpid()}"}
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}  # not all cores for each process
     command = [sys.executable, "-m", "faig_lab", *arguments]
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
         for number in range(count):
             ranks = {name: str(value) for name, value in {**shared, "RANK": number, "LOCAL_RANK": number}.items()}
             started.append(subprocess.Popen(command, env={**threads, **os.environ, **ranks}))
-        return _wait(started)
+        while True:
+            codes = [process.poll() for process in started]
+            failed = [code for code in codes if code]
+            if failed:
+                # The first process logs the reason, so it gets a moment to do so.
+                time.sleep(1)
+                return started[0].poll() or failed[0]
+            if all(code == 0 for code in codes):
+                return 0
+            time.sleep(0.1)
     finally:
-        _end(started)
-
-
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Wait until all processes are done or a process has failed."""
-    while True:
-        codes = [process.poll() for process in processes]
-        failed = [code for code in codes if code]
-        if failed:
-            # The first process logs the reason, so it gets a moment to do so.
-            time.sleep(1)
-            return processes[0].poll() or failed[0]
-        if all(code == 0 for code in codes):
-            return 0
-        time.sleep(0.1)
-
-
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End all running processes: terminate them first, then kill them."""
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    for process in processes:
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for process in started:
+            if process.poll() is None:
+                process.terminate()
+        for process in started:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 _PATIENCE = 20  # seconds
