@@ -1,10 +1,29 @@
-"""What a run leaves behind: readers of its files, and the comparison of two runs to the last bit."""
+"""What a run leaves behind: readers of its files, two runs compared to the last bit; and code in another process."""
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
+
+import faig_lab
+
+
+def other_process(code, *arguments, without=()):
+    """Python code in another process that waits for lines; `without` are variables that it does not get."""
+    known = {name: value for name, value in os.environ.items() if name not in without}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**known, "PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])},
+    )
 
 
 def read(path):

@@ -5,7 +5,6 @@ import logging
 import odd_networks as odd
 import pytest
 import torch
-from torch import nn
 
 import faig_lab
 from faig_lab.api.scoring import probe_of
@@ -48,22 +47,11 @@ def test_networks_that_do_not_work(network, words):
         attribute(network)
 
 
-@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")  # torch's own word on them
-def test_lazy_layers():
-    network = nn.Sequential(nn.LazyConv2d(12, 3, padding=1), nn.PixelShuffle(2))
-    with pytest.raises(UserError, match=r"^network: 0\.weight has no shape before its first input"):
-        faig_lab.attribute(network, network, network, images())
-    network(rand(1, 3, 8, 8))
-    assert attribute(network).completeness_gap["blur"] < 1e-3
-
-
-@pytest.mark.parametrize("computed", [False, True])
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")  # it is what is tested
-def test_the_old_weight_norm(computed):
+def test_the_old_weight_norm():
     network = odd.Small()
     torch.nn.utils.weight_norm(network.first)
-    if computed:
-        network(rand(1, 3, 8, 8))  # from now on the weight is a result, which no copy can be made of
+    network(rand(1, 3, 8, 8))  # from now on the weight is a result, which no copy can be made of
     with pytest.raises(UserError, match=r"^network: first\.weight is no parameter but computed from others"):
         attribute(network)
     torch.nn.utils.remove_weight_norm(network.first)

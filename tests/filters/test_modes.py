@@ -55,13 +55,15 @@ def test_the_output_is_that_of_evaluation_mode(name):
         torch.testing.assert_close(evaluate(network, state, LR), plain(LR), rtol=1e-12, atol=1e-12)
 
 
+def problem_of(network, *rule):
+    image = PairedImage("a", HR[0], dict.fromkeys(("clean", "blur", "noise"), LR[0]))
+    baseline = network.state_dict()
+    return Problem(network, baseline, moved(baseline), (image,), ("blur", "noise"), quadrature(*rule))
+
+
 def test_without_that_the_merged_kernels_have_no_gradient():
-    network = made(minimal.Reparameterised).eval()
-    baseline, lr, hr = network.state_dict(), LR[0], HR[0]
-    image = PairedImage("a", hr, {"clean": lr, "blur": lr, "noise": lr})
-    problem = Problem(network, baseline, moved(baseline), (image,), ("blur", "noise"), quadrature("midpoint", 2))
     with pytest.raises(UserError, match=r"^network: body\.0\.0\.wide\.weight .* gets no gradient"):
-        attribute(problem, {"faig": faig})
+        attribute(problem_of(made(minimal.Reparameterised).eval(), "midpoint", 2), {"faig": faig})
 
 
 def test_merged_copies_are_no_units_and_the_trained_kernels_are():
@@ -77,11 +79,7 @@ def test_merged_copies_are_no_units_and_the_trained_kernels_are():
 
 
 def test_changed_copies_are_not_pointed_out_as_unranked():
-    network = differentiable(made(minimal.Reparameterised)).eval()
-    baseline = network.state_dict()
-    lr, hr = LR[0], HR[0]
-    image = PairedImage("a", hr, {"clean": lr, "blur": lr, "noise": lr})
-    problem = Problem(network, baseline, moved(baseline), (image,), ("blur", "noise"), quadrature("gauss_legendre", 64))
+    problem = problem_of(differentiable(made(minimal.Reparameterised)).eval(), "gauss_legendre", 64)
     assert attribute(problem, {"faig": faig}).warnings == ()
 
 

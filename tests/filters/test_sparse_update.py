@@ -35,10 +35,8 @@ def same(one, other):
 
 def changed(layout, filters, state):
     """Where the weights of these filters are."""
-    chosen = layout.mask(filters)
-    return {
-        n: chosen[n].expand_as(v) if n in chosen else torch.zeros_like(v, dtype=torch.bool) for n, v in state.items()
-    }
+    chosen = {name: torch.zeros((), dtype=torch.bool) for name in state} | layout.mask(filters)
+    return {name: chosen[name].expand_as(value) for name, value in state.items()}
 
 
 def test_a_patch_sets_its_filters_to_the_targets_and_nothing_else(pair):

@@ -4,15 +4,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from datetime import datetime
-from pathlib import Path
 
 import pytest
+from run_files import other_process, read
 
-import faig_lab
 from faig_lab.errors import Terminated, UserError
 from faig_lab.runs import folder as run_folder
 from faig_lab.runs.folder import open_run
@@ -21,11 +18,11 @@ KEYS = ["state", "stage", "stages_done", "error", "warnings", "pid", "pid_since"
 
 
 def status(folder):
-    return json.loads((folder / "status.json").read_text())
+    return read(folder / "status.json")
 
 
 def metrics(folder):
-    return json.loads((folder / "metrics.json").read_text())
+    return read(folder / "metrics.json")
 
 
 @pytest.fixture
@@ -106,15 +103,7 @@ with open_run(Path(sys.argv[1]), "seed: 0") as run:
 @pytest.fixture
 def child(_interruptible, tmp_path):
     """A run in another process, in the middle of a stage until a line comes in."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path / "run")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={"PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])},
-    )
-    with process:
+    with other_process(CHILD, tmp_path / "run") as process:
         assert process.stdout.readline() == "running\n"
         yield process
         process.kill()

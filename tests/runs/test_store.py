@@ -2,25 +2,23 @@
 
 import errno
 import json
-import logging
 import math
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from run_files import other_process
 
-import faig_lab
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import determinants
 from faig_lab.config import check
 from faig_lab.data import PairedImage, Photograph, StudyData
 from faig_lab.errors import UserError
 from faig_lab.filters import fingerprint, state_fingerprint
+from faig_lab.runs import store
 from faig_lab.runs.store import Entry, adopt, entries_of_other_versions, open_entry
 from faig_lab.training.plan import Trained
 
@@ -382,60 +380,36 @@ with open_entry(Path(sys.argv[1]), "target", {"seed": 0, "network": {"features":
 @pytest.fixture
 def child(tmp_path):
     """Another process that holds the entry and goes on when a line comes in."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])},
-    )
-    with process:
+    with other_process(CHILD, tmp_path) as process:
+        assert process.stdout.readline() == "locked False\n"
         yield process
         process.kill()
 
 
-class Reaction(logging.Handler):
-    """Do something as soon as the wait for another run is logged."""
-
-    def __init__(self, react):
-        super().__init__()
-        self.react, self.messages = react, []
-
-    def emit(self, record):
-        self.messages.append(record.getMessage())
-        self.react()
-
-
 @pytest.fixture
-def react(caplog):
-    caplog.set_level(logging.INFO, "faig_lab.runs.store")
-    logger = logging.getLogger("faig_lab.runs.store")
-    handlers = []
+def react(monkeypatch):
+    """Do something as soon as the wait for another run is logged; returns the lines of the log."""
 
     def install(reaction):
-        handlers.append(Reaction(reaction))
-        logger.addHandler(handlers[-1])
-        return handlers[-1]
+        lines = []
+        monkeypatch.setattr(store.log, "info", lambda line, *given: (lines.append(line % given), reaction()))
+        return lines
 
-    yield install
-    for handler in handlers:
-        logger.removeHandler(handler)
+    return install
 
 
 def test_two_runs_that_need_one_network_train_it_once(child, react, network, tmp_path):
-    assert child.stdout.readline() == "locked False\n"
     waiting = react(lambda: (child.stdin.write("go\n"), child.stdin.flush()))
     with open_entry(tmp_path, "target", NEEDS) as entry:
         assert entry.exists
         entry.load(network)
-    assert waiting.messages == ["another run is training target; waiting for its end"]
+    assert waiting == ["another run is training target; waiting for its end"]
     assert json.loads((entry.folder / "history.json").read_text()) == []
 
 
 def test_a_killed_run_releases_its_lock(child, react, trained, tmp_path):
-    assert child.stdout.readline() == "locked False\n"
     waiting = react(child.kill)
     with open_entry(tmp_path, "target", NEEDS) as entry:
         assert not entry.exists
         entry.publish(trained, {})
-    assert len(waiting.messages) == 1
+    assert len(waiting) == 1

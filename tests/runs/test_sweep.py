@@ -5,16 +5,13 @@ import json
 import os
 import pickle
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
+from run_files import other_process, read
 
-import faig_lab
 from faig_lab.cli.arguments import compose
 from faig_lab.runs import sweep
 from faig_lab.runs.sweep import (
@@ -109,7 +106,7 @@ def test_errors_travel_between_processes():
 
 
 def status(folder):
-    return json.loads((folder / "status.json").read_text())
+    return read(folder / "status.json")
 
 
 @pytest.mark.parametrize("number", range(7))
@@ -233,14 +230,8 @@ sys.stdin.readline()
 
 
 def test_real_processes_share_the_gpus_and_a_killed_one_lets_go(tmp_path):
-    known = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    source = {"PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])}
-
     def child():
-        return subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**known, **source},
-        )  # fmt: skip
+        return other_process(CHILD, tmp_path, without=["CUDA_VISIBLE_DEVICES"])
 
     with child() as first, child() as second:
         taken = {process.stdout.readline().strip(): process for process in (first, second)}
