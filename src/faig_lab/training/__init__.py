@@ -49,22 +49,17 @@ if TYPE_CHECKING:
     from faig_lab.training.fitting import fit, step_seconds
     from faig_lab.training.module import SRModule
 else:  # a type checker would accept any name that this function could return
-    _MODULES = {
-        "Freezing": "finetuning",
-        "History": "callbacks",
-        "SRModule": "module",
-        "Turns": "finetuning",
-        "fit": "fitting",
-        "fit_chosen": "finetuning",
-        "planted_groups": "finetuning",
-        "step_seconds": "fitting",
-        "with_all_parts": "finetuning",
+    _LATER = {
+        "callbacks": ("History",),
+        "finetuning": ("Freezing", "Turns", "fit_chosen", "planted_groups", "with_all_parts"),
+        "fitting": ("fit", "step_seconds"),
+        "module": ("SRModule",),
     }
 
     def __getattr__(name: str) -> object:
         """Import a name that needs Lightning (PEP 562)."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+        for module, names in _LATER.items():
+            if name in names:
+                globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """Lightning callbacks: averaged weights, the training record, the stop on a diverged loss."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +124,7 @@ class StopOnDivergence(Callback):
         if step % CHECK_EVERY and step not in (1, trainer.max_steps):
             return
         loss = float(outputs["loss"])
-        if not torch.isfinite(torch.tensor(loss)):
+        if not math.isfinite(loss):
             raise InputError(
                 "schedule",
                 f"the loss became {loss} by step {step}; lower `learning_rate` or use `trainer.precision`=32-true",
@@ -196,17 +197,14 @@ class History(Callback):
         }
         self._losses.clear()
         self.rows.append(row)
-        # A training without validation is a part of a study, which reports its own results.
-        log.log(logging.INFO if trainer.limit_val_batches else logging.DEBUG, "%s", self.line(row, trainer.max_steps))
-        if self.on_row is not None:
-            self.on_row(row)
-
-    def line(self, row: Row, steps: int) -> str:
-        """Format a row as a line of the log."""
         inputs = [key.removeprefix("psnr/") for key in row if key.startswith("psnr/")]
         psnr = "  ".join(f"{name} {row[f'psnr/{name}']:.2f} ({row[f'over_bicubic/{name}']:+.2f})" for name in inputs)
-        quality = f"  dB (over bicubic): {psnr}" if psnr else ""
-        return f"{self.name} {row['step']:.0f}/{steps}  loss {row['loss']:.4f}{quality}"
+        line = f"{self.name} {row['step']:.0f}/{trainer.max_steps}  loss {row['loss']:.4f}"
+        # A training without validation is a part of a study, which reports its own results.
+        level = logging.INFO if trainer.limit_val_batches else logging.DEBUG
+        log.log(level, "%s", f"{line}  dB (over bicubic): {psnr}" if psnr else line)
+        if self.on_row is not None:
+            self.on_row(row)
 
 
 class Progress(TQDMProgressBar):
