@@ -57,9 +57,7 @@ class ExponentialAverage(WeightAveraging):
         self._has_buffers = next(pl_module.buffers(), None) is not None
 
     @torch.no_grad()
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Move the average towards the weights, if an optimizer step was taken."""
         steps, average = trainer.global_step, self._average_model
         if steps <= self._latest_update_step:
@@ -95,9 +93,7 @@ class Trajectory(Callback):
         self.average, self.count = average, count
         self.states: list[dict[str, Tensor]] = []
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Save a state if one is due."""
         done, step = len(self.states), trainer.global_step
         while done < self.count and step >= trainer.max_steps * ((done + 1) / (self.count + 1)) ** 2:
@@ -116,9 +112,7 @@ class Trajectory(Callback):
 class StopOnDivergence(Callback):
     """Stop a training whose loss is no longer finite, with an InputError that says what to change."""
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Check the loss every CHECK_EVERY steps, at the first step and at the last."""
         step = trainer.global_step
         if step % CHECK_EVERY and step not in (1, trainer.max_steps):
@@ -152,9 +146,7 @@ class History(Callback):
         """Save the learning rate of this step: after the step the schedule has changed it."""
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Save the loss, on the device."""
         self._losses.append(outputs["loss"].detach())
 

@@ -11,7 +11,7 @@ as it would be with the set at its start: else each set would learn to repair wh
 learn to restore clean samples. One optimizer serves all groups.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -68,22 +68,29 @@ def fit_chosen(
 
 
 class _Frozen(pl.Callback):
-    """Zeroes the gradients of frozen entries, and removes the optimizers' hooks at the end of training."""
+    """Keeps frozen entries as they are; the optimizers' hooks are removed at the end of training.
+
+    Attributes:
+        kept: the parameters with frozen entries, each with booleans that are True where it is frozen, and its values.
+    """
 
     def __init__(self) -> None:
+        self.kept: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._hooks: list[Any] = []
-
-    def frozen(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
-        """Return the parameters with frozen entries, each with booleans that are True where it is frozen."""
-        raise NotImplementedError
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Set the gradient of frozen entries to zero, also where it is infinite."""
-        for parameter, frozen in self.frozen():
+        for parameter, frozen, _ in self.kept:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(frozen, 0)
+
+    @torch.no_grad()
+    def reset(self, optimizer: Optimizer, *_: object) -> None:
+        """Set frozen entries back after an optimizer step, before the weights are averaged."""
+        for parameter, frozen, values in self.kept:
+            parameter.copy_(torch.where(frozen, values, parameter))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the optimizers' hooks."""
@@ -118,26 +125,16 @@ class Freezing(_Frozen):
         self.trained = {name: parameters[name] for name, mask in chosen.items() if bool(mask.any())}
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in self.trained)
-        self._partly_frozen: list[tuple[nn.Parameter, Tensor, Tensor]] = []
-
-    def frozen(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
-        """Return the parameters of which some entries are chosen and some frozen."""
-        return ((parameter, frozen) for parameter, frozen, _ in self._partly_frozen)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the start; frozen entries are reset after each optimizer step, before the weights are averaged."""
+        """Save the start of the parameters of which some entries are chosen and some frozen."""
         _freeze_buffers(self.network)
-        self._partly_frozen = [
+        self.kept = [
             (parameter, ~self.chosen[name].to(parameter.device).expand_as(parameter), parameter.detach().clone())
             for name, parameter in self.trained.items()
             if not bool(self.chosen[name].all())
         ]
-        self._hooks = [optimizer.register_step_post_hook(self._reset_frozen) for optimizer in trainer.optimizers]
-
-    @torch.no_grad()
-    def _reset_frozen(self, *_: object) -> None:
-        for parameter, frozen, start in self._partly_frozen:
-            parameter.copy_(torch.where(frozen, start, parameter))
+        self._hooks = [optimizer.register_step_post_hook(self.reset) for optimizer in trainer.optimizers]
 
 
 @dataclass(frozen=True)
@@ -198,9 +195,7 @@ class Turns(_Frozen):
         self._network: nn.Module | None = None
         self._start = dict(start)
         self._group = self.groups[0]
-        self._parameters: list[nn.Parameter] = []
-        self._frozen_entries: dict[str, list[Tensor]] = {}
-        self._before: list[Tensor] = []
+        self._frozen: dict[str, dict[str, Tensor]] = {}
         self._rates: list[float] = []
         self._degradations: dict[str, Degradation] = {}
 
@@ -211,31 +206,29 @@ class Turns(_Frozen):
         cycle = self.groups[:-1] if self.first else self.groups
         return cycle[(step - self.first) // self.steps % len(cycle)]
 
-    def frozen(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
-        """Return all parameters, with the entries that the current group does not train."""
-        return zip(self._parameters, self._frozen_entries[self._group.input], strict=True)
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Collect the parameters: at this point they are on the device where they stay."""
+        """Find the entries that each group does not train: at this point they are on the device where they stay."""
         assert isinstance(pl_module, SRModule)
         _freeze_buffers(pl_module.network)
         named = dict(pl_module.network.named_parameters())
-        self._parameters = list(named.values())
-        self._frozen_entries = {
-            group.input: [~group.chosen[name].to(value.device).expand_as(value) for name, value in named.items()]
+        self._frozen = {
+            group.input: {name: ~group.chosen[name].to(value.device).expand_as(value) for name, value in named.items()}
             for group in self.groups
         }
         self._degradations = {group.input: _one_part(pl_module.degradation, group.input) for group in self.groups}
         self._network = pl_module.network
         self._start = {name: self._start[name].to(value) for name, value in named.items()}
         for optimizer in trainer.optimizers:
-            self._hooks.append(optimizer.register_step_pre_hook(self._save))
-            self._hooks.append(optimizer.register_step_post_hook(self._reset_frozen))
+            self._hooks.append(optimizer.register_step_pre_hook(self._scale_rates))
+            self._hooks.append(optimizer.register_step_post_hook(self.reset))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Let the module degrade this batch with the degradation of the current group."""
+        """Save all weights before the step, and let the module degrade this batch as the current group needs it."""
         assert isinstance(pl_module, SRModule)
         self._group = self.group_at(trainer.global_step)
+        frozen = self._frozen[self._group.input]
+        named = pl_module.network.named_parameters()
+        self.kept = [(value, frozen[name], value.detach().clone()) for name, value in named]
         pl_module.degradation = self._degradations[self._group.input]
         pl_module.clean = self._group.input == CLEAN
         pl_module.retarget = None if pl_module.clean else self._retarget
@@ -247,28 +240,24 @@ class Turns(_Frozen):
         others = [place for place, name in enumerate(names) if name != {self._group.input}]
         if not others:
             return hr
-        named, frozen = dict(self._network.named_parameters()), self._frozen_entries[self._group.input]
-        state = {
-            name: torch.where(stays, value, self._start[name])
-            for (name, value), stays in zip(named.items(), frozen, strict=True)
-        }
+        frozen = self._frozen[self._group.input]
+        named = self._network.named_parameters()
+        state = {name: torch.where(frozen[name], value, self._start[name]) for name, value in named}
         hr = hr.clone()
         hr[others] = evaluate(self._network, state, lr[others]).to(hr)
         return hr
 
-    def _save(self, optimizer: Optimizer, *_: object) -> None:
-        """Save all weights before the step, and set the learning rate of the group for the step."""
-        self._before = [parameter.detach().clone() for parameter in self._parameters]
+    def _scale_rates(self, optimizer: Optimizer, *_: object) -> None:
+        """Set the learning rate of the group for the step."""
         self._rates = [settings["lr"] for settings in optimizer.param_groups]
         for settings in optimizer.param_groups:
             settings["lr"] = settings["lr"] * self._group.rate
 
-    @torch.no_grad()
-    def _reset_frozen(self, optimizer: Optimizer, *_: object) -> None:
+    def reset(self, optimizer: Optimizer, *_: object) -> None:
+        """Set frozen entries and the learning rate back after an optimizer step."""
+        super().reset(optimizer)
         for settings, rate in zip(optimizer.param_groups, self._rates, strict=True):
             settings["lr"] = rate
-        for (parameter, frozen), before in zip(self.frozen(), self._before, strict=True):
-            parameter.copy_(torch.where(frozen, before, parameter))
 
 
 @dataclass(frozen=True)

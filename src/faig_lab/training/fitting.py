@@ -91,14 +91,8 @@ def fit(
 
     with warnings.catch_warnings():
         _ignore_warnings()
-        trainer = _trainer(
-            loop,
-            module.schedule.iterations,
-            [
-                *(average, StopOnDivergence(), history, *saved, *checkpoints, *shown),
-                *(LambdaCallback(on_train_end=finish), *callbacks),
-            ],
-        )
+        own = [average, StopOnDivergence(), history, *saved, *checkpoints, *shown, LambdaCallback(on_train_end=finish)]
+        trainer = _trainer(loop, module.schedule.iterations, [*own, *callbacks])
         if start is not None:
             log.info("%s: goes on from the checkpoint at step %d of %d", title, start, trainer.max_steps)
         sampler = _ResumedSampler(
@@ -207,9 +201,7 @@ class Checkpoints(pl.Callback):
         """Let this trainer write complete files."""
         trainer.strategy.checkpoint_io = WholeFiles()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Save after `every` steps. If a validation follows the step, save after it, so that its row is not lost."""
         step = trainer.global_step
         if step % self.every or step >= trainer.max_steps:
