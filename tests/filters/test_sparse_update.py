@@ -33,33 +33,15 @@ def same(one, other):
     return list(one) == list(other) and all(torch.equal(one[n], other[n]) for n in one)
 
 
-def changed(layout, filters, state):
-    """Where the weights of these filters are."""
-    chosen = {name: torch.zeros((), dtype=torch.bool) for name in state} | layout.mask(filters)
-    return {name: chosen[name].expand_as(value) for name, value in state.items()}
-
-
-def test_a_patch_sets_its_filters_to_the_targets_and_nothing_else(pair):
+def test_the_baseline_is_not_changed_and_no_filters_change_nothing(pair):
+    """What a patch of some filters sets is compared in test_layout.py, for every kind of unit."""
     target, baseline, layout = pair
     before = {n: v.clone() for n, v in baseline.items()}
     filters = torch.tensor([7, 0, len(layout) - 1, 3])
-    patched = apply_patches(baseline, make_patch(target, baseline, layout, filters))
-    for name, inside in changed(layout, filters, baseline).items():
-        assert torch.equal(patched[name][inside], target[name][inside])
-        assert torch.equal(patched[name][~inside], baseline[name][~inside])
+    assert not same(apply_patches(baseline, make_patch(target, baseline, layout, filters)), baseline)
     assert same(baseline, before)
     assert same(apply_patches(baseline), baseline)
     assert same(apply_patches(baseline, make_patch(target, baseline, layout, filters[:0])), baseline)
-
-
-def test_all_filters_with_the_rest_are_the_target_and_without_it_keep_the_baselines_biases(pair):
-    target, baseline, layout = pair
-    everything = torch.arange(len(layout))
-    assert same(apply_patches(baseline, make_patch(target, baseline, layout, everything, rest=True)), target)
-    weights = {layer.name for layer in layout.layers}
-    without = apply_patches(baseline, make_patch(target, baseline, layout, everything))
-    for name, value in without.items():
-        assert torch.equal(value, (target if name in weights else baseline)[name])
 
 
 @pytest.mark.parametrize("rest", [False, True])
