@@ -148,7 +148,8 @@ def translated(state: State, place: str) -> dict[str, Tensor]:
 def _descriptor(state: State, place: str) -> Any:
     """Return spandrel's descriptor of weights. The fewest possible prefixes are removed from their names."""
     library = spandrel(place.partition(":")[0])
-    candidate, prefix = dict(state), ""
+    candidate = dict(state)
+    prefix: str | None = ""
     while prefix is not None:
         candidate = {name.removeprefix(prefix): value for name, value in candidate.items()}
         try:

@@ -134,8 +134,9 @@ def make_patch(
             the target only with them.
     """
     ordered = torch.unique(filters.cpu())
-    chosen = torch.isin(torch.arange(len(layout)), ordered).split([layer.units for layer in layout.layers])
-    values = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, chosen, strict=True)]
+    chosen = torch.isin(torch.arange(len(layout)), ordered)
+    inside = torch.split(chosen, [layer.units for layer in layout.layers])
+    values = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
     named = {name for layer in layout.layers for name in layer.names}
     others = {n: v.cpu() for n, v in target.items() if n not in named} if rest else {}
     return Patch(name, layout, state_fingerprint(baseline), ordered, torch.cat(values), others)

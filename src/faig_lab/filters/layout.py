@@ -193,7 +193,8 @@ class FilterLayout:
         if not any(layer.kernel for layer in parameters):
             raise ValueError("the network has no convolution and no linear layer, so it has no filters")
         left_out: frozenset[str] = getattr(network, _LEFT_OUT, frozenset())
-        ranked, others = [], []
+        ranked: list[Layer] = []
+        others: list[Layer] = []
         for layer in parameters:
             chosen = (layer.kernel or rank_others) and layer.name not in left_out
             (ranked if chosen else others).append(layer)

@@ -296,7 +296,7 @@ def with_all_parts(degradation: Degradation) -> Degradation:
     return _with_draw(_AllParts, degradation)
 
 
-def _with_draw(kind: type[Degradation], degradation: Degradation, **more: str) -> Degradation:
+def _with_draw(kind: type[Degradation], degradation: Degradation, **more: Any) -> Degradation:
     """Return the degradation as one of another kind, which draws parts in another way."""
     shared = {field.name: getattr(degradation, field.name) for field in fields(Degradation)}
     return kind(**shared, **more)
