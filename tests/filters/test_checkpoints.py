@@ -17,7 +17,6 @@ from faig_lab.filters.checkpoints import (
     ESRGAN_OLD,
     SRCNN_STYLE,
     SRRESNET,
-    WRAPPERS,
     common_names,
     naming_of,
     own_names,
@@ -41,7 +40,6 @@ def other(state):
 
 @pytest.mark.parametrize("wrapper", SHOWN)
 def test_every_wrapper_is_read_alone_and_within_another(wrapper, network, state, save):
-    assert set(WRAPPERS) == set(SHOWN)
     for suffix, outer in ((".pth", None), (".pt", "state_dict"), (".ckpt", "ema")):
         content = {"epoch": 3, wrapper: state, "optimizer": {"state": {}}}
         assert_same(load_weights(save({outer: content} if outer else content, f"a{suffix}"), network), state)
