@@ -9,7 +9,7 @@ import pytest
 from faig_lab.plotting import findings
 from faig_lab.report import texts
 from faig_lab.report.report import write_report
-from faig_lab.report.summary import summary
+from faig_lab.report.texts import summary
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import records, write_table
 from faig_lab.studies.masking import PARTS

@@ -15,7 +15,7 @@ from faig_lab.report.figures import isolation as figure
 from faig_lab.report.figures import methods as methods_figure
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
-from faig_lab.report.summary import summary
+from faig_lab.report.texts import summary
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import read_table, records, write_table
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from faig_lab.plotting.style import new_figure, write_figure
-from faig_lab.report.page import TABLES, downloads, embed_all, embed_charts
+from faig_lab.report.report import TABLES, downloads, embed_all, embed_charts
 from faig_lab.runs.folder import RunFolder
 
 

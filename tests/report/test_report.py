@@ -20,7 +20,7 @@ from faig_lab.plotting.pictures import Pictures
 from faig_lab.plotting.words import ABSENT
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
-from faig_lab.report.summary import summary
+from faig_lab.report.texts import summary
 from faig_lab.runs.tables import read_table, records, write_table
 
 MakeRun = Callable[..., Path]

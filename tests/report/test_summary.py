@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from faig_lab.plotting.words import ABSENT
 from faig_lab.report.report import write_report
-from faig_lab.report.summary import added, summary
+from faig_lab.report.texts import added, summary
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import write_table
 from faig_lab.studies.section import sections

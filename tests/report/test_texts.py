@@ -18,7 +18,7 @@ from faig_lab.plotting.words import MEANINGS
 from faig_lab.report import figures, texts
 from faig_lab.report.figures import write_figures
 from faig_lab.report.report import write_report
-from faig_lab.report.summary import summary
+from faig_lab.report.texts import summary
 from faig_lab.runs.folder import RunFolder
 from faig_lab.studies.section import sections
 

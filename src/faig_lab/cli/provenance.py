@@ -18,7 +18,7 @@ from faig_lab.cli.build import compute_device, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PairedImage, StudyData
 from faig_lab.filters import State, fingerprint, state_fingerprint
-from faig_lab.report.records import Description
+from faig_lab.report.wandb_run import Description
 from faig_lab.runs.folder import RunFolder, versions
 from faig_lab.training import Trained
 

@@ -205,7 +205,7 @@ def analyse(settings: Settings) -> None:
 
 
 def _say_added(path: Path, studies: Sequence[str]) -> None:
-    from faig_lab.report.summary import added
+    from faig_lab.report.texts import added
 
     print(added(path, studies))
 
@@ -219,7 +219,7 @@ def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
 
 
 def _sum_up(path: Path, record: Records) -> None:
-    from faig_lab.report.summary import summary
+    from faig_lab.report.texts import summary
 
     print(summary(path, record))
 

@@ -60,19 +60,14 @@ def removed(rows: pd.DataFrame) -> "pd.Series[float]":
     return rows["removed"].clip(0, 1)
 
 
-def over_draws(values: "pd.Series[float]") -> Cell:
-    """Return mean and population standard deviation of a number over draws."""
-    known = values.dropna()
-    return Cell(float(known.mean()), float(np.nan_to_num(known.std(ddof=0))), len(known))
-
-
 def masking(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> Cell:
-    """Return the removed share of a masked set on an input, over draws."""
+    """Return the removed share of a masked set on an input: mean and population standard deviation over draws."""
     rows = select(run.table("masking"), percent, method=method, masked=masked, degradation=degradation)
     if rows.empty:
         return Cell(math.nan, 0.0, 0)
-    cell, excess = over_draws(removed(rows)), (rows["removed"] - 1).clip(lower=0).mean()
-    return Cell(cell.mean, cell.std, cell.draws, harm=float(np.nan_to_num(excess)))
+    known, excess = removed(rows).dropna(), (rows["removed"] - 1).clip(lower=0).mean()
+    std, harm = (float(np.nan_to_num(number)) for number in (known.std(ddof=0), excess))
+    return Cell(float(known.mean()), std, len(known), harm)
 
 
 def masked_psnr(run: RunFolder, method: str, percent: float, masked: str, degradation: str) -> float:
@@ -94,24 +89,29 @@ def masked_count(run: RunFolder, percent: float) -> int | None:
 
 def method_results(run: RunFolder, percent: float) -> list[MethodResult]:
     """Return the results of all compared methods at a percent, in the order of `run.methods`."""
-    return [_method_result(run, method, percent) for method in run.methods]
-
-
-def _method_result(run: RunFolder, method: str, percent: float) -> MethodResult:
-    rows = select(run.table("specificity"), percent, method=method)
-    # Clipped again, since tables of earlier versions have means of shares that were not clipped.
-    sides = rows.reindex(columns=["own", "other"]).clip(0, 1)
-    draws = _per_draw(run, method, percent)
-    paired = select(run.table("comparison_paired"), percent, method=method, against=run.chosen, masked="all")
-    return MethodResult(
-        method=method,
-        own=mean_of(sides, "own"),
-        other=mean_of(sides, "other"),
-        specificity=float((sides["own"] - sides["other"]).mean()),
-        std=float(draws.std(ddof=0)) if len(draws) > 1 else None,
-        estimate=specificity(run, method, percent),
-        difference=_estimate(paired, "difference", "low", "high"),
-    )
+    results = []
+    for method in run.methods:
+        rows = select(run.table("specificity"), percent, method=method)
+        # Clipped again, since tables of earlier versions have means of shares that were not clipped.
+        sides = rows.reindex(columns=["own", "other"]).clip(0, 1)
+        masking = select(run.table("masking"), percent, method=method)
+        masking = masking[masking["degradation"].isin(run.degradations)]
+        masking = masking.assign(removed=removed(masking), own=masking["degradation"] == masking["masked"])
+        means = masking.pivot_table("removed", "draw", "own").reindex(columns=[True, False])
+        draws = (means[True] - means[False]).dropna()
+        paired = select(run.table("comparison_paired"), percent, method=method, against=run.chosen, masked="all")
+        results.append(
+            MethodResult(
+                method=method,
+                own=mean_of(sides, "own"),
+                other=mean_of(sides, "other"),
+                specificity=float((sides["own"] - sides["other"]).mean()),
+                std=float(draws.std(ddof=0)) if len(draws) > 1 else None,
+                estimate=specificity(run, method, percent),
+                difference=_estimate(paired, "difference", "low", "high"),
+            )
+        )
+    return results
 
 
 def specificity(run: RunFolder, method: str, percent: float) -> Estimate | None:
@@ -135,15 +135,6 @@ def photographs(run: RunFolder) -> int | None:
 def percents(run: RunFolder) -> list[float]:
     """Return the measured percents, ascending."""
     return sorted(set(numbers(run.table("masking"), "percent")))
-
-
-def _per_draw(run: RunFolder, method: str, percent: float) -> "pd.Series[float]":
-    """Return the specificity of each draw: own minus other removed share, mean over the masked sets."""
-    rows = select(run.table("masking"), percent, method=method)
-    rows = rows[rows["degradation"].isin(run.degradations)]
-    rows = rows.assign(removed=removed(rows), own=rows["degradation"] == rows["masked"])
-    means = rows.pivot_table("removed", "draw", "own").reindex(columns=[True, False])
-    return (means[True] - means[False]).dropna()
 
 
 def restoration(run: RunFolder, measure: str = "psnr") -> dict[str, dict[str, float]]:
@@ -246,16 +237,25 @@ class IsolationResult:
         return between(self.low, self.high)
 
 
-def of_set(run: RunFolder, method: str, percent: float, masked: str) -> IsolationResult | None:
-    """Return the isolation of a masked set; None for a run without the table."""
-    results = _results(select(run.table("isolation"), percent, method=method, masked=masked))
-    return results[0] if results else None
+def _results(rows: pd.DataFrame) -> list[IsolationResult]:
+    same = ("isolation", "own_left", "side", "side_clean", "clean_change")
+    return [
+        IsolationResult(
+            masked=row.get("masked", ""),
+            low=row.get("isolation_low"),
+            high=row.get("isolation_high"),
+            harm=row.get("harm") or 0.0,
+            std=row.get("isolation_std") if (row.get("draws") or 1) > 1 else None,
+            **{column: row.get(column) for column in same},
+        )
+        for row in records(rows)
+    ]
 
 
 def of_sets(run: RunFolder) -> list[IsolationResult]:
-    """Return the isolation of the sets of the run's method at the headline percent."""
-    results = (of_set(run, run.chosen, run.headline, masked) for masked in run.degradations)
-    return [result for result in results if result is not None]
+    """Return the isolation of the sets of the run's method at the headline percent; empty without the table."""
+    rows = select(run.table("isolation"), run.headline, method=run.chosen)
+    return [result for masked in run.degradations for result in _results(select(rows, masked=masked))[:1]]
 
 
 def of_methods(run: RunFolder, percent: float) -> dict[str, IsolationResult]:
@@ -283,18 +283,3 @@ def distances(run: RunFolder, percent: float) -> dict[str, float]:
     known = {name: r.isolation for name, r in of_methods(run, percent).items() if r.isolation is not None}
     best = known.pop(REFERENCE, None)
     return {} if best is None else {method: best - isolation for method, isolation in known.items()}
-
-
-def _results(rows: pd.DataFrame) -> list[IsolationResult]:
-    same = ("isolation", "own_left", "side", "side_clean", "clean_change")
-    return [
-        IsolationResult(
-            masked=row.get("masked", ""),
-            low=row.get("isolation_low"),
-            high=row.get("isolation_high"),
-            harm=row.get("harm") or 0.0,
-            std=row.get("isolation_std") if (row.get("draws") or 1) > 1 else None,
-            **{column: row.get(column) for column in same},
-        )
-        for row in records(rows)
-    ]

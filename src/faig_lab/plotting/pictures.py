@@ -113,8 +113,14 @@ def before_after(pictures: Pictures) -> Figure:
     shown. The PSNR is that of the whole image.
     """
     titles = list(pictures.rows[0].tiles)
-    names = [{titles[-1]: row.name} for row in pictures.rows]
-    return _grid(pictures, [_wrapped(title, len(titles)) for title in titles], names, _WINDOW)
+    figure = _grid(pictures, [_wrapped(title, len(titles)) for title in titles], _WINDOW)
+    longest = int(WIDTH / len(titles) / _LETTER)
+    with drawing():
+        for panel, row in zip(figure.axes[len(titles) - 1 :: len(titles)], pictures.rows, strict=True):
+            if row.tiles[titles[-1]].psnr is None:  # the ground truth has the name of the image instead
+                name = row.name if len(row.name) <= longest else f"{row.name[: longest - 1]}…"
+                panel.set_xlabel(name, fontsize=7, color=MUTED, labelpad=2)
+    return figure
 
 
 def strips(pictures: Pictures) -> Figure:
@@ -124,22 +130,22 @@ def strips(pictures: Pictures) -> Figure:
     whole image.
     """
     titles = list(pictures.rows[0].tiles)
-    figure = _grid(pictures, titles, [{} for _ in pictures.rows], _STRIP_WINDOW)
+    figure = _grid(pictures, titles, _STRIP_WINDOW)
     with drawing():
         for panel, row in zip(figure.axes[:: len(titles)], pictures.rows, strict=True):
             panel.set_ylabel(row.name.replace(" ", "\n"), fontsize=8)
     return figure
 
 
-def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str, str]], window: int) -> Figure:
-    """Draw tiles with the PSNR below each tile. A tile without a PSNR may have a name instead."""
+def _grid(pictures: Pictures, heads: Sequence[str], window: int) -> Figure:
+    """Draw tiles with a head above each column and the PSNR below each tile."""
     titles = list(pictures.rows[0].tiles)
     height = len(pictures.rows) * (0.97 * WIDTH / len(titles) + 0.2)
     with drawing():
         figure = new_figure(0.18 + 0.12 * max(head.count("\n") + 1 for head in heads) + height)
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0))
         axes = figure.subplots(len(pictures.rows), len(titles), squeeze=False)
-        for row, below, panels in zip(pictures.rows, names, axes, strict=True):
+        for row, panels in zip(pictures.rows, axes, strict=True):
             part = detailed_window(pictures.truth_of(row), window)
             for panel, title in zip(panels, titles, strict=True):
                 tile = row.tiles[title]
@@ -149,9 +155,6 @@ def _grid(pictures: Pictures, heads: Sequence[str], names: Sequence[Mapping[str,
                 panel.spines[:].set_visible(False)
                 if tile.psnr is not None:
                     panel.set_xlabel(f"{decimal(tile.psnr)} dB", fontsize=8, labelpad=2)
-                elif title in below:
-                    short = _short(below[title], int(WIDTH / len(titles) / _LETTER))
-                    panel.set_xlabel(short, fontsize=7, color=MUTED, labelpad=2)
         for panel, head in zip(axes[0], heads, strict=True):
             panel.set_title(head, fontsize=7.5, fontweight="normal", pad=4)
     return figure
@@ -164,11 +167,6 @@ def _wrapped(title: str, columns: int) -> str:
     lines = textwrap.wrap(glued, widest, break_long_words=False)
     narrower = (textwrap.wrap(glued, width, break_long_words=False) for width in range(8, widest))
     return "\n".join(next((wrapped for wrapped in narrower if len(wrapped) == len(lines)), lines))
-
-
-def _short(name: str, limit: int) -> str:
-    """Cut a name to the width of a tile."""
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
 def detailed_window(truth: NDArray[np.floating[Any]], side: int) -> Window:
@@ -238,7 +236,9 @@ def write_tiles(run: Path, name: str, pictures: Pictures, side: int) -> None:
         tiles = []
         for column, (title, tile) in enumerate(row.tiles.items()):
             file = f"{place}_{column}.png"
-            _write_png(folder / file, cut(tile.image, window))
+            pixels = np.round(255 * np.clip(cut(tile.image, window), 0, 1)).astype(np.uint8)
+            with atomic_write(folder / file) as temporary:
+                Image.fromarray(pixels).save(temporary, optimize=True)
             tiles.append({"title": title, "psnr": tile.psnr, "file": file})
         listed.append({"name": row.name, "tiles": tiles})
     write_json(folder / "index.json", {"rows": listed})
@@ -257,8 +257,3 @@ def read_tiles(run: Path, name: str) -> list[TileRow]:
     if outside:
         log.warning("%s names %s, which is not a file of the run; its pictures are left out", index, outside[0])
     return [] if outside else rows
-
-
-def _write_png(path: Path, image: NDArray[np.floating[Any]]) -> None:
-    with atomic_write(path) as temporary:
-        Image.fromarray(np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)).save(temporary, optimize=True)

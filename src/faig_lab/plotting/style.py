@@ -20,7 +20,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
@@ -170,12 +169,21 @@ class Marks:
 
 
 def marks_of(figure: Figure) -> Marks:
-    """Return the points of all lines, scatters and bars of a drawn figure. Guide lines are left out."""
+    """Return the points of all lines, scatters and bars of a drawn figure. Guide lines are left out.
+
+    A series without a name in the legend gets the name of a line with the same colour.
+    """
     by_label: dict[str, list[tuple[bool, list[tuple[int, int, str]]]]] = {}
-    named = _labels_by_colour(figure)
+    lines = [(line, str(line.get_label())) for panel in figure.axes for line in panel.lines]
+    named = {to_hex(line.get_color()): label for line, label in lines if not label.startswith("_")}
     for panel in figure.axes:
-        for label, joined, points in _series(panel, named):
-            around = [label, panel.get_title(), _row_label(panel)]
+        # Only the first panel of a row has the label of the y axis.
+        beside = next((label for other in _row(panel) if (label := str(other.get_ylabel()))), "")
+        for drawn, colour, joined, points in _series(panel):
+            label = str(drawn.get_label() or "")
+            if label.startswith("_") or not label:
+                label = named.get(colour, "")
+            around = [label, panel.get_title(), beside]
             key = " · ".join(" ".join(part.split()) for part in dict.fromkeys(around) if part)
             placed = list(_placed(figure, panel, points))
             if placed:
@@ -190,40 +198,25 @@ def marks_of(figure: Figure) -> Marks:
     return marks
 
 
-def _series(panel: Axes, named: dict[str, str]) -> Iterator[tuple[str, bool, NDArray[np.float64]]]:
-    """Yield each series of the panel: its label, whether a line joins its points, (n, 2) points in data units."""
+def _series(panel: Axes) -> Iterator[tuple[Any, str, bool, NDArray[np.float64]]]:
+    """Yield each series of the panel: its colour, whether a line joins its points, (n, 2) points in data units."""
     for line in panel.lines:
         # Guide lines (axhline, axvline) have one coordinate in units of the axes.
         if line.get_transform() == panel.transData:
             points = np.array(line.get_xydata(), dtype=float)
             joined = line.get_linestyle() not in ("", " ", "None")
-            yield _label(line, line.get_color(), named), joined, points[:: max(1, math.ceil(len(points) / _MOST))]
+            yield line, to_hex(line.get_color()), joined, points[:: max(1, math.ceil(len(points) / _MOST))]
     for drawn in panel.collections:
         if isinstance(drawn, PathCollection):
-            yield _label(drawn, drawn.get_facecolor()[0], named), False, np.array(drawn.get_offsets(), dtype=float)
+            colours = np.asarray(drawn.get_facecolor())
+            points = np.array(drawn.get_offsets(), dtype=float)
+            yield drawn, to_hex(colours[0]) if len(colours) else "", False, points
     for bars in panel.containers:
-        if isinstance(bars, BarContainer):
+        if isinstance(bars, BarContainer) and bars.patches:
             middle = [(b.get_x() + b.get_width() / 2, b.get_y() + b.get_height() / 2) for b in bars.patches]
-            along = 0 if bars.orientation == "horizontal" else 1
-            points = np.array(middle, dtype=float).reshape(-1, 2)
-            points[:, along] = np.asarray(bars.datavalues, dtype=float)
-            yield _label(bars, bars.patches[0].get_facecolor() if bars.patches else "", named), False, points
-
-
-def _label(drawn: Any, colour: Any, named: dict[str, str]) -> str:
-    """Return the name in the legend. A series without a name gets the name of a series with the same colour."""
-    label = str(drawn.get_label() or "")
-    return named.get(_hex(colour), "") if label.startswith("_") or not label else label
-
-
-def _labels_by_colour(figure: Figure) -> dict[str, str]:
-    lines = [line for panel in figure.axes for line in panel.lines if isinstance(line, Line2D)]
-    named = [(line, str(line.get_label())) for line in lines]
-    return {_hex(line.get_color()): label for line, label in named if not label.startswith("_")}
-
-
-def _hex(colour: Any) -> str:
-    return to_hex(colour) if len(colour) else ""
+            points = np.array(middle, dtype=float)
+            points[:, 0 if bars.orientation == "horizontal" else 1] = np.asarray(bars.datavalues, dtype=float)
+            yield bars, to_hex(bars.patches[0].get_facecolor()), False, points
 
 
 def _row(panel: Axes) -> list[Axes]:
@@ -233,11 +226,6 @@ def _row(panel: Axes) -> list[Axes]:
         return [panel]
     places = [(other, other.get_subplotspec()) for other in panel.figure.axes]
     return [panel, *(other for other, spec in places if spec is not None and spec.rowspan == place.rowspan)]
-
-
-def _row_label(panel: Axes) -> str:
-    """Return the label of the y axis, which only the first panel of a row has."""
-    return next((label for other in _row(panel) if (label := str(other.get_ylabel()))), "")
 
 
 def _placed(figure: Figure, panel: Axes, points: NDArray[np.float64]) -> Iterator[tuple[int, int, str]]:

@@ -1,7 +1,11 @@
-"""Several runs side by side: means over seeds with intervals, differences of methods within a run, and the page."""
+"""Several runs side by side: means over seeds with intervals, differences of methods within a run, and the page.
+
+A number may always be shown. A sentence that puts one method above another needs an interval that excludes zero, enough
+scenes and trainings, and targets that restore (method.md §9).
+"""
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -18,13 +22,44 @@ from faig_lab.plotting import findings, words
 from faig_lab.plotting.charts import Dots, dot_rows, guides, limit, mark_cut, percent_axis
 from faig_lab.plotting.style import INK, MUTED, drawing, method_look, new_figure, write_figure
 from faig_lab.plotting.words import REFERENCE, as_percent, method_label
-from faig_lab.report.page import embed_all, environment
-from faig_lab.report.texts import SMALL_GAIN_DB, Evidence, above_baseline, may_claim, obstacles
+from faig_lab.report.report import embed_all, environment
+from faig_lab.report.texts import FEWEST_SCENES, SMALL_GAIN_DB, above_baseline
 from faig_lab.runs.finished_runs import MEAN, MEASURES, PLACE, LeftOut, group, observations
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import numbers, select, unique
 
 LEVEL = 0.95
+
+FEWEST_TRAININGS = 3
+"""One or two trainings do not show how much trainings differ."""
+
+
+def obstacles(scenes: Sequence[int | None], trainings: int, gains: Sequence[float | None]) -> list[str]:
+    """Return everything that forbids a comparison in words, whatever the numbers are; empty if nothing does.
+
+    Args:
+        scenes: number of held-out scenes of each run; None if a run does not tell.
+        trainings: number of trainings with different seeds.
+        gains: PSNR of the target above the baseline in dB, for every run and degradation; None if a run does not tell.
+    """
+    reasons = []
+    known = [count for count in scenes if count is not None]
+    if not scenes or len(known) < len(scenes):
+        reasons.append("the number of scenes is not known")
+    elif min(known) < FEWEST_SCENES:
+        reasons.append(f"{_counted(min(known), 'scene')} (at least {FEWEST_SCENES} are needed)")
+    if trainings < FEWEST_TRAININGS:
+        reasons.append(f"{_counted(trainings, 'training')} (at least {FEWEST_TRAININGS} are needed)")
+    gained = [gain for gain in gains if gain is not None]
+    if not gains or len(gained) < len(gains):
+        reasons.append("the gain of a run is not known")
+    elif min(gained) < SMALL_GAIN_DB:
+        reasons.append(f"a run whose target gains {min(gained):.2f} dB (at least {SMALL_GAIN_DB:g} dB are needed)")
+    return reasons
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -85,6 +120,8 @@ class Comparison:
         self.methods = sorted(methods, key=lambda method: (method == "random", method != self.reference))
         self.groups = list(dict.fromkeys(self.label.values()))
         self.percents = sorted(set(numbers(self.observations, "percent")))
+        by_place = self.observations.set_index(["group", "seed"]).groupby(list(PLACE))
+        self._by_place = {place: rows[list(MEASURES)] for place, rows in by_place}
 
     @cached_property
     def headline(self) -> float:
@@ -113,14 +150,15 @@ class Comparison:
         self, group: str, method: str, percent: float, *, measure: str | None = None, masked: str = MEAN
     ) -> Estimate | None:
         """Return a measure of a method, over the runs of a group."""
-        return estimate(self.values(group, method, percent, measure=measure, masked=masked).values())
+        return estimate(self.values([group], method, percent, measure=measure, masked=masked))
 
     def values(
-        self, group: str, method: str, percent: float, *, measure: str | None = None, masked: str = MEAN
-    ) -> dict[int, float]:
-        """Return a measure of a method for each seed of a group: seed → value."""
-        by_run = self._by_run(method, percent, [group], measure or self.measure, masked)
-        return dict(zip(by_run.index.get_level_values("seed"), by_run, strict=True))
+        self, groups: Sequence[str], method: str, percent: float, *, measure: str | None = None, masked: str = MEAN
+    ) -> "pd.Series[float]":
+        """Return a measure of a method for each run of the groups, by group and seed."""
+        nothing = self.observations[:0].set_index(["group", "seed"])
+        values = self._by_place.get((method, percent, masked), nothing)[measure or self.measure]
+        return values[values.index.isin(groups, level="group")].dropna()
 
     def difference(
         self,
@@ -140,22 +178,23 @@ class Comparison:
             minus: the method that is subtracted; the reference by default.
             measure: one of `MEASURES`; `self.measure` by default.
         """
-        wanted = measure or self.measure
-        first, second = (self._by_run(name, percent, groups, wanted) for name in (method, minus or self.reference))
+        first, second = (
+            self.values(groups, name, percent, measure=measure) for name in (method, minus or self.reference)
+        )
         return estimate(first - second)
 
-    def evidence(self, groups: Sequence[str]) -> Evidence:
-        """Return the evidence for a sentence about groups. The group with the fewest trainings counts."""
+    def obstacles(self, groups: Sequence[str]) -> list[str]:
+        """Return what forbids a sentence that orders methods. The group with the fewest trainings counts."""
         runs = [run for run in self.runs if self.label[run] in groups]
-        return Evidence(
-            scenes=[findings.photographs(run) for run in runs],
-            trainings=min(len(self.seeds(group)) for group in groups),
-            gains=[gain for run in runs for gain in self._gains(run).values()],
-        )
+        gains = [findings.gain(run, name) for run in runs for name in self.degradations(self.label[run])]
+        fewest = min(len(self.seeds(group)) for group in groups)
+        return obstacles([findings.photographs(run) for run in runs], fewest, gains)
 
     def may_claim(self, groups: Sequence[str], difference: Estimate | None) -> bool:
-        """Return whether a sentence may name a paired difference over groups."""
-        return difference is not None and may_claim(self.evidence(groups), (difference.low, difference.high))
+        """Return whether a sentence may name a paired difference over groups: its interval excludes zero."""
+        if difference is None or difference.low is None or difference.high is None:
+            return False
+        return (difference.low > 0 or difference.high < 0) and not self.obstacles(groups)
 
     @cached_property
     def reliable(self) -> list[str]:
@@ -168,8 +207,8 @@ class Comparison:
             (run.seed, name): gain
             for run in self.runs
             if self.label[run] == group
-            for name, gain in self._gains(run).items()
-            if gain is not None and gain < SMALL_GAIN_DB
+            for name in self.degradations(group)
+            if (gain := findings.gain(run, name)) is not None and gain < SMALL_GAIN_DB
         }
 
     def gain(self, group: str, degradation: str) -> Estimate | None:
@@ -179,6 +218,11 @@ class Comparison:
     def psnr(self, group: str, network: str, degradation: str) -> Estimate | None:
         """Return the PSNR of `bicubic`, `baseline` or `target` in dB."""
         return self._over_trainings(group, lambda run: findings.restoration(run).get(network, {}).get(degradation))
+
+    def _over_trainings(self, group: str, measure: Callable[[RunFolder], float | None]) -> Estimate | None:
+        """Return a measure over the trainings of a group. Runs of the same group and seed have the same networks."""
+        by_seed = {run.seed: run for run in reversed(self.runs) if self.label[run] == group}
+        return estimate(measure(by_seed[seed]) for seed in sorted(by_seed))
 
     def inputs(self, group: str) -> list[str]:
         """Return the degradations of a group's sets, and "clean" if clean input was restored."""
@@ -203,28 +247,6 @@ class Comparison:
                 by_seed[run.seed] = run.metrics | by_seed.get(run.seed, {})
         return dict(sorted(by_seed.items()))
 
-    @cached_property
-    def _by_place(self) -> dict[Hashable, pd.DataFrame]:
-        """Method, percent and masked set → the measures of every run, by group and seed."""
-        places = self.observations.set_index(["group", "seed"]).groupby(list(PLACE))
-        return {place: rows[list(MEASURES)] for place, rows in places}
-
-    def _by_run(
-        self, method: str, percent: float, groups: Sequence[str], measure: str, masked: str = MEAN
-    ) -> "pd.Series[float]":
-        """A measure of a method, by group and seed."""
-        nothing = self.observations[:0].set_index(["group", "seed"])
-        values = self._by_place.get((method, percent, masked), nothing)[measure]
-        return values[values.index.isin(groups, level="group")].dropna()
-
-    def _gains(self, run: RunFolder) -> dict[str, float | None]:
-        return {name: findings.gain(run, name) for name in self.degradations(self.label[run])}
-
-    def _over_trainings(self, group: str, measure: Callable[[RunFolder], float | None]) -> Estimate | None:
-        """Return a measure over the trainings of a group. Runs of the same group and seed have the same networks."""
-        by_seed = {run.seed: run for run in reversed(self.runs) if self.label[run] == group}
-        return estimate(measure(by_seed[seed]) for seed in sorted(by_seed))
-
 
 _LOWEST, _HIGHEST = -1.0, 1.05  # limits of the axes; marks at the edge show values beyond them
 
@@ -243,7 +265,7 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
         for (left, right), group in zip(axes, comparison.groups, strict=True):
             _lines(left, comparison, group)
             _dots(right, comparison, group)
-            left.set_title(f"{group} ({_runs(len(comparison.seeds(group)))})", loc="left")
+            left.set_title(f"{group} ({_counted(len(comparison.seeds(group)), 'run')})", loc="left")
             right.set_title(f"at {as_percent(comparison.headline)}")
         axes[-1][0].set_xlabel("filters masked")
         axes[-1][1].set_xlabel(comparison.measure)
@@ -279,7 +301,7 @@ def _dots(panel: Axes, comparison: Comparison, group: str) -> None:
         if estimate.low is not None and estimate.high is not None:
             panel.plot([estimate.low, estimate.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.45)
         panel.plot([estimate.mean], [place], "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=4)
-        values = list(comparison.values(group, method, comparison.headline).values())
+        values = list(comparison.values([group], method, comparison.headline))
         dots.append(Dots(names[place], colour, {names[place]: values}, lane="all"))
     dot_rows(panel, names, dots)
     for level in (0, 1):
@@ -291,7 +313,6 @@ def _dots(panel: Axes, comparison: Comparison, group: str) -> None:
     mark_cut(panel)
 
 
-_NETWORKS = ("bicubic", "baseline", "target")
 _SHARES = {
     "own": "own function removed",
     "other": "others removed",
@@ -309,12 +330,15 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
     picture = folder / f"{comparison.measure}.png"
     if figure is not None:
         write_figure(picture, figure)
+    reports = {run: run.path / "report.html" for run in comparison.runs}
+    links = {
+        run: quote(Path(os.path.relpath(report, folder)).as_posix()) if report.is_file() else None
+        for run, report in reports.items()
+    }
     page = environment().get_template("comparison.html.j2").render(
-        figure=embed_all([picture])[0] if figure is not None else None,
-        made=date.today().isoformat(),
-        sentences=sentences(comparison), warnings=warnings(comparison), repeats=repeats(comparison),
-        links={run: _link(run.path / "report.html", folder) for run in comparison.runs},
-        c=comparison, left_out=left_out, networks=_NETWORKS, shares=_SHARES, learned=REFERENCE,
+        figure=embed_all([picture])[0] if figure is not None else None, made=date.today().isoformat(),
+        sentences=sentences(comparison), warnings=warnings(comparison), repeats=repeats(comparison), links=links,
+        c=comparison, left_out=left_out, networks=("bicubic", "baseline", "target"), shares=_SHARES, learned=REFERENCE,
     )  # fmt: skip
     path = folder / "compare.html"
     write_text(path, page)
@@ -322,19 +346,61 @@ def write_comparison(folder: Path, comparison: Comparison, left_out: Sequence[Le
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Return the means of every group at the headline percent, and the differences that the evidence supports."""
-    return [
-        text
-        for group in comparison.reliable
-        if _means_sentence(comparison, group)
-        for sentence in (_means_sentence, _differences_sentence, _reason_sentence)
-        if (text := sentence(comparison, group))
-    ]
+    """Return the means of every group at the headline percent, and the differences that the evidence supports.
+
+    If the evidence supports no order of the methods, whatever the differences are, a sentence says why.
+    """
+    headline, reference = comparison.headline, comparison.reference
+    lines = []
+    for label in comparison.reliable:
+        means = {name: mean for name in comparison.methods if (mean := comparison.estimate(label, name, headline))}
+        if not means:
+            continue
+        shown = [f"{method_label(name)} {_with_interval(mean)}" for name, mean in means.items()]
+        runs = {mean.n for mean in means.values()}
+        over = f"{min(runs)} to {max(runs)} runs" if len(runs) > 1 else _counted(runs.pop(), "run")
+        lines.append(
+            f"{label}, {as_percent(headline)} of the filters, {comparison.measure} over {over}: {words.listed(shown)}."
+        )
+        others = [name for name in comparison.methods if name != reference]
+        differences = {name: comparison.difference([label], name, headline) for name in others}
+        parts = []
+        for side, sign in (("above", 1), ("below", -1)):
+            named = [
+                f"{method_label(name)} by {_with_interval(difference, sign)}"
+                for name, difference in differences.items()
+                if difference and sign * difference.mean > 0 and comparison.may_claim([label], difference)
+            ]
+            if named:
+                parts.append(f"{side} {method_label(reference)}: {words.listed(named)}")
+        if parts:
+            lines.append(words.sentence_case(f"{'; '.join(parts)} (in the same run)."))
+        reasons = comparison.obstacles([label])
+        if others and reasons:
+            lines.append(f"No order of the methods follows from these runs: {words.listed(reasons)}.")
+    return lines
 
 
 def warnings(comparison: Comparison) -> list[str]:
     """Return notes about runs without isolation, and about runs with unreliable measures."""
-    return [*_without_isolation(comparison), *_small_gains(comparison)]
+    notes = []
+    missing = [run.path.as_posix() for run in comparison.without_isolation]
+    if comparison.measure != "isolation":
+        notes.append(
+            "These runs have no isolation (tables/isolation.csv), like all runs of an earlier version. The methods are "
+            "compared by specificity, which counts every loss as removed function."
+        )
+    elif missing:
+        named = words.listed(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        verb = "has" if len(missing) == 1 else "have"
+        notes.append(f"{named} {verb} no isolation (tables/isolation.csv), only removed shares.")
+    notes += [
+        f"{group}, seed {seed}: the target is {above_baseline(gain)} in {words.removal(name)}. The measures divide by "
+        "this difference, so they are unreliable, and the page has no sentence about this experiment."
+        for group in comparison.groups
+        for (seed, name), gain in comparison.small_gains(group).items()
+    ]
+    return notes
 
 
 def repeats(comparison: Comparison) -> list[str]:
@@ -353,76 +419,7 @@ def repeats(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _means_sentence(comparison: Comparison, group: str) -> str:
-    headline = comparison.headline
-    means = {name: mean for name in comparison.methods if (mean := comparison.estimate(group, name, headline))}
-    if not means:
-        return ""
-    shown = [f"{method_label(name)} {_with_interval(mean)}" for name, mean in means.items()]
-    runs = {mean.n for mean in means.values()}
-    over = f"{min(runs)} to {max(runs)} runs" if len(runs) > 1 else _runs(runs.pop())
-    return f"{group}, {as_percent(headline)} of the filters, {comparison.measure} over {over}: {words.listed(shown)}."
-
-
-def _differences_sentence(comparison: Comparison, group: str) -> str:
-    """Return the methods that are above or below the reference, as far as the evidence supports it."""
-    differences = {
-        name: difference
-        for name in comparison.methods
-        if name != comparison.reference
-        and (difference := comparison.difference([group], name, comparison.headline)) is not None
-        and comparison.may_claim([group], difference)
-    }
-    parts = [
-        f"{side} {method_label(comparison.reference)}: {words.listed(names)}"
-        for side, sign in (("above", 1), ("below", -1))
-        if (names := [
-            f"{method_label(name)} by {_with_interval(difference, sign)}"
-            for name, difference in differences.items() if sign * difference.mean > 0
-        ])
-    ]  # fmt: skip
-    return words.sentence_case(f"{'; '.join(parts)} (in the same run).") if parts else ""
-
-
-def _reason_sentence(comparison: Comparison, group: str) -> str:
-    """Return why no sentence puts one method above another."""
-    reasons = obstacles(comparison.evidence([group])) if len(comparison.methods) > 1 else []
-    return f"No order of the methods follows from these runs: {words.listed(reasons)}." if reasons else ""
-
-
-def _without_isolation(comparison: Comparison) -> list[str]:
-    missing = [run.path.as_posix() for run in comparison.without_isolation]
-    if not missing:
-        return []
-    if comparison.measure != "isolation":
-        return [
-            "These runs have no isolation (tables/isolation.csv), like all runs of an earlier version. The methods are "
-            "compared by specificity, which counts every loss as removed function."
-        ]
-    named = words.listed(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    verb = "has" if len(missing) == 1 else "have"
-    return [f"{named} {verb} no isolation (tables/isolation.csv), only removed shares."]
-
-
-def _small_gains(comparison: Comparison) -> list[str]:
-    return [
-        f"{group}, seed {seed}: the target is {above_baseline(gain)} in {words.removal(name)}. The measures divide by "
-        "this difference, so they are unreliable, and the page has no sentence about this experiment."
-        for group in comparison.groups
-        for (seed, name), gain in comparison.small_gains(group).items()
-    ]
-
-
 def _with_interval(estimate: Estimate, sign: int = 1) -> str:
     """Return `0.72 (0.61 to 0.83)`. With sign −1 the number and its ends change their sign."""
     ends = [None if end is None else sign * end for end in (estimate.low, estimate.high)[::sign]]
     return words.with_ends([sign * estimate.mean, *ends])
-
-
-def _runs(count: int) -> str:
-    return f"{count} {'run' if count == 1 else 'runs'}"
-
-
-def _link(report: Path, folder: Path) -> str | None:
-    """Return the link from the page to a report; None if there is no report."""
-    return quote(Path(os.path.relpath(report, folder)).as_posix()) if report.is_file() else None

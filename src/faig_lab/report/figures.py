@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -236,39 +235,31 @@ def specificity(run: RunFolder) -> Figure | None:
         return None
     inputs, sets = ([textwrap.fill(word(name), _NAME, break_long_words=False) for name in names]
                     for word in (degraded, removal))  # fmt: skip
-    columns = min(_panels_per_row(inputs, sets), len(run.methods))
+    # Each name below a cell has the width of its longest line.
+    below, beside = (max(len(line) for name in side for line in name.splitlines()) for side in (inputs, sets))
+    fit = max(1, min(3, int((WIDTH / _LETTER - beside) / ((below + 1) * len(names)))))
+    columns = min(fit, len(run.methods))
     rows = math.ceil(len(run.methods) / columns)
     figure = new_figure(rows * (0.75 + 0.62 * max(len(names), 2)) + 0.35)
     axes = figure.subplots(rows, columns, squeeze=False)
-    for index, panel in enumerate(axes.flat):
-        if index < len(run.methods):
-            _matrix_panel(panel, run, run.methods[index], inputs, sets if index % columns == 0 else [])
-        else:
-            panel.set_axis_off()
+    for panel in axes.flat[len(run.methods) :]:
+        panel.set_axis_off()
+    for index, (panel, method) in enumerate(zip(axes.flat, run.methods, strict=False)):
+        cells = findings.matrix(run, method, run.headline)
+        texts = [[_cell_text(cell) for cell in row] for row in cells]
+        size = 8.5 if any("\n" in text for row in texts for text in row) else 10
+        shares = np.array([[cell.mean for cell in row] for row in cells])
+        matrix(panel, shares, texts, np.eye(len(cells), dtype=bool), fontsize=size, linespacing=1.3)
+        panel.set_title(method_label(method))
+        panel.set_xticks(range(len(names)), inputs)
+        first = index % columns == 0  # only the first panel of a row names the sets
+        panel.set_yticks(range(len(names)) if first else [], sets if first else [])
+        panel.set_ylabel("set masked" if first else "")
     figure.supxlabel(
         "input; removed share, clipped to 0..1: 0 = unchanged (white), 1 = removed (dark); harm = excess over 1",
         fontsize=7.5, color=MUTED,
     )  # fmt: skip
     return figure
-
-
-def _panels_per_row(below: Sequence[str], beside: Sequence[str]) -> int:
-    """Return the number of panels of a row, so that each name below a cell has the width of its longest line."""
-    lines, names = (max(len(line) for name in side for line in name.splitlines()) for side in (below, beside))
-    return max(1, min(3, int((WIDTH / _LETTER - names) / ((lines + 1) * len(below)))))
-
-
-def _matrix_panel(panel: Axes, run: RunFolder, method: str, inputs: Sequence[str], sets: Sequence[str]) -> None:
-    """Draw a matrix, with the names of its sets if they are given."""
-    cells = findings.matrix(run, method, run.headline)
-    shares = np.array([[cell.mean for cell in row] for row in cells])
-    texts = [[_cell_text(cell) for cell in row] for row in cells]
-    size = 8.5 if any("\n" in text for row in texts for text in row) else 10
-    matrix(panel, shares, texts, np.eye(len(cells), dtype=bool), fontsize=size, linespacing=1.3)
-    panel.set_title(method_label(method))
-    panel.set_xticks(range(len(shares)), inputs)
-    panel.set_yticks(range(len(sets)), sets)
-    panel.set_ylabel("set masked" if sets else "")
 
 
 def _cell_text(cell: findings.Cell) -> str:
@@ -279,14 +270,32 @@ def _cell_text(cell: findings.Cell) -> str:
 
 @drawing()
 def masking_curves(run: RunFolder) -> Figure | None:
-    """Draw removed shares against the masked percent: a row for each set, own function left, other functions right."""
+    """Draw mean removed shares against the masked percent: a row for each set, own function left, others right."""
     names = run.degradations
     if not names or not run.methods:
         return None
     figure, axes = own_and_others(names, names, 0.5)
     for row, masked in zip(axes, names, strict=True):
         for panel, shown in row:
-            _curves(panel, run, masked, shown)
+            for method in run.methods:
+                found = select(run.table("masking"), method=method, masked=masked)
+                found = found[found["degradation"].isin(shown)]
+                by_draw = findings.removed(found).groupby([found["percent"], found["draw"]]).mean().dropna()
+                if by_draw.empty:
+                    continue
+                means, stds = by_draw.groupby("percent").mean(), by_draw.groupby("percent").std(ddof=0)
+                look = method_look(run.methods, method)
+                panel.plot(means.index, means, marker="o", markersize=3.5, label=line_label(method), **look)
+                if stds.any():  # the band of random draws
+                    panel.fill_between(
+                        means.index, means - stds, means + stds, color=look["color"], alpha=0.2, linewidth=0
+                    )
+            guides(panel, 0, 1, x=run.headline)
+            percent_axis(panel, findings.percents(run))
+            share_axis(panel)
+            low, high = panel.get_ylim()
+            panel.set_ylim(min(low, -0.05), max(high, 1.05))
+            limit(panel, _LOWEST, _HIGHEST, share)
             functions = removal(shown[0]) if len(shown) == 1 else "the others, mean"
             panel.set_title(f"{removal(masked)} set masked: {functions}")
         row[0][0].set_ylabel("removed share")
@@ -294,27 +303,6 @@ def masking_curves(run: RunFolder) -> Figure | None:
         panel.set_xlabel(f"{run.units} masked")
     legend_above(figure, axes[0][0][0])
     return figure
-
-
-def _curves(panel: Axes, run: RunFolder, masked: str, shown: Sequence[str]) -> None:
-    """Draw the mean removed share over the shown degradations for each method, with the band of random draws."""
-    for method in run.methods:
-        rows = select(run.table("masking"), method=method, masked=masked)
-        rows = rows[rows["degradation"].isin(shown)]
-        by_draw = findings.removed(rows).groupby([rows["percent"], rows["draw"]]).mean().dropna()
-        if by_draw.empty:
-            continue
-        means, stds = by_draw.groupby("percent").mean(), by_draw.groupby("percent").std(ddof=0)
-        look = method_look(run.methods, method)
-        panel.plot(means.index, means, marker="o", markersize=3.5, label=line_label(method), **look)
-        if stds.any():
-            panel.fill_between(means.index, means - stds, means + stds, color=look["color"], alpha=0.2, linewidth=0)
-    guides(panel, 0, 1, x=run.headline)
-    percent_axis(panel, findings.percents(run))
-    share_axis(panel)
-    low, high = panel.get_ylim()
-    panel.set_ylim(min(low, -0.05), max(high, 1.05))
-    limit(panel, _LOWEST, _HIGHEST, share)
 
 
 @drawing()
@@ -328,7 +316,12 @@ def layers(run: RunFolder) -> Figure | None:
     figure, axes = side_by_side(1.0 + 0.16 * max(len(unique(rows, "layer")), 6), len(sets))
     for panel, (name, of_set) in zip(axes, sets.items(), strict=True):
         layer_bars(panel, of_set, input_colour(run.degradations, name), 7)
-        _counts(panel, of_set, tallest)
+        panel.set_xlim(0, tallest * 1.16)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.xaxis.set_major_formatter(lambda share, _: as_percent(round(100 * share, 6)))
+        for position, (discovered, length) in enumerate(zip(of_set["discovered"], of_set["share"], strict=True)):
+            if discovered > 0:
+                panel.text(length + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
         panel.set_title(f"{removal(name)} set")
         panel.axvline(run.headline / 100, color=MUTED, linewidth=0.8, linestyle=":")
     axes[0].set_ylabel("layer")
@@ -338,16 +331,6 @@ def layers(run: RunFolder) -> Figure | None:
         fontsize=7.5, color=MUTED,
     )  # fmt: skip
     return figure
-
-
-def _counts(panel: Axes, rows: pd.DataFrame, tallest: float) -> None:
-    """Write the number of discovered units beside each bar."""
-    panel.set_xlim(0, tallest * 1.16)
-    panel.xaxis.set_major_locator(MaxNLocator(4))
-    panel.xaxis.set_major_formatter(lambda share, _: as_percent(round(100 * share, 6)))
-    for position, (discovered, length) in enumerate(zip(rows["discovered"], rows["share"], strict=True)):
-        if discovered > 0:
-            panel.text(length + 0.01 * tallest, position, count(discovered), va="center", fontsize=6.5, color=INK)
 
 
 @drawing()
@@ -363,8 +346,10 @@ def training(run: RunFolder) -> Figure | None:
         for key in map(str, rows.columns):
             if key.startswith(_PSNR):
                 shown = key.removeprefix(_PSNR)
-                colour = input_colour(run.degradations, shown)
-                line(upper, rows, "step", key, color=colour, label=_input_label(run, shown))
+                parts = shown.split("+")
+                everything = len(parts) > 2 and set(parts) == set(run.degradations)
+                label = "all of these together" if everything else f"{degraded(shown)} input"
+                line(upper, rows, "step", key, color=input_colour(run.degradations, shown), label=label)
         _loss(lower, *points(rows, "step", "loss"))
         upper.set_title(f"{name}: validation")
         lower.set_xlabel("step")
@@ -372,12 +357,6 @@ def training(run: RunFolder) -> Figure | None:
     axes[1][0].set_ylabel("training loss")
     legend_above(figure, axes[0][-1])
     return figure
-
-
-def _input_label(run: RunFolder, degradations: str) -> str:
-    parts = degradations.split("+")
-    everything = len(parts) > 2 and set(parts) == set(run.degradations)
-    return "all of these together" if everything else f"{degraded(degradations)} input"
 
 
 def _loss(panel: Axes, steps: np.ndarray, values: np.ndarray) -> None:

@@ -1,11 +1,8 @@
-"""What page and console say about a run: sentences, short facts, and the conditions for words such as "above".
+"""What page and console say about a run: sentences, short facts, and the text that a run prints at its end."""
 
-A number may always be shown. A sentence that puts one method above another needs intervals that do not overlap, enough
-scenes and trainings, and targets that restore (method.md §9).
-"""
-
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from faig_lab.files import PACKAGE
@@ -14,6 +11,7 @@ from faig_lab.plotting.words import (
     MEANINGS,
     REFERENCE,
     as_percent,
+    between,
     count,
     decimal,
     degraded,
@@ -23,77 +21,20 @@ from faig_lab.plotting.words import (
     removal,
     sentence_case,
     share,
+    signed,
+    small_share,
+    with_std,
 )
+from faig_lab.report.records import Records
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import over_photographs, unique
+from faig_lab.runs.tables import aligned, over_photographs, unique
+from faig_lab.studies.section import sections_of
 
 FEWEST_SCENES = 10
 """Intervals over fewer scenes are too narrow for their level."""
 
-FEWEST_TRAININGS = 3
-"""One or two trainings do not show how much trainings differ."""
-
 SMALL_GAIN_DB = 0.5
 """Below this gain of the target over the baseline a removed share is a ratio of two small numbers."""
-
-Ends = tuple[float | None, float | None]
-"""Low and high end of an interval; None without an interval."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The facts that decide whether a sentence may compare two numbers.
-
-    Attributes:
-        scenes: number of held-out scenes of each run; None if a run does not tell.
-        trainings: number of trainings with different seeds.
-        gains: PSNR of the target above the baseline in dB, for every run and degradation; None if a run does not tell.
-    """
-
-    scenes: Sequence[int | None] = ()
-    trainings: int = 0
-    gains: Sequence[float | None] = ()
-
-
-def obstacles(evidence: Evidence) -> list[str]:
-    """Return everything that forbids a comparison in words, whatever the numbers are; empty if nothing does."""
-    known = [scenes for scenes in evidence.scenes if scenes is not None]
-    reasons = []
-    if not evidence.scenes or len(known) < len(evidence.scenes):
-        reasons.append("the number of scenes is not known")
-    elif min(known) < FEWEST_SCENES:
-        reasons.append(f"{_counted(min(known), 'scene')} (at least {FEWEST_SCENES} are needed)")
-    if evidence.trainings < FEWEST_TRAININGS:
-        reasons.append(f"{_counted(evidence.trainings, 'training')} (at least {FEWEST_TRAININGS} are needed)")
-    gains = [gain for gain in evidence.gains if gain is not None]
-    if not evidence.gains or len(gains) < len(evidence.gains):
-        reasons.append("the gain of a run is not known")
-    elif min(gains) < SMALL_GAIN_DB:
-        reasons.append(f"a run whose target gains {min(gains):.2f} dB (at least {SMALL_GAIN_DB:g} dB are needed)")
-    return reasons
-
-
-def may_claim(evidence: Evidence, first: Ends, second: Ends | None = None) -> bool:
-    """Return whether a sentence may put one number above or below another.
-
-    Args:
-        evidence: the runs behind the numbers.
-        first: interval of the first number, or of a paired difference.
-        second: interval of the second number; None for a difference, whose interval must exclude zero.
-    """
-    return not obstacles(evidence) and apart(first, (0.0, 0.0) if second is None else second)
-
-
-def apart(first: Ends, second: Ends) -> bool:
-    """Return whether two intervals have no point in common; False if an interval is missing."""
-    (low, high), (other_low, other_high) = first, second
-    if low is None or high is None or other_low is None or other_high is None:
-        return False
-    return high < other_low or other_high < low
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def question(run: RunFolder) -> str:
@@ -218,28 +159,39 @@ def above_baseline(gain: float) -> str:
 Facts = dict[str, str]
 """Short lines from the configuration and the provenance of a run: label → line."""
 
-_FORECAST = "seconds/expected"  # of the whole run, and no stage
-
 
 def study_facts(run: RunFolder) -> Facts:
     """Return the network, the data and the training of a run: label → line. Unknown facts are left out."""
-    network, data = run.config.get("network", {}), run.config.get("data", {})
-    ranked = run.layout.get("layers", [])
+
+    def images(number: int, purpose: str) -> str:
+        return f"{number} {'image: ' + purpose + ' it' if number == 1 else 'images: ' + purpose + ' them'}" * (
+            number > 0
+        )
+
+    given, theta, ranked = given_weights(run), run.provenance.get("theta"), run.layout.get("layers", [])
     layers = sum("out" in layer for layer in ranked)  # all others are biases and similar parameters
     place = f"{layers} layers" + (f" and {len(ranked) - layers} other parameters" if len(ranked) > layers else "")
     # Given weights were trained on photographs that this run does not know.
-    trained_on = 0 if len(given_weights(run)) == 2 else len(run.provenance.get("training") or [])
+    trained_on = 0 if len(given) == 2 else len(run.provenance.get("training") or [])
     facts = {
-        "Network": _described(network),
+        "Network": _described(run.config.get("network")),
         run.units.capitalize(): f"{count(run.filters)} in {place}" if run.filters else "",
-        "Data": _class_name(data),
-        "Training": _images(trained_on, "the networks are trained on"),
-        "Probe": _images(len(unique(run.table("completeness"), "image")), "attribution is computed on"),
-        "Held-out": _images(findings.held_out_images(run), "everything below is evaluated on"),
-        "Baseline": _trained(run.config, "baseline"),
-        "Target": _trained(run.config, "target"),
-        "Weights attributed": _theta(run.provenance.get("theta")),
+        "Data": _class_name(run.config.get("data", {})),
+        "Training": images(trained_on, "the networks are trained on"),
+        "Probe": images(len(unique(run.table("completeness"), "image")), "attribution is computed on"),
+        "Held-out": images(findings.held_out_images(run), "everything below is evaluated on"),
     }
+    for name in ("baseline", "target"):
+        schedule = run.config.get("training", {}).get(name) or {}
+        rate = f", learning rate {schedule['learning_rate']:g}" if "learning_rate" in schedule else ""
+        start = " from the baseline's weights" if name == "target" else ""
+        trained = f"{count(schedule['iterations'])} iterations{start}{rate}" if "iterations" in schedule else ""
+        facts[name.capitalize()] = f"weights given: {given[name]}" if name in given else trained
+    facts["Weights attributed"] = (
+        "; ".join(f"{network}: {origin}" for network, origin in theta.items())
+        if isinstance(theta, Mapping)
+        else str(theta or "")
+    )
     parts = run.config.get("degradation", {}).get("parts") or {}
     facts |= {f"Degradation: {name}": _described(part) for name, part in parts.items()}
     return {label: line for label, line in facts.items() if line}
@@ -247,8 +199,9 @@ def study_facts(run: RunFolder) -> Facts:
 
 def given_weights(run: RunFolder) -> Facts:
     """Return the file of the weights of each network that the run did not train: network → file."""
-    weights = {name: (run.config.get(name) or {}).get("weights") for name in ("baseline", "target")}
-    return {name: _origin(str(file)) for name, file in weights.items() if file}
+    files = {name: str((run.config.get(name) or {}).get("weights") or "") for name in ("baseline", "target")}
+    shipped = " (faig_lab ships the file)"
+    return {name: file + shipped * file.startswith(PACKAGE) for name, file in files.items() if file}
 
 
 def attribution_facts(run: RunFolder) -> Facts:
@@ -266,9 +219,8 @@ def versions(run: RunFolder) -> Facts:
 def seconds(run: RunFolder) -> dict[str, float]:
     """Return the seconds of each stage and of each part of the attribution, from `seconds/…` in metrics.json."""
     stages = {key.removeprefix("seconds/"): value for key, value in run.metrics.items() if key.startswith("seconds/")}
-    part = "attribution/"
     return {
-        f"of the attribution: {name.removeprefix(part)}" if name.startswith(part) else name: float(value)
+        f"of the attribution: {part}" if (part := name.removeprefix("attribution/")) != name else name: float(value)
         for name, value in stages.items()
     }
 
@@ -276,16 +228,12 @@ def seconds(run: RunFolder) -> dict[str, float]:
 def total_seconds(run: RunFolder) -> float | None:
     """Return the seconds of all stages together, also those of later analyses; None if no stage was timed.
 
-    The stages that a stage contains are timed apart from it. The parts of the attribution are not.
+    The stages that a stage contains are timed apart from it. The parts of the attribution are not. The forecast
+    `expected` is of the whole run.
     """
-    parts = "seconds/attribution/"
-    stages = [key for key in run.metrics if key.startswith("seconds/") and not key.startswith(parts)]
-    return sum(run.metrics[key] for key in stages if key != _FORECAST) if stages else None
-
-
-def command(run: RunFolder) -> str:
-    """Return the command line that started the run; empty if the run does not record it."""
-    return str(run.status.get("command") or "")
+    times = {key: value for key, value in run.metrics.items() if key.startswith("seconds/")}
+    stages = {key: value for key, value in times.items() if not key.startswith("seconds/attribution/")}
+    return sum(value for key, value in stages.items() if key != "seconds/expected") if stages else None
 
 
 def _class_name(node: Mapping[str, Any]) -> str:
@@ -300,37 +248,131 @@ def _described(node: Any) -> str:
     return f"{_class_name(node)} ({details})" if details else _class_name(node)
 
 
-def _images(number: int, purpose: str) -> str:
-    return f"{number} {'image: ' + purpose + ' it' if number == 1 else 'images: ' + purpose + ' them'}" * (number > 0)
-
-
-def _trained(config: Mapping[str, Any], name: str) -> str:
-    weights = (config.get(name) or {}).get("weights")
-    if weights:
-        return f"weights given: {_origin(str(weights))}"
-    schedule = config.get("training", {}).get(name) or {}
-    if "iterations" not in schedule:
-        return ""
-    rate = f", learning rate {schedule['learning_rate']:g}" if "learning_rate" in schedule else ""
-    start = " from the baseline's weights" if name == "target" else ""
-    return f"{count(schedule['iterations'])} iterations{start}{rate}"
-
-
-def _origin(weights: str) -> str:
-    return f"{weights} (faig_lab ships the file)" if weights.startswith(PACKAGE) else weights
-
-
-def _theta(recorded: Any) -> str:
-    """Return the origin of the attributed weights, for each network or for both together."""
-    if isinstance(recorded, Mapping):
-        return "; ".join(f"{network}: {origin}" for network, origin in recorded.items())
-    return str(recorded or "")
-
-
 def _flat(value: Any) -> str:
     """Return a JSON value of any type on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_flat(inner) for inner in value)
+        return ", ".join(map(_flat, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def summary(path: Path, records: Records | None) -> str:
+    """Return the closing lines of a run: an empty line, numbers from the run's files, then paths and commands."""
+    run = RunFolder(path)
+    notes = [f"note: {warning}" for warning in warnings(run)]
+    blocks = [_isolation(run), _removed(run), _methods(run), _restored(run), notes, _paths(path, records)]
+    return "\n" + "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def added(path: Path, studies: Sequence[str]) -> str:
+    """Return a line for each analysis that was added to a run: its question, its main numbers and its files."""
+    run = RunFolder(path)
+    shown = {section.name: section for section in sections_of(run)}
+    lines = []
+    for name in studies:
+        section = shown.get(name)
+        words = [section.title, section.sentence(run)] if section else []
+        files = [file for file in (f"tables/{name}.csv", f"figures/{name}.png") if (path / file).is_file()]
+        about = " ".join([*words, f"({listed(files)})" * bool(files)]).strip()
+        lines.append(f"added         {name}{': ' * bool(about)}{run.worded(about)}")
+    return "\n".join(lines)
+
+
+def _masked(run: RunFolder) -> str:
+    """Return `1 % of the filters (122 of 12,240)`."""
+    size = findings.masked_count(run, run.headline)
+    return f"{as_percent(run.headline)} of the {run.units} ({count(size)} of {count(run.filters)})"
+
+
+def _isolation(run: RunFolder) -> list[str]:
+    """Return the isolation of every method with its parts, then that of each set of the run's method."""
+    results = findings.of_methods(run, run.headline)
+    if not results:
+        return []
+    several, ends = len(run.degradations) > 1, findings.ends_are(run)
+    lines = [
+        f"Isolation after masking {_masked(run)}, {findings.held_out_images(run)} images:",
+        "1 = the ideal edit, 0 = as without masking, below 0 = harm; then the parts that are missing to 1, by input:",
+    ]
+    head = ["method or set", "isolation", ends, "own input", "others" * several, "clean", "clean, dB"]
+    rows = [(method_label(method), result) for method, result in results.items()]
+    rows += [(f"{removal(result.masked)} ({method_label(run.chosen)})", result) for result in findings.of_sets(run)]
+    cells = [
+        [
+            name, with_std(result.isolation, result.std), result.ends, decimal(result.own_left), decimal(result.side),
+            decimal(result.side_clean), signed(result.clean_change),
+        ]
+        for name, result in rows
+    ]  # fmt: skip
+    return lines + _aligned(head, cells)
+
+
+def _removed(run: RunFolder) -> list[str]:
+    """Return the removed shares, the paper's measure: a line for each discovered set of the run's method."""
+    if not run.degradations or not run.methods:
+        return []
+    held_out = findings.held_out_images(run)
+    lines = [f"Masking {_masked(run)} found by {method_label(run.chosen)}, evaluated on {held_out} images:"]
+    width = max(len(removal(name)) for name in run.degradations)
+    for masked in run.degradations:
+        removed = {d: findings.masking(run, run.chosen, run.headline, masked, d).mean for d in run.degradations}
+        cells = [f"{share(number):>6} of {removal(shown)}" for shown, number in removed.items()]
+        lines.append(f"  {removal(masked):<{width}} {run.units} remove {'  '.join(cells)}")
+    return [*lines, f"  {harmful}"] if (harmful := harm(run)) else lines
+
+
+def _methods(run: RunFolder) -> list[str]:
+    """Return the comparison of the methods: means over the masked sets, with intervals if the run has them."""
+    results = findings.method_results(run, run.headline)
+    known = any(result.estimate for result in results)
+    rows = [
+        [
+            method_label(result.method), share(result.own), share(result.other),
+            with_std(result.specificity, result.std),
+            between(result.estimate.low, result.estimate.high) if result.estimate else "",
+        ]
+        for result in results
+    ]  # fmt: skip
+    ends = over_photographs(run.table("comparison")) if known else ""
+    return _aligned(["method", "own removed", "others removed", "specificity", ends], rows)
+
+
+def _restored(run: RunFolder) -> list[str]:
+    """Return the gain of the target over the baseline on every input, and the completeness gaps."""
+    means = findings.restoration(run)
+    clean = ["clean"] if "clean" in means.get("target", {}) else []
+    rows = [
+        [
+            name,
+            *(decimal(means.get(network, {}).get(name)) for network in ("baseline", "target")),
+            signed(findings.gain(run, name)),
+            small_share(findings.gaps(run, name)[0]) if name in run.degradations else "",
+        ]
+        for name in [*run.degradations, *clean]
+        if run.degradations
+    ]
+    return _aligned(["input", "baseline, dB", "target, dB", "gain over baseline, dB", "completeness gap"], rows)
+
+
+def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Align columns: the first column to the left, all others to the right. A column without a name is left out."""
+    if not rows:
+        return []
+    columns = [column for column in zip(head, *rows, strict=True) if column[0]]
+    return [f"  {line}" for line in aligned(list(zip(*columns, strict=True)))]
+
+
+def _paths(run: Path, records: Records | None) -> list[str]:
+    report = run / "report.html"
+    lines = [f"report        {report}" if report.is_file() else f"run folder    {run}"]
+    if records is not None and records.folder is not None:
+        folder = shlex.quote(str(records.folder))
+        lines.append(f"look at it    wandb leet {folder}")
+        # An online run is on the server already.
+        lines.append(f"W&B page      {records.url}" if records.url else f"sync to W&B   wandb sync {folder}")
+    if records is not None and "csv" in records.folders:
+        lines.append(f"csv           {records.folders['csv'] / 'metrics.csv'}")
+    if records is not None and "tensorboard" in records.folders:
+        lines.append(f"tensorboard   tensorboard --logdir {shlex.quote(str(records.folders['tensorboard']))}")
+    return lines

@@ -1,7 +1,8 @@
-"""The W&B record of a run. Only this module imports wandb. A failure of W&B is one warning and never stops a run.
+"""A record of a run, and the W&B record. A failure of a record is one warning and never stops a run.
 
-Keys begin with `curves` (isolation), `figures`, `training`, `values` (tables) and `views` (charts). The sections of a
-workspace and the charts of `wandb leet` are in this order, so the curves come first and the tables late.
+Only this module imports wandb. Keys begin with `curves` (isolation), `figures`, `training`, `values` (tables) and
+`views` (charts). The sections of a workspace and the charts of `wandb leet` are in this order, so the curves come first
+and the tables late.
 """
 
 import logging
@@ -9,11 +10,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from faig_lab.config.settings import LoggerSettings
@@ -23,43 +23,112 @@ from faig_lab.runs.tables import groups, read_table, records, select
 
 _log = logging.getLogger(__name__)
 
+Row = Mapping[str, float | None]
+"""A row of a training table: column → number."""
+
 Mode = Literal["online", "offline", "disabled"]
-_OFFLINE = frozenset({"offline", "dryrun"})
 _RUN_FOLDER = re.compile(r"(offline-)?run-(\d{8}_\d{6})-(\w+)(-\d+)?")
 _ISOLATION = re.compile(r"isolation/([^/]+)/([\d.e+-]+)")
-_PSNR = "psnr/"
+PSNR = "psnr/"
+"""The beginning of the column of an input in a training table, and of the metrics of restoration."""
 
 
-class WandbRecord:
-    """The W&B run of a run. Without a W&B run (disabled, not installed or failed) every method does nothing.
+@dataclass(frozen=True)
+class Description:
+    """How a record names and describes a run.
 
-    Make a record with `start`. Use the record as a context manager, or call `finish`.
+    Attributes:
+        experiment: the name of the settings.
+        method: the run's own method.
+        network: the network with its sizes.
+        seed: the seed.
+        job: the task.
+        config: the settings, the command line and the commit.
+        notes: command line, commit and data, Markdown.
+    """
+
+    experiment: str
+    method: str
+    network: str
+    seed: int
+    job: str
+    config: Mapping[str, Any]
+    notes: str
+
+    @property
+    def title(self) -> str:
+        """The name of the W&B run."""
+        return f"{self.experiment} {self.method} {self.network} seed {self.seed}"
+
+    @property
+    def networks(self) -> str:
+        """The beginning of the names of artifacts, which tells the networks of different settings apart."""
+        return f"{self.experiment}-{self.network}-seed{self.seed}"
+
+
+class Record:
+    """One record of a run. Without an open record (not wanted, not installed or failed) every method does nothing.
+
+    Make a record with `start`, and call `finish` at the end.
+
+    Args:
+        opened: the W&B run or the logger of Lightning; None without a record.
+        name: the name of the record in warnings.
+    """
+
+    def __init__(self, opened: Any | None, name: str) -> None:
+        self._opened, self._name = opened, name
+        self._logged: set[str] = set()
+
+    def log_training(self, prefix: str, row: Row) -> None:
+        """Log a row of a training table under `prefix` (`training/baseline`). The axis is `step`."""
+        raise NotImplementedError
+
+    def log_run(self, run: RunFolder, captions: Mapping[str, str]) -> None:
+        """Log everything that a finished run has left. This part logs the curves of trainings not logged yet.
+
+        Args:
+            run: the run folder.
+            captions: figure → caption.
+        """
+        for network in ("baseline", "target"):
+            if f"training/{network}" not in self._logged:  # a run that is analysed further trains nothing
+                for row in training_rows(run.path, network):
+                    self.log_training(f"training/{network}", row)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the record as finished (exit code 0) or failed (any other exit code). A second call does nothing."""
+        raise NotImplementedError
+
+    def _try(self, act: Callable[[Any], None], consequence: str = "recording stopped") -> None:
+        """Call a function with the open record. After a failure the record does nothing."""
+        if self._opened is None:
+            return
+        try:
+            act(self._opened)
+        except Exception as error:
+            self._opened = None
+            warn(self._name, consequence, error)
+
+
+class WandbRecord(Record):
+    """The W&B run of a run.
 
     Attributes:
         folder: the folder of the W&B run, for `wandb leet` and `wandb sync`; None without a W&B run.
         url: the address of the run's page; None if the run is offline.
     """
 
-    def __init__(self, run: Any | None) -> None:
-        self._run = run
-        self._prefixes: set[str] = set()
-        self._offline = bool(getattr(run, "offline", False))
+    def __init__(self, opened: Any | None, networks: str = "") -> None:
+        super().__init__(opened, "W&B")
+        self._networks = networks
+        self._offline = bool(getattr(opened, "offline", False))
         # Read now, since `finish` drops the W&B run and the summary asks for folder and address afterwards.
-        self.folder = Path(run.dir).parent if run is not None else None
-        self.url: str | None = run.url if run is not None else None
+        self.folder = Path(opened.dir).parent if opened is not None else None
+        self.url: str | None = opened.url if opened is not None else None
 
     @classmethod
-    def start(
-        cls,
-        settings: LoggerSettings,
-        config: Mapping[str, Any],
-        folder: Path,
-        *,
-        name: str,
-        job: str = "study",
-        notes: str = "",
-        goes_on: bool = False,
-    ) -> Self:
+    def start(cls, settings: LoggerSettings, description: Description, folder: Path, *, goes_on: bool = False) -> Self:
         """Start a W&B run whose files lie in `folder`/wandb.
 
         The mode `auto` is online for a logged-in user and offline otherwise. The environment variable WANDB_MODE
@@ -68,11 +137,8 @@ class WandbRecord:
 
         Args:
             settings: the `logger` part of the configuration.
-            config: the configuration that W&B shows.
+            description: names and describes the run.
             folder: the run folder.
-            name: the name of the W&B run.
-            job: the job type, which is the task.
-            notes: the notes of the W&B run, Markdown.
             goes_on: whether the W&B run in the folder is continued. The new run has the id of that run. The whole
                 record is written again, so an earlier offline folder of the run is removed at a successful end.
         """
@@ -83,136 +149,81 @@ class WandbRecord:
             return cls(None)
         for attempt in {"online": ("online", "offline"), "offline": ("offline",), "disabled": ()}[mode]:
             try:
-                before = _earlier(folder) if goes_on else None
-                return cls(_init(attempt, settings, config, folder, before, name=name, job_type=job, notes=notes))
+                return cls(_init(attempt, settings, description, folder, goes_on=goes_on), description.networks)
             except Exception as error:
                 warn("W&B", "recorded offline" if attempt == "online" else "not recorded in W&B", error)
         return cls(None)
 
-    def log_training(self, prefix: str, row: Mapping[str, float | None]) -> None:
+    def log_training(self, prefix: str, row: Row) -> None:
         """Log a row of a training table under `prefix` (`training/baseline`). The axis is `step`."""
         self._log_row(prefix, "step", row)
 
-    def log_run(self, run: RunFolder, captions: Mapping[str, str], name: str) -> None:
+    def log_run(self, run: RunFolder, captions: Mapping[str, str]) -> None:
         """Log everything that a finished run has left: curves, metrics, tables, figures, charts, artifacts.
 
-        Args:
-            run: the run folder.
-            captions: figure → caption.
-            name: the beginning of the names of the artifacts.
+        `values/<name>` is a table, `figures/<name>` an image with the caption of that name. The numbers of metrics.json
+        are in the run's summary under the same keys.
         """
-        for network in ("baseline", "target"):
-            if f"training/{network}" not in self._prefixes:  # a run that is analysed further trains nothing
-                for row in training_rows(run.path, network):
-                    self.log_training(f"training/{network}", row)
+        super().log_run(run, captions)
         for row in isolation_rows(run.metrics):
             self._log_row("curves", "percent", row)
-        self._try(lambda open_run: open_run.config.update({"provenance": run.provenance}, allow_val_change=True))
-        self.log_metrics(run.metrics)
-        self.log_tables(run.path)
-        self.log_figures(run.path, captions)
-        self.log_charts(run)
-        self.log_artifacts(run.path, name)
 
-    def _log_row(self, prefix: str, axis: str, row: Mapping[str, float | None]) -> None:
+        def log(opened: Any) -> None:
+            import wandb
+
+            opened.config.update({"provenance": run.provenance}, allow_val_change=True)
+            opened.summary.update(dict(run.metrics))
+            for path in sorted((run.path / "tables").glob("*.csv")):
+                table = read_table(path)
+                rows: list[Iterable[Any]] = [list(row.values()) for row in records(table)]
+                opened.log({f"values/{path.stem}": wandb.Table(columns=list(table.columns), data=rows)})
+            for path in sorted((run.path / "figures").glob("*.png")):
+                opened.log({f"figures/{path.stem}": wandb.Image(str(path), caption=captions.get(path.stem))})
+            for name, chart in _charts(run):
+                opened.log({f"views/{name}": chart})
+
+        self._try(log)
+        self.log_artifacts(run.path)
+
+    def _try(self, act: Callable[[Any], None], consequence: str = "recording in W&B stopped") -> None:
+        with _staged_in(self.folder if self._offline else None):
+            super()._try(act, consequence)
+
+    def _log_row(self, prefix: str, axis: str, row: Row) -> None:
         """Log a row whose axis is one of its columns. A resumed W&B run has the rows up to its last place already."""
 
-        def log(run: Any) -> None:
-            if prefix not in self._prefixes:
-                self._prefixes.add(prefix)
-                run.define_metric(f"{prefix}/{axis}", hidden=True)
-                run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/{axis}")
-            last = run.summary.get(f"{prefix}/{axis}") if getattr(run, "resumed", False) else None
-            if last is not None and (row.get(axis) or 0) <= last:
-                return
-            run.log({f"{prefix}/{key}": number for key, number in row.items() if number is not None})
+        def log(opened: Any) -> None:
+            if prefix not in self._logged:
+                self._logged.add(prefix)
+                opened.define_metric(f"{prefix}/{axis}", hidden=True)
+                opened.define_metric(f"{prefix}/*", step_metric=f"{prefix}/{axis}")
+            last = opened.summary.get(f"{prefix}/{axis}") if getattr(opened, "resumed", False) else None
+            if last is None or (row.get(axis) or 0) > last:
+                opened.log({f"{prefix}/{key}": number for key, number in row.items() if number is not None})
 
         self._try(log)
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Put the numbers of metrics.json into the run's summary, under the same keys."""
-        self._try(lambda run: run.summary.update(dict(metrics)))
-
-    def log_tables(self, run_folder: Path) -> None:
-        """Log every `tables/*.csv` of a run folder as a W&B table, `values/<name>`."""
-
-        def table(wandb: Any, path: Path) -> Any:
-            table = read_table(path)
-            rows = [list(row.values()) for row in records(table)]
-            return wandb.Table(columns=list(table.columns), data=rows)
-
-        self._log_files(run_folder / "tables", "*.csv", "values", table)
-
-    def log_figures(self, run_folder: Path, captions: Mapping[str, str]) -> None:
-        """Log every `figures/*.png` of a run folder as an image, with the caption of that name."""
-
-        def image(wandb: Any, path: Path) -> Any:
-            return wandb.Image(str(path), caption=captions.get(path.stem))
-
-        self._log_files(run_folder / "figures", "*.png", "figures", image)
-
-    def _log_files(self, folder: Path, pattern: str, prefix: str, convert: Callable[[Any, Path], Any]) -> None:
-        """Log each file of a folder as `<prefix>/<name>`."""
-
-        def log(run: Any) -> None:
-            import wandb
-
-            for path in sorted(folder.glob(pattern)):
-                run.log({f"{prefix}/{path.stem}": convert(wandb, path)})
-
-        self._try(log)
-
-    def log_charts(self, run: RunFolder) -> None:
-        """Log charts with all methods, inputs or layers together. The title of a chart is its caption.
-
-        The keys are `views/isolation`, `views/training_<network>` and `views/layers_<degradation>`.
-        """
-
-        def log(open_run: Any) -> None:
-            import wandb
-
-            for name, curves in curves_of(run).items():
-                chart = wandb.plot.line_series(
-                    curves.xs, list(curves.ys.values()), keys=list(curves.ys), title=curves.title, xname=curves.axis
-                )
-                open_run.log({f"views/{name}": chart})
-            for name, cells in layer_shares(run).items():
-                title = (
-                    f"Share of each layer's {run.units} that {method_label(run.chosen)} discovers for {removal(name)}, "
-                    f"at {as_percent(run.headline)} of all {run.units}."
-                )
-                layers = wandb.Table(columns=["layer", "share"], data=[*map(list[Any], cells)])
-                open_run.log({f"views/layers_{name}": wandb.plot.bar(layers, "layer", "share", title=title)})
-
-        self._try(log)
-
-    def log_artifacts(self, run_folder: Path, name: str) -> None:
+    def log_artifacts(self, folder: Path) -> None:
         """Log the networks and the scores of a run folder as artifacts with their lineage.
 
-        `<name>-baseline` and `<name>-target` are models, `<name>-scores` is of type attribution. The metadata hold the
-        lineage as digests (`from`), so that an offline run has the lineage too: the target comes from the baseline, the
-        scores come from both networks. Equal files make no new version.
-
-        Args:
-            run_folder: the run folder, with `weights` and `attribution`. The artifacts refer to these files.
-            name: the beginning of the names: experiment, network and seed.
+        `<networks>-baseline` and `<networks>-target` are models, `<networks>-scores` is of type attribution. The
+        metadata hold the lineage as digests (`from`), so that an offline run has the lineage too: the target comes from
+        the baseline, the scores come from both networks. Equal files make no new version.
         """
 
-        def log(run: Any) -> None:
+        def log(opened: Any) -> None:
             import wandb
 
             digests: dict[str, str] = {}
             for part, artifact_type, path in (
-                ("baseline", "model", run_folder / "weights" / "baseline.pt"),
-                ("target", "model", run_folder / "weights" / "target.pt"),
-                ("scores", "attribution", run_folder / "attribution"),
+                ("baseline", "model", folder / "weights" / "baseline.pt"),
+                ("target", "model", folder / "weights" / "target.pt"),
+                ("scores", "attribution", folder / "attribution"),
             ):
-                artifact = wandb.Artifact(f"{name}-{part}", artifact_type, metadata={"from": dict(digests)})
-                if path.is_dir():
-                    artifact.add_dir(str(path), policy="immutable")  # no copy
-                else:
-                    artifact.add_file(str(path), policy="immutable")
-                run.log_artifact(artifact)
+                artifact = wandb.Artifact(f"{self._networks}-{part}", artifact_type, metadata={"from": dict(digests)})
+                add = artifact.add_dir if path.is_dir() else artifact.add_file
+                add(str(path), policy="immutable")  # no copy
+                opened.log_artifact(artifact)
                 digests[part] = artifact.digest
 
         self._try(log)
@@ -222,40 +233,15 @@ class WandbRecord:
 
         The service process of wandb may write the last records a moment later, even after this process has ended.
         """
-        self._try(lambda run: run.finish(exit_code=exit_code))
-        if self._run is not None and exit_code == 0:
-            self._remove_earlier()
-        self._run = None
-
-    def _remove_earlier(self) -> None:
-        """Remove earlier offline folders of this W&B run, whose content is in its present folder too."""
-        assert self.folder is not None
-        present = _RUN_FOLDER.fullmatch(self.folder.name)
-        for folder in self.folder.parent.glob("offline-run-*"):
-            match = _RUN_FOLDER.fullmatch(folder.name)
-            if match and present and match[3] == present[3] and folder != self.folder:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        """Return the record."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Finish the record, as failed if the block raised an exception."""
-        self.finish(exit_code=0 if kind is None else 1)
-
-    def _try(self, act: Callable[[Any], None]) -> None:
-        """Call a function with the W&B run. After a failure the record does nothing."""
-        if self._run is None:
-            return
-        try:
-            with _staged_in(self.folder if self._offline else None):
-                act(self._run)
-        except Exception as error:
-            self._run = None
-            warn("W&B", "recording in W&B stopped", error)
+        self._try(lambda opened: opened.finish(exit_code=exit_code))
+        if self._opened is not None and self.folder is not None and exit_code == 0:
+            # Earlier offline folders of this W&B run have nothing that its present folder lacks.
+            present = _RUN_FOLDER.fullmatch(self.folder.name)
+            for folder in self.folder.parent.glob("offline-run-*"):
+                match = _RUN_FOLDER.fullmatch(folder.name)
+                if match and present and match[3] == present[3] and folder != self.folder:
+                    shutil.rmtree(folder, ignore_errors=True)
+        self._opened = None
 
 
 def resolve_mode(wanted: str) -> Mode:
@@ -266,47 +252,31 @@ def resolve_mode(wanted: str) -> Mode:
     """
     mode = os.environ.get("WANDB_MODE", wanted).lower()
     if mode == "auto":
-        return "online" if _logged_in() else "offline"
-    if mode in _OFFLINE:
-        return "offline"
-    if mode in ("online", "run"):
-        return "online"
-    if mode == "disabled":
-        return "disabled"
-    raise ValueError(f"mode {mode!r}: choose auto, online, offline or disabled")
+        wandb = _quiet_wandb(offline=False)
+        with _silence():  # the user is not asked, and nothing is sent
+            return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    modes: dict[str, Mode] = {
+        "online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled",
+    }  # fmt: skip
+    if mode not in modes:
+        raise ValueError(f"mode {mode!r}: choose auto, online, offline or disabled")
+    return modes[mode]
 
 
-def _logged_in() -> bool:
-    """Return whether wandb has credentials. The user is not asked, and nothing is sent."""
-    wandb = _quiet_wandb(offline=False)
-    with _silence():
-        return bool(wandb.login(prompt=False, verify=False))
-
-
-def _earlier(folder: Path) -> tuple[str, str] | None:
-    """Return mode and id of the latest W&B run in a run folder, from the name of the W&B folder."""
-    matches = [_RUN_FOLDER.fullmatch(path.name) for path in (folder / "wandb").glob("*run-*")]
-    latest = max((match for match in matches if match), key=lambda match: match[2], default=None)
-    return ("offline" if latest[1] else "online", latest[3]) if latest else None
-
-
-def _init(
-    mode: str,
-    settings: LoggerSettings,
-    config: Mapping[str, Any],
-    folder: Path,
-    before: tuple[str, str] | None,
-    **described: str,
-) -> Any:
-    continued: dict[str, Any] = {} if before is None else {"id": before[1]}
-    if before is not None and mode == "online":
-        continued["resume"] = "allow"
+def _init(mode: str, settings: LoggerSettings, description: Description, folder: Path, *, goes_on: bool) -> Any:
+    """Start a W&B run. A run that goes on continues the latest W&B run of its folder, which the folder's name tells."""
+    continued: dict[str, Any] = {}
+    if goes_on:
+        matches = [_RUN_FOLDER.fullmatch(path.name) for path in (folder / "wandb").glob("*run-*")]
+        if latest := max((match for match in matches if match), key=lambda match: match[2], default=None):
+            continued = {"id": latest[3]} | ({"resume": "allow"} if mode == "online" else {})
     wandb = _quiet_wandb(offline=mode == "offline")
     folder.mkdir(parents=True, exist_ok=True)
     with _silence():
         return wandb.init(
             mode=mode, project=settings.project, entity=settings.entity, group=settings.group,
-            tags=list(settings.tags), config=dict(config), dir=str(folder), **described,
+            tags=list(settings.tags), config=dict(description.config), dir=str(folder), name=description.title,
+            job_type=description.job, notes=description.notes,
             # Several runs in one process (a sweep) must not share one W&B run.
             reinit="create_new",
             settings=wandb.Settings(
@@ -368,23 +338,6 @@ def _staged_in(folder: Path | None) -> Iterator[None]:
         del os.environ["WANDB_DATA_DIR"]
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Several curves in one chart.
-
-    Attributes:
-        title: the caption.
-        axis: the name of the x-axis.
-        xs: the places.
-        ys: label → value at each place.
-    """
-
-    title: str
-    axis: str
-    xs: Sequence[float]
-    ys: Mapping[str, Sequence[float | None]]
-
-
 def training_rows(run: Path, network: str) -> list[dict[str, float | None]]:
     """Return the rows of `tables/training_<network>.csv`; none if the run trained no such network."""
     file = run / "tables" / f"training_{network}.csv"
@@ -405,36 +358,42 @@ def isolation_rows(metrics: Mapping[str, float]) -> list[dict[str, float | None]
     return [rows[percent] for percent in sorted(rows)]
 
 
-def curves_of(run: RunFolder) -> dict[str, Curves]:
-    """Return the charts of curves: isolation by percent, and the quality during each training."""
-    charts = {}
+def _charts(run: RunFolder) -> Iterator[tuple[str, Any]]:
+    """Yield charts with all methods, inputs or layers together. The title of a chart is its caption.
+
+    The names are `isolation`, `training_<network>` and `layers_<degradation>`.
+    """
+    import wandb
+
+    def curves(rows: Sequence[Row], axis: str, ys: Mapping[str, str], title: str, axis_title: str) -> Any:
+        """Return a chart of columns, each with its label, against the column `axis`."""
+        values = [[row.get(key) for row in rows] for key in ys]
+        xs = [row[axis] or 0.0 for row in rows]
+        return wandb.plot.line_series(xs, values, keys=list(ys.values()), title=title, xname=axis_title)
+
     rows = isolation_rows(run.metrics)
-    keys = list(dict.fromkeys(key for row in rows for key in row if key != "percent"))
-    if keys:
-        charts["isolation"] = Curves(
+    if rows:
+        methods = {key: method_label(key.partition("/")[2]) for row in rows for key in row if key != "percent"}
+        yield "isolation", curves(
+            rows, "percent", methods,
             f"Isolation by the percent of the {run.units} that are masked. 1 is the ideal edit, 0 is no masking, "
             "below 0 is harm.",
             f"percent of the {run.units}",
-            [row["percent"] or 0.0 for row in rows],
-            {method_label(key.partition("/")[2]): [row.get(key) for row in rows] for key in keys},
-        )
+        )  # fmt: skip
     for network in ("baseline", "target"):
         trained = training_rows(run.path, network)
-        inputs = [key for key in (trained[0] if trained else {}) if key.startswith(_PSNR)]
+        inputs = {key: degraded(key.removeprefix(PSNR)) for key in (trained or [{}])[0] if key.startswith(PSNR)}
         if inputs:
-            charts[f"training_{network}"] = Curves(
-                f"Training of the {network}: PSNR on the probe in dB, for each input.",
-                "step",
-                [row["step"] or 0.0 for row in trained],
-                {degraded(key.removeprefix(_PSNR)): [row[key] for row in trained] for key in inputs},
-            )
-    return charts
-
-
-def layer_shares(run: RunFolder) -> dict[str, list[list[str | float]]]:
-    """Return the layers with discovered units and the share of their units: degradation → [layer, share]."""
-    rows = select(run.table("distribution"), run.headline, method=run.chosen)
-    return {
-        name: [[row["layer"].removesuffix(".weight"), row["share"]] for row in records(of_set) if row["share"]]
-        for name, of_set in groups(rows, "degradation").items()
-    }
+            title = f"Training of the {network}: PSNR on the probe in dB, for each input."
+            yield f"training_{network}", curves(trained, "step", inputs, title, "step")
+    found = select(run.table("distribution"), run.headline, method=run.chosen)
+    for name, of_set in groups(found, "degradation").items():
+        cells: list[Iterable[Any]] = [
+            [row["layer"].removesuffix(".weight"), row["share"]] for row in records(of_set) if row["share"]
+        ]
+        title = (
+            f"Share of each layer's {run.units} that {method_label(run.chosen)} discovers for {removal(name)}, "
+            f"at {as_percent(run.headline)} of all {run.units}."
+        )
+        layers = wandb.Table(columns=["layer", "share"], data=cells)
+        yield f"layers_{name}", wandb.plot.bar(layers, "layer", "share", title=title)

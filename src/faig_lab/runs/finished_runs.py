@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ _IRRELEVANT = re.compile(
     r"|training\.(workers|validate_every|checkpoint_every)|data\.(prepared|base_url|cache)\w*)(\.|$)"
 )
 _UNITS = ("network", "degradation.parts")
-_SHARES = ("percent", "own", "other", "specificity")
-_ISOLATION = ("percent", "isolation", "clean_change")
+_NUMBERS = {
+    "specificity": ("percent", "own", "other", "specificity"),
+    "isolation": ("percent", "isolation", "clean_change"),
+}
+"""The columns of numbers of the tables that a comparison reads."""
 
 
 def settings_of(run: RunFolder) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def read(folders: Sequence[Path]) -> tuple[list[RunFolder], list[LeftOut]]:
     for folder in folders:
         try:
             runs.append(_read(folder))
-        except (_UnfitError, UserError) as error:
+        except UserError as error:
             left_out.append(LeftOut(folder, str(error)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
@@ -78,24 +82,23 @@ def group(runs: Sequence[RunFolder]) -> dict[RunFolder, dict[str, str]]:
     distinguish experiments. If several settings of one group of the configuration differ, and the chosen file of the
     group tells their values, the file is the value: `training` is `short` or `laptop`.
     """
-    settings = {run: settings_of(run) for run in runs}
-    every = list(settings.values())
-    keys = [key for key in dict.fromkeys(key for flat in every for key in flat) if _differs(key, every)]
-    files = _files([_choices(run) for run in runs], every, keys)
-    keys = [key for key in keys if key.partition(".")[0] not in files]
-    networks = _network_labels([settings[run].get("network") or {} for run in runs])
+    settings = [settings_of(run) for run in runs]
+    keys = [
+        key
+        for key in dict.fromkeys(key for flat in settings for key in flat)
+        if len({json.dumps(flat[key], sort_keys=True) for flat in settings if key in flat}) > 1
+    ]
+    files = _files([_choices(run) for run in runs], settings, keys)
+    keys = [key for key in keys if key != "network" and key.partition(".")[0] not in files]
+    networks = _network_labels([flat.get("network") or {} for flat in settings])
     return {
         run: {
             "network": label,
             **{name: chosen[place] for name, chosen in files.items()},
-            **{_column(key): _text(settings[run].get(key)) for key in keys if key != "network"},
+            **{"degradation" if key == "degradation.parts" else key: _text(flat.get(key)) for key in keys},
         }
-        for place, (run, label) in enumerate(zip(runs, networks, strict=True))
+        for place, (run, flat, label) in enumerate(zip(runs, settings, networks, strict=True))
     }
-
-
-class _UnfitError(Exception):
-    """A run folder without a finished run."""
 
 
 def _places(item: str) -> list[Path]:
@@ -108,17 +111,10 @@ def _places(item: str) -> list[Path]:
     matches = sorted(glob.glob(pattern), key=_natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
     folders = [Path(name) for name in matches if Path(name).is_dir()]
     if not folders:
-        fixed = Path(*_before_magic(Path(pattern)))
+        fixed = Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
         inside = f"; {fixed} holds no such folder" if fixed.is_dir() else f"; {_nearest(fixed).removeprefix('runs: ')}"
         raise UserError(f"runs: {item} matches no folder{inside}")
     return folders
-
-
-def _before_magic(pattern: Path) -> Iterator[str]:
-    for part in pattern.parts:
-        if glob.has_magic(part):
-            return
-        yield part
 
 
 def _nearest(path: Path) -> str:
@@ -152,32 +148,31 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _read(folder: Path) -> RunFolder:
+    """Return a finished run with everything that is compared.
+
+    The files are read now, so that a damaged file is reported here and not during the comparison.
+    """
     if not (folder / "status.json").is_file():
-        raise _UnfitError("never started (no status.json)")
+        raise UserError("never started (no status.json)")
     run = RunFolder(folder)
     if run.status.get("state") != "done":
         error = f": {run.status['error']}" if run.status.get("error") else ""
-        raise _UnfitError(f"{run.status.get('state')}{error}")
+        raise UserError(f"{run.status.get('state')}{error}")
     check_links(folder, "run")
     if not (folder / "config.yaml").is_file():
-        raise _UnfitError("has no config.yaml")
+        raise UserError("has no config.yaml")
     if not (folder / "tables" / "specificity.csv").is_file():
-        raise _UnfitError("has no tables/specificity.csv (its analyses are without masking)")
-    _check(run, "specificity", _SHARES)
-    if (folder / "tables" / "isolation.csv").is_file():  # a run of an older version, without the table, is compared too
-        _check(run, "isolation", _ISOLATION)
-    # Read now, so that a damaged file is reported here and not during the comparison.
+        raise UserError("has no tables/specificity.csv (its analyses are without masking)")
+    for name, columns in _NUMBERS.items():
+        if not (folder / "tables" / f"{name}.csv").is_file():  # a run of an older version, without isolation
+            continue
+        table = run.table(name)
+        if table.empty or not {"method", "masked", *columns} <= {*table.columns}:
+            raise UserError(f"tables/{name}.csv is empty or of another version")
+        if not all(is_numeric_dtype(table[column]) for column in columns) or table["percent"].isna().any():
+            raise UserError(f"tables/{name}.csv is damaged")
     _ = run.metrics, run.table("comparison"), run.table("restoration"), run.seed, settings_of(run)
     return run
-
-
-def _check(run: RunFolder, name: str, numbers: Sequence[str]) -> None:
-    """Refuse a table without the columns that name a set, or without numbers in the columns of numbers."""
-    table = run.table(name)
-    if table.empty or not {"method", "masked", *numbers} <= {*table.columns}:
-        raise _UnfitError(f"tables/{name}.csv is empty or of another version")
-    if not all(is_numeric_dtype(table[column]) for column in numbers) or table["percent"].isna().any():
-        raise _UnfitError(f"tables/{name}.csv is damaged")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -189,10 +184,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{key}.")
         else:
             yield key, value
-
-
-def _differs(key: str, every: Sequence[Mapping[str, Any]]) -> bool:
-    return len({json.dumps(flat[key], sort_keys=True) for flat in every if key in flat}) > 1
 
 
 def _choices(run: RunFolder) -> Mapping[str, Any]:
@@ -232,12 +223,8 @@ def _network_labels(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
     return labels
 
 
-def _column(key: str) -> str:
-    return "degradation" if key == "degradation.parts" else key
-
-
 def _text(value: Any) -> str:
-    """A setting in a word: a node by its class, parts by their names with what they are."""
+    """Return a setting in a word: a node by its class, parts by their names with their arguments."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} ({_arguments(part)})" for name, part in value.items())
     if isinstance(value, list):
