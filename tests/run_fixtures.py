@@ -45,13 +45,14 @@ def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path, made_runs: Callable[[str], Path]) -> MakeRun:
-    """Write a run folder, with the arguments of `write_run`."""
+    """Write a run folder, with the arguments of `write_run`. It replaces the folder of an earlier call."""
 
     def make(*given: Any, **named: Any) -> Path:
         run = made_runs(repr((given, sorted(named.items()))))
         if not run.is_dir():
             write_run(run, *given, **named)
-        return Path(shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True))
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        return Path(shutil.copytree(run, tmp_path / "run"))
 
     return make
 

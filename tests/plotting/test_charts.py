@@ -96,15 +96,12 @@ def unnamed(figure: Figure) -> Iterator[str]:
             yield f"y of {panel.get_title()!r}"
 
 
-def drawn(run: RunFolder) -> dict[str, Figure | None]:
-    found = {name: getattr(figures, name)(run) for name in ("isolation", "methods", "masking_curves")}
-    return found | {name: getattr(figures, name)(run) for name in ("layers", "training")}
-
-
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
 def test_every_axis_has_a_name(make_run: MakeRun, degradations: tuple[str, ...]) -> None:
     isolated = {"faig": 0.5, "signed_share": 0.7, "random": 0.0}
-    for name, figure in drawn(RunFolder(make_run(degradations, intervals=0.1, isolated=isolated))).items():
+    run = RunFolder(make_run(degradations, intervals=0.1, isolated=isolated))
+    for name in ("isolation", "methods", "masking_curves", "layers", "training"):
+        figure = getattr(figures, name)(run)
         assert figure is not None
         assert list(unnamed(figure)) == [], name
 
@@ -124,15 +121,11 @@ def test_a_line_that_leaves_the_panel_is_marked_with_its_number() -> None:
     assert marks(panel) == ["▾ \N{MINUS SIGN}3.00", "▴ 7.50"]
     assert panel.texts[0].xy == (1, -0.5)
     assert panel.texts[0].get_color() == "red"
-
-
-def test_what_fits_is_neither_cut_nor_marked() -> None:
-    panel = Figure().subplots()
-    panel.plot([0, 1], [0, 1])
-    panel.set_ylim(-0.05, 1.05)
-    limit(panel, -0.5, 1.5)
-    assert panel.get_ylim() == (-0.05, 1.05)
-    assert marks(panel) == []
+    fits = Figure().subplots()
+    fits.plot([0, 1], [0, 1])
+    fits.set_ylim(-0.05, 1.05)
+    limit(fits, -0.5, 1.5)
+    assert (fits.get_ylim(), marks(fits)) == ((-0.05, 1.05), [])
 
 
 def test_dots_lie_in_their_lanes_and_those_beyond_are_marked() -> None:

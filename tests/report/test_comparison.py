@@ -1,4 +1,4 @@
-"""Means over seeds with intervals, differences run by run, and the page that shows them."""
+"""Means over seeds with intervals, differences run by run, the conditions for words of order, and the page."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from faig_lab.plotting.words import between, decimal
-from faig_lab.report.comparison import Comparison, comparison_figure, estimate, sentences, warnings, write_comparison
+from faig_lab.evaluation import intervals
+from faig_lab.plotting.words import decimal
+from faig_lab.report import texts
+from faig_lab.report.comparison import (
+    Comparison,
+    comparison_figure,
+    estimate,
+    obstacles,
+    repeats,
+    sentences,
+    warnings,
+    write_comparison,
+)
 from faig_lab.runs.finished_runs import LeftOut
 from faig_lab.runs.folder import RunFolder
 from faig_lab.runs.tables import frame
@@ -16,6 +27,7 @@ from faig_lab.runs.tables import frame
 NETWORKS = {
     "SRResNet": {"_target_": "faig_lab.networks.SRResNet", "scale": 2},
     "SRCNNStyle": {"_target_": "faig_lab.networks.SRCNNStyle", "scale": 2},
+    "Other": {"_target_": "a.Other", "scale": 2},
 }
 # Specificity of a method's blur set; the noise set has 0.2 more.
 SHARES = {"faig": 0.3, "signed_share": 0.6, "random": 0.0, "learned_mask": 0.65}
@@ -69,27 +81,21 @@ def isolated():
     return Comparison([make(seed, methods=methods, isolated=True) for seed in range(3)], "faig")
 
 
-# Estimates
+# Means and differences
 
 
 @pytest.mark.parametrize("numbers", [[0.1, 0.5], [0.3, 0.35, 0.9], list(np.linspace(-1, 2, 7))])
 def test_the_interval_is_students(numbers):
-    found = estimate(numbers)
+    found = estimate([*numbers, None])
     low, high = stats.t.interval(0.95, len(numbers) - 1, np.mean(numbers), stats.sem(numbers))
     assert (found.mean, found.low, found.high) == pytest.approx((np.mean(numbers), low, high), abs=1e-12)
     assert found.n == len(numbers)
 
 
 def test_one_number_has_no_interval_and_none_no_mean():
-    assert estimate([0.5, None]) == estimate([0.5])
-    assert (estimate([0.5]).low, estimate([0.5]).n) == (None, 1)
+    one = estimate([0.5, None])
+    assert (one.mean, one.low, one.high, one.n) == (0.5, None, None, 1)
     assert estimate([None]) is None
-    assert estimate([]) is None
-    assert between(estimate([0.5]).low, estimate([0.5]).high) == ""
-    assert between(estimate([0.5, 0.5]).low, estimate([0.5, 0.5]).high) == "0.50 to 0.50"
-
-
-# Comparisons
 
 
 def test_means_are_over_masked_sets_and_then_over_seeds(three):
@@ -102,6 +108,8 @@ def test_means_are_over_masked_sets_and_then_over_seeds(three):
     assert three.estimate("SRResNet", "faig", 1.0, measure="other").mean == pytest.approx(0.1)
     assert three.estimate("SRResNet", "faig", 7.0) is None
     assert three.estimate("SRResNet", "ig", 1.0) is None
+    assert three.gain("SRResNet", "blur").mean == pytest.approx(3.0)
+    assert three.psnr("SRResNet", "baseline", "noise").mean == pytest.approx(22.0)
 
 
 def test_differences_are_paired(three):
@@ -119,6 +127,9 @@ def test_a_sweep_over_methods_counts_each_training_once():
     assert comparison.estimate("SRResNet", "faig", 1.0).n == 3
     assert comparison.gain("SRResNet", "blur").n == 3
     assert [run.config["attribution"]["name"] for run in comparison.repeated] == ["signed_share"] * 3
+    assert repeats(comparison)[0] == (
+        "runs/SRResNet-0-signed_share repeats runs/SRResNet-0-faig: same settings, same seed; not counted twice."
+    )
 
 
 def test_methods_of_different_runs_come_together():
@@ -128,6 +139,7 @@ def test_methods_of_different_runs_come_together():
     assert comparison.methods == ["faig", "signed_share"]
     assert comparison.repeated == []
     assert comparison.difference(["SRResNet"], "signed_share", 1.0).mean == pytest.approx(0.3)
+    assert Comparison([make(methods=("signed_share", "random"))], "faig").reference == "signed_share"
 
 
 def test_networks_are_groups_and_runs_may_have_other_percents():
@@ -138,15 +150,6 @@ def test_networks_are_groups_and_runs_may_have_other_percents():
     assert comparison.estimate("SRCNNStyle", "faig", 0.5) is None
     assert comparison.difference(comparison.reliable, "signed_share", 1.0).n == 3
     assert comparison.difference(comparison.reliable, "signed_share", 10.0).n == 1
-
-
-def test_the_reference_is_there_or_the_first_method_is():
-    assert Comparison([make(methods=("signed_share", "random"))], "faig").reference == "signed_share"
-
-
-def test_gains_are_those_of_the_targets(three):
-    assert three.gain("SRResNet", "blur").mean == pytest.approx(3.0)
-    assert three.psnr("SRResNet", "baseline", "noise").mean == pytest.approx(22.0)
 
 
 # Isolation
@@ -178,10 +181,7 @@ def test_a_run_without_isolation_is_compared_by_what_it_has():
     assert comparison.estimate("SRResNet", "faig", 1.0, measure="own").n == 2
     (note,) = warnings(comparison)
     assert note == "old/1 has no isolation (tables/isolation.csv), only removed shares."
-
-
-def test_runs_without_isolation_are_compared_by_specificity_and_the_reason_is_given(three):
-    (note,) = warnings(three)
+    (note,) = warnings(Comparison(runs[1:], "faig"))
     assert note.startswith("These runs have no isolation (tables/isolation.csv)")
     assert "compared by specificity" in note
 
@@ -196,43 +196,41 @@ def test_removed_shares_are_clipped_and_the_excess_is_harm():
     negative = Comparison([make(0, shift=-0.9)], "faig")
     assert negative.estimate("SRResNet", "faig", 1.0, measure="own").mean == 0
     assert negative.estimate("SRResNet", "faig", 1.0, measure="harm").mean == 0
-
-
-def test_harm_of_the_table_comes_before_what_the_share_says():
     run = make(0, isolated=True)
-    run.table("isolation")["harm"] = 0.25
+    run.table("isolation")["harm"] = 0.25  # the harm of the table comes first
     assert Comparison([run], "faig").estimate("SRResNet", "faig", 1.0, measure="harm").mean == 0.25
 
 
-# Words
+# Words: each condition of method.md §9 alone forbids an order of methods
+
+ENOUGH = {"scenes": (10, 24, 10), "trainings": 3, "gains": (0.5, 3.0, 2.0, 4.0, 1.0, 0.7)}
 
 
-def test_a_single_run_of_small_gain_is_not_hidden_by_the_mean():
-    """Gains of 3, 3 and 0.2 dB: 2.07 on average, and yet the group is not summed up."""
-    comparison = Comparison([make(0), make(1), make(2, gain=0.2)], "faig")
-    assert comparison.gain("SRResNet", "blur").mean == pytest.approx(6.2 / 3)
-    assert comparison.reliable == []
-    assert sentences(comparison) == []
-    notes = [note for note in warnings(comparison) if "seed" in note]
-    assert [note.partition(". The measures")[0] for note in notes] == [
-        f"SRResNet, seed 2: the target is only 0.20 dB above the baseline in {removal}"
-        for removal in ("deblurring", "denoising")
-    ]
-    found = comparison.difference(["SRResNet"], "signed_share", 1.0)
-    assert found.low > 0
-    assert not comparison.may_claim(["SRResNet"], found)
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        ({}, []),
+        ({"scenes": (24, 9, 24)}, ["9 scenes (at least 10 are needed)"]),
+        ({"scenes": (1,)}, ["1 scene (at least 10 are needed)"]),
+        ({"scenes": (24, None, 24)}, ["the number of scenes is not known"]),
+        ({"scenes": ()}, ["the number of scenes is not known"]),
+        ({"trainings": 2}, ["2 trainings (at least 3 are needed)"]),
+        ({"trainings": 1}, ["1 training (at least 3 are needed)"]),
+        ({"gains": (3.0, 0.49, 3.0)}, ["a run whose target gains 0.49 dB (at least 0.5 dB are needed)"]),
+        ({"gains": (9.0, 9.0, -0.2)}, ["a run whose target gains -0.20 dB (at least 0.5 dB are needed)"]),
+        ({"gains": (3.0, None)}, ["the gain of a run is not known"]),
+        ({"gains": ()}, ["the gain of a run is not known"]),
+    ],
+)
+def test_one_obstacle_is_enough(change, reasons):
+    assert obstacles(**ENOUGH | change) == reasons
 
 
-def test_what_restores_too_little_is_left_out_of_the_sentences():
-    comparison = Comparison([*(make(seed) for seed in range(3)), make(0, "SRCNNStyle", gain=-0.2, shift=9)], "faig")
-    assert comparison.reliable == ["SRResNet"]
-    assert "SRCNNStyle, seed 0: the target is 0.20 dB below the baseline in deblurring" in " ".join(
-        warnings(comparison)
-    )
-    assert not any("SRCNNStyle" in sentence for sentence in sentences(comparison))
+def test_the_limit_of_scenes_is_that_of_the_bootstrap():
+    assert texts.FEWEST_SCENES == intervals.FEWEST_SCENES
 
 
-def test_sentences_are_numbers_and_the_differences_that_may_be_said(isolated):
+def test_sentences_are_means_and_the_differences_that_the_evidence_supports(isolated):
     means, differences = sentences(isolated)
     assert means.startswith("SRResNet, 1 % of the filters, isolation over 3 runs: FAIG 0.54 (0.40 to 0.68), signed")
     assert differences == (
@@ -245,14 +243,16 @@ def test_sentences_are_numbers_and_the_differences_that_may_be_said(isolated):
     ("photographs", "seeds", "reason"),
     [(3, 3, "3 scenes"), (9, 3, "9 scenes"), (10, 2, "2 trainings"), (24, 1, "1 training")],
 )
-def test_too_few_scenes_or_trainings_name_no_order(photographs, seeds, reason):
+def test_too_few_scenes_or_trainings_name_no_order(tmp_path, photographs, seeds, reason):
     comparison = Comparison([make(seed, isolated=True, photographs=photographs) for seed in range(seeds)], "faig")
     _, why = sentences(comparison)
     assert why.startswith(f"No order of the methods follows from these runs: {reason} (at least ")
     assert "bove" not in " ".join(sentences(comparison))
+    page = write_comparison(tmp_path, comparison, []).read_text(encoding="utf-8")
+    assert 'class="clear"' not in page  # bold has the same conditions
 
 
-def test_a_difference_whose_interval_holds_zero_is_not_put_into_words():
+def test_a_difference_whose_interval_contains_zero_is_not_put_into_words():
     runs = [make(seed, methods=("faig",)) for seed in range(3)]
     runs += [
         make(seed, methods=("signed_share",), shift=shift, chosen="signed_share")
@@ -262,14 +262,32 @@ def test_a_difference_whose_interval_holds_zero_is_not_put_into_words():
     found = comparison.difference(["SRResNet"], "signed_share", 1.0)
     assert found.low < 0 < found.high
     assert not comparison.may_claim(["SRResNet"], found)
+    assert not comparison.may_claim(["SRResNet"], None)
     assert len(sentences(comparison)) == 1
 
 
-def test_trainings_of_several_groups_count_as_those_of_the_smallest():
-    runs = [make(seed) for seed in range(3)] + [make(0, "SRCNNStyle")]
+def test_a_single_run_of_small_gain_is_not_hidden_by_the_mean():
+    """Gains of 3, 3 and 0.2 dB have the mean 2.07. The group has no sentence, and the other group has one."""
+    runs = [make(0), make(1), make(2, gain=0.2), make(0, "SRCNNStyle", gain=-0.2), make(0, "Other")]
     comparison = Comparison(runs, "faig")
-    assert comparison.evidence(["SRResNet"]).trainings == 3
-    assert comparison.evidence(comparison.reliable).trainings == 1
+    assert comparison.gain("SRResNet", "blur").mean == pytest.approx(6.2 / 3)
+    assert comparison.reliable == ["Other"]
+    assert all(sentence.startswith(("Other, ", "No order")) for sentence in sentences(comparison))
+    notes = [note for note in warnings(comparison) if "seed" in note]
+    assert [note.partition(". The measures")[0] for note in notes] == [
+        f"{network} the target is {side} the baseline in {removal}"
+        for network, side in (("SRResNet, seed 2:", "only 0.20 dB above"), ("SRCNNStyle, seed 0:", "0.20 dB below"))
+        for removal in ("deblurring", "denoising")
+    ]
+    found = comparison.difference(["SRResNet"], "signed_share", 1.0)
+    assert found.low > 0
+    assert not comparison.may_claim(["SRResNet"], found)
+
+
+def test_trainings_of_several_groups_count_as_those_of_the_smallest():
+    comparison = Comparison([*(make(seed) for seed in range(3)), make(0, "SRCNNStyle")], "faig")
+    assert comparison.obstacles(["SRResNet"]) == []
+    assert comparison.obstacles(comparison.reliable) == ["1 training (at least 3 are needed)"]
 
 
 # The page
@@ -280,7 +298,7 @@ def test_the_page_shows_and_links_everything(three, tmp_path):
     methods = ("faig", "signed_share", "learned_mask")
     runs = [
         make(seed, network, methods, isolated=True, folder=sweep / f"{network} {seed}")
-        for network in NETWORKS
+        for network in ("SRResNet", "SRCNNStyle")
         for seed in range(3)
     ]
     for run in runs[:-1]:
@@ -309,14 +327,6 @@ def test_a_single_degradation_has_a_page_without_specificity(tmp_path):
     text = write_comparison(tmp_path, comparison, []).read_text(encoding="utf-8")
     assert "There is no summary" in text
     assert not (tmp_path / "specificity.png").exists()
-
-
-def test_bold_needs_what_words_need(tmp_path):
-    """The same differences over 3 scenes, and over two trainings: nothing is marked."""
-    for photographs, seeds in ((3, 3), (10, 2)):
-        runs = [make(seed, isolated=True, photographs=photographs) for seed in range(seeds)]
-        text = write_comparison(tmp_path, Comparison(runs, "faig"), []).read_text(encoding="utf-8")
-        assert 'class="clear"' not in text
 
 
 def test_old_runs_have_no_column_of_what_they_lack(three, tmp_path):
