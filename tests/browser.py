@@ -85,8 +85,9 @@ class Browser:
         self.send("Emulation.setEmulatedMedia", features=[{"name": n, "value": v} for n, v in wanted.items()])
 
     def js(self, expression: str) -> object:
-        """The value of an expression in the page."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        """The value of an expression in the page, in which `$` and `$$` select an element and all elements."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True, "includeCommandLineAPI": True}
+        answer = self.send("Runtime.evaluate", **asked)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

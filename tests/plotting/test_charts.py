@@ -141,13 +141,16 @@ def test_dots_lie_in_their_lanes_and_those_beyond_are_marked() -> None:
     assert panel.get_legend_handles_labels()[1] == ["own", "second"]
 
 
-def test_a_cut_curve_of_a_run_is_marked(make_run: MakeRun) -> None:
-    run = RunFolder(make_run(isolated={"faig": 0.5, "signed_share": -3.0, "random": 0.0}))
-    figure = figures.isolation(run)
+@pytest.mark.parametrize(
+    ("isolation", "mark"),
+    [(-3.0, "▾ \N{MINUS SIGN}3.12"), (-0.45, "▾"), (0.5, "")],  # the line leaves the panel, only its range does, none
+)
+def test_a_cut_curve_or_range_of_a_run_is_marked(make_run: MakeRun, isolation: float, mark: str) -> None:
+    figure = figures.isolation(RunFolder(make_run(isolated={"faig": 0.5, "signed_share": isolation, "random": 0.0})))
     assert figure is not None
-    texts = [text for panel in figure.axes for text in marks(panel)]
-    assert len(texts) == 2  # the signed share's two sets
-    assert all(text.startswith("▾ \N{MINUS SIGN}3.1") for text in texts)
+    found = [marks(panel) for panel in figure.axes]
+    assert [bool(texts) for texts in found] == [False, bool(mark), False] * 2  # the second method, both sets
+    assert not mark or (mark in found[1] and mark in found[4])
 
 
 def test_a_line_runs_along_x_through_the_known_points_and_its_band_as_well() -> None:

@@ -29,8 +29,8 @@ STRENGTHS = (0, 0.5, 1, 1.5)
 GREY = {0: 40, 0.5: 80, 1: 200, 1.5: 120}
 PSNR = {0: 22.0, 0.5: 24.0, 1: 28.0, 1.5: 25.0}
 
-VISIBLE = "(e => !!e && e.getClientRects().length > 0)(document.querySelector({}))"
-TIP = "document.querySelector('.tip').hidden ? '' : document.querySelector('.tip').innerText"
+VISIBLE = "(e => !!e && e.getClientRects().length > 0)($({}))"
+TIP = "$('.tip').hidden ? '' : $('.tip').innerText"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def box(page, selector):
     """Left, top, width and height of an element, brought into the window."""
     return page.js(
         f"(e => {{ e.scrollIntoView({{behavior: 'instant', block: 'center'}}); const b = e.getBoundingClientRect();"
-        f" return [b.left, b.top, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
+        f" return [b.left, b.top, b.width, b.height]; }})($({json.dumps(selector)}))"
     )
 
 
@@ -91,7 +91,7 @@ def pixel(page, path, x, y):
 
 def choose(page, selector, value, event="change"):
     event = f"new Event({json.dumps(event)}, {{bubbles: true}})"
-    element = f"document.querySelector({json.dumps(selector)})"
+    element = f"$({json.dumps(selector)})"
     page.js(f"(e => {{ e.value = {json.dumps(value)}; e.dispatchEvent({event}); }})({element})")
 
 
@@ -99,7 +99,7 @@ def choose(page, selector, value, event="change"):
 def test_nothing_is_wider_than_the_window(page, run, size):
     page.open(run / "report.html", *size)
     assert page.js("document.documentElement.scrollWidth") == size[0]
-    loose = "[...document.querySelectorAll('main table')].filter(table => !table.closest('.scroll')).length"
+    loose = "$$('main table').filter(table => !table.closest('.scroll')).length"
     assert page.js(loose) == 0
 
 
@@ -115,7 +115,7 @@ def test_a_part_of_isolation_has_one_colour_in_bars_and_charts(chromium, make_ru
             f"(canvas => {{ const ink = canvas.getContext('2d'); ink.fillStyle = '{colour}';"
             " ink.fillRect(0, 0, 300, 150);"
             " const card = document.createElement('div'); card.className = 'paper chart'; card.id = 'drawn';"
-            " document.querySelector('#drawn')?.remove(); document.querySelector('main').prepend(card);"
+            " $('#drawn')?.remove(); $('main').prepend(card);"
             " card.innerHTML = `<div class=marked><img src=${canvas.toDataURL()}></div>`;"
             " return card.querySelector('img').decode(); })(document.createElement('canvas'))"
         )
@@ -135,7 +135,7 @@ def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, ma
     chromium.scheme("light")
     chromium.open(folder / "report.html", *size)
     left, top, width, height = chromium.js(
-        "(b => [b.left, b.top, b.width, b.height])(document.querySelector('.stage').getBoundingClientRect())"
+        "(b => [b.left, b.top, b.width, b.height])($('.stage').getBoundingClientRect())"
     )
     assert top + height / 2 <= screens * size[1]  # its middle, where the edge of the wipe has its handle
     assert left + width <= size[0]
@@ -145,11 +145,13 @@ def test_the_first_picture_is_on_the_first_screen_or_two_of_a_phone(chromium, ma
 
 def test_paper_has_everything_unfolded_and_in_colour(page):
     page.js("window.dispatchEvent(new Event('beforeprint'))")
-    assert page.js("[...document.querySelectorAll('details')].filter(folded => !folded.open).length") == 0
+    assert page.js("$$('details').filter(folded => !folded.open).length") == 0
     page.send("Emulation.setEmulatedMedia", media="print")
-    kept = "getComputedStyle(document.querySelector({})).printColorAdjust"
+    kept = "getComputedStyle($({})).printColorAdjust"
     for selector in (".bar span", ".heat td", ".legend i", "tr.chosen > *"):
         assert page.js(kept.format(json.dumps(selector))) == "exact", selector
+    page.resize(720, 1000)  # A4 with margins
+    assert page.js("document.documentElement.scrollWidth") == 720
     page.send("Emulation.setEmulatedMedia", media="")
 
 
@@ -159,27 +161,25 @@ def test_no_matrix_is_cut_and_no_name_is_broken(chromium, make_run, degradations
     write_report(folder)
     chromium.scheme("light")
     chromium.open(folder / "report.html", *DESKTOP)
-    boxes = "[...document.querySelectorAll('.matrices .scroll')]"
+    boxes = "$$('.matrices .scroll')"
     assert chromium.js(f"{boxes}.length") == 3
     assert chromium.js(f"{boxes}.filter(box => box.scrollWidth > box.clientWidth).length") == 0
     # The longest word of a row's name stands on one line.
-    words = "[...document.querySelectorAll('.heat tbody th')].map(head => head.scrollWidth - head.clientWidth)"
+    words = "$$('.heat tbody th').map(head => head.scrollWidth - head.clientWidth)"
     assert max(chromium.js(words)) == 0
 
 
 def test_a_number_keeps_its_unit(page, run):
-    parted = (
-        r"[...document.querySelectorAll('main p, figcaption')].filter(e => /\d (%|dB|kB)(?!\w)/.test(e.textContent))"
-    )
-    assert page.js(f"{parted}.map(e => e.textContent)") == []
+    parted = r"$$('main p, figcaption').filter(e => /\d (%|dB|kB)(?!\w)/.test(e.textContent)).map(e => e.textContent)"
+    assert page.js(parted) == []
     assert "\N{NO-BREAK SPACE}" not in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_wipe_follows_keys_pointer_and_finger(page):
-    edge = "document.querySelector('figure[data-view=wipe] .stage').style.getPropertyValue('--edge')"
+    edge = "$('figure[data-view=wipe] .stage').style.getPropertyValue('--edge')"
     left, top, width, height = box(page, "figure[data-view=wipe] .stage")
     assert page.js(edge) == "50%"
-    page.js("document.querySelector('figure[data-view=wipe] [name=edge]').focus()")
+    page.js("$('figure[data-view=wipe] [name=edge]').focus()")
     page.press("ArrowLeft")
     page.press("ArrowLeft")
     assert page.js(edge) == "48%"
@@ -187,23 +187,21 @@ def test_the_wipe_follows_keys_pointer_and_finger(page):
     assert page.js(edge) == "25%"
     page.swipe((left + width / 4, top + height / 2), (left + 3 * width / 4, top + height / 2))
     assert page.js(edge) == "75%"
-    clip = "getComputedStyle(document.querySelector('figure[data-view=wipe] .side.right')).clipPath"
+    clip = "getComputedStyle($('figure[data-view=wipe] .side.right')).clipPath"
     assert "75%" in page.js(clip)
 
 
 def test_the_wipe_compares_target_and_masked_first_and_then_what_is_chosen(page):
-    chips = (
-        "[...document.querySelectorAll('figure[data-view=wipe]')[0].querySelectorAll('.chip')].map(c => c.textContent)"
-    )
+    chips = "[...$$('figure[data-view=wipe]')[0].querySelectorAll('.chip')].map(c => c.textContent)"
     assert page.js(chips) == ["target, 28.10 dB", "1 % deblurring set masked, 23.70 dB"]
-    readout = "document.querySelector('figure[data-view=wipe] .readout').innerText"
+    readout = "$('figure[data-view=wipe] .readout').innerText"
     assert page.js(readout).startswith("−4.40 dB")
     choose(page, "figure[data-view=wipe] [name=left]", "0")
     choose(page, "figure[data-view=wipe] [name=row]", "1")
     assert page.js(chips)[0] == "blurred input, 21.20 dB"
-    page.js("document.querySelectorAll('figure[data-view=wipe] tbody tr')[0].querySelectorAll('td')[1].click()")
+    page.js("$$('figure[data-view=wipe] tbody tr')[0].querySelectorAll('td')[1].click()")
     assert page.js(chips)[1] == "baseline, 22.40 dB"
-    assert page.js("document.querySelector('figure[data-view=wipe] [name=row]').value") == "0"
+    assert page.js("$('figure[data-view=wipe] [name=row]').value") == "0"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +215,7 @@ def test_the_wipe_compares_target_and_masked_first_and_then_what_is_chosen(page)
 )
 def test_the_dial_blends_the_two_nearest_restorations(page, tmp_path, strength, grey, said):
     choose(page, "figure[data-view=dial] [name=strength]", str(strength), "input")
-    readout = page.js("document.querySelector('figure[data-view=dial] .readout').innerText")
+    readout = page.js("$('figure[data-view=dial] .readout').innerText")
     assert all(part in readout.split("\n") for part in said)
     left, top, width, height = box(page, "figure[data-view=dial] .stage")
     shown = pixel(page, tmp_path / "a.png", left + width / 2, top + height / 2)
@@ -225,18 +223,18 @@ def test_the_dial_blends_the_two_nearest_restorations(page, tmp_path, strength, 
 
 
 def test_the_dial_turns_by_keys_and_by_a_click_on_a_picture(page):
-    chip = "document.querySelector('figure[data-view=dial] .chip').textContent"
+    chip = "$('figure[data-view=dial] .chip').textContent"
     assert page.js(chip) == "λ = 1, 28.00 dB"
-    page.js("document.querySelector('figure[data-view=dial] [name=strength]').focus()")
+    page.js("$('figure[data-view=dial] [name=strength]').focus()")
     page.press("ArrowRight")
     assert page.js(chip) == "λ = 1.025, about 27.85 dB"
-    page.js("document.querySelectorAll('figure[data-view=dial] tbody tr')[2].querySelectorAll('td')[0].click()")
+    page.js("$$('figure[data-view=dial] tbody tr')[2].querySelectorAll('td')[0].click()")
     assert page.js(chip) == "λ = 0, 22.00 dB"
-    assert page.js("document.querySelector('figure[data-view=dial] [name=row]').value") == "2"
+    assert page.js("$('figure[data-view=dial] [name=row]').value") == "2"
 
 
 def test_a_chart_tells_its_values_to_keys_and_pointer(page, run):
-    chart = "document.querySelector('#how-many').parentElement.querySelector('.marked')"
+    chart = "$('#how-many').parentElement.querySelector('.marked')"
     page.js(f"{chart}.focus()")
     page.press("ArrowRight")
     page.press("ArrowRight")
@@ -256,7 +254,7 @@ def test_a_chart_tells_its_values_to_keys_and_pointer(page, run):
     left, top, width, height = box(page, "[aria-labelledby=how-many] .marked")
     page.mouse("mouseMoved", left + width * x / 10_000 + 2, top + height * y / 10_000 + 2)
     assert page.js(TIP).split("\n") == [text, marks["labels"][label]]
-    spot = "(b => [b.left + b.width / 2, b.top + b.height / 2])(document.querySelector('.dot:not([hidden])')"
+    spot = "(b => [b.left + b.width / 2, b.top + b.height / 2])($('.dot:not([hidden])')"
     place = page.js(f"{spot}.getBoundingClientRect())")
     np.testing.assert_allclose(place, [left + width * x / 10_000, top + height * y / 10_000], atol=0.5)
 
@@ -286,16 +284,16 @@ def _distance(point, start, end):
 
 
 def test_the_matrix_tells_what_a_cell_means(page):
-    page.js("document.querySelector('.heat td').focus()")
+    page.js("$('.heat td').focus()")
     page.press("ArrowRight")
     assert "0.22 of denoising removed" in page.js(TIP)
-    assert page.js("document.querySelectorAll('.heat')[0].querySelectorAll('td[tabindex=\"0\"]').length") == 1
+    assert page.js("$$('.heat')[0].querySelectorAll('td[tabindex=\"0\"]').length") == 1
     page.press("ArrowDown")
     assert page.js(TIP).startswith("0.86")
 
 
 def test_filters_are_walked_from_layer_to_layer(page):
-    hosts = "[...document.querySelectorAll('.layers .marked[tabindex]')]"
+    hosts = "$$('.layers .marked[tabindex]')"
     assert page.js(f"{hosts}.filter(h => h.tabIndex === 0).length") == 1
     page.js(f"{hosts}[0].focus()")
     page.press("ArrowDown")
@@ -306,14 +304,14 @@ def test_filters_are_walked_from_layer_to_layer(page):
 
 
 def test_tables_sort_by_click_and_enter(page):
-    names = "[...document.querySelectorAll('.methods tbody th')].map(h => h.innerText.split('\\n')[0].trim())"
-    sort = "document.querySelectorAll('.methods thead th')[1].getAttribute('aria-sort')"
+    names = "$$('.methods tbody th').map(h => h.innerText.split('\\n')[0].trim())"
+    sort = "$$('.methods thead th')[1].getAttribute('aria-sort')"
     before = page.js(names)
     assert page.js(sort) is None
-    page.js("document.querySelectorAll('.methods thead button')[1].click()")
+    page.js("$$('.methods thead button')[1].click()")
     assert page.js(names) == ["signed share", "FAIG", "random filters"]
     assert page.js(sort) == "descending"
-    page.js("document.querySelectorAll('.methods thead button')[1].focus()")
+    page.js("$$('.methods thead button')[1].focus()")
     page.press("Enter")
     assert page.js(names) == ["random filters", "FAIG", "signed share"]
     assert page.js(sort) == "ascending"
@@ -323,7 +321,7 @@ def test_tables_sort_by_click_and_enter(page):
 
 
 def test_the_data_of_a_section_is_a_click_away(page, run):
-    link = "document.querySelector('[aria-labelledby=modulation] a[data-csv]')"
+    link = "$('[aria-labelledby=modulation] a[data-csv]')"
     assert page.js(f"{link}.download") == "modulation.csv"
     data = base64.b64decode(page.js(f"{link}.href").split(",")[1])
     assert data == (run / "tables" / "modulation.csv").read_bytes()
@@ -352,7 +350,7 @@ def test_text_stands_out_in_both_schemes(page, scheme):
         ink, ground = page.js(
             f"(e => {{ const ink = getComputedStyle(e).color; let g = e;"
             " while (getComputedStyle(g).backgroundColor === 'rgba(0, 0, 0, 0)') g = g.parentElement;"
-            f" return [ink, getComputedStyle(g).backgroundColor]; }})(document.querySelector({json.dumps(selector)}))"
+            f" return [ink, getComputedStyle(g).backgroundColor]; }})($({json.dumps(selector)}))"
         )
         assert contrast(ink, ground) >= 4.5, (selector, ink, ground)
 

@@ -10,23 +10,14 @@ _MINUS = "\N{MINUS SIGN}"
 REFERENCE = "learned_mask"
 """The method that shows what a number of filters can reach. Figures draw it as a reference line."""
 
-# The function against a degradation, and the name of its input.
-_REMOVAL = {
-    "blur": "deblurring",
-    "anisotropic_blur": "anisotropic deblurring",
-    "motion_blur": "motion deblurring",
-    "noise": "denoising",
-    "poisson_noise": "photon denoising",
-    "jpeg": "JPEG artefact removal",
-}
-_INPUT = {
-    "clean": "clean",
-    "blur": "blurred",
-    "anisotropic_blur": "anisotropically blurred",
-    "motion_blur": "motion-blurred",
-    "noise": "noisy",
-    "poisson_noise": "photon-noisy",
-    "jpeg": "JPEG",
+# Degradation → the function against it, and the name of its input.
+_NAMES = {
+    "blur": ("deblurring", "blurred"),
+    "anisotropic_blur": ("anisotropic deblurring", "anisotropically blurred"),
+    "motion_blur": ("motion deblurring", "motion-blurred"),
+    "noise": ("denoising", "noisy"),
+    "poisson_noise": ("photon denoising", "photon-noisy"),
+    "jpeg": ("JPEG artefact removal", "JPEG"),
 }
 MEANINGS = {
     "weight": "A single number of a convolution or linear weight.",
@@ -65,12 +56,17 @@ _METHOD = {
 
 def removal(degradation: str) -> str:
     """Return the function that removes a degradation: `blur` → `deblurring`."""
-    return _REMOVAL.get(degradation, f"{degradation.replace('_', ' ')} removal")
+    return _names(degradation)[0]
 
 
 def degraded(degradation: str) -> str:
     """Return the name of an input: `blur` → `blurred`, `blur+noise` → `blurred and noisy`."""
-    return listed([_INPUT.get(part, part.replace("_", " ")) for part in degradation.split("+")])
+    return listed([_names(part)[1] for part in degradation.split("+")])
+
+
+def _names(degradation: str) -> tuple[str, str]:
+    plain = degradation.replace("_", " ")
+    return _NAMES.get(degradation, (f"{plain} removal", plain))
 
 
 def sentence_case(text: str) -> str:

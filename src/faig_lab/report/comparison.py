@@ -291,23 +291,22 @@ def _lines(panel: Axes, comparison: Comparison, group: str) -> None:
 
 def _dots(panel: Axes, comparison: Comparison, group: str) -> None:
     """Draw a row for each method: the runs as dots, their mean and its interval."""
-    names = [method_label(method) for method in comparison.methods]
-    dots = []
-    for place, method in enumerate(comparison.methods):
-        colour = method_look(comparison.methods, method)["color"]
+    names, colours, dots = [method_label(method) for method in comparison.methods], [], []
+    for place, (method, name) in enumerate(zip(comparison.methods, names, strict=True)):
+        colours.append(method_look(comparison.methods, method)["color"])
         estimate = comparison.estimate(group, method, comparison.headline)
         if estimate is None:
             continue
         if estimate.low is not None and estimate.high is not None:
-            panel.plot([estimate.low, estimate.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.45)
+            panel.plot([estimate.low, estimate.high], [place] * 2, color=colours[-1], linewidth=2.2, alpha=0.45)
         panel.plot([estimate.mean], [place], "|", color=INK, markersize=9, markeredgewidth=1.6, zorder=4)
         values = list(comparison.values([group], method, comparison.headline))
-        dots.append(Dots(names[place], colour, {names[place]: values}, lane="all"))
+        dots.append(Dots(name, colours[-1], {name: values}, lane="all"))
     dot_rows(panel, names, dots)
     for level in (0, 1):
         panel.axvline(level, color=MUTED, linewidth=0.8, zorder=1)
-    for method, label in zip(comparison.methods, panel.get_yticklabels(), strict=True):
-        label.set_color(method_look(comparison.methods, method)["color"])
+    for colour, label in zip(colours, panel.get_yticklabels(), strict=True):
+        label.set_color(colour)
     low, high = panel.get_xlim()
     panel.set_xlim(max(min(low, -0.05), _LOWEST - 0.05), max(high, _HIGHEST))
     mark_cut(panel)

@@ -155,11 +155,17 @@ def _isolation_panel(panel: Axes, run: RunFolder, method: str, masked: str, part
     if method != REFERENCE:
         best = select(run.table("isolation"), method=REFERENCE, masked=masked)
         if not best.empty:
-            look = method_look(run.methods, REFERENCE)
-            line(panel, best, "percent", "isolation", marker="", linewidth=1, label=line_label(REFERENCE), **look)
+            dashed = method_look(run.methods, REFERENCE)
+            line(panel, best, "percent", "isolation", marker="", linewidth=1, label=line_label(REFERENCE), **dashed)
     guides(panel, 0, x=run.headline)
     percent_axis(panel, _named(findings.percents(run), run.headline))
     limit(panel, _LOWEST, 1.03)
+    for row in rows[(rows["isolation_low"] < _LOWEST) & (rows["isolation"] >= _LOWEST)].itertuples():
+        # The line is within the panel, and its range is not.
+        panel.annotate(
+            "▾", (row.percent, _LOWEST), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=6,
+            color=look["color"],
+        )  # fmt: skip
 
 
 @drawing()

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from itertools import islice
@@ -235,36 +235,20 @@ class Grid:
     right: int
 
 
-@dataclass(frozen=True)
-class PagePictures:
-    """All pictures of figures/ that a page shows, by name.
+def _page_pictures(run: RunFolder) -> dict[str, Any]:
+    """Read and embed figures/*.png and figures/pictures/. Charts come first; pictures share the rest of the budget.
 
-    Attributes:
-        figures: whole pictures; a grid of pictures is among them only if the grid has no tiles.
+    Returns:
+        figures: whole pictures by name; a grid of pictures is among them only if the grid has no tiles.
         charts: the names of the drawings among the whole pictures.
         marks: the places of the values in the charts, as `Marks`.
-        tiles: grids of which each picture is a file.
+        tiles: name → `Grid`, of which each picture is a file.
         before_after: the names of the grids of masking, in the order of the degradations.
-        names: the names of all grids that the run has.
+        of_section: section → the names of its grids, in the order of the degradations.
     """
-
-    figures: dict[str, Embedded]
-    charts: list[str]
-    marks: dict[str, Any]
-    tiles: dict[str, Grid]
-    before_after: list[str]
-    names: list[str]
-
-    def of_section(self, section: str) -> list[str]:
-        """Return the names of a section's grids, in the order of the degradations."""
-        return [name for name in self.names if name.startswith(f"{section}_")]
-
-
-def _page_pictures(run: RunFolder) -> PagePictures:
-    """Read and embed figures/*.png and figures/pictures/. Charts come first; pictures share the rest of the budget."""
     folder, sections, order = run.path / "figures", sections_of(run), run.degradations
 
-    def files(names: Sequence[str], suffix: str = "png") -> dict[str, Path]:
+    def files(names: Iterable[str], suffix: str = "png") -> dict[str, Path]:
         # Names come from files of the run, so they may lead anywhere: each is looked for inside of the run folder.
         paths = {name: folder / f"{name}.{suffix}" for name in names}
         return {name: path for name, path in paths.items() if is_inside(run.path, path)}
@@ -275,20 +259,23 @@ def _page_pictures(run: RunFolder) -> PagePictures:
     masked = [path.stem.removeprefix("before_after_") for path in folder.glob("before_after_*.png")]
     masked.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
     before_after = [f"before_after_{name}" for name in masked]
-    names = before_after + [f"{section.name}_{name}" for section in sections if section.strips for name in order]
+    of_section = {section.name: [f"{section.name}_{d}" for d in order if section.strips] for section in sections}
+    names = [*before_after, *(name for grids in of_section.values() for name in grids)]
     rows = {name: tiles for name in names if (tiles := read_tiles(run.path, name))}
-    whole = files([name for name in names if name not in rows])
+    whole = files(name for name in names if name not in rows)
     paths = [tile.path for grid in rows.values() for row in grid for tile in row.tiles] + list(whole.values())
     left = BUDGET - sum(picture.bytes for picture in drawn.values())
     embedded = dict(zip(paths, embed_all(paths, left), strict=True))
-    return PagePictures(
-        figures=drawn | {name: embedded[path] for name, path in whole.items()},
-        charts=list(drawn),
-        marks={name: json.loads(path.read_text(encoding="utf-8")) for name, path in files(list(drawn), "json").items()},
-        tiles={name: _grid(run, name, tiles, embedded) for name, tiles in rows.items()},
-        before_after=before_after,
-        names=[name for name in names if name in rows or name in whole],
-    )
+    return {
+        "figures": drawn | {name: embedded[path] for name, path in whole.items()},
+        "charts": list(drawn),
+        "marks": {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files(drawn, "json").items()},
+        "tiles": {name: _grid(run, name, tiles, embedded) for name, tiles in rows.items()},
+        "before_after": before_after,
+        "of_section": {
+            section: [name for name in grids if name in rows or name in whole] for section, grids in of_section.items()
+        },
+    }
 
 
 def _grid(run: RunFolder, name: str, rows: list[TileRow], embedded: Mapping[Path, Embedded]) -> Grid:
