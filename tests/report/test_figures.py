@@ -99,10 +99,10 @@ def test_every_panel_but_its_own_has_the_reference_line(make_run: MakeRun) -> No
     assert compared is not None
     lines = {panel.get_title(): [line.get_label() for line in panel.lines] for panel in figure.axes[:4]}
     assert [name for name, labels in lines.items() if REFERENCE not in labels] == ["learned mask"]
-    for panel in compared.axes:
-        if panel.axison:
-            (line,) = [line for line in panel.lines if line.get_label() == REFERENCE]
-            assert (to_hex(line.get_color()), line.get_linestyle()) == (INK, "-.")
+    drawn_lines = [line for panel in (*figure.axes, *compared.axes) for line in panel.lines]
+    references = [line for line in drawn_lines if line.get_label() == REFERENCE]
+    assert len(references) == 2 * 3 + sum(panel.axison for panel in compared.axes)
+    assert {(to_hex(line.get_color()), line.get_linestyle()) for line in references} == {(INK, "-.")}
     assert [text.get_text() for text in compared.legends[0].get_texts()] == ["FAIG", REFERENCE]
 
 

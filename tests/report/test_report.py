@@ -274,8 +274,8 @@ def test_planted_filters_are_marked_in_their_layer_row_and_column(make_run: Make
     wanted = np.zeros((24, 24), dtype=bool)
     wanted.flat[:50] = True
     np.testing.assert_array_equal((shown == rgb(found.colours["blur"])).all(axis=-1), wanted)
-    # The filter of flat index 72 + 25 is row 1, column 1, and the 98th of its ranking.
-    assert (round(SCALE * 1.5 / 24), round(SCALE * 1.5 / 24), 0, "out 1, in 1: rank 98") in second.marks.points
+    # The filter of flat index 72 + 27 is row 1, column 3, and the 100th of its ranking.
+    assert (round(SCALE * 3.5 / 24), round(SCALE * 1.5 / 24), 0, "out 1, in 3: rank 100") in second.marks.points
     assert second.marks.labels == ["deblurring filter", "denoising filter"]
     assert len(second.marks.points) == 50
     # A filter of several sets has a colour of its own.
