@@ -22,7 +22,6 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
-from faig_lab.attribution import count_of
 from faig_lab.files import is_inside, write_text
 from faig_lab.plotting import findings, words
 from faig_lab.plotting.pictures import TARGET, TileFile, TileRow, read_tiles
@@ -339,6 +338,8 @@ def filters_map(run: RunFolder) -> FiltersMap | None:
     The function reads `attribution/layout.json` and the first lines of the ranking,
     `attribution/<degradation>_index.txt`.
     """
+    from faig_lab.attribution import count_of  # task=compare needs no torch
+
     files = {name: run.path / "attribution" / f"{name}_index.txt" for name in run.degradations}
     files = {name: file for name, file in files.items() if is_inside(run.path, file)}
     if not files or not run.filters or run.granularity != "filter" or run.ranks_others:
