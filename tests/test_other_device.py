@@ -15,7 +15,7 @@ from tiny_case import tiny, without_report
 import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.attribution import Adaptive, Attribution, Compute, Problem, methods, quadrature
-from faig_lab.attribution.barrier import profile, train_middle
+from faig_lab.attribution.weight_paths import profile, train_middle
 from faig_lab.cli import build, preflight, provenance
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.evaluation import evaluator, masking

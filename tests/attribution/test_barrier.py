@@ -8,8 +8,7 @@ from study_case import context_of
 from torch import nn
 
 from faig_lab.attribution import Adaptive, Problem, quadrature
-from faig_lab.attribution.barrier import BARRIER_LIMIT, profile, train_middle
-from faig_lab.attribution.weight_paths import PathSpec
+from faig_lab.attribution.weight_paths import BARRIER_LIMIT, PathSpec, profile, train_middle
 from faig_lab.data import PairedImage
 
 

@@ -8,14 +8,14 @@ import torch
 from attribution_case import THREE, random_image, random_pair
 
 from faig_lab.attribution import integrate, quadrature
-from faig_lab.attribution.isolation_rankings import (
+from faig_lab.attribution.methods import (
     isolation_integral,
     isolation_share,
     iterated_isolation,
     share_given_clean,
     share_per_change,
+    signed_share,
 )
-from faig_lab.attribution.methods import signed_share
 from faig_lab.networks import SRResNet
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import faig_lab
-from faig_lab.attribution.isolation_rankings import isolation_share
+from faig_lab.attribution.methods import isolation_share
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation
 from faig_lab.config import check

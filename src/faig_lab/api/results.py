@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from faig_lab.api.weights import Images, Weights, checked_images, choice, load_weights, mask, modulate, state_of
 from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution
-from faig_lab.attribution.barrier import profile
 from faig_lab.attribution.scores import shares
+from faig_lab.attribution.weight_paths import profile
 from faig_lab.config.messages import missing_path
 from faig_lab.config.rules import smallest_percent
 from faig_lab.config.targets import check_node, make

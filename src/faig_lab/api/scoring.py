@@ -13,11 +13,10 @@ from faig_lab.api.results import Result
 from faig_lab.api.weights import Images, Weights, checked_images, choice, state_of
 from faig_lab.attribution import Adaptive, Compute, Method, Problem, Rule, quadrature
 from faig_lab.attribution import attribute as score
-from faig_lab.attribution.barrier import train_middle
 from faig_lab.attribution.compute import PRECISIONS
 from faig_lab.attribution.losses import SQUARED_ERROR, Loss, Truth
 from faig_lab.attribution.methods import faig, signed_share
-from faig_lab.attribution.weight_paths import PathSpec
+from faig_lab.attribution.weight_paths import PathSpec, train_middle
 from faig_lab.data import CLEAN, Degradation, Downsample, PairedImage
 from faig_lab.data.patches import cut
 from faig_lab.errors import UserError

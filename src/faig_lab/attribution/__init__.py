@@ -3,16 +3,8 @@
 Start with the module `path`: it has points, weights, gradients, sum and completeness on one page.
 """
 
-from faig_lab.attribution.barrier import profile, train_middle
 from faig_lab.attribution.cache import ALONE, ResultCache, Shard
 from faig_lab.attribution.compute import CompileMode, Compute, full_precision
-from faig_lab.attribution.isolation_rankings import (
-    isolation_integral,
-    isolation_share,
-    iterated_isolation,
-    share_given_clean,
-    share_per_change,
-)
 from faig_lab.attribution.losses import AbsoluteError, Charbonnier, Loss, SquaredError, Truth
 from faig_lab.attribution.mask_training import learned_mask
 from faig_lab.attribution.methods import (
@@ -22,7 +14,12 @@ from faig_lab.attribution.methods import (
     faig_shares,
     fisher,
     input_gradients,
+    isolation_integral,
+    isolation_share,
+    iterated_isolation,
     random_filters,
+    share_given_clean,
+    share_per_change,
     signed_share,
     signed_sum,
     taylor,
@@ -53,7 +50,7 @@ from faig_lab.attribution.scores import (
     share_rows,
     signed_share_scores,
 )
-from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
+from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, profile, train_middle
 
 __all__ = [
     "ALONE",

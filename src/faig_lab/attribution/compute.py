@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -117,19 +116,22 @@ class Compute:
         pixels = lr.shape[0] * self.points_per_batch * height * width
         if self.memory is None or pixels <= _SIDES[1] ** 2:
             return whole(height, width, scale)
-        kind = f"{lr.dtype} {self.autocast}"
-        saved = remembered(_SAVED, network, kind, lambda: self._saved_per_pixel(network, state, lr))
+        key = "saved", lr.dtype, self.autocast
+        saved = remembered(network, key, lambda: self._saved_per_pixel(network, state, lr))
         most = height * width * self.memory * GIGABYTE / (PEAK_PER_SAVED * max(saved, 1.0) * pixels)
         if height * width <= most:
             return whole(height, width, scale)
-        field = remembered(_FIELDS, network, "receptive field", lambda: measure_receptive_field(network, state, scale))
+        field = remembered(network, "receptive field", lambda: measure_receptive_field(network, state, scale))
         little = f"{self.memory:g} GB are too little for {height}×{width} LR pixels, and {type(network).__name__}"
         enough = f"smaller images (`images`), or about {height * width / most * self.memory:.2g} GB"
         if field is None:
             raise InputError("memory", f"{little} sees too far to be cut into tiles: {enough}")
         tiles = cut(height, width, scale, field, most)
-        key = f"{field} {lr.dtype} {lr.device.type}"
-        wrong = remembered(_TILES, network, key, lambda: self._wrong_in_tiles(network, state, lr, scale, field, most))
+        wrong = remembered(
+            network,
+            ("tiles", field, lr.dtype, lr.device.type),
+            lambda: self._wrong_in_tiles(network, state, lr, scale, field, most),
+        )
         if not wrong <= bound_of_tiles(lr.dtype):
             raise InputError(
                 "memory",
@@ -264,11 +266,6 @@ def points_agree(at_once: Callable[[], Gradients], one_by_one: Gradients, bound:
 def _size(gradients: Mapping[str, Tensor]) -> float:
     """Compute Σ|g| over all parameters; not a number if one of them is not."""
     return float(torch.stack([g.abs().double().sum() for g in gradients.values()]).sum())
-
-
-_FIELDS: WeakKeyDictionary[nn.Module, dict[str, ReceptiveField | None]] = WeakKeyDictionary()
-_TILES: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
-_SAVED: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary()
 
 
 @cache

@@ -33,8 +33,8 @@ from faig_lab.attribution.compute import full_precision, memory_format
 from faig_lab.attribution.probe import Cost, Problem
 from faig_lab.attribution.scores import ranking
 from faig_lab.cuda_graphs import Replays
-from faig_lab.data import CLEAN, PairedImage, sample_rng
-from faig_lab.filters import fingerprint, first_floating
+from faig_lab.data import CLEAN, sample_rng
+from faig_lab.filters import State, fingerprint, first_floating
 from faig_lab.metrics import EditSums, edit_sums, isolation
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,8 @@ class _Training:
         has_energy = bool(self._energy[k] > 0)
         while not settled and has_energy and (progress := self._progress(step, start)) < 1:
             count, temperature = self.count(progress), COLDEST**progress
-            batch = self._batch(k, step)
+            rng = sample_rng(self.problem.seed, f"learned-mask/{name}", step)
+            batch = [self._pool[i] for i in rng.choice(len(self._pool), self.crops, replace=False)]
             masked, logits.grad = self._step(k, logits, temperature, count, batch)
             adam.step()
             scores += masked / count
@@ -184,9 +185,11 @@ class _Training:
                 (gradient,) = torch.autograd.grad(-self._isolation(gates, k, groups, len(batch)), [gates])
             return [masked, along_the_count(gradient, masked, heat)]
 
-        groups = [torch.cat(parts) for group in _by_size(batch) for parts in zip(*group, strict=True)]
-        numbers = (logits.new_tensor(value) for value in (temperature, count))
-        inputs = [logits, *numbers, *groups]
+        by_size: dict[torch.Size, list[Crop]] = {}
+        for one in batch:
+            by_size.setdefault(one.lr.shape, []).append(one)
+        inputs = [logits, *(logits.new_tensor(value) for value in (temperature, count))]
+        inputs += [torch.cat(parts) for group in by_size.values() for parts in zip(*group, strict=True)]
         records = self.problem.compute.records
         masked, gradient = self._replays((k, len(batch)), run, inputs) if records else run(inputs)
         return masked, gradient  # results of a recording last until the next step
@@ -217,66 +220,35 @@ class _Training:
             groups: the crops of each size, one after the other along the first dimension.
             count: number of crops.
         """
-        state = gated(self.problem, gates)
-        parts = [self._sums(state, group) for group in groups]
-        along, moved = (torch.stack([part[i] for part in parts]).sum(0) for i in (0, 1))
-        sums = [EditSums(*terms) for terms in zip(self._energy * count, along, moved, strict=True)]
-        degradations = range(len(self.problem.degradations))
-        result: Tensor = isolation(sums[k], [sums[i] for i in degradations if i != k], sums[-1])
+        state, kinds = gated(self.problem, gates), len(self._energy)
+        edits = [edit_sums(self._output(state, crops.lr), crops.baseline, crops.target) for crops in groups]
+        along = torch.stack([edit.along.reshape(-1, kinds).sum(0) for edit in edits]).sum(0)
+        moved = torch.stack([edit.moved.reshape(-1, kinds).sum(0) for edit in edits]).sum(0)
+        *degraded, clean = [EditSums(*terms) for terms in zip(self._energy * count, along, moved, strict=True)]
+        result: Tensor = isolation(degraded[k], [other for i, other in enumerate(degraded) if i != k], clean)
         return result
 
-    def _sums(self, state: dict[str, Tensor], crops: Crop) -> tuple[Tensor, Tensor]:
-        """Compute (K + 1,) `along` and (K + 1,) `moved` of crops of one size, by one forward pass for all crops."""
-        output = self.problem.compute.output(self.problem.network, state, _formatted(crops.lr, self.problem))
-        sums = edit_sums(output, crops.baseline, crops.target)
-        inputs = len(self.problem.degradations) + 1
-        along, moved = (part.reshape(-1, inputs).sum(0) for part in (sums.along, sums.moved))
-        return along, moved
-
-    def _batch(self, k: int, step: int) -> list[Crop]:
-        rng = sample_rng(self.problem.seed, f"learned-mask/{self.problem.degradations[k]}", step)
-        return [self._pool[i] for i in rng.choice(len(self._pool), self.crops, replace=False)]
+    def _output(self, state: State, lr: Tensor) -> Tensor:
+        layout = memory_format(lr, self.problem.compute.autocast)
+        return self.problem.compute.output(self.problem.network, state, lr.contiguous(memory_format=layout))
 
     @cached_property
     def _pool(self) -> list[Crop]:
         """The crops, at seeded places. The probability of an image is proportional to its number of pixels."""
-        areas = np.array([image.lr[CLEAN][0].numel() for image in self.problem.probe], dtype=np.float64)
-        pool = []
+        problem, pool = self.problem, []
+        areas = np.array([image.lr[CLEAN][0].numel() for image in problem.probe], dtype=np.float64)
         for number in range(max(POOL, self.crops)):
-            rng = sample_rng(self.problem.seed, "learned-mask/crop", number)
-            pool.append(self._cut(self.problem.probe[int(rng.choice(len(areas), p=areas / areas.sum()))], rng))
+            rng = sample_rng(problem.seed, "learned-mask/crop", number)
+            image = problem.probe[int(rng.choice(len(areas), p=areas / areas.sum()))]
+            lr, _ = problem.crop(image, max(1, self.crop // image.scale), rng)
+            with torch.no_grad():
+                pool.append(Crop(lr, *(self._output(state, lr) for state in (problem.baseline, problem.target))))
         return pool
-
-    def _cut(self, image: PairedImage, rng: np.random.Generator) -> Crop:
-        """Cut a crop out of an image, and restore it by both networks."""
-        inputs = torch.stack([image.lr[name] for name in (*self.problem.degradations, CLEAN)])
-        height, width = (min(max(1, self.crop // image.scale), side) for side in inputs.shape[-2:])
-        top, left = (int(rng.integers(s - c + 1)) for s, c in zip(inputs.shape[-2:], (height, width), strict=True))
-        weight = first_floating(self.problem.target.values())
-        lr = inputs[..., top : top + height, left : left + width].to(weight)
-        with torch.no_grad():
-            ends = [
-                self.problem.compute.output(self.problem.network, dict(state), _formatted(lr, self.problem))
-                for state in (self.problem.baseline, self.problem.target)
-            ]
-        return Crop(lr, *ends)
 
     @cached_property
     def _energy(self) -> Tensor:
         """(K + 1,) mean energy of the pool's crops for each input."""
         return torch.stack([edit_sums(crop.target, crop.baseline, crop.target).energy for crop in self._pool]).mean(0)
-
-
-def _by_size(crops: Sequence[Crop]) -> list[list[Crop]]:
-    """Group crops by size, in the order of the first crop of each size."""
-    groups: dict[torch.Size, list[Crop]] = {}
-    for crop in crops:
-        groups.setdefault(crop.lr.shape, []).append(crop)
-    return list(groups.values())
-
-
-def _formatted(lr: Tensor, problem: Problem) -> Tensor:
-    return lr.contiguous(memory_format=memory_format(lr, problem.compute.autocast))
 
 
 def gated(problem: Problem, gates: Tensor) -> dict[str, Tensor]:

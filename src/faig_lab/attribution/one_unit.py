@@ -5,7 +5,7 @@ network for each unit, image and input, so it is meant for layers and channels. 
 several units together; a learned mask does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -19,6 +19,7 @@ from faig_lab.attribution.cache import cache_key, image_key
 from faig_lab.attribution.compute import full_precision, in_format, memory_format
 from faig_lab.attribution.probe import Problem
 from faig_lab.attribution.scores import Contrast, others, ratio
+from faig_lab.attribution.tiling import Tile
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import InputError
 from faig_lab.filters import FilterLayout, State, first_floating
@@ -85,99 +86,71 @@ class OneUnit:
             InputError: more units than the budget.
         """
         self.check(problem.layout)
-        sums = _probe_sums(problem)
-        return (_isolations(sums) if self.measure == "isolation" else _losses(sums, self.contrast))[None]
-
-
-def _isolations(sums: Tensor) -> Tensor:
-    """Return (K, F) the isolation of each unit from the sums (F + 2, 1 + K, 4) of the probe; 0 without energy."""
-    inputs = [EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(sums.shape[1])]
-    clean, degraded = inputs[0], inputs[1:]
-    rows = [isolation(one, [other for other in degraded if other is not one], clean) for one in degraded]
-    return torch.stack([torch.where(one.energy == 0, 0.0, row) for one, row in zip(degraded, rows, strict=True)])
-
-
-def _losses(sums: Tensor, contrast: Contrast) -> Tensor:
-    """Return (K, F) contrasted shares of the loss change from the sums (F + 2, 1 + K, 4); 0 without a change."""
-    loss = sums[:, 1:, 0].T
-    units, target, baseline = loss[:, :-2], loss[:, -2:-1], loss[:, -1:]
-    share = ratio(units - target, baseline - target)
-    return share - others(share.abs(), contrast)
-
-
-def _probe_sums(problem: Problem) -> Tensor:
-    """Return (F + 2, 1 + K, 4) the loss and the three sums of an edit, added up over the probe.
-
-    The F + 2 networks are the target with each unit set back, the target and the baseline. The 1 + K inputs are clean
-    input and each degradation.
-    """
-    kinds = (CLEAN, *problem.degradations)
-    total = torch.zeros(len(problem.layout) + 2, len(kinds), _SUMS, dtype=torch.float64)
-    key = cache_key(problem, problem.rule)
-    for _, image in problem.shard.assigned(problem.probe):
-        total += problem.cache(f"one-unit-{image_key(image, key)}", partial(_image_sums, problem, image, kinds))
-    return problem.shard.total(total)
-
-
-def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> Tensor:
-    """Return (F + 2, inputs, 4) the sums of one image. The progress function is called after each input."""
-    columns = []
-    for kind in kinds:
-        columns.append(_input_sums(problem, image, kind))
-        if problem.progress is not None:
-            problem.progress(f"{image.name}, {kind}, {len(problem.layout)} {problem.layout.word} one by one")
-    return torch.stack(columns, 1)
+        kinds = (CLEAN, *problem.degradations)
+        sums = torch.zeros(len(problem.layout) + 2, len(kinds), _SUMS, dtype=torch.float64)
+        key = cache_key(problem, problem.rule)
+        for _, image in problem.shard.assigned(problem.probe):
+            sums += problem.cache(f"one-unit-{image_key(image, key)}", partial(_image_sums, problem, image, kinds))
+        sums = problem.shard.total(sums)
+        if self.measure == "loss":
+            loss = sums[:, 1:, 0].T
+            units, target, baseline = loss[:, :-2], loss[:, -2:-1], loss[:, -1:]
+            share = ratio(units - target, baseline - target)
+            return (share - others(share.abs(), self.contrast))[None]
+        clean, *degraded = (EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(len(kinds)))
+        rows = [isolation(one, [other for other in degraded if other is not one], clean) for one in degraded]
+        # Without energy both networks have the same output on this input, so no unit has an effect.
+        return torch.stack([torch.where(one.energy == 0, 0.0, row) for one, row in zip(degraded, rows, strict=True)])[
+            None
+        ]
 
 
 @full_precision()
 @torch.no_grad()
-def _input_sums(problem: Problem, image: PairedImage, kind: str) -> Tensor:
-    """Return (F + 2, 4) the sums of one input: loss, energy, along, moved. They are computed tile by tile."""
+def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> Tensor:
+    """Return (F + 2, inputs, 4) the loss and the three sums of an edit on each input of one image.
+
+    The F + 2 networks are the target with each unit set back, the target and the baseline. The sums are computed tile
+    by tile, `compute.points_per_batch` units at once. The progress function is called after each input.
+    """
+    network, layout, compute = problem.network, problem.layout, problem.compute
     weight = first_floating(problem.target.values())
-    form = memory_format(weight, problem.compute.autocast)
-    baseline, target = in_format(problem.baseline, form), in_format(problem.target, form)
+    form = memory_format(weight, compute.autocast)
+    target, baseline = in_format(problem.target, form), in_format(problem.baseline, form)
+    parameters = {name for name, _ in network.named_parameters()}
     # Buffers are no weights, so the baseline has the target's buffers.
-    parameters = {name for name, _ in problem.network.named_parameters()}
-    baseline = {name: baseline[name] if name in parameters else value for name, value in target.items()}
-    whole = image.lr[kind][None].to(weight).contiguous(memory_format=form)
-    total = torch.zeros(len(problem.layout) + 2, _SUMS, dtype=torch.float64, device=weight.device)
-    for tile in problem.compute.tiles(problem.network, target, whole, image.hr.shape[-1] // whole.shape[-1]):
-        lr, hr = tile.input(whole), tile.core_of_image(image.hr[None].to(weight))
+    buffers = {name: value for name, value in target.items() if name not in parameters}
 
-        def output(state: State, lr: Tensor = lr) -> Tensor:
-            """Return the network's output with the weights of a state."""
-            return problem.compute.output(problem.network, state, lr)
+    def restored(tile: Tile, lr: Tensor, weights: State) -> Tensor:
+        return tile.core_of_output(compute.output(network, {**weights, **buffers}, lr))
 
-        y_t, y_b = (tile.core_of_output(output(state)) for state in (target, baseline))
-        start = 0
-        for results in _in_batches(problem, baseline, target, output):
-            results = [tile.core_of_output(result) for result in results]
-            total[start : start + len(results)] += torch.stack([_sums(result, y_t, y_b, hr) for result in results])
-            start += len(results)
-        total[-2:] += torch.stack([_sums(end, y_t, y_b, hr) for end in (y_t, y_b)])
-    return total.cpu()
+    columns = []
+    for kind in kinds:
+        whole = image.lr[kind][None].to(weight).contiguous(memory_format=form)
+        total = torch.zeros(len(layout) + 2, _SUMS, dtype=torch.float64, device=weight.device)
+        for tile in compute.tiles(network, target, whole, image.scale):
+            hr, run = tile.core_of_image(image.hr[None].to(weight)), partial(restored, tile, tile.input(whole))
+            y_t, y_b = run(target), run(baseline)
+            for start in range(0, len(layout), compute.points_per_batch):
+                units = range(start, min(start + compute.points_per_batch, len(layout)))
+                states = [_set_back(layout, unit, baseline, target) for unit in units]
+                if len(states) == 1:
+                    outputs = [run(states[0])]
+                else:
+                    names = [name for name in target if name in parameters]
+                    outputs = list(vmap(run)({name: torch.stack([state[name] for state in states]) for name in names}))
+                total[units.start : units.stop] += torch.stack([_sums(output, y_t, y_b, hr) for output in outputs])
+            total[-2:] += torch.stack([_sums(end, y_t, y_b, hr) for end in (y_t, y_b)])
+        columns.append(total.cpu())
+        if problem.progress is not None:
+            problem.progress(f"{image.name}, {kind}, {len(layout)} {layout.word} one by one")
+    return torch.stack(columns, 1)
 
 
 def _sums(masked: Tensor, target: Tensor, baseline: Tensor, hr: Tensor) -> Tensor:
     """Return (4,) loss, energy, along, moved of one output (1, 3, sH, sW)."""
     loss = (masked.double() - hr.double()).square().sum()
     return torch.stack([loss, *(value[0] for value in edit_sums(masked, baseline, target))])
-
-
-def _in_batches(
-    problem: Problem, baseline: State, target: State, output: Callable[[State], Tensor]
-) -> Iterator[Sequence[Tensor]]:
-    """Yield the outputs of the target with each unit set back, in order, `compute.points_per_batch` units at once."""
-    names = {name for name, _ in problem.network.named_parameters()}
-    buffers = {name: value for name, value in target.items() if name not in names}
-    units, at_once = range(len(problem.layout)), problem.compute.points_per_batch
-    for batch in (units[start : start + at_once] for start in range(0, len(units), at_once)):
-        states = [_set_back(problem.layout, unit, baseline, target) for unit in batch]
-        if len(states) == 1:
-            yield [output(states[0])]
-            continue
-        stacked = {name: torch.stack([state[name] for state in states]) for name in names if name in target}
-        yield list(vmap(lambda weights: output({**buffers, **weights}))(stacked))
 
 
 def _set_back(layout: FilterLayout, unit: int, baseline: State, target: State) -> State:

@@ -35,16 +35,13 @@ from faig_lab.attribution.compute import (
 from faig_lab.attribution.losses import SQUARED_ERROR, Loss
 from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, assess, over_pieces
 from faig_lab.attribution.tiling import Tile, TileSum, remembered
-from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec, WeightPath, path_through
+from faig_lab.attribution.weight_paths import STRAIGHT, Fixed, PathSpec, WeightPath, path_through
 from faig_lab.cuda_graphs import Replays, recorded_on
 from faig_lab.errors import InputError
 from faig_lab.filters import State, trainable
 
 _REPLAYS: WeakKeyDictionary[nn.Module, Replays] = WeakKeyDictionary()
 """By network: its recorded passes."""
-
-_AGREES: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
-"""By network: whether gradients at several points at once agree with gradients at one point after the other."""
 
 Tensors = Mapping[str, Tensor]
 Integrand = Callable[[Sequence[float]], Iterable[Tensors]]
@@ -113,6 +110,7 @@ class GradientPath(ABC):
         lr: input (N, 3, H, W).
         hr: ground truth (N, 3, sH, sW).
         compute: precision, memory, several points at once.
+        lr_at_end: the input at α = 1 of a straight line that begins at `lr`; None: the input is `lr` at all points.
 
     Raises:
         InputError: the image cannot be cut into tiles that fit into `compute.memory`; or gradients are requested and
@@ -120,9 +118,18 @@ class GradientPath(ABC):
     """
 
     def __init__(
-        self, network: nn.Module, target: State, weights: WeightPath, lr: Tensor, hr: Tensor, compute: Compute
+        self,
+        network: nn.Module,
+        target: State,
+        weights: WeightPath,
+        lr: Tensor,
+        hr: Tensor,
+        compute: Compute,
+        *,
+        lr_at_end: Tensor | None = None,
     ) -> None:
-        self.network, self.weights, self.lr, self.hr, self.compute = network, weights, lr, hr, compute
+        self.network, self.weights, self.compute = network, weights, compute
+        self.lr, self.lr_at_end, self.hr = lr, lr_at_end, hr
         self.names = trainable(network)
         self.buffers = {name: value for name, value in target.items() if name not in set(self.names)}
         self.tiles = compute.tiles(network, target, lr, hr.shape[-1] // lr.shape[-1])
@@ -133,8 +140,8 @@ class GradientPath(ABC):
         """Compute the function on the core of a tile. It is a scalar and a sum over pixels."""
 
     def input(self, alpha: float) -> Tensor:
-        """Return the input (N, 3, H, W) at a point. It is the same at all points, except in a subclass."""
-        return self.lr
+        """Return the input (N, 3, H, W) at a point."""
+        return self.lr if self.lr_at_end is None else torch.lerp(self.lr, self.lr_at_end, alpha)
 
     def gradients(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
         """Return an iterator over the gradients of all parameters at each α, times γ'(α) if the weights vary.
@@ -146,16 +153,20 @@ class GradientPath(ABC):
     def gradient(self, alpha: float) -> dict[str, Tensor]:
         """Return the gradients at one α."""
         weights, lr, total = self.weights.at(alpha), self.input(alpha), TileSum()
-        if len(self.tiles) == 1 and self._is_recorded():
+        if self._is_recorded():
             total.add(*self._replayed(weights, lr))
-        else:
-            leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
-            for tile in self.tiles:
-                with torch.enable_grad():
-                    with self.compute.precision(lr):
-                        output = self.compute.forward(self.network, {**self.buffers, **leaves}, tile.input(lr))
-                    value = self.value(tile.core_of_output(output), tile.core_of_image(self.hr))
-                total.add(value.detach(), self._backward(value, leaves))
+            return self._at(alpha, total)
+        leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        for tile in self.tiles:
+            with torch.enable_grad():
+                with self.compute.precision(lr):
+                    output = self.compute.forward(self.network, {**self.buffers, **leaves}, tile.input(lr))
+                value = self.value(tile.core_of_output(output), tile.core_of_image(self.hr))
+            if not value.requires_grad:
+                raise InputError("network", f"the output of {type(self.network).__name__} has no gradient")
+            gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            # The next pass of a compiled network may replay the same CUDA graph, which writes into the same memory.
+            total.add(value.detach(), [g.clone() for g in gradients] if self.compute.compile else gradients)
         return self._at(alpha, total)
 
     def evaluate(self, alphas: Sequence[float]) -> dict[float, float]:
@@ -181,44 +192,34 @@ class GradientPath(ABC):
         return self.value(tile.core_of_output(output), tile.core_of_image(self.hr))
 
     def kind(self) -> Hashable:
-        """Return all that value and gradients depend on beside the tensors of a pass; None: such passes differ.
+        """Return all that `value` uses beside its arguments; None: that is not known.
 
-        Passes of one kind are recorded as CUDA graphs. A subclass whose `value` uses nothing but its arguments and
-        numbers that it names here can have a kind.
+        Passes of one kind are recorded as CUDA graphs. Passes of an unknown kind are not recorded.
         """
         return None
 
-    def _kind(self) -> Hashable:
-        """Return the kind of a pass of this class over the whole image."""
-        return type(self), self.compute, tuple(self.names), tuple(self.buffers), self.tiles, self.network.training
-
     def _is_recorded(self) -> bool:
-        return self.compute.records and recorded_on(self.lr) and self.kind() is not None
+        recordable = self.compute.records and len(self.tiles) == 1
+        return recordable and recorded_on(self.lr) and self.kind() is not None
 
     def _replayed(self, weights: Tensors, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the value of the function and its gradients; on a GPU by a recorded pass, until the next one."""
-        (tile,), buffers = self.tiles, list(self.buffers)
+        """Return the value of the function and its gradients by a recorded pass. The gradients last until the next."""
+        buffers = tuple(self.buffers)
 
         def run(given: Sequence[Tensor]) -> list[Tensor]:
-            *state, lr, hr = given
-            leaves = {name: value.detach().requires_grad_() for name, value in zip(self.names, state, strict=False)}
-            others = dict(zip(buffers, state[len(leaves) :], strict=True))
-            with torch.enable_grad():
-                with self.compute.precision(lr):
-                    output = self.compute.forward(self.network, {**others, **leaves}, tile.input(lr))
-                value = self.value(tile.core_of_output(output), tile.core_of_image(hr))
-            return [value.detach(), *self._backward(value, leaves)]
+            """Run a pass that reads nothing but the given tensors: a pass at the only point of a constant path."""
+            state = dict(zip((*self.names, *buffers), given, strict=False))
+            one = copy.copy(self)
+            one.compute, one._values = replace(self.compute, cuda_graphs=False), {}
+            one.weights, one.buffers = Fixed({n: state[n] for n in self.names}), {n: state[n] for n in buffers}
+            one.lr, one.lr_at_end, one.hr = given[-2], None, given[-1]
+            gradients = one.gradient(0.0)
+            return [one._values[0.0], *gradients.values()]
 
+        key = type(self), self.kind(), self.compute, tuple(self.names), buffers, self.tiles, self.network.training
         inputs = [*(weights[name] for name in self.names), *self.buffers.values(), lr, self.hr]
-        value, *gradients = _REPLAYS.setdefault(self.network, Replays())(self.kind(), run, inputs)
+        value, *gradients = _REPLAYS.setdefault(self.network, Replays())(key, run, inputs)
         return value.clone(), gradients
-
-    def _backward(self, value: Tensor, leaves: Tensors) -> list[Tensor]:
-        if not value.requires_grad:
-            raise InputError("network", f"the output of {type(self.network).__name__} has no gradient")
-        gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        # The next pass of a compiled network may replay the same CUDA graph, which writes into the same memory.
-        return [gradient.clone() for gradient in gradients] if self.compute.compile else list(gradients)
 
     def _in_batches(self, alphas: Sequence[float]) -> Iterator[dict[str, Tensor]]:
         """Yield the gradients of several points, evaluated at once where that gives the same numbers."""
@@ -247,21 +248,19 @@ class GradientPath(ABC):
         velocity, gradients = self.weights.velocity(alpha), total.gradients
         if velocity is not None:
             gradients = list(torch._foreach_mul(gradients, [velocity[name] for name in self.names]))
-        elif recorded_on(self.lr):  # the next pass may be a replay, which writes into the same memory
+        elif self._is_recorded():  # the next pass may be a replay, which writes into the same memory
             gradients = [gradient.clone() for gradient in gradients]
         return dict(zip(self.names, gradients, strict=True))
 
     def _can_batch(self, batch: Sequence[float]) -> bool:
         """Return whether gradients at several points at once agree with those one by one; tested once per size."""
-        one_by_one = copy.copy(self)
-        one_by_one.compute = replace(self.compute, points_per_batch=1)
+        key = "points at once", len(batch), self.lr.shape, self.lr.dtype, self.lr.device.type, self.compute
         bound = SINGLE if self.compute.autocast is None and self.lr.dtype.itemsize >= 4 else LOWER
 
         def compare() -> bool:
-            return points_agree(lambda: list(self._at_once(batch)), list(one_by_one.gradients(batch)), bound)
+            return points_agree(lambda: list(self._at_once(batch)), list(map(self.gradient, batch)), bound)
 
-        key = f"{len(batch)} points {tuple(self.lr.shape)} {self.lr.dtype} {self.lr.device.type} {self.compute}"
-        return remembered(_AGREES, self.network, key, compare)
+        return remembered(self.network, key, compare)
 
 
 class LossPath(GradientPath):
@@ -302,12 +301,12 @@ class LossPath(GradientPath):
         return self.loss(output, hr)
 
     def kind(self) -> Hashable:
-        """Return the kind of a pass, which the loss belongs to; None if the loss has no hash."""
+        """Return the loss; None if the loss has no hash."""
         try:
             hash(self.loss)
         except TypeError:
             return None
-        return self._kind(), self.loss
+        return self.loss
 
     def attribute(self, integral: Tensors) -> PathIntegral:
         """Return attributions and losses. An end without a gradient takes one forward pass."""

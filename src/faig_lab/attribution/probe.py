@@ -13,9 +13,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,6 @@ from faig_lab.attribution.cache import ALONE, ResultCache, Shard, cache_key, ima
 from faig_lab.attribution.compute import DEFAULT, Compute, full_precision
 from faig_lab.attribution.losses import SQUARED_ERROR, Loss, Truth
 from faig_lab.attribution.path import (
-    ConvergenceCriterion,
     GradientPath,
     LossPath,
     PathIntegral,
@@ -34,8 +34,8 @@ from faig_lab.attribution.path import (
 from faig_lab.attribution.quadrature import Adaptive, Effort, Rule, over_pieces, right
 from faig_lab.attribution.scores import contrast
 from faig_lab.attribution.weight_paths import STRAIGHT, PathSpec
-from faig_lab.data import PairedImage
-from faig_lab.filters import FilterLayout, State, first_floating
+from faig_lab.data import CLEAN, PairedImage
+from faig_lab.filters import FilterLayout, State, first_floating, trainable
 from faig_lab.granularity import Granularity
 
 log = logging.getLogger(__name__)
@@ -231,6 +231,37 @@ class Problem:
         integral = integrate_probe(replace(self, **changes), rule, path)
         return integral, integral.cost
 
+    def loss_path(self, image: PairedImage, degradation: str, path: PathSpec) -> LossPath:
+        """Return the loss of an image with a degradation along a path in weight space, and its gradients."""
+        lr, truth = on_device(self, image.lr[degradation], image.hr)
+        if self.truth == "target":
+            truth = torch.empty_like(truth)
+            with torch.no_grad():
+                for tile in self.compute.tiles(self.network, self.target, lr, image.scale):
+                    output = self.compute.output(self.network, self.target, tile.input(lr))
+                    tile.core_of_image(truth).copy_(tile.core_of_output(output))
+        ends = self.baseline, self.target
+        return LossPath(self.network, *ends, lr, truth, self.compute, path, loss=self.loss)
+
+    def crop(self, image: PairedImage, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cut all inputs of an image and its ground truth at one random place.
+
+        Args:
+            image: an image of the probe.
+            side: the largest side of the crop in LR pixels; a smaller image is used whole.
+            rng: draws the place.
+
+        Returns:
+            (K + 1, 3, h, w) the degradations and then clean input, and (3, sh, sw) the ground truth, on the device and
+            in the precision of the networks.
+        """
+        inputs, s = torch.stack([image.lr[name] for name in (*self.degradations, CLEAN)]), image.scale
+        height, width = (min(side, length) for length in inputs.shape[-2:])
+        top, left = (int(rng.integers(n - m + 1)) for n, m in zip(inputs.shape[-2:], (height, width), strict=True))
+        hr = image.hr[:, s * top : s * (top + height), s * left : s * (left + width)]
+        weight = first_floating(self.target.values())
+        return inputs[..., top : top + height, left : left + width].to(weight), hr.to(weight)
+
     @property
     def is_integrated(self) -> bool:
         """Whether the path integrals have been computed."""
@@ -264,30 +295,13 @@ class ProbeFunction(NamedTuple):
     Attributes:
         name: part of the names of cached results.
         path: problem, image, degradation and path in weight space → the function and its gradients.
-        convergence_criterion: the paths of one image and the layout → the criterion of adaptive quadrature.
+        is_complete: whether the integrals add up to the change of the function. Adaptive quadrature then waits for the
+            discriminative FAIG scores of an image and the completeness gap, otherwise for Σ|·| per filter.
     """
 
     name: str
     path: Callable[[Problem, PairedImage, str, PathSpec], GradientPath]
-    convergence_criterion: Callable[[Sequence[GradientPath], FilterLayout], ConvergenceCriterion]
-
-
-def _loss_path(problem: Problem, image: PairedImage, degradation: str, path: PathSpec) -> LossPath:
-    lr, truth = on_device(problem, image.lr[degradation], image.hr)
-    if problem.truth == "target":
-        truth = _output_of_target(problem, lr, truth)
-    ends = problem.baseline, problem.target
-    return LossPath(problem.network, *ends, lr, truth, problem.compute, path, loss=problem.loss)
-
-
-@torch.no_grad()
-def _output_of_target(problem: Problem, lr: Tensor, hr: Tensor) -> Tensor:
-    """Return the output of the target for an input, computed tile by tile, in the precision of the weights."""
-    output = torch.empty_like(hr)
-    for tile in problem.compute.tiles(problem.network, problem.target, lr, hr.shape[-1] // lr.shape[-1]):
-        restored = problem.compute.output(problem.network, problem.target, tile.input(lr))
-        tile.core_of_image(output).copy_(tile.core_of_output(restored))
-    return output
+    is_complete: bool
 
 
 def on_device(problem: Problem, *images: Tensor) -> list[Tensor]:
@@ -296,18 +310,18 @@ def on_device(problem: Problem, *images: Tensor) -> list[Tensor]:
     return [image[None].to(weight) for image in images]
 
 
-def _discriminative_and_complete(paths: Sequence[GradientPath], layout: FilterLayout) -> ConvergenceCriterion:
-    """Return a criterion: discriminative FAIG scores of one image, and the completeness gap with each degradation."""
+def _criterion(
+    paths: Sequence[GradientPath], layout: FilterLayout, is_complete: bool, integrals: Sequence[Tensors]
+) -> tuple[Tensor, Tensor]:
+    """Return the scores (K, F) of one image and the gaps (K,) of its integrals: a `ConvergenceCriterion`."""
+    results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
+    magnitude = torch.stack([per_filter(result, layout, torch.abs) for result in results])
+    if not is_complete:
+        return magnitude, torch.zeros(len(results))
+    return contrast(magnitude), torch.tensor([result.gap for result in results], dtype=torch.float64)
 
-    def criterion(integrals: Sequence[Tensors]) -> tuple[Tensor, Tensor]:
-        results = [path.attribute(integral) for path, integral in zip(paths, integrals, strict=True)]
-        magnitude = torch.stack([per_filter(result, layout, torch.abs) for result in results])
-        return contrast(magnitude), torch.tensor([result.gap for result in results], dtype=torch.float64)
 
-    return criterion
-
-
-LOSS = ProbeFunction("integral", _loss_path, _discriminative_and_complete)
+LOSS = ProbeFunction("integral", Problem.loss_path, is_complete=True)
 """The loss ‖F(γ(α), x) − x_gt‖² along a path of weights."""
 
 
@@ -330,13 +344,14 @@ def integrate_probe(
     layout, degradations, rows = problem.layout, problem.degradations, dict[int, Tensors]()
     key = cache_key(problem, rule, path)
     steps = rule if isinstance(rule, Adaptive) else over_pieces(rule, path.pieces)
-    alphas = _alphas(steps)
+    finest = steps.rules[-1] if isinstance(steps, Adaptive) else steps
+    alphas = sorted({0.0, 1.0, *finest.points.tolist()})  # the points with a possibly known loss
     for place, image in problem.shard.assigned(problem.probe):
         name = f"{function.name}-{image_key(image, key)}"
         row = problem.cache.get(name)
         if row is None:
             paths = [function.path(problem, image, degradation, path) for degradation in degradations]
-            criterion = function.convergence_criterion(paths, layout)
+            criterion = partial(_criterion, paths, layout, function.is_complete)
             integrals, effort = integrate_together(
                 [one.gradients for one in paths], paths[0].weights.at(0.0), steps, criterion
             )
@@ -349,7 +364,7 @@ def integrate_probe(
         if problem.progress is not None:
             for degradation in degradations:
                 problem.progress(f"{image.name}, {degradation}")
-    stacked = problem.shard.stacked(rows, _blank(len(degradations), layout, len(alphas)), len(problem.probe))
+    stacked = problem.shard.stacked(rows, _blank(problem, alphas) if not rows else rows[place], len(problem.probe))
     pixels = torch.tensor([image.lr[degradations[0]][0].numel() for image in problem.probe])
     passes = stacked["points"]
     result = ProbeIntegral(
@@ -364,46 +379,29 @@ def integrate_probe(
     return result
 
 
-def _alphas(rule: Rule | Adaptive) -> list[float]:
-    """Return every α with a possibly known loss: both ends and the points of the (finest) rule."""
-    finest = rule.rules[-1] if isinstance(rule, Adaptive) else rule
-    return sorted({0.0, 1.0, *finest.points.tolist()})
-
-
 def _reduce(
     results: Sequence[PathIntegral], effort: Effort, layout: FilterLayout, alphas: Sequence[float]
 ) -> dict[str, Tensor]:
     """Return one image's row of each tensor of a `ProbeIntegral`."""
-
-    def numbers(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64)
-
     return {
         "magnitude": torch.stack([per_filter(result, layout, torch.abs) for result in results]),
         "signed": torch.stack([per_filter(result, layout) for result in results]),
         "squared": torch.stack([per_filter(result, layout, torch.square) for result in results]),
         "others": torch.stack([_others(result, layout) for result in results]),
-        "total": numbers([result.total for result in results]),
-        "losses": torch.stack([numbers([r.losses.get(alpha, math.nan) for alpha in alphas]) for r in results]),
+        "total": torch.tensor([result.total for result in results], dtype=torch.float64),
+        "losses": torch.tensor([[r.losses.get(a, math.nan) for a in alphas] for r in results], dtype=torch.float64),
         "points": torch.full((len(results),), effort.points),
         "error": effort.error,
         "settled": effort.settled,
     }
 
 
-def _blank(degradations: int, layout: FilterLayout, points: int) -> dict[str, Tensor]:
-    """Return tensors of the shapes and types of the tensors of `_reduce`."""
-    sums = torch.zeros(degradations, len(layout), dtype=torch.float64)
-    number, none = torch.zeros(degradations, dtype=torch.float64), torch.zeros(degradations, dtype=torch.bool)
-    return {
-        **dict.fromkeys(("magnitude", "signed", "squared"), sums),
-        "others": torch.zeros(degradations, len(layout.others), dtype=torch.float64),
-        "total": number,
-        "losses": torch.zeros(degradations, points, dtype=torch.float64),
-        "points": number.long(),
-        "error": number,
-        "settled": none,
-    }
+def _blank(problem: Problem, alphas: Sequence[float]) -> dict[str, Tensor]:
+    """Return a row with the shapes and types of every row, for a process that has no image."""
+    count = len(problem.degradations)
+    zero = PathIntegral({name: torch.zeros_like(problem.target[name]) for name in trainable(problem.network)}, {})
+    effort = Effort(0, torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.bool))
+    return _reduce([zero] * count, effort, problem.layout, alphas)
 
 
 def per_filter(

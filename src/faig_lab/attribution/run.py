@@ -122,18 +122,20 @@ def find_faults(problem: Problem) -> tuple[str, ...]:
     Raises:
         InputError: a parameter changes the output and gets no gradient on any probe image.
     """
-    check_gradients(problem)
-    integral = problem.integral
-    return (*gap_warnings({name: integral.gap(name) for name in integral.degradations}), *_unranked(problem))
-
-
-def check_gradients(problem: Problem) -> None:
-    """Refuse a network in which a parameter changes the output and gets no gradient on any probe image.
-
-    Raises:
-        InputError: there is such a parameter. The message names it.
-    """
-    silent = [name for name in _without_gradient(problem) if _matters(problem, name)]
+    layout, integral = problem.layout, problem.integral
+    names = [parameter.name for parameter in (*layout.layers, *layout.others)]
+    changed = {name for name in names if not torch.equal(problem.baseline[name], problem.target[name])}
+    sizes = torch.zeros(len(layout.layers), dtype=torch.float64)
+    sizes.index_add_(0, layout.layer_of(), integral.magnitude.sum((0, 1)))
+    without_gradient = [layer.name for layer, size in zip(layout.layers, sizes, strict=True) if size == 0]
+    unranked: list[tuple[str, float]] = []
+    for k, other in enumerate(layout.others):
+        if not integral.others[:, :, k].any():
+            without_gradient.append(other.name)
+        elif other.name in changed and sum(side > 1 for side in other.shape) > 1:  # e.g. a position table
+            shares = integral.others[:, :, k].sum(0) / integral.loss_change.sum(0)
+            unranked.append((other.name, float(shares.abs().max())))
+    silent = [name for name in without_gradient if name in changed and _matters(problem, name)]
     if silent:
         more = f" (and {len(silent) - 1} more)" if len(silent) > 1 else ""
         raise InputError(
@@ -142,16 +144,15 @@ def check_gradients(problem: Problem) -> None:
             f"gradient on any probe image; {type(problem.network).__name__} cuts it off (detach, torch.no_grad, .data, "
             "rounding, or checkpointing with use_reentrant=True)",
         )
-
-
-def _without_gradient(problem: Problem) -> list[str]:
-    """Return the names of parameters that differ and have an attribution of 0 on every image."""
-    layout, integral = problem.layout, problem.integral
-    sizes = torch.zeros(len(layout.layers), dtype=torch.float64)
-    sizes.index_add_(0, layout.layer_of(), integral.magnitude.sum((0, 1)))
-    names = [layer.name for layer, size in zip(layout.layers, sizes, strict=True) if size == 0]
-    names += [other.name for k, other in enumerate(layout.others) if not integral.others[:, :, k].any()]
-    return [name for name in names if not torch.equal(problem.baseline[name], problem.target[name])]
+    warnings = gap_warnings({name: integral.gap(name) for name in integral.degradations})
+    if unranked:
+        named = ", ".join(f"{name} ({100 * share:.2g} %)" for name, share in unranked[:5])
+        more = f" and {len(unranked) - 5} more" if len(unranked) > 5 else ""
+        warnings += (
+            f"Not ranked, since they belong to no convolution and no linear layer: {named}{more}; in brackets the "
+            "largest share of the change of the loss. `rank_others`=true ranks them as well.",
+        )
+    return warnings
 
 
 @torch.no_grad()
@@ -165,27 +166,6 @@ def _matters(problem: Problem, name: str) -> bool:
         if not torch.equal(*(plain.output(problem.network, state, lr) for state in (problem.target, other))):
             return True
     return False
-
-
-def _unranked(problem: Problem) -> tuple[str, ...]:
-    """Return a sentence on changed parameters with several axes, such as position tables, that are not ranked."""
-    integral = problem.integral
-    change = integral.loss_change.sum(0)
-    unranked: list[tuple[str, float]] = []
-    for k, other in enumerate(problem.layout.others):
-        several = sum(side > 1 for side in other.shape) > 1
-        takes_part = bool(integral.others[:, :, k].any())
-        if several and takes_part and not torch.equal(problem.baseline[other.name], problem.target[other.name]):
-            shares = integral.others[:, :, k].sum(0) / change
-            unranked.append((other.name, float(shares.abs().max())))
-    if not unranked:
-        return ()
-    named = ", ".join(f"{name} ({100 * share:.2g} %)" for name, share in unranked[:5])
-    more = f" and {len(unranked) - 5} more" if len(unranked) > 5 else ""
-    return (
-        f"Not ranked, since they belong to no convolution and no linear layer: {named}{more}; in brackets the largest "
-        "share of the change of the loss. `rank_others`=true ranks them as well.",
-    )
 
 
 def finite(name: str, scores: Tensor) -> Tensor:

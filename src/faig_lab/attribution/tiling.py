@@ -6,9 +6,9 @@ further makes the tiles larger, but not wrong.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,6 +34,16 @@ class ReceptiveField:
 
     radius: int
     period: int
+
+    @property
+    def margin(self) -> int:
+        """LR pixels around the core of a tile: the radius, rounded up to a multiple of the period."""
+        return math.ceil(self.radius / self.period) * self.period
+
+    @property
+    def smallest_tile(self) -> int:
+        """LR pixels that the smallest tile reads along a side, away from the image's edges."""
+        return 2 * self.margin + self.period
 
 
 def measure_receptive_field(
@@ -95,6 +105,9 @@ _LARGEST = 256
 """Largest LR side of the image that is restored as a whole for the comparison with tiles, unless a tile needs more."""
 
 T = TypeVar("T")
+
+_FACTS: WeakKeyDictionary[nn.Module, dict[Hashable, object]] = WeakKeyDictionary()
+"""By network: the measured values of `remembered`."""
 
 
 @dataclass(frozen=True)
@@ -180,15 +193,22 @@ def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, mo
     """
     best: tuple[int, list[Span], list[Span]] | None = None
     for rows in _grids(height, receptive_field):
-        tallest = _longest(rows)
-        columns = next((c for c in _grids(width, receptive_field) if _longest(c) * tallest <= most), None)
+        tallest = max(span.stop - span.start for span in rows)
+        columns = next(
+            (
+                spans
+                for spans in _grids(width, receptive_field)
+                if max(s.stop - s.start for s in spans) * tallest <= most
+            ),
+            None,
+        )
         if columns is None:
             continue
         work = sum(s.stop - s.start for s in rows) * sum(s.stop - s.start for s in columns)
         if best is None or work < best[0]:
             best = work, rows, columns
     if best is None:
-        side = smallest_side(receptive_field)
+        side = receptive_field.smallest_tile
         needed = min(height, side) * min(width, side)
         raise InputError(
             "memory",
@@ -196,20 +216,6 @@ def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, mo
             f"{math.ceil(10 * needed / most) / 10:g} times as much is needed",
         )
     return tuple(Tile(row, column, scale) for row in best[1] for column in best[2])
-
-
-def quarters(height: int, width: int, scale: int, receptive_field: ReceptiveField) -> tuple[Tile, ...]:
-    """Return the image as two tiles along each side, for the comparison with the whole image."""
-    rows, columns = (
-        _spans(side, math.ceil(side / 2 / receptive_field.period) * receptive_field.period, _margin(receptive_field))
-        for side in (height, width)
-    )
-    return tuple(Tile(row, column, scale) for row in rows for column in columns)
-
-
-def smallest_side(receptive_field: ReceptiveField) -> int:
-    """Return the number of LR pixels that the smallest tile reads along a side, away from the image's edges."""
-    return 2 * _margin(receptive_field) + receptive_field.period
 
 
 def difference_of_tiles(
@@ -228,14 +234,18 @@ def difference_of_tiles(
         receptive_field: the measured receptive field of the network.
         most: the largest number of LR pixels that can be evaluated at once.
     """
-    side = max(smallest_side(receptive_field), min(math.isqrt(int(most)), 2 * smallest_side(receptive_field), _LARGEST))
-    height, width = (
-        min(length, math.ceil(side / receptive_field.period) * receptive_field.period) for length in lr.shape[-2:]
-    )
+    period, smallest = receptive_field.period, receptive_field.smallest_tile
+    side = max(smallest, min(math.isqrt(int(most)), 2 * smallest, _LARGEST))
+    height, width = (min(length, math.ceil(side / period) * period) for length in lr.shape[-2:])
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(lr)
+    # Two tiles along each side.
+    rows, columns = (
+        _spans(length, math.ceil(length / 2 / period) * period, receptive_field.margin) for length in (height, width)
+    )
+    tiles = [Tile(row, column, scale) for row in rows for column in columns]
     with torch.no_grad():
         restored = run(image)
-        pieces = [(tile, run(tile.input(image))) for tile in quarters(height, width, scale, receptive_field)]
+        pieces = [(tile, run(tile.input(image))) for tile in tiles]
     wrong = sum(float((t.core_of_output(y) - t.core_of_image(restored)).double().square().sum()) for t, y in pieces)
     size = float(restored.double().square().sum())
     return math.sqrt(wrong / size) if size else 0.0
@@ -246,14 +256,12 @@ def bound_of_tiles(dtype: torch.dtype) -> float:
     return max(100 * torch.finfo(dtype).eps, 1e-9)
 
 
-def remembered(
-    known: WeakKeyDictionary[nn.Module, dict[str, T]], network: nn.Module, key: str, measure: Callable[[], T]
-) -> T:
-    """Return a measured value of a network. It is measured once for each key."""
-    facts = known.setdefault(network, {})
+def remembered(network: nn.Module, key: Hashable, measure: Callable[[], T]) -> T:
+    """Return a measured value of a network. The value is measured once for each key."""
+    facts = _FACTS.setdefault(network, {})
     if key not in facts:
         facts[key] = measure()
-    return facts[key]
+    return cast("T", facts[key])
 
 
 def _grids(side: int, receptive_field: ReceptiveField) -> Iterator[list[Span]]:
@@ -263,7 +271,7 @@ def _grids(side: int, receptive_field: ReceptiveField) -> Iterator[list[Span]]:
         size = math.ceil(side / count / receptive_field.period) * receptive_field.period
         if size not in sizes:
             sizes.add(size)
-            yield _spans(side, size, _margin(receptive_field))
+            yield _spans(side, size, receptive_field.margin)
 
 
 def _spans(side: int, size: int, margin: int) -> list[Span]:
@@ -271,11 +279,3 @@ def _spans(side: int, size: int, margin: int) -> list[Span]:
         Span(max(0, low - margin), min(side, low + size + margin), low, min(side, low + size))
         for low in range(0, side, size)
     ]
-
-
-def _margin(receptive_field: ReceptiveField) -> int:
-    return math.ceil(receptive_field.radius / receptive_field.period) * receptive_field.period
-
-
-def _longest(spans: list[Span]) -> int:
-    return max(span.stop - span.start for span in spans)
