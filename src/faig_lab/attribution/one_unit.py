@@ -100,9 +100,8 @@ class OneUnit:
         clean, *degraded = (EditSums(*sums[:-2, k, 1:].unbind(1)) for k in range(len(kinds)))
         rows = [isolation(one, [other for other in degraded if other is not one], clean) for one in degraded]
         # Without energy both networks have the same output on this input, so no unit has an effect.
-        return torch.stack([torch.where(one.energy == 0, 0.0, row) for one, row in zip(degraded, rows, strict=True)])[
-            None
-        ]
+        scores = [torch.where(one.energy == 0, 0.0, row) for one, row in zip(degraded, rows, strict=True)]
+        return torch.stack(scores)[None]
 
 
 @full_precision()
@@ -116,10 +115,11 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
     network, layout, compute = problem.network, problem.layout, problem.compute
     weight = first_floating(problem.target.values())
     form = memory_format(weight, compute.autocast)
-    target, baseline = in_format(problem.target, form), in_format(problem.baseline, form)
-    parameters = {name for name, _ in network.named_parameters()}
+    target = in_format(problem.target, form)
     # Buffers are no weights, so the baseline has the target's buffers.
+    parameters = {name for name, _ in network.named_parameters() if name in target}
     buffers = {name: value for name, value in target.items() if name not in parameters}
+    baseline = in_format({name: problem.baseline[name] for name in parameters}, form)
 
     def restored(tile: Tile, lr: Tensor, weights: State) -> Tensor:
         return tile.core_of_output(compute.output(network, {**weights, **buffers}, lr))
@@ -137,8 +137,8 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
                 if len(states) == 1:
                     outputs = [run(states[0])]
                 else:
-                    names = [name for name in target if name in parameters]
-                    outputs = list(vmap(run)({name: torch.stack([state[name] for state in states]) for name in names}))
+                    stacked = {name: torch.stack([state[name] for state in states]) for name in parameters}
+                    outputs = list(vmap(run)(stacked))
                 total[units.start : units.stop] += torch.stack([_sums(output, y_t, y_b, hr) for output in outputs])
             total[-2:] += torch.stack([_sums(end, y_t, y_b, hr) for end in (y_t, y_b)])
         columns.append(total.cpu())

@@ -193,15 +193,8 @@ def cut(height: int, width: int, scale: int, receptive_field: ReceptiveField, mo
     """
     best: tuple[int, list[Span], list[Span]] | None = None
     for rows in _grids(height, receptive_field):
-        tallest = max(span.stop - span.start for span in rows)
-        columns = next(
-            (
-                spans
-                for spans in _grids(width, receptive_field)
-                if max(s.stop - s.start for s in spans) * tallest <= most
-            ),
-            None,
-        )
+        tallest, grids = max(span.stop - span.start for span in rows), _grids(width, receptive_field)
+        columns = next((grid for grid in grids if max(s.stop - s.start for s in grid) * tallest <= most), None)
         if columns is None:
             continue
         work = sum(s.stop - s.start for s in rows) * sum(s.stop - s.start for s in columns)

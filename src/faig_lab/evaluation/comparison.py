@@ -22,9 +22,9 @@ from faig_lab.evaluation.intervals import (
     Floats,
     Resampling,
     SceneInterval,
-    interval_of_arrays,
     over_draws,
     sample_std,
+    scene_interval,
     tabulate,
 )
 from faig_lab.evaluation.masking import (
@@ -115,7 +115,7 @@ def compare(masked: Masked, against: str, how: Resampling) -> Comparison:
 
     values = statistic(*masked.means())
     std = over_draws(sides(*masked.means())[..., _SPECIFICITY], masked.draws, 0, sample_std)
-    interval = interval_of_arrays([masked.psnr, masked.baseline, masked.target], masked.scenes, statistic, how)
+    interval = scene_interval([masked.psnr, masked.baseline, masked.target], masked.scenes, statistic, how)
     axes = {"method": methods, "masked": names, "percent": masked.percents}
     numbers = {column: values[..., i] for i, column in enumerate(SIDES)}
     numbers |= {"specificity_std": std, "harm": values[..., MEASURES.index("harm")]}
@@ -213,7 +213,7 @@ class Isolation:
             averaged = over_draws(isolations, self.masked.draws, 1, np.mean)
             return averaged.mean(2, keepdims=True) if mean_of_sets else averaged
 
-        return interval_of_arrays(self.masked.edits.sums, self.masked.scenes, statistic, self.how)
+        return scene_interval(self.masked.edits.sums, self.masked.scenes, statistic, self.how)
 
     def _axes(self) -> dict[str, Sequence[Hashable]]:
         return {"method": list(self.masked.draws), "masked": self.masked.degradations, "percent": self.masked.percents}

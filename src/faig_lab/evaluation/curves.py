@@ -21,8 +21,8 @@ from faig_lab.evaluation.intervals import (
     Floats,
     Resampling,
     SceneInterval,
-    interval_of_arrays,
     over_draws,
+    scene_interval,
     tabulate,
 )
 from faig_lab.evaluation.masking import means, other_inputs, own_input, restored_share
@@ -129,7 +129,7 @@ class Measured:
         def of_means(psnr: Floats, baseline: Floats, target: Floats) -> Floats:
             return statistic(replace(self, psnr=psnr, baseline=baseline, target=target))
 
-        return interval_of_arrays([self.psnr, self.baseline, self.target], self.scenes, of_means, how)
+        return scene_interval([self.psnr, self.baseline, self.target], self.scenes, of_means, how)
 
     def restored(self) -> Floats:
         """(…, curves, rankings, masked, percents, inputs) restored share of the target's gain over the baseline."""

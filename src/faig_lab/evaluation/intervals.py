@@ -24,7 +24,7 @@ class Resampling(NamedTuple):
     """Seed and number of the bootstrap's resamples."""
 
     seed: int
-    number: int
+    number: int = 1000
 
 
 def number_or_none(value: float | Floats) -> float | None:
@@ -63,95 +63,16 @@ def sample_std(values: Floats, axis: int) -> Floats:
     return np.asarray(values.std(axis, ddof=1))
 
 
-class Interval(NamedTuple):
-    """Ends of an interval, shaped like the statistic; NaN where there is none."""
-
-    low: Floats
-    high: Floats
-
-
 def resamples(count: int, seed: int, number: int) -> NDArray[np.int64]:
     """Return (number, count) positions drawn with replacement; they depend on the arguments only."""
     return sample_rng(seed, "bootstrap").integers(0, count, (number, count))
 
 
-def interval(
-    values: NDArray[Any],
-    statistic: Callable[[Floats], Floats],
-    seed: int,
-    *,
-    number: int = 1000,
-    level: float = 0.95,
-) -> Interval:
-    """Compute the percentile bootstrap interval of a statistic (Efron and Tibshirani 1993, §13.3).
-
-    Intervals of the same seed and count share their resamples. Give a difference of two statistics as one statistic:
-    the difference is then paired. The interval is too narrow for few units, so studies call `scene_interval`.
-
-    Args:
-        values: (N, …) one entry per independent unit, e.g. per image.
-        statistic: (B, N, …) → (B, …), reduces axis 1 for B resamples at once; NaN where it is not defined.
-        seed: of the resamples.
-        number: of resamples.
-        level: share of the resamples within the interval, between 0 and 1.
-
-    Returns:
-        Low and high ends. NaN where the statistic is NaN in a resample, and for N = 1, since one unit does not show how
-        much units differ.
-
-    Raises:
-        ValueError: there is no unit.
-    """
-    count = len(values)
-    if count == 0:
-        raise ValueError("there is nothing to resample")
-    drawn = resamples(count, seed, number)
-    at_once = max(1, _BLOCK // values.size)
-    blocks = [statistic(values[drawn[start : start + at_once]]) for start in range(0, number, at_once)]
-    statistics = np.concatenate(blocks) if count > 1 else np.full_like(blocks[0][:1], np.nan)
-    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Interval(low, high)
-
-
-def interval_of_means(
-    values: NDArray[Any],
-    groups: Sequence[str],
-    statistic: Callable[[Floats], Floats],
-    *,
-    seed: int,
-    number: int = 1000,
-    level: float = 0.95,
-) -> Interval:
-    """Compute the interval of a statistic of means over images, for images that come in groups.
-
-    Whole groups are drawn with all of their images, since images of one photograph are not independent. The means are
-    over all drawn images, so that a group weighs as much as it has images.
-
-    Args:
-        values: (N, …) one entry per image.
-        groups: (N,) which images belong together.
-        statistic: means (B, …) → (B, …) for B resamples at once.
-        seed: of the resamples.
-        number: of resamples.
-        level: share of the resamples within the interval.
-
-    Returns:
-        As `interval`; NaN for a single group.
-    """
-    names = list(dict.fromkeys(groups))
-    totals: Floats = np.zeros((len(names), 1 + values[0].size))
-    for group, image in zip(groups, values, strict=True):
-        totals[names.index(group)] += np.concatenate([[1], image.ravel()])
-
-    def of_totals(drawn: Floats) -> Floats:
-        counts, sums = np.split(drawn.sum(1), [1], 1)
-        return statistic((sums / counts).reshape(-1, *values.shape[1:]))
-
-    return interval(totals, of_totals, seed, number=number, level=level)
-
-
 FEWEST_SCENES = 10
-"""A bootstrap needs at least so many scenes."""
+"""A bootstrap needs at least so many scenes: it is too narrow for few."""
+
+LEVEL = 0.95
+"""Share of the resamples within a bootstrap interval."""
 
 BOOTSTRAP: Literal["bootstrap"] = "bootstrap"
 RANGE: Literal["range"] = "range"
@@ -185,60 +106,55 @@ class SceneInterval(NamedTuple):
 
 
 def scene_interval(
-    values: NDArray[Any],
-    scenes: Sequence[str],
-    statistic: Callable[[Floats], Floats],
-    *,
-    seed: int,
-    number: int = 1000,
-    level: float = 0.95,
+    arrays: Sequence[NDArray[Any]], scenes: Sequence[str], statistic: Callable[..., Floats], how: Resampling
 ) -> SceneInterval:
     """Compute how far a statistic of means over images varies with the scenes that the images show.
 
+    For at least `FEWEST_SCENES` scenes: the percentile bootstrap (Efron and Tibshirani 1993, §13.3). Whole scenes are
+    drawn with all of their images, since images of one scene are not independent. The means are over all drawn images,
+    so that a scene weighs as much as it has images. Intervals of the same seed and number of scenes share their
+    resamples. Give a difference of two statistics as one statistic: the difference is then paired.
+
+    For fewer scenes: the range of the statistic over single scenes. A statistic that is no mean (e.g. a difference of
+    ratios) may lie outside of that range.
+
     Args:
-        values: (N, …) one entry per image.
-        scenes: (N,) what each image shows; the images of one scene stay together.
-        statistic: means (B, …) → (B, …) for B samples at once.
-        seed: of the bootstrap's resamples.
-        number: of resamples.
-        level: share of the resamples within a bootstrap interval.
+        arrays: (N, …) each, one entry per image.
+        scenes: (N,) what each image shows.
+        statistic: a mean (B, …) of each array → (B, …) for B samples at once; NaN where it is not defined.
+        how: seed and number of the resamples.
 
     Returns:
-        The bootstrap of `interval_of_means` for at least `FEWEST_SCENES` scenes; else the range of the statistic over
-        single scenes. A statistic that is no mean (e.g. a difference of ratios) may lie outside of that range.
+        Low and high ends. NaN where the statistic is NaN in a sample, and for a single scene, since one scene does not
+        show how much scenes differ.
 
     Raises:
         ValueError: there is no image.
     """
     names = list(dict.fromkeys(scenes))
-    if len(names) >= FEWEST_SCENES:
-        ends = interval_of_means(values, scenes, statistic, seed=seed, number=number, level=level)
-        return SceneInterval(*ends, BOOTSTRAP)
     if not names:
         raise ValueError("there is no image to compute an interval from")
-    of_image = np.array([names.index(scene) for scene in scenes])
-    single = statistic(np.stack([values[of_image == scene].mean(0) for scene in range(len(names))]).astype(np.float64))
-    if len(names) == 1:
-        single = np.full_like(single, np.nan)
-    return SceneInterval(single.min(0), single.max(0), RANGE)
-
-
-def interval_of_arrays(
-    arrays: Sequence[Floats], scenes: Sequence[str], statistic: Callable[..., Floats], how: Resampling
-) -> SceneInterval:
-    """Compute the `scene_interval` of a statistic of several arrays.
-
-    Args:
-        arrays: (N, …) each, one entry per image.
-        scenes: (N,) what each image shows.
-        statistic: a mean (B, …) of each array → (B, …) for B samples at once.
-        how: seed and number of the resamples.
-    """
     values = np.concatenate([array.reshape(len(array), -1) for array in arrays], 1)
     edges = np.cumsum([array[0].size for array in arrays])[:-1]
 
     def of_means(means: Floats) -> Floats:
         parts = np.split(means, edges, 1)
-        return statistic(*(part.reshape(-1, *a.shape[1:]) for part, a in zip(parts, arrays, strict=True)))
+        return statistic(*(part.reshape(-1, *array.shape[1:]) for part, array in zip(parts, arrays, strict=True)))
 
-    return scene_interval(values, scenes, of_means, seed=how.seed, number=how.number)
+    if len(names) < FEWEST_SCENES:
+        of_image = np.array([names.index(scene) for scene in scenes])
+        single = of_means(np.stack([values[of_image == k].mean(0) for k in range(len(names))]).astype(np.float64))
+        if len(names) == 1:
+            single = np.full_like(single, np.nan)
+        return SceneInterval(single.min(0), single.max(0), RANGE)
+    totals: Floats = np.zeros((len(names), 1 + values.shape[1]))  # of each scene the number of images and their sums
+    for scene, image in zip(scenes, values, strict=True):
+        totals[names.index(scene)] += np.concatenate([[1], image])
+    drawn = resamples(len(names), *how)
+    at_once = max(1, _BLOCK // totals.size)
+    blocks = []
+    for start in range(0, how.number, at_once):
+        counts, sums = np.split(totals[drawn[start : start + at_once]].sum(1), [1], 1)
+        blocks.append(of_means(sums / counts))
+    low, high = np.quantile(np.concatenate(blocks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return SceneInterval(low, high, BOOTSTRAP)

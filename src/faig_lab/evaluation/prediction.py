@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.errors import InputError
-from faig_lab.evaluation.intervals import Floats, scene_interval
+from faig_lab.evaluation.intervals import Floats, Resampling, scene_interval
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.filters import FilterLayout, State, evaluate, first_floating
 
@@ -269,7 +269,7 @@ def balanced_accuracy(
         correct, asked = np.moveaxis(means, -1, 0)
         return np.asarray((correct / asked).mean(axis=-1))
 
-    interval = scene_interval(hits, scenes, mean_recall, seed=seed, number=number)
+    interval = scene_interval([hits], scenes, mean_recall, Resampling(seed, number))
     return {"value": float(mean_recall(hits.mean(0)))} | interval.row()
 
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from faig_lab.data import CLEAN, Degradation, PairedImage, Part, sample_rng
 from faig_lab.data.evaluation import EVALUATION_SEED
 from faig_lab.evaluation.batches import convert
-from faig_lab.evaluation.intervals import Floats, number_or_none, scene_interval
+from faig_lab.evaluation.intervals import Floats, Resampling, number_or_none, scene_interval
 from faig_lab.evaluation.masking import TableRow, means, stack_inputs
 from faig_lab.filters import State
 from faig_lab.metrics import as_image
@@ -163,7 +163,7 @@ def _psnrs(context: StudyContext, images: Sequence[PairedImage], name: str) -> F
 def _gain(psnrs: Floats, scenes: Sequence[str], seed: int) -> TableRow:
     """Return gain and share of (images, NETWORKS) with intervals; None if the gain is too small for a share."""
     values = gain_and_share(psnrs.mean(0)[None])[0]
-    interval = scene_interval(psnrs, scenes, gain_and_share, seed=seed)
+    interval = scene_interval([psnrs], scenes, gain_and_share, Resampling(seed))
     row: TableRow = {}
     for i, name in enumerate(("gain", "share")):
         row |= {name: number_or_none(values[i])} | interval.ends((i,), f"{name}_")

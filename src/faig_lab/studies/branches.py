@@ -16,7 +16,7 @@ from torch.func import functional_call
 from faig_lab.attribution import Attribution, Problem
 from faig_lab.data import PairedImage
 from faig_lab.evaluation.comparison import removed_sides
-from faig_lab.evaluation.intervals import Resampling, interval_of_arrays
+from faig_lab.evaluation.intervals import Resampling, scene_interval
 from faig_lab.evaluation.masking import TableRow, means, quality_rows
 from faig_lab.evaluation.prediction import balanced_accuracy, cut_crops
 from faig_lab.filters import FilterLayout, State, first_floating
@@ -232,7 +232,7 @@ def compare(images: Sequence[TableRow], scenes: Sequence[str], how: Resampling) 
             by_seed = of_input.pivot_table(measure, "image", ["network", "seed"]).loc[names]
             one, two = by_seed[ONE].to_numpy(), by_seed[TWO].to_numpy()
             difference = one - two
-            interval = interval_of_arrays([difference.mean(1)], scenes, lambda means: means, how)
+            interval = scene_interval([difference.mean(1)], scenes, lambda means: means, how)
             rows.append(
                 {
                     "measure": measure,
