@@ -8,7 +8,7 @@ import torch
 from network_fixtures import image
 
 from faig_lab.evaluation import evaluator as module
-from faig_lab.evaluation.batches import convert, measure
+from faig_lab.evaluation.evaluator import convert, measure
 from faig_lab.evaluation.masking import quality_rows, restoration
 from faig_lab.filters import FilterLayout, mask
 from faig_lab.metrics import as_image, bicubic, edit_sums, gradient_map, map_difference, psnr, quality

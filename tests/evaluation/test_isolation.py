@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 from faig_lab.attribution import count_of, ranking
 from faig_lab.data import StudyData
-from faig_lab.evaluation.comparison import Isolation, isolation_metrics
+from faig_lab.evaluation.comparison import isolation_metrics, isolations
 from faig_lab.evaluation.evaluator import Evaluator
-from faig_lab.evaluation.intervals import Resampling, interval_of_means
+from faig_lab.evaluation.intervals import Resampling, scene_interval
 from faig_lab.evaluation.masking import Edits, Masked, masking, restoration
 from faig_lab.filters import mask
 from faig_lab.metrics import EditSums
@@ -38,7 +38,7 @@ def planted(along, moved, scenes, *, energy=None, draws=None, degradations=("blu
 
 
 def isolation_of(masked, how=HOW):
-    return Isolation(masked, 100, how)
+    return isolations(masked, 100, how)
 
 
 # Planted sums
@@ -48,7 +48,7 @@ def test_a_set_by_hand():
     """Own back by 0.5 without a detour, 0.2 of side effect on noise, 0.1 on clean input."""
     blur, noise = [[0.5, 0.0, 0.0]], [[0.0, 1.0, 0.0]]
     moved = [[[0.25, 0.2, 0.1]], [[0.0, 1.0, 0.0]]]
-    first, second = records(isolation_of(planted([[[blur, noise]]], [[moved]], ["a"])).sets())
+    first, second = records(isolation_of(planted([[[blur, noise]]], [[moved]], ["a"])).sets)
     assert list(first) == [
         *("method", "percent", "filters", "masked", "isolation", "isolation_low", "isolation_high", "interval"),
         *("own_left", "side", "side_clean", "clean_change", "harm"),
@@ -57,7 +57,7 @@ def test_a_set_by_hand():
     assert (first["own_left"], first["side"], first["side_clean"]) == pytest.approx((0.25, 0.2, 0.1))
     assert first["isolation"] == pytest.approx(1 - 0.25 - 0.2 - 0.1)
     assert (second["isolation"], second["own_left"]) == (1, 0)
-    (mean,) = records(isolation_of(planted([[[blur, noise]]], [[moved]], ["a"])).methods())
+    (mean,) = records(isolation_of(planted([[[blur, noise]]], [[moved]], ["a"])).methods)
     assert mean["isolation"] == pytest.approx((0.45 + 1) / 2)
     assert mean["side"] == pytest.approx(0.1)
 
@@ -66,25 +66,25 @@ def test_side_effects_of_three_degradations_are_averaged():
     moved = np.zeros((1, 1, 3, 1, 4))
     moved[0, 0, 0, 0] = [0, 0.2, 0.4, 0.1]
     masked = planted(np.zeros_like(moved), moved, ["a"], degradations=("blur", "noise", "jpeg"))
-    (first, *_) = records(isolation_of(masked).sets())
+    (first, *_) = records(isolation_of(masked).sets)
     assert (first["side"], first["side_clean"], first["isolation"]) == pytest.approx((0.3, 0.1, -0.4))
 
 
 def test_one_degradation_has_clean_input_only():
     masked = planted([[[[[1.0, 0.0]]]]], [[[[[1.0, 0.3]]]]], ["a"], degradations=("blur",))
-    (row,) = records(isolation_of(masked).sets())
+    (row,) = records(isolation_of(masked).sets)
     assert (row["side"], row["side_clean"], row["isolation"]) == pytest.approx((0, 0.3, 0.7))
 
 
 def test_without_clean_input_the_clean_term_is_left_out():
     masked = planted([[[[[1.0]]]]], [[[[[1.0]]]]], ["a"], degradations=("blur",), inputs=("blur",))
-    (row,) = records(isolation_of(masked).sets())
+    (row,) = records(isolation_of(masked).sets)
     assert (row["isolation"], row["side_clean"], row["clean_change"]) == (1, 0, None)
 
 
 def test_equal_networks_have_no_isolation_and_no_warning():
     zero = np.zeros((2, 1, 1, 1, 2))
-    (row,) = records(isolation_of(planted(zero, zero, "ab", degradations=("blur",), energy=zero)).sets())
+    (row,) = records(isolation_of(planted(zero, zero, "ab", degradations=("blur",), energy=zero)).sets)
     assert {row[key] for key in ("isolation", "isolation_low", "own_left", "side_clean")} == {None}
 
 
@@ -92,7 +92,7 @@ def test_energies_are_pooled_over_images():
     """An image with nine times the energy weighs nine times as much: 1 − 0.1 and not the mean of 0 and 1."""
     energy = np.array([1.0, 9.0]).reshape(2, 1, 1, 1, 1) * np.ones((1, 1, 1, 1, 2))
     along = np.array([0.0, 9.0]).reshape(2, 1, 1, 1, 1) * np.array([1.0, 0.0])
-    (row,) = records(isolation_of(planted(along, along, "ab", degradations=("blur",), energy=energy)).sets())
+    (row,) = records(isolation_of(planted(along, along, "ab", degradations=("blur",), energy=energy)).sets)
     assert row["isolation"] == pytest.approx(0.9)
     assert (row["isolation_low"], row["isolation_high"], row["interval"]) == (0, 1, "range")
 
@@ -101,7 +101,7 @@ def test_draws_are_averaged_after_the_ratio():
     along = np.zeros((1, 3, 1, 1, 2))
     along[0, :, 0, 0, 0] = [0, 0.5, 1]
     masked = planted(along, along**2, ["a"], degradations=("blur",), draws={"random": 3})
-    (row,), (mean,) = records(isolation_of(masked).sets()), records(isolation_of(masked).methods())
+    (row,), (mean,) = records(isolation_of(masked).sets), records(isolation_of(masked).methods)
     assert row["isolation"] == pytest.approx((0 + 0.75 + 1) / 3)
     assert (mean["draws"], mean["scenes"]) == (3, 1)
     assert mean["isolation_std"] == pytest.approx(np.std([0, 0.75, 1], ddof=1))
@@ -113,14 +113,14 @@ def test_from_ten_scenes_on_scenes_are_resampled():
     moved, energy = along**2 + rng.uniform(0, 0.1, along.shape), rng.uniform(1, 2, along.shape)
     scenes = [str(i // 2) for i in range(22)]
     masked = planted(along, moved, scenes, energy=energy)
-    rows = records(isolation_of(masked).sets())
+    rows = records(isolation_of(masked).sets)
 
     def by_hand(means):
         e, a, m = means[:, 0], means[:, 1], means[:, 2]
         return 1 - ((e[:, 0] - 2 * a[:, 0] + m[:, 0]) + m[:, 1] + m[:, 2]) / e[:, 0]
 
     values = np.stack([energy[:, 0, 0, 0], along[:, 0, 0, 0], moved[:, 0, 0, 0]], 1)
-    low, high = interval_of_means(values, scenes, by_hand, **HOW._asdict())
+    low, high = scene_interval([values], scenes, by_hand, HOW)[:2]
     assert rows[0]["interval"] == "bootstrap"
     assert rows[0]["isolation"] == pytest.approx(by_hand(values.mean(0)[None])[0])
     assert (rows[0]["isolation_low"], rows[0]["isolation_high"]) == pytest.approx((low, high))
@@ -131,14 +131,14 @@ def test_harm_is_the_excess_of_the_removed_share_of_each_draw():
     zero = np.zeros((1, 2, 1, 1, 2))
     psnr = 30 - np.array([40.0, 5.0]).reshape(1, 2, 1, 1, 1) * np.ones_like(zero)
     masked = planted(zero, zero, ["a"], degradations=("blur",), draws={"random": 2}, psnr=psnr)
-    (row,) = records(isolation_of(masked).sets())
+    (row,) = records(isolation_of(masked).sets)
     assert row["harm"] == pytest.approx((3 + 0) / 2)
     assert row["clean_change"] == pytest.approx(-22.5)
 
 
 def test_keys_of_the_metrics():
     masked = planted(np.zeros((1, 1, 2, 1, 3)), np.zeros((1, 1, 2, 1, 3)), ["a"])
-    found = isolation_metrics(isolation_of(masked).sets(), isolation_of(masked).side_effects())
+    found = isolation_metrics(isolation_of(masked).sets, isolation_of(masked).side_effects)
     sets = {f"{name}/faig/1/{m}" for name in ("isolation", "clean_change") for m in ("blur", "noise")}
     inputs = {
         f"{name}/faig/1/{m}/{i}"
@@ -204,7 +204,7 @@ def test_masking_nothing_is_exactly_zero():
 def test_equal_networks_give_empty_cells():
     context = context_of()
     evaluator = Evaluator(context.network, context.baseline, context.baseline, context.data.held_out, 2)
-    for row in records(isolation_of(masking(evaluator, context.attribution, (10.0,))).sets()):
+    for row in records(isolation_of(masking(evaluator, context.attribution, (10.0,))).sets):
         assert row["isolation"] is None
 
 

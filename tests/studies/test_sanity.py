@@ -11,7 +11,7 @@ from study_case import METHODS, context_of, image
 
 from faig_lab.attribution import attribute, discovered
 from faig_lab.data import sample_rng
-from faig_lab.evaluation.comparison import Isolation
+from faig_lab.evaluation.comparison import isolations
 from faig_lab.evaluation.intervals import Resampling
 from faig_lab.evaluation.masking import masking
 from faig_lab.report.report import write_report
@@ -101,7 +101,7 @@ def test_isolation_is_that_of_the_masking_study():
     context = context_of()
     percents = (context.headline,)
     masked = masking(context.evaluator, context.attribution, percents)
-    known = records(Isolation(masked, len(context.attribution.layout), Resampling(0, 2)).sets())
+    known = records(isolations(masked, len(context.attribution.layout), Resampling(0, 2)).sets)
     for row in only(sanity(context, draws=1).rows("sanity"), check="original"):
         (same,) = only(known, method=row["method"], masked=row["degradation"])
         assert row["isolation"] == pytest.approx(same["isolation"], abs=1e-9)

@@ -6,9 +6,7 @@ and degradations, so that a difference of two methods is paired. Random draws ar
 a column of its own. The sums of an edit are pooled over images before isolation divides them.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +19,6 @@ from faig_lab.evaluation.intervals import (
     ALL,
     Floats,
     Resampling,
-    SceneInterval,
     over_draws,
     sample_std,
     scene_interval,
@@ -30,7 +27,6 @@ from faig_lab.evaluation.intervals import (
 from faig_lab.evaluation.masking import (
     Masked,
     TableRow,
-    mean_or_none,
     means,
     other_inputs,
     own_input,
@@ -73,7 +69,9 @@ def removed_sides(removed: Mapping[str, float | None], masked: str) -> TableRow:
         masked: the degradation whose filters are masked.
     """
     shares = {name: clipped(share) for name, share in removed.items()}
-    own, other = shares[masked], mean_or_none([share for name, share in shares.items() if name != masked])
+    own = shares.pop(masked)
+    others = [share for share in shares.values() if share is not None]
+    other = sum(others) / len(others) if others and len(others) == len(shares) else None
     return {"own": own, "other": other, "specificity": None if own is None or other is None else own - other}
 
 
@@ -138,93 +136,66 @@ _COLUMNS = (
     *("method", "percent", "filters", "masked", "isolation", "isolation_low", "isolation_high", "interval"),
     *("own_left", "side", "side_clean", "clean_change", "harm"),
 )
-_RANKINGS = 0  # axis of (rankings, masked, percents)
 
 
-@dataclass(frozen=True)
-class Isolation:
-    """The isolation of masked sets.
+class Isolation(NamedTuple):
+    """Tables of the isolation of masked sets, documented in docs/run_folder.md; NaN where a value is not defined.
+
+    Attributes:
+        sets: table `isolation`: a row for each method, percent and masked set.
+        methods: table `isolation_methods`: a row for each method and percent, means over the masked sets.
+        side_effects: table `side_effects`: a row for each method, percent, masked set and evaluated input.
+    """
+
+    sets: pd.DataFrame
+    methods: pd.DataFrame
+    side_effects: pd.DataFrame
+
+
+def isolations(masked: Masked, filters: int, how: Resampling) -> Isolation:
+    """Compute the isolation of the masked sets, pooled over the images.
 
     Args:
         masked: the evaluation of the masked networks.
         filters: the number of all filters.
         how: seed and number of the bootstrap's resamples.
     """
+    edits, inputs = masked.edits, masked.edits.inputs
+    psnr, target = edits.psnr.mean(0), edits.target.mean(0)  # (rankings, masked, percents, inputs) and (inputs,)
+    sums = undivided(EditSums(*(values.mean(0) for values in edits.sums)))
+    clean = inputs.index(CLEAN) if CLEAN in inputs else None
+    clean_change = np.full(psnr.shape[:-1], np.nan) if clean is None else psnr[..., clean] - target[clean]
+    harm = own_input(-restored_share(*masked.means()), _MASKED).clip(0)
+    # (rankings, masked, percents, _VALUES)
+    values = np.concatenate([parts(sums, inputs), clean_change[..., None], harm[..., None]], -1)
 
-    masked: Masked
-    filters: int
-    how: Resampling
+    def averaged(values: Floats, axis: int = 0) -> Floats:
+        return over_draws(values, masked.draws, axis, np.mean)
 
-    def sets(self) -> pd.DataFrame:
-        """A row for each method, percent and masked set: table `isolation`, documented in docs/run_folder.md."""
-        return self._table(self._average(self._values), self._interval(mean_of_sets=False))
+    def statistic(*sums: Floats) -> Floats:
+        by_method = averaged(parts(undivided(EditSums(*sums)), inputs)[..., 0], 1)
+        return np.concatenate([by_method, by_method.mean(2, keepdims=True)], 2)
 
-    def methods(self) -> pd.DataFrame:
-        """A row for each method and percent, means over the masked sets: table `isolation_methods`."""
-        values, interval = self._average(self._values).mean(1, keepdims=True), self._interval(mean_of_sets=True)
-        by_draw = self._values[..., 0].mean(1, keepdims=True)
-        std = over_draws(by_draw, self.masked.draws, _RANKINGS, sample_std)
-        table = self._table(values, interval).drop(columns="masked").assign(isolation_std=std.ravel())
-        return table.assign(draws=table["method"].map(self.masked.draws), scenes=len(set(self.masked.scenes)))
+    interval = scene_interval(edits.sums, masked.scenes, statistic, how)
+    axes = {"method": list(masked.draws), "masked": [*masked.degradations, ALL], "percent": masked.percents}
+    average = averaged(values)
+    average = np.concatenate([average, average.mean(1, keepdims=True)], 1)
+    std = over_draws(values[..., 0].mean(1, keepdims=True), masked.draws, 0, sample_std)  # of the mean over the sets
+    numbers = {name: average[..., i] for i, name in enumerate(_VALUES)} | interval.columns("isolation_")
+    numbers["isolation_std"] = np.broadcast_to(std, average.shape[:-1])
+    table = tabulate(axes, numbers).assign(interval=interval.kind)
+    table["filters"] = [count_of(percent, filters) for percent in table["percent"]]
+    sets, methods = table[table["masked"] != ALL][list(_COLUMNS)], table[table["masked"] == ALL]
+    methods = methods[[*(name for name in _COLUMNS if name != "masked"), "isolation_std"]]
+    methods = methods.assign(draws=methods["method"].map(masked.draws), scenes=len(set(masked.scenes)))
 
-    def side_effects(self) -> pd.DataFrame:
-        """A row for each method, percent, masked set and evaluated input: table `side_effects`."""
-        edits = self.masked.edits
-        psnr = self._average(edits.psnr.mean(0))
-        numbers = {"back": back(self._sums), "off": off(self._sums), "side": side(self._sums, _own(self._sums))}
-        numbers = {name: self._average(values) for name, values in numbers.items()}
-        numbers |= {"psnr": psnr, "psnr_change": psnr - edits.target.mean(0)}
-        table = tabulate(self._axes() | {"input": edits.inputs}, numbers)
-        return table[["method", "percent", "masked", "input", *numbers]].dropna(subset="psnr")
-
-    @cached_property
-    def _sums(self) -> EditSums[Floats]:
-        """(rankings, masked, percents, inputs) each, pooled over images."""
-        return undivided(EditSums(*(values.mean(0) for values in self.masked.edits.sums)))
-
-    @cached_property
-    def _values(self) -> Floats:
-        """(rankings, masked, percents, _VALUES)."""
-        change_and_harm = [values[..., None] for values in (self._clean_change(), self._harm())]
-        return np.concatenate([parts(self._sums, self.masked.edits.inputs), *change_and_harm], -1)
-
-    def _clean_change(self) -> Floats:
-        """(rankings, masked, percents) PSNR of the masked network minus that of the target on clean input, in dB."""
-        edits = self.masked.edits
-        if CLEAN not in edits.inputs:
-            return np.full(edits.psnr.shape[1:-1], np.nan)
-        clean = edits.inputs.index(CLEAN)
-        return np.asarray(edits.psnr.mean(0)[..., clean] - edits.target.mean(0)[clean])
-
-    def _harm(self) -> Floats:
-        """(rankings, masked, percents) excess of the own removed share over 1."""
-        excess = -restored_share(*self.masked.means())
-        return own_input(excess, _MASKED).clip(0)
-
-    def _average(self, values: Floats) -> Floats:
-        """Means over draws: rankings → methods."""
-        return over_draws(values, self.masked.draws, _RANKINGS, np.mean)
-
-    def _interval(self, mean_of_sets: bool) -> SceneInterval:
-        """The interval of isolation by (methods, masked, percents), or of its mean over the masked sets."""
-
-        def statistic(*sums: Floats) -> Floats:
-            isolations = parts(undivided(EditSums(*sums)), self.masked.edits.inputs)[..., 0]
-            averaged = over_draws(isolations, self.masked.draws, 1, np.mean)
-            return averaged.mean(2, keepdims=True) if mean_of_sets else averaged
-
-        return scene_interval(self.masked.edits.sums, self.masked.scenes, statistic, self.how)
-
-    def _axes(self) -> dict[str, Sequence[Hashable]]:
-        return {"method": list(self.masked.draws), "masked": self.masked.degradations, "percent": self.masked.percents}
-
-    def _table(self, values: Floats, interval: SceneInterval) -> pd.DataFrame:
-        """The columns of the table `isolation`, from (methods, masked, percents, _VALUES)."""
-        numbers = {name: values[..., i] for i, name in enumerate(_VALUES)} | interval.columns("isolation_")
-        axes = self._axes() | {"masked": self.masked.degradations[: values.shape[1]]}
-        table = tabulate(axes, numbers).assign(interval=interval.kind)
-        table["filters"] = [count_of(percent, self.filters) for percent in table["percent"]]
-        return table[list(_COLUMNS)]
+    own = EditSums(*(own_input(values, _MASKED)[..., None] for values in sums))
+    effects = {"back": back(sums), "off": off(sums), "side": side(sums, own), "psnr": psnr}
+    effects = {name: averaged(values) for name, values in effects.items()}
+    effects["psnr_change"] = effects["psnr"] - target
+    side_effects = tabulate(axes | {"masked": masked.degradations, "input": inputs}, effects)
+    side_effects = side_effects[["method", "percent", "masked", "input", *effects]].dropna(subset="psnr")
+    return Isolation(sets, methods, side_effects)
 
 
 def parts(sums: EditSums[Floats], inputs: Sequence[str]) -> Floats:
@@ -262,8 +233,3 @@ def isolation_metrics(sets: pd.DataFrame, side_effects: pd.DataFrame) -> dict[st
     metrics = means(sets, "isolation", "isolation/{method}/{percent:g}")
     metrics |= means(sets, ("isolation", "clean_change"), "{column}/{method}/{percent:g}/{masked}")
     return metrics | means(side_effects, ("back", "off", "side"), "{column}/{method}/{percent:g}/{masked}/{input}")
-
-
-def _own(sums: EditSums[Floats]) -> EditSums[Floats]:
-    """(…, masked, percents, inputs) → (…, masked, percents, 1): the sums of each masked set's own degradation."""
-    return EditSums(*(own_input(values, _MASKED)[..., None] for values in sums))

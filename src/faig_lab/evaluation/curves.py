@@ -131,18 +131,9 @@ class Measured:
 
         return scene_interval([self.psnr, self.baseline, self.target], self.scenes, of_means, how)
 
-    def restored(self) -> Floats:
-        """(…, curves, rankings, masked, percents, inputs) restored share of the target's gain over the baseline."""
-        ends = (end[..., None, None, None, None, :] for end in (self.baseline, self.target))
-        return restored_share(self.psnr, *ends)
-
-    def methods(self, values: Floats, axis: int, reduce: Callable[..., Floats] = np.mean) -> Floats:
-        """Reduce the draws of each method along the axis of rankings, to their mean by default."""
-        return over_draws(values, self.draws, axis, reduce)
-
     def areas(self, weights: Floats) -> Floats:
         """(…, curves, methods, masked + 1, SIDES), means over draws."""
-        return self.methods(areas(self.psnr, weights), _RANKINGS_OF_AREAS)
+        return over_draws(areas(self.psnr, weights), self.draws, _RANKINGS_OF_AREAS, np.mean)
 
     def axes(self) -> dict[str, Floats]:
         """Column of the table of areas → weights of its axis of q."""
@@ -155,12 +146,19 @@ def curve_rows(measured: Measured, how: Resampling) -> pd.DataFrame:
 
     Restored shares are clipped to [0, 1] in the mean over draws. A share below 0, worse than the baseline, is harm.
     """
-    axis, mean = _RANKINGS_OF_POINTS, measured.mean
-    interval = measured.interval(lambda means: means.methods(means.restored().clip(0, 1), axis), how)
-    raw = mean.restored()
+
+    def share(means: Measured) -> Floats:
+        ends = (end[..., None, None, None, None, :] for end in (means.baseline, means.target))
+        return restored_share(means.psnr, *ends)
+
+    def averaged(values: Floats, reduce: Callable[..., Floats] = np.mean) -> Floats:
+        return over_draws(values, measured.draws, _RANKINGS_OF_POINTS, reduce)
+
+    interval, mean = measured.interval(lambda means: averaged(share(means).clip(0, 1)), how), measured.mean
+    raw = share(mean)
     restored = raw.clip(0, 1)
-    psnr, average, harm = (mean.methods(values, axis) for values in (mean.psnr, restored, (-raw).clip(0)))
-    std = mean.methods(restored, axis, np.std)  # of the draws themselves, not an estimate for further draws
+    psnr, average, harm = map(averaged, (mean.psnr, restored, (-raw).clip(0)))
+    std = averaged(restored, np.std)  # of the draws themselves, not an estimate for further draws
     axes: dict[str, Sequence[Hashable]] = {
         "curve": CURVES,
         "method": list(measured.draws),

@@ -1,7 +1,7 @@
 """Networks on held-out images: PSNR, squared distances, and example pictures of the restored images."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from faig_lab.attribution import Attribution, discovered
 from faig_lab.data import CLEAN, PairedImage
-from faig_lab.evaluation.batches import convert, measure
 from faig_lab.evaluation.intervals import Floats, number_or_none
 from faig_lab.filters import State, first_floating, mask
 from faig_lab.metrics import (
     CPU,
     EditSums,
     as_image,
+    batches,
     bicubic,
     edit_sums,
     gradient_map,
@@ -31,6 +31,54 @@ from faig_lab.metrics import (
 MOST_BYTES = 2**28
 """Bytes that the outputs of one network for one input may take to stay on a GPU. An evaluator keeps the outputs of two
 networks for every input."""
+
+
+def measure(function: Callable[..., Iterable[Tensor]], *images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Measure every image on a device.
+
+    Args:
+        function: batches (n, …) of images, one for each list → (n,) for each measure.
+        images: lists of images (…, H, W) of one length, at least 1. Their sizes may be mixed, and the lists may be on
+            different devices. Images at one position belong together and have one height and width.
+        device: where the function computes.
+
+    Returns:
+        (images,) of each measure, on the CPU.
+    """
+    order: list[int] = []
+    parts: list[list[Tensor]] = []
+    for positions, stacks in _stacks(images, device):
+        order += positions
+        parts.append([values.cpu() for values in function(*stacks)])
+    back = torch.tensor(order).argsort()
+    return [torch.cat(values)[back] for values in zip(*parts, strict=True)]
+
+
+def convert(function: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> list[Tensor]:
+    """Convert every image on the device of the images.
+
+    Args:
+        function: batch (n, …) of images → the converted images (n, …).
+        images: (…, H, W) each, on one device. Their sizes may be mixed.
+
+    Returns:
+        The converted images in the order of `images`.
+    """
+    converted: dict[int, Tensor] = {}
+    for positions, (stack,) in _stacks([images], images[0].device) if images else ():
+        converted.update(zip(positions, function(stack), strict=True))
+    return [converted[i] for i in range(len(images))]
+
+
+def _stacks(images: Sequence[Sequence[Tensor]], device: torch.device) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Yield the positions of a batch, and its images of every list as one tensor on the device."""
+    shapes = [image.shape for image in images[-1]]
+    if wrong := [len(each) for each in images if len(each) != len(shapes)]:
+        raise ValueError(f"{wrong[0]} images, not {len(shapes)}")
+    for positions in batches(shapes, device):
+        stacks = [torch.stack([each[i] for i in positions]) for each in images]
+        # In one order of memory, so that sums round alike in batches of any number.
+        yield positions, [stack.contiguous().to(device) for stack in stacks]
 
 
 class Ends(NamedTuple):
@@ -91,6 +139,8 @@ class Evaluator:
     images: tuple[PairedImage, ...]
     scale: int
     autocast: torch.dtype | None = None
+    _ends: dict[str, Ends] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _maps: dict[str, list[Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def device(self) -> torch.device:
@@ -157,14 +207,6 @@ class Evaluator:
         """The inputs that every held-out image has: clean, the degradations, and mixed ones."""
         return tuple(self.images[0].lr)
 
-    @cached_property
-    def _ends(self) -> dict[str, Ends]:
-        return {}
-
-    @cached_property
-    def _maps(self) -> dict[str, list[Tensor]]:
-        return {}
-
     def ends(self, degradation: str) -> Ends:
         """Outputs of both networks on the held-out images with one input; computed once."""
         if degradation not in self._ends:
@@ -197,15 +239,26 @@ class Evaluator:
         """Effect of an intervention on any input, clean and mixed included: PSNR and the sums of the edit."""
         return self.effect_of(self.raw(state, name), name)
 
-    def effect_of(self, outputs: Sequence[Tensor], name: str) -> Evaluation:
-        """As `effect`, for held-out images that a network has restored: raw outputs (3, H, W)."""
-        ends = self.ends(name)
+    def effect_of(self, outputs: Sequence[Tensor], name: str, *, function: bool = False) -> Evaluation:
+        """As `effect`, for held-out images that a network has restored.
 
-        def measures(raw: Tensor, baseline: Tensor, target: Tensor, hr: Tensor) -> list[Tensor]:
-            return [psnr(as_image(raw), hr, self.scale), *edit_sums(raw, baseline, target)]
+        Args:
+            outputs: raw outputs (3, H, W).
+            name: the input.
+            function: measure what is removed of the function, too; the input is a degradation.
+        """
+        ends, maps = self.ends(name), [self.maps(name)] if function else []
 
-        psnrs, *sums = self.measure(measures, outputs, ends.baseline_outputs, ends.target_outputs)
-        return Evaluation(psnrs, None, None, EditSums(*sums))
+        def measures(raw: Tensor, baseline: Tensor, target: Tensor, *maps_and_hr: Tensor) -> list[Tensor]:
+            (*target_maps, hr), image = maps_and_hr, as_image(raw)
+            differences = [map_difference(gradient_map(image), target_map) for target_map in target_maps]
+            return [psnr(image, hr, self.scale), *edit_sums(raw, baseline, target), *differences]
+
+        values = self.measure(measures, outputs, ends.baseline_outputs, ends.target_outputs, *maps)
+        psnrs, sums, differences = values[0], EditSums(*values[1:4]), values[4:]
+        if not function:
+            return Evaluation(psnrs, None, None, sums)
+        return Evaluation(psnrs, self.removed(mean(psnrs), name), float(differences[0].mean()), sums)
 
     def effects(self, state: State) -> dict[str, Evaluation]:
         """Effect of an intervention on every input that is not mixed."""
@@ -217,17 +270,7 @@ class Evaluator:
 
     def evaluate(self, state: State, degradation: str) -> Evaluation:
         """Effect of an intervention on the restoration of one degradation."""
-        ends = self.ends(degradation)
-
-        def measures(raw: Tensor, target_map: Tensor, baseline: Tensor, target: Tensor, hr: Tensor) -> list[Tensor]:
-            image = as_image(raw)
-            difference = map_difference(gradient_map(image), target_map)
-            return [difference, psnr(image, hr, self.scale), *edit_sums(raw, baseline, target)]
-
-        raw, maps = self.raw(state, degradation), self.maps(degradation)
-        differences, psnrs, *sums = self.measure(measures, raw, maps, ends.baseline_outputs, ends.target_outputs)
-        removed = self.removed(mean(psnrs), degradation)
-        return Evaluation(psnrs, removed, float(differences.mean()), EditSums(*sums))
+        return self.effect_of(self.raw(state, degradation), degradation, function=True)
 
 
 def pooled(effect: Evaluation) -> EditSums[Floats]:

@@ -1,6 +1,6 @@
 """Masking: discovered filters back to the baseline, evaluated on held-out images; the headline numbers of a run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,34 +104,25 @@ def masking(
             effects.append({name: by_input[name] for name in wanted})
             if progress is not None:
                 progress(f"{method}, {percent:g} %")
-    ends = [evaluator.ends(name) for name in names]
     inputs = always + mixed if mixed_at else always
-    edits = _edits(evaluator, effects, inputs, (-1, len(names), len(percents)))
+    arrays = np.full((4, len(evaluator.images), len(effects), len(inputs)), np.nan)
+    for n, by_input in enumerate(effects):
+        for i, name in enumerate(inputs):
+            if name in by_input:
+                arrays[:, :, n, i] = [part.double().numpy() for part in (by_input[name].psnrs, *by_input[name].sums)]
+    psnr, *sums = arrays.reshape(4, len(evaluator.images), -1, len(names), len(percents), len(inputs))
+    ends = [evaluator.ends(name) for name in inputs]
     return Masked(
         rows,
         {method: len(scores) for method, scores in attribution.scores.items()},
         tuple(percents),
         names,
         evaluator.scenes,
-        edits.psnr[..., : len(names)],
-        stack_inputs([end.baseline for end in ends]),
-        stack_inputs([end.target for end in ends]),
-        edits,
+        psnr[..., : len(names)],
+        stack_inputs([end.baseline for end in ends[: len(names)]]),
+        stack_inputs([end.target for end in ends[: len(names)]]),
+        Edits(inputs, EditSums(*sums), psnr, stack_inputs([end.target for end in ends])),
     )
-
-
-def _edits(
-    evaluator: Evaluator, effects: Sequence[Mapping[str, Evaluation]], inputs: tuple[str, ...], shape: tuple[int, ...]
-) -> Edits:
-    """PSNR and sums of every masked network as arrays; `shape` is rankings, masked, percents."""
-    arrays = np.full((4, len(evaluator.images), len(effects), len(inputs)), np.nan)
-    for n, by_input in enumerate(effects):
-        for i, name in enumerate(inputs):
-            if name in by_input:
-                parts = (by_input[name].psnrs, *by_input[name].sums)
-                arrays[:, :, n, i] = [part.double().numpy() for part in parts]
-    psnr, *sums = arrays.reshape(4, len(evaluator.images), *shape, len(inputs))
-    return Edits(inputs, EditSums(*sums), psnr, stack_inputs([evaluator.ends(name).target for name in inputs]))
 
 
 def stack_inputs(values: Sequence[Tensor]) -> Floats:
@@ -242,12 +233,6 @@ def means(
         groups = table[column].astype(float).groupby(metrics, sort=False)
         found |= {str(name): number_or_none(values.mean(skipna=False)) for name, values in groups}
     return found
-
-
-def mean_or_none(values: Sequence[float | None]) -> float | None:
-    """Return the mean; None for no values, or where a value is missing."""
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
 def restoration(evaluator: Evaluator) -> list[TableRow]:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from faig_lab.data import CLEAN, Degradation, PairedImage, Part, sample_rng
 from faig_lab.data.evaluation import EVALUATION_SEED
-from faig_lab.evaluation.batches import convert
+from faig_lab.evaluation.evaluator import convert
 from faig_lab.evaluation.intervals import Floats, Resampling, number_or_none, scene_interval
 from faig_lab.evaluation.masking import TableRow, means, stack_inputs
 from faig_lab.filters import State

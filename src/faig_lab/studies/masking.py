@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from faig_lab.attribution import Attribution, count_of
-from faig_lab.evaluation.comparison import Isolation, compare, isolation_metrics
+from faig_lab.evaluation.comparison import compare, isolation_metrics, isolations
 from faig_lab.evaluation.intervals import Resampling
 from faig_lab.evaluation.masking import (
     TableRow,
@@ -142,11 +142,11 @@ def masking_study(context: StudyContext, resamples: Annotated[int, Field(ge=2)] 
     with context.bar("masking", masked_networks(attribution, percents)) as advance:
         masked = masking(context.evaluator, attribution, percents, advance, mixed_at=(context.headline,))
     how = Resampling(context.problem.seed, resamples)
-    compared, isolation = compare(masked, context.method, how), Isolation(masked, len(attribution.layout), how)
+    compared, isolation = compare(masked, context.method, how), isolations(masked, len(attribution.layout), how)
     tables: dict[str, Rows] = {
-        "isolation": isolation.sets(),
-        "isolation_methods": isolation.methods(),
-        "side_effects": isolation.side_effects(),
+        "isolation": isolation.sets,
+        "isolation_methods": isolation.methods,
+        "side_effects": isolation.side_effects,
         "masking": masked.rows,
         "specificity": compared.sets,
         "comparison": compared.methods,

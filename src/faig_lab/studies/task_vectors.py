@@ -19,8 +19,7 @@ from torch import Tensor
 from faig_lab.attribution import discovered
 from faig_lab.attribution.scores import contrast
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.batches import convert
-from faig_lab.evaluation.evaluator import Evaluator, mean
+from faig_lab.evaluation.evaluator import Evaluator, convert, mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
 from faig_lab.metrics import as_image
