@@ -142,15 +142,6 @@ def kinked():
     return problem_of(Kinked(), Adaptive(1025, 0.01, 10), size=6)
 
 
-def test_a_network_of_one_convolution_takes_five_points():
-    torch.manual_seed(0)
-    problem = problem_of(nn.Conv2d(3, 3, 1), Adaptive(129, 1e-6, 50), size=6)
-    integral = problem.integral
-    assert (integral.points == 5).all()
-    assert (integral.error < 1e-12).all()
-    assert integral.settled.all()
-
-
 def test_a_kinked_network_takes_more_the_smaller_the_tolerance(kinked):
     exact = dataclasses.replace(kinked, rule=quadrature("midpoint", 2001)).integral
     expected = faig_scores(exact.magnitude)

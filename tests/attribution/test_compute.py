@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from odd_networks import SmallUNet
 from torch import nn
 
-from faig_lab.attribution import Compute, Problem, integrate, integrate_probe, quadrature
+from faig_lab.attribution import Compute, Problem, integrate, quadrature
 from faig_lab.attribution.compute import GIGABYTE
-from faig_lab.attribution.methods import input_gradients
+from faig_lab.attribution.methods import faig, input_gradients
 from faig_lab.attribution.path import LossPath
 from faig_lab.attribution.tiling import ReceptiveField, cut, whole
 from faig_lab.data import CLEAN, PairedImage
@@ -83,30 +83,15 @@ def test_tiles_add_up_to_the_image(monkeypatch, network, most, size):
         torch.testing.assert_close(many.attributions[name], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_tiles_give_the_same_scores_in_single_precision(monkeypatch):
-    seen = in_tiles(monkeypatch, 900)
-    network = SRResNet(features=6, blocks=2)
-    lr, hr = image(60, 44, torch.float32)
-    probe = [PairedImage("a", hr[0], {CLEAN: lr[0], "blur": lr[0].square(), "noise": lr[0].sqrt()})]
-    problem = Problem(network, *ends(network, torch.float32), tuple(probe), ("blur", "noise"), RULE)
-    one, many = (
-        integrate_probe(replace(problem, compute=compute), RULE).magnitude for compute in (Compute(), Compute(memory=1))
-    )
-    assert len(seen[0]) > 4
-    assert float((many - one).norm() / one.norm()) < 1e-5
-
-
-def test_input_gradients_in_tiles(monkeypatch):
-    seen = in_tiles(monkeypatch, 500)
-    network = SRResNet(features=3, blocks=1)
-    lr, hr = image(40, 40)
+@pytest.mark.parametrize("method", [faig, input_gradients])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_tiles_give_the_same_scores(monkeypatch, method, dtype, tolerance):
+    seen, network, (lr, hr) = in_tiles(monkeypatch, 500), SRResNet(features=3, blocks=1), image(40, 44, dtype)
     probe = (PairedImage("a", hr[0], {CLEAN: lr[0], "blur": lr[0].square(), "noise": lr[0].sqrt()}),)
-    found = [
-        input_gradients(Problem(network, *ends(network), probe, ("blur", "noise"), RULE, compute=compute))
-        for compute in (Compute(), Compute(memory=1))
-    ]
-    assert len(seen[0]) > 1
-    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+    problem = Problem(network, *ends(network, dtype), probe, ("blur", "noise"), RULE)
+    one, many = (method(replace(problem, compute=compute)) for compute in (Compute(), Compute(memory=1)))
+    assert len(seen[0]) > 4
+    assert float((many - one).norm() / one.norm()) < tolerance
 
 
 @pytest.mark.parametrize("together", [2, 3, 5])

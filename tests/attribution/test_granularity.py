@@ -1,11 +1,13 @@
 """Attribution of weights, filters, channels and layers: complete, consistent, and a planted unit is found."""
 
+from collections import OrderedDict
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from odd_networks import SmallUNet, Tied
+from torch import nn
 
 from faig_lab.attribution import Problem, attribute, discovered, quadrature
 from faig_lab.attribution.methods import faig, fisher, input_gradients, signed_share, taylor, weight_change
@@ -114,17 +116,6 @@ def test_a_planted_unit_is_found(problem, granularity):
         assert [planted] in tops
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_masking_everything_is_the_baseline_to_the_bit(problem, kind, granularity):
-    ranked, whole = (problem_of(kind, granularity, value) for value in (False, True))
-    masked = mask(problem.target, problem.baseline, whole.layout, torch.arange(len(whole.layout)))
-    assert all(torch.equal(value, problem.baseline[name]) for name, value in masked.items())
-    masked = mask(problem.target, problem.baseline, ranked.layout, torch.arange(len(ranked.layout)))
-    kernels = {name for layer in ranked.layout.layers for name in layer.names}
-    for name, value in masked.items():
-        assert torch.equal(value, (problem.baseline if name in kernels else problem.target)[name])
-
-
 def test_shares_add_up_and_are_the_same_at_every_granularity(problem, kind):
     tables = []
     for granularity in GRANULARITIES:
@@ -180,3 +171,34 @@ def test_buffers_that_differ_are_pointed_out_and_are_the_targets_in_every_networ
     assert message.startswith("attribution: 1 buffers (batch_norm.running_mean, …) differ between baseline and target")
     masked = mask(moved, problem.baseline, changed.layout, torch.arange(len(changed.layout)))
     assert masked["batch_norm.running_mean"] is moved["batch_norm.running_mean"]
+
+
+class Pixelwise(nn.Module):
+    """A linear layer on the channels of every pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, lr):
+        return self.layer(lr.movedim(1, -1)).movedim(-1, 1)
+
+
+def test_a_linear_layer_is_a_1x1_convolution():
+    """The same function, the same filters, the same scores."""
+    torch.manual_seed(0)
+    linear, convolution = Pixelwise(), nn.Sequential(OrderedDict(layer=nn.Conv2d(3, 3, 1)))
+    first = {n: v.double() for n, v in linear.state_dict().items()}
+    second = {n: v + 0.1 * torch.randn_like(v) for n, v in first.items()}
+    image = PairedImage("a", torch.rand(3, 4, 4), {name: torch.rand(3, 4, 4) for name in ("clean", "blur", "noise")})
+
+    def wide(state):
+        return {n: v[..., None, None] if n == "layer.weight" else v for n, v in state.items()}
+
+    rule = quadrature("midpoint", 3)
+    plain = Problem(linear, first, second, (image,), ("blur", "noise"), rule)
+    square = Problem(convolution, wide(first), wide(second), (image,), ("blur", "noise"), rule)
+    assert len(plain.layout) == len(square.layout) == 9
+    assert plain.layout.address(5) == ("layer.weight", (1, 2))
+    for method in (faig, signed_share, taylor, fisher, weight_change):
+        torch.testing.assert_close(method(plain), method(square), rtol=1e-9, atol=1e-15)

@@ -87,16 +87,6 @@ def test_the_cost_in_units_of_faigs_path_integral(kinds):
         assert cost.seconds > 0
 
 
-def test_the_parts_of_isolation_add_up_to_the_isolation_of_the_baseline():
-    """With every parameter ranked the sum is complete: 1 − mean E_D' / E_D − E_clean / E_D."""
-    problem = make(points=64, rank_others=True)
-    energies = {kind: energy(problem, kind) for kind in ("clean", *THREE)}
-    sums = isolation_integral(problem)[0].sum(1).tolist()
-    for value, own in zip(sums, THREE, strict=True):
-        rest = [energies[kind] for kind in THREE if kind != own]
-        assert value == pytest.approx(1 - (sum(rest) / 2 + energies["clean"]) / energies[own], abs=1e-3)
-
-
 def test_one_round_of_the_iterated_ranking_is_the_ranking_of_the_share():
     problem = make(("blur", "noise"), 4)
     order = torch.argsort(isolation_share(problem), descending=True, stable=True)

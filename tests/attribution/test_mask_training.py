@@ -13,7 +13,7 @@ from attribution_case import THREE, TWO, random_image, random_pair
 from odd_networks import SmallUNet, Tied
 from torch import nn
 
-from faig_lab.attribution import Compute, Problem, ResultCache, Shard, attribute, discovered, quadrature, ranking
+from faig_lab.attribution import Compute, Problem, ResultCache, Shard, discovered, quadrature, ranking
 from faig_lab.attribution.mask_training import along_the_count, gated, learned_mask, masked_parts
 from faig_lab.attribution.methods import faig
 from faig_lab.data import CLEAN, PairedImage
@@ -222,13 +222,6 @@ def test_cost_and_progress_count_every_pass(problem):
     assert told[-1] == f"learned mask, {problem.degradations[-1]}: step 8 of 8"
 
 
-def test_the_cost_of_faig_stands_beside_it(problem):
-    attribute(problem, {"faig": faig, "learned_mask": short})
-    assert problem.costs["path_integral"].passes == 2 * 2 * len(problem.degradations)
-    assert problem.costs["path_integral"].lr_pixels == 64 * problem.costs["path_integral"].passes
-    assert list(problem.costs) == ["path_integral", "learned_mask"]
-
-
 def test_a_budget_of_seconds_is_kept_and_still_goes_through_all_counts(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
@@ -363,9 +356,3 @@ def test_processes_share_the_degradations():
         parts.append(short(dataclasses.replace(problem, shard=Part(rank, 2))))
     assert torch.equal(parts[0] + parts[1], short(problem))
     assert (parts[0][:, 1] == 0).all()
-
-
-def test_saturated_gates_are_told_apart(planted_scores):
-    """A filter whose gate has hardly moved keeps a score that no other one has by accident."""
-    scores = planted_scores[0, 0]
-    assert len(scores.unique()) == len(scores)

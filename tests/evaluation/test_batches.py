@@ -9,9 +9,8 @@ from network_fixtures import image
 
 from faig_lab.evaluation import evaluator as module
 from faig_lab.evaluation.evaluator import convert, measure
-from faig_lab.evaluation.masking import quality_rows, restoration
 from faig_lab.filters import FilterLayout, mask
-from faig_lab.metrics import as_image, bicubic, edit_sums, gradient_map, map_difference, psnr, quality
+from faig_lab.metrics import as_image, edit_sums, gradient_map, map_difference, psnr
 
 CPU = torch.device("cpu")
 
@@ -49,18 +48,6 @@ def test_each_image_is_converted_in_its_place():
     assert calls == [2, 2, 1]
     assert all(torch.equal(one, 2 * image) for one, image in zip(converted, images, strict=True))
     assert convert(function, []) == []
-
-
-def test_a_batch_has_no_more_pixels_than_a_cpu_bears(monkeypatch):
-    monkeypatch.setattr("faig_lab.metrics._CPU_PIXELS", 50)
-    calls = []
-
-    def function(batch):
-        calls.append(len(batch))
-        return [batch.sum((1, 2, 3))]
-
-    measure(function, pictures(*[(4, 6)] * 5), device=CPU)
-    assert calls == [2, 2, 1]
 
 
 def test_lists_of_different_length_are_refused():
@@ -125,15 +112,6 @@ def test_an_image_has_the_same_numbers_whatever_images_stand_beside_it(evaluator
             torch.testing.assert_close(a, b[k : k + 1], rtol=1e-4, atol=1e-9)  # the network's own rounding in batches
 
 
-def test_rows_of_quality_are_those_of_images_alone(evaluator):
-    outputs = evaluator.restore(evaluator.target, "noise")
-    rows = quality_rows(evaluator, outputs)
-    for row, one, output in zip(rows, evaluator.images, outputs, strict=True):
-        expected = {name: float(value) for name, value in quality(output[None], one.hr[None], 2).items()}
-        assert row.pop("image") == one.name
-        assert row == pytest.approx(expected, rel=1e-6)
-
-
 def test_images_of_one_size_take_one_call_each(evaluator, masked, monkeypatch):
     """Six images of three sizes: three calls of each measure for a network and an input, not six."""
     evaluator.maps("blur")
@@ -153,18 +131,6 @@ def test_images_of_one_size_take_one_call_each(evaluator, masked, monkeypatch):
     calls.clear()
     evaluator.effect(masked, "blur")
     assert calls == dict.fromkeys(("psnr", "edit_sums", "as_image"), 3)
-
-
-def test_bicubic_upscaling_is_that_of_every_image(evaluator):
-    found = {(r["degradation"], r["image"]): r["psnr"] for r in restoration(evaluator) if r["network"] == "bicubic"}
-    for name in evaluator.inputs:
-        for one, upscaled in zip(evaluator.images, evaluator.upscaled(name), strict=True):
-            expected = bicubic(one.lr[name][None], 2)
-            torch.testing.assert_close(upscaled[None], expected, rtol=1e-6, atol=1e-6)
-            assert found.pop((name, one.name)) == pytest.approx(
-                float(psnr(as_image(expected), one.hr[None], 2)), abs=1e-4
-            )
-    assert not found
 
 
 def test_on_the_processor_images_are_not_copied(evaluator):

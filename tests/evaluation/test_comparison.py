@@ -143,26 +143,7 @@ def test_shares_are_clipped_before_every_mean_and_the_excess_is_harm():
         assert row["harm"] == pytest.approx((2 + 0) / 2)
 
 
-def test_what_one_set_removes_too_much_does_not_make_up_for_another():
-    """Own shares 2.57 and 0.14, as once measured: the mean is 0.57 and not 1.36."""
-    tables = compare(planted({"ours": [[[[[2.57, 0.0]], [[0.0, 0.14]]]]]}, ["a"]), "ours", HOW)
-    assert tables.methods[0]["own"] == pytest.approx((1 + 0.14) / 2)
-    assert tables.methods[0]["specificity"] == pytest.approx(0.57)
-    assert tables.methods[0]["harm"] == pytest.approx(1.57 / 2)
-
-
 # Intervals
-
-
-def test_below_ten_photographs_it_is_a_range_and_called_one():
-    shares = [sets(own, 0.0) for own in np.linspace(0.1, 0.9, 9)]
-    tables = compare(planted({"faig": shares, "ig": shares}, "abcdefghi"), "faig", HOW)
-    assert (tables.methods[0]["own_low"], tables.methods[0]["own_high"]) == pytest.approx((0.1, 0.9))
-    assert {row["interval"] for rows in tables for row in rows} == {"range"}
-    shares = [sets(own, 0.0) for own in np.linspace(0.1, 0.9, 10)]
-    tables = compare(planted({"faig": shares, "ig": shares}, "abcdefghij"), "faig", HOW)
-    assert 0.1 < tables.methods[0]["own_low"] < tables.methods[0]["own_high"] < 0.9
-    assert {row["interval"] for rows in tables for row in rows} == {"bootstrap"}
 
 
 def test_of_two_photographs_the_interval_runs_from_the_one_to_the_other():
@@ -171,13 +152,6 @@ def test_of_two_photographs_the_interval_runs_from_the_one_to_the_other():
         assert (row["own"], row["other"], row["specificity"]) == pytest.approx((0.7, 0.15, 0.55))
         assert [row[end] for end in ENDS] == pytest.approx([0.6, 0.8, 0.1, 0.2, 0.4, 0.7])
     assert tables.methods[0]["photographs"] == 2
-
-
-def test_crops_of_one_photograph_stay_together():
-    """Four crops of two photographs are two units, not four; a photograph weighs as much as it has crops."""
-    shares = [sets(own, 0.0) for own in (0.9, 0.7, 0.8, 0.2)]
-    (row,) = compare(planted({"faig": shares}, ["a", "a", "a", "b"]), "faig", HOW).methods
-    assert (row["own"], row["own_low"], row["own_high"]) == pytest.approx((0.65, 0.2, 0.8))
 
 
 def test_one_photograph_has_no_interval():
@@ -200,14 +174,6 @@ def test_differences_are_paired_by_photograph():
     assert second["specificity_low"] < first["specificity_high"]
     for row in tables.paired:
         assert (row["difference"], row["low"], row["high"]) == pytest.approx((0.05, 0.05, 0.05))
-
-
-def test_draws_are_averaged_before_photographs_are_drawn():
-    """Ten draws that are far apart, but alike on every photograph: no uncertainty over photographs."""
-    draws = [sets(own, 0.0)[0] for own in np.linspace(0, 1, 10)]
-    (row,) = compare(planted({"random": [draws] * 3}, "abc"), "random", HOW).methods
-    assert (row["specificity"], row["specificity_low"], row["specificity_high"]) == pytest.approx((0.5, 0.5, 0.5))
-    assert row["specificity_std"] > 0.3
 
 
 @pytest.mark.parametrize("kind", ["bootstrap", "range"])

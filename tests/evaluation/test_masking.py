@@ -122,11 +122,6 @@ def test_images_of_one_scene_belong_together(network, make_evaluator):
     assert make_evaluator(network, images).scenes == ("a", "a", third.name)
 
 
-def test_no_filters_remove_nothing(network, make_evaluator, make_attribution):
-    for row in masking(make_evaluator(network), make_attribution(network), [0.1]).rows:
-        assert (row["filters"], row["removed"], row["output_difference"]) == (0, 0, 0)
-
-
 def test_all_filters_of_a_network_without_biases_remove_all(plain, make_evaluator, make_attribution):
     for row in masking(make_evaluator(plain), make_attribution(plain), [100]).rows:
         assert row["filters"] == len(FilterLayout.of(plain))
