@@ -16,6 +16,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+_Computation = Callable[[Sequence[Tensor]], list[Tensor]]
 
 DEVICE = "cuda"
 """The kind of device that records."""
@@ -70,12 +71,10 @@ class Replays:
 
     def __init__(self) -> None:
         self._calls: dict[Hashable, int] = {}
-        self._recordings: OrderedDict[Hashable, _Recording | None] = OrderedDict()
+        self._recordings: OrderedDict[Hashable, _Computation | None] = OrderedDict()
         self._pool: Any = None
 
-    def __call__(
-        self, kind: Hashable, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]
-    ) -> list[Tensor]:
+    def __call__(self, kind: Hashable, run: _Computation, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Return the results of `run(inputs)`; they last until the next call.
 
         Args:
@@ -96,28 +95,24 @@ class Replays:
         self._recordings.move_to_end(key)
         return run(inputs) if recording is None else recording(inputs)
 
-    def _record(self, key: Hashable, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]) -> None:
+    def _record(self, key: Hashable, run: _Computation, inputs: Sequence[Tensor]) -> None:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
+        own = [value.detach().clone() for value in inputs]  # `clone` keeps the memory format
         try:
-            self._recordings[key] = _Recording(run, inputs, self._pool)
+            graph, results = record(lambda: run(own), self._pool)
         except RuntimeError as error:
             log.debug("CUDA graphs: not used, since recording failed: %s", " ".join(str(error).split())[:200])
             self._recordings[key] = None
+        else:
+
+            def replay(given: Sequence[Tensor]) -> list[Tensor]:
+                torch._foreach_copy_(own, list(given))
+                graph.replay()
+                return results
+
+            self._recordings[key] = replay
         if len(self._recordings) > MOST_KINDS:
             self._recordings.popitem(last=False)
-
-
-class _Recording:
-    """A recorded function with memory for its inputs."""
-
-    def __init__(self, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor], pool: Any) -> None:
-        self._inputs = [value.detach().clone() for value in inputs]  # `clone` keeps the memory format
-        self._graph, self._results = record(lambda: run(self._inputs), pool)
-
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        torch._foreach_copy_(self._inputs, list(inputs))
-        self._graph.replay()
-        return self._results
 
 
 def modes() -> tuple[object, ...]:

@@ -326,7 +326,9 @@ def sharpness(image: Tensor) -> float:
     """
     grey = image.double().mean(0, keepdim=True)
     smooth = _filtered(grey, _BINOMIAL)
-    noise = noise_level(grey) ** 2 * _energy_of_smoothed_laplacian()
+    # The variance of the Laplacian of smoothed white noise of variance 1 is the energy of the combined kernel.
+    combined = F.conv2d(F.pad(_BINOMIAL[None, None], (2, 2, 2, 2)), _LAPLACIAN[None, None])
+    noise = noise_level(grey) ** 2 * float(combined.square().sum())
     detail = _filtered(smooth, _LAPLACIAN).var(correction=0) - noise
     return float(detail.clamp_min(0) / (smooth.var(correction=0) + _EMPTY))
 
@@ -379,9 +381,3 @@ def _fitted(model: Any, vectors: Floats, labels: Sequence[str]) -> Classifier:
 def _filtered(image: Tensor, kernel: Tensor) -> Tensor:
     """Filter every channel with the 3×3 kernel without padding: (C, h, w) → (C, h − 2, w − 2)."""
     return F.conv2d(image[:, None], kernel[None, None])[:, 0]
-
-
-def _energy_of_smoothed_laplacian() -> float:
-    """Variance of the Laplacian of smoothed white noise of variance 1: the energy of the combined kernel."""
-    kernel = F.conv2d(F.pad(_BINOMIAL[None, None], (2, 2, 2, 2)), _LAPLACIAN[None, None])
-    return float(kernel.square().sum())
