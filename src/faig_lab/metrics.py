@@ -60,21 +60,16 @@ def gradient_map(images: Tensor) -> Tensor:
     return (dx.square() + dy.square() + 1e-6).sqrt()
 
 
-def output_difference(masked: Tensor, target: Tensor) -> Tensor:
-    """Compute the mean squared difference of the gradient maps, ×1000.
+def map_difference(masked: Tensor, target: Tensor) -> Tensor:
+    """Compute the output difference: the mean squared difference of the gradient maps, ×1000.
 
     Args:
-        masked: output of the masked network (N, 3, H, W), in [0, 1].
-        target: output of the target, the same shape.
+        masked: `gradient_map` of the masked network's outputs (N, 1, H, W).
+        target: `gradient_map` of the target's outputs, the same shape.
 
     Returns:
         (N,), 0 for equal outputs.
     """
-    return map_difference(gradient_map(masked), gradient_map(target))
-
-
-def map_difference(masked: Tensor, target: Tensor) -> Tensor:
-    """Compute `output_difference` from two gradient maps (N, 1, H, W)."""
     return (masked - target).square().mean((1, 2, 3)) * 1000
 
 

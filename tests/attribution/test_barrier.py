@@ -78,16 +78,6 @@ def test_a_curve_between_equal_networks_stays_there(swapped):
     assert all(torch.equal(v, swapped.baseline[n]) for n, v in train_middle(equal, 3).items())
 
 
-def test_a_path_that_only_rises_has_no_barrier_and_no_warning():
-    problem = context_of().problem
-    found = profile(problem)
-    ends = torch.minimum(found.psnr[:, 0], found.psnr[:, -1])
-    assert all(value >= 0 for value in found.barriers.values())
-    barriers = torch.tensor(list(found.barriers.values()), dtype=torch.float64)
-    assert torch.allclose(barriers, (ends - found.psnr.amin(1)).clamp_min(0))
-    assert found.warnings() == [] or max(found.barriers.values()) > BARRIER_LIMIT
-
-
 def test_with_adaptive_quadrature_the_profile_has_the_points_that_all_images_share():
     found = profile(dataclasses.replace(context_of().problem, rule=Adaptive(17, 0.5, 10.0)))
     assert found.inputs == ("blur", "noise", "clean")

@@ -165,17 +165,6 @@ def test_one_photograph_has_no_interval():
     assert tables.methods[0]["photographs"] == 1
 
 
-def test_differences_are_paired_by_photograph():
-    """Photographs differ far more than the methods do: the intervals overlap, the difference is certain."""
-    faig = [sets(own, 0.0) for own in (0.1, 0.5, 0.9)]
-    ours = [sets(own + 0.05, 0.0) for own in (0.1, 0.5, 0.9)]
-    tables = compare(planted({"faig": faig, "signed_share": ours}, "abc"), "faig", HOW)
-    first, second = tables.methods
-    assert second["specificity_low"] < first["specificity_high"]
-    for row in tables.paired:
-        assert (row["difference"], row["low"], row["high"]) == pytest.approx((0.05, 0.05, 0.05))
-
-
 @pytest.mark.parametrize("kind", ["bootstrap", "range"])
 def test_it_agrees_with_a_plain_one(kind, monkeypatch):
     """Three degradations, unequal gains, photographs with different numbers of crops: everything by hand, in loops."""
