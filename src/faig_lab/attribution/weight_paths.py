@@ -54,7 +54,7 @@ class WeightPath(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The same weights at every point, for a path of inputs.
+    """The same weights at every point: for a path of inputs, and for a recorded pass.
 
     Args:
         state: parameters by name.
