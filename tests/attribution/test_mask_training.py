@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 import pytest
+import reference
 import torch
 from attribution_case import THREE, TWO, random_image, random_pair
 from odd_networks import SmallUNet, Tied
@@ -18,7 +19,6 @@ from faig_lab.attribution.mask_training import along_the_count, gated, learned_m
 from faig_lab.attribution.methods import faig
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.filters import evaluate, mask
-from faig_lab.metrics import EditSums, edit_sums, isolation
 from faig_lab.networks import SRResNet
 
 learned_mask_module = importlib.import_module("faig_lab.attribution.mask_training")
@@ -33,21 +33,17 @@ def problem(request):
 
 
 def isolation_of(problem, filters, k):
-    """Isolation of a set on the whole probe images."""
+    """Isolation of a set on the whole probe images, by the definition."""
+
+    def outputs(state):
+        return {
+            name: [evaluate(problem.network, state, image.lr[name][None])[0].detach() for image in problem.probe]
+            for name in (*problem.degradations, CLEAN)
+        }
+
     masked = mask(problem.target, problem.baseline, problem.layout, filters)
-    sums = {}
-    for name in (*problem.degradations, CLEAN):
-        found = []
-        for probe in problem.probe:
-            outputs = [
-                evaluate(problem.network, state, probe.lr[name][None]).detach()
-                for state in (masked, problem.baseline, problem.target)
-            ]
-            found.append(edit_sums(*outputs))
-        sums[name] = EditSums(*(torch.cat(parts).sum() for parts in zip(*found, strict=True)))
-    own = problem.degradations[k]
-    others = [sums[name] for name in problem.degradations if name != own]
-    return float(isolation(sums[own], others, sums[CLEAN]))
+    own, *others = problem.degradations[k], *problem.degradations[:k], *problem.degradations[k + 1 :]
+    return reference.edit(*map(outputs, (masked, problem.baseline, problem.target)), own, others, CLEAN)[0]
 
 
 def test_scores_are_parts_of_masks_and_the_seed_draws_the_crops(problem):

@@ -50,20 +50,14 @@ def set_back(problem, unit):
 def isolation_by_hand(problem, state, own):
     """1 − [Σ ‖y_m − y_b‖² on D + mean Σ ‖y_m − y_t‖² on the others + the same on clean] / E_D."""
 
-    def distance(kind, reference):
-        a, b = (outputs(problem, s, kind).clamp(0, 1) for s in (state, reference))
+    def distance(kind, one, other):
+        a, b = (outputs(problem, s, kind).clamp(0, 1) for s in (one, other))
         return float(((a - b) ** 2).sum())
 
-    energy = sum(
-        float(v)
-        for v in (
-            (outputs(problem, problem.target, own).clamp(0, 1) - outputs(problem, problem.baseline, own).clamp(0, 1))
-            ** 2
-        )
-    )
-    rest = [distance(kind, problem.target) for kind in problem.degradations if kind != own]
-    side = sum(rest) / len(rest) if rest else 0.0
-    return 1 - (distance(own, problem.baseline) + side + distance("clean", problem.target)) / energy
+    rest = [distance(kind, state, problem.target) for kind in problem.degradations if kind != own]
+    left = distance(own, state, problem.baseline) + sum(rest) / max(1, len(rest))
+    left += distance("clean", state, problem.target)
+    return 1 - left / distance(own, problem.target, problem.baseline)
 
 
 @pytest.mark.parametrize("kinds", [("blur",), ("blur", "noise"), THREE], ids=len)

@@ -25,9 +25,17 @@ def convolution():
     return network, *states(network), torch.rand(2, 3, 8, 8).double(), torch.rand(2, 3, 8, 8).double()
 
 
-def exact(network, baseline, target, lr, hr):
+@pytest.fixture
+def restoring():
+    """A network with ReLU, in double precision, and one image."""
+    torch.manual_seed(0)
+    network = SRResNet(features=4, blocks=1)
+    return network, *states(network), torch.rand(1, 3, 8, 8).double(), torch.rand(1, 3, 16, 16).double()
+
+
+def exact(*arguments):
     """The affine integrand's integral: half the sum of the gradients at both ends."""
-    return integrate(network, baseline, target, lr, hr, quadrature("simpson", 41)).attributions
+    return integrate(*arguments, quadrature("simpson", 41)).attributions
 
 
 @pytest.mark.parametrize(
@@ -52,12 +60,9 @@ def test_one_sided_sums_are_off_by_half_a_step_times_the_difference_of_the_ends(
             torch.testing.assert_close(result[name] - expected[name], error, rtol=1e-9, atol=1e-12)
 
 
-def test_attributions_of_all_parameters_add_up_to_the_loss_change():
-    torch.manual_seed(0)
-    network = SRResNet(features=4, blocks=1)
-    baseline, target = states(network)
-    lr, hr = torch.rand(1, 3, 8, 8).double(), torch.rand(1, 3, 16, 16).double()
-    result = integrate(network, baseline, target, lr, hr, quadrature("gauss_legendre", 200))
+def test_attributions_of_all_parameters_add_up_to_the_loss_change(restoring):
+    network, baseline, target, lr, hr = restoring
+    result = integrate(*restoring, quadrature("gauss_legendre", 200))
     losses = []
     for state in (baseline, target):
         net = copy.deepcopy(network).double()
@@ -69,27 +74,15 @@ def test_attributions_of_all_parameters_add_up_to_the_loss_change():
     assert abs(weights_only - result.loss_change) > 10 * abs(result.total - result.loss_change)
 
 
-def test_the_gap_shrinks_with_more_points():
-    torch.manual_seed(0)
-    network = SRResNet(features=4, blocks=1)
-    baseline, target = states(network)
-    lr, hr = torch.rand(1, 3, 8, 8).double(), torch.rand(1, 3, 16, 16).double()
-    gaps = [integrate(network, baseline, target, lr, hr, quadrature("right", n)).gap for n in (2, 8, 32, 128)]
+def test_the_gap_shrinks_with_more_points(restoring):
+    gaps = [integrate(*restoring, quadrature("right", n)).gap for n in (2, 8, 32, 128)]
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < gaps[0] / 20
 
 
-def test_equal_networks_have_no_attribution():
-    network = SRResNet(features=4, blocks=1)
-    state = {n: v.double() for n, v in network.state_dict().items()}
-    result = integrate(
-        network,
-        state,
-        state,
-        torch.rand(1, 3, 4, 4).double(),
-        torch.rand(1, 3, 8, 8).double(),
-        quadrature("midpoint", 2),
-    )
+def test_equal_networks_have_no_attribution(restoring):
+    network, state, _, lr, hr = restoring
+    result = integrate(network, state, state, lr, hr, quadrature("midpoint", 2))
     assert all((a == 0).all() for a in result.attributions.values())
     assert result.gap == 0
 
@@ -120,28 +113,18 @@ def test_unused_parameters_and_buffers_are_no_obstacle():
     network = Odd()
     baseline, target = states(network)
     target["offset"] = baseline["offset"]
-    result = integrate(
-        network,
-        baseline,
-        target,
-        torch.rand(1, 3, 4, 4).double(),
-        torch.rand(1, 3, 4, 4).double(),
-        quadrature("midpoint", 1),
-    )
+    lr, hr = torch.rand(2, 1, 3, 4, 4).double()
+    result = integrate(network, baseline, target, lr, hr, quadrature("midpoint", 1))
     assert (result.attributions["unused"] == 0).all()
     assert "offset" not in result.attributions
     assert result.gap < 1e-12
 
 
-def test_bfloat16_is_close_to_float32():
-    torch.manual_seed(0)
-    network = SRResNet(features=8, blocks=1)
-    baseline, target = states(network)
-    baseline, target = ({n: v.float() for n, v in s.items()} for s in (baseline, target))
-    lr, hr = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 32, 32)
-    rule = quadrature("gauss_legendre", 8)
-    full = integrate(network, baseline, target, lr, hr, rule)
-    half = integrate(network, baseline, target, lr, hr, rule, Compute(autocast=torch.bfloat16))
+def test_bfloat16_is_close_to_float32(restoring):
+    network, *ends, lr, hr = restoring
+    ends = [{n: v.float() for n, v in state.items()} for state in ends]
+    arguments = network, *ends, lr.float(), hr.float(), quadrature("gauss_legendre", 8)
+    full, half = integrate(*arguments), integrate(*arguments, Compute(autocast=torch.bfloat16))
     assert half.attributions["conv_hr.weight"].dtype == torch.float32
     a, b = (torch.cat([x.flatten() for x in r.attributions.values()]) for r in (full, half))
     assert 0 < float((a - b).norm() / a.norm()) < 0.1
