@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from faig_lab.evaluation import comparison
+from faig_lab.evaluation.comparison import MEASURES, SIDES
 from faig_lab.evaluation.intervals import Resampling, resamples
 from faig_lab.evaluation.masking import Edits, Masked, comparison_metrics, other_inputs, own_input
 from faig_lab.metrics import EditSums
@@ -45,9 +46,6 @@ def the_row(rows, **wanted):
     return found
 
 
-# Points
-
-
 @pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3), (2, 3, 4, 3), (1, 1)])
 def test_own_and_other_inputs_by_hand(shape):
     """The masked sets are the second axis from the end, or the third where percents follow."""
@@ -66,50 +64,6 @@ def test_an_own_input_without_a_value_leaves_the_others_defined():
     assert other_inputs(np.array([[math.nan, 0.25], [0.5, math.nan]]), -2).tolist() == [0.25, 0.5]
 
 
-def test_own_other_and_specificity_of_one_set():
-    masked = planted({"faig": [[[[[0.8, 0.3]], [[0.1, 0.6]]]]]}, ["a"])
-    blur, noise = compare(masked, "faig", HOW).sets
-    columns = ["method", "percent", "masked", "own", "other", "specificity", "specificity_std", "harm"]
-    assert list(blur) == [*columns, *ENDS, "interval"]
-    assert (blur["method"], blur["percent"], blur["masked"], noise["masked"]) == ("faig", 1, "blur", "noise")
-    assert [blur[side] for side in ("own", "other", "specificity")] == pytest.approx([0.8, 0.3, 0.5])
-    assert [noise[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.1, 0.5])
-    assert blur["specificity_std"] == 0
-
-
-def test_specificity_is_the_mean_and_the_spread_over_draws():
-    draws = [sets(own, other)[0] for own, other in ((0.5, 0.4), (0.7, 0.2), (0.9, 0.0))]
-    tables = compare(planted({"random": [draws]}, ["a"]), "random", HOW)
-    for found in (tables.sets[0], tables.methods[0]):
-        assert (found["own"], found["other"], found["specificity"]) == pytest.approx((0.7, 0.2, 0.5))
-        assert found["specificity_std"] == pytest.approx(math.sqrt((0.4**2 + 0 + 0.4**2) / 2))
-    assert tables.methods[0]["draws"] == 3
-
-
-def test_the_spread_of_the_mean_over_sets_is_that_of_each_draw_s_mean():
-    """Two draws whose sets are specific by turns: each set varies, the mean does not."""
-    first, second = [[[0.9, 0.1]], [[0.1, 0.3]]], [[[0.3, 0.1]], [[0.1, 0.9]]]
-    tables = compare(planted({"random": [[first, second]]}, ["a"]), "random", HOW)
-    assert [row["specificity_std"] for row in tables.sets] == pytest.approx([0.6 / math.sqrt(2)] * 2)
-    assert tables.methods[0]["specificity_std"] == pytest.approx(0)
-
-
-def test_among_three_degradations_the_others_are_averaged():
-    shares = [[[[[0.9, 0.1, 0.5]], [[0.0, 0.6, 0.2]], [[0.2, 0.4, 0.3]]]]]
-    tables = compare(planted({"faig": shares}, ["a"], ("blur", "noise", "jpeg")), "faig", HOW)
-    assert [row["other"] for row in tables.sets] == pytest.approx([0.3, 0.1, 0.3])
-    assert [row["specificity"] for row in tables.sets] == pytest.approx([0.6, 0.5, 0.0])
-    (mean,) = tables.methods
-    assert [mean[side] for side in ("own", "other", "specificity")] == pytest.approx([0.6, 0.7 / 3, 1.1 / 3])
-
-
-def test_one_degradation_has_no_other():
-    tables = compare(planted({"faig": [[[[[0.8]]]], [[[[0.6]]]]]}, ["a", "b"], ("blur",)), "faig", HOW)
-    (row,) = tables.sets
-    assert (row["own"], row["own_low"], row["own_high"]) == pytest.approx((0.7, 0.6, 0.8))
-    assert {row[key] for key in ("other", "specificity", "specificity_std", "other_low", "specificity_high")} == {None}
-
-
 def test_a_share_that_is_not_defined_makes_no_specificity():
     """The target is no better than the baseline on noise: what masking removes of it is not defined."""
     masked = planted({"faig": [sets(0.8, 0.3)] * 2}, ["a", "b"])
@@ -126,32 +80,15 @@ def test_the_order_of_the_tables():
     order = [
         (method, percent, masked) for method in ("faig", "ig") for masked in ("blur", "noise") for percent in (0.5, 1)
     ]
+    columns = ["method", "percent", "masked", *SIDES, "specificity_std", "harm", *ENDS, "interval"]
+    assert list(tables.sets[0]) == columns
+    assert list(tables.methods[0]) == [c for c in columns if c != "masked"] + ["draws", "photographs"]
     assert [(row["method"], row["percent"], row["masked"]) for row in tables.sets] == order
     assert [(row["method"], row["percent"]) for row in tables.methods] == [
         (method, percent) for method in ("faig", "ig") for percent in (0.5, 1)
     ]
     assert {(row["method"], row["against"]) for row in tables.paired} == {("ig", "faig")}
     assert [row["masked"] for row in tables.paired] == ["blur", "blur", "noise", "noise", "all", "all"]
-
-
-def test_shares_are_clipped_before_every_mean_and_the_excess_is_harm():
-    """Draws with own shares of 3 and 0.5: 1 and 0.5 count. The other's −0.4 and 1.5 count as 0 and 1."""
-    draws = [sets(3.0, -0.4)[0], sets(0.5, 1.5)[0]]
-    tables = compare(planted({"random": [draws]}, ["a"]), "random", HOW)
-    for row in (*tables.sets, *tables.methods):
-        assert (row["own"], row["other"], row["specificity"]) == pytest.approx((0.75, 0.5, 0.25))
-        assert row["harm"] == pytest.approx((2 + 0) / 2)
-
-
-# Intervals
-
-
-def test_of_two_photographs_the_interval_runs_from_the_one_to_the_other():
-    tables = compare(planted({"faig": [sets(0.8, 0.1), sets(0.6, 0.2)]}, ["a", "b"]), "faig", HOW)
-    for row in (*tables.sets, *tables.methods):
-        assert (row["own"], row["other"], row["specificity"]) == pytest.approx((0.7, 0.15, 0.55))
-        assert [row[end] for end in ENDS] == pytest.approx([0.6, 0.8, 0.1, 0.2, 0.4, 0.7])
-    assert tables.methods[0]["photographs"] == 2
 
 
 def test_one_photograph_has_no_interval():
@@ -165,44 +102,63 @@ def test_one_photograph_has_no_interval():
     assert tables.methods[0]["photographs"] == 1
 
 
+def plain(masked, images, method, m, q):
+    """(draws, 4) own, other, specificity and harm of one set on some images, each draw by itself, in loops."""
+    first = {"faig": 0, "random": 1}[method]
+    rows = []
+    for r in range(first, first + masked.draws[method]):
+        removed = []
+        for k in range(len(masked.degradations)):
+            worst, best = masked.baseline[images, k].mean(), masked.target[images, k].mean()
+            removed.append((best - masked.psnr[images, r, m, q, k].mean()) / (best - worst))
+        share = [min(max(value, 0), 1) for value in removed]
+        rest = [value for k, value in enumerate(share) if k != m]
+        other = sum(rest) / len(rest) if rest else math.nan
+        rows.append([share[m], other, share[m] - other, max(removed[m] - 1, 0)])
+    return np.array(rows)
+
+
 @pytest.mark.parametrize("kind", ["bootstrap", "range"])
-def test_it_agrees_with_a_plain_one(kind, monkeypatch):
-    """Three degradations, unequal gains, photographs with different numbers of crops: everything by hand, in loops."""
-    rng = np.random.default_rng(0)
-    scenes, names = tuple("abbcdefghijk"), ("blur", "noise", "jpeg")
-    psnr = rng.uniform(18, 34, (12, 1 + 2, 3, 2, 3))
-    baseline, target = rng.uniform(20, 24, (12, 3)), rng.uniform(26, 32, (12, 3))
+@pytest.mark.parametrize("names", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")], ids=len)
+def test_the_tables_agree_with_plain_loops(kind, names, monkeypatch):
+    """Unequal gains, shares beyond [0, 1], photographs with different numbers of crops, three draws of one method."""
+    rng, scenes, count = np.random.default_rng(0), tuple("abbcdefghijk"), len(names)
+    psnr = rng.uniform(18, 34, (12, 1 + 3, count, 2, count))
+    baseline, target = rng.uniform(20, 24, (12, count)), rng.uniform(26, 32, (12, count))
     edits = no_edits(psnr, target)
-    masked = Masked([], {"faig": 1, "random": 2}, (1.0, 5.0), names, scenes, psnr, baseline, target, edits)
+    masked = Masked([], {"faig": 1, "random": 3}, (1.0, 5.0), names, scenes, psnr, baseline, target, edits)
     monkeypatch.setattr("faig_lab.evaluation.intervals.FEWEST_SCENES", 11 if kind == "bootstrap" else 12)
-    found = compare(masked, "faig", Resampling(7, 300))
+    found = compare(masked, "faig", Resampling(7, 100))
     assert {row["interval"] for table in found for row in table} == {kind}
-
-    def specific(images, rankings, m, q):
-        def removed(k):
-            worst, best = baseline[images, k].mean(), target[images, k].mean()
-            shares = [(best - psnr[images, r, m, q, k].mean()) / (best - worst) for r in rankings]
-            return np.mean([min(max(share, 0), 1) for share in shares])
-
-        return removed(m) - np.mean([removed(k) for k in range(3) if k != m])
-
-    drawn = [
-        [i for photograph in chosen for i in range(12) if scenes[i] == "abcdefghijk"[photograph]]
-        for chosen in (resamples(11, 7, 300) if kind == "bootstrap" else [[place] for place in range(11)])
-    ]
+    chosen = resamples(11, 7, 100) if kind == "bootstrap" else [[place] for place in range(11)]
+    drawn = [[i for photograph in each for i in range(12) if scenes[i] == "abcdefghijk"[photograph]] for each in chosen]
     ends = [0.025, 0.975] if kind == "bootstrap" else [0, 1]
-    for q, percent in enumerate((1.0, 5.0)):
-        means = [[np.mean([specific(images, rankings, m, q) for m in range(3)]) for images in drawn]
-                 for rankings in ([0], [1, 2])]  # fmt: skip
-        for method, expected in zip(("faig", "random"), means, strict=True):
-            row = the_row(found.methods, method=method, percent=percent)
-            assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(np.quantile(expected, ends))
-        row = the_row(found.paired, masked="all", percent=percent)
-        expected = np.quantile(np.subtract(means[1], means[0]), ends)
-        assert (row["low"], row["high"]) == pytest.approx(expected)
-        one = [specific(images, [0], 2, q) for images in drawn]
-        row = the_row(found.sets, method="faig", masked="jpeg", percent=percent)
-        assert (row["specificity_low"], row["specificity_high"]) == pytest.approx(np.quantile(one, ends))
+
+    def numbers(row, columns):
+        return [math.nan if row[column] is None else row[column] for column in columns]
+
+    for m, name in [*enumerate(names), (slice(None), "all")]:
+        sets = range(count)[m] if name == "all" else [m]
+        for q, percent in enumerate((1.0, 5.0)):
+            by_method = {}
+            for method in masked.draws:
+                values, *samples = (
+                    np.mean([plain(masked, images, method, one, q) for one in sets], 0)
+                    for images in (list(range(12)), *drawn)
+                )
+                by_method[method] = np.array([values.mean(0), *(sample.mean(0) for sample in samples)])
+                rows = found.methods if name == "all" else [row for row in found.sets if row["masked"] == name]
+                row = the_row(rows, method=method, percent=percent)
+                assert name != "all" or (row["draws"], row["photographs"]) == (masked.draws[method], 11)
+                assert numbers(row, MEASURES) == pytest.approx(values.mean(0), nan_ok=True)
+                std = values[:, 2].std(ddof=1) if len(values) > 1 else 0 * values[0, 2]
+                assert numbers(row, ["specificity_std"]) == pytest.approx([std], nan_ok=True, abs=1e-12)
+                expected = np.quantile(by_method[method][1:, :3], ends, axis=0).T.ravel()
+                assert numbers(row, ENDS) == pytest.approx(expected, nan_ok=True)
+            difference = by_method["random"][:, 2] - by_method["faig"][:, 2]
+            row = the_row(found.paired, masked=name, percent=percent)
+            expected = [difference[0], *np.quantile(difference[1:], ends)]
+            assert numbers(row, ("difference", "low", "high")) == pytest.approx(expected, nan_ok=True)
 
 
 def test_headline_numbers_are_of_one_percent():
