@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 from attribution_case import THREE, random_image, random_pair
+from odd_networks import Tied
 from torch import nn
 
 from faig_lab.attribution import Compute, Problem, quadrature
@@ -15,7 +16,7 @@ from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import check_selection
 from faig_lab.config import check
 from faig_lab.errors import InputError, UserError
-from faig_lab.filters import FilterLayout
+from faig_lab.filters import FilterLayout, under_every_name
 from faig_lab.networks import SRResNet
 
 
@@ -71,6 +72,16 @@ def test_isolation_of_each_unit_is_that_of_a_plain_loop(kinds, granularity):
         expected = [isolation_by_hand(problem, set_back(problem, unit), own) for unit in range(len(problem.layout))]
         torch.testing.assert_close(scores[0, k], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-10)
     assert len(set(scores.flatten().tolist())) > 1
+
+
+def test_a_weight_with_two_names_is_one_unit():
+    torch.manual_seed(0)
+    problem = random_pair(Tied().double(), ("blur",), probe=(image(1, ("blur",)),), granularity="layer")
+    parameters = [name for name, _ in problem.network.named_parameters()]
+    for unit, score in enumerate(OneUnit()(problem)[0, 0].tolist()):
+        state = set_back(problem, unit)
+        whole = under_every_name(problem.network, {name: state[name] for name in parameters})
+        assert score == pytest.approx(isolation_by_hand(problem, whole, "blur"), abs=1e-10)
 
 
 def test_the_share_of_the_loss_is_that_of_a_plain_loop():

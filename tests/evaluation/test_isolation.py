@@ -1,5 +1,6 @@
 """The tables of isolation: planted edits whose answers are known, networks against the plain reference, the passes."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.func import functional_call
 from faig_lab.attribution import count_of, ranking
 from faig_lab.data import StudyData
 from faig_lab.evaluation.comparison import isolation_metrics, isolations
-from faig_lab.evaluation.intervals import Resampling, scene_interval
+from faig_lab.evaluation.intervals import Resampling, resamples
 from faig_lab.evaluation.masking import Edits, Masked, restoration
 from faig_lab.filters import mask
 from faig_lab.metrics import EditSums
@@ -23,130 +24,104 @@ from faig_lab.studies.masking import masking_study
 HOW = Resampling(0, 200)
 
 
-def planted(along, moved, scenes, *, energy=None, draws=None, degradations=("blur", "noise"), inputs=None, psnr=None):
-    """Sums that are given: (images, rankings, masked, percents, inputs), at 1 %."""
-    along, moved = np.asarray(along, dtype=float), np.asarray(moved, dtype=float)
-    inputs = inputs or (*degradations, "clean")
-    energy = np.broadcast_to(np.asarray(energy if energy is not None else 1.0, dtype=float), along.shape)
-    target = np.full((len(scenes), len(inputs)), 30.0)
-    psnr = np.full(along.shape, 30.0) if psnr is None else np.asarray(psnr, dtype=float)
-    k = len(degradations)
-    edits = Edits(tuple(inputs), EditSums(energy, along, moved), psnr, target)
-    ends = target[:, :k]
-    return Masked([], draws or {"faig": 1}, (1.0,), degradations, tuple(scenes), psnr[..., :k], ends - 10, ends, edits)
-
-
-def isolation_of(masked, how=HOW):
-    return isolations(masked, 100, how)
-
-
 # Planted sums
 
 
-def test_a_set_by_hand():
-    """Own back by 0.5 without a detour, 0.2 of side effect on noise, 0.1 on clean input."""
-    blur, noise = [[0.5, 0.0, 0.0]], [[0.0, 1.0, 0.0]]
-    moved = [[[0.25, 0.2, 0.1]], [[0.0, 1.0, 0.0]]]
-    first, second = records(isolation_of(planted([[[blur, noise]]], [[moved]], ["a"])).sets)
-    assert list(first) == [
-        *("method", "percent", "filters", "masked", "isolation", "isolation_low", "isolation_high", "interval"),
-        *("own_left", "side", "side_clean", "clean_change", "harm"),
-    ]
-    assert (first["method"], first["percent"], first["filters"], first["masked"]) == ("faig", 1.0, 1, "blur")
-    assert (first["own_left"], first["side"], first["side_clean"]) == pytest.approx((0.25, 0.2, 0.1))
-    assert first["isolation"] == pytest.approx(1 - 0.25 - 0.2 - 0.1)
-    assert (second["isolation"], second["own_left"]) == (1, 0)
-    (mean,) = records(isolation_of(planted([[[blur, noise]]], [[moved]], ["a"])).methods)
-    assert mean["isolation"] == pytest.approx((0.45 + 1) / 2)
-    assert mean["side"] == pytest.approx(0.1)
+def planted(names, inputs, scenes, draws):
+    """Random sums and PSNR of every masked network at 1 %, on each image and input."""
+    rng, shape = np.random.default_rng(0), (len(scenes), sum(draws.values()), len(names), 1, len(inputs))
+    along = rng.uniform(0, 1, shape)
+    sums = EditSums(rng.uniform(1, 9, shape), along, along**2 + rng.uniform(0, 0.5, shape))
+    psnr, target = rng.uniform(10, 30, shape), rng.uniform(26, 32, (len(scenes), len(inputs)))
+    edits, ends, own = Edits(tuple(inputs), sums, psnr, target), target[:, : len(names)], psnr[..., : len(names)]
+    return Masked([], draws, (1.0,), names, tuple(scenes), own, ends - 10, ends, edits)
 
 
-def test_side_effects_of_three_degradations_are_averaged():
-    moved = np.zeros((1, 1, 3, 1, 4))
-    moved[0, 0, 0, 0] = [0, 0.2, 0.4, 0.1]
-    masked = planted(np.zeros_like(moved), moved, ["a"], degradations=("blur", "noise", "jpeg"))
-    (first, *_) = records(isolation_of(masked).sets)
-    assert (first["side"], first["side_clean"], first["isolation"]) == pytest.approx((0.3, 0.1, -0.4))
+PARTS = ("isolation", "own_left", "side", "side_clean", "clean_change", "harm")
+EFFECTS = ("back", "off", "side", "psnr", "psnr_change")
 
 
-def test_one_degradation_has_clean_input_only():
-    masked = planted([[[[[1.0, 0.0]]]]], [[[[[1.0, 0.3]]]]], ["a"], degradations=("blur",))
-    (row,) = records(isolation_of(masked).sets)
-    assert (row["side"], row["side_clean"], row["isolation"]) == pytest.approx((0, 0.3, 0.7))
+def plain(masked, images, r, m):
+    """The numbers `PARTS` of one network on some images, and `EFFECTS` for each input, by method.md §9."""
+    edits, effects = masked.edits, []
+    energy, along, moved = (
+        [values[images, r, m, 0, i].sum() for i in range(len(edits.inputs))] for values in edits.sums
+    )
+    psnr, target = ([v[images, ..., i].mean(0) for i in range(len(edits.inputs))] for v in (edits.psnr, edits.target))
+    for i in range(len(edits.inputs)):
+        detour = moved[i] - along[i] ** 2 / energy[i]
+        change = psnr[i][r, m, 0] - target[i]
+        effects.append([along[i] / energy[i], detour / energy[i], moved[i] / energy[m], psnr[i][r, m, 0], change])
+    left = (energy[m] - 2 * along[m] + moved[m]) / energy[m]
+    rest = [effects[i][2] for i in range(len(masked.degradations)) if i != m]
+    side = sum(rest) / len(rest) if rest else 0
+    clean = effects[-1] if "clean" in edits.inputs else [0, 0, 0, 0, math.nan]
+    harm = max(-effects[m][4] / 10 - 1, 0)
+    return [1 - left - side - clean[2], left, side, clean[2], clean[4], harm], effects
 
 
-def test_without_clean_input_the_clean_term_is_left_out():
-    masked = planted([[[[[1.0]]]]], [[[[[1.0]]]]], ["a"], degradations=("blur",), inputs=("blur",))
-    (row,) = records(isolation_of(masked).sets)
-    assert (row["isolation"], row["side_clean"], row["clean_change"]) == (1, 0, None)
+@pytest.mark.parametrize("scenes", ["abc", "abcdefghij", "aabbccddeeffgghhiijj"])
+@pytest.mark.parametrize(
+    ("names", "clean"), [(("blur",), True), (("blur",), False), (("blur", "noise"), True), (("a", "b", "c"), True)]
+)
+def test_the_tables_agree_with_plain_loops(names, clean, scenes):
+    """Energies are pooled over images before the ratio, draws are averaged after it; scenes are drawn as a whole."""
+    draws = {"faig": 1, "random": 3}
+    masked = planted(names, (*names, "clean") if clean else names, scenes, draws)
+    found = isolations(masked, 100, HOW)
+    kinds = list(dict.fromkeys(scenes))
+    chosen = resamples(len(kinds), *HOW) if len(kinds) >= 10 else [[k] for k in range(len(kinds))]
+    drawn = [[i for k in each for i, scene in enumerate(scenes) if scene == kinds[k]] for each in chosen]
+    ends = [0.025, 0.975] if len(kinds) >= 10 else [0, 1]
+    tables = [records(table) for table in found]
+    for method, rankings in (("faig", [0]), ("random", [1, 2, 3])):
+        whole = {m: [plain(masked, list(range(len(scenes))), r, m) for r in rankings] for m in range(len(names))}
+        points, samples = [], []
+        for m, name in enumerate(names):
+            values = np.array([parts for parts, _ in whole[m]], dtype=float)
+            sample = [np.mean([plain(masked, images, r, m)[0][0] for r in rankings]) for images in drawn]
+            points, samples = [*points, values], [*samples, sample]
+            (row,) = [row for row in tables[0] if (row["method"], row["masked"]) == (method, name)]
+            check(row, values.mean(0), np.quantile(sample, ends))
+            for i, kind in enumerate(masked.edits.inputs):
+                where = (method, name, kind)
+                (row,) = [row for row in tables[2] if (row["method"], row["masked"], row["input"]) == where]
+                expected = np.mean([effects[i] for _, effects in whole[m]], 0)
+                assert [row[column] for column in EFFECTS] == pytest.approx(expected, abs=1e-12)
+        (row,) = [row for row in tables[1] if row["method"] == method]
+        check(row, np.mean(points, (0, 1)), np.quantile(np.mean(samples, 0), ends))
+        of_draws = np.mean(points, 0)[:, 0]
+        std = of_draws.std(ddof=1) if len(rankings) > 1 else 0
+        assert (row["isolation_std"], row["draws"], row["scenes"]) == (pytest.approx(std), draws[method], len(kinds))
+        assert row["interval"] == ("bootstrap" if len(kinds) >= 10 else "range")
+
+
+def check(row, parts, interval):
+    assert (row["percent"], row["filters"]) == (1, 1)
+    found = [math.nan if row[column] is None else row[column] for column in PARTS]
+    assert found == pytest.approx(parts, nan_ok=True, abs=1e-12)
+    assert (row["isolation_low"], row["isolation_high"]) == pytest.approx(tuple(interval))
 
 
 def test_equal_networks_have_no_isolation_and_no_warning():
-    zero = np.zeros((2, 1, 1, 1, 2))
-    (row,) = records(isolation_of(planted(zero, zero, "ab", degradations=("blur",), energy=zero)).sets)
+    masked = planted(("blur",), ("blur", "clean"), "ab", {"faig": 1})
+    for values in masked.edits.sums:
+        values[:] = 0
+    (row,) = records(isolations(masked, 100, HOW).sets)
     assert {row[key] for key in ("isolation", "isolation_low", "own_left", "side_clean")} == {None}
 
 
-def test_energies_are_pooled_over_images():
-    """An image with nine times the energy weighs nine times as much: 1 − 0.1 and not the mean of 0 and 1."""
-    energy = np.array([1.0, 9.0]).reshape(2, 1, 1, 1, 1) * np.ones((1, 1, 1, 1, 2))
-    along = np.array([0.0, 9.0]).reshape(2, 1, 1, 1, 1) * np.array([1.0, 0.0])
-    (row,) = records(isolation_of(planted(along, along, "ab", degradations=("blur",), energy=energy)).sets)
-    assert row["isolation"] == pytest.approx(0.9)
-    assert (row["isolation_low"], row["isolation_high"], row["interval"]) == (0, 1, "range")
-
-
-def test_draws_are_averaged_after_the_ratio():
-    along = np.zeros((1, 3, 1, 1, 2))
-    along[0, :, 0, 0, 0] = [0, 0.5, 1]
-    masked = planted(along, along**2, ["a"], degradations=("blur",), draws={"random": 3})
-    (row,), (mean,) = records(isolation_of(masked).sets), records(isolation_of(masked).methods)
-    assert row["isolation"] == pytest.approx((0 + 0.75 + 1) / 3)
-    assert (mean["draws"], mean["scenes"]) == (3, 1)
-    assert mean["isolation_std"] == pytest.approx(np.std([0, 0.75, 1], ddof=1))
-
-
-def test_from_ten_scenes_on_scenes_are_resampled():
-    rng = np.random.default_rng(0)
-    along = rng.uniform(0, 1, (22, 1, 2, 1, 3))
-    moved, energy = along**2 + rng.uniform(0, 0.1, along.shape), rng.uniform(1, 2, along.shape)
-    scenes = [str(i // 2) for i in range(22)]
-    masked = planted(along, moved, scenes, energy=energy)
-    rows = records(isolation_of(masked).sets)
-
-    def by_hand(means):
-        e, a, m = means[:, 0], means[:, 1], means[:, 2]
-        return 1 - ((e[:, 0] - 2 * a[:, 0] + m[:, 0]) + m[:, 1] + m[:, 2]) / e[:, 0]
-
-    values = np.stack([energy[:, 0, 0, 0], along[:, 0, 0, 0], moved[:, 0, 0, 0]], 1)
-    low, high = scene_interval([values], scenes, by_hand, HOW)[:2]
-    assert rows[0]["interval"] == "bootstrap"
-    assert rows[0]["isolation"] == pytest.approx(by_hand(values.mean(0)[None])[0])
-    assert (rows[0]["isolation_low"], rows[0]["isolation_high"]) == pytest.approx((low, high))
-
-
-def test_harm_is_the_excess_of_the_removed_share_of_each_draw():
-    """The gain is 10 dB: 40 dB lost is a share of 4, 5 dB lost one of 0.5."""
-    zero = np.zeros((1, 2, 1, 1, 2))
-    psnr = 30 - np.array([40.0, 5.0]).reshape(1, 2, 1, 1, 1) * np.ones_like(zero)
-    masked = planted(zero, zero, ["a"], degradations=("blur",), draws={"random": 2}, psnr=psnr)
-    (row,) = records(isolation_of(masked).sets)
-    assert row["harm"] == pytest.approx((3 + 0) / 2)
-    assert row["clean_change"] == pytest.approx(-22.5)
-
-
-def test_keys_of_the_metrics():
-    masked = planted(np.zeros((1, 1, 2, 1, 3)), np.zeros((1, 1, 2, 1, 3)), ["a"])
-    found = isolation_metrics(isolation_of(masked).sets, isolation_of(masked).side_effects)
-    sets = {f"{name}/faig/1/{m}" for name in ("isolation", "clean_change") for m in ("blur", "noise")}
-    inputs = {
-        f"{name}/faig/1/{m}/{i}"
-        for name in ("back", "off", "side")
-        for m in ("blur", "noise")
-        for i in ("blur", "noise", "clean")
-    }
-    assert set(found) == sets | inputs | {"isolation/faig/1"}
-    assert set(found.values()) == {0}
+def test_columns_and_keys_of_the_metrics():
+    names = ("blur", "noise")
+    found = isolations(planted(names, (*names, "clean"), "ab", {"faig": 1}), 100, HOW)
+    interval = ["isolation", "isolation_low", "isolation_high", "interval"]
+    columns = ["method", "percent", "filters", "masked", *interval, *PARTS[1:]]
+    assert list(found.sets) == columns
+    assert list(found.methods) == [c for c in columns if c != "masked"] + ["isolation_std", "draws", "scenes"]
+    assert list(found.side_effects) == ["method", "percent", "masked", "input", *EFFECTS]
+    sets = {f"{name}/faig/1/{m}" for name in ("isolation", "clean_change") for m in names}
+    inputs = {f"{name}/faig/1/{m}/{i}" for name in EFFECTS[:3] for m in names for i in (*names, "clean")}
+    assert set(isolation_metrics(found.sets, found.side_effects)) == sets | inputs | {"isolation/faig/1"}
 
 
 # Networks

@@ -119,7 +119,7 @@ def _image_sums(problem: Problem, image: PairedImage, kinds: Sequence[str]) -> T
     # Buffers are no weights, so the baseline has the target's buffers.
     parameters = {name for name, _ in network.named_parameters() if name in target}
     buffers = {name: value for name, value in target.items() if name not in parameters}
-    baseline = in_format({name: problem.baseline[name] for name in parameters}, form)
+    baseline = target | in_format({name: problem.baseline[name] for name in parameters}, form)
 
     def restored(tile: Tile, lr: Tensor, weights: State) -> Tensor:
         return tile.core_of_output(compute.output(network, {**weights, **buffers}, lr))
