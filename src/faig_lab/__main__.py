@@ -16,28 +16,21 @@ if __name__ == "__main__":
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from traceback import print_exc
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab.cli.arguments import Typed, continued, normalise, own_settings, parted, resumed
-from faig_lab.cli.console import (
-    check_text,
-    explain,
-    explain_composing,
-    explained,
-    logged_warnings,
-    print_anything,
-)
+from faig_lab.cli.console import check_text, explain, explain_composing, explained, logged_warnings, print_anything
 from faig_lab.config.check import check, objective_of
 from faig_lab.config.messages import FOLDER, is_multirun
 from faig_lab.errors import Terminated, UserError, note_way_on, terminable
@@ -57,29 +50,22 @@ log = logging.getLogger("faig_lab")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on `arguments` (default: those of the process) and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    traceback = os.environ.get(_FULL_ERROR) == "1" or _asks_for_traceback(given)
+    asked = any(argument.lstrip("+").lower() in ("traceback=true", "traceback=yes") for argument in given)
     print_anything()
     try:
         with terminable(), logged_warnings():
-            code = _start(given, traceback)
+            code = _start(given, asked or os.environ.get(_FULL_ERROR) == "1")
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes stdout once more at its end, so stdout must be open.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except KeyboardInterrupt as error:
-        print(f"interrupted; {_way_on(error)}", file=sys.stderr)
-        return INTERRUPTED
-    except Terminated as error:
-        print(f"terminated; {_way_on(error)}", file=sys.stderr)
-        return TERMINATED
+    except (KeyboardInterrupt, Terminated) as error:
+        word, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+        notes = getattr(error, "__notes__", [])  # in a sweep the last note is the note of the sweep
+        way = f"continue with: python -m faig_lab {notes[-1]}" if notes else "no work was started; repeat the command"
+        print(f"{word}; {way}", file=sys.stderr)
     return code
-
-
-def _way_on(error: BaseException) -> str:
-    """Return how to continue after the process has ended. In a sweep the last note is the note of the sweep."""
-    notes = getattr(error, "__notes__", [])
-    return f"continue with: python -m faig_lab {notes[-1]}" if notes else "no work was started; repeat the command"
 
 
 def _start(given: Sequence[str], traceback: bool) -> int:
@@ -88,8 +74,10 @@ def _start(given: Sequence[str], traceback: bool) -> int:
     try:
         check_text(given)
         typed = parted(given)
-        ordered = [*_for_hydra(typed), *own_place()]
-        with _arguments([*ordered, *(["++traceback=true"] if traceback else [])]), _hydra_raises():
+        settings = resumed(typed.flags, normalise(typed.settings, typed.flags))
+        arguments = [*continued(typed.flags, settings), *own_place(), *(["++traceback=true"] if traceback else [])]
+        # With the variable Hydra raises its errors. Otherwise Hydra prints several lines and exits.
+        with _arguments(arguments), _environment(_FULL_ERROR, "1"):
             hydra.main(config_path=str(FOLDER), config_name="config", version_base="1.3")(job)()
         return DONE
     except SystemExit as stop:
@@ -109,11 +97,6 @@ def _start(given: Sequence[str], traceback: bool) -> int:
         return _report(error, typed)
 
 
-def _for_hydra(typed: Typed) -> list[str]:
-    settings = normalise(typed.settings, typed.flags)
-    return continued(typed.flags, resumed(typed.flags, settings))
-
-
 def job(cfg: DictConfig) -> float | None:
     """One run: check the composed configuration, then run the pipeline in Hydra's output folder.
 
@@ -128,9 +111,10 @@ def job(cfg: DictConfig) -> float | None:
         if cfg.resume is not None:
             cfg = own_settings(cfg, hydra_config.overrides.task)
         # The processes that the run starts do not get the variable.
-        with _environment(_FULL_ERROR, None), explained(_plain(cfg), folder):
-            if multirun:
-                _choose_gpu(cfg, folder.parent)
+        with _environment(_FULL_ERROR, None), explained(cfg, folder):
+            # Before the check, since CUDA fixes its devices at the first question.
+            if multirun and (gpu := take_gpu(cfg, folder.parent)):
+                log.info("GPU %s", gpu)
             check(cfg, multirun=multirun)
             if multirun:
                 record_as_part(cfg, folder.parent, hydra_config.overrides.task)
@@ -175,19 +159,6 @@ def _objective(cfg: DictConfig, folder: Path, multirun: bool) -> float | None:
         return None
 
 
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    tree = OmegaConf.to_container(cfg)
-    assert isinstance(tree, dict)
-    return {str(name): value for name, value in tree.items()}
-
-
-def _choose_gpu(cfg: DictConfig, sweep: Path) -> None:
-    """Choose the GPU before the check, since CUDA fixes its devices at the first question."""
-    gpu = take_gpu(cfg, sweep)
-    if gpu is not None:
-        log.info("GPU %s", gpu)
-
-
 def _end(code: int, reason: str, folder: Path, multirun: bool) -> NoReturn:
     """End a job. A sweep continues with the next job; a single run exits."""
     if not multirun:
@@ -220,10 +191,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or "no message"
 
 
-def _asks_for_traceback(given: Sequence[str]) -> bool:
-    return any(argument.lstrip("+").lower() in ("traceback=true", "traceback=yes") for argument in given)
-
-
 @contextmanager
 def _arguments(arguments: Sequence[str]) -> Iterator[None]:
     """Let Hydra (and the ranks that Lightning starts) see `arguments` as the arguments of the process."""
@@ -235,13 +202,9 @@ def _arguments(arguments: Sequence[str]) -> Iterator[None]:
         sys.argv = before
 
 
-def _hydra_raises() -> AbstractContextManager[None]:
-    """Let Hydra raise its errors. Without this mode Hydra prints several lines and exits."""
-    return _environment(_FULL_ERROR, "1")
-
-
 @contextmanager
 def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Set a variable of the environment, or remove it with None. The variable is restored at the end."""
     before = os.environ.get(name)
     try:
         _set(name, value)
@@ -251,7 +214,6 @@ def _environment(name: str, value: str | None) -> Iterator[None]:
 
 
 def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
+    os.environ.pop(name, None)
+    if value is not None:
         os.environ[name] = value

@@ -18,9 +18,8 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -53,14 +52,18 @@ class FaigLabSweeper(BasicSweeper):
     ) -> None:
         super().__init__(max_batch_size, params)
         self.resume, self.direction = resume, direction
+        self.jobs: dict[int, Sequence[str]] = {}  # number → settings
+        self.ended: dict[int, tuple[int, str | None]] = {}  # number → exit code (0 = done) and error
+        self.returned: dict[int, float | None] = {}  # number → objective
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Wrap the chosen launcher in a launcher that sets the folders of jobs."""
+        """Check the settings that no job has, before a folder is made."""
+        from faig_lab.config.check import DEFAULT_OBJECTIVE
         from faig_lab.config.messages import suggest
         from faig_lab.errors import UserError
         from faig_lab.files import file_name
 
-        # Before a folder is made: the name is a part of its path and could lead to any place.
+        # The name is a part of the folder's path and could lead to any place.
         file_name(str(config.name), "name", several=False)
         if config.task in ("compare", "store", "inspect"):
             raise UserError(f"task: {config.task} is one command for all runs and no sweep; leave out -m")
@@ -73,11 +76,50 @@ class FaigLabSweeper(BasicSweeper):
             raise UserError(f"hydra.sweeper.direction: {self.direction} is not a choice; {hint}")
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         assert self.launcher is not None
-        self.launcher = Numbered(self.launcher, Path(str(config.hydra.sweep.dir)), self.resume)
+        self.cfg, self.launch_all = config, self.launcher.launch
+        self.folder = Path(str(config.hydra.sweep.dir))
+        self.objective = str(config.objective or DEFAULT_OBJECTIVE)
 
-    def run_jobs(self, arguments: list[str]) -> None:
+    def parsed(self, arguments: Sequence[str]) -> list[Override]:
+        """Return the settings of the sweep."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides([*self._parse_config(), *arguments])
+
+    def run_jobs(self, arguments: Sequence[str]) -> None:
         """Run a job for every combination."""
-        super().sweep(arguments)
+        number = 0
+        for batch in self.split_arguments(self.parsed(arguments), self.max_batch_size):
+            self.launch(dict(enumerate(batch, start=number)))
+            number += len(batch)
+
+    def launch(self, jobs: Mapping[int, Sequence[str]]) -> None:
+        """Launch all jobs, or all jobs that are not done, and record their ends. The key of a job is its number."""
+        from faig_lab.runs import sweep
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.cfg, self.folder / "multirun.yaml")
+        self.validate_batch_is_legal([list(settings) for settings in jobs.values()])
+        self.jobs |= jobs
+        wanted = [n for n in jobs if not (self.resume and sweep.is_done(self.folder / str(n)))]
+        if not wanted:
+            return
+        numbered = [[*jobs[n], f"hydra.sweep.subdir={n}"] for n in wanted]
+        for number, job in zip(wanted, self.launch_all(numbered, initial_job_idx=wanted[0]), strict=True):
+            value, done = job._return_value, job.status is JobStatus.COMPLETED  # `return_value` would raise the error
+            self.returned[number] = value if done and isinstance(value, float) else None
+            if isinstance(value, sweep.JobError):
+                self.ended[number] = value.code, value.reason
+            else:
+                self.ended[number] = (0, None) if done else (1, f"{type(value).__name__}: {value}")
+
+    def objective_of(self, number: int) -> float | None:
+        """Return the objective of a job. A job that was done before this sweep has it in its metrics.json."""
+        from faig_lab.runs.sweep import recorded
+
+        if number in self.returned:
+            return self.returned[number]
+        return recorded(self.folder / str(number), self.objective)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs, then write and print the table, also after an error of the launcher.
@@ -85,45 +127,43 @@ class FaigLabSweeper(BasicSweeper):
         Raises:
             SweepError: not all jobs are done, or no job has the objective.
         """
-        from faig_lab.config.check import DEFAULT_OBJECTIVE
         from faig_lab.errors import Terminated, UserError, note_way_on, terminable
         from faig_lab.runs import sweep
 
-        assert isinstance(self.launcher, Numbered)
-        assert self.config is not None
-        done, folder = self.launcher, self.launcher.folder
-        objective = str(self.config.objective or DEFAULT_OBJECTIVE)
         broken: Exception | None = None
         try:
             with terminable():  # so that the launcher ends its processes
                 self.run_jobs(arguments)
         except (KeyboardInterrupt, Terminated) as error:
-            note_way_on(error, "sweep", folder)
+            note_way_on(error, "sweep", self.folder)
             raise
         except Exception as error:
-            if isinstance(error, UserError | HydraException | OmegaConfBaseException) or not done.overrides:
+            if isinstance(error, UserError | HydraException | OmegaConfBaseException) or not self.jobs:
                 raise  # the settings are wrong
             broken = error
         finally:
-            reasons = {n: reason for n, (_, reason) in done.ended.items()}
-            rows = sweep.jobs(folder, done.overrides, reasons, done.objectives(objective))
+            reasons = {n: reason for n, (_, reason) in self.ended.items()}
+            rows = sweep.jobs(self.folder, self.jobs, reasons, {n: self.objective_of(n) for n in self.jobs})
             best = sweep.best(rows, self.direction)
             if rows:
-                print(f"\n{sweep.table(rows, objective)}\n\nsweep         {sweep.write_jobs(folder, rows)}")
+                table = sweep.table(rows, self.objective)
+                print(f"\n{table}\n\nsweep         {sweep.write_jobs(self.folder, rows)}")
             if best is not None:
-                print(_conclusion(best, rows, objective, folder))
+                print(_conclusion(best, rows, self.objective, self.folder))
         unfinished = [row for row in rows if row.state != "done"]
         if unfinished:
-            code = next((code for code, _ in done.ended.values() if code), 1)
-            again = shlex.quote(f"sweep={folder}")
+            code = next((code for code, _ in self.ended.values() if code), 1)
+            again = shlex.quote(f"sweep={self.folder}")
             why = f"{type(broken).__name__}: {' '.join(str(broken).split())}; " if broken else ""
             raise sweep.SweepError(
                 code, f"{why}{len(unfinished)} of {len(rows)} jobs are not done; again: python -m faig_lab {again}"
             ) from broken
         if broken:
             raise broken
-        if best is None and self.config.objective is not None:
-            raise sweep.SweepError(2, f"objective: no job has {objective}; the warnings above name the nearest key")
+        if best is None and self.cfg.objective is not None:
+            raise sweep.SweepError(
+                2, f"objective: no job has {self.objective}; the warnings above name the nearest key"
+            )
 
 
 def _conclusion(best: Any, rows: Sequence[Any], objective: str, folder: Path) -> str:
@@ -136,62 +176,6 @@ def _conclusion(best: Any, rows: Sequence[Any], objective: str, folder: Path) ->
         f"compare       python -m faig_lab task=compare {shlex.quote(f'runs={folder}')}" if len(ranked) > 1 else "",
     ]
     return "\n".join(line for line in lines if line)
-
-
-class Numbered(Launcher):
-    """A launcher around a launcher. It names the folder of each job by its number and records the end of each job.
-
-    Attributes:
-        overrides: settings of every job, by number.
-        ended: exit code (0 = done) and error of each ended job.
-        returned: the objective that each ended job has returned.
-    """
-
-    def __init__(self, launcher: Launcher, folder: Path, resume: bool) -> None:
-        self.launcher, self.folder, self.resume = launcher, folder, resume
-        self.overrides: dict[int, Sequence[str]] = {}
-        self.ended: dict[int, tuple[int, str | None]] = {}
-        self.returned: dict[int, float | None] = {}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Do nothing, since the wrapped launcher has been set up."""
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Launch all jobs, or all jobs that are not done."""
-        self.launch_numbered(dict(enumerate(job_overrides, start=initial_job_idx)))
-        return []
-
-    def launch_numbered(self, handed: Mapping[int, Sequence[str]]) -> None:
-        """Launch all jobs, or all jobs that are not done. The key of a job is its number."""
-        from faig_lab.runs import sweep
-
-        self.overrides |= handed
-        wanted = [n for n in handed if not (self.resume and sweep.is_done(self.folder / str(n)))]
-        if wanted:
-            numbered = [[*handed[n], f"hydra.sweep.subdir={n}"] for n in wanted]
-            returns = self.launcher.launch(numbered, initial_job_idx=wanted[0])
-            self.ended |= {n: _end(job) for n, job in zip(wanted, returns, strict=True)}
-            self.returned |= {n: _objective(job) for n, job in zip(wanted, returns, strict=True)}
-
-    def objectives(self, objective: str) -> dict[int, float | None]:
-        """Return the objective of each job. A job that was done before this sweep has it in its metrics.json."""
-        from faig_lab.runs.sweep import recorded
-
-        return {n: self.returned.get(n, recorded(self.folder / str(n), objective)) for n in self.overrides}
-
-
-def _end(job: JobReturn) -> tuple[int, str | None]:
-    from faig_lab.runs.sweep import JobError
-
-    if job.status is JobStatus.COMPLETED:
-        return 0, None
-    error = job._return_value  # return_value would raise it
-    return (error.code, error.reason) if isinstance(error, JobError) else (1, f"{type(error).__name__}: {error}")
-
-
-def _objective(job: JobReturn) -> float | None:
-    value = job._return_value if job.status is JobStatus.COMPLETED else None
-    return value if isinstance(value, float) else None
 
 
 class FaigLabOptunaSweeper(FaigLabSweeper):
@@ -236,26 +220,24 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
-    def run_jobs(self, arguments: list[str]) -> None:
+    def run_jobs(self, arguments: Sequence[str]) -> None:
         """Ask for settings, run the jobs, tell their objectives, until there are `n_trials` jobs."""
         import optuna
 
         from faig_lab.config.targets import build, check_node
         from faig_lab.errors import UserError
 
-        assert self.config is not None
-        assert isinstance(self.launcher, Numbered)
-        given = self._settings(arguments)
+        given = {}  # the value of each setting, or the distribution that its value is chosen from
+        for override in self.parsed(arguments):
+            present = OmegaConf.select(self.cfg, (key := override.get_key_element()).lstrip("+~"))
+            given[key] = _choices(override, whole=isinstance(present, int) and not isinstance(present, bool))
         space = {name: value for name, value in given.items() if not isinstance(value, str)}
         if not space:
             raise UserError("hydra/sweeper: optuna needs settings to choose, e.g. attribution=faig,ig")
         node = OmegaConf.to_container(self.sampler)
         assert isinstance(node, dict)
         check_node(node, "hydra.sweeper.sampler")
-        sampler = build(node, "hydra.sweeper.sampler")
-        study = optuna.create_study(sampler=sampler, direction=self.direction)
-        self.launcher.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.launcher.folder / "multirun.yaml")
+        study = optuna.create_study(sampler=build(node, "hydra.sweeper.sampler"), direction=self.direction)
         before = self._before(space) if self.resume else {}
         trials: dict[tuple[str, ...], int] = {}
         repeats = 0
@@ -281,24 +263,9 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
                 batch[number] = trial, settings
             self._run(study, batch)
 
-    def _settings(self, arguments: Sequence[str]) -> "dict[str, str | BaseDistribution]":
-        """Return the value of each setting, or the distribution that its value is chosen from."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        keys = [override.get_key_element() for override in overrides]
-        present = [OmegaConf.select(self.config, key.lstrip("+~")) for key in keys]
-        return {
-            key: _choices(override, whole=isinstance(value, int) and not isinstance(value, bool))
-            for key, override, value in zip(keys, overrides, present, strict=True)
-        }
-
     def _run(self, study: "Study", batch: "Mapping[int, tuple[Trial, tuple[str, ...]]]") -> None:
         """Run jobs and tell their objectives."""
-        assert isinstance(self.launcher, Numbered)
-        self.validate_batch_is_legal([list(settings) for _, settings in batch.values()])
-        self.launcher.launch_numbered({number: settings for number, (_, settings) in batch.items()})
+        self.launch({number: settings for number, (_, settings) in batch.items()})
         for number, (trial, _) in batch.items():
             self._tell(study, trial, number)
 
@@ -306,21 +273,14 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
         """Tell the objective of a job. A job without an objective has failed, as far as Optuna is concerned."""
         from optuna.trial import TrialState
 
-        from faig_lab.config.check import DEFAULT_OBJECTIVE
-
-        assert self.config is not None
-        assert isinstance(self.launcher, Numbered)
-        value = self.launcher.objectives(str(self.config.objective or DEFAULT_OBJECTIVE))[number]
+        value = self.objective_of(number)
         known = value is not None and math.isfinite(value)
         study.tell(trial, value if known else None, state=TrialState.COMPLETE if known else TrialState.FAIL)
 
     def _before(self, space: "Mapping[str, BaseDistribution]") -> dict[int, dict[str, Any]]:
         """Return the settings of the jobs that an earlier start of this sweep has left, by number."""
-        assert isinstance(self.launcher, Numbered)
-        jobs = {}
-        for file in self.launcher.folder.glob("*/.hydra/overrides.yaml"):
-            if file.parents[1].name.isdecimal():
-                jobs[int(file.parents[1].name)] = _chosen(file, space)
+        files = self.folder.glob("*/.hydra/overrides.yaml")
+        jobs = {int(name): _chosen(file, space) for file in files if (name := file.parents[1].name).isdecimal()}
         return dict(sorted(jobs.items()))
 
 

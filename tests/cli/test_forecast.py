@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from study_case import context_of
 
-from faig_lab.cli import forecast as module
+from faig_lab.cli import preflight as module
 from faig_lab.cli import study
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
-from faig_lab.cli.forecast import Forecast, forecast, masked_sets, to_train
+from faig_lab.cli.preflight import Forecast, forecast, masked_sets, to_train
 from faig_lab.cli.trained import train_once
 from faig_lab.config import check
 from faig_lab.data import Photograph

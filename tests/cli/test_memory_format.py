@@ -15,11 +15,20 @@ from study_case import context_of
 from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
-from faig_lab.cli import memory_format
+from faig_lab.cli import trained
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
-from faig_lab.cli.memory_format import FILE, compare, forget_choices, in_turns, processor_kind, with_format
-from faig_lab.cli.trained import make_network_trainer, make_retraining, train_once
+from faig_lab.cli.trained import (
+    FILE,
+    compare,
+    forget_choices,
+    in_turns,
+    make_network_trainer,
+    make_retraining,
+    processor_kind,
+    train_once,
+    with_format,
+)
 from faig_lab.config import check
 from faig_lab.data import Photograph
 from faig_lab.training import SRModule
@@ -48,9 +57,9 @@ def measured(monkeypatch):
     """The measurement: on a known processor, also for trainings of a few steps."""
     forget_choices()
     measurements = Measurements()
-    monkeypatch.setattr(memory_format, "compare", measurements)
-    monkeypatch.setattr(memory_format, "processor_kind", lambda: dict(KIND))
-    monkeypatch.setattr(memory_format, "WORTH_MEASURING", 3)
+    monkeypatch.setattr(trained, "compare", measurements)
+    monkeypatch.setattr(trained, "processor_kind", lambda: dict(KIND))
+    monkeypatch.setattr(trained, "WORTH_MEASURING", 3)
     return measurements
 
 
@@ -117,7 +126,7 @@ def test_auto_is_the_default(tmp_path):
 
 
 def test_a_training_of_a_few_steps_is_not_measured(tmp_path, measured, monkeypatch):
-    monkeypatch.setattr(memory_format, "WORTH_MEASURING", 4)
+    monkeypatch.setattr(trained, "WORTH_MEASURING", 4)
     measured.seconds = FASTER
     assert chosen(settings_of(tmp_path)) is True
     assert measured.count == 0
@@ -182,9 +191,9 @@ def test_another_processor_is_measured_too(tmp_path, measured, monkeypatch, name
     settings = settings_of(tmp_path)
     assert chosen(settings) is True
     measured.seconds = FASTER
-    monkeypatch.setattr(memory_format, "processor_kind", lambda: KIND | {name: value})
+    monkeypatch.setattr(trained, "processor_kind", lambda: KIND | {name: value})
     assert chosen(settings) is False
-    monkeypatch.setattr(memory_format, "processor_kind", lambda: dict(KIND))
+    monkeypatch.setattr(trained, "processor_kind", lambda: dict(KIND))
     assert chosen(settings) is True
     assert measured.count == 2
 
@@ -243,8 +252,8 @@ def test_a_read_only_store_has_its_choice(tmp_path, measured, monkeypatch):
     measured.seconds = FASTER
     settings = settings_of(tmp_path)
     assert chosen(settings) is False
-    monkeypatch.setattr(memory_format, "FileLock", lambda _: pytest.fail("locked"))
-    monkeypatch.setattr(memory_format, "write_json", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr(trained, "FileLock", lambda _: pytest.fail("locked"))
+    monkeypatch.setattr(trained, "write_json", lambda *_: pytest.fail("written"))
     assert chosen(settings) is False
 
 
@@ -253,14 +262,14 @@ def test_a_full_disk_keeps_channels_last(tmp_path, measured, monkeypatch, log):
         raise OSError(28, "No space left on device")
 
     measured.seconds = FASTER
-    monkeypatch.setattr(memory_format, "write_json", full)
+    monkeypatch.setattr(trained, "write_json", full)
     assert chosen(settings_of(tmp_path)) is True
     assert "No space left" in lines(log)[0]
 
 
 def test_another_process_may_measure_first(tmp_path, measured, monkeypatch):
     """While this process waits for the lock, another process writes its choice, which both then take."""
-    settings, lock = settings_of(tmp_path), memory_format.FileLock
+    settings, lock = settings_of(tmp_path), trained.FileLock
     measured.seconds = FASTER
     chosen(settings)
     content = (tmp_path / "store" / FILE).read_bytes()
@@ -270,7 +279,7 @@ def test_another_process_may_measure_first(tmp_path, measured, monkeypatch):
         (tmp_path / "store" / FILE).write_bytes(content)
         return lock(path)
 
-    monkeypatch.setattr(memory_format, "FileLock", waits)
+    monkeypatch.setattr(trained, "FileLock", waits)
     measured.seconds = SLOWER
     assert chosen(settings) is False
     assert measured.count == 1
@@ -281,7 +290,7 @@ def test_a_measurement_that_fails_keeps_channels_last(tmp_path, monkeypatch, log
     def refuse(*_):
         raise error("step() needs\na closure")
 
-    monkeypatch.setattr(memory_format, "compare", refuse)
+    monkeypatch.setattr(trained, "compare", refuse)
     settings = settings_of(tmp_path)
     assert chosen(settings) is True
     assert lines(log) == ["memory format: channels last, not measured: step() needs a closure"]
@@ -289,8 +298,8 @@ def test_a_measurement_that_fails_keeps_channels_last(tmp_path, monkeypatch, log
 
 
 def test_processes_of_a_group_share_a_batch(tmp_path, measured, monkeypatch):
-    monkeypatch.setattr(memory_format.processes, "world", lambda: 2)
-    monkeypatch.setattr(memory_format.processes, "from_first", lambda compute: compute())
+    monkeypatch.setattr(trained.processes, "world", lambda: 2)
+    monkeypatch.setattr(trained.processes, "from_first", lambda compute: compute())
     chosen(settings_of(tmp_path))
     (entry,) = read(tmp_path / "store" / FILE).values()
     assert entry["kind"]["batch_size"] == 1
@@ -314,8 +323,8 @@ def test_two_runs_with_one_store_have_the_same_bits(tmp_path, measured, data):
     again = train_once(settings, "baseline", data, degradation)
     assert again.channels_last is False
     by_hand = train_once(settings_of(tmp_path / "2", "training.channels_last=false"), "baseline", data, degradation)
-    for trained in (again, by_hand):
-        assert all(torch.equal(trained.state[name], value) for name, value in first.state.items())
+    for network in (again, by_hand):
+        assert all(torch.equal(network.state[name], value) for name, value in first.state.items())
     assert measured.count == 1
 
 
@@ -401,8 +410,8 @@ def test_a_step_is_measured_in_each_format_and_changes_the_weights(tmp_path, mon
     others = [setting for setting in TINY if not setting.startswith("trainer.precision")]
     settings = check(compose([f"network={network}", *others, f"trainer.precision={precision}"]))
     kind, modules = {"batch_size": 2, "patch_size": 16, "precision": precision}, []
-    make = memory_format.make_module
-    monkeypatch.setattr(memory_format, "make_module", lambda *given: modules.append(make(*given)) or modules[-1])
+    make = trained.make_module
+    monkeypatch.setattr(trained, "make_module", lambda *given: modules.append(make(*given)) or modules[-1])
 
     def take(steps):
         before = [{name: value.clone() for name, value in m.network.state_dict().items()} for m in modules]
@@ -414,7 +423,7 @@ def test_a_step_is_measured_in_each_format_and_changes_the_weights(tmp_path, mon
             assert not torch.equal(now["conv_hr.weight"], state["conv_hr.weight"])
         return [2.0, 1.0]
 
-    monkeypatch.setattr(memory_format, "in_turns", take)
+    monkeypatch.setattr(trained, "in_turns", take)
     random = torch.get_rng_state()
     assert compare(settings, kind) == (2.0, 1.0)
     assert torch.equal(random, torch.get_rng_state())

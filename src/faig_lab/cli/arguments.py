@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import hydra
 import yaml
@@ -13,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from faig_lab.config.messages import FOLDER, is_multirun, keys_of, missing_path, nearest, quote_text, quoted
+from faig_lab.config.messages import FOLDER, is_multirun, key_of, keys_of, missing_path, nearest, quote_text, quoted
 from faig_lab.config.trust import check_links, check_recorded, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.runs import processes
@@ -115,21 +116,19 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
     for argument in arguments:
         if argument.lstrip("+~").startswith("="):
             raise UserError(f"{argument}: not a setting; write key=value")
-        _refuse_list(argument)
+        if match := _ONE_CHOICE.match(argument):
+            raise UserError(
+                f"{match[1]}: {argument} is a list, and a run has one {match[1]}; "
+                f"write -m {match[1]}={match[2]} for a run with each"
+            )
     plain = [_OWN_NAMES.sub("++", _EXPERIMENT.sub("", argument)) for argument in arguments]
-    place = [] if any(argument.startswith("hydra.run.dir=") for argument in plain) else [_comparison(plain)]
-    return [
-        *(quote_text(_LAUNCHER.sub("hydra/launcher=faig_lab_", argument), multirun=multirun) for argument in plain),
-        *(place if "task=compare" in plain else []),
-    ]
-
-
-def _comparison(settings: Sequence[str]) -> str:
-    """Return the folder of a comparison: inside the sweep that is compared, otherwise a new folder of its own."""
-    runs = [Path(s.partition("=")[2].strip("'\"")).expanduser() for s in settings if s.startswith("runs=")]
-    if len(runs) == 1 and (runs[0] / "multirun.yaml").is_file():
-        return f"hydra.run.dir={quoted(runs[0] / 'compare')}"
-    return _COMPARISON
+    launched = [_LAUNCHER.sub("hydra/launcher=faig_lab_", argument) for argument in plain]
+    settings = [quote_text(argument, multirun=multirun) for argument in launched]
+    if "task=compare" in plain and not any(argument.startswith("hydra.run.dir=") for argument in plain):
+        runs = [Path(s.partition("=")[2].strip("'\"")).expanduser() for s in plain if s.startswith("runs=")]
+        inside = len(runs) == 1 and (runs[0] / "multirun.yaml").is_file()  # the comparison of a sweep is in its folder
+        settings.append(f"hydra.run.dir={quoted(runs[0] / 'compare')}" if inside else _COMPARISON)
+    return settings
 
 
 def inspected(arguments: Sequence[str]) -> Sequence[str]:
@@ -141,15 +140,6 @@ def inspected(arguments: Sequence[str]) -> Sequence[str]:
         raise UserError(f"inspect: {len(files)} files; give one weights file, or two to compare")
     others = [argument for argument in arguments[1:] if argument not in files]
     return ["task=inspect", *(f"{key}={file}" for key, file in zip(("file", "other"), files, strict=False)), *others]
-
-
-def _refuse_list(setting: str) -> None:
-    match = _ONE_CHOICE.match(setting)
-    if match:
-        raise UserError(
-            f"{match[1]}: {setting} is a list, and a run has one {match[1]}; "
-            f"write -m {match[1]}={match[2]} for a run with each"
-        )
 
 
 def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
@@ -171,23 +161,34 @@ def continued(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
     if not folders:
         return [*flags, *given]
     folder = Path(folders[-1].strip("'\"")).expanduser()
+    file = folder / "multirun.yaml"
     task, of_hydra = _parted(given)
     trusted = any(map(_TRUST.match, given))
-    before = _recorded(folder) if (folder / "multirun.yaml").is_file() else None
-    if before is None and not task:
-        raise UserError(_no_sweep(folder))
-    if before and task and sorted(task) != sorted(before.task):
-        raise UserError(
-            f"sweep: {folder} holds another sweep ({' '.join(before.task)}); "
-            f"continue it with sweep={folder} alone, or choose another folder"
-        )
-    if before and not trusted:
-        _check_recorded(before, folder / "multirun.yaml", flags, given)
-    if before:
-        keys = {_key(setting) for setting in of_hydra}
-        of_hydra = [*of_hydra, *(setting for setting in before.hydra if _key(setting) not in keys)]
+    if file.is_file():
+        before = _recorded(file)
+        if task and sorted(task) != sorted(before.task):
+            raise UserError(
+                f"sweep: {folder} holds another sweep ({' '.join(before.task)}); "
+                f"continue it with sweep={folder} alone, or choose another folder"
+            )
+        names_folder = any(flag.startswith(("--config-dir", "-cd")) for flag in flags)
+        if before.flags and not names_folder and not trusted:
+            raise UserError(
+                f"sweep: {file} names a configuration folder, which may call any code; repeat "
+                f"{' '.join(before.flags)}, or, if you trust who made the folder, add trust=true"
+            )
+        if not trusted:  # settings that the user has typed are the user's code
+            check_recorded([s for s in (*before.task, *before.hydra) if s not in given], f"sweep: {file}")
+        keys = {key_of(setting) for setting in of_hydra}
+        of_hydra += [setting for setting in before.hydra if key_of(setting) not in keys]
         task = before.task
-        flags = [*flags, *([] if _names_config_dir(flags) else before.flags)]
+        flags = [*flags, *([] if names_folder else before.flags)]
+    elif not folder.is_dir() and not task:
+        raise UserError(missing_path("sweep", folder, "folder"))
+    elif not task:
+        raise UserError(
+            f"sweep: {folder} holds no sweep (multirun.yaml); add the settings of a sweep to start a sweep there"
+        )
     mode = [] if {"-m", "--multirun"} & set(flags) else ["-m"]
     task = [*task, *(["trust=true"] if trusted else [])]
     return [*flags, *mode, *task, *of_hydra, f"hydra.sweep.dir={quoted(folder)}", "hydra.sweeper.resume=true"]
@@ -201,8 +202,7 @@ class _Recorded(NamedTuple):
     flags: list[str]
 
 
-def _recorded(folder: Path) -> _Recorded:
-    file = folder / "multirun.yaml"
+def _recorded(file: Path) -> _Recorded:
     try:
         recorded = yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]
         task, of_hydra = _parted([*recorded["overrides"]["task"], *recorded["overrides"]["hydra"]])
@@ -212,35 +212,11 @@ def _recorded(folder: Path) -> _Recorded:
     return _Recorded(task, of_hydra, [part for path in folders for part in ("--config-dir", str(path))])
 
 
-def _check_recorded(before: _Recorded, file: Path, flags: Sequence[str], given: Sequence[str]) -> None:
-    """Refuse recorded settings that may call code, unless the user has typed the same settings."""
-    if before.flags and not _names_config_dir(flags):
-        raise UserError(
-            f"sweep: {file} names a configuration folder, which may call any code; repeat {' '.join(before.flags)}, "
-            "or, if you trust who made the folder, add trust=true"
-        )
-    check_recorded([s for s in (*before.task, *before.hydra) if s not in given], f"sweep: {file}")
-
-
 def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate the settings of the jobs from Hydra's settings, without the settings that differ each time."""
     kept = [setting for setting in settings if not _NOT_RECORDED.match(setting)]
-    of_hydra = [setting for setting in kept if _key(setting).startswith(("hydra.", "hydra/"))]
+    of_hydra = [setting for setting in kept if key_of(setting).startswith(("hydra.", "hydra/"))]
     return [setting for setting in kept if setting not in of_hydra], of_hydra
-
-
-def _key(setting: str) -> str:
-    return setting.partition("=")[0].lstrip("+~")
-
-
-def _names_config_dir(flags: Sequence[str]) -> bool:
-    return any(flag.startswith(("--config-dir", "-cd")) for flag in flags)
-
-
-def _no_sweep(folder: Path) -> str:
-    if not folder.is_dir():
-        return missing_path("sweep", folder, "folder")
-    return f"sweep: {folder} holds no sweep (multirun.yaml); add the settings of a sweep to start a sweep there"
 
 
 _RESUME = re.compile(r"^\+{0,2}resume=(?!null$)")
@@ -270,7 +246,11 @@ def resumed(flags: Sequence[str], settings: Sequence[str]) -> list[str]:
                 f"{setting}: an interrupted run continues with its original settings; with resume only logger, "
                 "traceback and trust may be given"
             )
-    folder = Path(_unquoted(given[0])).expanduser()
+    try:
+        value = OverridesParser.create().parse_override(f"resume={given[0]}").value()
+    except HydraException:  # a path that Hydra cannot read stays as typed
+        value = given[0]
+    folder = Path(str(value)).expanduser()
     if not processes.launched():  # the process that started the group has checked the folder
         _check_resumable(folder)
     return [f"resume={quoted(folder)}", *others, f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
@@ -295,17 +275,9 @@ def own_settings(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         original = OmegaConf.create(config)
     except OmegaConfBaseException as error:
         raise UserError(f"resume: {file} cannot be read ({type(error).__name__})") from error
-    for key in (override.partition("=")[0].lstrip("+") for override in overrides if _WITH_RESUME.match(override)):
+    for key in (key_of(override) for override in overrides if _WITH_RESUME.match(override)):
         OmegaConf.update(original, key, OmegaConf.select(cfg, key), force_add=True)
     return original
-
-
-def _unquoted(value: str) -> str:
-    """Return a value without Hydra's quotes. A path that Hydra cannot read stays unchanged."""
-    try:
-        return str(OverridesParser.create().parse_override(f"resume={value}").value())
-    except HydraException:
-        return value
 
 
 def _check_resumable(folder: Path) -> None:
@@ -342,25 +314,19 @@ def known_keys(settings: Sequence[str] = (), config_dir: Path | None = None, *, 
         config_dir: the user's configuration folder.
         of_hydra: whether the keys of Hydra are included.
     """
-    return [*keys_of(_composed(settings, config_dir, of_hydra=of_hydra)), *_groups(), "experiment"]
-
-
-def _composed(settings: Sequence[str], config_dir: Path | None, *, of_hydra: bool) -> dict[str, Any]:
-    """Compose the configuration with the choices of the command line, as far as they compose, without its values."""
     groups = {*_groups(), *_groups(config_dir), "experiment"}
     choices = [
         setting if "[" in setting else setting.partition(",")[0]
         for setting in settings
         if setting.startswith("hydra.searchpath=") or ((m := GROUP_CHOICE.match(setting)) and m[1] in groups)
     ]
+    keys: list[str] = []
     for overrides in (choices, []):
-        try:
-            tree = OmegaConf.to_container(compose(overrides, config_dir, of_hydra=of_hydra))
-        except (HydraException, OmegaConfBaseException, UserError):
-            continue
-        assert isinstance(tree, dict)
-        return {str(name): value for name, value in tree.items()}
-    return {}
+        with suppress(HydraException, OmegaConfBaseException, UserError):
+            composed = OmegaConf.to_container(compose(overrides, config_dir, of_hydra=of_hydra))
+            keys = list(keys_of(cast("dict[str, Any]", composed)))
+            break
+    return [*keys, *_groups(), "experiment"]
 
 
 def _groups(config_dir: Path | None = FOLDER) -> list[str]:

@@ -220,7 +220,7 @@ def make_analyses(settings: Settings) -> dict[str, Analysis]:
 def make_module(settings: Settings, name: str, degradation: Degradation, start: State | None) -> "SRModule":
     """Return the LightningModule of "baseline" or "target", with given or fresh weights.
 
-    The settings of a training come from `memory_format.with_format`; auto is channels last here.
+    The settings of a training come from `trained.with_format`; auto is channels last here.
     """
     from faig_lab.training import SRModule
 

@@ -146,72 +146,54 @@ def explain_composing(
         settings: the settings of the command line, without flags.
         config_dir: the user's configuration folder, as in `--config-dir`.
     """
-    if isinstance(error, OverrideParseException):
-        return _bad_override(error, config_dir)
-    if isinstance(error, MissingConfigException):
-        return _missing_config(error, config_dir)
+    if isinstance(error, OverrideParseException):  # Hydra's reasons name tokens and are left out
+        setting = error.override
+        if "=" not in setting:
+            close = nearest(re.split(r"[^\w./]", setting)[0], known_keys((), config_dir))
+            return f"{setting}: not a setting; write {close or 'key'}=value"
+        typed = words_to_type(setting)
+        how = f"; if the value is text, type {typed}" if typed else ", with quotes around special characters"
+        return f"{setting}: not a setting; write key=value{how}"
+    group, _, option = (getattr(error, "missing_cfg_file", None) or "").rpartition("/")
+    if isinstance(error, MissingConfigException) and group:
+        return _unknown_option(group, option, error.options, config_dir)
     text = f"{error}\n{error.__cause__ or ''}"
-    absent = _NOT_IN_CONFIG.search(text)
-    if absent:
-        known = known_keys(settings, config_dir, of_hydra=absent[1].startswith("hydra."))
-        # A whole group was given, and a key of the group is wrong.
-        within = _FULL_KEY.search(text) if absent[1] in known else None
-        key = within[1] if within else absent[1]
-        if key in known and _is_swept(key.partition(".")[0], settings):
-            return f"{key}: Hydra looks for it in the default {key.partition('.')[0]}; in a sweep write ++{key}=..."
-        missing = ".".join(key.split(".")[:2]) not in known
-        return (missing and other_choices(key, config_dir)) or unknown_key(key, known)
-    present = _PRESENT.search(text)
-    if present:
+    if absent := _NOT_IN_CONFIG.search(text):
+        return _unknown_setting(absent[1], text, settings, config_dir)
+    if present := _PRESENT.search(text):
         return f"{present[1]}: the key exists already; write {present[1]}=... without the +"
-    twice = _TWICE.search(text)
-    if twice:
-        return _chosen_twice(next(filter(None, twice.groups())), settings)
-    return _plain(error)
+    if twice := _TWICE.search(text):
+        group = next(filter(None, twice.groups()))
+        given = [setting.lstrip("+") for setting in settings if setting.lstrip("+").startswith(f"{group}=")]
+        if len(given) > 1:
+            return f"{group}: chosen {len(given)} times ({' '.join(given)}); leave one choice"
+        return f"{group}: a choice exists already; write {given[0] if given else f'{group}=...'} without the +"
+    internal = ("full_key:", "object_type=", "reference_type=", "child config", "See https://")
+    lines = [line.strip() for line in text.splitlines()]
+    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(internal)))
 
 
-def _is_swept(group: str, settings: Sequence[str]) -> bool:
-    return any("," in setting and (m := GROUP_CHOICE.match(setting)) and m[1] == group for setting in settings)
+def _unknown_setting(key: str, text: str, settings: Sequence[str], config_dir: Path | None) -> str:
+    known = known_keys(settings, config_dir, of_hydra=key.startswith("hydra."))
+    if key in known and (within := _FULL_KEY.search(text)):  # a whole group was given, and a key of the group is wrong
+        key = within[1]
+    group = key.partition(".")[0]
+    choices = [setting for setting in settings if (m := GROUP_CHOICE.match(setting)) and m[1] == group]
+    if key in known and any("," in setting for setting in choices):
+        return f"{key}: Hydra looks for it in the default {group}; in a sweep write ++{key}=..."
+    elsewhere = None if ".".join(key.split(".")[:2]) in known else other_choices(key, config_dir)
+    return elsewhere or unknown_key(key, known)
 
 
-def _chosen_twice(group: str, settings: Sequence[str]) -> str:
-    given = [setting.lstrip("+") for setting in settings if setting.lstrip("+").startswith(f"{group}=")]
-    if len(given) > 1:
-        return f"{group}: chosen {len(given)} times ({' '.join(given)}); leave one choice"
-    return f"{group}: a choice exists already; write {given[0] if given else f'{group}=...'} without the +"
-
-
-def _bad_override(error: OverrideParseException, config_dir: Path | None) -> str:
-    """Return one line about a setting that Hydra cannot read. Hydra's reasons name tokens and are left out."""
-    typed = words_to_type(error.override)
-    how = f"; if the value is text, type {typed}" if typed else ", with quotes around special characters"
-    if "=" not in error.override:
-        name = re.split(r"[^\w./]", error.override)[0]
-        return f"{error.override}: not a setting; write {nearest(name, known_keys((), config_dir)) or 'key'}=value"
-    return f"{error.override}: not a setting; write key=value{how}"
-
-
-def _missing_config(error: MissingConfigException, config_dir: Path | None) -> str:
-    wanted = error.missing_cfg_file or ""
-    group, _, option = wanted.rpartition("/")
-    if not group:
-        return _plain(error)
+def _unknown_option(group: str, option: str, listed: Sequence[str] | None, config_dir: Path | None) -> str:
     if group == "hydra/launcher" and option in _EXTRAS:
         return f'hydra/launcher: {option} is not installed; pip install "faig_lab[{_EXTRAS[option]}]"'
     # Hydra lists no options for a name within a list, as in degradation=[noise,blr].
     folders = [folder / group for folder in (FOLDER, config_dir) if folder is not None]
-    options = error.options or [path.stem for folder in folders for path in folder.glob("*.yaml")]
+    options = listed or [path.stem for folder in folders for path in folder.glob("*.yaml")]
     # Launchers are typed by their own names; see `normalise`.
     names = {name.removeprefix("faig_lab_") for name in options} if group == "hydra/launcher" else set(options)
     return f"{group}: unknown option {option!r}; {suggest(option, names)}"
-
-
-def _plain(error: Exception) -> str:
-    """Return the message without lines about internals."""
-    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
-    inner = ("full_key:", "object_type=", "reference_type=", "child config", "See https://")
-    kept = [line for line in lines if line and not line.startswith(inner)]
-    return "; ".join(dict.fromkeys(kept))
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -266,43 +248,37 @@ def explain(
         stage: the stage of the run.
         key: the setting that names `folder`.
     """
-    folders = {key: folder.absolute(), **_folders(settings)}
+    folders = {key: folder.absolute()}
+    for name in ("store", "data.root", "data.prepared"):  # the other folders that a run writes to
+        if isinstance(path := _value(settings, name), str | Path):
+            folders[name] = Path(path).expanduser().absolute()
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _FULL:
         return UserError(_full(error, folders))
     if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None:
-        return _unwritable(error, folders)
+        inside = _within(Path(error.filename), folders)
+        fault = f"cannot be written to ({error.strerror}); choose another folder"
+        return None if inside is None else UserError(f"{inside}: {folders[inside]} {fault}")
     if _WORKER in text and isinstance(error, RuntimeError):
         workers = _value(settings, "training.workers")
         return UserError(f"training.workers: a process that cuts patches was killed; lower the value {workers}: {text}")
-    if lacks_memory(error):
-        return UserError(_memory(text, settings, stage))
-    return None
-
-
-def _folders(settings: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the other folders that a run writes to: setting → folder."""
-    named = {key: _value(settings, key) for key in ("store", "data.root", "data.prepared")}
-    return {key: Path(path).expanduser().absolute() for key, path in named.items() if isinstance(path, str | Path)}
+    return UserError(_memory(text, settings, stage)) if lacks_memory(error) else None
 
 
 def _full(error: OSError, folders: Mapping[str, Path]) -> str:
     """Name the folder of the file; if no file is known, name the folder on the fullest disk."""
-    inside = _within(Path(error.filename), folders) if error.filename is not None else None
-    key = inside or min(folders, key=lambda key: shutil.disk_usage(_existing(folders[key])).free)
-    free = gigabytes(shutil.disk_usage(_existing(folders[key])).free)
+
+    def free(key: str) -> int:
+        """Return the free bytes on the disk of a folder, which may not exist yet."""
+        path = folders[key]
+        return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+
+    inside = None if error.filename is None else _within(Path(error.filename), folders)
+    key = inside or min(folders, key=free)
     return (
-        f"{key}: no space left to write to {folders[key]} ({free} free); {_KEPT}: free some space and start again, "
-        f"or set {key} to a folder on another disk"
+        f"{key}: no space left to write to {folders[key]} ({gigabytes(free(key))} free); {_KEPT}: free some space and "
+        f"start again, or set {key} to a folder on another disk"
     )
-
-
-def _unwritable(error: OSError, folders: Mapping[str, Path]) -> UserError | None:
-    """Return the error for an unwritable folder; None for a file outside of all folders that settings name."""
-    key = _within(Path(error.filename), folders)
-    if key is None:
-        return None
-    return UserError(f"{key}: {folders[key]} cannot be written to ({error.strerror}); choose another folder")
 
 
 def _within(path: Path, folders: Mapping[str, Path]) -> str | None:
@@ -313,25 +289,16 @@ def _within(path: Path, folders: Mapping[str, Path]) -> str | None:
     return max(inside, key=lambda key: len(folders[key].parts)) if inside else next(iter(above), None)
 
 
-def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above the path that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
 def _memory(text: str, settings: Mapping[str, Any], stage: str) -> str:
     names = next((names for name, names in _LOWER.items() if f"{stage}/".startswith(f"{name}/")), ())
-    present = [name for name in names if _value(settings, name, _ABSENT) is not _ABSENT]
+    now = {name: value for name in names if (value := _value(settings, name, _ABSENT)) is not _ABSENT}
     wanted = _WANTED.search(text)
     event = f"out of memory in {stage or 'the run'}" + (f" ({wanted[1].rstrip('.')} asked for)" if wanted else "")
-    lower = "lower " + " or ".join(f"{name} (now {_shown(_value(settings, name))})" for name in present)
-    remedies = [lower] if present else ["use smaller images"]
+    shown = [f"{name} (now {'null: the whole image' if value is None else value})" for name, value in now.items()]
+    remedies = [f"lower {' or '.join(shown)}" if shown else "use smaller images"]
     if stage == "data" and _value(settings, "data.prepared", _ABSENT) is None:
         remedies.append("give data.prepared=FOLDER, which keeps photographs on disk")
-    return f"{present[0] if present else 'data'}: {event}; {', or '.join(remedies)}; {_KEPT}"
-
-
-def _shown(value: object) -> str:
-    return "null: the whole image" if value is None else str(value)
+    return f"{next(iter(now), 'data')}: {event}; {', or '.join(remedies)}; {_KEPT}"
 
 
 def _value(settings: Mapping[str, Any], key: str, missing: object = None) -> Any:

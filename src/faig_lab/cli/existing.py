@@ -1,10 +1,11 @@
 """A finished run, opened again for further studies or to export a masked or modulated network."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -17,13 +18,13 @@ from faig_lab import __version__
 from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution
 from faig_lab.cli.build import check_selection, make_layout, make_network
 from faig_lab.config import Settings, check
-from faig_lab.config.messages import missing_path, suggest
+from faig_lab.config.messages import key_of, missing_path, suggest
 from faig_lab.config.rules import smallest_percent
 from faig_lab.config.settings import LoggerSettings
 from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
-from faig_lab.filters import FilterLayout, load_weights, make_patch, modulate, read_states, save_patch, save_weights
+from faig_lab.filters import load_weights, make_patch, modulate, read_states, save_patch, save_weights
 from faig_lab.runs.folder import RunFolder, reopen_run, versions
 
 
@@ -86,7 +87,7 @@ def logger_settings(asked: LoggerSettings, recorded: LoggerSettings) -> LoggerSe
     if not HydraConfig.initialized():
         return recorded
     command = HydraConfig.get()
-    typed = {override.partition("=")[0].lstrip("+") for override in command.overrides.task}
+    typed = set(map(key_of, command.overrides.task))
     if "logger" in typed:  # a choice for the whole group
         return asked
     changed = {key.removeprefix("logger.") for key in typed if key.startswith("logger.")}
@@ -116,18 +117,17 @@ def _checked(config: DictConfig, path: Path, *, computes: bool = True) -> Settin
     try:
         return check(given, computes=computes)
     except (UserError, OmegaConfBaseException) as error:
-        made = _version(path)
-        versions = "" if made == __version__ else f" (made with faig_lab {made or '?'}; this is {__version__})"
+        made = "?"  # in a run that does not record its version
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            made = str(_provenance(path)["versions"]["faig_lab"])
+        versions = "" if made == __version__ else f" (made with faig_lab {made}; this is {__version__})"
         raise UserError(f"run: {path / 'config.yaml'}{versions}: {str(error).splitlines()[0]}") from error
 
 
-def _version(path: Path) -> str | None:
-    """Return the version of faig_lab that made a run; None if the run does not record it."""
-    try:
-        provenance = json.loads((path / "attribution" / "provenance.json").read_text(encoding="utf-8"))
-        return str(provenance["versions"]["faig_lab"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _provenance(path: Path) -> dict[str, Any]:
+    """Read the provenance of a run; the error is that of a damaged or missing file."""
+    content: dict[str, Any] = json.loads((path / "attribution" / "provenance.json").read_text(encoding="utf-8"))
+    return content
 
 
 def _read_config(path: Path, asking: Settings) -> dict[str, object]:
@@ -171,7 +171,19 @@ def export(settings: Settings) -> str:
             f"export.percent: {percent:g} % of {len(layout)} {layout.word} is none; the smallest that selects one is "
             f"{smallest:g}"
         )
-    sets = _sets(_scores(folder, recorded, layout), wanted.strengths, method, percent)
+    try:
+        names = tuple(_provenance(folder)["degradations"])  # in the order of the scores
+    except (OSError, ValueError, KeyError) as error:
+        path = folder / "attribution" / "provenance.json"
+        raise UserError(f"run: {path} does not say which degradations there are ({error})") from error
+    scores = load_attribution(folder / "attribution", recorded.attribution.name, names, layout).scores
+    if method not in scores:
+        raise UserError(f"export.method: the run has no scores of {method}; {suggest(method, scores)}")
+    for name in wanted.strengths:
+        if name not in names:
+            known = suggest(name, names)
+            raise UserError(f"export.strengths.{name}: the run has no such degradation; {known}")
+    sets = {name: discovered(scores[method][0, names.index(name)], percent) for name in wanted.strengths}
     try:
         state = modulate(target, baseline, layout, list(sets.values()), list(wanted.strengths.values()))
     except ValueError as error:
@@ -193,25 +205,3 @@ def export(settings: Settings) -> str:
         }
         save_weights(path, state, about)
     return f"{path}: {layout.word} of {content}, {percent:g} % each by {method}, from {folder}"
-
-
-def _scores(folder: Path, settings: Settings, layout: FilterLayout) -> Attribution:
-    """Read the scores of a run. The order of its degradations is in its provenance."""
-    path = folder / "attribution" / "provenance.json"
-    try:
-        names = tuple(json.loads(path.read_text(encoding="utf-8"))["degradations"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"run: {path} does not say which degradations there are ({error})") from error
-    return load_attribution(folder / "attribution", settings.attribution.name, names, layout)
-
-
-def _sets(scores: Attribution, names: Iterable[str], method: str, percent: float) -> dict[str, Tensor]:
-    """Return the discovered filters of each named degradation."""
-    if method not in scores.scores:
-        raise UserError(f"export.method: the run has no scores of {method}; {suggest(method, scores.scores)}")
-    for name in names:
-        if name not in scores.degradations:
-            known = suggest(name, scores.degradations)
-            raise UserError(f"export.strengths.{name}: the run has no such degradation; {known}")
-    rows = dict(zip(scores.degradations, scores.scores[method][0], strict=True))
-    return {name: discovered(rows[name], percent) for name in names}

@@ -4,13 +4,12 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -38,9 +37,8 @@ _BOUNDS = {
 _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
-@dataclass(frozen=True)
-class Description:
-    """A setting: its valid values, its meaning, and its default (None: no default)."""
+class Description(NamedTuple):
+    """A setting: its valid values, its meaning, and its value in the file or its default (None: no default)."""
 
     takes: str
     about: str = ""
@@ -50,18 +48,13 @@ class Description:
 def schema(group: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Description]]:
     """Yield every setting of the schema by dotted key."""
     for name, field in group.model_fields.items():
-        key = f"{prefix}{name}"
         kind = field.annotation
         groups = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)]
         for inner in groups:
-            yield from schema(inner, f"{key}.")
+            yield from schema(inner, f"{prefix}{name}.")
         if kind not in groups:
-            yield (
-                key,
-                Description(
-                    takes(Annotated[kind, *field.metadata] if field.metadata else kind), field.description or ""
-                ),
-            )
+            valid = takes(Annotated[kind, *field.metadata] if field.metadata else kind)
+            yield f"{prefix}{name}", Description(valid, field.description or "")
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, Description]:
@@ -73,16 +66,16 @@ def parameters(target: Callable[..., Any]) -> dict[str, Description]:
         return {}
     words: dict[str, str] = {}
     for documented in reversed(inspect.getmro(target)) if inspect.isclass(target) else [target]:
-        words |= _arguments(inspect.cleandoc(documented.__doc__ or ""))
-    found = {name: p for name, p in inspect.signature(target).parameters.items() if p.kind in _NAMED}
-    return {
-        name: Description(
-            takes(p.annotation),
-            words.get(name, ""),
-            None if p.default is inspect.Parameter.empty else _shown(p.default),
-        )
-        for name, p in found.items()
-    }
+        # The `Args:` of a Google docstring: name → text.
+        section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(documented.__doc__ or ""), re.M)
+        entries = re.findall(r"^    (\w+)[^:\n]*:((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.M)
+        words |= {name: " ".join(text.split()) for name, text in entries}
+    found = {}
+    for name, p in inspect.signature(target).parameters.items():
+        if p.kind in _NAMED:
+            default = None if p.default is inspect.Parameter.empty else _shown(p.default)
+            found[name] = Description(takes(p.annotation), words.get(name, ""), default)
+    return found
 
 
 def takes(annotation: Any) -> str:
@@ -114,13 +107,6 @@ def _words(described: Mapping[str, Any], named: Mapping[str, Any]) -> str:
     return f"{_KINDS[kind]} ({bounds})" if kind in _KINDS and bounds else _KINDS.get(str(kind), "")
 
 
-def _arguments(docstring: str) -> dict[str, str]:
-    """Return the `Args:` of a Google docstring: name → text."""
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", docstring, re.M)
-    entries = re.findall(r"^    (\w+)[^:\n]*:((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.M)
-    return {name: " ".join(words.split()) for name, words in entries}
-
-
 def _shown(value: Any) -> str:
     """Return a value as a user types it."""
     if isinstance(value, str):
@@ -145,140 +131,68 @@ setting with a `+` is in no file: the table has its default, and the command lin
 """
 _HIDDEN = ("hydra/help", "hydra/job_logging", "hydra/hydra_logging")
 _HYDRA_KEYS = ("_partial_", "_convert_", "_recursive_")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A row: dotted key, written value, valid values, meaning."""
-
-    key: str
-    value: str
-    takes: str
-    about: str
-
-
-@dataclass(frozen=True)
-class Option:
-    """A file: its name, its first comment, its defaults list and its settings."""
-
-    name: str
-    about: str
-    bases: tuple[str, ...]
-    settings: tuple[Setting, ...]
+_SCHEMA = dict(schema())
 
 
 def reference() -> str:
     """Return the whole page in Markdown."""
-    root = _read(FOLDER / "config.yaml", "")
+    root = read_option(FOLDER / "config.yaml", "")
     chosen = dict(base.split(": ") for base in root.bases if ": " in base)
     lines = [INTRODUCTION, "## The run", "", *_table(root.settings)]
-    for group in sorted(_groups() - set(_HIDDEN), key=lambda group: (list({**chosen, group: ""}).index(group), group)):
-        options = [_read(path, group) for path in sorted((FOLDER / group).glob("*.yaml"))]
-        lines += _group(options, group, chosen.get(group))
+    groups = {path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/**/*.yaml")} - set(_HIDDEN)
+    for group in sorted(groups, key=lambda group: (list({**chosen, group: ""}).index(group), group)):
+        options = [read_option(path, group) for path in sorted((FOLDER / group).glob("*.yaml"))]
+        lines += [f"## {group}", "", "| option | what it is |", "| --- | --- |"]
+        for option in options:
+            default = " (default)" if option.name == chosen.get(group) else ""
+            lines.append(f"| `{group}={option.name}`{default} | {_cell(option.about)} |")
+        lines.append("")
+        for option in options:
+            lines += [f"### {group}={option.name}", ""]
+            if option.bases:
+                bases = ", ".join(f"`{base}`" for base in option.bases)
+                lines += [f"Made of {bases}{', with' if option.settings else '.'}", ""]
+            lines += _table(option.settings)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _groups() -> set[str]:
-    return {path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/**/*.yaml")}
-
-
-def _group(options: list[Option], group: str, chosen: str | None) -> Iterator[str]:
-    """Yield a table of all options, then the settings of each option."""
-    yield from (f"## {group}", "", "| option | what it is |", "| --- | --- |")
-    for option in options:
-        default = " (default)" if option.name == chosen else ""
-        yield f"| `{group}={option.name}`{default} | {_cell(option.about)} |"
-    yield ""
-    for option in options:
-        yield from (f"### {group}={option.name}", "")
-        if option.bases:
-            bases = ", ".join(f"`{base}`" for base in option.bases)
-            yield from (f"Made of {bases}{', with' if option.settings else '.'}", "")
-        yield from _table(option.settings)
-
-
-def _table(settings: tuple[Setting, ...]) -> Iterator[str]:
-    if not settings:
-        return
-    yield from ("| setting | value | takes | what it is |", "| --- | --- | --- | --- |")
-    for row in settings:
-        yield f"| `{row.key}` | `{_cell(row.value)}` | {_cell(row.takes)} | {_cell(row.about)} |"
-    yield ""
+def _table(settings: Sequence[tuple[str, Description]]) -> Iterator[str]:
+    if settings:
+        yield from ("| setting | value | takes | what it is |", "| --- | --- | --- | --- |")
+        for key, row in settings:
+            yield f"| `{key}` | `{_cell(row.default or '')}` | {_cell(row.takes)} | {_cell(row.about)} |"
+        yield ""
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-class _File:
-    """A YAML file with its comments."""
+class Option(NamedTuple):
+    """A file of `conf/`: its name, its first comment, its defaults list, and its settings by key with their values."""
 
-    def __init__(self, path: Path) -> None:
-        self.text = path.read_text(encoding="utf-8")
-        self.head = list(takewhile(lambda line: line.startswith("#"), self.text.splitlines()))
-        document = yaml.compose(self.text)
-        self.entries = self.entries_of(document) if document else {}
-
-    def entries_of(self, node: yaml.Node) -> dict[str, yaml.Node]:
-        """Return the values of a mapping by name."""
-        assert isinstance(node, yaml.MappingNode)
-        return {key.value: value for key, value in node.value}
-
-    def written(self, node: yaml.Node) -> str:
-        """Return a value as the file has it."""
-        return self.text[node.start_mark.index : node.end_mark.index].strip()
-
-    def comment(self, node: yaml.Node) -> str:
-        """Return the comment behind a value, with the comment lines that follow."""
-        found = re.match(r"[ \t]*(#.*(?:\n[ \t]*#.*)*)", self.text[node.end_mark.index :])
-        return " ".join(line.strip().removeprefix("#").strip() for line in found[1].splitlines()) if found else ""
-
-    def settings(self, key: str, node: yaml.Node, described: Description) -> Iterator[Setting]:
-        """Yield the row of a value, or the rows of the settings inside."""
-        if not (isinstance(node, yaml.MappingNode) and node.value and not node.flow_style):
-            yield Setting(key, self.written(node), described.takes, self.comment(node) or described.about)
-            return
-        yield from self.within(f"{key}.", self.entries_of(node))
-
-    def within(self, prefix: str, entries: dict[str, yaml.Node]) -> Iterator[Setting]:
-        """Yield the rows of a mapping. With a `_target_`, the parameters that the mapping leaves out follow."""
-        target = entries.get("_target_")
-        known: dict[str, Description] = {}
-        if target is not None:
-            made_by = find({"_target_": target.value}, prefix.rstrip("."))
-            known = {"_target_": Description("class or function", _first_sentence(made_by)), **parameters(made_by)}
-        for name, node in entries.items():
-            if name not in _HYDRA_KEYS:
-                described = known.get(name) or _SCHEMA.get(f"{prefix}{name}") or Description("")
-                yield from self.settings(f"{prefix}{name}", node, described)
-        for name, described in known.items():
-            # Code gives a parameter without default that is not in the file. A single valid value is no setting.
-            if name not in entries and described.default not in (None, described.takes):
-                yield Setting(f"+{prefix}{name}", described.default, described.takes, described.about)
+    name: str
+    about: str
+    bases: list[str]
+    settings: list[tuple[str, Description]]
 
 
-_SCHEMA = dict(schema())
-
-
-def _first_sentence(documented: object) -> str:
-    """Return the first sentence of the docstring of a class or function of faig_lab."""
-    ours = str(getattr(documented, "__module__", "")).startswith(("faig_lab", "hydra_plugins"))
-    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split()) if ours else ""
-
-
-def _read(path: Path, group: str) -> Option:
+def read_option(path: Path, group: str) -> Option:
     """Read a file of `conf/`. Its keys are below the group, unless the file has another package."""
-    file = _File(path)
-    package = next((line.split()[-1] for line in file.head if line.startswith("# @package")), group.replace("/", "."))
+    text = path.read_text(encoding="utf-8")
+    head = list(takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    package = next((line.split()[-1] for line in head if line.startswith("# @package")), group.replace("/", "."))
     prefix = "" if package in ("_global_", "") else f"{package}."
-    defaults = file.entries.pop("defaults", None)
+    document = yaml.compose(text)
+    entries = _entries(document) if document else {}
+    defaults = entries.pop("defaults", None)
     bases = [_base(node) for node in defaults.value] if defaults is not None else []
-    return Option(
-        path.stem,
-        " ".join(line.removeprefix("#").strip() for line in file.head if not line.startswith("# @")),
-        tuple(base for base in bases if base != "_self_"),
-        tuple(file.within(prefix, file.entries)),
-    )
+    about = " ".join(line.removeprefix("#").strip() for line in head if not line.startswith("# @"))
+    return Option(path.stem, about, [base for base in bases if base != "_self_"], list(_rows(text, prefix, entries)))
+
+
+def _entries(mapping: yaml.Node) -> dict[str, yaml.Node]:
+    return {key.value: value for key, value in mapping.value}
 
 
 def _base(node: yaml.Node) -> str:
@@ -286,6 +200,38 @@ def _base(node: yaml.Node) -> str:
     if isinstance(node, yaml.ScalarNode):
         return str(node.value)
     return ", ".join(f"{key.value}: {value.value}" for key, value in node.value)
+
+
+def _rows(text: str, prefix: str, entries: Mapping[str, yaml.Node]) -> Iterator[tuple[str, Description]]:
+    """Yield the settings of a mapping by key. With a `_target_`, the parameters that the mapping leaves out follow.
+
+    Args:
+        text: the file.
+        prefix: the key of the mapping with a dot.
+        entries: the values of the mapping by name.
+    """
+    known: dict[str, Description] = {}
+    if "_target_" in entries:
+        target = find({"_target_": entries["_target_"].value}, prefix.rstrip("."))
+        ours = target.__module__.startswith(("faig_lab", "hydra_plugins"))
+        first = " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split()) if ours else ""
+        known = {"_target_": Description("class or function", first), **parameters(target)}
+    for name, node in entries.items():
+        key = f"{prefix}{name}"
+        if name in _HYDRA_KEYS:
+            continue
+        if isinstance(node, yaml.MappingNode) and node.value and not node.flow_style:
+            yield from _rows(text, f"{key}.", _entries(node))
+            continue
+        described = known.get(name) or _SCHEMA.get(key) or Description("")
+        start, end = node.start_mark.index, node.end_mark.index
+        behind = re.match(r"[ \t]*(#.*(?:\n[ \t]*#.*)*)", text[end:])  # with the comment lines that follow
+        comment = " ".join(line.strip().removeprefix("#").strip() for line in behind[1].splitlines()) if behind else ""
+        yield key, Description(described.takes, comment or described.about, text[start:end].strip())
+    for name, described in known.items():
+        # Code gives a parameter without default that is not in the file. A single valid value is no setting.
+        if name not in entries and described.default not in (None, described.takes):
+            yield f"+{prefix}{name}", described
 
 
 STUDIES = """\
@@ -309,7 +255,7 @@ def studies() -> str:
         if option.is_file():
             module = import_module(f"faig_lab.studies.{section.name}")
             returns = (inspect.getdoc(getattr(module, section.name)) or "").partition("Returns:\n")[2].split("\n\n")[0]
-            about = _read(option, "analysis").about
+            about = read_option(option, "analysis").about
             lines += [f"`analysis={section.name}`: {about}", "", " ".join(returns.split()), ""]
         lines += [f"The figure: {_in_filters(section.caption)} {_in_filters(section.note)}".rstrip(), ""]
     return "\n".join(fill(line, 120, break_on_hyphens=False, break_long_words=False) for line in lines).rstrip() + "\n"

@@ -47,8 +47,6 @@ from faig_lab.cli.build import (
 )
 from faig_lab.cli.console import explained, progress_bar
 from faig_lab.cli.existing import Existing, export, logger_settings, reopen
-from faig_lab.cli.forecast import forecast
-from faig_lab.cli.memory_format import forget_choices
 from faig_lab.cli.preflight import (
     check_compiler,
     check_memory,
@@ -57,10 +55,11 @@ from faig_lab.cli.preflight import (
     check_precision,
     check_restores,
     check_sizes,
+    forecast,
     save_planted,
 )
 from faig_lab.cli.provenance import describe, describe_scores, describe_weights, kept_results, origin
-from faig_lab.cli.trained import make_network_trainer, make_retraining, train_once
+from faig_lab.cli.trained import forget_choices, make_network_trainer, make_retraining, train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path

@@ -83,6 +83,11 @@ def words_to_type(setting: str) -> str | None:
     return shlex.quote(typed) if set(typed) & set('"$`\\!') else f'"{typed}"'
 
 
+def key_of(setting: str) -> str:
+    """Return the key of a setting as typed: the text before `=`, without signs such as `+`."""
+    return setting.partition("=")[0].lstrip("+~")
+
+
 def is_multirun(flags: Sequence[str], settings: Sequence[str]) -> bool:
     """Return whether these arguments start a sweep."""
     named = ("sweep=", "hydra.mode=MULTIRUN")

@@ -4,7 +4,9 @@ import os
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from faig_lab.config.messages import key_of
 from faig_lab.runs.folder import RunFolder, is_running, now, read_status, seconds_of, state_of
 from faig_lab.runs.tables import aligned, write_table
 
@@ -113,30 +116,25 @@ def jobs(
         objectives: the objective of each job that has one.
     """
     common = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
-    return [
-        _job(folder, n, [s for s in settings if s not in common], ended, (objectives or {}).get(n))
-        for n, settings in overrides.items()
-    ]
-
-
-def _job(
-    sweep: Path, number: int, overrides: Sequence[str], ended: Mapping[int, str | None], objective: float | None
-) -> Job:
-    folder = sweep / str(number)
-    status = read_status(folder)
-    state, error = state_of(status), str(status.get("error") or "")
-    if number in ended:
-        state, error = ("done", "") if ended[number] is None else ("failed", ended[number] or "")
-    report = folder / "report.html"
-    return Job(
-        number,
-        " ".join(overrides),
-        state,
-        seconds_of(status),
-        error,
-        report.relative_to(sweep).as_posix() if state == "done" and report.is_file() else "",
-        objective if state == "done" else None,
-    )
+    rows = []
+    for number, settings in overrides.items():
+        status, report = read_status(folder / str(number)), folder / str(number) / "report.html"
+        state, error = state_of(status), str(status.get("error") or "")
+        if number in ended:
+            state, error = ("done", "") if ended[number] is None else ("failed", ended[number] or "")
+        done = state == "done"
+        rows.append(
+            Job(
+                number,
+                " ".join(setting for setting in settings if setting not in common),
+                state,
+                seconds_of(status),
+                error,
+                f"{number}/report.html" if done and report.is_file() else "",
+                (objectives or {}).get(number) if done else None,
+            )
+        )
+    return rows
 
 
 def recorded(folder: Path, objective: str) -> float | None:
@@ -191,8 +189,8 @@ def record_as_part(cfg: DictConfig, sweep: Path, overrides: Sequence[str]) -> No
     if "tags" not in logger:  # no W&B
         return
     varied = _varied(sweep)
-    told = [override for override in overrides if varied is None or _key_of(override) in varied]
-    question = " × ".join(dict.fromkeys(map(_key_of, told)))
+    told = [override for override in overrides if varied is None or key_of(override) in varied]
+    question = " × ".join(dict.fromkeys(map(key_of, told)))
     group = f"{cfg.name}: {question}"[: _GROUP_LENGTH - len(sweep.name) - 3] + f" ({sweep.name})"
     logger.group = logger.group or (group if question else sweep.name)
     logger.tags = list(dict.fromkeys([*logger.tags, *(override[:_TAG_LENGTH] for override in told)]))
@@ -206,11 +204,7 @@ def _varied(sweep: Path) -> set[str] | None:
         parsed = OverridesParser.create().parse_overrides([str(setting) for setting in typed])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, HydraException):
         return None
-    return {_key_of(str(override.key_or_group)) for override in parsed if override.is_sweep_override()}
-
-
-def _key_of(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+    return {key_of(str(override.key_or_group)) for override in parsed if override.is_sweep_override()}
 
 
 def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
@@ -229,10 +223,18 @@ def take_gpu(cfg: DictConfig, sweep: Path) -> str | None:
     visible = visible_gpus()
     if len(visible) < 2:
         return None
-    place, lock = _least_used(sweep / ".gpus", len(visible))
+    folder = sweep / ".gpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in count():  # first the GPUs without a job, then the GPUs with one job, and so on
+        round_, gpu = divmod(place, len(visible))
+        # The name has the host, since GPU 0 of another machine is another GPU.
+        lock = FileLock(folder / f"{socket.gethostname()}-gpu{gpu}-{round_}.lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            break
     _held.append(lock)
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[place]
-    return visible[place]
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[gpu]
+    return visible[gpu]
 
 
 def visible_gpus() -> list[str]:
@@ -241,21 +243,6 @@ def visible_gpus() -> list[str]:
 
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch ships it without types
         return []
-    count = torch.cuda.device_count()
+    gpus = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return named[:count] if named else [str(index) for index in range(count)]
-
-
-def _least_used(folder: Path, gpus: int) -> tuple[int, FileLock]:
-    """Return the first free GPU: first the GPUs without a job, then the GPUs with one job, and so on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    place = 0
-    while True:
-        # The name has the host, since GPU 0 of another machine is another GPU.
-        lock = FileLock(folder / f"{socket.gethostname()}-gpu{place % gpus}-{place // gpus}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            place += 1
-        else:
-            return place % gpus, lock
+    return named[:gpus] if named else [str(index) for index in range(gpus)]
