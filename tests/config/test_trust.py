@@ -8,7 +8,7 @@ import yaml
 from faig_lab.cli.arguments import compose, continued
 from faig_lab.config import check
 from faig_lab.config.messages import FOLDER
-from faig_lab.config.trust import check_links, check_recorded, check_stored, may_call, read_stored, targets_of
+from faig_lab.config.targets import check_links, check_recorded, check_stored, may_call, read_stored, targets_of
 from faig_lab.errors import UserError
 
 

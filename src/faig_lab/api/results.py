@@ -16,8 +16,7 @@ from faig_lab.attribution.scores import shares
 from faig_lab.attribution.weight_paths import profile
 from faig_lab.config.messages import missing_path
 from faig_lab.config.rules import smallest_percent
-from faig_lab.config.targets import check_node, make
-from faig_lab.config.trust import check_links, check_stored, read_stored
+from faig_lab.config.targets import check_links, check_node, check_stored, make, read_stored
 from faig_lab.data import CLEAN
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, State, evaluate, first_floating

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab.config.messages import FOLDER, is_multirun, key_of, keys_of, missing_path, nearest, quote_text, quoted
-from faig_lab.config.trust import check_links, check_recorded, check_stored, read_stored, targets_of
+from faig_lab.config.targets import check_links, check_recorded, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.runs import processes
 from faig_lab.runs.folder import is_running, read_status

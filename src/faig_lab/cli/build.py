@@ -58,11 +58,15 @@ def make_network(settings: Settings) -> nn.Module:
 
 def make_degradation(settings: Settings) -> Degradation:
     """Return the degradation from HR to LR at the network's scale."""
-    parts = {name: make(node) for name, node in settings.degradation.parts.items()}
-    downsample = make(settings.degradation.downsample)
     own = settings.degradation
-    truth, choose = own.sharpen_truth, own.choose
-    return Degradation(parts, downsample, settings.network["scale"], own.quantise, sharpen_truth=truth, choose=choose)
+    return Degradation(
+        {name: make(node) for name, node in own.parts.items()},
+        make(own.downsample),
+        settings.network["scale"],
+        own.quantise,
+        sharpen_truth=own.sharpen_truth,
+        choose=own.choose,
+    )
 
 
 def load_data(settings: Settings, degradation: Degradation) -> StudyData:
@@ -80,13 +84,8 @@ def load_data(settings: Settings, degradation: Degradation) -> StudyData:
 
 def training_keys(name: str) -> dict[str, str]:
     """Return the keys of the arguments of the training of "baseline" or "target"."""
-    schedule = f"training.{name}"
-    return {
-        "patch_size": "training.patch_size",
-        "schedule": schedule,
-        "learning_rate": f"{schedule}.learning_rate",
-        "trainer": "trainer",
-    }
+    schedule = {"schedule": f"training.{name}", "learning_rate": f"training.{name}.learning_rate"}
+    return schedule | {"patch_size": "training.patch_size", "trainer": "trainer"}
 
 
 def make_methods(settings: Settings) -> dict[str, Method]:
@@ -146,8 +145,7 @@ def check_selection(settings: Settings) -> None:
     layout = make_layout(settings)
     for name, method in make_methods(settings).items():
         if isinstance(method, OneUnit):
-            keys = {"budget": f"attribution.methods.{name}.budget", "granularity": "attribution.granularity"}
-            with with_keys(keys):
+            with with_keys({"budget": f"attribution.methods.{name}.budget", "granularity": "attribution.granularity"}):
                 method.check(layout)
     check_percents(settings, len(layout), layout.word, count_of)
     for name, node in settings.analysis.studies.items():
@@ -352,41 +350,41 @@ def determinants(settings: Settings, name: str, data: StudyData, start: State | 
         data: the data. The contents of the training photographs count.
         start: the weights that training starts from; None for fresh weights.
     """
-    degradation = make_degradation(settings)
-    training = settings.training
-    shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
-    plain = settings.degradation.model_dump()
-    plain_training = training.model_dump()
+    training, plain_training = settings.training, settings.training.model_dump()
     if training.channels_last == "auto":  # the key does not depend on the processor
         plain_training["channels_last"] = True
-    if not plain["sharpen_truth"]:  # networks from before this setting keep their keys
+    for value in plain_training.values():  # networks from before these settings keep their keys
+        if isinstance(value, dict) and value.get("warmup") == 0:
+            del value["warmup"]
+    plain = settings.degradation.model_dump()
+    if not plain["sharpen_truth"]:
         del plain["sharpen_truth"]
     if plain["choose"] == "each" or name == "baseline":
         del plain["choose"]
+    if name == "baseline":
+        del plain["parts"]
+    shared = ("batch_size", "patch_size", "ema_decay", "channels_last", "loss", "optimizer", name)
+    found = {
+        "name": name,
+        "numerics": NUMERICS_VERSION,
+        "seed": settings.seed,
+        "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
+        "degradation": plain,
+        "margin": make_degradation(settings).margin,
+        "network": network_identity(settings),
+        "training": {key: plain_training[key] for key in shared},
+        "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
+        "start": None if start is None else state_fingerprint(start),
+    }
     sets = make_planted_sets(settings) if name == "target" else None
-    planted = settings.target.model_dump()["planted"]
-    return (
-        ({} if sets is None else {"planted": planted | {"sets": content_fingerprint(sets)}})
-        | {
-            "name": name,
-            "numerics": NUMERICS_VERSION,
-            "seed": settings.seed,
-            "photographs": [[photograph.name, photograph.sha256] for photograph in data.train],
-            "degradation": plain if name == "target" else {k: v for k, v in plain.items() if k != "parts"},
-            "margin": degradation.margin,
-            "network": network_identity(settings),
-            "training": {key: _since_before(plain_training[key]) for key in shared},
-            "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
-            "start": None if start is None else state_fingerprint(start),
-        }
-        | ({"trajectory": snapshots(settings, name)} if snapshots(settings, name) else {})
-        | ({"patches": "device"} if patches_on_device(settings, data.train, name) else {})
-    )
-
-
-def _since_before(value: Any) -> Any:
-    """Return a setting of the training without `warmup: 0`: networks from before that setting keep their keys."""
-    return {k: v for k, v in value.items() if (k, v) != ("warmup", 0)} if isinstance(value, dict) else value
+    if sets is not None:
+        planted = settings.target.model_dump()["planted"]
+        found["planted"] = planted | {"sets": content_fingerprint(sets)}
+    if states := snapshots(settings, name):
+        found["trajectory"] = states
+    if patches_on_device(settings, data.train, name):
+        found["patches"] = "device"
+    return found
 
 
 def network_identity(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """task=compare: tables and a page over finished runs. The task computes means and reads no network."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -9,15 +10,7 @@ from faig_lab.config import check
 from faig_lab.config.messages import suggest
 from faig_lab.errors import UserError
 from faig_lab.plotting.words import REFERENCE
-from faig_lab.report.comparison import (
-    Comparison,
-    Estimate,
-    estimate,
-    repeats,
-    sentences,
-    warnings,
-    write_comparison,
-)
+from faig_lab.report.comparison import Comparison, Estimate, estimate, repeats, sentences, warnings, write_comparison
 from faig_lab.runs import finished_runs
 from faig_lab.runs.finished_runs import MEAN, MEASURES, PLACE
 from faig_lab.runs.tables import records, write_table
@@ -73,28 +66,25 @@ def _tidy(comparison: Comparison) -> Iterator[Mapping[str, object]]:
 
 
 def _means(comparison: Comparison) -> Iterator[Mapping[str, object]]:
-    for group in comparison.groups:
-        for method in comparison.methods:
-            for percent in comparison.percents:
-                for masked in comparison.masked:
-                    means = {m: comparison.estimate(group, method, percent, measure=m, masked=masked) for m in MEASURES}
-                    if any(means.values()):
-                        place = {"group": group, "method": method, "percent": percent, "masked": masked}
-                        yield {**place, **_estimates(means)}
+    places = product(comparison.groups, comparison.methods, comparison.percents, comparison.masked)
+    for group, method, percent, masked in places:
+        means = {m: comparison.estimate(group, method, percent, measure=m, masked=masked) for m in MEASURES}
+        if any(means.values()):
+            yield {"group": group, "method": method, "percent": percent, "masked": masked, **_estimates(means)}
 
 
 def _differences(comparison: Comparison, minus: str) -> Iterator[Mapping[str, object]]:
-    together = {"all": comparison.reliable} if len(comparison.reliable) > 1 else {}
-    for name, groups in ({group: [group] for group in comparison.groups} | together).items():
-        for method in comparison.methods:
-            for percent in comparison.percents:
-                differences = {
-                    measure: comparison.difference(groups, method, percent, minus=minus, measure=measure)
-                    for measure in ("isolation", "specificity")
-                }
-                if any(differences.values()) and method != minus:
-                    place = {"group": name, "method": method, "minus": minus, "percent": percent}
-                    yield {**place, **_estimates(differences)}
+    rows = {group: [group] for group in comparison.groups}
+    if len(comparison.reliable) > 1:
+        rows["all"] = comparison.reliable
+    methods = [method for method in comparison.methods if method != minus]
+    for name, method, percent in product(rows, methods, comparison.percents):
+        differences = {
+            measure: comparison.difference(rows[name], method, percent, minus=minus, measure=measure)
+            for measure in ("isolation", "specificity")
+        }
+        if any(differences.values()):
+            yield {"group": name, "method": method, "minus": minus, "percent": percent, **_estimates(differences)}
 
 
 def _gains(comparison: Comparison) -> Iterator[Mapping[str, object]]:
@@ -112,23 +102,21 @@ def _metrics(comparison: Comparison) -> Iterator[Mapping[str, object]]:
     for group in comparison.groups:
         by_seed = comparison.metrics(group)
         for metric in dict.fromkeys(name for values in by_seed.values() for name in values):
-            values = {seed: metrics.get(metric) for seed, metrics in by_seed.items()}
+            values = {f"seed {seed}": metrics.get(metric) for seed, metrics in by_seed.items()}
             mean = estimate(values.values())
             if mean is not None:
-                numbers = {"mean": mean.mean, "low": mean.low, "high": mean.high}
-                numbers |= {f"seed {seed}": value for seed, value in values.items()}
-                yield {
-                    "group": group,
-                    "metric": metric,
-                    "n": mean.n,
-                    "interval": _interval([mean]),
-                    **_rounded(numbers),
-                }
+                numbers = {"mean": mean.mean, "low": mean.low, "high": mean.high, **values}
+                place = {"group": group, "metric": metric, "n": mean.n, "interval": _interval([mean])}
+                yield place | _rounded(numbers)
 
 
 def _estimates(measures: Mapping[str, Estimate | None]) -> Mapping[str, object]:
     """Return mean, ends of the interval and number of runs of each measure, and the type of the interval."""
-    cells = {key: cell for name, estimated in measures.items() for key, cell in _cells(name, estimated).items()}
+    cells: dict[str, object] = {}
+    for name, found in measures.items():
+        mean, low, high = (None, None, None) if found is None else (found.mean, found.low, found.high)
+        cells |= _rounded({name: mean, f"{name}_low": low, f"{name}_high": high})
+        cells[f"{name}_n"] = 0 if found is None else found.n
     return {**cells, "interval": _interval(measures.values())}
 
 
@@ -137,13 +125,6 @@ def _interval(estimates: Iterable[Estimate | None]) -> str | None:
     return "t" if any(estimated is not None and estimated.low is not None for estimated in estimates) else None
 
 
-def _cells(name: str, estimated: Estimate | None) -> Mapping[str, float | int | None]:
-    if estimated is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_n": 0}
-    ends = {name: estimated.mean, f"{name}_low": estimated.low, f"{name}_high": estimated.high}
-    return {**_rounded(ends), f"{name}_n": estimated.n}
-
-
-def _rounded(numbers: Mapping[str, float | None]) -> Mapping[str, float | None]:
+def _rounded(numbers: Mapping[str, float | None]) -> dict[str, object]:
     """Round to six digits, which is more than another processor reproduces."""
     return {name: None if number is None else float(f"{number:.6g}") for name, number in numbers.items()}

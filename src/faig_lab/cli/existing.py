@@ -21,7 +21,7 @@ from faig_lab.config import Settings, check
 from faig_lab.config.messages import key_of, missing_path, suggest
 from faig_lab.config.rules import smallest_percent
 from faig_lab.config.settings import LoggerSettings
-from faig_lab.config.trust import check_links, check_stored, read_stored, targets_of
+from faig_lab.config.targets import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
 from faig_lab.filters import load_weights, make_patch, modulate, read_states, save_patch, save_weights

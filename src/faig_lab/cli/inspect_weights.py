@@ -68,17 +68,26 @@ def describe(path: Path, key: str) -> tuple[list[str], State]:
     kernels = {name: value for name, value in state.items() if _is_kernel(name, value)}
     filters = sum(prod(value.shape[:2]) for value in kernels.values())
     precisions = Counter(str(value.dtype).removeprefix("torch.") for value in state.values())
+    form = "torch.save" if zipfile.is_zipfile(path) else "torch.save before torch 1.6"
+    if path.suffix.lower() == SAFETENSORS or ncnn_files(path) is not None:
+        form = "safetensors" if path.suffix.lower() == SAFETENSORS else "ncnn"
+    shown = [f"{name} {shown_shape(value)}" for name, value in state.items()]
+    faults = [  # objections to the tensors as float32
+        f"{name} {fault}"
+        for name, value in state.items()
+        if (fault := objection(value, torch.float32 if value.is_floating_point() else value.dtype)) is not None
+    ]
     rows = {
-        "format": f"{_format(path)}, {path.stat().st_size / 1000:,.1f} kB",
+        "format": f"{form}, {path.stat().st_size / 1000:,.1f} kB",
         "weights": ", ".join(keys + (" (taken)" if keys == taken else "") for keys in found),
         "tensors": f"{len(state):,} with {size:,} numbers; {filters:,} filters in {len(kernels):,} 2-D convolutions",
         "precision": ", ".join(f"{kind} ({count} tensors)" for kind, count in precisions.items()),
         "prefixes": f"{', '.join(prefixes)}; removed unless the network's names have them" if prefixes else "none",
         "naming": naming or "none of the known ones",
         "scale": scale_of(naming, dict(zip(common_names(names), state.values(), strict=True))) or "cannot be told",
-        "first": _listed(list(state.items())[:_SHOWN]),
-        "last": _listed(list(state.items())[-_SHOWN:]),
-        "values": _values(state),
+        "first": ", ".join(shown[:_SHOWN]),
+        "last": ", ".join(shown[-_SHOWN:]),
+        "values": _some(faults) if faults else "finite",
     }
     if not taken:
         rows["weights"] = "tensors by name, without a wrapper"
@@ -178,30 +187,8 @@ def _in_common_names(state: State) -> dict[str, Tensor]:
     return dict(zip(common if len(set(common)) == len(common) else names, state.values(), strict=True))
 
 
-def _format(path: Path) -> str:
-    if path.suffix.lower() == SAFETENSORS:
-        return "safetensors"
-    if ncnn_files(path) is not None:
-        return "ncnn"
-    return "torch.save" if zipfile.is_zipfile(path) else "torch.save before torch 1.6"
-
-
 def _is_kernel(name: str, value: Tensor) -> bool:
     return value.ndim == 4 and name.endswith("weight")
-
-
-def _listed(items: Sequence[tuple[str, Tensor]]) -> str:
-    return ", ".join(f"{name} {shown_shape(value)}" for name, value in items)
-
-
-def _values(state: State) -> str:
-    """Whether the tensors can be a network's, as float32."""
-    faults = []
-    for name, value in state.items():
-        fault = objection(value, torch.float32 if value.is_floating_point() else value.dtype)
-        if fault is not None:
-            faults.append(f"{name} {fault}")
-    return _some(faults) if faults else "finite"
 
 
 def _some(texts: Sequence[str]) -> str:

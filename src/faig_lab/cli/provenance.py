@@ -145,35 +145,19 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 _PACKAGES = ("networks", "filters", "data", "metrics", "attribution", "training", "evaluation", "studies")
-_NO_MATTER = {
-    "": (
-        "name",
-        "objective",
-        "task",
-        "run",
-        "file",
-        "other",
-        "resume",
-        "export",
-        "store",
-        "traceback",
-        "trust",
-        "logger",
-        "baseline",
-        "target",
-        "data",
-    ),
-    "training": ("workers", "validate_every", "checkpoint_every"),
+_RECORDS = ("name", "objective", "task", "run", "file", "other", "resume", "export", "traceback", "trust", "logger")
+_PLACES = ("store", "baseline", "target", "data")
+_NOT_COUNTED = {
+    **dict.fromkeys((*_RECORDS, *_PLACES), True),
+    "training": {"workers", "validate_every", "checkpoint_every"},
 }
 """Settings that change no number, and settings of weights and images, whose contents count instead."""
 
 
 def kept_results(settings: Settings, data: StudyData, baseline: State, target: State) -> ResultCache:
     """Return the cache of a run for sums over probe images and results of studies. The same run has the same cache."""
-    plain = {name: value for name, value in settings.model_dump().items() if name not in _NO_MATTER[""]}
-    plain["training"] = {n: value for n, value in plain["training"].items() if n not in _NO_MATTER["training"]}
     determinants = {
-        "settings": plain,
+        "settings": settings.model_dump(exclude=_NOT_COUNTED),
         "code": code_hash(),
         "trainer": trainer_arguments(settings) | {"device": compute_device(settings).type},
         "weights": [state_fingerprint(baseline), state_fingerprint(target)],

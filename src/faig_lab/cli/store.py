@@ -2,18 +2,18 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import Timeout
 from omegaconf import DictConfig
 
-from faig_lab.config import Settings, check
+from faig_lab.config import check
 from faig_lab.config.messages import missing_path
 from faig_lab.config.settings import PruneSettings
 from faig_lab.errors import UserError
@@ -64,11 +64,27 @@ def run(cfg: DictConfig, folder: Path) -> None:
     store = Path(settings.store).expanduser()
     if not store.is_dir():
         raise UserError(missing_path("store", store, "folder"))
-    entries = survey(store, _runs_folder(settings, store))
-    print(_listing(store, entries))
-    chosen = to_remove(entries, settings.prune, time.time())
-    if chosen:
-        print("\n" + _removed(chosen, settings.prune.delete))
+    prune = settings.prune
+    runs = store.resolve().parent if prune.runs is None else Path(prune.runs).expanduser()
+    if not runs.is_dir():
+        raise UserError(missing_path("prune.runs", runs, "folder"))
+    entries = survey(store, runs)
+    rows = [("network", "seed", "iterations", "kB", "last used", "in runs", "state")]
+    for entry in entries:
+        used, size = date.fromtimestamp(entry.used).isoformat(), f"{entry.size / 1000:,.0f}"
+        rows.append((entry.folder.name, entry.seed, entry.iterations, size, used, str(entry.runs), entry.state))
+    if entries:
+        print("\n".join([*aligned(rows, left=(0, 6)), ""]))
+    damaged, size = sum(entry.damaged for entry in entries), sum(entry.size for entry in entries) / 1e6
+    print(f"{len(entries)} entries, {size:,.1f} MB, {damaged} damaged, in {store}")
+    chosen = to_remove(entries, prune, time.time())
+    if chosen and prune.delete:
+        lines = [f"  {entry.folder.name}{'' if remove(entry) else ': in use, stays'}" for entry in chosen]
+        print("\n".join(["\nremoved", *lines]))
+    elif chosen:
+        size = sum(entry.size for entry in chosen) / 1e6
+        print(f"\nwould remove {len(chosen)} ({size:,.1f} MB); prune.delete=true does it")
+        print("\n".join(f"  {entry.folder.name}" for entry in chosen))
 
 
 def survey(store: Path, runs: Path) -> list[StoredFolder]:
@@ -78,7 +94,10 @@ def survey(store: Path, runs: Path) -> list[StoredFolder]:
         store: the folder of the store.
         runs: the folder above all runs whose weights count as used.
     """
-    held = list(_held_by(runs))
+    held = []  # fingerprints of the weights of all runs
+    for path in runs.rglob("weights/*.pt"):
+        with suppress(Exception):  # reading arbitrary bytes as a pickle, torch raises almost anything
+            held.append(content_fingerprint(read_tensors(path)))
     folders = sorted(path for path in store.iterdir() if path.is_dir())
     return [_inspect(folder, held) for folder in folders]
 
@@ -127,54 +146,12 @@ def _inspect(folder: Path, held: Sequence[str]) -> StoredFolder:
         state = PARTIAL if folder.suffix == ".partial" else "left half-written by a killed run"
         return StoredFolder(folder, state, max([used, *(file.st_mtime for file in files)]), size)
     try:
-        content, description = _read(folder)
+        description = Entry(folder).description()
+        if not isinstance(description.get("network"), dict):
+            raise ValueError("weights.yaml names no network")
+        content = content_fingerprint(Entry(folder).load(None, mark=False).state)  # no network is built
     except (UserError, OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()).removeprefix("store: ").removesuffix(f"; delete the folder {folder}")
         return StoredFolder(folder, f"damaged: {reason}", used, size)
     seed, iterations = (str(description.get(name, "")) for name in ("seed", "iterations"))
     return StoredFolder(folder, SOUND, used, size, seed, iterations, held.count(content))
-
-
-def _read(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Read an entry completely and return its fingerprint and description. No network is built."""
-    description = Entry(folder).description()
-    if not isinstance(description.get("network"), dict):
-        raise ValueError("weights.yaml names no network")
-    return content_fingerprint(Entry(folder).load(None, mark=False).state), description
-
-
-def _held_by(runs: Path) -> Iterator[str]:
-    """Yield the fingerprints of the weights in run folders. Files that cannot be read are skipped."""
-    for path in sorted(runs.rglob("weights/*.pt")):
-        try:
-            yield content_fingerprint(read_tensors(path))
-        except Exception:  # reading arbitrary bytes as a pickle, torch raises almost anything
-            continue
-
-
-def _runs_folder(settings: Settings, store: Path) -> Path:
-    named = settings.prune.runs
-    folder = store.resolve().parent if named is None else Path(named).expanduser()
-    if not folder.is_dir():
-        raise UserError(missing_path("prune.runs", folder, "folder"))
-    return folder
-
-
-def _listing(store: Path, entries: Sequence[StoredFolder]) -> str:
-    rows = [("network", "seed", "iterations", "kB", "last used", "in runs", "state")]
-    for entry in entries:
-        used = date.fromtimestamp(entry.used).isoformat()
-        size = f"{entry.size / 1000:,.0f}"
-        rows.append((entry.folder.name, entry.seed, entry.iterations, size, used, str(entry.runs), entry.state))
-    damaged, whole = sum(entry.damaged for entry in entries), sum(entry.size for entry in entries)
-    total = f"{len(entries)} entries, {whole / 1e6:,.1f} MB, {damaged} damaged, in {store}"
-    return "\n".join([*aligned(rows, left=(0, 6)), "", total]) if entries else total
-
-
-def _removed(chosen: Sequence[StoredFolder], delete: bool) -> str:
-    if not delete:
-        names = "\n".join(f"  {entry.folder.name}" for entry in chosen)
-        size = sum(entry.size for entry in chosen) / 1e6
-        return f"would remove {len(chosen)} ({size:,.1f} MB); prune.delete=true does it\n{names}"
-    lines = [f"  {entry.folder.name}{'' if remove(entry) else ': in use, stays'}" for entry in chosen]
-    return "\n".join(["removed", *lines])

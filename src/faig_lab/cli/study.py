@@ -164,7 +164,9 @@ def study(settings: Settings, path: Path, config: str) -> None:
         pictures = evaluate(settings, inputs, attributed, folder)
         report(settings, folder, record, pictures)
         attributed.cache.discard()
-    _sum_up(path, record)
+    from faig_lab.report.texts import summary
+
+    print(summary(path, record))
 
 
 def _records(settings: Settings, folder: RunFolder) -> Records:
@@ -199,14 +201,10 @@ def analyse(settings: Settings) -> None:
         pictures = evaluate(own, inputs, attributed := _attributed(existing, inputs), folder, only=existing.wanted)
         report(own, folder, record, pictures)
         attributed.cache.discard()
-    _sum_up(folder.path, record)
-    _say_added(folder.path, existing.wanted)
+    from faig_lab.report.texts import added, summary
 
-
-def _say_added(path: Path, studies: Sequence[str]) -> None:
-    from faig_lab.report.texts import added
-
-    print(added(path, studies))
+    print(summary(folder.path, record))
+    print(added(folder.path, existing.wanted))
 
 
 def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
@@ -215,12 +213,6 @@ def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
     baseline, target = (inputs.given[name].state for name in ("baseline", "target"))
     problem = make_problem(settings, data, baseline, target, path=make_path(settings, existing.path_states()))
     return Attributed(problem, existing.attribution(problem), kept_results(settings, data, baseline, target))
-
-
-def _sum_up(path: Path, record: Records) -> None:
-    from faig_lab.report.texts import summary
-
-    print(summary(path, record))
 
 
 def load(settings: Settings, folder: RunFolder) -> Inputs:
@@ -326,15 +318,11 @@ def obtain(
         trained = train_once(settings, name, inputs.data, inputs.degradation, start=start, then=then, on_row=show)
     if trained.history:
         folder.write_table(f"training_{name}", trained.history)
-    weights = folder.path / "weights" / f"{name}.pt"
-    if not _is_own(getattr(settings, name).weights, weights):
+    weights, given = folder.path / "weights" / f"{name}.pt", getattr(settings, name).weights
+    # The weights of the run itself keep their description.
+    if not (given and weights.is_file() and weights_file(given).samefile(weights)):
         save_weights(weights, trained.state, describe_weights(settings, name, trained))
     return trained
-
-
-def _is_own(given: str | None, weights: Path) -> bool:
-    """Return whether the given weights are the file of the run itself, whose description stays."""
-    return given is not None and weights.is_file() and weights_file(given).samefile(weights)
 
 
 def attribute_networks(
@@ -415,17 +403,13 @@ def evaluate(
                 folder.write_table(file_name(table, name), table_rows)
             folder.add_metrics(result.metrics)
             write_strips(folder.path, name, result.examples)
-        folder.add_metrics(_headline(folder, context))
+        # Without the method in the key, so that a sweep over methods has one column.
+        place, metrics = f"{context.method}/{context.headline:g}", folder.metrics
+        folder.add_metrics({name: metrics.get(f"{name}/{place}") for name in ("isolation", "specificity")})
         shown = images_to_show(inputs.data.held_out)
         evaluator, percent = context.evaluator, context.headline
         pictures = examples(evaluator, attributed.attribution, context.method, percent=percent, positions=shown)
         return picture_grids(pictures, context.headline)
-
-
-def _headline(folder: RunFolder, context: StudyContext) -> dict[str, float | None]:
-    """Return the headline numbers without the method in the key, so that a sweep over methods has one column."""
-    place = f"{context.method}/{context.headline:g}"
-    return {name: folder.metrics.get(f"{name}/{place}") for name in ("isolation", "specificity")}
 
 
 def study_context(settings: Settings, inputs: Inputs, attributed: Attributed) -> StudyContext:

@@ -5,11 +5,10 @@ the objective, files.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -59,8 +58,7 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     Raises:
         UserError: one line with the key or file, the fault and the nearest valid choice.
     """
-    tree = _resolved(cfg)
-    settings = _typed(tree)
+    settings = _typed(cfg)
     if settings.task in ("compare", "store", "inspect"):  # these tasks compute nothing
         rules.check_files(settings)
         return settings
@@ -76,38 +74,34 @@ def check(cfg: DictConfig, *, multirun: bool = False, computes: bool = True) -> 
     check_objective(settings)
     _check_built(settings)
     rules.check_files(settings)
-    _check_logger(settings)
-    _check_trainer_arguments(settings)
+    if settings.logger.tensorboard and find_spec("tensorboard") is None:
+        raise UserError('logger: tensorboard is not installed; pip install "faig_lab[tensorboard]"')
+    extra = settings.trainer.model_extra or {}
+    if extra:  # Lightning takes seconds to import, so it is imported only if there are arguments to check
+        from pytorch_lightning import Trainer
+
+        check_arguments(Trainer, extra, "trainer", partial=True)
     rules.check_trainer(settings.trainer, multirun)
     return settings
 
 
-def _resolved(cfg: DictConfig) -> dict[str, Any]:
+def _typed(cfg: DictConfig) -> Settings:
     try:
-        tree = OmegaConf.to_container(cfg, resolve=True)
+        tree = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
         missing = sorted(OmegaConf.missing_keys(cfg))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "configuration"
         raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
     if missing:
         raise UserError(f"{missing[0]}: a value is required; give {missing[0]}=...")
-    assert isinstance(tree, dict)
-    return {str(name): value for name, value in tree.items()}
-
-
-def _typed(tree: Mapping[str, Any]) -> Settings:
     try:
         # Through JSON, so that types follow the rules of `targets`.
         return Settings.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        known = [key for key in keys_of(tree) if not _is_unknown(key, error)]
+        unknown = [".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "extra_forbidden"]
+        known = [key for key in keys_of(tree) if not any(f"{key}.".startswith(f"{other}.") for other in unknown)]
         # `experiment` is a choice that leaves no key.
         raise UserError(first_error(error, "", [*known, *Settings.model_fields, "experiment"])) from None
-
-
-def _is_unknown(key: str, error: ValidationError) -> bool:
-    unknown = {".".join(map(str, e["loc"])) for e in error.errors() if e["type"] == "extra_forbidden"}
-    return any(key == other or key.startswith(f"{other}.") for other in unknown)
 
 
 def _nodes(settings: Settings) -> dict[str, Mapping[str, Any]]:
@@ -148,19 +142,6 @@ def _build_network(settings: Settings) -> None:
         build(settings.network, "network")
 
 
-def _check_logger(settings: Settings) -> None:
-    if settings.logger.tensorboard and find_spec("tensorboard") is None:
-        raise UserError('logger: tensorboard is not installed; pip install "faig_lab[tensorboard]"')
-
-
-def _check_trainer_arguments(settings: Settings) -> None:
-    extra = settings.trainer.model_extra or {}
-    if extra:  # Lightning takes seconds to import, so it is imported only if there are arguments to check
-        from pytorch_lightning import Trainer
-
-        check_arguments(Trainer, extra, "trainer", partial=True)
-
-
 def with_detected_network(settings: Settings) -> Settings:
     """Fill in scale, architecture and file of `network=spandrel`; other networks stay as they are.
 
@@ -184,10 +165,6 @@ def with_detected_network(settings: Settings) -> Settings:
     for key, path in files.items():
         if not path.is_file():
             raise UserError(missing_path(key, path, "file"))
-    return settings.model_copy(update={"network": _filled_in(settings.network, files)})
-
-
-def _filled_in(node: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
     from faig_lab.filters.foreign import detect, difference
 
     (first, path), *others = files.items()
@@ -198,10 +175,12 @@ def _filled_in(node: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, 
             raise UserError(
                 f"{key}: {other} {differs.format(other=f'{path} ({first})')}; both must be one architecture and size"
             )
-    for name, own in (("scale", found.scale), ("architecture", found.architecture)):
-        if node.get(name) not in (None, own):
-            raise UserError(f"network.{name}: {node[name]}, but {path} ({first}) holds a {found.title}; nearest: {own}")
-    return {**node, "scale": found.scale, "architecture": found.architecture, "file": str(path)}
+    detected = {"scale": found.scale, "architecture": found.architecture}
+    for name, own in detected.items():
+        given = settings.network.get(name)
+        if given not in (None, own):
+            raise UserError(f"network.{name}: {given}, but {path} ({first}) holds a {found.title}; nearest: {own}")
+    return settings.model_copy(update={"network": {**settings.network, **detected, "file": str(path)}})
 
 
 def check_objective(settings: Settings) -> None:
@@ -214,18 +193,22 @@ def check_objective(settings: Settings) -> None:
     if key is None or settings.task != "study":
         return
     known = list(_known_objectives(settings))
+    parts = list(settings.degradation.parts)
+    front, _, last = key.rpartition("/")
+    if "+" in last and set(last.split("+")) <= set(parts):  # a mixed input, which has the keys of every degradation
+        last = parts[0]
     family = key.partition("/")[0]
-    if key in known or _unmixed(key, list(settings.degradation.parts)) in known:
+    if key in known or f"{front}/{last}" in known:
         return
     if family not in {name.partition("/")[0] for name in known}:
         targets = [str(node.get("_target_")) for node in settings.analysis.studies.values()]
         if family in ("seconds", "depth") or not all(target.startswith("faig_lab.studies.") for target in targets):
             return
-        for study, families in _STUDIES.items():
-            if family in families:
-                if any(target.startswith(f"faig_lab.studies.{study}.") for target in targets):
-                    return
-                raise UserError(f"objective: {key} comes from the study {study}; add analysis={study}")
+        study = next((name for name, families in _STUDIES.items() if family in families), None)
+        if study and any(target.startswith(f"faig_lab.studies.{study}.") for target in targets):
+            return
+        if study:
+            raise UserError(f"objective: {key} comes from the study {study}; add analysis={study}")
     raise UserError(_unknown_objective(key, known))
 
 
@@ -252,32 +235,27 @@ def _unknown_objective(key: str, known: Iterable[str]) -> str:
     return f"objective: {key} is not a key of metrics.json of this run; {hint}"
 
 
-def _unmixed(key: str, parts: Sequence[str]) -> str:
-    """Return the key with the first degradation in the place of a mixed input such as `blur+noise`."""
-    front, _, last = key.rpartition("/")
-    mixed = "+" in last and set(last.split("+")) <= set(parts)
-    return f"{front}/{parts[0]}" if mixed else key
-
-
 def _known_objectives(settings: Settings) -> Iterator[str]:
     """Yield the keys that every run and the masking study give."""
     parts = list(settings.degradation.parts)
     inputs = [*parts, "clean"]
-    yield from _joined(("psnr", "psnr_y", "ssim"), _NETWORKS, inputs)
-    yield from _joined(("completeness_gap",), parts)
-    yield from _joined(("barrier",), inputs)
-    yield from _joined(("share",), ("kernel", "other"), parts)
+    families: list[tuple[Iterable[str], ...]] = [
+        (("psnr", "psnr_y", "ssim"), _NETWORKS, inputs),
+        (("completeness_gap",), parts),
+        (("barrier",), inputs),
+        (("share",), ("kernel", "other"), parts),
+    ]
     if any(node.get("_target_") == _MASKING for node in settings.analysis.studies.values()):
         methods = list(settings.attribution.methods)
         percents = [f"{percent:g}" for percent in settings.analysis.percents]
         headline = [f"{settings.analysis.headline_percent:g}"]
-        yield from (DEFAULT_OBJECTIVE, "specificity")
-        yield from _joined((DEFAULT_OBJECTIVE,), methods, percents)
-        yield from _joined((DEFAULT_OBJECTIVE, "clean_change"), methods, percents, parts)
-        yield from _joined(("back", "off", "side"), methods, percents, parts, inputs)
-        yield from _joined(("removed", "harm", "output_difference"), methods, percents, parts, parts)
-        yield from _joined(("specificity", "specificity_low", "specificity_high"), methods, headline)
-
-
-def _joined(*parts: Iterable[str]) -> Iterator[str]:
-    return ("/".join(choice) for choice in product(*parts))
+        families += [
+            ((DEFAULT_OBJECTIVE, "specificity"),),
+            ((DEFAULT_OBJECTIVE,), methods, percents),
+            ((DEFAULT_OBJECTIVE, "clean_change"), methods, percents, parts),
+            (("back", "off", "side"), methods, percents, parts, inputs),
+            (("removed", "harm", "output_difference"), methods, percents, parts, parts),
+            (("specificity", "specificity_low", "specificity_high"), methods, headline),
+        ]
+    for family in families:
+        yield from map("/".join, product(*family))

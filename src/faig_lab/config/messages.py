@@ -25,15 +25,9 @@ from pydantic_core import ErrorDetails
 
 from faig_lab.errors import InputError, UserError
 
-
-def _folder() -> Path:
-    """Return `conf/`, which is inside the package in a wheel and beside `src/` in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
-FOLDER = _folder()
+_PACKAGE = Path(__file__).resolve().parents[1]
+FOLDER = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+"""`conf/`, which is inside the package in a wheel and beside `src/` in a checkout."""
 
 TEXT = re.compile(
     r"(name|run|runs|file|other|resume|store|(baseline|target)\.weights|export\.file|prune\.runs|logger\.(project|entity|group)"
@@ -198,7 +192,9 @@ def _closest_name(name: str, keys: Sequence[str], cutoff: float = 0.6) -> str | 
 def missing_path(key: str, path: Path, wanted: str) -> str:
     """Return one line about a missing file or folder (`wanted`), with the nearest name in its folder."""
     if path.is_dir():
-        return f"{key}: {path} is a folder, not a {wanted}{_some_of(path)}"
+        inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in _WEIGHTS)
+        holds = f"; it holds {', '.join(inside[:5])}" if inside else ""
+        return f"{key}: {path} is a folder, not a {wanted}{holds}"
     if path.exists():
         return f"{key}: {path} is a file, not a {wanted}; its folder is {path.parent}"
     parent = path.parent
@@ -209,29 +205,12 @@ def missing_path(key: str, path: Path, wanted: str) -> str:
     return f"{key}: {path}: no such {wanted}; {hint}"
 
 
-def _some_of(folder: Path) -> str:
-    inside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _WEIGHTS)
-    return f"; it holds {', '.join(inside[:5])}" if inside else ""
-
-
 def first_error(error: ValidationError, prefix: str, keys: Iterable[str]) -> str:
     """Return the first fault of a validation in one line; `keys` are the valid dotted keys for suggestions."""
     details = error.errors(include_url=False)
-    reachable = [detail for detail in details if detail["type"] not in _UNREACHABLE] or details
-    place = _place(reachable[0])
+    details = [detail for detail in details if detail["type"] not in _UNREACHABLE] or details
+    detail, place = details[0], _place(details[0])
     key = ".".join([prefix, *place] if prefix else place)
-    ranged = any(part in _RANGES for detail in reachable for part in detail["loc"])
-    return _line(key, reachable[0], [detail for detail in reachable if _place(detail) == place], keys, ranged)
-
-
-def _place(detail: ErrorDetails) -> list[str]:
-    """Return the place of an error without the tag of a union's branch (`int`, `list[int]`), which is not a key."""
-    parts = [str(part) for part in detail["loc"]]
-    tagged = parts and (parts[-1] in _BRANCHES or "[" in parts[-1])
-    return parts[:-1] if tagged else parts
-
-
-def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys: Iterable[str], ranged: bool) -> str:
     fault, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if fault == "extra_forbidden":
         return unknown_key(key, keys)
@@ -240,7 +219,7 @@ def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys
     if value is None:
         return f"{key}: a value is required; give {key}=..."
     if fault in _EXPECTED:
-        return f"{key}: expected {_expected(branches, ranged)}, not {show(value)}"
+        return f"{key}: expected {_expected(details, place)}, not {show(value)}"
     if fault in _BOUNDS:
         name, words = _BOUNDS[fault]
         return f"{key}: must be {words} {context[name]:g}, not {show(value)}"
@@ -250,12 +229,20 @@ def _line(key: str, detail: ErrorDetails, branches: Sequence[ErrorDetails], keys
     return f"{key}: {detail['msg'].removeprefix('Value error, ')} (given: {show(value)})"
 
 
-def _expected(branches: Sequence[ErrorDetails], ranged: bool) -> str:
-    """Return the expected values: a word for each branch of a union. A branch may be a range."""
+def _place(detail: ErrorDetails) -> list[str]:
+    """Return the place of an error without the tag of a union's branch (`int`, `list[int]`), which is not a key."""
+    parts = [str(part) for part in detail["loc"]]
+    tagged = parts and (parts[-1] in _BRANCHES or "[" in parts[-1])
+    return parts[:-1] if tagged else parts
+
+
+def _expected(details: Sequence[ErrorDetails], place: Sequence[str]) -> str:
+    """Return the expected values at a place: a word for each branch of a union. A branch may be a range."""
+    branches = [detail for detail in details if _place(detail) == place]
     words = dict.fromkeys(_EXPECTED[detail["type"]] for detail in branches if detail["type"] in _EXPECTED)
     choices = [detail["ctx"]["expected"] for detail in branches if detail["type"] == "literal_error"]
     words |= dict.fromkeys(choice.replace("'", "") for choice in choices)
-    if ranged:
+    if any(part in _RANGES for detail in details for part in detail["loc"]):
         words.pop(_EXPECTED["tuple_type"], None)
         words[_RANGE] = None
     if "a number" in words:

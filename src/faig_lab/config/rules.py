@@ -2,17 +2,15 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from faig_lab.config.messages import missing_path, show, suggest
 from faig_lab.config.settings import (
     AnalysisSettings,
     AttributionSettings,
     ExportSettings,
-    PhaseSettings,
     Settings,
     TrainerSettings,
 )
@@ -20,6 +18,8 @@ from faig_lab.errors import UserError
 from faig_lab.files import weights_file
 
 SCALES = (1, 2, 3, 4)
+
+log = logging.getLogger(__name__)
 
 _EXPORTS = {
     ".pt": "our format",
@@ -47,16 +47,31 @@ def check_values(settings: Settings) -> None:
     """Check values that are valid alone but not together."""
     _check_scale(settings)
     for name, part in settings.degradation.parts.items():
-        _check_probability(part.get("probability"), f"degradation.parts.{name}.probability")
-    if settings.degradation.choose == "one":
-        _check_one_part(settings.degradation.parts)
-    _check_phase(settings.training.baseline, "training.baseline")
-    _check_phase(settings.training.target, "training.target")
+        value = part.get("probability")
+        if isinstance(value, int | float) and not 0 <= value <= 1:
+            raise UserError(f"degradation.parts.{name}.probability: must be from 0 to 1, not {show(value)}")
+    own = settings.degradation
+    if own.choose == "one" and not any(part.get("probability", 1) for part in own.parts.values()):
+        raise UserError("degradation.choose: one needs a part with a probability above 0; degradation.parts has none")
+    for name in ("baseline", "target"):
+        phase, key = getattr(settings.training, name), f"training.{name}"
+        if phase.minimum_learning_rate > phase.learning_rate:
+            raise UserError(
+                f"{key}.minimum_learning_rate: {phase.minimum_learning_rate:g} is above "
+                f"{key}.learning_rate = {phase.learning_rate:g}"
+            )
     if "lr" in settings.training.optimizer:
         raise UserError("training.optimizer.lr: set training.*.learning_rate, one for each network")
     _check_attribution(settings.attribution)
     _check_percents(settings.analysis)
-    _check_studies(settings)
+    methods = settings.attribution.methods
+    for name, node in settings.analysis.studies.items():
+        method = node.get("method")
+        if method is not None and method not in methods:
+            raise UserError(
+                f"analysis.studies.{name}.method: {show(method)} is not in attribution.methods; "
+                f"{suggest(str(method), methods)}"
+            )
     _check_planted(settings)
 
 
@@ -70,24 +85,6 @@ def _check_scale(settings: Settings) -> None:
         raise UserError(f"training.patch_size: {patch} is not a multiple of network.scale = {scale}; nearest: {near}")
 
 
-def _check_probability(value: Any, key: str) -> None:
-    if isinstance(value, int | float) and not 0 <= value <= 1:
-        raise UserError(f"{key}: must be from 0 to 1, not {show(value)}")
-
-
-def _check_one_part(parts: Mapping[str, Any]) -> None:
-    if not any(part.get("probability", 1) for part in parts.values()):
-        raise UserError("degradation.choose: one needs a part with a probability above 0; degradation.parts has none")
-
-
-def _check_phase(phase: PhaseSettings, key: str) -> None:
-    if phase.minimum_learning_rate > phase.learning_rate:
-        raise UserError(
-            f"{key}.minimum_learning_rate: {phase.minimum_learning_rate:g} is above "
-            f"{key}.learning_rate = {phase.learning_rate:g}"
-        )
-
-
 def _check_attribution(attribution: AttributionSettings) -> None:
     if attribution.name not in attribution.methods:
         known = suggest(attribution.name, attribution.methods)
@@ -95,15 +92,15 @@ def _check_attribution(attribution: AttributionSettings) -> None:
     if attribution.path == "trajectory":
         _check_trajectory(attribution)
         return
-    points = attribution.points
-    if attribution.rule == "simpson" and (points < 3 or points % 2 == 0):
+    points, rule = attribution.points, attribution.rule
+    if rule == "simpson" and (points < 3 or points % 2 == 0):
         raise UserError(
             f"attribution.points: simpson needs an odd number of at least 3, not {points}; nearest: "
             f"{max(3, points + 1)}"
         )
-    if attribution.rule == "trapezoid" and points < 2:
+    if rule == "trapezoid" and points < 2:
         raise UserError(f"attribution.points: trapezoid needs at least 2, not {points}")
-    if attribution.rule == "adaptive" and points < 5:
+    if rule == "adaptive" and points < 5:
         raise UserError(f"attribution.points: adaptive needs at least 5 as its budget, not {points}")
 
 
@@ -129,18 +126,6 @@ def _check_percents(analysis: AnalysisSettings) -> None:
     if wanted not in analysis.percents:
         near = min(analysis.percents, key=lambda percent: abs(percent - wanted))
         raise UserError(f"analysis.headline_percent: {wanted:g} is not one of percents; nearest: {near:g}")
-
-
-def _check_studies(settings: Settings) -> None:
-    """Check that the method of each study is among the attribution methods."""
-    methods = settings.attribution.methods
-    for name, node in settings.analysis.studies.items():
-        method = node.get("method")
-        if method is not None and method not in methods:
-            raise UserError(
-                f"analysis.studies.{name}.method: {show(method)} is not in attribution.methods; "
-                f"{suggest(str(method), methods)}"
-            )
 
 
 def check_path(settings: Settings) -> None:
@@ -190,26 +175,22 @@ def check_trainer(trainer: TrainerSettings, multirun: bool) -> None:
     for name in trainer.model_extra or {}:
         if name in _PIPELINE_SETS:
             raise UserError(f"trainer.{name}: comes from {_PIPELINE_SETS[name]}; set it there")
-    _check_devices(trainer.devices)
+    devices = trainer.devices
+    whole = devices if isinstance(devices, list) else [devices]
+    numbers = bool(whole) and all(isinstance(d, int) and not isinstance(d, bool) for d in whole)
+    if devices != "auto" and not (
+        numbers and (min(whole) >= 0 if isinstance(devices, list) else devices == -1 or devices >= 1)
+    ):
+        raise UserError(
+            f"trainer.devices: {show(devices)} is not a choice; give a number of at least 1, "
+            "-1 or auto for all, or indices such as [0, 1]"
+        )
     if trainer.accelerator not in ("auto", "cpu"):
         _check_accelerator(trainer)
     if multirun and trainer.num_nodes > 1:
         raise UserError(
             f"trainer.num_nodes: {trainer.num_nodes} in a multirun, whose jobs run on one machine each; "
             "use trainer.num_nodes=1, or start each run by torchrun on every machine"
-        )
-
-
-def _check_devices(devices: Any) -> None:
-    whole = [devices] if not isinstance(devices, list) else devices
-    numbers = bool(whole) and all(isinstance(d, int) and not isinstance(d, bool) for d in whole)
-    valid = devices == "auto" or (
-        numbers and (min(whole) >= 0 if isinstance(devices, list) else devices == -1 or devices >= 1)
-    )
-    if not valid:
-        raise UserError(
-            f"trainer.devices: {show(devices)} is not a choice; give a number of at least 1, "
-            "-1 or auto for all, or indices such as [0, 1]"
         )
 
 
@@ -253,12 +234,25 @@ def check_files(settings: Settings) -> None:
         if path is not None and not path.is_file():
             raise UserError(missing_path(f"{network}.weights", path, "file"))
     untrained = [network for network, weights in given.items() if weights is None]
-    _check_required(settings.data, trains=bool(untrained))
-    if "lr_dirs" in settings.data and untrained:
+    data = settings.data
+    # `train_dir` is required only for a training.
+    needed = (*(["train_dir"] if untrained else []), "probe_dir", "test_dir") if "train_dir" in data else ("hr_dir",)
+    for name in needed:
+        if name in data and data[name] is None:
+            raise UserError(f"data.{name}: a folder is required; give data.{name}=FOLDER")
+    folders: dict[str, Path] = {}
+    for name, value in data.items():
+        given = {f"data.{name}": value} if name.endswith("_dir") else {}
+        if name.endswith("_dirs"):
+            given = {f"data.{name}.{part}": folder for part, folder in (value or {}).items()}
+        folders |= {key: Path(folder).expanduser() for key, folder in given.items() if folder is not None}
+    if "lr_dirs" in data and not any(key.startswith("data.lr_dirs.") for key in set(folders) - {"data.lr_dirs.clean"}):
+        raise UserError("data.lr_dirs: a folder per degradation is required; give data.lr_dirs.blur=FOLDER ...")
+    if "lr_dirs" in data and untrained:
         raise UserError(f"{untrained[0]}.weights: a file is required; paired data has nothing to train on")
-    for key, folder in _folders(settings.data):
-        if not Path(folder).expanduser().is_dir():
-            raise UserError(missing_path(key, Path(folder).expanduser(), "folder"))
+    for key, folder in folders.items():
+        if not folder.is_dir():
+            raise UserError(missing_path(key, folder, "folder"))
 
 
 def _check_export(export: ExportSettings) -> None:
@@ -273,33 +267,6 @@ def _check_export(export: ExportSettings) -> None:
         raise UserError(f"export.file: {path} exists; choose another name")
     if not export.strengths:
         raise UserError("export.strengths: at least one is required, e.g. export.strengths.blur=0 (0 masked, 1 target)")
-
-
-def _check_required(data: dict[str, Any], *, trains: bool) -> None:
-    """Check the required folders of a data source. `train_dir` is required only for a training."""
-    required = ("train_dir" if trains else "", "probe_dir", "test_dir") if "train_dir" in data else ("hr_dir",)
-    for name in required:
-        if name in data and data[name] is None:
-            raise UserError(f"data.{name}: a folder is required; give data.{name}=FOLDER")
-    if "lr_dirs" in data and not [name for name, folder in _entries(data["lr_dirs"]) if name != "clean"]:
-        raise UserError("data.lr_dirs: a folder per degradation is required; give data.lr_dirs.blur=FOLDER ...")
-
-
-def _folders(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the folders that a data source names: arguments that end in `_dir`, and the values of `_dirs`."""
-    for name, value in data.items():
-        if name.endswith("_dir") and value is not None:
-            yield f"data.{name}", value
-        elif name.endswith("_dirs"):
-            yield from ((f"data.{name}.{part}", folder) for part, folder in _entries(value))
-
-
-def _entries(folders: dict[str, str | None] | None) -> list[tuple[str, str]]:
-    """Return the folders of a mapping that are given."""
-    return [(name, folder) for name, folder in (folders or {}).items() if folder is not None]
-
-
-log = logging.getLogger(__name__)
 
 
 def check_percents(settings: Settings, units: int, word: str, count_of: Callable[[float, int], int]) -> None:

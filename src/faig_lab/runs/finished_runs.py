@@ -15,7 +15,7 @@ import yaml
 from pandas.api.types import is_numeric_dtype
 
 from faig_lab.config.messages import missing_path
-from faig_lab.config.trust import check_links
+from faig_lab.config.targets import check_links
 from faig_lab.errors import UserError
 from faig_lab.runs.folder import RunFolder
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 import faig_lab
-from faig_lab.config.trust import read_stored
+from faig_lab.config.targets import read_stored
 from faig_lab.errors import Terminated, UserError, terminable
 from faig_lab.files import overwrite_json, remove_leftovers, write_json, write_text
 from faig_lab.granularity import UNITS
