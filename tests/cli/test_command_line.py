@@ -74,10 +74,7 @@ def test_no_arguments_and_help_are_the_same() -> None:
     assert asked.stdout.count("python -m faig_lab") >= 6
     for words in ("FAIG", "report.html", "--cfg job", "--config-dir", "traceback=true", str(FOLDER)):
         assert words in asked.stdout
-    for group in (
-        "data: div2k, embedded, folder, paired",
-        "network: spandrel, srcnn_style, srcnn_style_small, srres",
-    ):
+    for group in ("data: div2k, embedded, folder, paired", "network: spandrel, srcnn_style, srcnn_style_small, srres"):
         assert f"\n{group}" in asked.stdout
 
 
@@ -122,22 +119,13 @@ def test_closed_output_is_no_traceback() -> None:
             "degradation=[noise,blr]",
             "degradation: unknown option 'blr'; did you mean blur? (choices: all_in_one, anisotropic_blur, ",
         ),
-        (
-            "degradation/downsample=bicubc",
-            "degradation/downsample: unknown option 'bicubc'; did you mean bicubic?",
-        ),
+        ("degradation/downsample=bicubc", "degradation/downsample: unknown option 'bicubc'; did you mean bicubic?"),
         ("netwrok=srresnet", "netwrok: unknown key; did you mean network?"),
         ("sgima=3", "sgima: unknown key; did you mean degradation.parts.blur.sigma?"),
         ("degradation.parts.blur.sgima=3", "degradation.parts.blur.sgima: unknown key; did you mean sigma?"),
-        (
-            "+degradation.parts.blur.sgima=3",
-            "degradation.parts.blur.sgima: unknown key of GaussianBlur; did you",
-        ),
+        ("+degradation.parts.blur.sgima=3", "degradation.parts.blur.sgima: unknown key of GaussianBlur; did you"),
         ("network.depth=[1]", "network.depth: unknown key; network has: _target_, blocks, features, scale"),
-        (
-            "training.baseline={iteration: 3}",
-            "training.baseline.iteration: unknown key; did you mean iterations?",
-        ),
+        ("training.baseline={iteration: 3}", "training.baseline.iteration: unknown key; did you mean iterations?"),
         ("nothing.at.all=1", "nothing: unknown key; the root has: "),
         ("+seed=1", "seed: the key exists already; write seed=... without the +"),
         ("~sede", "sede: unknown key; did you mean seed?"),
@@ -374,8 +362,7 @@ def test_interruption(pipeline: Callable[[Run], None], capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("place", "typed"),
-    [("here", "resume=here"), ("it's a=b", "'resume=it'\"'\"'s a=b'"), ("/absolute", None)],
+    ("place", "typed"), [("here", "resume=here"), ("it's a=b", "'resume=it'\"'\"'s a=b'"), ("/absolute", None)]
 )
 def test_sigterm_says_how_to_go_on(
     place: str, typed: str | None, pipeline: Callable[[Run], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -447,21 +434,7 @@ def test_multirun_goes_on_after_a_failed_job(
 
 
 def test_normalise() -> None:
-    given = [
-        "-m",
-        "+experiment=a,b",
-        "++experiment=a",
-        "+experimentx=1",
-        "data.lr_dirs.blur=B",
-        "seed=+experiment=",
-    ]
-    wanted = [
-        "-m",
-        "experiment=a,b",
-        "experiment=a",
-        "+experimentx=1",
-        "++data.lr_dirs.blur=B",
-        "seed=+experiment=",
-    ]
+    given = ["-m", "+experiment=a,b", "++experiment=a", "+experimentx=1", "data.lr_dirs.blur=B", "seed=+experiment="]
+    wanted = ["-m", "experiment=a,b", "experiment=a", "+experimentx=1", "++data.lr_dirs.blur=B", "seed=+experiment="]
     assert normalise(given) == wanted
     assert normalise(wanted) == wanted

@@ -184,8 +184,7 @@ def test_the_log_has_one_line_in_a_run(tmp_path, measured, log):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("processor", "Other CPU"), ("instructions", "AVX512"), ("threads", 1), ("torch", "2.14")],
+    ("name", "value"), [("processor", "Other CPU"), ("instructions", "AVX512"), ("threads", 1), ("torch", "2.14")]
 )
 def test_another_processor_is_measured_too(tmp_path, measured, monkeypatch, name, value):
     settings = settings_of(tmp_path)

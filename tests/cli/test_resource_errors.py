@@ -162,8 +162,7 @@ def test_a_log_on_a_full_disk_loses_lines_quietly(capsys, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("encoding", "remedy"),
-    [("utf-8", "rename the file or folder"), ("ascii", "set PYTHONUTF8=1, or LC_ALL=C.UTF-8")],
+    ("encoding", "remedy"), [("utf-8", "rename the file or folder"), ("ascii", "set PYTHONUTF8=1, or LC_ALL=C.UTF-8")]
 )
 def test_an_argument_that_is_no_text(encoding, remedy, monkeypatch):
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: encoding)

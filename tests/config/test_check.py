@@ -63,10 +63,7 @@ BAD = [
     ("attribution.tolerance=0", "attribution.tolerance: must be more than 0, not 0"),
     ("attribution.tolerance=1", "attribution.tolerance: must be less than 1, not 1"),
     # not a choice
-    (
-        "attribution.name=signed_shar",
-        "attribution.name: signed_shar is not in attribution.methods; did you mean",
-    ),
+    ("attribution.name=signed_shar", "attribution.name: signed_shar is not in attribution.methods; did you mean"),
     ("attribution.rule=simson", 'attribution.rule: "simson" is not a choice; did you mean simpson?'),
     ("attribution.rule=adaptiv", 'attribution.rule: "adaptiv" is not a choice; did you mean adaptive?'),
     ("attribution.methods.faig.contrast=maxx", 'faig.contrast: "maxx" is not a choice; did you mean max?'),
@@ -82,10 +79,7 @@ BAD = [
     ("trainer=gpu", "trainer.accelerator: this machine has no gpu; use auto or cpu"),
     # targets
     ("training.loss._target_=torch.nn.L1Los", "there is no L1Los in torch.nn; did you mean torch.nn.L1Loss?"),
-    (
-        "training.loss._target_=torhc.nn.L1Loss",
-        "training.loss._target_: torhc.nn.L1Loss: there is no module torhc",
-    ),
+    ("training.loss._target_=torhc.nn.L1Loss", "training.loss._target_: torhc.nn.L1Loss: there is no module torhc"),
     ("network._target_=faig_lab.networks.SRResnet", "did you mean faig_lab.networks.SRResNet?"),
     ("network._target_=torch.nn", "network._target_: torch.nn is a module, not a class or function"),
     ("~network._target_", "network._target_: missing"),
@@ -164,12 +158,7 @@ def test_paired_data_needs_both_networks_and_a_degradation(tmp_path: Path) -> No
 def test_folder_data_needs_no_training_folder_when_nothing_is_trained(tmp_path: Path) -> None:
     weights = tmp_path / "w.pth"
     weights.touch()
-    given = [
-        "data=folder",
-        f"data.probe_dir={tmp_path}",
-        f"data.test_dir={tmp_path}",
-        f"baseline.weights={weights}",
-    ]
+    given = ["data=folder", f"data.probe_dir={tmp_path}", f"data.test_dir={tmp_path}", f"baseline.weights={weights}"]
     assert "data.train_dir: a folder is required" in refusal(*given)
     check(compose([*given, f"target.weights={weights}"]))
 

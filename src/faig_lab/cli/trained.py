@@ -224,13 +224,7 @@ def make_retraining(settings: Settings, data: StudyData, degradation: Degradatio
         return None
 
     def train(
-        start: State,
-        chosen: Chosen,
-        parts: Sequence[str],
-        iterations: int,
-        rate: float = 1.0,
-        *,
-        always: bool = False,
+        start: State, chosen: Chosen, parts: Sequence[str], iterations: int, rate: float = 1.0, *, always: bool = False
     ) -> dict[str, Tensor]:
         from faig_lab.training import fit_chosen, with_all_parts
 

@@ -7,13 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from faig_lab.config.messages import missing_path, show, suggest
-from faig_lab.config.settings import (
-    AnalysisSettings,
-    AttributionSettings,
-    ExportSettings,
-    Settings,
-    TrainerSettings,
-)
+from faig_lab.config.settings import AnalysisSettings, AttributionSettings, ExportSettings, Settings, TrainerSettings
 from faig_lab.errors import UserError
 from faig_lab.files import weights_file
 

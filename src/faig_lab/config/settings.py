@@ -193,8 +193,7 @@ class PruneSettings(Group):
     older_than: float | None = Field(default=None, ge=0, description="days since the last use")
     damaged: bool = Field(default=False, description="cannot be read")
     keep: list[str] = Field(
-        default_factory=list,
-        description="names (with * and ?) that stay; alone: remove all others",
+        default_factory=list, description="names (with * and ?) that stay; alone: remove all others"
     )
     runs: str | None = Field(default=None, description="folder of the runs; null = the folder above the store")
     delete: bool = Field(default=False, description="false: only print which networks would be removed")

@@ -25,16 +25,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from faig_lab.config.messages import (
-    FOLDER,
-    first_error,
-    in_keys,
-    keys_below,
-    nearest,
-    other_choices,
-    show,
-    suggest,
-)
+from faig_lab.config.messages import FOLDER, first_error, in_keys, keys_below, nearest, other_choices, show, suggest
 from faig_lab.errors import InputError, UserError
 
 _SCALE_ARGUMENT = "scale_argument"
