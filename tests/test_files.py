@@ -19,51 +19,36 @@ def names(folder):
 def test_the_file_appears_at_the_end_and_not_before(tmp_path):
     path = tmp_path / "new" / "folder" / "a.txt"
     with atomic_write(path) as temporary:
-        temporary.write_text("half")
+        temporary.write_text("old")
         assert not path.exists()
         assert temporary.parent == path.parent
         assert temporary.suffix == path.suffix
         assert temporary.name.startswith(".")
-        temporary.write_text("whole")
-    assert path.read_text() == "whole"
+    with path.open() as reader, atomic_write(path) as first, atomic_write(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert path.read_text() == reader.read() == "old"
+    assert path.read_text() == "first"  # the first context ends last
     assert names(path.parent) == ["a.txt"]
 
 
-def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path):
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    with path.open() as reader, atomic_write(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert reader.read() == "old"
-    assert path.read_text() == "new"
-
-
 @pytest.mark.parametrize("error", [OSError, ValueError, KeyboardInterrupt, SystemExit])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error, removed):
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
     def write():
         with atomic_write(path) as temporary:
             temporary.write_text("half")
+            if removed:  # by the writer itself
+                temporary.unlink()
             raise error
 
     with pytest.raises(error):
         write()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
-
-
-def test_a_failure_after_the_writer_removed_its_file_is_no_second_failure(tmp_path):
-    def write():
-        with atomic_write(tmp_path / "a.txt") as temporary:
-            temporary.unlink()
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write()
-    assert names(tmp_path) == []
 
 
 def test_a_failure_of_the_final_step_leaves_nothing(tmp_path):
@@ -85,21 +70,6 @@ def test_files_have_the_permissions_of_any_other_file(tmp_path, umask, mode):
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
 
 
-def test_writers_at_the_same_time_do_not_disturb_each_other(tmp_path):
-    path = tmp_path / "a.txt"
-    with atomic_write(path) as first, atomic_write(path) as second:
-        assert first != second
-        first.write_text("first")
-        second.write_text("second")
-    assert path.read_text() == "first"
-    assert names(tmp_path) == ["a.txt"]
-
-
-def test_text_is_utf_8(tmp_path):
-    write_text(tmp_path / "a.txt", "θ̄ × 2\n")
-    assert (tmp_path / "a.txt").read_bytes() == "θ̄ × 2\n".encode()
-
-
 @pytest.mark.parametrize(
     ("name", "text"), [(b"a", "a"), ("ä☃".encode(), "ä☃"), (b"a\xe4", r"a\xe4"), (b"\xff", r"\xff")]
 )
@@ -119,7 +89,7 @@ def test_a_name_that_is_no_utf_8_can_be_written(tmp_path):
 
 
 def test_json_is_readable_by_people_and_machines(tmp_path):
-    value = {"psnr/target/blur": 31.5, "name": "θ", "nothing": None, "list": [1, 2]}
+    value = {"psnr/target/blur": 31.5, "name": "θ̄ × 2", "nothing": None, "list": [1, 2]}
     write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == value
@@ -139,6 +109,7 @@ def test_json_refuses_what_is_no_number(tmp_path, value):
 
 def test_arrays_are_read_back_to_the_bit_under_names_with_slashes(tmp_path):
     arrays = {"blur": np.random.default_rng(0).random(5), "random/blur": np.arange(6).reshape(2, 3)}
+    (tmp_path / "scores.npz").write_bytes(b"half a file")
     write_npz(tmp_path / "scores.npz", arrays)
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as stored:
         assert sorted(stored.files) == sorted(arrays)
@@ -146,13 +117,6 @@ def test_arrays_are_read_back_to_the_bit_under_names_with_slashes(tmp_path):
             np.testing.assert_array_equal(stored[name], array)
             assert stored[name].dtype == array.dtype
     assert names(tmp_path) == ["scores.npz"]
-
-
-def test_the_same_arrays_are_the_same_numbers_whatever_was_there(tmp_path):
-    Path(tmp_path / "scores.npz").write_bytes(b"half a file")
-    write_npz(tmp_path / "scores.npz", {"a": np.ones(3)})
-    with np.load(tmp_path / "scores.npz") as stored:
-        assert stored["a"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -184,12 +148,12 @@ def test_tensors_are_read_back_and_the_same_ones_are_the_same_bytes(tmp_path):
     assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
 
 
-@pytest.mark.parametrize("value", [{"a": 1}, {"state": "failed", "error": "long " * 50}])
-def test_a_file_that_is_there_can_be_overwritten(tmp_path, value):
+def test_a_file_that_is_there_can_be_overwritten(tmp_path):
     write_json(tmp_path / "a.json", {"state": "running", "stage": "target"})
     inode = (tmp_path / "a.json").stat().st_ino
-    overwrite_json(tmp_path / "a.json", value)
-    assert json.loads((tmp_path / "a.json").read_text()) == value
-    assert (tmp_path / "a.json").stat().st_ino == inode
+    for value in ({"state": "failed", "error": "long " * 50}, {"a": 1}):
+        overwrite_json(tmp_path / "a.json", value)
+        assert json.loads((tmp_path / "a.json").read_text()) == value
+        assert (tmp_path / "a.json").stat().st_ino == inode
     with pytest.raises(FileNotFoundError):
         overwrite_json(tmp_path / "b.json", value)

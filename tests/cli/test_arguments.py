@@ -5,7 +5,6 @@ import yaml
 
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import continued, normalise
-from faig_lab.errors import UserError
 
 TASK = ["experiment=blur_noise", "seed=0,1"]
 PLACE = ["hydra.sweep.dir='sweep'", "hydra.sweeper.resume=true"]
@@ -25,14 +24,18 @@ def recorded(tmp_path):
     )
 
 
-def test_arguments_without_a_sweep_stay():
-    assert continued(["-m"], TASK) == ["-m", *TASK]
-    assert continued([], ["data.sweep=1"]) == ["data.sweep=1"]
-
-
-def test_a_sweep_is_started_in_the_folder():
-    assert continued([], [*TASK, "sweep=sweep"]) == ["-m", *TASK, *PLACE]
-    assert continued(["--multirun"], [*TASK, "+sweep=sweep"]) == ["--multirun", *TASK, *PLACE]
+@pytest.mark.parametrize(
+    ("flags", "settings", "expected"),
+    [
+        (["-m"], TASK, ["-m", *TASK]),
+        ([], ["data.sweep=1"], ["data.sweep=1"]),
+        ([], [*TASK, "sweep=sweep"], ["-m", *TASK, *PLACE]),
+        (["--multirun"], [*TASK, "+sweep=sweep"], ["--multirun", *TASK, *PLACE]),
+        ([], [*TASK, "sweep=it's, a=b"], ["-m", *TASK, "hydra.sweep.dir='it\\'s, a=b'", PLACE[1]]),
+    ],
+)
+def test_a_sweep_is_started_in_the_folder(flags, settings, expected):
+    assert continued(flags, settings) == expected
 
 
 def test_a_folder_alone_brings_the_settings_of_its_sweep(recorded):
@@ -44,21 +47,9 @@ def test_a_folder_alone_brings_the_settings_of_its_sweep(recorded):
     assert continued([], ["sweep=sweep", "trust=true"]) == trusted
 
 
-def test_a_configuration_folder_is_the_users_to_name(recorded):
-    with pytest.raises(
-        UserError, match=r"names a configuration folder, .* repeat --config-dir /own, or, .* trust=true"
-    ):
-        continued([], ["sweep=sweep"])
-
-
 def test_how_it_is_run_may_change(recorded):
     found = continued(["--config-dir=elsewhere"], ["sweep=sweep", "hydra/launcher=basic", "hydra.launcher.n_jobs=4"])
     assert found == ["--config-dir=elsewhere", "-m", *TASK, "hydra/launcher=basic", "hydra.launcher.n_jobs=4", *PLACE]
-
-
-def test_another_sweep_is_not_mixed_in(recorded):
-    with pytest.raises(UserError, match=r"^sweep: sweep holds another sweep \(experiment=blur_noise seed=0,1\); "):
-        continued([], ["experiment=blur_noise", "seed=0,1,2", "sweep=sweep"])
 
 
 @pytest.mark.parametrize(
@@ -68,21 +59,20 @@ def test_another_sweep_is_not_mixed_in(recorded):
         ("sweep=empty", "sweep: empty holds no sweep (multirun.yaml)"),
         ("sweep=broken", "sweep: broken/multirun.yaml cannot be read (ScannerError); choose another folder"),
         ("sweep=other", "sweep: other/multirun.yaml cannot be read (KeyError)"),
+        ("sweep=sweep", "sweep: sweep/multirun.yaml names a configuration folder, which may call any code; repeat "
+         "--config-dir /own, or, if you trust who made the folder, add trust=true"),
+        ("seed=0,1,2 sweep=sweep", "sweep: sweep holds another sweep (experiment=blur_noise seed=0,1); "),
     ],
-)
+)  # fmt: skip
 def test_refusals(given, expected, recorded, tmp_path, capsys):
     for name in ("empty", "broken", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "multirun.yaml").write_text("a: b: c")
     (tmp_path / "other" / "multirun.yaml").write_text("hydra: {}")
-    assert main([given]) == 2
+    assert main(given.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {expected}")
     assert error.count("\n") == 1
-
-
-def test_a_folder_with_strange_characters_is_quoted():
-    assert continued([], [*TASK, "sweep=it's, a=b"])[-2] == "hydra.sweep.dir='it\\'s, a=b'"
 
 
 def test_launchers_come_with_our_defaults():

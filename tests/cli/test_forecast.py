@@ -1,40 +1,18 @@
 """The forecast of a run: what is trained, how much is attributed and masked, and the time it takes."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
-from study_case import context_of
 
 from faig_lab.cli import preflight as module
 from faig_lab.cli import study
-from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.preflight import Forecast, forecast, masked_sets, to_train
 from faig_lab.cli.trained import train_once
-from faig_lab.config import check
-from faig_lab.data import Photograph
 from faig_lab.runs.folder import RunFolder
 from faig_lab.training import Trained
 
-TINY = [
-    *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
-    *("trainer.precision=32-true", "training.baseline.iterations=3", "training.target.iterations=2"),
-]
 
-
-def settings_of(tmp_path, *settings):
-    return check(compose([*TINY, f"store={tmp_path / 'store'}", *settings]))
-
-
-@pytest.fixture
-def data():
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    return replace(context_of().data, train=(Photograph("a", "a", pixels, "a"),))
-
-
-def test_what_is_given_or_stored_is_not_trained(tmp_path, data):
-    settings = settings_of(tmp_path)
+def test_what_is_given_or_stored_is_not_trained(data, settings_of):
+    settings = settings_of()
     degradation = make_degradation(settings)
     given = Trained(make_network(settings).state_dict(), [])
     assert to_train(settings, data, {}) == ["baseline", "target"]
@@ -44,29 +22,23 @@ def test_what_is_given_or_stored_is_not_trained(tmp_path, data):
     assert to_train(settings, data, {}) == ["target"]
     train_once(settings, "target", data, degradation, start=baseline.state)
     assert to_train(settings, data, {}) == []
+    assert to_train(settings_of("seed=1"), data, {}) == ["baseline", "target"]
 
 
-def test_another_seed_is_trained(tmp_path, data):
-    settings = settings_of(tmp_path)
-    train_once(settings, "baseline", data, make_degradation(settings))
-    assert to_train(settings_of(tmp_path, "seed=1"), data, {}) == ["baseline", "target"]
-
-
-def test_networks_that_are_masked(tmp_path, data):
-    settings = settings_of(tmp_path, "analysis.percents=[1,5]", "attribution.methods.random.draws=3")
+def test_networks_that_are_masked(data, settings_of):
+    settings = settings_of("analysis.percents=[1,5]", "attribution.methods.random.draws=3")
     methods = len(settings.attribution.methods)
     assert masked_sets(settings, data) == (methods - 1 + 3) * 2 * 2
 
 
-def test_a_long_training_is_estimated_from_a_measured_step(tmp_path, data, monkeypatch):
+def test_a_long_training_is_estimated_from_a_measured_step(data, monkeypatch, settings_of):
     monkeypatch.setattr(module, "_step", lambda *_: 0.05)
     monkeypatch.setattr(module, "_gradient", lambda *_: 0.5)
     monkeypatch.setattr(module, "_restoration", lambda *_: 2.0)
     settings = settings_of(
-        tmp_path, "training.baseline.iterations=1000", "training.target.iterations=400",
-        "attribution.rule=gauss_legendre", "attribution.points=8", "analysis.percents=[5]",
-        "analysis.headline_percent=5", "analysis=curves",
-    )  # fmt: skip
+        *("training.baseline.iterations=1000", "training.target.iterations=400", "attribution.rule=gauss_legendre"),
+        *("attribution.points=8", "analysis.percents=[5]", "analysis.headline_percent=5", "analysis=curves"),
+    )
     found = forecast(settings, data, make_degradation(settings), {})
     gradients = len(data.probe) * 2 * 8
     networks = masked_sets(settings, data)
@@ -82,9 +54,10 @@ def test_a_long_training_is_estimated_from_a_measured_step(tmp_path, data, monke
     assert found.seconds == pytest.approx(sum(found.parts.values()))
 
 
-def test_a_short_training_is_not_measured(tmp_path, data, monkeypatch):
+def test_a_short_training_is_not_measured(data, monkeypatch, settings_of):
     monkeypatch.setattr(module, "_step", lambda *_: pytest.fail("measured"))
-    found = forecast(settings_of(tmp_path), data, make_degradation(settings_of(tmp_path)), {})
+    settings = settings_of()
+    found = forecast(settings, data, make_degradation(settings), {})
     assert not any("steps" in part for part in found.parts)
     assert all(seconds > 0 for seconds in found.parts.values())
 
@@ -96,13 +69,13 @@ def test_the_line():
     )
 
 
-def test_a_forecast_that_fails_closes_its_stage_and_the_folder_is_named(tmp_path, data, monkeypatch, caplog):
+def test_a_forecast_that_fails_closes_its_stage(tmp_path, data, monkeypatch, caplog, settings_of):
     def refuse(*_):
         raise RuntimeError("not this size")
 
     caplog.set_level("INFO")
     monkeypatch.setattr(study, "forecast", refuse)
-    settings, folder = settings_of(tmp_path), RunFolder(tmp_path / "run").start()
+    settings, folder = settings_of(), RunFolder(tmp_path / "run").start()
     study.announce(settings, study.Inputs(data, make_degradation(settings), {}), folder)
     assert folder.current_stage == "start"
     assert folder.status["stages_done"] == ["forecast"]

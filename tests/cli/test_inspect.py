@@ -57,6 +57,8 @@ def test_everything_is_told_of_a_training_checkpoint(state, save):
     assert told["first"] == shown
     assert told["last"].endswith("module.conv_last.weight 3×4×3×3, module.conv_last.bias 3")
     assert told["values"] == "finite"
+    old = save(state, _use_new_zipfile_serialization=False)
+    assert rows(old)["format"].startswith("torch.save before torch 1.6")
 
 
 def test_the_filters_are_those_of_the_layout(tmp_path):
@@ -67,10 +69,6 @@ def test_the_filters_are_those_of_the_layout(tmp_path):
     assert "151,936 filters" in told["tensors"]
     assert told["format"].startswith("safetensors, ")
     assert (told["weights"], told["prefixes"]) == ("tensors by name, without a wrapper", "none")
-
-
-def test_the_old_format_of_torch_is_named(state, save):
-    assert rows(save(state, _use_new_zipfile_serialization=False))["format"].startswith("torch.save before torch 1.6")
 
 
 def test_several_precisions_and_unknown_names(save):
@@ -84,9 +82,8 @@ def test_several_precisions_and_unknown_names(save):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_named(value, state, save):
-    for name in list(state)[:5]:
-        state[name] = torch.full_like(state[name], value)
-    told = rows(save(state))["values"]
+    odd = {n: torch.full_like(v, value) if place < 5 else v for place, (n, v) in enumerate(state.items())}
+    told = rows(save(odd))["values"]
     assert told.startswith(f"{next(iter(state))} has values that are not finite, ")
     assert told.endswith(" and 2 more")
 
@@ -109,18 +106,20 @@ def test_tensors_that_no_network_takes_are_named_and_compared(change, words, sta
     assert compare(describe(path, "file")[1], state)[0].startswith("one architecture: 12 tensors")
 
 
+def esrgan(first=3, ups=2, last=3):
+    """Kernels of an ESRGAN with `first` input channels and `ups` stages that double the size."""
+    ends = {"conv_first": (4, first)} | ({"conv_last": (last, 4)} if last else {})
+    return zeros(**ends, **{f"conv_up{n}": (4, 4) for n in range(1, ups + 1)})
+
+
 SCALES = [
     *((SRRESNET, SRResNet(scale=scale, features=4, blocks=1).state_dict(), f"×{scale}") for scale in (2, 3, 4)),
     *((SRCNN_STYLE, SRCNNStyle(scale=scale, widths=[8, 5]).state_dict(), f"×{scale}") for scale in (2, 3, 4)),
-    (ESRGAN, zeros(conv_first=(4, 3), conv_up1=(4, 4), conv_up2=(4, 4), conv_last=(3, 4)), "×4"),
-    (ESRGAN, zeros(conv_first=(4, 12), conv_up1=(4, 4), conv_up2=(4, 4), conv_last=(3, 4)), "×2"),
-    (ESRGAN, zeros(conv_first=(4, 48), conv_up1=(4, 4), conv_up2=(4, 4), conv_last=(3, 4)), "×1"),
-    (ESRGAN, zeros(conv_first=(4, 5), conv_up1=(4, 4), conv_up2=(4, 4), conv_last=(3, 4)), None),
-    (ESRGAN, zeros(conv_first=(4, 3), conv_up1=(4, 4), conv_up2=(4, 4)), None),
-    (BSRGAN, zeros(conv_first=(4, 3), conv_up1=(4, 4), conv_last=(3, 4)), "×2"),
-    (ESRGAN_OLD, zeros(conv_first=(4, 3), conv_up1=(4, 4), conv_up2=(4, 4), conv_up3=(4, 4), conv_last=(3, 4)), "×8"),
-    (ESRGAN_OLD, zeros(conv_first=(4, 3), conv_last=(3, 4)), "×1"),
-    (ESRGAN_OLD, zeros(conv_first=(4, 3), conv_up1=(4, 4), conv_last=(3, 4)), "×2 or ×3, whose weights have the same"),
+    *((ESRGAN, esrgan(first), scale) for first, scale in ((3, "×4"), (12, "×2"), (48, "×1"), (5, None))),
+    (ESRGAN, esrgan(last=0), None),
+    (BSRGAN, esrgan(ups=1), "×2"),
+    *((ESRGAN_OLD, esrgan(ups=ups), scale) for ups, scale in ((3, "×8"), (0, "×1"))),
+    (ESRGAN_OLD, esrgan(ups=1), "×2 or ×3, whose weights have the same"),
     (SRRESNET, zeros(upconv1=(10, 4)), None),
     (None, zeros(upconv1=(16, 4)), None),
 ]

@@ -2,21 +2,17 @@
 
 import json
 import shutil
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from run_files import read
-from study_case import context_of
 from tiny_case import tiny, without_report
 
 from faig_lab.__main__ import main
 from faig_lab.cli import trained
-from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.trained import (
     FILE,
@@ -29,15 +25,10 @@ from faig_lab.cli.trained import (
     train_once,
     with_format,
 )
-from faig_lab.config import check
-from faig_lab.data import Photograph
 from faig_lab.training import SRModule
 
-TINY = [
-    *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
-    *("trainer.precision=32-true", "training.baseline.iterations=3", "training.target.iterations=2"),
-]
 KIND = {"processor": "Some CPU", "instructions": "AVX2", "threads": 2, "torch": "2.13"}
+FAULTS = (RuntimeError, ValueError, TypeError)
 FASTER, SLOWER = (0.162, 0.131), (0.036, 0.051)  # seconds in channels last and in NCHW: NCHW is faster, or slower
 
 
@@ -69,16 +60,6 @@ def log(caplog):
     return caplog
 
 
-@pytest.fixture
-def data():
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    return replace(context_of().data, train=(Photograph("a", "a", pixels, "a"),))
-
-
-def settings_of(tmp_path, *settings):
-    return check(compose([*TINY, f"store={tmp_path / 'store'}", *settings]))
-
-
 def chosen(settings):
     """The choice of a new run: whether channels last."""
     forget_choices()
@@ -105,14 +86,14 @@ def lines(log):
         ((0.1, 0.01), False),
     ],
 )
-def test_channels_last_stays_unless_nchw_is_more_than_5_percent_faster(tmp_path, measured, seconds, channels_last):
+def test_channels_last_stays_unless_nchw_is_more_than_5_percent_faster(measured, seconds, channels_last, settings_of):
     measured.seconds = seconds
-    assert chosen(settings_of(tmp_path)) is channels_last
+    assert chosen(settings_of()) is channels_last
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
-def test_what_the_user_says_is_not_measured(tmp_path, measured, log, value):
-    settings = settings_of(tmp_path, f"training.channels_last={value}")
+def test_what_the_user_says_is_not_measured(measured, log, value, settings_of):
+    settings = settings_of(f"training.channels_last={value}")
     assert with_format(settings) is settings
     assert chosen(settings) is (value == "true")
     assert measured.count == 0
@@ -120,23 +101,23 @@ def test_what_the_user_says_is_not_measured(tmp_path, measured, log, value):
     assert not Path(settings.store).exists()
 
 
-def test_auto_is_the_default(tmp_path):
-    assert settings_of(tmp_path).training.channels_last == "auto"
-    assert check(compose(["training=paper"])).training.channels_last == "auto"
+def test_auto_is_the_default(settings_of):
+    assert settings_of().training.channels_last == "auto"
+    assert settings_of("training=paper").training.channels_last == "auto"
 
 
-def test_a_training_of_a_few_steps_is_not_measured(tmp_path, measured, monkeypatch):
+def test_a_training_of_a_few_steps_is_not_measured(measured, monkeypatch, settings_of):
     monkeypatch.setattr(trained, "WORTH_MEASURING", 4)
     measured.seconds = FASTER
-    assert chosen(settings_of(tmp_path)) is True
+    assert chosen(settings_of()) is True
     assert measured.count == 0
-    assert chosen(settings_of(tmp_path, "training.target.iterations=4")) is False
+    assert chosen(settings_of("training.target.iterations=4")) is False
 
 
 @pytest.mark.parametrize("gpu", ["torch.cuda", "torch.backends.mps"])
-def test_a_gpu_trains_in_channels_last_unmeasured(tmp_path, measured, monkeypatch, gpu):
+def test_a_gpu_trains_in_channels_last_unmeasured(measured, monkeypatch, gpu, settings_of):
     measured.seconds = FASTER
-    settings = settings_of(tmp_path, "trainer.accelerator=auto")
+    settings = settings_of("trainer.accelerator=auto")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert chosen(settings) is False
@@ -148,8 +129,8 @@ def test_a_gpu_trains_in_channels_last_unmeasured(tmp_path, measured, monkeypatc
 # The file
 
 
-def test_the_choice_is_kept_for_later_runs_whatever_they_would_measure(tmp_path, measured, log):
-    settings = settings_of(tmp_path)
+def test_the_choice_is_kept_for_later_runs_whatever_they_would_measure(tmp_path, measured, log, settings_of):
+    settings = settings_of()
     measured.seconds = FASTER
     assert chosen(settings) is False
     measured.seconds = SLOWER
@@ -165,8 +146,8 @@ def test_the_choice_is_kept_for_later_runs_whatever_they_would_measure(tmp_path,
     }
 
 
-def test_the_log_has_one_line_in_a_run(tmp_path, measured, log):
-    settings, file = settings_of(tmp_path), tmp_path / "store" / FILE
+def test_the_log_has_one_line_in_a_run(tmp_path, measured, log, settings_of):
+    settings, file = settings_of(), tmp_path / "store" / FILE
     for _ in range(3):  # forecast, baseline, target
         with_format(settings)
     assert lines(log) == ["memory format: channels last, 2 threads (36.0 ms a step; NCHW 51.0 ms), measured now"]
@@ -186,8 +167,8 @@ def test_the_log_has_one_line_in_a_run(tmp_path, measured, log):
 @pytest.mark.parametrize(
     ("name", "value"), [("processor", "Other CPU"), ("instructions", "AVX512"), ("threads", 1), ("torch", "2.14")]
 )
-def test_another_processor_is_measured_too(tmp_path, measured, monkeypatch, name, value):
-    settings = settings_of(tmp_path)
+def test_another_processor_is_measured_too(measured, monkeypatch, name, value, settings_of):
+    settings = settings_of()
     assert chosen(settings) is True
     measured.seconds = FASTER
     monkeypatch.setattr(trained, "processor_kind", lambda: KIND | {name: value})
@@ -210,11 +191,9 @@ def test_another_processor_is_measured_too(tmp_path, measured, monkeypatch, name
         ("attribution.points=3", 1),
     ],
 )
-def test_another_step_is_measured_too(tmp_path, measured, setting, count):
-    replaced = ("network.",) if setting.startswith("network=") else (setting.partition("=")[0],)
-    overrides = [given for given in TINY if not given.startswith(replaced)]
-    chosen(settings_of(tmp_path))
-    chosen(check(compose([*overrides, f"store={tmp_path / 'store'}", setting])))
+def test_another_step_is_measured_too(tmp_path, measured, setting, count, settings_of):
+    chosen(settings_of())
+    chosen(settings_of(setting))
     assert measured.count == count
     assert len(read(tmp_path / "store" / FILE)) == count
 
@@ -222,8 +201,8 @@ def test_another_step_is_measured_too(tmp_path, measured, setting, count):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "\xff", '{"a": {"channels_last": "yes"}}', '{"a": {"channels_last": true}}']
 )
-def test_a_damaged_file_is_reported_in_a_line_and_replaced(tmp_path, measured, log, content):
-    settings, file = settings_of(tmp_path), tmp_path / "store" / FILE
+def test_a_damaged_file_is_reported_in_a_line_and_replaced(tmp_path, measured, log, content, settings_of):
+    settings, file = settings_of(), tmp_path / "store" / FILE
     file.parent.mkdir()
     file.write_bytes(content.encode("latin-1"))
     assert chosen(settings) is True
@@ -236,39 +215,29 @@ def test_a_damaged_file_is_reported_in_a_line_and_replaced(tmp_path, measured, l
     assert measured.count == 1
 
 
-def test_a_store_that_cannot_be_written_keeps_channels_last_unmeasured(tmp_path, measured, log):
+def test_a_store_that_cannot_be_written_keeps_channels_last_unmeasured(tmp_path, measured, log, settings_of):
     """Two runs give the same bits: the second could not know what the first had measured."""
     measured.seconds = FASTER
     (tmp_path / "file").touch()
-    assert chosen(settings_of(tmp_path / "file")) is True
+    assert chosen(settings_of(f"store={tmp_path / 'file' / 'store'}")) is True
     assert measured.count == 0
     (line,) = lines(log)
     assert line.startswith("memory format: channels last, not measured: ")
     assert "cannot be written" in line
 
 
-def test_a_read_only_store_has_its_choice(tmp_path, measured, monkeypatch):
+def test_a_read_only_store_has_its_choice(measured, monkeypatch, settings_of):
     measured.seconds = FASTER
-    settings = settings_of(tmp_path)
+    settings = settings_of()
     assert chosen(settings) is False
     monkeypatch.setattr(trained, "FileLock", lambda _: pytest.fail("locked"))
     monkeypatch.setattr(trained, "write_json", lambda *_: pytest.fail("written"))
     assert chosen(settings) is False
 
 
-def test_a_full_disk_keeps_channels_last(tmp_path, measured, monkeypatch, log):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    measured.seconds = FASTER
-    monkeypatch.setattr(trained, "write_json", full)
-    assert chosen(settings_of(tmp_path)) is True
-    assert "No space left" in lines(log)[0]
-
-
-def test_another_process_may_measure_first(tmp_path, measured, monkeypatch):
+def test_another_process_may_measure_first(tmp_path, measured, monkeypatch, settings_of):
     """While this process waits for the lock, another process writes its choice, which both then take."""
-    settings, lock = settings_of(tmp_path), trained.FileLock
+    settings, lock = settings_of(), trained.FileLock
     measured.seconds = FASTER
     chosen(settings)
     content = (tmp_path / "store" / FILE).read_bytes()
@@ -284,22 +253,31 @@ def test_another_process_may_measure_first(tmp_path, measured, monkeypatch):
     assert measured.count == 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError])
-def test_a_measurement_that_fails_keeps_channels_last(tmp_path, monkeypatch, log, error):
-    def refuse(*_):
-        raise error("step() needs\na closure")
+@pytest.mark.parametrize(
+    ("place", "error", "words"),
+    [
+        ("write_json", OSError(28, "No space left on device"), "{file} cannot be written (No space left on device)"),
+        *(("compare", kind("step() needs\na closure"), "step() needs a closure") for kind in FAULTS),
+    ],
+)
+def test_a_full_disk_and_a_measurement_that_fails_keep_channels_last(
+    tmp_path, settings_of, measured, monkeypatch, log, place, error, words
+):
+    def fail(*_):
+        raise error
 
-    monkeypatch.setattr(trained, "compare", refuse)
-    settings = settings_of(tmp_path)
-    assert chosen(settings) is True
-    assert lines(log) == ["memory format: channels last, not measured: step() needs a closure"]
-    assert not (Path(settings.store) / FILE).exists()
+    measured.seconds = FASTER
+    monkeypatch.setattr(trained, place, fail)
+    file = tmp_path / "store" / FILE
+    assert chosen(settings_of()) is True
+    assert lines(log) == [f"memory format: channels last, not measured: {words.format(file=file)}"]
+    assert not file.exists()
 
 
-def test_processes_of_a_group_share_a_batch(tmp_path, measured, monkeypatch):
+def test_processes_of_a_group_share_a_batch(tmp_path, measured, monkeypatch, settings_of):
     monkeypatch.setattr(trained.processes, "world", lambda: 2)
     monkeypatch.setattr(trained.processes, "from_first", lambda compute: compute())
-    chosen(settings_of(tmp_path))
+    chosen(settings_of())
     (entry,) = read(tmp_path / "store" / FILE).values()
     assert entry["kind"]["batch_size"] == 1
 
@@ -307,8 +285,8 @@ def test_processes_of_a_group_share_a_batch(tmp_path, measured, monkeypatch):
 # Trainings
 
 
-def test_two_runs_with_one_store_have_the_same_bits(tmp_path, measured, data):
-    settings = settings_of(tmp_path)
+def test_two_runs_with_one_store_have_the_same_bits(tmp_path, measured, data, settings_of):
+    settings = settings_of()
     degradation = make_degradation(settings)
     measured.seconds = FASTER
     first = train_once(settings, "baseline", data, degradation)
@@ -321,23 +299,25 @@ def test_two_runs_with_one_store_have_the_same_bits(tmp_path, measured, data):
     forget_choices()
     again = train_once(settings, "baseline", data, degradation)
     assert again.channels_last is False
-    by_hand = train_once(settings_of(tmp_path / "2", "training.channels_last=false"), "baseline", data, degradation)
+    by_hand = train_once(
+        settings_of(f"store={tmp_path / '2'}", "training.channels_last=false"), "baseline", data, degradation
+    )
     for network in (again, by_hand):
         assert all(torch.equal(network.state[name], value) for name, value in first.state.items())
     assert measured.count == 1
 
 
-def test_a_network_from_the_store_is_not_measured(tmp_path, measured, data):
-    known = settings_of(tmp_path, "training.channels_last=true")
+def test_a_network_from_the_store_is_not_measured(tmp_path, measured, data, settings_of):
+    known = settings_of("training.channels_last=true")
     train_once(known, "baseline", data, make_degradation(known))
-    settings = settings_of(tmp_path)
+    settings = settings_of()
     train_once(settings, "baseline", data, make_degradation(settings))
     assert measured.count == 0
     assert not (tmp_path / "store" / FILE).exists()
 
 
-def test_studies_train_in_the_format_of_the_run(tmp_path, measured, data, monkeypatch):
-    settings = settings_of(tmp_path)
+def test_studies_train_in_the_format_of_the_run(measured, data, monkeypatch, settings_of):
+    settings = settings_of()
     measured.seconds = FASTER
     made = make_network(settings).state_dict()
     every = {name: torch.ones(value.shape, dtype=torch.bool) for name, value in made.items()}
@@ -405,9 +385,8 @@ def test_a_measurement_takes_a_second_and_three_rounds_at_least(seconds, rounds)
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
 @pytest.mark.parametrize("network", ["srresnet_small", "two_branch_small"])
-def test_a_step_is_measured_in_each_format_and_changes_the_weights(tmp_path, monkeypatch, precision, network):
-    others = [setting for setting in TINY if not setting.startswith("trainer.precision")]
-    settings = check(compose([f"network={network}", *others, f"trainer.precision={precision}"]))
+def test_a_step_is_measured_in_each_format_and_changes_the_weights(monkeypatch, precision, network, settings_of):
+    settings = settings_of(f"network={network}", "network.features=4", f"trainer.precision={precision}")
     kind, modules = {"batch_size": 2, "patch_size": 16, "precision": precision}, []
     make = trained.make_module
     monkeypatch.setattr(trained, "make_module", lambda *given: modules.append(make(*given)) or modules[-1])

@@ -5,50 +5,23 @@ import pytest
 from faig_lab.cli import console
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Seconds that pass only when the test lets them."""
-    now = [100.0]
+@pytest.mark.parametrize(
+    ("announced", "steps", "seconds", "rank", "lines"),
+    [
+        (8, 8, 4.0, 0, ["loop: 3 of 8, about 20 s left", "loop: 6 of 8, about 8.0 s left"]),
+        (3, 3, 3.0, 0, []),  # a short loop
+        # Methods with integrals of their own take more steps than the path integral.
+        (1, 2, 11.0, 0, ["loop: 1 of 1, about 0.0 s left", "loop: 2 steps done"]),
+        (2, 1, 20.0, 1, []),  # further processes say nothing
+    ],
+)
+def test_a_line_every_ten_seconds_says_what_is_left(announced, steps, seconds, rank, lines, monkeypatch, caplog):
+    now = [100.0]  # seconds that pass only when the test lets them
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    return now
-
-
-def messages(caplog):
-    return [record.getMessage() for record in caplog.records]
-
-
-def test_a_line_every_ten_seconds_says_what_is_left(clock, caplog):
+    monkeypatch.setattr(console.processes, "rank", lambda: rank)
     caplog.set_level("INFO")
-    with console.progress_bar("masking", 8) as advance:
-        for _ in range(8):
-            clock[0] += 4.0
+    with console.progress_bar("loop", announced) as advance:
+        for _ in range(steps):
+            now[0] += seconds
             advance("faig, 1 %")
-    assert messages(caplog) == ["masking: 3 of 8, about 20 s left", "masking: 6 of 8, about 8.0 s left"]
-
-
-def test_a_short_loop_has_no_line(clock, caplog):
-    caplog.set_level("INFO")
-    with console.progress_bar("masking", 3) as advance:
-        for _ in range(3):
-            clock[0] += 3.0
-            advance("")
-    assert messages(caplog) == []
-
-
-def test_more_steps_than_were_announced_are_counted_without_a_time(clock, caplog):
-    """Methods with integrals of their own take more steps than the path integral."""
-    caplog.set_level("INFO")
-    with console.progress_bar("attribution", 1) as advance:
-        for _ in range(2):
-            clock[0] += 11.0
-            advance("")
-    assert messages(caplog) == ["attribution: 1 of 1, about 0.0 s left", "attribution: 2 steps done"]
-
-
-def test_further_processes_say_nothing(clock, caplog, monkeypatch):
-    caplog.set_level("INFO")
-    monkeypatch.setattr(console.processes, "rank", lambda: 1)
-    with console.progress_bar("masking", 2) as advance:
-        clock[0] += 20.0
-        advance("")
-    assert messages(caplog) == []
+    assert [record.getMessage() for record in caplog.records] == lines

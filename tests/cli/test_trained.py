@@ -1,9 +1,8 @@
 """Rivals as built from settings: trained like the run's network, once, with its scale and degradations."""
 
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from study_case import context_of
@@ -13,14 +12,9 @@ from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.trained import make_network_trainer, settings_of_other, settings_of_target, train_once
 from faig_lab.config import check
-from faig_lab.data import Photograph
 from faig_lab.filters import load_weights
 from faig_lab.networks import SRResNet, TwoBranchSRResNet
 
-TINY = [
-    *("network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"),
-    *("trainer.precision=32-true", "training.baseline.iterations=3", "training.target.iterations=2"),
-]
 RIVAL = {
     "_target_": "faig_lab.networks.TwoBranchSRResNet", "scale": 4, "features": 3, "blocks": 1,
     "predictor_features": 2, "degradations": ["jpeg"],
@@ -28,14 +22,8 @@ RIVAL = {
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return check(compose([*TINY, f"store={tmp_path / 'store'}"]))
-
-
-@pytest.fixture
-def data():
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    return replace(context_of().data, train=(Photograph("a", "a", pixels, "a"),))
+def settings(settings_of):
+    return settings_of()
 
 
 def stored(settings):
@@ -49,10 +37,7 @@ def test_scale_and_degradations_of_a_rival_are_those_of_the_run(settings):
     plain = {"_target_": "faig_lab.networks.SRResNet", "features": 3}
     assert settings_of_other(settings, plain, 0).network == plain | {"scale": 2}
     assert settings_of_other(settings, None, settings.seed) == settings
-
-
-def test_a_rival_is_trained_whatever_the_run_was_given(settings, tmp_path):
-    given = settings.model_copy(update={"target": settings.target.model_copy(update={"weights": str(tmp_path)})})
+    given = settings.model_copy(update={"target": settings.target.model_copy(update={"weights": "given.pt"})})
     assert settings_of_other(given, RIVAL, 0).target.weights is None
 
 
@@ -105,33 +90,28 @@ def test_data_without_photographs_has_no_rivals(settings):
 
 
 def test_a_network_of_another_version_is_offered(settings, data, caplog, monkeypatch):
-    degradation = make_degradation(settings)
+    def notes(**given):
+        caplog.clear()
+        trained_now = train_once(settings, "baseline", data, make_degradation(settings), **given)
+        return trained_now, [r.getMessage() for r in caplog.records if "another version" in r.getMessage()]
+
     monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", 0)
-    older = train_once(settings, "baseline", data, degradation)
+    older, none = notes()
     (folder,) = stored(settings)
+    assert none == []
     monkeypatch.undo()
-    assert not [record for record in caplog.records if "another version" in record.getMessage()]
-    again = train_once(settings, "baseline", data, degradation)
-    (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
+    again, (note,) = notes()
     use = note.rpartition(" ")[2]
     assert use == f"baseline.weights={Path(settings.store) / folder / 'weights.pt'}"
-    assert len(stored(settings)) == 2
     # What the note says works.
     state = load_weights(Path(use.partition("=")[2]), make_network(settings))
-    assert all(torch.equal(value, older.state[name]) for name, value in state.items())
-    assert all(torch.equal(value, again.state[name]) for name, value in state.items())
-    caplog.clear()
-    train_once(settings, "baseline", data, degradation)
-    assert not [record for record in caplog.records if "another version" in record.getMessage()]
-
-
-def test_a_rival_of_another_version_is_offered_in_other_words(settings, data, caplog, monkeypatch):
-    degradation = make_degradation(settings)
-    monkeypatch.setattr("faig_lab.cli.build.NUMERICS_VERSION", 0)
-    train_once(settings, "baseline", data, degradation)
-    monkeypatch.undo()
-    train_once(settings, "baseline", data, degradation, label="SRResNet, seed 1, baseline")
-    (note,) = [record.getMessage() for record in caplog.records if "another version" in record.getMessage()]
+    for network in (older, again):
+        assert all(torch.equal(value, network.state[name]) for name, value in state.items())
+    assert notes()[1] == []
+    assert len(stored(settings)) == 2
+    # A rival's network cannot be given by a setting.
+    shutil.rmtree(Path(settings.store) / next(name for name in stored(settings) if name != folder))
+    (note,) = notes(label="SRResNet, seed 1, baseline")[1]
     assert "baseline.weights=" not in note
     assert note.endswith("see The store in docs/run_folder.md")
 
@@ -164,16 +144,10 @@ def test_a_target_of_one_degradation_is_trained_once_on_it_alone(settings, data,
     again = trainer.target(baseline, settings.seed, ["blur"])
     assert len(seen) == 2
     assert all(torch.equal(blur[name], again[name]) for name in blur)
-    assert len(stored(settings)) == 3
-
-
-def test_a_target_of_one_degradation_is_that_of_a_run_with_the_degradation_alone(settings, data):
-    """Its entry in the store is the entry of such a run that starts from the same weights."""
-    degradation = make_degradation(settings)
-    baseline = train_once(settings, "baseline", data, degradation).state
-    make_network_trainer(settings, data, degradation).target(baseline, settings.seed, ["noise"])
+    # Its entry in the store is that of a run with this degradation alone from the same weights.
     names = stored(settings)
-    parts = {"noise": settings.degradation.parts["noise"]}
+    assert len(names) == 3
+    parts = {"blur": settings.degradation.parts["blur"]}
     alone = settings.model_copy(update={"degradation": settings.degradation.model_copy(update={"parts": parts})})
     train_once(alone, "target", data, make_degradation(alone), start=baseline)
     assert stored(settings) == names

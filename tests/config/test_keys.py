@@ -8,7 +8,7 @@ import pytest
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import load_data, make_degradation
 from faig_lab.config import check
-from faig_lab.config.messages import in_keys, keys_below, with_keys
+from faig_lab.config.messages import keys_below, with_keys
 from faig_lab.errors import InputError, UserError
 
 KEYS = {"memory": "attribution.memory", "images": "the images (data.probe_crop)"}
@@ -25,14 +25,14 @@ def test_an_argument_becomes_its_key_and_so_does_each_argument_that_the_message_
     assert isinstance(caught.value.__cause__, InputError)
 
 
-def test_without_a_key_the_argument_keeps_its_name() -> None:
+def test_the_innermost_context_that_has_a_key_translates() -> None:
     with pytest.raises(UserError, match=r"^points: must be > 0$"), with_keys(KEYS):
-        raise InputError("points", "must be > 0")
-
-
-def test_the_innermost_context_translates() -> None:
+        raise InputError("points", "must be > 0")  # without a key the argument keeps its name
     with pytest.raises(UserError, match=r"^inner\.memory: no$"), with_keys(KEYS), with_keys({"memory": "inner.memory"}):
         raise InputError("memory", "no")
+    line = r"^attribution\.memory: more, or lower training\.patch_size$"
+    with pytest.raises(UserError, match=line), with_keys(KEYS), with_keys({"patch_size": "training.patch_size"}):
+        raise InputError("memory", "more, or lower `patch_size`")
 
 
 def test_other_errors_pass_through() -> None:
@@ -50,23 +50,12 @@ def test_an_input_error_is_a_value_error_in_the_words_of_the_caller_and_survives
     assert (str(error), error.argument, error.message) == ("memory: no", "memory", "no")
 
 
-def test_text_in_keys() -> None:
-    assert in_keys("`memory`, `memory` and `x`", KEYS) == "attribution.memory, attribution.memory and `x`"
-
-
 def test_a_part_of_an_argument_has_the_key_of_the_argument() -> None:
     keys = keys_below("data", ("train", "lr_dirs"))
     assert keys == {"train": "data.train", "lr_dirs": "data.lr_dirs"}
     line = r"^data\.train\.size: correct data\.train\.size, data\.lr_dirs\.blur\+noise or `other\.size`; or null$"
     with pytest.raises(UserError, match=line), with_keys(keys):
         raise InputError("train.size", "correct `train.size`, `lr_dirs.blur+noise` or `other.size`; or `None`")
-
-
-def test_an_outer_context_translates_what_an_inner_one_has_no_key_for() -> None:
-    outer, inner = {"points": "attribution.points"}, {"patch_size": "training.patch_size"}
-    line = r"^attribution\.points: more, or lower training\.patch_size$"
-    with pytest.raises(UserError, match=line), with_keys(outer), with_keys(inner):
-        raise InputError("points", "more, or lower `patch_size`")
 
 
 def refusal(*overrides: str) -> str:

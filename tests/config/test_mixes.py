@@ -41,10 +41,6 @@ def test_one_part_a_sample_needs_a_part_that_can_be_chosen() -> None:
         check(compose([*mix, "degradation.choose=two"]))
 
 
-def test_every_single_degradation_has_a_file() -> None:
-    assert all((FOLDER / "degradation" / f"{name}.yaml").is_file() for name in SINGLE)
-
-
 @pytest.mark.parametrize("experiment", [[], ["experiment=blur_noise"]], ids=["default", "experiment"])
 @pytest.mark.parametrize("mix", [["noise", "blur"], ["motion_blur", "poisson_noise", "jpeg"], SINGLE])
 def test_any_mix_on_the_command_line_in_its_order(experiment: list[str], mix: list[str]) -> None:
@@ -60,23 +56,13 @@ def test_a_mix_of_ones_own_with_severities(tmp_path: Path) -> None:
         "parts:\n"
         "  motion_blur: {length: [3, 15], probability: 0.2}\n"
         "  jpeg: {quality: [30, 95]}\n"
+        "  wide_blur: {_target_: faig_lab.data.GaussianBlur, sigma: 3.0}\n"
     )
     parts = check(compose(["degradation=phone"], config_dir=tmp_path)).degradation.parts
-    assert list(parts) == ["motion_blur", "poisson_noise", "jpeg"]
+    assert list(parts) == ["motion_blur", "poisson_noise", "jpeg", "wide_blur"]
     assert parts["motion_blur"]["length"] == [3, 15]
     assert (parts["motion_blur"]["probability"], parts["jpeg"]["probability"]) == (0.2, 0.5)
     assert parts["jpeg"]["quality"] == [30, 95]
-
-
-def test_one_kind_twice_under_two_names(tmp_path: Path) -> None:
-    (tmp_path / "degradation").mkdir()
-    (tmp_path / "degradation" / "two_blurs.yaml").write_text(
-        "defaults: [blur, _self_]\nparts:\n  wide_blur: {_target_: faig_lab.data.GaussianBlur, sigma: 3.0}\n"
-    )
-    assert list(check(compose(["degradation=two_blurs"], config_dir=tmp_path)).degradation.parts) == [
-        "blur",
-        "wide_blur",
-    ]
 
 
 @pytest.mark.parametrize(

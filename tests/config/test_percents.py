@@ -62,11 +62,7 @@ def test_the_default_headline_selects_units_of_the_default_network(granularity, 
     assert bool(caplog.messages) == granularity.endswith("channel")  # 0.1 % of some hundred channels
 
 
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [("torch.nn.Identity", "network: the network has no convolution and no linear layer, so it has no filters")],
-)
-def test_a_network_that_cannot_be_attributed_is_refused(target, words):
+def test_a_network_that_cannot_be_attributed_is_refused():
     settings = check(compose(["experiment=blur_noise"]))
-    with pytest.raises(UserError, match=words):
-        check_selection(settings.model_copy(update={"network": {"_target_": target}}))
+    with pytest.raises(UserError, match="network: the network has no convolution and no linear layer, so it has"):
+        check_selection(settings.model_copy(update={"network": {"_target_": "torch.nn.Identity"}}))

@@ -14,15 +14,7 @@ from faig_lab.errors import UserError
 
 @pytest.mark.parametrize(
     "target",
-    [
-        "faig_lab.networks.SRResNet",
-        "faig_lab.data.Div2k",
-        "faig_lab.attribution.faig",
-        "faig_lab.studies.curves.curves",
-        "torch.nn.L1Loss",
-        "torch.nn.modules.loss.MSELoss",
-        "torch.optim.AdamW",
-    ],
+    ["faig_lab.networks.SRResNet", "torch.nn.L1Loss", "torch.nn.modules.loss.MSELoss", "torch.optim.AdamW"],
 )
 def test_what_faig_lab_ships_may_be_called(target):
     assert may_call(target)
@@ -140,31 +132,22 @@ def test_what_is_no_configuration_is_refused_in_one_line(text, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("former", "present"),
     [
-        ("methods.faig", "faig"),
-        ("methods.weight_change_absolute", "weight_change_absolute"),
-        ("ingredients.signed_sum", "signed_sum"),
-        ("ideas.isolation_share", "isolation_share"),
-        ("learned_mask.learned_mask", "learned_mask"),
-        ("one_unit.OneUnit", "OneUnit"),
+        ("attribution.methods.faig", "attribution.faig"),
+        ("attribution.methods.weight_change_absolute", "attribution.weight_change_absolute"),
+        ("attribution.ingredients.signed_sum", "attribution.signed_sum"),
+        ("attribution.ideas.isolation_share", "attribution.isolation_share"),
+        ("attribution.learned_mask.learned_mask", "attribution.learned_mask"),
+        ("attribution.one_unit.OneUnit", "attribution.OneUnit"),
+        ("analysis.curves", "studies.curves.curves"),
+        ("analysis.sanity", "studies.sanity.sanity"),
+        ("analysis.masking_study", "studies.masking.masking_study"),
     ],
 )
-def test_methods_of_an_older_run_are_found_under_their_present_names(former, present, tmp_path):
-    node = {"attribution": {"methods": {"mine": {"_target_": f"faig_lab.attribution.{former}", "draws": 2}}}}
+def test_functions_of_an_older_run_are_found_under_their_present_names(former, present, tmp_path):
+    node = {"attribution": {"methods": {"mine": {"_target_": f"faig_lab.{former}", "draws": 2}}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(node))
     config = read_stored(tmp_path / "config.yaml", "run")
-    assert config["attribution"]["methods"]["mine"] == {"_target_": f"faig_lab.attribution.{present}", "draws": 2}
-    check_stored(config, "run: config.yaml")
-
-
-@pytest.mark.parametrize(
-    ("former", "present"),
-    [("curves", "curves.curves"), ("sanity", "sanity.sanity"), ("masking_study", "masking.masking_study")],
-)
-def test_studies_of_an_older_run_are_found_under_their_present_names(former, present, tmp_path):
-    node = {"analysis": {"studies": {"mine": {"_target_": f"faig_lab.analysis.{former}"}}}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(node))
-    config = read_stored(tmp_path / "config.yaml", "run")
-    assert config["analysis"]["studies"]["mine"] == {"_target_": f"faig_lab.studies.{present}"}
+    assert config["attribution"]["methods"]["mine"] == {"_target_": f"faig_lab.{present}", "draws": 2}
     check_stored(config, "run: config.yaml")
 
 
@@ -193,22 +176,14 @@ def test_links_may_not_lead_out(tmp_path):
     (run / ".hydra").mkdir()
     (run / ".hydra" / "out").symlink_to("/etc")
     check_links(run, "run")
+    (tmp_path / "linked").symlink_to(run)  # the run folder itself may be a link
+    check_links(tmp_path / "linked", "run")
     for target in (tmp_path, "../..", "/etc/hostname", "/nowhere"):
         (run / "weights" / "out").symlink_to(target)
-        with pytest.raises(
-            UserError, match=r"^run: .*/weights/out is a link that leads out of the run folder; .*trust"
-        ):
-            check_links(run, "run")
+        for folder in (run, tmp_path / "linked"):
+            with pytest.raises(UserError, match=r"^run: .*/weights/out is a link that leads out of the run folder; .*"):
+                check_links(folder, "run")
         (run / "weights" / "out").unlink()
-
-
-def test_a_run_folder_may_be_a_link_itself(tmp_path):
-    (tmp_path / "elsewhere" / "weights").mkdir(parents=True)
-    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
-    check_links(tmp_path / "run", "run")
-    (tmp_path / "elsewhere" / "tables").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="tables is a link that leads out"):
-        check_links(tmp_path / "run", "run")
 
 
 # Sweeps

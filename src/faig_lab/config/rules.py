@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -275,14 +275,25 @@ def check_percents(settings: Settings, units: int, word: str, count_of: Callable
     Raises:
         UserError: the headline percent, or all percents of a study, select no unit.
     """
-    smallest = smallest_percent(units)
-    for key, percents, examples in _percents(settings):
+    analysis, smallest = settings.analysis, smallest_percent(units)
+    chosen = {"analysis.headline_percent": [analysis.headline_percent], "analysis.percents": analysis.percents}
+    for name, node in analysis.studies.items():
+        for argument, value in node.items():
+            if argument == "percent" and value is not None:
+                chosen[f"analysis.studies.{name}.{argument}"] = [value]
+            elif argument in ("percents", "kept"):
+                chosen[f"analysis.studies.{name}.{argument}"] = [percent for percent in value if percent]
+    several = dict.fromkeys((smallest, *(min(smallest * n, 100.0) for n in (2, 5))))
+    series = f"[{','.join(f'{percent:g}' for percent in several)}]"
+    for key, percents in chosen.items():
         empty = [percent for percent in percents if not count_of(percent, units)]
         named = f"{', '.join(f'{percent:g}' for percent in empty)} % of {units:,} {word}"
         if empty and len(empty) == len(percents):
+            example = f"analysis.percents={series} analysis.headline_percent={smallest:g}"
+            if key.startswith("analysis.studies."):
+                example = f"{key}={smallest:g}" if key.endswith(".percent") else f"{key}={series}"
             raise UserError(
-                f"{key}: {named} is none; the smallest percent that selects one is {smallest:g}, e.g. "
-                f"{examples(smallest)}"
+                f"{key}: {named} is none; the smallest percent that selects one is {smallest:g}, e.g. {example}"
             )
         if empty:
             log.warning("%s: %s are none; the smallest percent that selects one is %g", key, named, smallest)
@@ -292,28 +303,3 @@ def smallest_percent(units: int) -> float:
     """Return the smallest percent that selects a unit, rounded up to three digits."""
     step = 10.0 ** (math.floor(math.log10(100 / units)) - 2)
     return min(100.0, float(f"{math.ceil(100 / units / step - 1e-9) * step:.3g}"))
-
-
-def _percents(settings: Settings) -> Iterator[tuple[str, list[float], Callable[[float], str]]]:
-    """Yield key, percents, and a function from the smallest valid percent to an example."""
-    analysis = settings.analysis
-    yield "analysis.headline_percent", [analysis.headline_percent], _headline
-    yield "analysis.percents", list(analysis.percents), _headline
-    for name, node in analysis.studies.items():
-        for argument, value in node.items():
-            key = f"analysis.studies.{name}.{argument}"
-            # mypy infers no type for a lambda with a default, and `key` has to be bound here.
-            if argument == "percent" and value is not None:
-                yield key, [value], lambda percent, key=key: f"{key}={percent:g}"  # type: ignore[misc]  # bound key
-            elif argument in ("percents", "kept"):
-                there = [percent for percent in value if percent]
-                yield key, there, lambda percent, key=key: f"{key}={_series(percent)}"  # type: ignore[misc]  # bound key
-
-
-def _headline(percent: float) -> str:
-    return f"analysis.percents={_series(percent)} analysis.headline_percent={percent:g}"
-
-
-def _series(percent: float) -> str:
-    """Return a few increasing percents."""
-    return "[" + ",".join(f"{p:g}" for p in dict.fromkeys((percent, *(min(percent * n, 100.0) for n in (2, 5))))) + "]"
