@@ -7,6 +7,7 @@ from faig_lab.cli import study
 from faig_lab.cli.build import make_degradation, make_network
 from faig_lab.cli.preflight import Forecast, forecast, masked_sets, to_train
 from faig_lab.cli.trained import train_once
+from faig_lab.errors import UserError
 from faig_lab.runs.folder import RunFolder
 from faig_lab.training import Trained
 
@@ -69,9 +70,10 @@ def test_the_line():
     )
 
 
-def test_a_forecast_that_fails_closes_its_stage(tmp_path, data, monkeypatch, caplog, settings_of):
+@pytest.mark.parametrize("error", [RuntimeError, UserError])
+def test_a_forecast_that_fails_closes_its_stage(error, tmp_path, data, monkeypatch, caplog, settings_of):
     def refuse(*_):
-        raise RuntimeError("not this size")
+        raise error("not this size")
 
     caplog.set_level("INFO")
     monkeypatch.setattr(study, "forecast", refuse)

@@ -64,6 +64,7 @@ from faig_lab.config import Settings, check
 from faig_lab.config.messages import ATTRIBUTION, in_keys, with_keys
 from faig_lab.config.rules import check_path
 from faig_lab.data import Degradation, StudyData
+from faig_lab.errors import UserError
 from faig_lab.evaluation.evaluator import examples, images_to_show
 from faig_lab.evaluation.masking import restoration, restoration_metrics
 from faig_lab.files import file_name, weights_file
@@ -251,7 +252,8 @@ def announce(settings: Settings, inputs: Inputs, folder: RunFolder) -> None:
     with folder.stage("forecast"):
         try:  # inside the stage, which an exception would leave open
             expected = forecast(settings, inputs.data, inputs.degradation, inputs.given)
-        except (RuntimeError, ValueError, TypeError) as error:  # a network may refuse a part of an image
+        # A network may refuse a part of an image. A training that is refused has its error in its own stage.
+        except (RuntimeError, ValueError, TypeError, UserError) as error:
             log.debug("no forecast: %s", error)
         else:
             log.info("plan: %s", expected)

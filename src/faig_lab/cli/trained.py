@@ -58,7 +58,7 @@ MARGIN = 0.05
 """NCHW is chosen if its step takes less than 1 − MARGIN of the time of a step in channels last."""
 
 WORTH_MEASURING = 200
-"""Training steps. If baseline and target are trained for fewer steps, no memory format is measured."""
+"""Training steps of baseline and target. Fewer steps take less time than a measurement of a step."""
 
 _SECONDS, _LEAST, _MOST = 0.8, 3, 50  # time of a measurement; rounds of a step in each format
 
