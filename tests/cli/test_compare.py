@@ -52,6 +52,13 @@ def table(folder, name):
         return list(csv.DictReader(file))
 
 
+def mean_of_faig(folder):
+    """The row of means.csv about FAIG at 1 %."""
+    found = [row for row in table(folder, "means") if (row["method"], row["percent"]) == ("faig", "1.0")]
+    (row,) = [row for row in found if row["masked"] == "mean"]
+    return row
+
+
 def test_tables_page_and_words(sweep, tmp_path, capsys):
     assert main(["task=compare", f"runs={sweep}"]) == 0
     shown = capsys.readouterr().out
@@ -69,10 +76,7 @@ def test_tables_page_and_words(sweep, tmp_path, capsys):
     measures = ["isolation", "clean_change", "own", "other", "specificity", "harm"]
     assert list(tidy[0]) == ["run", "seed", "network", "method", "percent", "masked", *measures]
     assert len(tidy) == 3 * 2 * 2 * 2
-    (means,) = [
-        row for row in table(folder, "means")
-        if (row["method"], row["percent"], row["masked"]) == ("faig", "1.0", "mean")
-    ]  # fmt: skip
+    means = mean_of_faig(folder)
     assert float(means["specificity"]) == pytest.approx(0.4)
     # 0.3, 0.4, 0.5: s = 0.1, t = 4.302653 for two degrees of freedom
     assert float(means["specificity_high"]) == pytest.approx(0.4 + 4.302653 * 0.1 / 3**0.5, abs=1e-6)
@@ -102,16 +106,13 @@ def test_the_comparison_of_a_sweep_lies_in_the_sweep_and_names_runs_that_repeat(
         assert repeat in page.read_text(encoding="utf-8")
         assert f"comparison    {page}" in shown
     assert not (tmp_path / "outputs" / "blur_noise").exists()
-    assert {row["specificity_n"] for row in table(tmp_path / sweep / "compare", "means")} == {"3"}
-
-
-def test_several_sweeps_are_compared_in_a_folder_of_their_own(sweep, tmp_path):
-    (tmp_path / sweep / "multirun.yaml").touch()
+    page.unlink()
+    # Several sweeps are compared in a folder of their own, as is a sweep with `hydra.run.dir`.
     assert main(["task=compare", f"runs=[{sweep},{sweep}/1]"]) == 0
-    assert not (tmp_path / sweep / "compare").exists()
     assert main(["task=compare", f"runs={sweep}", "hydra.run.dir=here"]) == 0
     assert Path("here/compare.html").is_file()
-    assert not (tmp_path / sweep / "compare").exists()
+    assert not page.exists()
+    assert {row["specificity_n"] for row in table(tmp_path / sweep / "compare", "means")} == {"3"}
 
 
 def test_isolation_is_compared_where_it_was_measured(sweep, tmp_path, capsys):
@@ -138,10 +139,7 @@ def test_isolation_is_compared_where_it_was_measured(sweep, tmp_path, capsys):
     assert set(rows) == {(method, percent) for method in ("faig", "signed_share") for percent in ("1.0", "3.0")}
     assert float(rows["faig", "1.0"]["isolation"]) == pytest.approx(-0.5)
     assert rows["faig", "1.0"]["minus"] == "learned_mask"
-    (means,) = [
-        row for row in table(tmp_path / "here", "means")
-        if (row["method"], row["percent"], row["masked"]) == ("faig", "1.0", "mean")
-    ]  # fmt: skip
+    means = mean_of_faig(tmp_path / "here")
     assert float(means["isolation_high"]) == pytest.approx(0.51 + 4.302653 * 0.01 / 3**0.5, abs=1e-5)
     assert float(means["clean_change"]) == -0.25
 
@@ -209,13 +207,8 @@ def test_no_torch_is_needed(sweep, tmp_path):
         "import sys; sys.modules['torch'] = None; from faig_lab.__main__ import main; "
         f"sys.exit(main(['task=compare', 'runs={sweep}', 'hydra.run.dir=here']))"
     )
-    source = str(Path(faig_lab.__file__).resolve().parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": source},
-        check=False,
-    )
+    environment = os.environ | {"PYTHONPATH": str(Path(faig_lab.__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "here" / "compare.html").is_file()

@@ -143,16 +143,15 @@ def test_the_baseline_is_that_of_the_usual_study_and_the_target_is_not():
     assert key(planted, "target") != key(usual, "target")
 
 
-@pytest.mark.parametrize("setting", ["percent=6", "turn=1", "rate=7", "drift=3", "drift_steps=2", "layers=[body.*]"])
-def test_every_setting_of_planting_makes_another_target(setting):
-    changed = settings_of(f"target.planted.{setting}")
-    assert key(changed, "target") != key(settings_of(), "target")
+PLANTING = ["percent=6", "turn=1", "rate=7", "drift=3", "drift_steps=2", "layers=[body.*]"]
+SCORING = [["attribution=taylor", "analysis.percents=[1]", "analysis.headline_percent=1"]]
+
+
+@pytest.mark.parametrize("given", [*([f"target.planted.{setting}"] for setting in PLANTING), *SCORING], ids=str)
+def test_every_setting_of_planting_makes_another_target_and_no_other_setting_does(given):
+    changed = settings_of(*given)
+    assert (key(changed, "target") == key(settings_of(), "target")) == (given in SCORING)
     assert key(changed, "baseline") == key(settings_of(), "baseline")
-
-
-def test_what_does_not_plant_makes_no_other_target():
-    other = settings_of("attribution=taylor", "analysis.percents=[1]", "analysis.headline_percent=1")
-    assert key(other, "target") == key(settings_of(), "target")
 
 
 def test_the_groups_are_the_sets_that_are_kept_beside_the_scores(tmp_path):
@@ -187,14 +186,12 @@ def given(tmp_path):
     return path
 
 
-def test_given_weights_that_were_planted_so_are_taken(given):
-    assert yaml.safe_load(given.with_suffix(".yaml").read_text())["planted"]["percent"] == 5
-    check_planted(settings_of(f"target.weights={given}"))
-
-
 @pytest.mark.parametrize("change", ["seed=1", "target.planted.percent=6", "target.planted.layers=[body.*]"])
 def test_given_weights_that_were_planted_otherwise_are_refused(given, change):
-    with pytest.raises(UserError, match=r"^target\.planted: .*target\.yaml does not record these settings of planted"):
+    assert yaml.safe_load(given.with_suffix(".yaml").read_text())["planted"]["percent"] == 5
+    check_planted(settings_of(f"target.weights={given}"))
+    line = r"^target\.planted: .*target\.yaml does not record these settings of planted"
+    with pytest.raises(UserError, match=line):
         check_planted(settings_of(f"target.weights={given}", change))
 
 
@@ -210,21 +207,18 @@ def test_given_weights_without_a_description_are_refused(given, content):
 
 
 @pytest.mark.parametrize(
-    ("given", "keys"),
+    ("has_bfloat16", "given", "keys"),
     [
-        ([], []),
-        (["attribution.precision=bfloat16"], ["attribution.precision"]),
-        (["analysis.precision=bfloat16", "trainer.precision=bf16-mixed"], ["analysis.precision", "trainer.precision"]),
+        (False, [], []),
+        (False, ["attribution.precision=bfloat16"], ["attribution.precision"]),
+        (False, ["analysis.precision=bfloat16", "trainer.precision=bf16-mixed"], ["analysis.pr", "trainer.pr"]),
+        (True, ["attribution.precision=bfloat16"], []),
     ],
 )
-def test_bfloat16_that_the_processor_does_not_have_is_warned_about(given, keys, monkeypatch, caplog):
-    monkeypatch.setattr("faig_lab.cli.preflight.cpu_has_bfloat16", lambda: False)
+def test_bfloat16_that_the_processor_does_not_have_is_warned_about(has_bfloat16, given, keys, monkeypatch, caplog):
+    monkeypatch.setattr("faig_lab.cli.preflight.cpu_has_bfloat16", lambda: has_bfloat16)
     check_precision(check(compose(["trainer=cpu", *given])))
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == keys
-    assert all("use float32" in r.getMessage() or "use auto" in r.getMessage() for r in caplog.records)
-
-
-def test_bfloat16_that_the_processor_has_is_not(monkeypatch, caplog):
-    monkeypatch.setattr("faig_lab.cli.preflight.cpu_has_bfloat16", lambda: True)
-    check_precision(check(compose(["trainer=cpu", "attribution.precision=bfloat16"])))
-    assert not caplog.records
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(keys)
+    assert all(message.startswith(key) for message, key in zip(messages, keys, strict=True))
+    assert all("use float32" in message or "use auto" in message for message in messages)

@@ -13,28 +13,9 @@ from faig_lab.config.messages import TEXT, is_multirun, quote_text, quoted, word
 from faig_lab.config.settings import Settings
 
 NAMES = [
-    "epoch=3-step=10.ckpt",
-    "a~b.pth",
-    "a#b.pth",
-    "a b.pth",
-    "net (1).pth",
-    "größe.pth",
-    "漢字.pth",
-    "it's.pth",
-    'say "x".pth',
-    "a&b;c!d<e>.pth",
-    "[1].pth",
-    "{a}.pth",
-    "100%.pth",
-    "$x$.pth",
-    r"back\slash.pth",
-    r"end\ ".strip(),
-    r"\'.pth",
-    "'half.pth",
-    "3",
-    "1e5",
-    "true",
-    "a:b@c+d?e|f*.pth",
+    *("epoch=3-step=10.ckpt", "a~b.pth", "a#b.pth", "a b.pth", "net (1).pth", "größe.pth", "漢字.pth", "it's.pth"),
+    *('say "x".pth', "a&b;c!d<e>.pth", "[1].pth", "{a}.pth", "100%.pth", "$x$.pth", r"back\slash.pth"),
+    *(r"end\ ".strip(), r"\'.pth", "'half.pth", "3", "1e5", "true", "a:b@c+d?e|f*.pth"),
 ]
 
 
@@ -58,20 +39,9 @@ def test_quoted_is_read_back(name):
 @pytest.mark.parametrize(
     "setting",
     [
-        "target.weights=a/b.pth",
-        "target.weights=null",
-        "target.weights='epoch=3.ckpt'",
-        'target.weights="epoch=3.ckpt"',
-        "hydra.run.dir=outputs/${name}/x",
-        "runs=[a,b]",
-        "runs=outputs/blur_noise/*",
-        "name=choice(a,b)",
-        "run=",
-        "store='a,b'",
-        "seed=a=b",
-        "training.loss._target_=a=b",
-        "~run",
-        "resume",
+        *("target.weights=a/b.pth", "target.weights=null", "target.weights='epoch=3.ckpt'", "run=", "store='a,b'"),
+        *('target.weights="epoch=3.ckpt"', "hydra.run.dir=outputs/${name}/x", "runs=[a,b]", "name=choice(a,b)"),
+        *("runs=outputs/blur_noise/*", "seed=a=b", "training.loss._target_=a=b", "~run", "resume"),
     ],
 )
 @pytest.mark.parametrize("multirun", [False, True])
