@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
 
 from faig_lab import __version__
-from faig_lab.attribution import Attribution, Problem, count_of, discovered, load_attribution
+from faig_lab.attribution import count_of, discovered, load_attribution
 from faig_lab.cli.build import check_selection, make_layout, make_network
 from faig_lab.config import Settings, check
 from faig_lab.config.messages import key_of, missing_path, suggest
@@ -24,39 +22,17 @@ from faig_lab.config.settings import LoggerSettings
 from faig_lab.config.targets import check_links, check_stored, read_stored, targets_of
 from faig_lab.errors import UserError
 from faig_lab.files import write_text
-from faig_lab.filters import load_weights, make_patch, modulate, read_states, save_patch, save_weights
+from faig_lab.filters import load_weights, make_patch, modulate, save_patch, save_weights
 from faig_lab.runs.folder import RunFolder, reopen_run, versions
 
 
-@dataclass(frozen=True)
-class Existing:
-    """A finished run with further analyses.
-
-    Attributes:
-        run: the run folder.
-        settings: the settings of the run, with the weights of the run as given weights and all studies.
-        wanted: the names of the studies that the run does not have yet.
-    """
-
-    run: RunFolder
-    settings: Settings
-    wanted: tuple[str, ...]
-
-    def path_states(self) -> tuple[dict[str, Tensor], ...]:
-        """Read the inner states of the run's path; empty for the straight line."""
-        if self.settings.attribution.path == "straight":
-            return ()
-        return read_states(self.run.path / "attribution" / "path.pt", "run")
-
-    def attribution(self, problem: Problem) -> Attribution:
-        """Read the run's scores from its file."""
-        method = self.settings.attribution.name
-        return load_attribution(self.run.path / "attribution", method, problem.degradations, problem.layout)
-
-
 @contextmanager
-def reopen(settings: Settings) -> Iterator[Existing]:
+def reopen(settings: Settings) -> Iterator[tuple[RunFolder, Settings, tuple[str, ...]]]:
     """Open the finished run `settings.run` for the studies of `settings` that the run does not have.
+
+    Yields:
+        The run folder; the settings of the run with its weights as given weights and with all studies; the names of
+        the studies that the run does not have yet.
 
     Raises:
         UserError: the folder does not exist or has no finished run, or the run has all these studies.
@@ -73,7 +49,7 @@ def reopen(settings: Settings) -> Iterator[Existing]:
     checked = _checked(config, path)
     check_selection(checked)
     with reopen_run(path) as run:
-        yield Existing(run, checked, tuple(wanted))
+        yield run, checked, tuple(wanted)
         write_text(path / "config.yaml", OmegaConf.to_yaml(config))
 
 
@@ -94,19 +70,6 @@ def logger_settings(asked: LoggerSettings, recorded: LoggerSettings) -> LoggerSe
     if command.mode == RunMode.MULTIRUN:  # the jobs of a sweep are grouped and tagged
         changed |= {"group", "tags"}
     return recorded.model_copy(update={name: getattr(asked, name) for name in changed})
-
-
-def settings_of(path: Path, asking: Settings) -> Settings:
-    """Return the settings of a finished run with its weights as given weights. The data of the run may be missing.
-
-    Args:
-        path: the run folder.
-        asking: the settings of this command. The run may call the functions that these settings name.
-
-    Raises:
-        UserError: the folder does not exist, has no finished run, or names code that it may not call.
-    """
-    return _checked(OmegaConf.create(_read_config(path, asking)), path, computes=False)
 
 
 def _checked(config: DictConfig, path: Path, *, computes: bool = True) -> Settings:
@@ -160,7 +123,7 @@ def export(settings: Settings) -> str:
         UserError: the run, its scores or a setting is not valid.
     """
     wanted, folder = settings.export, Path(str(settings.run)).expanduser()
-    recorded = settings_of(folder, settings)
+    recorded = _checked(OmegaConf.create(_read_config(folder, settings)), folder, computes=False)
     network = make_network(recorded)
     layout = make_layout(recorded)
     baseline, target = (load_weights(folder / "weights" / f"{n}.pt", network, "run") for n in ("baseline", "target"))

@@ -24,6 +24,7 @@ from faig_lab.attribution import (
     attribute,
     check_different,
     full_precision,
+    load_attribution,
     profile,
     save_attribution,
     share_metrics,
@@ -46,7 +47,7 @@ from faig_lab.cli.build import (
     make_problem,
 )
 from faig_lab.cli.console import explained, progress_bar
-from faig_lab.cli.existing import Existing, export, logger_settings, reopen
+from faig_lab.cli.existing import export, logger_settings, reopen
 from faig_lab.cli.preflight import (
     check_compiler,
     check_memory,
@@ -68,7 +69,7 @@ from faig_lab.errors import UserError
 from faig_lab.evaluation.evaluator import examples, images_to_show
 from faig_lab.evaluation.masking import restoration, restoration_metrics
 from faig_lab.files import file_name, weights_file
-from faig_lab.filters import State, load_weights, save_weights, write_states
+from faig_lab.filters import State, load_weights, read_states, save_weights, write_states
 from faig_lab.report.records import Records
 from faig_lab.runs import processes
 from faig_lab.runs.folder import RunFolder, open_run
@@ -187,33 +188,36 @@ def _take_part(settings: Settings) -> None:
 def analyse(settings: Settings) -> None:
     """Run the studies of `settings` that the finished run `settings.run` lacks. No network of the pair is trained."""
     with (
-        reopen(settings) as existing,
+        reopen(settings) as (folder, recorded, wanted),
         Records.start(
-            logger_settings(settings.logger, existing.settings.logger),
-            describe(existing.settings, existing.run, job="analyse"),
-            existing.run.path,
+            logger_settings(settings.logger, recorded.logger),
+            describe(recorded, folder, job="analyse"),
+            folder.path,
             goes_on=True,
         ) as record,
-        explained(existing.settings.model_dump(), existing.run.path, lambda: existing.run.current_stage),
+        explained(recorded.model_dump(), folder.path, lambda: folder.current_stage),
         with_keys(ATTRIBUTION),
     ):
-        own, folder = alone(existing.settings), existing.run
+        own = alone(recorded)
         inputs = load(own, folder)
-        pictures = evaluate(own, inputs, attributed := _attributed(existing, inputs), folder, only=existing.wanted)
+        attributed = _attributed(recorded, folder, inputs)
+        pictures = evaluate(own, inputs, attributed, folder, only=wanted)
         report(own, folder, record, pictures)
         attributed.cache.discard()
     from faig_lab.report.texts import added, summary
 
     print(summary(folder.path, record))
-    print(added(folder.path, existing.wanted))
+    print(added(folder.path, wanted))
 
 
-def _attributed(existing: Existing, inputs: Inputs) -> Attributed:
-    """Read the scores of a finished run from its files."""
-    settings, data = existing.settings, inputs.data
+def _attributed(settings: Settings, folder: RunFolder, inputs: Inputs) -> Attributed:
+    """Read the scores of a finished run, and the inner states of its path, from its files."""
+    data, place = inputs.data, folder.path / "attribution"
     baseline, target = (inputs.given[name].state for name in ("baseline", "target"))
-    problem = make_problem(settings, data, baseline, target, path=make_path(settings, existing.path_states()))
-    return Attributed(problem, existing.attribution(problem), kept_results(settings, data, baseline, target))
+    inner = () if settings.attribution.path == "straight" else read_states(place / "path.pt", "run")
+    problem = make_problem(settings, data, baseline, target, path=make_path(settings, inner))
+    scores = load_attribution(place, settings.attribution.name, problem.degradations, problem.layout)
+    return Attributed(problem, scores, kept_results(settings, data, baseline, target))
 
 
 def load(settings: Settings, folder: RunFolder) -> Inputs:
