@@ -147,7 +147,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 _PACKAGES = ("networks", "filters", "data", "metrics", "attribution", "training", "evaluation", "studies")
 _RECORDS = ("name", "objective", "task", "run", "file", "other", "resume", "export", "traceback", "trust", "logger")
 _PLACES = ("store", "baseline", "target", "data")
-_NOT_COUNTED = {
+_NOT_COUNTED: Mapping[str, bool | set[str]] = {
     **dict.fromkeys((*_RECORDS, *_PLACES), True),
     "training": {"workers", "validate_every", "checkpoint_every"},
 }

@@ -75,15 +75,15 @@ def run(cfg: DictConfig, folder: Path) -> None:
         rows.append((entry.folder.name, entry.seed, entry.iterations, size, used, str(entry.runs), entry.state))
     if entries:
         print("\n".join([*aligned(rows, left=(0, 6)), ""]))
-    damaged, size = sum(entry.damaged for entry in entries), sum(entry.size for entry in entries) / 1e6
-    print(f"{len(entries)} entries, {size:,.1f} MB, {damaged} damaged, in {store}")
+    damaged, megabytes = sum(entry.damaged for entry in entries), sum(entry.size for entry in entries) / 1e6
+    print(f"{len(entries)} entries, {megabytes:,.1f} MB, {damaged} damaged, in {store}")
     chosen = to_remove(entries, prune, time.time())
     if chosen and prune.delete:
         lines = [f"  {entry.folder.name}{'' if remove(entry) else ': in use, stays'}" for entry in chosen]
         print("\n".join(["\nremoved", *lines]))
     elif chosen:
-        size = sum(entry.size for entry in chosen) / 1e6
-        print(f"\nwould remove {len(chosen)} ({size:,.1f} MB); prune.delete=true does it")
+        megabytes = sum(entry.size for entry in chosen) / 1e6
+        print(f"\nwould remove {len(chosen)} ({megabytes:,.1f} MB); prune.delete=true does it")
         print("\n".join(f"  {entry.folder.name}" for entry in chosen))
 
 
