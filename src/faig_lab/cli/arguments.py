@@ -132,7 +132,7 @@ def normalise(arguments: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
 
 
 def inspected(arguments: Sequence[str]) -> Sequence[str]:
-    """`inspect FILE [OTHER]` as settings; a name with = in it is a file where there is such a file."""
+    """Return `inspect FILE [OTHER]` as settings. An argument with `=` is a file if there is a file of this name."""
     if list(arguments[:1]) != ["inspect"]:
         return arguments
     files = [argument for argument in arguments[1:] if "=" not in argument or Path(argument).is_file()]

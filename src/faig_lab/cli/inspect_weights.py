@@ -1,4 +1,4 @@
-"""task=inspect: what a weights file holds, and how two files differ. Nothing is executed, and no network is built."""
+"""task=inspect: the content of a weights file, and how two files differ. No code is executed, no network is built."""
 
 import re
 import zipfile
@@ -32,7 +32,7 @@ _SHOWN = 3  # names in a row
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Print what the file holds; with a second file print both, and whether they are one architecture.
+    """Print the content of the file. With a second file print both, and whether they have one architecture.
 
     Raises:
         UserError: a file is not there, or holds no weights.
@@ -50,7 +50,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def describe(path: Path, key: str) -> tuple[list[str], State]:
-    """What a weights file holds, line by line, and the weights that are taken, under the file's names.
+    """Return the content of a weights file as lines of text, and the weights that are taken under the file's names.
 
     Args:
         path: the file.
@@ -95,7 +95,7 @@ def describe(path: Path, key: str) -> tuple[list[str], State]:
 
 
 def scale_of(naming: str | None, state: State) -> str | None:
-    """The upscaling factor in words, e.g. ×4; None where the shapes do not tell it.
+    """Return the upscaling factor in words, e.g. ×4; None if the shapes do not tell the factor.
 
     Args:
         naming: of the file, a constant of `faig_lab.filters.checkpoints`.
@@ -116,7 +116,7 @@ def scale_of(naming: str | None, state: State) -> str | None:
 
 
 def _esrgan_scale(naming: str, shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """Each stage doubles the size; Real-ESRGAN's ×2 and ×1 shrink the image first, into more channels."""
+    """Return the factor: each stage doubles the size. Real-ESRGAN's ×2 and ×1 shrink the image first."""
     if not {"conv_first", "conv_last"} <= shapes.keys():
         return None
     stages = sum(bool(re.fullmatch(r"conv_up\d", name)) for name in shapes)
@@ -128,15 +128,15 @@ def _esrgan_scale(naming: str, shapes: Mapping[str, Sequence[int]]) -> str | Non
 
 
 def _shuffle(before: int, after: int) -> int | None:
-    """The factor of a pixel shuffle from `before` to `after` channels; None if there is no such factor."""
+    """Return the factor of a pixel shuffle from `before` to `after` channels; None if there is no such factor."""
     factor = isqrt(before // after) if after else 0
     return factor if factor and factor**2 * after == before else None
 
 
 def compare(state: State, other: State) -> list[str]:
-    """Whether two files hold one architecture; if so how many filters differ, else the first differences.
+    """Return whether two files have one architecture, as lines: the number of different filters, or the differences.
 
-    Prefixes do not count, nor does the naming, where it is known.
+    Prefixes do not count. A known naming does not count either.
     """
     first, second = _in_common_names(state), _in_common_names(other)
     shared = [name for name in first if name in second]
@@ -154,7 +154,7 @@ def compare(state: State, other: State) -> list[str]:
 
 
 def _changes(first: State, second: State) -> list[str]:
-    """How many filters and how many other tensors differ, and what makes the numbers larger than they should be."""
+    """Return the number of filters and of other tensors that differ, and a note on different precisions."""
     differ = {name: _differ(value, second[name]) for name, value in first.items()}
     kernels = [name for name, value in first.items() if _is_kernel(name, value)]
     filters = sum(prod(first[name].shape[:2]) for name in kernels)
@@ -172,7 +172,7 @@ def _changes(first: State, second: State) -> list[str]:
 
 
 def _differ(first: Tensor, second: Tensor) -> Tensor:
-    """Where two tensors of one shape differ; a tensor without ordinary values differs everywhere."""
+    """Return where two tensors of one shape differ. A tensor without ordinary values differs everywhere."""
     if any(tensor.is_meta or tensor.is_quantized or tensor.layout is not torch.strided for tensor in (first, second)):
         return torch.ones(first.shape, dtype=torch.bool)
     if first.is_floating_point() and second.is_floating_point():
@@ -181,7 +181,7 @@ def _differ(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _in_common_names(state: State) -> dict[str, Tensor]:
-    """The tensors without prefixes, in BasicSR's names where that keeps the names different."""
+    """Return the tensors without prefixes, in BasicSR's names if all these names are different."""
     names, _ = without(list(state))
     common = common_names(names)
     return dict(zip(common if len(set(common)) == len(common) else names, state.values(), strict=True))

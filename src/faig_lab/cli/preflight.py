@@ -209,7 +209,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """The sum over all parts."""
+        """Return the sum over all parts."""
         return sum(self.parts.values())
 
     def __str__(self) -> str:

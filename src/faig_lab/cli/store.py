@@ -50,7 +50,7 @@ class StoredFolder:
 
     @property
     def damaged(self) -> bool:
-        """Whether the folder is damaged."""
+        """Return whether the folder is damaged."""
         return self.state not in (SOUND, PARTIAL)
 
 

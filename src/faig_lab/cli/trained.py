@@ -252,7 +252,7 @@ class Choice(BaseModel, strict=True):
     kind: dict[str, Any]
 
     def __str__(self) -> str:
-        """The choice with its measurement, for the log."""
+        """Return the choice with its measurement, for the log."""
         formats = [("channels last", self.milliseconds_channels_last), ("NCHW", self.milliseconds_nchw)]
         (name, own), (rejected, other) = formats if self.channels_last else reversed(formats)
         threads = self.kind["threads"]

@@ -170,7 +170,7 @@ def make(node: Mapping[str, Any]) -> Any:
 
 
 def _as_called(node: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The node with the arguments of its class: `scale` gets the name that `scale_argument` has.
+    """Return the node with the arguments of its class: `scale` gets the name that `scale_argument` has.
 
     With `scale_argument: null` the class takes no factor. A node without `scale_argument` stays as it is.
 
