@@ -23,7 +23,6 @@ from faig_lab.data.evaluation import EVALUATION_SEED
 from faig_lab.evaluation.evaluator import convert
 from faig_lab.evaluation.intervals import Floats, Resampling, number_or_none, scene_interval
 from faig_lab.evaluation.masking import TableRow, means, stack_inputs
-from faig_lab.filters import State
 from faig_lab.metrics import as_image
 from faig_lab.plotting.charts import guides, legend_above, line
 from faig_lab.plotting.style import LINES, MUTED, drawing, input_colour, new_figure
@@ -62,17 +61,28 @@ def boundary(
     swept = list(_sweep(context, factors))
     if not swept:
         log.warning("boundary: no degradation of this run has a severity that can be swept")
+        return StudyResult({})
+    masked = {n: context.masked(f) for n, f in context.discovered(context.method, context.headline).items()}
     psnrs: list[TableRow] = []
     gains: list[TableRow] = []
     with context.bar("boundary", len(swept)) as advance:
         for row, name, part in swept:
             images = degrade_again(context.data.held_out, replace(context.degradation, parts={name: part}), name)
-            values = _psnrs(context, images, name)
+            evaluator = replace(context.evaluator, images=tuple(images))
+            outputs = [convert(as_image, evaluator.upscaled(name))]
+            for state in (context.baseline, context.target, masked[name]):
+                outputs.append(evaluator.outputs(state, name))
+            values = stack_inputs([evaluator.psnrs(images) for images in outputs])  # (images, NETWORKS)
             psnrs += [row | {"network": n, "psnr": float(values[:, i].mean())} for i, n in enumerate(NETWORKS)]
-            gains.append(row | _gain(values, context.evaluator.scenes, context.problem.seed))
+            how = Resampling(context.problem.seed)
+            interval = scene_interval([values], context.evaluator.scenes, gain_and_share, how)
+            cells: TableRow = {}
+            for i, (column, value) in enumerate(zip(("gain", "share"), gain_and_share(values.mean(0)), strict=True)):
+                cells |= {column: number_or_none(value)} | interval.ends((i,), f"{column}_")
+            gains.append(row | cells | {"interval": interval.kind})
             advance(f"{name}, {row['parameter']} = {row['severity']}")
-    tables = {"boundary": psnrs, "boundary_gain": gains} if swept else {}
-    return StudyResult(tables, means(gains, ("gain", "share"), "boundary/{column}/{degradation}/{severity:g}"))
+    metrics = means(gains, ("gain", "share"), "boundary/{column}/{degradation}/{severity:g}")
+    return StudyResult({"boundary": psnrs, "boundary_gain": gains}, metrics)
 
 
 def severities(part: Part, factors: Sequence[float]) -> dict[float, Part]:
@@ -90,7 +100,9 @@ def severities(part: Part, factors: Sequence[float]) -> dict[float, Part]:
         return {}
     try:
         low, high = (trained, trained) if isinstance(trained, int | float) else trained
-        wanted = {v for f in factors for v in ([low, high] if f == 1 else [_round((low if f < 1 else high) * f)])}
+        wanted = {low, high} if 1 in factors else set()
+        # Six digits, so that 3 · 0.1 is 0.3 in tables and keys.
+        wanted |= {float(f"{(low if factor < 1 else high) * factor:.6g}") for factor in factors if factor != 1}
     except (TypeError, ValueError):
         return {}
     if 1 in factors and low < high:
@@ -133,11 +145,6 @@ def _sweep(context: StudyContext, factors: Sequence[float]) -> Iterator[tuple[Ta
             yield row | {"parameter": parameter, "severity": float(value), "in_training": inside}, name, changed
 
 
-def _round(value: float) -> float:
-    """Round to six digits, so that 3 · 0.1 is 0.3 in tables and keys."""
-    return float(f"{value:.6g}")
-
-
 def _at(part: Any, parameter: str, value: float, *, trained: float, whole: bool) -> tuple[float, Part] | None:
     """Return the part with this value, or with the nearest accepted value; None if no value is accepted."""
     kernel = getattr(part, "kernel_size", None)
@@ -148,26 +155,6 @@ def _at(part: Any, parameter: str, value: float, *, trained: float, whole: bool)
         with suppress(TypeError, ValueError):  # the part does not accept the value
             return candidate, replace(part, **changes)
     return None
-
-
-def _psnrs(context: StudyContext, images: Sequence[PairedImage], name: str) -> Floats:
-    """Return (images, NETWORKS) PSNR in dB."""
-    evaluator = replace(context.evaluator, images=tuple(images))
-    masked = context.masked(context.discovered(context.method, context.headline)[name])
-    states: dict[str, State] = {"baseline": context.baseline, "target": context.target, "masked": masked}
-    outputs = {n: evaluator.outputs(state, name) for n, state in states.items()}
-    outputs["bicubic"] = convert(as_image, evaluator.upscaled(name))
-    return stack_inputs([evaluator.psnrs(outputs[network]) for network in NETWORKS])
-
-
-def _gain(psnrs: Floats, scenes: Sequence[str], seed: int) -> TableRow:
-    """Return gain and share of (images, NETWORKS) with intervals; None if the gain is too small for a share."""
-    values = gain_and_share(psnrs.mean(0)[None])[0]
-    interval = scene_interval([psnrs], scenes, gain_and_share, Resampling(seed))
-    row: TableRow = {}
-    for i, name in enumerate(("gain", "share")):
-        row |= {name: number_or_none(values[i])} | interval.ends((i,), f"{name}_")
-    return row | {"interval": interval.kind}
 
 
 def gain_and_share(psnrs: Floats) -> Floats:
@@ -228,8 +215,11 @@ def _figure(run: RunFolder) -> Figure:
         if {"masked", "baseline"} <= {*psnr}:
             left = (psnr["masked"] - psnr["baseline"]).dropna()
             lower.plot(left.index, left, "-.", color=colour, linewidth=1.3)
-        for panel in (upper, lower):
-            _mark_trained(panel, rows)
+        trained = numbers(rows[rows["in_training"] > 0], "severity")
+        for panel in (upper, lower) if trained else ():
+            panel.axvspan(min(trained), max(trained), color=LINES, zorder=0)
+            for edge in {min(trained), max(trained)}:
+                panel.axvline(edge, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
         upper.set_title(f"{degraded(name)} input")
         lower.set_xlabel(f"{rows['parameter'].iloc[0]} of {name.replace('_', ' ')}")
     above[0].set_ylabel("PSNR in dB")
@@ -250,14 +240,6 @@ def _gain_panel(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
                 share(row["share"]), (row["severity"], row["gain"]), (0, 5), textcoords="offset points", ha="center",
                 fontsize=7, bbox={"color": "white", "alpha": 0.6, "pad": 0.5},
             )  # fmt: skip
-
-
-def _mark_trained(panel: Axes, rows: pd.DataFrame) -> None:
-    trained = numbers(rows[rows["in_training"] > 0], "severity")
-    if trained:
-        panel.axvspan(min(trained), max(trained), color=LINES, zorder=0)
-        for edge in {min(trained), max(trained)}:
-            panel.axvline(edge, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
 
 
 def _table(run: RunFolder) -> Table:

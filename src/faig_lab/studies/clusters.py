@@ -8,17 +8,14 @@ by the Calinski–Harabasz index.
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
-from torch import Tensor
 
 from faig_lab.data import CLEAN
-from faig_lab.evaluation.intervals import Floats
 from faig_lab.evaluation.masking import TableRow
 from faig_lab.evaluation.prediction import (
     Crop,
@@ -45,21 +42,6 @@ log = logging.getLogger(__name__)
 BASELINE, TARGET = "baseline", "target"
 ALL = "all"
 """All inputs together, in the columns `a` and `b`."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network whose features are compared.
-
-    Attributes:
-        name: "baseline", "target" or `<method>/<percent>/<masked>`.
-        state: its weights.
-        cells: method, percent, filters and masked, empty for baseline and target.
-    """
-
-    name: str
-    state: State
-    cells: TableRow
 
 
 def clusters(
@@ -99,34 +81,44 @@ def clusters(
     check_layer(context.network, read)
     crops = _crops(context, crop, most)
     inputs = [CLEAN, *context.attribution.degradations]
+    labels = [name for name in inputs for _ in crops]
+    groups = [(ALL, ALL, inputs), *((a, b, [a, b]) for a, b in combinations(inputs, 2))]
     networks = list(_networks(context, methods, percent or context.headline))
     rows: list[TableRow] = []
     points: list[TableRow] = []
+    metrics: dict[str, float | None] = {}
     with context.bar("clusters", len(networks)) as advance:
-        for network in networks:
-            vectors = [_vector(context, network.state, one.inputs[name], read) for name in inputs for one in crops]
-            labels = [name for name in inputs for _ in crops]
-            reduced = principal_components(np.stack(vectors), components)
-            label: TableRow = {"network": network.name} | network.cells
-            rows += [label | row | {"crops": len(crops)} for row in _indices(reduced, labels)]
+        for state, label in networks:
+            images = [one.inputs[name] for name in inputs for one in crops]
+            features = (layer_input(context.network, state, image, read) for image in images)
+            vectors = np.stack([values.flatten().float().cpu().numpy() for values in features])
+            reduced = principal_components(vectors, components)
+            for a, b, group in groups:
+                chosen = np.isin(labels, group)
+                index = separation(reduced[chosen], np.array(labels)[chosen].tolist())
+                rows.append(label | {"a": a, "b": b, "index": index, "crops": len(crops)})
+                metrics[f"clusters/{label['network']}/{'/'.join(dict.fromkeys((a, b)))}"] = index
             places = embedding(reduced, context.problem.seed)
             for name, one, place in zip(labels, crops * len(inputs), places, strict=True):
                 at: TableRow = {"x": float(place[0]), "y": float(place[1])}
                 points.append(label | {"input": name, "image": one.image} | at)
-            advance(network.name)
-    return StudyResult({"clusters": rows, "clusters_points": points}, _metrics(rows))
+            advance(str(label["network"]))
+    return StudyResult({"clusters": rows, "clusters_points": points}, metrics)
 
 
-def _networks(context: StudyContext, methods: Sequence[str], percent: float) -> Iterator[Network]:
-    """Yield baseline, target, and the target with the discovered filters of each degradation masked."""
+def _networks(context: StudyContext, methods: Sequence[str], percent: float) -> Iterator[tuple[State, TableRow]]:
+    """Yield baseline, target, and the target with the discovered filters of each degradation masked.
+
+    The cells of a network are its name, method, percent, filters and masked; the last four are empty for baseline and
+    target.
+    """
     empty: TableRow = dict.fromkeys(("method", "percent", "filters", "masked"))
-    yield Network(BASELINE, context.baseline, empty)
-    yield Network(TARGET, context.target, empty)
-    for method in dict.fromkeys((context.method, *methods)):
-        if method in context.attribution.scores:
-            for masked, filters in context.discovered(method, percent).items():
-                cells = {"method": method, "percent": percent, "filters": len(filters), "masked": masked}
-                yield Network(f"{method}/{percent:g}/{masked}", context.masked(filters), cells)
+    yield context.baseline, {"network": BASELINE} | empty
+    yield context.target, {"network": TARGET} | empty
+    for method in context.with_scores(methods):
+        for masked, filters in context.discovered(method, percent).items():
+            row: TableRow = {"network": f"{method}/{percent:g}/{masked}", "method": method, "percent": percent}
+            yield context.masked(filters), row | {"filters": len(filters), "masked": masked}
 
 
 def _crops(context: StudyContext, size: int, most: int) -> list[Crop]:
@@ -137,25 +129,6 @@ def _crops(context: StudyContext, size: int, most: int) -> list[Crop]:
     if count < len(crops):
         log.info("clusters: %d crops are left out, since they have another size", len(crops) - count)
     return [crop for crop, own in zip(crops, shapes, strict=True) if own == shape]
-
-
-def _vector(context: StudyContext, state: State, image: Tensor, layer: str) -> Any:
-    """Return (d,) the features of one input at all places, in single precision."""
-    return layer_input(context.network, state, image, layer).flatten().float().cpu().numpy()
-
-
-def _indices(points: Floats, labels: Sequence[str]) -> Iterator[TableRow]:
-    """Yield the index of all inputs, and of every pair of inputs."""
-    yield {"a": ALL, "b": ALL, "index": separation(points, labels)}
-    for pair in combinations(dict.fromkeys(labels), 2):
-        chosen = np.isin(labels, pair)
-        yield {"a": pair[0], "b": pair[1], "index": separation(points[chosen], np.array(labels)[chosen].tolist())}
-
-
-def _metrics(rows: Sequence[TableRow]) -> dict[str, float | None]:
-    keys = [ALL if row["a"] == ALL else f"{row['a']}/{row['b']}" for row in rows]
-    values = [None if row["index"] is None else float(str(row["index"])) for row in rows]
-    return {f"clusters/{row['network']}/{key}": value for row, key, value in zip(rows, keys, values, strict=True)}
 
 
 def _label(run: RunFolder, network: str) -> str:

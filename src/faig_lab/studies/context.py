@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from faig_lab.attribution import Attribution, Method, Problem, discovered
-from faig_lab.data import Degradation, StudyData
+from faig_lab.data import CLEAN, Degradation, StudyData
 from faig_lab.evaluation.evaluator import Evaluation, Evaluator, Example, isolation_of, pooled
 from faig_lab.evaluation.intervals import number_or_none
 from faig_lab.evaluation.masking import TableRow
@@ -36,19 +36,6 @@ class Pair:
     target: State
 
 
-class TrainPair(Protocol):
-    """Train a network's baseline and target, unless the store has them."""
-
-    def __call__(self, network: Node | None, seed: int) -> Pair:
-        """Return baseline and target, trained with the run's data, degradations, schedule, loss and optimizer.
-
-        Args:
-            network: the network; None is the run's own. The run sets its scale, and its degradations if the network
-                names degradations.
-            seed: of weights, patches and degradations.
-        """
-
-
 class TrainTarget(Protocol):
     """Train a target of the run's network from a given baseline, unless the store has the target."""
 
@@ -70,12 +57,15 @@ class NetworkTrainer:
     """The training of networks that a study compares with the run's network.
 
     Attributes:
-        train: baseline and target of a network.
+        train: network, seed → its baseline and target, trained with the run's data, degradations, schedule, loss and
+            optimizer, unless the store has them. The network None is the run's own. The run sets the scale of a
+            network, and its degradations if it names degradations. The seed is that of weights, patches and
+            degradations.
         step_seconds: networks (None is the run's own), steps → seconds of a training step of each.
         target: a target of the run's network from a given baseline, with other samples or fewer degradations.
     """
 
-    train: TrainPair
+    train: Callable[[Node | None, int], Pair]
     step_seconds: Callable[[Sequence[Node | None], int], list[float]]
     target: TrainTarget
 
@@ -145,6 +135,11 @@ class StudyContext:
         scale = self.degradation.scale
         return Evaluator(self.network, self.baseline, self.target, self.data.held_out, scale, self.autocast)
 
+    @property
+    def inputs(self) -> list[str]:
+        """The degradations, then clean input if the held-out images have it."""
+        return [*self.attribution.degradations, *(name for name in self.evaluator.inputs if name == CLEAN)]
+
     def discovered(self, method: str, percent: float) -> dict[str, Tensor]:
         """Return degradation → flat indices of the discovered filters, by the first draw of a method."""
         rows = zip(self.attribution.degradations, self.attribution.scores[method][0], strict=True)
@@ -168,9 +163,20 @@ class StudyContext:
         """Return weights with the device and the type of the target's."""
         return {name: value.to(self.target[name]) for name, value in state.items()}
 
+    def trained_target(self, seed: int, parts: Sequence[str] | None = None, iterations: int | None = None) -> State:
+        """Return a target that is trained from the run's baseline (`TrainTarget`), placed like the run's target."""
+        if self.trainer is None:
+            raise ValueError("the data has no photographs to train on")
+        start = {name: value.cpu() for name, value in self.baseline.items()}
+        return self.placed(self.trainer.target(start, seed, parts, iterations=iterations))
+
     def everything(self) -> Chosen:
         """Return all entries of all parameters, for the training of a whole network."""
         return {name: torch.ones((), dtype=torch.bool) for name, _ in self.network.named_parameters()}
+
+    def with_scores(self, methods: Iterable[str]) -> list[str]:
+        """Return the run's method and those of the given methods that the run has scores of, each method once."""
+        return [name for name in dict.fromkeys((self.method, *methods)) if name in self.attribution.scores]
 
     def deterministic(self, methods: Iterable[str]) -> list[str]:
         """Return the given methods that the run has and that draw no random numbers, each method once."""
@@ -249,18 +255,19 @@ Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 
 def kept(keep: Keep, name: str, compute: Callable[[], StudyResult]) -> StudyResult:
-    """Return the result of a study from the cache, or compute the result."""
-    packed = keep(name, lambda: _packed(compute()))
-    examples = tuple(Example(**example) for example in packed["examples"])
-    return StudyResult(packed["tables"], packed["metrics"], examples)
+    """Return the result of a study from the cache, or compute the result.
 
+    The cache has dicts and lists of Python's own numbers, and tensors on the CPU.
+    """
 
-def _packed(result: StudyResult) -> dict[str, Any]:
-    """Return the result as dicts and lists of tensors on the CPU and Python's own numbers."""
-    examples = [{f.name: getattr(example, f.name) for f in fields(Example)} for example in result.examples]
-    tables = {name: result.rows(name) for name in result.tables}
-    packed: dict[str, Any] = _plain({"tables": tables, "metrics": result.metrics, "examples": examples})
-    return packed
+    def packed() -> dict[str, Any]:
+        result = compute()
+        examples = [{f.name: getattr(example, f.name) for f in fields(Example)} for example in result.examples]
+        tables = {table: result.rows(table) for table in result.tables}
+        return {"tables": tables, "metrics": _plain(result.metrics), "examples": _plain(examples)}
+
+    found = keep(name, packed)
+    return StudyResult(found["tables"], found["metrics"], [Example(**example) for example in found["examples"]])
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,6 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from pydantic import Field
@@ -100,7 +99,11 @@ def curves(
     Raises:
         InputError: a percent is not from 0 to 100, or there is none between them.
     """
-    grid = _grid(percents)
+    if wrong := [percent for percent in percents if not 0 <= percent <= 100]:
+        raise InputError("percents", f"{wrong[0]:g} is not from 0 to 100")
+    grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
+    if len(grid) < 3:
+        raise InputError("percents", "at least one percent between 0 and 100 is needed, e.g. 1")
     measured = measure(context, grid, list(rankings_of(context, grid, draws)), target_biases)
     how = Resampling(context.problem.seed, resamples)
     rows = area_rows(measured, how)
@@ -109,7 +112,13 @@ def curves(
         "curves_areas": rows,
         "curves_compared": compared_rows(measured, context.method, how),
     }
-    return StudyResult(tables, area_metrics(rows) | _without_target_biases(context, measured))
+    every = torch.arange(len(context.attribution.layout))
+    psnr = _psnrs(context, curve_state(context, INSERTION, every, target_biases=False)).mean(0)
+    shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
+    metrics = area_metrics(rows)
+    for name, share_of_gain in zip(context.attribution.degradations, shares, strict=True):
+        metrics[f"restored_without_target_biases/{name}"] = number_or_none(share_of_gain)
+    return StudyResult(tables, metrics)
 
 
 def layer_matched(filters: Tensor, layout: FilterLayout, rng: np.random.Generator) -> Tensor:
@@ -191,39 +200,26 @@ def measure(
 
 def rankings_of(context: StudyContext, grid: Sequence[float], draws: int) -> Iterator[Ranking]:
     """Yield the draws of every method, then random filters matched layer by layer to the run's method."""
-    scores = context.attribution.scores
+    scores, layout = context.attribution.scores, context.attribution.layout
+
+    def top_sets(row: Tensor) -> Sets:
+        order = ranking(row)
+        return tuple(order[: count_of(percent, len(order))] for percent in grid)
+
+    def matched(filters: Tensor, degradation: str, draw: int) -> Tensor:
+        rng = sample_rng(context.problem.seed, f"{LAYER_MATCHED}/{degradation}", draw)
+        return layer_matched(filters, layout, rng)
+
     for method, values in scores.items():
         for draw, per_degradation in enumerate(values[:draws]):
-            yield Ranking(method, draw, tuple(_top_sets(row, grid) for row in per_degradation))
-    if context.attribution.layout.undivided:
+            yield Ranking(method, draw, tuple(map(top_sets, per_degradation)))
+    if layout.undivided:
         log.info("curves: no layer-matched random filters, since every layer is one unit")
         return
+    own = dict(zip(context.attribution.degradations, map(top_sets, scores[context.method][0]), strict=True))
     for draw in range(draws):
-        sets = zip(context.attribution.degradations, scores[context.method][0], strict=True)
-        yield Ranking(LAYER_MATCHED, draw, tuple(_matched_sets(context, name, row, grid, draw) for name, row in sets))
-
-
-def _top_sets(scores: Tensor, grid: Sequence[float]) -> Sets:
-    order = ranking(scores)
-    return tuple(order[: count_of(percent, len(order))] for percent in grid)
-
-
-def _matched_sets(context: StudyContext, degradation: str, scores: Tensor, grid: Sequence[float], draw: int) -> Sets:
-    stream = f"{LAYER_MATCHED}/{degradation}"
-    return tuple(
-        layer_matched(filters, context.attribution.layout, sample_rng(context.problem.seed, stream, draw))
-        for filters in _top_sets(scores, grid)
-    )
-
-
-def _grid(percents: Sequence[float]) -> tuple[float, ...]:
-    """Return 0, the percents in order, and 100."""
-    if wrong := [percent for percent in percents if not 0 <= percent <= 100]:
-        raise InputError("percents", f"{wrong[0]:g} is not from 0 to 100")
-    grid = tuple(sorted({0.0, 100.0, *map(float, percents)}))
-    if len(grid) < 3:
-        raise InputError("percents", "at least one percent between 0 and 100 is needed, e.g. 1")
-    return grid
+        sets = (tuple(matched(filters, name, draw) for filters in of_name) for name, of_name in own.items())
+        yield Ranking(LAYER_MATCHED, draw, tuple(sets))
 
 
 def _psnrs(context: StudyContext, state: State) -> Floats:
@@ -232,18 +228,6 @@ def _psnrs(context: StudyContext, state: State) -> Floats:
     return stack_inputs([evaluator.psnrs(evaluator.outputs(state, name)) for name in names])
 
 
-def _without_target_biases(context: StudyContext, measured: Measured) -> dict[str, float | None]:
-    """Return the restored share of all the target's filters in the baseline, which keeps all other parameters."""
-    every = torch.arange(len(context.attribution.layout))
-    psnr = _psnrs(context, curve_state(context, INSERTION, every, target_biases=False)).mean(0)
-    shares = restored_share(psnr, measured.baseline.mean(0), measured.target.mean(0))
-    return {
-        f"restored_without_target_biases/{name}": number_or_none(share)
-        for name, share in zip(context.attribution.degradations, shares, strict=True)
-    }
-
-
-_DRAWN = {DELETION: "left", INSERTION: "restored"}
 _HEADS = {
     (DELETION, "own"): "deleted: own ↓",
     (DELETION, "other"): "others ↑",
@@ -277,39 +261,37 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    """Draw the restored share against q: a row per masked set and curve, its own input left, the others right."""
-    masked = unique(run.table("curves"), "masked")
+    """Draw the restored share of every method against q: a row per masked set and curve, own input left, others right.
+
+    Bands are the intervals over images.
+    """
+    table, masked = run.table("curves"), unique(run.table("curves"), "masked")
     places = [(name, curve) for name in masked for curve in CURVES]
     figure, axes = own_and_others([name for name, _ in places], masked, 0.6)
     for row, (name, curve) in zip(axes, places, strict=True):
+        rows = select(table, curve=curve, masked=name)
         for panel, inputs in row:
-            _panel(panel, run, curve, masked=name, inputs=inputs)
+            by_method = groups(rows[rows["degradation"].isin(inputs)], "method")
+            for method in _methods(run):
+                means = by_method[method].groupby("percent", as_index=False)[["restored", "low", "high"]].mean()
+                band = ("low", "high") if len(inputs) == 1 else ()  # the table has no interval of a mean over inputs
+                look = method_look(run.methods, method) | {"label": line_label(method)}
+                line(panel, means.fillna({"restored": 0}), "percent", "restored", band=band, **look)
+            guides(panel, 0, 1)
+            panel.set_xscale("symlog", linthresh=0.1, linscale=0.35)
+            panel.set_xlim(0, 100)
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xticks([0, 0.1, 1, 10, 100], ["0", *(as_percent(q) for q in (0.1, 1, 10, 100))])
+            share_axis(panel)
+            limit(panel, -0.5, 1.25, share)
             function = removal(inputs[0]) if len(inputs) == 1 else "the others, mean"
-            done = "deleted" if curve == DELETION else "inserted"
-            panel.set_title(f"{removal(name)} set {done}: {function} {_DRAWN[curve]}", fontsize=7.5)
+            done, drawn = ("deleted", "left") if curve == DELETION else ("inserted", "restored")
+            panel.set_title(f"{removal(name)} set {done}: {function} {drawn}", fontsize=7.5)
         row[0][0].set_ylabel("restored share")
     for panel, _ in axes[-1]:
         panel.set_xlabel(f"q: {run.units} deleted or inserted")
     legend_above(figure, axes[0][0][0])
     return figure
-
-
-def _panel(panel: Axes, run: RunFolder, curve: str, *, masked: str, inputs: Sequence[str]) -> None:
-    """Draw the restored share against q for every method, with its interval over images."""
-    rows = select(run.table("curves"), curve=curve, masked=masked)
-    by_method = groups(rows[rows["degradation"].isin(inputs)], "method")
-    for method in _methods(run):
-        means = by_method[method].groupby("percent", as_index=False)[["restored", "low", "high"]].mean()
-        band = ("low", "high") if len(inputs) == 1 else ()  # the table has no interval of a mean over inputs
-        look = method_look(run.methods, method) | {"label": line_label(method)}
-        line(panel, means.fillna({"restored": 0}), "percent", "restored", band=band, **look)
-    guides(panel, 0, 1)
-    panel.set_xscale("symlog", linthresh=0.1, linscale=0.35)
-    panel.set_xlim(0, 100)
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks([0, 0.1, 1, 10, 100], ["0", *(as_percent(q) for q in (0.1, 1, 10, 100))])
-    share_axis(panel)
-    limit(panel, -0.5, 1.25, share)
 
 
 def _table(run: RunFolder) -> Table | None:

@@ -83,12 +83,13 @@ def depth(attribution: Attribution, percents: Sequence[float]) -> pd.DataFrame:
         filters in layer l: 0 = all in one layer, 1 = equally many in each). None where no filter is discovered;
         `entropy` is None for a single layer.
     """
-    layer_of, count = _layers(attribution.layout)
+    kernels = torch.tensor([layer.kernel for layer in attribution.layout.layers])
+    layer_of = (kernels.cumsum(0) - 1).clamp_min(0)[attribution.layout.layer_of()]  # among the kernels
     draws: list[TableRow] = []
     for method, _, degradation, order in rankings(attribution):
         for percent in percents:
             chosen = order[: count_of(percent, len(attribution.layout))]
-            counts = torch.bincount(layer_of[chosen], minlength=count)
+            counts = torch.bincount(layer_of[chosen], minlength=int(kernels.sum()))
             place = {"method": method, "degradation": degradation, "percent": percent}
             draws.append(place | dict(zip(PARTS, _parts(counts), strict=True)))
     numbers = frame(draws).astype(dict.fromkeys(PARTS, float))
@@ -103,13 +104,6 @@ def depth_metrics(rows: pd.DataFrame, percent: float) -> dict[str, float | None]
         percent: the percent of the metrics.
     """
     return means(rows[rows["percent"] == percent], PARTS, "depth/{method}/{percent:g}/{degradation}/{column}")
-
-
-def _layers(layout: FilterLayout) -> tuple[Tensor, int]:
-    """(F,) the layer of each unit among the kernels, and the number of kernels."""
-    kernels = torch.tensor([layer.kernel for layer in layout.layers])
-    position = (kernels.cumsum(0) - 1).clamp_min(0)
-    return position[layout.layer_of()], int(kernels.sum())
 
 
 def _parts(counts: Tensor) -> list[float | None]:
@@ -155,9 +149,8 @@ def masking_study(context: StudyContext, resamples: Annotated[int, Field(ge=2)] 
     }
     if not compared.paired.empty:
         tables["comparison_paired"] = compared.paired
-    found = StudyResult(tables)
-    found.metrics |= isolation_metrics(found.tables["isolation"], found.tables["side_effects"])
-    found.metrics |= masking_metrics(masked.rows)
-    found.metrics |= comparison_metrics(compared.methods, context.headline)
-    found.metrics |= depth_metrics(found.tables["depth"], context.headline)
-    return found
+    metrics = isolation_metrics(frame(tables["isolation"]), frame(tables["side_effects"]))
+    metrics |= masking_metrics(masked.rows)
+    metrics |= comparison_metrics(compared.methods, context.headline)
+    metrics |= depth_metrics(frame(tables["depth"]), context.headline)
+    return StudyResult(tables, metrics)

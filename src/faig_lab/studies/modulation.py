@@ -1,6 +1,6 @@
 """Modulation: discovered filters at θ̄ + λ(θ − θ̄), with λ from 0 (masked) through 1 (target) to 1.5."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from faig_lab.data import CLEAN
 from faig_lab.evaluation.evaluator import Example, example, images_to_show, mean, pooled
 from faig_lab.evaluation.intervals import number_or_none
-from faig_lab.evaluation.masking import TableRow
+from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import State, modulate
 from faig_lab.metrics import as_image, back
 from faig_lab.plotting.charts import legend_above, line, side_by_side
@@ -20,14 +20,11 @@ from faig_lab.plotting.pictures import STRENGTH, PictureRow, Pictures, Tile, as_
 from faig_lab.plotting.style import MUTED, drawing, input_colour
 from faig_lab.plotting.words import count, decimal, degraded, listed, removal, together
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import groups, points, select
+from faig_lab.runs.tables import frame, groups, points, select
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Strips, Table
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-
-Restored = dict[tuple[str, float, str], Tensor]
-"""(modulated set, λ, input degradation) → the pictured held-out image, restored."""
 
 
 def modulation(
@@ -55,23 +52,34 @@ def modulation(
         back (0 = the target's output, 1 = the baseline's); metrics `best_strength/<modulated>/<degradation>`; one
         example per degradation, `restored` by `<modulated>/<λ>`.
     """
-    chosen, q = method or context.method, percent or context.headline
-    sets = discovered_sets(context, chosen, q)
+    chosen, q, evaluator = method or context.method, percent or context.headline, context.evaluator
+    sets, names = discovered_sets(context, chosen, q), context.attribution.degradations
     rows: list[TableRow] = []
     images = context.data.held_out
     position = images_to_show(images)[0] if image is None else image % len(images)
-    kept: Restored = {}
+    restored: dict[str, dict[str, Tensor]] = {name: {} for name in names}
     with context.bar("modulation", len(sets) * len(strengths)) as advance:
         for name, filters in sets.items():
             for strength in strengths:
+                state: State = context.target  # λ = 1 is the target for any filters
+                if strength != 1:
+                    layout = context.attribution.layout
+                    state = modulate(context.target, context.baseline, layout, filters, strength)
                 row: TableRow = {"method": chosen, "percent": q, "filters": len(filters), "modulated": name}
                 row["strength"] = float(strength)
-                for degradation, outputs in _restored(context, filters, strength):
-                    rows.append(row | _evaluated(context, degradation, outputs))
+                for degradation in context.inputs:
+                    outputs = evaluator.raw(state, degradation)
+                    effect = evaluator.effect_of(outputs, degradation)
+                    psnr = mean(effect.psnrs)
+                    # Clean input has nothing to remove.
+                    removed = None if degradation == CLEAN else evaluator.removed(psnr, degradation)
+                    cells: TableRow = {"degradation": degradation, "psnr": psnr, "removed": removed}
+                    rows.append(row | cells | {"back": number_or_none(back(pooled(effect)))})
                     if strength in pictured and degradation != CLEAN:
-                        kept[name, strength, degradation] = as_image(outputs[position]).cpu()
+                        restored[degradation][f"{name}/{strength:g}"] = as_image(outputs[position]).cpu()
                 advance(f"{name}, λ = {strength:g}")
-    return StudyResult({"modulation": rows}, _best_strengths(rows), _examples(context, kept, position))
+    pictures = [example(images[position], name, restored[name], evaluator.scale) for name in names]
+    return StudyResult({"modulation": rows}, _best_strengths(rows), pictures)
 
 
 def discovered_sets(context: StudyContext, method: str, percent: float) -> dict[str, Tensor]:
@@ -80,47 +88,11 @@ def discovered_sets(context: StudyContext, method: str, percent: float) -> dict[
     return sets if len(sets) == 1 else sets | {"+".join(sets): torch.unique(torch.cat(list(sets.values())))}
 
 
-def _restored(context: StudyContext, filters: Tensor, strength: float) -> Iterator[tuple[str, list[Tensor]]]:
-    """Yield every degradation and clean input with the modulated network's outputs for the held-out images."""
-    state: State = context.target  # λ = 1 is the target for any filters
-    if strength != 1:
-        state = modulate(context.target, context.baseline, context.attribution.layout, filters, strength)
-    clean = [name for name in context.evaluator.inputs if name == CLEAN]
-    for name in (*context.attribution.degradations, *clean):
-        yield name, context.evaluator.raw(state, name)
-
-
-def _evaluated(context: StudyContext, name: str, outputs: Sequence[Tensor]) -> TableRow:
-    """Return PSNR, removed share (None on clean input, which has nothing to remove), and movement to the baseline."""
-    effect = context.evaluator.effect_of(outputs, name)
-    value = mean(effect.psnrs)
-    return {
-        "degradation": name,
-        "psnr": value,
-        "removed": None if name == CLEAN else context.evaluator.removed(value, name),
-        "back": number_or_none(back(pooled(effect))),
-    }
-
-
 def _best_strengths(rows: Sequence[TableRow]) -> dict[str, float | None]:
     """Return the λ with the highest PSNR; of equal values the first."""
-    best: dict[str, TableRow] = {}
-    for row in (row for row in rows if row["degradation"] != CLEAN):
-        key = f"best_strength/{row['modulated']}/{row['degradation']}"
-        if key not in best or float(str(row["psnr"])) > float(str(best[key]["psnr"])):
-            best[key] = row
-    return {key: float(str(row["strength"])) for key, row in best.items()}
-
-
-def _examples(context: StudyContext, kept: Restored, position: int) -> tuple[Example, ...]:
-    """Return one held-out image with each degradation, restored at every pictured λ."""
-    pictures = []
-    for degradation in context.attribution.degradations:
-        restored = {
-            f"{name}/{strength:g}": output for (name, strength, shown), output in kept.items() if shown == degradation
-        }
-        pictures.append(example(context.data.held_out[position], degradation, restored, context.evaluator.scale))
-    return tuple(pictures)
+    table = frame(row for row in rows if row["degradation"] != CLEAN)
+    best = table.loc[table.groupby(["modulated", "degradation"], sort=False)["psnr"].idxmax()]
+    return means(best, "strength", "best_strength/{modulated}/{degradation}")
 
 
 def _sentence(run: RunFolder) -> str:

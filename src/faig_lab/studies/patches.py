@@ -58,22 +58,21 @@ def patches(
         tolerance (absent where there are none);
         metrics `carried/<patched>/<percent>/<degradation>` (with biases), `filters_needed/<order>` in percent.
     """
-    chosen = method or context.method
-    inserted = _insertion(context, chosen, percents)
+    inserted = _insertion(context, method or context.method, percents)
     orders = idle_orders(context)
     pruned = _pruning(context, orders, sorted(kept, reverse=True))
     needed = {order: fewest(pruned, order, tolerance) for order in orders}
-    tables = {"patches": inserted, "pruning": pruned}
     layers: list[TableRow] = []
     for order, percent in needed.items():
         if percent:
             layout = context.attribution.layout
             filters = orders[order][: count_of(percent, len(layout))]
             layers += [{"order": order, "percent": percent} | row for row in layer_rows(layout, filters, "kept")]
+    tables = {"patches": inserted, "pruning": pruned} | ({"pruning_layers": layers} if layers else {})
     with_biases = [row for row in inserted if row["biases"]]
     metrics = means(with_biases, "carried", "carried/{patched}/{percent:g}/{degradation}")
     metrics |= {f"filters_needed/{order}": percent for order, percent in needed.items()}
-    return StudyResult(tables | ({"pruning_layers": layers} if layers else {}), metrics)
+    return StudyResult(tables, metrics)
 
 
 def _insertion(context: StudyContext, method: str, percents: Sequence[float]) -> list[TableRow]:

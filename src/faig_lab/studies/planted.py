@@ -1,14 +1,12 @@
 """Planted pairs: a comparison of the scores with the filters that alone learned a function (method.md §11)."""
 
 import logging
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from faig_lab.attribution import Attribution
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
 from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
@@ -43,56 +41,31 @@ def planted(context: StudyContext) -> StudyResult:
     if context.planted is None:
         log.warning("planted: left out, since the true filters of this target are not known")
         return StudyResult({})
-    rows = _rows(context.attribution, context.planted)
-    edits = _edits(context, context.planted)
+    attribution, true = context.attribution, context.planted
+    rows: list[TableRow] = []
+    for method, scores in attribution.scores.items():
+        for draw, per_degradation in enumerate(scores):
+            for name, values in zip(attribution.degradations, per_degradation, strict=True):
+                label: TableRow = {"method": method, "draw": draw, "degradation": name, "filters": len(true[name])}
+                precision, recall = average_precision(values, true[name]), recall_at_count(values, true[name])
+                chance = len(true[name]) / len(attribution.layout)
+                rows.append(label | {"average_precision": precision, "recall": recall, "chance": chance})
+    edits: list[TableRow] = []
+    for masked, filters in true.items():
+        parts = parts_of_edit(context.evaluator.effects(context.masked(filters)), masked)
+        edits += [{"masked": masked, "degradation": name} | cells for name, cells in parts.items()]
+    change = changes(context.problem.baseline, context.problem.target, attribution.layout)
+    rest = torch.ones(len(change), dtype=torch.bool)
+    rest[torch.cat(list(true.values()))] = False
+    changed: list[TableRow] = []
+    for name, chosen in {**true, REST: rest}.items():
+        values = change[chosen]
+        numbers = {"mean": float(values.mean()), "std": float(values.std(correction=0))}
+        changed.append({"group": name, "filters": len(values), **numbers, "unchanged": int((values == 0).sum())})
     metrics = means(rows, "chance", "planted/chance/{degradation}")
     metrics |= means(rows, ("average_precision", "recall"), "planted/{method}/{column}/{degradation}")
     metrics |= means(edits, "isolation", "planted/isolation/{masked}")
-    changed = _changed(context, context.planted)
     return StudyResult({"planted": rows, "planted_isolation": edits, "planted_change": changed}, metrics)
-
-
-def _rows(attribution: Attribution, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Return average precision and recall of every method and draw for each true set."""
-    total = len(attribution.layout)
-    return [
-        {
-            "method": method,
-            "draw": draw,
-            "degradation": degradation,
-            "filters": len(true[degradation]),
-            "average_precision": average_precision(values, true[degradation]),
-            "recall": recall_at_count(values, true[degradation]),
-            "chance": len(true[degradation]) / total,
-        }
-        for method, scores in attribution.scores.items()
-        for draw, per_degradation in enumerate(scores)
-        for degradation, values in zip(attribution.degradations, per_degradation, strict=True)
-    ]
-
-
-def _edits(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Measure the effect of masking each true set on every degradation and on clean input."""
-    rows: list[TableRow] = []
-    for masked, filters in true.items():
-        effects = context.evaluator.effects(context.masked(filters))
-        parts = parts_of_edit(effects, masked).items()
-        rows += [{"masked": masked, "degradation": name} | cells for name, cells in parts]
-    return rows
-
-
-def _changed(context: StudyContext, true: Mapping[str, Tensor]) -> list[TableRow]:
-    """Return the change of the filters of each group during training."""
-    change = changes(context.problem.baseline, context.problem.target, context.attribution.layout)
-    rest = torch.ones(len(change), dtype=torch.bool)
-    for filters in true.values():
-        rest[filters] = False
-    rows: list[TableRow] = []
-    for name, filters in {**true, REST: rest}.items():
-        values = change[filters]
-        numbers = {"mean": float(values.mean()), "std": float(values.std(correction=0))}
-        rows.append({"group": name, "filters": len(values), **numbers, "unchanged": int((values == 0).sum())})
-    return rows
 
 
 def average_precision(scores: Tensor, true: Tensor) -> float:
@@ -192,9 +165,9 @@ def _figure(run: RunFolder) -> Figure:
 
 def _table(run: RunFolder) -> Table:
     names, chance = unique(run.table("planted"), "degradation"), run.table("planted")["chance"].iloc[0]
-    head = [
-        f"{sentence_case(removal(name))}: {measure}" for name in names for measure in ("average precision", "recall")
-    ]
+    head = ["Method"]
+    for name in names:
+        head += [f"{sentence_case(removal(name))}: {measure}" for measure in ("average precision", "recall")]
     lines = []
     for method in _methods(run):
         line = [sentence_case(method_label(method))]
@@ -202,7 +175,7 @@ def _table(run: RunFolder) -> Table:
             precision = decimal(_mean(run, method, name, "average_precision"), 3)
             line += [precision, share(_mean(run, method, name, "recall"))]
         lines.append(line)
-    return Table(["Method", *head], [*lines, ["Chance", *[decimal(chance, 3), share(chance)] * len(names)]])
+    return Table(head, [*lines, ["Chance", *[decimal(chance, 3), share(chance)] * len(names)]])
 
 
 SECTION = Section(

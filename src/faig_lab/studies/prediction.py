@@ -6,7 +6,6 @@ methods on held-out crops.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -42,37 +41,13 @@ from faig_lab.plotting.charts import matrix
 from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import count, degraded, listed, removal, sentence_case, share, with_ends
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import groups, numbers, over_photographs, records, select, unique
+from faig_lab.runs.tables import frame, groups, numbers, over_photographs, records, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult
 from faig_lab.studies.section import Section, Table
 
 OVERLAP, ESTIMATOR, LINEAR = "overlap", "image_estimator", "linear_probe"
 
 _SMALLEST = 8  # LR pixels per side that the image estimator needs.
-
-Predictor = Callable[[Sequence[Tensor]], tuple[list[str], list[str]]]
-"""LR images → for each image an answer with "clean" allowed, and an answer among the degradations alone."""
-
-
-@dataclass(frozen=True, eq=False)
-class TopOverlap:
-    """Top-k overlap as a predictor.
-
-    Args:
-        problem: the two networks; its probe is not used.
-        rule: the quadrature of the path integral.
-        percent: the percent of an input's filters that are compared.
-        sets: degradation → its discovered filters.
-    """
-
-    problem: Problem
-    rule: Rule
-    percent: float
-    sets: Mapping[str, Tensor]
-
-    def overlaps(self, lr: Tensor) -> dict[str, float]:
-        """Return |S_x ∩ S_D| / |S_D| for each degradation D, from an LR image (3, h, w) alone."""
-        return overlaps(top_filters(self.problem, lr, self.rule, self.percent), self.sets)
 
 
 def prediction(
@@ -109,16 +84,35 @@ def prediction(
     probe = choose_evenly(cut_crops(context.data.probe, crop, overlapping=True), most)
     held_out = choose_evenly(cut_crops(context.data.held_out, crop, overlapping=False), most)
     rule, sets = quadrature("gauss_legendre", points), context.discovered(context.method, percent)
-    by_overlap = TopOverlap(context.problem, rule, percent, sets)
+
+    def overlap_rows(crops: Sequence[Crop], inputs: Sequence[str]) -> list[TableRow]:
+        rows: list[TableRow] = []
+        for one in crops:
+            for truth in inputs:
+                values = overlaps(top_filters(context.problem, one.inputs[truth], rule, percent), sets)
+                row: TableRow = {"image": one.image, "truth": truth}
+                rows.append(row | {f"overlap/{name}": value for name, value in values.items()})
+            advance(one.image)
+        return rows
+
     with context.bar("prediction", len(probe) + len(held_out)) as advance:
-        on_probe = _overlap_rows(by_overlap, probe, (CLEAN, *names), advance)
-        on_held_out = _overlap_rows(by_overlap, held_out, tuple(held_out[0].inputs), advance)
-    thresholds = {n: calibrate(_of(on_probe, n, n), _of(on_probe, CLEAN, n)) for n in names}
-    guesses = _overlap_guesses(on_held_out, thresholds)
+        on_probe = frame(overlap_rows(probe, (CLEAN, *names)))
+        on_held_out = overlap_rows(held_out, tuple(held_out[0].inputs))
+    thresholds: dict[str, float] = {}
+    for name in names:
+        degraded, clean = (numbers(select(on_probe, truth=truth), f"overlap/{name}") for truth in (name, CLEAN))
+        thresholds[name] = calibrate(degraded, clean)
+    guesses = []
+    for row in on_held_out:
+        values = {name: float(str(row[f"overlap/{name}"])) for name in names}
+        forced = max(names, key=lambda name: values[name])
+        guesses.append(Guess(OVERLAP, str(row["image"]), str(row["truth"]), decide(values, thresholds), forced))
     training, source = _training_crops(context, crop, training_crops, probe)
-    estimator = _learned(probe, names, image_numbers, fit_thresholds)
-    linear = _learned(training, names, lambda lr: features(context.network, context.target, lr), fit_linear)
-    guesses += _guess(ESTIMATOR, estimator, held_out) + _guess(LINEAR, linear, held_out)
+    for method, fit, vector, crops in (
+        (ESTIMATOR, fit_thresholds, image_numbers, probe),
+        (LINEAR, fit_linear, lambda lr: features(context.network, context.target, lr), training),
+    ):
+        guesses += _guesses(method, fit, vector, names=names, fitted_to=crops, crops=held_out)
     fitted = {OVERLAP: ("probe", len(probe)), ESTIMATOR: ("probe", len(probe)), LINEAR: (source, len(training))}
     scenes = {image.name: image.scene or image.name for image in context.data.held_out}
     accuracy = accuracies(guesses, names, fitted, scenes=scenes, seed=context.problem.seed)
@@ -183,51 +177,26 @@ def decide(overlaps: Mapping[str, float], thresholds: Mapping[str, float]) -> st
     return max(passing, key=lambda name: passing[name]) if passing else CLEAN
 
 
-def _overlap_rows(
-    by_overlap: TopOverlap, crops: Sequence[Crop], inputs: Sequence[str], advance: Callable[[str], None]
-) -> list[TableRow]:
-    """Return the overlaps of every crop with each of `inputs`."""
-    rows: list[TableRow] = []
-    for crop in crops:
-        for truth in inputs:
-            values = by_overlap.overlaps(crop.inputs[truth])
-            row: TableRow = {"image": crop.image, "truth": truth}
-            rows.append(row | {f"overlap/{name}": value for name, value in values.items()})
-        advance(crop.image)
-    return rows
-
-
-def _of(rows: Sequence[TableRow], truth: str, name: str) -> list[float]:
-    """Return the overlaps with S_name of the crops with input `truth`."""
-    return [float(str(row[f"overlap/{name}"])) for row in rows if row["truth"] == truth]
-
-
-def _overlap_guesses(rows: Sequence[TableRow], thresholds: Mapping[str, float]) -> list[Guess]:
-    guesses = []
-    for row in rows:
-        values = {name: float(str(row[f"overlap/{name}"])) for name in thresholds}
-        forced = max(thresholds, key=lambda name: values[name])
-        guesses.append(Guess(OVERLAP, str(row["image"]), str(row["truth"]), decide(values, thresholds), forced))
-    return guesses
-
-
-def _learned(
-    crops: Sequence[Crop],
-    names: Sequence[str],
-    vector: Callable[[Tensor], Floats],
+def _guesses(
+    method: str,
     fit: Callable[[Floats, Sequence[str]], Classifier],
-) -> Predictor:
-    """Fit a predictor to labelled crops: a classifier with "clean" and a classifier without."""
-    labels = [CLEAN, *names] * len(crops)
-    vectors = np.stack([vector(crop.inputs[name]) for crop in crops for name in (CLEAN, *names)])
+    vector: Callable[[Tensor], Floats],
+    *,
+    names: Sequence[str],
+    fitted_to: Sequence[Crop],
+    crops: Sequence[Crop],
+) -> list[Guess]:
+    """Fit a classifier with "clean" and one without to labelled crops, and return their answers for other crops."""
+    labels = [CLEAN, *names] * len(fitted_to)
+    vectors = np.stack([vector(crop.inputs[name]) for crop in fitted_to for name in (CLEAN, *names)])
     degraded = np.array([label != CLEAN for label in labels])
-    with_clean, forced = fit(vectors, labels), fit(vectors[degraded], list(names) * len(crops))
-
-    def predict(images: Sequence[Tensor]) -> tuple[list[str], list[str]]:
-        vectors = np.stack([vector(lr) for lr in images])
-        return with_clean(vectors), forced(vectors)
-
-    return predict
+    shown = [(crop, truth) for crop in crops for truth in crop.inputs]
+    asked = np.stack([vector(crop.inputs[truth]) for crop, truth in shown])
+    predicted = fit(vectors, labels)(asked)
+    forced = fit(vectors[degraded], list(names) * len(fitted_to))(asked)
+    return [
+        Guess(method, crop.image, truth, *said) for (crop, truth), *said in zip(shown, predicted, forced, strict=True)
+    ]
 
 
 def _training_crops(context: StudyContext, crop: int, count: int, probe: list[Crop]) -> tuple[list[Crop], str]:
@@ -237,14 +206,6 @@ def _training_crops(context: StudyContext, crop: int, count: int, probe: list[Cr
         return probe, "probe"
     images = paired_images(photographs, context.degradation, crop=crop, crops=-(-count // len(photographs)))
     return cut_crops(images, crop, overlapping=False), "training photographs"
-
-
-def _guess(method: str, predictor: Predictor, crops: Sequence[Crop]) -> list[Guess]:
-    shown = [(crop, truth) for crop in crops for truth in crop.inputs]
-    predicted, forced = predictor([crop.inputs[truth] for crop, truth in shown])
-    return [
-        Guess(method, crop.image, truth, *names) for (crop, truth), *names in zip(shown, predicted, forced, strict=True)
-    ]
 
 
 _METHOD = {
@@ -264,9 +225,10 @@ def _method(method: str) -> str:
     return _METHOD.get(method, method.replace("_", " "))
 
 
-def _accuracy(run: RunFolder, method: str, measure: str) -> dict[str, Any]:
-    """Return the row of a predictor; empty without this measure, as for a single degradation."""
-    return next(iter(records(select(run.table("prediction_accuracy"), method=method, measure=measure))), {})
+def _accuracies(run: RunFolder, method: str) -> list[dict[str, Any]]:
+    """Return the rows of balanced accuracy and accuracy of a predictor; a row is empty without this measure."""
+    rows = {row["measure"]: row for row in records(select(run.table("prediction_accuracy"), method=method))}
+    return [rows.get(measure, {}) for measure in ("balanced_accuracy", "accuracy")]
 
 
 def _shown(row: Mapping[str, Any]) -> str:
@@ -280,11 +242,9 @@ def _either(run: RunFolder) -> str:
 
 
 def _sentence(run: RunFolder) -> str:
-    balanced, clean = (_accuracy(run, OVERLAP, measure) for measure in ("balanced_accuracy", "accuracy"))
-    parts = (
-        [f"{_shown(balanced)} of the answers between {_either(run)} are right (balanced accuracy)"] if balanced else []
-    )
-    parts.append(f"{_shown(clean)} with clean as a further answer")
+    balanced, clean = _accuracies(run, OVERLAP)
+    between = f"{_shown(balanced)} of the answers between {_either(run)} are right (balanced accuracy)"
+    parts = [*([between] if balanced else []), f"{_shown(clean)} with clean as a further answer"]
     ends = over_photographs(select(run.table("prediction_accuracy"), method=OVERLAP, measure="accuracy"))
     return (
         f"Top-k overlap on {count(clean.get('inputs'))} inputs from {count(clean.get('photographs'))} held-out "
@@ -350,7 +310,7 @@ def _confusion_panel(panel: Axes, rows: pd.DataFrame) -> None:
 def _table(run: RunFolder) -> Table:
     rows = []
     for method in unique(run.table("prediction_accuracy"), "method"):
-        balanced, accuracy = (_accuracy(run, method, measure) for measure in ("balanced_accuracy", "accuracy"))
+        balanced, accuracy = _accuracies(run, method)
         fitted = f"{count(accuracy['fitted_crops'])} crops, {accuracy['fitted_on']}"
         rows.append([sentence_case(_method(method)), _shown(balanced), _shown(accuracy), fitted])
     head = ["Method", f"{sentence_case(_either(run))}?", "Clean as well?", "Calibrated or trained on"]

@@ -13,7 +13,6 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import Field
@@ -126,25 +125,46 @@ def retraining(
     """
     if context.retraining is None:
         return without_photographs("retraining")
-    trials = [trial for goal in goals(context, rivals) for trial in _trials(context, goal, percents, draws)]
+    trials: list[Trial] = []
+    layout = context.attribution.layout
+    for goal in goals(context, rivals):
+        trials += [trial for percent in percents for trial in _trials(context, goal, percent, draws)]
+        trials.append(Trial(goal, WHOLE, 100.0, len(layout), context.baseline, context.everything()))
     rows: list[TableRow] = []
-    if context.attribution.layout.undivided:
+    if layout.undivided:
         log.info("retraining: no other locations to compare with, since every layer is one unit")
     log.info("retraining: %d networks, %d iterations each", sum(t.chosen is not None for t in trials), iterations)
     with context.bar("retraining", len(trials)) as advance:
         for trial in trials:
-            rows_of_trial = list(_rows(context, trial, _state(context, trial, iterations, rate)))
-            rows += rows_of_trial
-            log.info("retraining for %s, %s: %s", trial.goal.name, trial.variant, _reached(rows_of_trial))
-            advance(f"{trial.variant}, {trial.goal.name}")
+            state, name = trial.start, trial.goal.name
+            if trial.chosen is not None:
+                times = 1.0 if trial.variant == WHOLE else rate
+                trained = context.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times)
+                state = context.placed(trained)
+            reached = []
+            row: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
+            row |= {"trained": name, "filters": trial.filters}
+            for degradation, psnr, removed in context.measured(state):
+                gained = None if removed is None else 1 - removed
+                rows.append(row | {"degradation": degradation, "psnr": psnr, "share": gained})
+                reached += [] if gained is None else [f"{round(100 * gained)} % on {degradation}"]
+            text = f"of the target's gain {', '.join(reached)}" if reached else "no gain to reach"
+            log.info("retraining for %s, %s: %s", name, trial.variant, text)
+            advance(f"{trial.variant}, {name}")
     metrics = means(rows, "share", "retrained/{variant}/{percent:g}/{trained}/{degradation}")
     return StudyResult({"retraining": rows}, metrics)
 
 
 def goals(context: StudyContext, rivals: Sequence[str]) -> list[Goal]:
-    """Return each degradation alone and, of several, the mix, with the filters in the order of each method."""
+    """Return each degradation alone and, of several, the mix, with the filters in the order of each method.
+
+    Weight change is computed if it is a rival and the run has no scores of it.
+    """
     names = context.attribution.degradations
-    orders = {method: ranking(scores) for method, scores in _scores(context, rivals).items()}
+    scores = {method: context.attribution.scores[method][0] for method in context.with_scores(rivals)}
+    if "weight_change" in rivals and "weight_change" not in scores:
+        scores["weight_change"] = weight_change(context.problem)[0]
+    orders = {method: ranking(values) for method, values in scores.items()}
     single = [
         Goal(name, (name,), 1, {method: order[k] for method, order in orders.items()}) for k, name in enumerate(names)
     ]
@@ -193,83 +213,39 @@ def transplanted(
     return result
 
 
-def _scores(context: StudyContext, rivals: Sequence[str]) -> dict[str, Tensor]:
-    """Return (K, F) scores of the run's method and the comparison methods; weight change is computed if missing."""
-    known = context.attribution.scores
-    scores = {name: known[name][0] for name in dict.fromkeys((context.method, *rivals)) if name in known}
-    if "weight_change" in rivals and "weight_change" not in known:
-        scores["weight_change"] = weight_change(context.problem)[0]
-    return scores
-
-
-def _trials(context: StudyContext, goal: Goal, percents: Sequence[float], draws: int) -> Iterator[Trial]:
-    """Yield all networks of one goal."""
-    layout = context.attribution.layout
-    for percent in percents:
-        count = min(goal.sets * count_of(percent, len(layout)), len(layout))
-        for variant, filters in goal.orders.items():
-            yield _training(context, goal, variant, percent=percent, filters=filters[:count])
-        for draw in range(draws):
-            order = torch.from_numpy(_rng(context, goal, "random", draw).permutation(len(layout)))
-            yield _training(context, goal, RANDOM, percent=percent, filters=order[:count], draw=draw)
-        yield from _controls(context, goal, percent, goal.orders[context.method][:count])
-    yield Trial(goal, WHOLE, 100.0, len(layout), context.baseline, context.everything())
-
-
-def _controls(context: StudyContext, goal: Goal, percent: float, filters: Tensor) -> Iterator[Trial]:
-    """Yield the discovered filters with other locations or other weights, and without training."""
+def _trials(context: StudyContext, goal: Goal, percent: float, draws: int) -> Iterator[Trial]:
+    """Yield the networks of one goal and percent: the sets of all methods, and the controls of the run's own set."""
     assert context.retraining is not None
-    layout, start, count = context.attribution.layout, context.baseline, len(filters)
-    names = context.attribution.degradations
+    layout, start, names = context.attribution.layout, context.baseline, context.attribution.degradations
+    size = min(goal.sets * count_of(percent, len(layout)), len(layout))
+    filters = goal.orders[context.method][:size]
+
+    def rng(stream: str, draw: int = 0) -> np.random.Generator:
+        return sample_rng(context.problem.seed, f"retraining/{goal.name}/{stream}", draw)
+
+    def trained(variant: str, chosen: Tensor, draw: int = 0) -> Trial:
+        return Trial(goal, variant, percent, size, start, layout.mask(chosen), draw)
+
+    def with_values(variant: str, donor: State, places: Tensor, chosen: Chosen | None = None) -> Trial:
+        values = transplanted(start, donor, layout, filters=filters, places=places)
+        return Trial(goal, variant, percent, size, values, chosen)
+
+    for variant, order in goal.orders.items():
+        yield trained(variant, order[:size])
+    for draw in range(draws):
+        yield trained(RANDOM, torch.from_numpy(rng("random", draw).permutation(len(layout)))[:size], draw)
     if len(goal.parts) < len(names):
         scores = context.attribution.scores[context.method][0, (names.index(goal.name) + 1) % len(names)]
-        yield _training(context, goal, OTHER, percent=percent, filters=ranking(scores)[:count])
-    rng = _rng(context, goal, "locations")
-    places = other_locations(layout, filters, rng)
+        yield trained(OTHER, ranking(scores)[:size])
+    locations = rng("locations")
+    places = other_locations(layout, filters, locations)
     if not layout.undivided:
-        yield _training(context, goal, MOVED, percent=percent, filters=places)
-    fresh = context.retraining.fresh(int(rng.integers(2**31)))
-    redrawn = transplanted(start, fresh, layout, filters=filters, places=filters)
-    yield Trial(goal, REDRAWN, percent, count, redrawn, layout.mask(filters))
-    copied = transplanted(start, context.target, layout, filters=filters, places=filters)
-    yield Trial(goal, COPIED, percent, count, copied, None)
+        yield trained(MOVED, places)
+    fresh = context.retraining.fresh(int(locations.integers(2**31)))
+    yield with_values(REDRAWN, fresh, filters, layout.mask(filters))
+    yield with_values(COPIED, context.target, filters)
     if not layout.undivided:
-        moved = transplanted(start, context.target, layout, filters=filters, places=places)
-        yield Trial(goal, COPIED_MOVED, percent, count, moved, None)
-
-
-def _training(
-    context: StudyContext, goal: Goal, variant: str, *, percent: float, filters: Tensor, draw: int = 0
-) -> Trial:
-    chosen = context.attribution.layout.mask(filters)
-    return Trial(goal, variant, percent, len(filters), context.baseline, chosen, draw)
-
-
-def _state(context: StudyContext, trial: Trial, iterations: int, rate: float) -> State:
-    """Return the trial's weights after training, on the baseline's device."""
-    if trial.chosen is None:
-        return trial.start
-    assert context.retraining is not None
-    times = 1.0 if trial.variant == WHOLE else rate
-    return context.placed(context.retraining.train(trial.start, trial.chosen, trial.goal.parts, iterations, times))
-
-
-def _rows(context: StudyContext, trial: Trial, state: State) -> Iterator[TableRow]:
-    row: TableRow = {"variant": trial.variant, "draw": trial.draw, "percent": trial.percent}
-    row |= {"trained": trial.goal.name, "filters": trial.filters}
-    for degradation, psnr, removed in context.measured(state):
-        yield row | {"degradation": degradation, "psnr": psnr, "share": None if removed is None else 1 - removed}
-
-
-def _reached(rows: Sequence[TableRow]) -> str:
-    """Return the shares of the target's gain that a trial reaches, as text for the log."""
-    shares = [(row["degradation"], row["share"]) for row in rows if row["share"] is not None]
-    reached = ", ".join(f"{round(100 * float(str(share)))} % on {name}" for name, share in shares)
-    return f"of the target's gain {reached}" if reached else "no gain to reach"
-
-
-def _rng(context: StudyContext, goal: Goal, stream: str, draw: int = 0) -> np.random.Generator:
-    return sample_rng(context.problem.seed, f"retraining/{goal.name}/{stream}", draw)
+        yield with_values(COPIED_MOVED, context.target, places)
 
 
 _LOW, _HIGH = -0.5, 1.1  # of the figure
@@ -321,14 +297,14 @@ def _goal(goal: str) -> str:
 
 
 def _sentence(run: RunFolder) -> str:
-    goals, q = unique(run.table("retraining"), "trained"), _headline(run)
+    q = _headline(run)
     node = run.config.get("analysis", {}).get("studies", {}).get("retraining", {})
     steps, whole = node.get("iterations"), run.config.get("training", {}).get("target", {}).get("iterations")
     long = f" for {count(steps)} iterations (the target: {count(whole)})" if steps and whole else ""
     shares = []
-    for goal in goals:
-        chosen, network = (result(run, v, goal, _degradations(run, goal), q) for v in (run.chosen, WHOLE))
-        shares.append(f"{share(chosen)} ({share(network)}) in {_goal(goal)}")
+    for goal in unique(run.table("retraining"), "trained"):
+        chosen, network = (share(result(run, v, goal, _degradations(run, goal), q)) for v in (run.chosen, WHOLE))
+        shares.append(f"{chosen} ({network}) in {_goal(goal)}")
     return (
         f"Trained alone{long}, {as_percent(q)} of the {run.units}, chosen by {method_label(run.chosen)}, reach this "
         f"share of the target's gain (in brackets the whole network): {listed(shares)}."
@@ -338,41 +314,35 @@ def _sentence(run: RunFolder) -> str:
 @drawing()
 def _figure(run: RunFolder) -> Figure:
     """Draw a panel per goal, with a row per variant and a dot per training."""
-    goals, variants = unique(run.table("retraining"), "trained"), _variants(run)
+    goals, variants, q = unique(run.table("retraining"), "trained"), _variants(run), _headline(run)
+    hollow = [label for variant, label in variants.items() if variant in UNTRAINED]
     figure, panels = side_by_side(1.0 + 0.24 * len(variants), len(goals))
     for panel, goal in zip(panels, goals, strict=True):
-        _panel(panel, run, goal, variants)
+        series = []
+        rows = {label: _trained(run, variant, goal, q) for variant, label in variants.items()}
+        for name in _degradations(run, goal):
+            colour = input_colour(run.degradations, name)
+            dots = {label: numbers(select(of_variant, degradation=name), "share") for label, of_variant in rows.items()}
+            series.append(Dots(f"{degraded(name)} input", colour, dots, hollow=hollow))
+            whole = result(run, WHOLE, goal, [name], q)
+            if is_known(whole):
+                panel.axvline(min(whole, _HIGH), color=colour, linewidth=0.8, linestyle=":")
+        dot_rows(panel, list(variants.values()), series, width=0.36)
+        panel.set_xlim(_LOW, _HIGH)
+        panel.axvline(0, color=MUTED, linewidth=0.8)
+        panel.axhline(len(variants) - len(hollow) - 0.5, color=MUTED, linewidth=0.6)
+        panel.set_title(_goal(goal))
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        share_axis(panel, "x")
+        mark_cut(panel, share)
     legend_above(figure, panels[-1])
     figure.supxlabel("share of the target's gain over the baseline, held-out images", fontsize=8)
     return figure
 
 
-def _panel(panel: Axes, run: RunFolder, goal: str, variants: dict[str, str]) -> None:
-    q, series = _headline(run), []
-    hollow = [label for variant, label in variants.items() if variant in UNTRAINED]
-    for name in _degradations(run, goal):
-        colour = input_colour(run.degradations, name)
-        rows = {
-            label: numbers(select(_trained(run, variant, goal, q), degradation=name), "share")
-            for variant, label in variants.items()
-        }
-        series.append(Dots(f"{degraded(name)} input", colour, rows, hollow=hollow))
-        whole = result(run, WHOLE, goal, [name], q)
-        if is_known(whole):
-            panel.axvline(min(whole, _HIGH), color=colour, linewidth=0.8, linestyle=":")
-    dot_rows(panel, list(variants.values()), series, width=0.36)
-    panel.set_xlim(_LOW, _HIGH)
-    panel.axvline(0, color=MUTED, linewidth=0.8)
-    panel.axhline(len(variants) - len(hollow) - 0.5, color=MUTED, linewidth=0.6)
-    panel.set_title(_goal(goal))
-    panel.xaxis.set_major_locator(MaxNLocator(4))
-    share_axis(panel, "x")
-    mark_cut(panel, share)
-
-
 def _table(run: RunFolder) -> Table:
-    goals, levels = unique(run.table("retraining"), "trained"), _percents(run)
-    columns = [(goal, name) for goal in goals for name in _degradations(run, goal)]
+    levels = _percents(run)
+    columns = [(goal, n) for goal in unique(run.table("retraining"), "trained") for n in _degradations(run, goal)]
     several = len(run.degradations) > 1
     head = [f"{_goal(goal)}: {degraded(name)}" if goal == MIX and several else _goal(goal) for goal, name in columns]
     lines = []

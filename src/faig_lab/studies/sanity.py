@@ -136,28 +136,23 @@ def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
 
 
 def _rows(context: StudyContext, check: Scored) -> Iterator[TableRow]:
+    """Yield the row of every label, with the discovered filters masked in the true target."""
     layout, percent, names = context.attribution.layout, context.headline, context.problem.degradations
-    for degradation, scores, before in zip(names, check.scores, check.compared_with, strict=True):
+    for label, scores, before in zip(names, check.scores, check.compared_with, strict=True):
         filters = discovered(scores, percent)
+        effects = context.evaluator.effects(context.masked(filters))
+        removed = {name: context.evaluator.removed(mean(effects[name].psnrs), name) for name in names}
         yield {
             "check": check.check,
             "draw": check.draw,
             "method": check.method,
-            "degradation": degradation,
+            "degradation": label,
             "spearman": rank_correlation(scores, before),
             "overlap": overlap(scores, before, percent),
             "chance": len(filters) / len(layout),
             "chance_in_layers": chance_in_layers(scores, before, percent, layout),
-        } | _evaluated(context, filters, degradation)
-
-
-def _evaluated(context: StudyContext, filters: Tensor, label: str) -> TableRow:
-    """Return isolation, own, other and specificity of the true target with the filters masked."""
-    evaluator = context.evaluator
-    effects = evaluator.effects(context.masked(filters))
-    names = context.problem.degradations
-    removed = {name: evaluator.removed(mean(effects[name].psnrs), name) for name in names}
-    return {"isolation": isolation_of(effects, label)} | removed_sides(removed, label)
+            "isolation": isolation_of(effects, label),
+        } | removed_sides(removed, label)
 
 
 _CHECKS = {ORIGINAL: "as it is", RANDOMISED: "target randomised", SWAPPED: "labels exchanged"}

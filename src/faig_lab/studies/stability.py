@@ -20,7 +20,7 @@ from faig_lab.plotting.charts import Dots, dot_rows, legend_above, side_by_side
 from faig_lab.plotting.style import MUTED, drawing, method_look
 from faig_lab.plotting.words import decimal, listed, method_label, removal
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import frame, groups, numbers, select, unique
+from faig_lab.runs.tables import frame, groups, numbers, records, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult, single_precision
 from faig_lab.studies.section import Section, Table
 
@@ -91,7 +91,11 @@ def stability(
                     solved[id(problem)] = scores_of(context, problem, methods)
             a, b = solved[id(comparison.first)], solved[id(comparison.second)]
             for method in methods:
-                rows += _rows(context, comparison, method, a=a[method], b=b[method])
+                chance = chance_jaccard(len(discovered(a[method][0], context.headline)), a[method].shape[1])
+                for degradation, *scores in zip(context.problem.degradations, a[method], b[method], strict=True):
+                    row: TableRow = {"kind": comparison.kind, "a": comparison.a, "b": comparison.b, "method": method}
+                    row["degradation"] = degradation
+                    rows.append(row | compare_scores(*scores, context.headline)._asdict() | {"chance": chance})
             advance(f"{comparison.a}, {comparison.b}")
     if not rows:
         return StudyResult({})
@@ -132,10 +136,8 @@ def trained_again(context: StudyContext, targets: int) -> Iterator[Comparison]:
         log.warning("stability: no targets of other seeds, since the data has no photographs to train on")
         return
     for seed in range(problem.seed + 1, problem.seed + 1 + targets):
-        assert context.trainer is not None
-        trained = context.trainer.target({name: value.cpu() for name, value in context.baseline.items()}, seed)
-        target = {name: trained[name].to(value) for name, value in problem.target.items()}
-        second = replace(problem, target=target)
+        trained = context.trained_target(seed)
+        second = replace(problem, target={name: trained[name].to(value) for name, value in problem.target.items()})
         yield Comparison("seed", f"seed {problem.seed}", f"seed {seed}", problem, second)
 
 
@@ -174,22 +176,6 @@ def precisions(problem: Problem) -> Iterator[Comparison]:
 def scores_of(context: StudyContext, problem: Problem, methods: Sequence[str]) -> dict[str, Tensor]:
     """Compute (K, F) scores of deterministic methods on a problem."""
     return {method: context.methods[method](problem)[0] for method in methods}
-
-
-def _rows(context: StudyContext, comparison: Comparison, method: str, *, a: Tensor, b: Tensor) -> Iterator[TableRow]:
-    count = len(discovered(a[0], context.headline))
-    for degradation, first, second in zip(context.problem.degradations, a, b, strict=True):
-        agreement = compare_scores(first, second, context.headline)
-        yield {
-            "kind": comparison.kind,
-            "a": comparison.a,
-            "b": comparison.b,
-            "method": method,
-            "degradation": degradation,
-            "spearman": agreement.spearman,
-            "jaccard": agreement.jaccard,
-            "chance": chance_jaccard(count, a.shape[1]),
-        }
 
 
 _KINDS = {
@@ -246,14 +232,13 @@ def _figure(run: RunFolder) -> Figure:
 
 def _table(run: RunFolder) -> Table:
     by_series = _by_series(run)
-    cells = {
-        series: {pair: f"{decimal(jaccard)} ({decimal(rank)})" for pair, jaccard, rank in
-                 zip(rows["pair"], rows["jaccard"], rows["spearman"], strict=True)}
-        for series, rows in by_series.items()
-    }  # fmt: skip
-    pairs = dict.fromkeys(pair for texts in cells.values() for pair in texts)
-    head = ["Jaccard index (rank correlation)", *(f"{method_label(m)}, {removal(d)}" for m, d in cells)]
-    return Table(head, [[pair, *(texts.get(pair, "") for texts in cells.values())] for pair in pairs])
+    lines: dict[str, list[str]] = {pair: [pair] for rows in by_series.values() for pair in rows["pair"]}
+    for rows in by_series.values():
+        cells = {row["pair"]: f"{decimal(row['jaccard'])} ({decimal(row['spearman'])})" for row in records(rows)}
+        for pair, line in lines.items():
+            line.append(cells.get(pair, ""))
+    head = ["Jaccard index (rank correlation)", *(f"{method_label(m)}, {removal(d)}" for m, d in by_series)]
+    return Table(head, list(lines.values()))
 
 
 SECTION = Section(

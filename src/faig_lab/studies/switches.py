@@ -8,15 +8,15 @@ shared weights could not be verified.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from matplotlib.figure import Figure
 from pydantic import Field
+from torch import Tensor
 
 from faig_lab.attribution import count_of, discovered
-from faig_lab.data import CLEAN, sample_rng
+from faig_lab.data import sample_rng
 from faig_lab.evaluation.evaluator import mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import State
@@ -24,10 +24,9 @@ from faig_lab.plotting.charts import Dots, dot_rows, legend_above
 from faig_lab.plotting.style import MUTED, drawing, input_colour, new_figure
 from faig_lab.plotting.words import as_percent, degraded, listed, method_label, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of, numbers, select, unique
+from faig_lab.runs.tables import frame, mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult, without_photographs
 from faig_lab.studies.section import Section, Table
-from faig_lab.training import Chosen
 
 START = "start"
 """The network that all trainings start from: the weights that all switched networks share."""
@@ -37,25 +36,6 @@ RANDOM = "random"
 """Filters drawn from all, others for each degradation and draw."""
 WHOLE = "whole_network"
 """A whole network for each degradation: the reference for the sets."""
-
-
-@dataclass(frozen=True)
-class Switched:
-    """A set for one degradation.
-
-    Attributes:
-        variant: whose filters.
-        draw: number of the draw.
-        degradation: the only degradation of the training samples, and the input that the switch has this set for.
-        filters: the number of the filters.
-        chosen: the entries that are trained.
-    """
-
-    variant: str
-    draw: int
-    degradation: str
-    filters: int
-    chosen: Chosen
 
 
 def switches(
@@ -94,85 +74,69 @@ def switches(
     """
     if context.retraining is None:
         return without_photographs("switches")
-    train = context.retraining.train
+    train, layout, names = context.retraining.train, context.attribution.layout, context.attribution.degradations
     shared = context.target if start == "target" else context.baseline
-    names = context.attribution.degradations
     sets = list(_sets(context, percent, rivals, draws))
-    rows: list[TableRow] = []
     with context.bar("switches", len(sets) + 1) as advance:
-        rows += _rows(
-            context, {"variant": START, "percent": 0.0, "filters": 0}, dict.fromkeys(_inputs(context), shared)
-        )
+        rows = _rows(context, dict.fromkeys(context.inputs, shared), variant=START, draw=0, percent=0.0, filters=0)
         blind = context.placed(train(shared, context.everything(), names, len(names) * iterations))
-        whole: TableRow = {"variant": BLIND, "percent": 100.0, "filters": len(context.attribution.layout)}
-        rows += _rows(context, whole, dict.fromkeys(_inputs(context), blind))
+        whole: TableRow = {"percent": 100.0, "filters": len(layout)}
+        rows += _rows(context, dict.fromkeys(context.inputs, blind), variant=BLIND, draw=0, **whole)
         advance(BLIND)
-        for one in sets:
-            times = 1.0 if one.variant == WHOLE else rate
-            state = context.placed(train(shared, one.chosen, [one.degradation], iterations, times, always=True))
-            share = 100.0 if one.variant == WHOLE else percent
-            label: TableRow = {"variant": one.variant, "draw": one.draw, "percent": share, "filters": one.filters}
-            rows += _rows(context, label, {one.degradation: state})
-            advance(f"{one.variant}, {one.degradation}")
-    _compare(rows)
-    metrics = means(rows, "against_blind", "switches/{variant}/{input}")
-    return StudyResult({"switches": rows}, metrics | means(rows, "gain", "switches/gain/{variant}/{input}"))
+        for variant, draw, name, filters in sets:
+            chosen = context.everything() if filters is None else layout.mask(filters)
+            times = 1.0 if filters is None else rate
+            state = context.placed(train(shared, chosen, [name], iterations, times, always=True))
+            size = whole if filters is None else {"percent": percent, "filters": len(filters)}
+            rows += _rows(context, {name: state}, variant=variant, draw=draw, **size)
+            advance(f"{variant}, {name}")
+    table = frame(rows)
+    table["against_blind"] = table["psnr"] - table["input"].map(select(table, variant=BLIND).set_index("input")["psnr"])
+    metrics = means(table, "against_blind", "switches/{variant}/{input}")
+    return StudyResult({"switches": table}, metrics | means(table, "gain", "switches/gain/{variant}/{input}"))
 
 
-def _inputs(context: StudyContext) -> list[str]:
-    """Return every degradation, and clean input if the images have it."""
-    clean = [name for name in context.evaluator.inputs if name == CLEAN]
-    return [*context.attribution.degradations, *clean]
-
-
-def _sets(context: StudyContext, percent: float, rivals: Sequence[str], draws: int) -> Iterator[Switched]:
-    """Yield the sets of every method and draw for each degradation, and whole networks."""
-    layout, scores = context.attribution.layout, context.attribution.scores
+def _sets(
+    context: StudyContext, percent: float, rivals: Sequence[str], draws: int
+) -> Iterator[tuple[str, int, str, Tensor | None]]:
+    """Yield variant, draw, degradation and filters of every set that is trained; None is a whole network."""
+    count, total = count_of(percent, len(context.attribution.layout)), len(context.attribution.layout)
     names = context.attribution.degradations
-    for method in dict.fromkeys((context.method, *rivals)):
-        for k, name in enumerate(names if method in scores else ()):
-            filters = discovered(scores[method][0, k], percent)
-            yield Switched(method, 0, name, len(filters), layout.mask(filters))
-    count = count_of(percent, len(layout))
+    for method in context.with_scores(rivals):
+        for name, scores in zip(names, context.attribution.scores[method][0], strict=True):
+            yield method, 0, name, discovered(scores, percent)
     for draw in range(draws):
         for name in names:
-            order = sample_rng(context.problem.seed, f"switches/{name}", draw).permutation(len(layout))
-            yield Switched(RANDOM, draw, name, count, layout.mask(torch.from_numpy(order[:count])))
+            order = sample_rng(context.problem.seed, f"switches/{name}", draw).permutation(total)
+            yield RANDOM, draw, name, torch.from_numpy(order[:count])
     for name in names:
-        yield Switched(WHOLE, 0, name, len(layout), context.everything())
+        yield WHOLE, 0, name, None
 
 
-def _rows(context: StudyContext, label: TableRow, states: dict[str, State]) -> Iterator[TableRow]:
-    """Yield the PSNR of the network that the switch chooses for each input."""
-    evaluator = context.evaluator
+def _rows(context: StudyContext, states: dict[str, State], **label: object) -> list[TableRow]:
+    """Return the PSNR of the network that the switch chooses for each input."""
+    rows = []
     for name, state in states.items():
-        psnr = evaluator.psnr(evaluator.outputs(state, name))
-        gain = psnr - mean(evaluator.ends(name).baseline)
-        yield {"variant": label["variant"], "draw": label.get("draw", 0)} | label | {
-            "input": name, "psnr": psnr, "gain": gain, "against_blind": None,
-        }  # fmt: skip
-
-
-def _compare(rows: Sequence[TableRow]) -> None:
-    """Write the difference to the blind network into each row."""
-    blind = {row["input"]: float(str(row["psnr"])) for row in rows if row["variant"] == BLIND}
-    for row in rows:
-        row["against_blind"] = float(str(row["psnr"])) - blind[row["input"]]
+        psnr = context.evaluator.psnr(context.evaluator.outputs(state, name))
+        gain = psnr - mean(context.evaluator.ends(name).baseline)
+        rows.append(label | {"input": name, "psnr": psnr, "gain": gain})
+    return rows
 
 
 def _label(variant: str) -> str:
     words = {START: "shared weights", BLIND: "blind network", WHOLE: "whole networks, switched"}
-    return words.get(variant, f"{method_label(variant)}, switched")
+    return sentence_case(words.get(variant, f"{method_label(variant)}, switched"))
 
 
-def _mean(run: RunFolder, variant: str, name: str, column: str) -> float | None:
-    return mean_of(select(run.table("switches"), variant=variant, input=name), column)
+def _mean(run: RunFolder, variant: str, name: str, column: str) -> str:
+    """Return the mean over draws in dB, with its sign."""
+    return signed(mean_of(select(run.table("switches"), variant=variant, input=name), column))
 
 
 def _sentence(run: RunFolder) -> str:
     told = [
-        f"{signed(_mean(run, run.chosen, name, 'against_blind'))} dB on {degraded(name)} input (whole networks "
-        f"{signed(_mean(run, WHOLE, name, 'against_blind'))} dB)"
+        f"{_mean(run, run.chosen, name, 'against_blind')} dB on {degraded(name)} input (whole networks "
+        f"{_mean(run, WHOLE, name, 'against_blind')} dB)"
         for name in run.degradations
     ]
     percents = numbers(select(run.table("switches"), variant=run.chosen), "percent")
@@ -184,17 +148,14 @@ def _sentence(run: RunFolder) -> str:
 def _figure(run: RunFolder) -> Figure:
     """Draw a row per variant, with a dot per training and input."""
     rows = run.table("switches")
-    variants = [variant for variant in unique(rows, "variant") if variant != BLIND]
-    labels = {variant: sentence_case(_label(variant)) for variant in variants}
-    figure = new_figure(0.9 + 0.3 * len(variants))
+    labels = {variant: _label(variant) for variant in unique(rows, "variant") if variant != BLIND}
+    figure = new_figure(0.9 + 0.3 * len(labels))
     panel = figure.subplots()
-    series = [
-        Dots(
-            f"{degraded(name)} input", input_colour(run.degradations, name),
-            {labels[v]: numbers(select(rows, variant=v, input=name), "against_blind") for v in variants},
-        )
-        for name in run.degradations
-    ]  # fmt: skip
+    series = []
+    for name in run.degradations:
+        of_input = select(rows, input=name)
+        dots = {label: numbers(select(of_input, variant=v), "against_blind") for v, label in labels.items()}
+        series.append(Dots(f"{degraded(name)} input", input_colour(run.degradations, name), dots))
     dot_rows(panel, list(labels.values()), series)
     panel.axvline(0, color=MUTED, linewidth=0.8)
     panel.set_xlabel("PSNR minus that of the blind network, dB, held-out images")
@@ -205,11 +166,8 @@ def _figure(run: RunFolder) -> Figure:
 def _table(run: RunFolder) -> Table:
     inputs = unique(run.table("switches"), "input")
     head = ["gain over the baseline, dB", *(sentence_case(f"{degraded(name)} input") for name in inputs)]
-    lines = [
-        [sentence_case(_label(variant)), *(signed(_mean(run, variant, name, "gain")) for name in inputs)]
-        for variant in unique(run.table("switches"), "variant")
-    ]
-    return Table(head, lines)
+    variants = unique(run.table("switches"), "variant")
+    return Table(head, [[_label(v), *(_mean(run, v, name, "gain") for name in inputs)] for v in variants])
 
 
 SECTION = Section(

@@ -6,12 +6,11 @@ the run's target, which learned all degradations.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Annotated
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 from torch import Tensor
@@ -23,11 +22,11 @@ from faig_lab.evaluation.evaluator import Evaluator, convert, mean
 from faig_lab.evaluation.masking import TableRow, means
 from faig_lab.filters import FilterLayout, State
 from faig_lab.metrics import as_image
-from faig_lab.plotting.charts import guides, legend_above, share_axis
+from faig_lab.plotting.charts import guides, legend_above, line, share_axis
 from faig_lab.plotting.style import INK, drawing, input_colour, new_figure
 from faig_lab.plotting.words import ABSENT, decimal, degraded, listed, removal, sentence_case, signed
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import mean_of, numbers, points, select, unique
+from faig_lab.runs.tables import groups, mean_of, numbers, select, unique
 from faig_lab.studies.context import StudyContext, StudyResult, parts_of_edit, without_photographs
 from faig_lab.studies.planted import changes
 from faig_lab.studies.section import Section, Table
@@ -36,27 +35,6 @@ SINGLE, ADDED, NEGATED, BLIND = "single", "added", "negated", "target"
 """θ_D; θ̄ + λ Σ τ_D; θ − λ τ_D; and the run's target, which learned all degradations."""
 ALL = "all"
 """The row of all layers together."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A network that task vectors make.
-
-    Attributes:
-        kind: SINGLE, ADDED, NEGATED or BLIND.
-        vector: the degradations that were learned, joined by +.
-        strength: λ.
-        state: its weights.
-        judged: degradation → the evaluator between the start of the edit (as target) and its goal (as baseline).
-        kept: the inputs whose output should stay as it is at the start.
-    """
-
-    kind: str
-    vector: str
-    strength: float
-    state: State
-    judged: Mapping[str, Evaluator]
-    kept: tuple[str, ...]
 
 
 def task_vectors(
@@ -90,15 +68,13 @@ def task_vectors(
     """
     if context.trainer is None:
         return without_photographs("task_vectors")
-    start = {name: value.cpu() for name, value in context.baseline.items()}
     singles: dict[str, State] = {}
     names = context.attribution.degradations
     with context.bar("task_vectors", len(names)) as advance:
         for name in names:
-            trained = context.trainer.target(start, context.problem.seed, [name], iterations=iterations)
-            singles[name] = context.placed(trained)
+            singles[name] = context.trained_target(context.problem.seed, [name], iterations)
             advance(f"target of {name}")
-    rows = [row for edit in _edits(context, singles, strengths) for row in _rows(context, edit)]
+    rows = list(_edits(context, singles, strengths))
     layers, overlaps = list(_layers(context, singles)), list(_overlaps(context, singles))
     whole = [row for row in rows if row["strength"] == 1]
     judged = [row for row in whole if row["input"] == row["judged"]]
@@ -155,42 +131,50 @@ def cosine(a: Tensor, b: Tensor) -> float | None:
     return float(a @ b) / norms if norms else None
 
 
-def _edits(context: StudyContext, singles: Mapping[str, State], strengths: Sequence[float]) -> Iterator[Edit]:
-    """Yield all networks that are evaluated."""
-    own, baseline = context.evaluator, context.baseline
+def _edits(context: StudyContext, singles: Mapping[str, State], strengths: Sequence[float]) -> Iterator[TableRow]:
+    """Yield the effects of all networks that task vectors make."""
+    own, baseline, every = context.evaluator, context.baseline, "+".join(singles)
     to_single = {name: replace(own, baseline=state, target=baseline) for name, state in singles.items()}
-    clean = tuple(name for name in own.inputs if name == CLEAN)
-    yield Edit(BLIND, "+".join(singles), 1.0, context.target, {}, ())
+    clean = [name for name in own.inputs if name == CLEAN]
+    others = {name: [*(other for other in singles if other != name), *clean] for name in singles}
+    yield from _rows(own, context.target, {}, (), edit=BLIND, vector=every, strength=1.0)
     for name, state in singles.items():
-        others = tuple(other for other in singles if other != name)
-        yield Edit(SINGLE, name, 1.0, state, {name: to_single[name]}, (*others, *clean))
+        judged = {name: to_single[name]}
+        yield from _rows(own, state, judged, others[name], edit=SINGLE, vector=name, strength=1.0)
     vectors = {name: (state, baseline) for name, state in singles.items()}
     for strength in sorted({*map(float, strengths), 1.0}):
         if len(singles) > 1:
             added = moved(baseline, list(vectors.values()), strength)
-            yield Edit(ADDED, "+".join(singles), strength, added, to_single, clean)
+            yield from _rows(own, added, to_single, clean, edit=ADDED, vector=every, strength=strength)
         for name in singles:
-            others = tuple(other for other in singles if other != name)
             negated = moved(context.target, [vectors[name]], -strength)
-            yield Edit(NEGATED, name, strength, negated, {name: own}, (*others, *clean))
+            yield from _rows(own, negated, {name: own}, others[name], edit=NEGATED, vector=name, strength=strength)
 
 
-def _rows(context: StudyContext, edit: Edit) -> Iterator[TableRow]:
-    """Yield the effect of an edit on every input."""
-    own = context.evaluator
-    label: TableRow = {"edit": edit.kind, "vector": edit.vector, "strength": edit.strength}
-    outputs = {name: own.raw(edit.state, name) for name in own.inputs}
+def _rows(
+    own: Evaluator, state: State, judged: Mapping[str, Evaluator], kept: Sequence[str], **label: object
+) -> Iterator[TableRow]:
+    """Yield the effect of an edit on every input.
+
+    Args:
+        own: the evaluator of the run.
+        state: the weights that the edit makes.
+        judged: degradation → the evaluator between the start of the edit (as target) and its goal (as baseline).
+        kept: the inputs whose output should stay as it is at the start.
+        label: the first cells.
+    """
+    outputs = {name: own.raw(state, name) for name in own.inputs}
     psnrs = {name: own.psnr(convert(as_image, raw)) for name, raw in outputs.items()}
     gains = {name: psnr - mean(own.ends(name).baseline) for name, psnr in psnrs.items()}
+    measured: dict[str | None, dict[str, TableRow]] = {
+        degradation: parts_of_edit({n: between.effect_of(outputs[n], n) for n in (degradation, *kept)}, degradation)
+        for degradation, between in judged.items()
+    }
     empty: TableRow = dict.fromkeys(("back", "off", "side", "isolation"))
-    for judged, evaluator in edit.judged.items() or [(None, None)]:
-        measured: dict[str, TableRow] = {}
-        if evaluator is not None and judged is not None:
-            effects = {name: evaluator.effect_of(outputs[name], name) for name in (judged, *edit.kept)}
-            measured = parts_of_edit(effects, judged)
+    for degradation, parts in (measured or {None: {}}).items():
         for name in own.inputs:
-            row = label | {"judged": judged, "input": name, "psnr": psnrs[name], "gain": gains[name]}
-            yield row | (measured.get(name) or empty)
+            row = label | {"judged": degradation, "input": name, "psnr": psnrs[name], "gain": gains[name]}
+            yield row | parts.get(name, empty)
 
 
 def _layers(context: StudyContext, singles: Mapping[str, State]) -> Iterator[TableRow]:
@@ -254,13 +238,8 @@ def _gain(run: RunFolder, edit: str, vector: str, name: str) -> float | None:
     return mean_of(rows, "gain")
 
 
-def _together(run: RunFolder) -> str:
-    """Return all degradations in one name, which is the vector of the sum and of the target."""
-    return "+".join(run.degradations)
-
-
 def _sentence(run: RunFolder) -> str:
-    kind, every = ADDED if len(run.degradations) > 1 else SINGLE, _together(run)
+    kind, every = ADDED if len(run.degradations) > 1 else SINGLE, "+".join(run.degradations)
     told = [
         f"{signed(_gain(run, kind, every, name))} dB on {degraded(name)} input (trained alone "
         f"{signed(_gain(run, SINGLE, name, name))} dB, the target {signed(_gain(run, BLIND, every, name))} dB)"
@@ -274,11 +253,16 @@ def _figure(run: RunFolder) -> Figure | None:
     """Draw the gain of the sum against λ on the left, and the conflict of signs by layer on the right."""
     if len(run.degradations) < 2:
         return None
-    figure = new_figure(2.7)
+    figure, rows = new_figure(2.7), run.table("task_vectors")
     gains, conflict = figure.subplots(1, 2)
-    _draw_gains(gains, run)
-    layers = points(run.table("task_vectors_layers"), "depth", "conflict")  # all layers together have no depth
-    conflict.plot(*layers, color=INK, marker="o", markersize=2.5)
+    for name, of_input in groups(select(rows, edit=ADDED), "input").items():
+        colour = input_colour(run.degradations, name)
+        line(gains, of_input, "strength", "gain", markersize=3, color=colour, label=f"{degraded(name)} input")
+        for target in numbers(select(rows, edit=BLIND, input=name), "gain"):
+            gains.axhline(target, color=colour, linewidth=0.9, linestyle=":")
+    gains.set_xlabel("strength λ of the sum")
+    gains.set_ylabel("gain over the baseline, dB")
+    line(conflict, run.table("task_vectors_layers"), "depth", "conflict", color=INK)  # all layers have no depth
     guides(conflict, 1 - 2.0 ** (1 - len(run.degradations)))
     conflict.set_ylim(0, 1)
     share_axis(conflict)
@@ -288,33 +272,19 @@ def _figure(run: RunFolder) -> Figure | None:
     return figure
 
 
-def _draw_gains(panel: Axes, run: RunFolder) -> None:
-    rows = select(run.table("task_vectors"), edit=ADDED)
-    for name in unique(rows, "input"):
-        colour = input_colour(run.degradations, name)
-        line = points(select(rows, input=name), "strength", "gain")
-        panel.plot(*line, color=colour, marker="o", markersize=3, label=f"{degraded(name)} input")
-        for target in numbers(select(run.table("task_vectors"), edit=BLIND, input=name), "gain"):
-            panel.axhline(target, color=colour, linewidth=0.9, linestyle=":")
-    panel.set_xlabel("strength λ of the sum")
-    panel.set_ylabel("gain over the baseline, dB")
-
-
 def _table(run: RunFolder) -> Table:
-    inputs = unique(run.table("task_vectors"), "input")
+    inputs, names, every = unique(run.table("task_vectors"), "input"), run.degradations, "+".join(run.degradations)
     head = ["gain over the baseline, dB", *(sentence_case(f"{degraded(name)} input") for name in inputs), "isolation"]
-    names = run.degradations
-    edits: list[tuple[str, str, str, str | None]] = [("target", BLIND, _together(run), None)]
-    edits += [(f"trained for {removal(name)} alone", SINGLE, name, name) for name in names]
-    edits += [("all vectors added", ADDED, _together(run), None)] if len(names) > 1 else []
-    edits += [(f"target minus {removal(name)}", NEGATED, name, name) for name in names]
+    edits: list[tuple[str, str, str, Sequence[str]]] = [("target", BLIND, every, [])]
+    edits += [(f"trained for {removal(name)} alone", SINGLE, name, [name]) for name in names]
+    edits += [("all vectors added", ADDED, every, names)] if len(names) > 1 else []
+    edits += [(f"target minus {removal(name)}", NEGATED, name, [name]) for name in names]
     lines = []
     for label, edit, vector, judged in edits:
-        cells = [signed(_gain(run, edit, vector, name)) for name in inputs]
-        functions = names if edit == ADDED else [judged] if judged else []
-        of_edit = select(run.table("task_vectors"), edit=edit, vector=vector, strength=1.0)
-        isolations = [mean_of(select(of_edit, judged=name, input=name), "isolation") for name in functions]
-        lines.append([sentence_case(label), *cells, listed([decimal(value) for value in isolations]) or ABSENT])
+        rows = select(run.table("task_vectors"), edit=edit, vector=vector, strength=1.0)
+        gains = [signed(mean_of(select(rows, input=name), "gain")) for name in inputs]
+        isolations = [decimal(mean_of(select(rows, judged=name, input=name), "isolation")) for name in judged]
+        lines.append([sentence_case(label), *gains, listed(isolations) or ABSENT])
     return Table(head, lines)
 
 
