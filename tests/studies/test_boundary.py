@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from study_case import context_of, written
+from study_case import context_of, grid, rows_of, stored
 
 from faig_lab.data import (
     JPEG,
@@ -23,8 +23,6 @@ from faig_lab.data import (
     Sinc,
 )
 from faig_lab.data.evaluation import paired_images
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.boundary import NETWORKS, SECTION, boundary, degrade_again, gain_and_share, severities
 
 BLUR, NOISE = GaussianBlur(sigma=1.0, kernel_size=7), GaussianNoise(sigma=0.1)
@@ -133,8 +131,8 @@ def test_the_tables_agree_with_each_other(context):
     assert [row["severity"] for row in gains] == pytest.approx([0.5, 1, 2, 0.05, 0.1, 0.2])
     assert [row["in_training"] for row in gains] == [0, 1, 0] * 2
     for row in gains:
-        psnr = {r["network"]: r["psnr"] for r in rows if r["degradation"] == row["degradation"]
-                and r["severity"] == row["severity"]}  # fmt: skip
+        place = {column: row[column] for column in ("degradation", "severity")}
+        psnr = {one["network"]: one["psnr"] for one in rows_of(findings, "boundary", **place)}
         assert row["gain"] == pytest.approx(psnr["target"] - psnr["baseline"])
         assert row["gain_low"] <= row["gain"] <= row["gain_high"]
         if row["share"] is not None:
@@ -169,65 +167,47 @@ def test_parts_that_the_run_did_not_make_are_left_out(context, caplog):
     assert "no degradation" in caplog.text
 
 
-SEVERITIES, TRAINED = (0.5, 1.0, 2.0, 4.0), 2.0
+GAINS = {0.5: (-1.0, None), 1.0: (0.1, None), 2.0: (3.0, 0.6), 4.0: (0.5, 0.2)}
+"""Severity → gain and share of the gain; 2 is the trained severity."""
 
 
 @pytest.fixture
 def make(make_run):
-    def write(gains=(-1.0, 0.1, 3.0, 0.5), shares=(None, None, 0.6, 0.2), degradations=("blur",), interval=0.3):
-        folder = make_run(degradations)
-        psnrs, rows = [], []
-        for name in degradations:
-            for severity, gain, share in zip(SEVERITIES, gains, shares, strict=True):
-                what = {
-                    "method": "faig", "percent": 1.0, "degradation": name, "parameter": "sigma",
-                    "severity": severity, "in_training": int(severity == TRAINED),
-                }  # fmt: skip
-                levels = {"bicubic": 24.0, "baseline": 25.0, "target": 25 + gain, "masked": 25 + gain * 0.4}
-                psnrs += [what | {"network": network, "psnr": psnr} for network, psnr in levels.items()]
-                ends = {
-                    f"{key}_{end}": None if value is None or interval is None else value + sign * interval
-                    for key, value in (("gain", gain), ("share", share))
-                    for end, sign in (("low", -1), ("high", 1))
-                }
-                rows.append(what | {"gain": gain, "share": share} | ends)
-        write_table(folder / "tables" / "boundary.csv", psnrs)
-        write_table(folder / "tables" / "boundary_gain.csv", rows)
-        return folder
+    def write(gains=GAINS):
+        label = {"method": "faig", "percent": 1.0, "degradation": ["blur", "noise"], "parameter": "sigma"}
+        label |= {"severity": [*gains], "in_training": lambda row: int(row["severity"] == 2)}
+        levels = {"bicubic": lambda gain: 24.0, "baseline": lambda gain: 25.0, "target": lambda gain: 25 + gain}
+        levels |= {"masked": lambda gain: 25 + gain * 0.4}
+        psnrs = grid(**label, network=[*levels], psnr=lambda row: levels[row["network"]](gains[row["severity"]][0]))
+        rows = grid(**label)
+        for row in rows:
+            for column, value in zip(("gain", "share"), gains[row["severity"]], strict=True):
+                row |= {column: value}
+                row |= {f"{column}_low": value and value - 0.3, f"{column}_high": value and value + 0.3}
+        return stored(make_run(), boundary=psnrs, boundary_gain=rows)
 
     return write
 
 
-def said(folder):
-    return SECTION.sentence(RunFolder(folder))
-
-
 def test_what_carries_the_gain_in_training(make):
-    assert said(make(degradations=("blur", "noise"))) == (
+    assert SECTION.sentence(make()) == (
         "At the severity in training, the top 1 % of FAIG carry 60 % of the gain of +3.00 dB on blurred input "
         "(sigma = 2) and 60 % of the gain of +3.00 dB on noisy input (sigma = 2)."
     )
-    assert "carry \N{EN DASH} of the gain" in said(make(shares=(None,) * 4))
+    assert "carry \N{EN DASH} of the gain" in SECTION.sentence(make({2.0: (0.1, None)}))
 
 
 def test_the_table_has_every_severity_with_its_interval(make):
-    rows = SECTION.table(RunFolder(make())).rows
+    rows = SECTION.table(make()).rows
+    assert len(rows) == 2 * len(GAINS)
     assert rows[2] == ["blurred, sigma = 2 (trained)", "+3.00 (+2.70 to +3.30)", "60 % (30 % to 90 %)"]
     assert rows[0][1:] == ["−1.00 (−1.30 to −0.70)", "\N{EN DASH}"]
 
 
-def test_what_is_left_of_the_gain_is_drawn_below(make):
-    above, below = SECTION.figure(RunFolder(make())).axes
-    gain, left = [line.get_ydata() for line in below.lines if len(line.get_xdata()) == len(SEVERITIES)]
+def test_the_rest_of_the_gain_is_drawn_below(make):
+    above, _, below, _ = SECTION.figure(make()).axes
+    gain, left = [line.get_ydata() for line in below.lines if len(line.get_xdata()) == len(GAINS)]
     assert list(gain) == pytest.approx([-1.0, 0.1, 3.0, 0.5])
-    assert list(left) == pytest.approx([0.4 * g for g in gain])
+    assert list(left) == pytest.approx([0.4 * value for value in gain])
     assert len({line.get_color() for line in above.lines[:4]}) == 1  # a degradation's colour, a line style per network
     assert len({line.get_linestyle() for line in above.lines[:4]}) == 4
-
-
-@pytest.mark.parametrize(
-    ("degradations", "interval"), [(("blur",), None), (("blur", "noise"), 0.3), (("blur", "noise", "jpeg"), None)]
-)
-def test_figure_table_and_report(make, degradations, interval):
-    _, table, _ = written(SECTION, make(degradations=degradations, interval=interval))
-    assert len(table.rows) == len(degradations) * len(SEVERITIES)

@@ -5,16 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from study_case import context_of, image, written
+from study_case import context_of, grid, image, rows_of, stored
 
 from faig_lab.attribution import Problem, discovered, quadrature
 from faig_lab.data import PairedImage
 from faig_lab.evaluation.intervals import Resampling
-from faig_lab.files import write_json
 from faig_lab.metrics import METRICS, quality
 from faig_lab.networks import SECOND_BRANCH, SRResNet, TwoBranchSRResNet
 from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.branches import (
     EVERYTHING,
     ONE,
@@ -77,10 +75,6 @@ def studied(rival=None, context=None, **parameters):
 def same(context):
     """The subject's own networks as a rival."""
     return Pair(context.network, context.problem.baseline, context.problem.target)
-
-
-def rows_of(found, table, **wanted):
-    return [row for row in found.rows(table) if wanted.items() <= row.items()]
 
 
 # The comparison
@@ -177,16 +171,6 @@ def test_time_is_taken_in_turn_or_not_at_all():
     _, trainer, found = studied(timed_steps=0)
     assert trainer.timed == []
     assert not [name for name in found.metrics if "seconds" in name]
-
-
-def test_the_same_seed_gives_the_same_tables():
-    assert studied()[2] == studied()[2]
-
-
-def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
-    found = branches(context_of(), NODE)
-    assert (found.tables, found.metrics) == ({}, {})
-    assert "no photographs to train on" in caplog.text
 
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
@@ -299,120 +283,90 @@ def test_accuracy_is_balanced_and_everything_is_all_at_once():
 
 
 INPUTS = ("clean", "blur", "noise", "blur+noise")
-NOTHING = (0.01, -0.05, 0.07)
-"""Difference, low, high."""
 
 
 @pytest.fixture
 def make(make_run):
-    def write(psnr=(), ssim=(), seeds=1, turned=(), photographs=3, gap=0.6, lost=0.2, two=True, timed=True, **run):
-        folder = make_run(**run)
-        found = {"psnr": dict(psnr), "ssim": dict(ssim)}
-        rows = []
-        for measure, level in (("psnr", 25.0), ("psnr_y", 26.0), ("ssim", 0.8)):
-            for name in INPUTS:
-                difference, low, high = found.get(measure, {}).get(
-                    name, NOTHING if measure != "ssim" else (0, -0.01, 0.01)
-                )
-                ends = {"low": low, "high": high} if photographs > 1 else {"low": None, "high": None}
-                rows.append(
-                    {"measure": measure, "degradation": name, "one_branch": level + difference, "two_branch": level}
-                    | {"difference": difference, **ends, "seeds": seeds, "photographs": photographs, "images": 6}
-                    | {
-                        "lowest_seed": -0.3 if name in turned else difference,
-                        "highest_seed": 0.3 if name in turned else difference,
-                    }
-                )
-        write_table(folder / "tables" / "branches.csv", rows)
-        filters = [
-            {"seed": seed, "network": network, "method": method, "percent": 1.0, "filters": 122, "masked": masked}
-            | {"own": own, "other": 0.1, "specificity": own - 0.1}
-            for seed in range(seeds)
-            for network, shift in (("one_branch", 0.9), ("two_branch", gap + 0.1))
-            for method in ("faig", "signed_share")
-            for masked, own in (("blur", shift), ("noise", shift))
-        ]
-        write_table(folder / "tables" / "branches_filters.csv", filters)
-        if two:
-            predicted = [("blur", 0.97, 0.9, 1.0), ("noise", 1.0, 1.0, 1.0), ("everything", 0.95, 0.9, 0.99)]
-            columns = ("predicted", "value", "low", "high")
-            rows = [dict(zip(columns, row, strict=True)) | {"inputs": 96} for row in predicted]
-            write_table(folder / "tables" / "branches_prediction.csv", rows)
-            rows = [{"seed": 0, "degradation": name, "removed": lost} for name in ("blur", "noise")]
-            write_table(folder / "tables" / "branches_predictor.csv", rows)
+    def write(seeds=1, interval="bootstrap", two=True, **differences):
+        """Differences: `<measure>_<input>` → difference, low, high of a row; 0.01, −0.05 and 0.07 otherwise."""
+        levels = {"psnr": 25.0, "psnr_y": 26.0, "ssim": 0.8}
+        rows = grid(measure=[*levels], degradation=INPUTS)
+        for row in rows:
+            known = differences.get(f"{row['measure']}_{row['degradation']}", (0.01, -0.05, 0.07))
+            difference, low, high = known if interval else (known[0], None, None)
+            level = levels[row["measure"]]
+            row |= {"one_branch": level + difference, "two_branch": level, "difference": difference}
+            row |= {"low": low, "high": high, "interval": interval, "seeds": seeds, "photographs": 3, "images": 6}
+            row |= {"lowest_seed": difference - 0.3, "highest_seed": difference + 0.3}
+        own = {"one_branch": 0.9, "two_branch": 0.7}
+        filters = grid(
+            seed=list(range(seeds)), network=[*own], method=["faig", "signed_share"], percent=1.0, filters=122,
+            masked=["blur", "noise"], own=lambda row: own[row["network"]], other=0.1,
+        )  # fmt: skip
+        tables = {"branches": rows, "branches_filters": filters}
         metrics = {"branches/parameters/one_branch": 110691.0, "branches/parameters/two_branch": 110665.0}
-        if timed:
+        if two:
+            predicted = {"blur": (0.97, 0.9, 1.0), "noise": (1.0, 1.0, 1.0), "everything": (0.95, 0.9, 0.99)}
+            tables["branches_prediction"] = [
+                {"predicted": name, "value": value, "low": low, "high": high}
+                for name, (value, low, high) in predicted.items()
+            ]
+            tables["branches_predictor"] = grid(seed=0, degradation=["blur", "noise"], removed=0.2)
             metrics |= {"branches/step_seconds/one_branch": 0.02, "branches/step_seconds/two_branch": 0.03}
-        write_json(folder / "metrics.json", metrics)
-        return folder
+        return stored(make_run(), metrics, **tables)
 
     return write
 
 
-def said(folder):
-    return SECTION.sentence(RunFolder(folder))
-
-
-def cells(folder, start):
-    return next(list(row[1:]) for row in SECTION.table(RunFolder(folder)).rows if row[0].startswith(start))
-
-
-def test_what_the_trainings_had_in_common(make):
-    assert said(make()).startswith("Both were trained for 3,000 and 3,000 iterations (baseline and target). PSNR,")
-    text = said(make(trained=False))
-    assert text.startswith("The run's own network was given and not trained by this run. PSNR,")
+def cells(run, start):
+    return next(list(row[1:]) for row in SECTION.table(run).rows if row[0].startswith(start))
 
 
 def test_differences_are_numbers_of_either_sign(make):
-    found = {"noise": (-0.2, -0.3, -0.1), "blur": (0.4, 0.2, 0.6)}
-    folder = make(psnr=found, ssim={"clean": (0.02, 0.01, 0.03)})
-    assert (
+    found = {"psnr_noise": (-0.2, -0.3, -0.1), "psnr_blur": (0.4, 0.2, 0.6)}
+    run = make(**found, ssim_clean=(0.02, 0.01, 0.03))
+    assert SECTION.sentence(run).startswith(
+        "Both were trained for 3,000 and 3,000 iterations (baseline and target). "
         "PSNR, one branch minus two branches (in brackets the 95 % interval over photographs): +0.01 (−0.05 to +0.07) "
         "dB on clean input, +0.40 (+0.20 to +0.60) dB on blurred input, −0.20 (−0.30 to −0.10) dB on noisy input and"
-    ) in said(folder)
-    assert cells(folder, "SSIM, clean") == ["0.820", "0.800", "+0.020 (+0.010 to +0.030)"]
-    assert not any(word in said(folder) for word in ("better", "reaches", "decided"))
+    )
+    assert cells(run, "SSIM, clean") == ["0.820", "0.800", "+0.020 (+0.010 to +0.030)"]
+    inputs = ("clean", "blurred", "noisy", "blurred and noisy")
+    heads = [row[0] for row in SECTION.table(run).rows[:8]]
+    assert heads == [f"{measure}, {name} input" for measure in ("PSNR", "SSIM") for name in inputs]
 
 
-def test_few_photographs_have_a_range_that_is_called_so(make):
-    folder = make()
-    table = folder / "tables" / "branches.csv"
-    head, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([f"{head},interval", *(f"{row},range" for row in rows)]) + "\n")
-    assert "(in brackets the range over photographs)" in said(folder)
-
-
-def test_section_one_photograph_has_no_interval(make):
-    text = said(make(psnr={"noise": (-0.9, -1.0, -0.8)}, photographs=1))
+def test_few_photographs_have_a_range_that_is_called_so_and_one_has_none(make):
+    assert "(in brackets the range over photographs)" in SECTION.sentence(make(interval="range"))
+    text = SECTION.sentence(make(interval=None, psnr_noise=(-0.9, -1.0, -0.8)))
     assert "PSNR, one branch minus two branches: +0.01 dB on clean input" in text
     assert "−0.90 dB on noisy input and" in text
 
 
+def test_networks_that_were_given_have_no_iterations(make, make_run):
+    run = make()
+    make_run(trained=False)  # writes the configuration of given networks into the same folder
+    text = SECTION.sentence(RunFolder(run.path))
+    assert text.startswith("The run's own network was given and not trained by this run. PSNR,")
+
+
 def test_the_table_has_predictor_sets_sizes_and_times(make):
-    folder = make()
-    assert cells(folder, "blur predicted") == ["", "97 % (90 % to 100 %)", ""]
-    assert cells(folder, "everything predicted") == ["", "95 % (90 % to 99 %)", ""]
-    assert cells(folder, "deblurring lost with the predictor") == ["", "20 %", ""]
-    assert cells(folder, "deblurring removed by the set of FAIG") == ["90 % (10 %)", "70 % (10 %)", ""]
-    assert cells(folder, "parameters") == ["110,691", "110,665", ""]
-    assert cells(folder, "ms a step") == ["20.0", "30.0", ""]
+    run = make()
+    assert cells(run, "blur predicted") == ["", "97 % (90 % to 100 %)", ""]
+    assert cells(run, "everything predicted") == ["", "95 % (90 % to 99 %)", ""]
+    assert cells(run, "deblurring lost with the predictor") == ["", "20 %", ""]
+    assert cells(run, "deblurring removed by the set of FAIG") == ["90 % (10 %)", "70 % (10 %)", ""]
+    assert cells(run, "parameters") == ["110,691", "110,665", ""]
+    assert cells(run, "ms a step") == ["20.0", "30.0", ""]
 
 
-def test_what_was_not_measured_has_no_row(make):
-    heads = " ".join(row[0] for row in SECTION.table(RunFolder(make(two=False, timed=False))).rows)
-    assert not any(word in heads for word in ("predict", "ms a step"))
+def test_a_rival_without_predictor_and_times_has_no_such_rows(make):
+    heads = " ".join(row[0] for row in SECTION.table(make(two=False)).rows)
+    assert not any(word in heads for word in ("predicted", "predictor", "ms a step"))
 
 
 def test_seeds_are_crosses(make):
-    marks = [line for line in SECTION.figure(RunFolder(make(seeds=3, turned=("noise",)))).axes[0].lines
-             if line.get_marker() == "x"]  # fmt: skip
-    assert list(marks[2].get_xdata()) == [-0.3, 0.3]
-    assert not [x for x in SECTION.figure(RunFolder(make())).axes[0].lines if x.get_marker() == "x"]
-
-
-@pytest.mark.parametrize(("seeds", "photographs", "two"), [(1, 1, True), (3, 3, True), (3, 1, False), (1, 3, False)])
-def test_stands_for_every_kind_of_run(make, seeds, photographs, two):
-    _, table, _ = written(SECTION, make(seeds=seeds, photographs=photographs, two=two))
-    inputs = ("clean", "blurred", "noisy", "blurred and noisy")
-    assert [row[0] for row in table.rows[:8]] == [f"{m}, {name} input" for m in ("PSNR", "SSIM") for name in inputs]
-    assert ("(−0.05 to +0.07)" in table.rows[0][3]) == (photographs > 1)
+    drawn = [SECTION.figure(make(seeds=seeds)).axes[0].lines for seeds in (3, 1)]
+    crosses = [[list(line.get_xdata()) for line in lines if line.get_marker() == "x"] for lines in drawn]
+    assert crosses[0][2] == pytest.approx([-0.29, 0.31])
+    assert crosses[1] == []

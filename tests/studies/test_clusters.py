@@ -7,7 +7,7 @@ import pytest
 import torch
 from coloured_case import coloured_context as between
 from coloured_case import passing
-from study_case import METHODS, context_of, written
+from study_case import METHODS, context_of, grid, rows_of, stored
 
 from faig_lab.attribution import attribute, discovered
 from faig_lab.cli.arguments import compose
@@ -16,8 +16,6 @@ from faig_lab.config import check
 from faig_lab.data import PairedImage
 from faig_lab.errors import InputError, UserError
 from faig_lab.evaluation.prediction import separation
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.clusters import SECTION, clusters
 
 
@@ -35,7 +33,7 @@ def coloured_context(images=5):
 
 
 def index(found, network, a="all", b="all"):
-    (row,) = (r for r in found.rows("clusters") if (r["network"], r["a"], r["b"]) == (network, a, b))
+    (row,) = rows_of(found, "clusters", network=network, a=a, b=b)
     return row["index"]
 
 
@@ -86,14 +84,10 @@ def test_another_layer_can_be_read():
     assert index(found, "baseline") == index(found, "target") > 1
 
 
-def test_every_crop_has_a_place_for_each_input_and_the_seed_decides():
-    context = coloured_context()
-    found = clusters(context, methods=[], crop=16)
-    points = found.rows("clusters_points")
+def test_every_crop_has_a_place_for_each_input():
+    points = clusters(coloured_context(), methods=[], crop=16).rows("clusters_points")
     assert len(points) == 4 * 3 * 5
     assert {row["image"] for row in points} == {f"image{seed}" for seed in range(5)}
-    again = clusters(coloured_context(), methods=[], crop=16)
-    assert again == found
 
 
 def test_crops_are_at_most_so_many_and_of_one_size(caplog):
@@ -135,53 +129,39 @@ def test_the_trained_features_depend_on_the_methods_of_the_run():
 
 
 @pytest.fixture
-def make(make_run):
-    def write(degradations=("blur", "noise"), methods=("faig", "random")):
-        folder = make_run(degradations)
-        networks = [("baseline", None, None), ("target", None, None)]
-        networks += [(f"{method}/1/{name}", method, name) for method in methods for name in degradations]
-        inputs = ("clean", *degradations)
-        pairs = [("all", "all"), *((a, b) for i, a in enumerate(inputs) for b in inputs[i + 1 :])]
-        labels = [
-            {"network": n, "method": m, "percent": m and 1, "filters": m and 122, "masked": d} for n, m, d in networks
-        ]
-        rows = [
-            row | {"a": a, "b": b, "index": 10.0 + k - j, "crops": 4}
-            for k, row in enumerate(labels)
-            for j, (a, b) in enumerate(pairs)
-        ]
-        points = [
-            row | {"input": name, "image": "0801", "x": float(k), "y": float(j)}
-            for row in labels
-            for j, name in enumerate(inputs)
-            for k in range(4)
-        ]
-        for name, table in (("clusters", rows), ("clusters_points", points)):
-            write_table(folder / "tables" / f"{name}.csv", table)
-        return folder
-
-    return write
+def run(make_run):
+    networks = {"baseline": (None, None), "target": (None, None)}
+    networks |= {f"{m}/1/{name}": (m, name) for m in ("faig", "random") for name in ("blur", "noise")}
+    labels = grid(
+        network=[*networks], method=lambda row: networks[row["network"]][0], percent=lambda row: row["method"] and 1,
+        filters=lambda row: row["method"] and 122, masked=lambda row: networks[row["network"]][1],
+    )  # fmt: skip
+    pairs = [("all", "all"), ("clean", "blur"), ("clean", "noise"), ("blur", "noise")]
+    rows = [
+        row | {"a": a, "b": b, "index": 10.0 + k - j, "crops": 4}
+        for k, row in enumerate(labels)
+        for j, (a, b) in enumerate(pairs)
+    ]
+    places = grid(input=["clean", "blur", "noise"], image="0801", x=[0.0, 1.0, 2.0], y=2.0)
+    points = [row | place for row in labels for place in places]
+    return stored(make_run(), clusters=rows, clusters_points=points)
 
 
-def test_the_sentence_has_the_index_of_the_runs_own_method(make):
-    assert SECTION.sentence(RunFolder(make())) == (
+def test_the_sentence_has_the_index_of_the_runs_own_method(run):
+    assert SECTION.sentence(run) == (
         "Calinski–Harabasz index of all inputs: baseline 10.0, target 11.0, deblurring masked 12.0 and denoising "
         "masked 13.0."
     )
 
 
-def test_the_table_has_a_row_for_each_network_and_a_column_for_each_pair(make):
-    table = SECTION.table(RunFolder(make()))
+def test_the_table_has_a_row_for_each_network_and_a_column_for_each_pair(run):
+    table = SECTION.table(run)
     assert table.head[1:] == ["All inputs", "Clean, blurred", "Clean, noisy", "Blurred, noisy"]
     assert [row[0] for row in table.rows][:3] == ["Baseline", "Target", "Deblurring masked, FAIG"]
     assert table.rows[0][1:] == ["10.0", "9.0", "8.0", "7.0"]
 
 
-@pytest.mark.parametrize(
-    ("degradations", "methods"),
-    [(("blur",), ("faig",)), (("blur", "noise"), ("faig", "random")), (("blur", "noise", "jpeg"), ("faig",))],
-)
-def test_figure_and_report(make, degradations, methods):
-    figure, _, _ = written(SECTION, make(degradations, methods))
-    drawn = [panel for panel in figure.axes if panel.lines]
-    assert len(drawn) == 2 + len(methods) * len(degradations)
+def test_the_figure_has_a_panel_for_each_network(run):
+    drawn = [panel for panel in SECTION.figure(run).axes if panel.lines]
+    assert len(drawn) == 6
+    assert [line.get_label() for line in drawn[0].lines] == ["clean input", "blurred input", "noisy input"]

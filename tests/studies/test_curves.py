@@ -1,13 +1,11 @@
 """Deletion and insertion: exact ends, a planted set, areas by hand, matched layers."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from study_case import context_of, image
+from study_case import context_of, grid, image, rows_of, stored
 
 from faig_lab.attribution import Attribution
 from faig_lab.data import sample_rng
@@ -26,18 +24,12 @@ from faig_lab.evaluation.curves import (
 from faig_lab.evaluation.intervals import Resampling
 from faig_lab.filters import FilterLayout, mask
 from faig_lab.networks import SRResNet
-from faig_lab.report.report import write_report
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import records, write_table
+from faig_lab.runs.tables import records, select
 from faig_lab.studies.curves import LAYER_MATCHED, SECTION, curve_state, curves, layer_matched
 
 
 def same(one, other):
     return all(torch.equal(one[n], other[n]) for n in other)
-
-
-def only(rows, **wanted):
-    return [row for row in rows if wanted.items() <= row.items()]
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +75,12 @@ def test_inserting_a_set_is_deleting_all_others(context):
 
 
 def test_the_table_begins_and_ends_where_the_curves_do(context, found):
-    rows = found.rows("curves")
-    for row in only(rows, curve=DELETION, percent=0.0) + only(rows, curve=INSERTION, percent=100.0):
+    starts = rows_of(found, "curves", curve=DELETION, percent=0.0)
+    for row in starts + rows_of(found, "curves", curve=INSERTION, percent=100.0):
         assert (row["restored"], row["low"], row["high"], row["spread"]) == (1, 1, 1, 0)
         assert row["psnr"] == pytest.approx(context.evaluator.bounds(row["degradation"])[1], abs=1e-5)
     ends = [
-        {(row["masked"], row["degradation"]): row["psnr"] for row in only(rows, curve=curve, percent=percent)}
+        {(r["masked"], r["degradation"]): r["psnr"] for r in rows_of(found, "curves", curve=curve, percent=percent)}
         for curve, percent in ((DELETION, 100.0), (INSERTION, 0.0))
     ]
     assert ends[0] == ends[1]
@@ -98,22 +90,21 @@ def test_the_table_has_every_point_of_every_method(context, found):
     rows = found.rows("curves")
     methods = ["faig", "signed_share", "random", LAYER_MATCHED]
     assert list(dict.fromkeys(row["method"] for row in rows)) == methods
-    assert [row["draws"] for row in only(rows, curve=DELETION, masked="blur", degradation="blur", percent=1.0)] == [
-        *(1, 1, 2, 2)
-    ]
+    point = rows_of(found, "curves", curve=DELETION, masked="blur", degradation="blur", percent=1.0)
+    assert [row["draws"] for row in point] == [1, 1, 2, 2]
     assert sorted({row["percent"] for row in rows}) == [0, 1, 10, 100]
     assert len(rows) == 2 * len(methods) * 2 * 4 * 2
-    assert {row["filters"] for row in only(rows, percent=100.0)} == {len(context.attribution.layout)}
-    assert all(row["spread"] == 0 for row in only(rows, method="faig"))
-    assert any(row["spread"] > 0 for row in only(rows, method="random"))
+    assert {row["filters"] for row in rows_of(found, "curves", percent=100.0)} == {len(context.attribution.layout)}
+    assert all(row["spread"] == 0 for row in rows_of(found, "curves", method="faig"))
+    assert any(row["spread"] > 0 for row in rows_of(found, "curves", method="random"))
 
 
 def test_without_other_weights_deletion_ends_at_the_baseline_exactly():
     context = context_of()
     context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
     found = curves(context, percents=[1], draws=1)
-    assert {row["restored"] for row in only(found.rows("curves"), curve=DELETION, percent=100.0)} == {0}
-    assert {row["restored"] for row in only(found.rows("curves"), curve=INSERTION, percent=0.0)} == {0}
+    assert {row["restored"] for row in rows_of(found, "curves", curve=DELETION, percent=100.0)} == {0}
+    assert {row["restored"] for row in rows_of(found, "curves", curve=INSERTION, percent=0.0)} == {0}
     assert found.metrics["restored_without_target_biases/blur"] == 1
 
 
@@ -130,13 +121,12 @@ def test_a_planted_set_is_all_that_matters():
     scores[0, 0, planted] = 1
     percent = 100 * 10 / len(layout)
     context = replace(context, attribution=Attribution({"faig": scores, "backwards": -scores}, ("blur",), layout))
-    rows = only(curves(context, [percent, 100 - percent], draws=1).rows("curves"))
-    deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="faig")] for c in CURVES)
-    assert (deletion, insertion) == ([1, 0, 0, 0], [0, 1, 1, 1])
-    deletion, insertion = ([row["restored"] for row in only(rows, curve=c, method="backwards")] for c in CURVES)
-    assert (deletion, insertion) == ([1, 1, 1, 0], [0, 0, 0, 1])
-    area = only(curves(context, [percent, 100 - percent], draws=1).rows("curves_areas"), method="faig", masked="all")
-    own = {row["curve"]: row["area_linear"] for row in only(area, side="own")}
+    found = curves(context, [percent, 100 - percent], draws=1)
+    for method, expected in (("faig", [[1, 0, 0, 0], [0, 1, 1, 1]]), ("backwards", [[1, 1, 1, 0], [0, 0, 0, 1]])):
+        of_method = [rows_of(found, "curves", curve=curve, method=method) for curve in CURVES]
+        assert [[row["restored"] for row in rows] for rows in of_method] == expected
+    area = rows_of(found, "curves_areas", method="faig", masked="all")
+    own = {row["curve"]: row["area_linear"] for row in area if row["side"] == "own"}
     assert own[DELETION] == pytest.approx(percent / 200)
     assert own[INSERTION] == pytest.approx(1 - percent / 200)
     assert {row["area_log"] for row in area if row["side"] != "own"} == {None}
@@ -145,8 +135,7 @@ def test_a_planted_set_is_all_that_matters():
 def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(context):
     scores = dict(context.attribution.scores) | {"copy": context.attribution.scores["faig"]}
     twice = replace(context, attribution=replace(context.attribution, scores=scores))
-    rows = curves(twice, percents=[10], draws=1).rows("curves_compared")
-    for row in only(rows, method="copy"):
+    for row in rows_of(curves(twice, percents=[10], draws=1), "curves_compared", method="copy"):
         assert (row["against"], row["difference"], row["low"], row["high"]) == ("faig", 0, 0, 0)
 
 
@@ -176,21 +165,10 @@ def test_from_ten_scenes_on_the_difference_lies_in_its_bootstrap_interval(contex
         assert row["low"] < row["difference"] < row["high"]
 
 
-def test_it_is_the_same_every_time(context, found):
-    again = curves(context, percents=[1, 10], draws=2)
-    assert again == found
-
-
 @pytest.mark.parametrize(("percents", "message"), [([-1], "-1 is not"), ([101, 5], "101 is not"), ([0, 100], "one")])
 def test_percents_that_cannot_be_are_refused(context, percents, message):
     with pytest.raises(UserError, match=message):
         curves(context, percents=percents)
-
-
-def test_per_image_psnr_and_the_mean(context):
-    outputs = context.evaluator.outputs(context.target, "blur")
-    assert context.evaluator.psnrs(outputs).shape == (2,)
-    assert float(context.evaluator.psnrs(outputs).double().mean()) == context.evaluator.psnr(outputs)
 
 
 PERCENTS = np.array([0.0, 1.0, 10.0, 100.0])
@@ -269,8 +247,8 @@ def test_shares_are_clipped_in_the_mean_over_draws_and_what_is_below_the_baselin
         percents=(0, 1, 100), counts=(0, 1, 100), draws={"random": 2}, degradations=("blur",), scenes=("a", "b"),
         psnr=20 + 10 * shares, baseline=ends, target=ends + 10,
     )  # fmt: skip
-    rows = records(curve_rows(measured, Resampling(0, 10)))
-    deleted, inserted = only(rows, curve=DELETION, percent=1)[0], only(rows, curve=INSERTION, percent=1)[0]
+    at_one = select(curve_rows(measured, Resampling(0, 10)), 1)
+    deleted, inserted = (records(select(at_one, curve=curve))[0] for curve in CURVES)
     assert (deleted["restored"], deleted["harm"], deleted["low"], deleted["high"]) == pytest.approx(
         (0.25, 1, 0.25, 0.25)
     )
@@ -278,146 +256,79 @@ def test_shares_are_clipped_in_the_mean_over_draws_and_what_is_below_the_baselin
     assert deleted["psnr"] == pytest.approx(20 + 10 * (-2 + 0.5) / 2)
 
 
-MakeRun = Callable[..., Path]
-PERCENTS_of_section = (0, 1, 10, 100)
 METHODS = ("faig", "signed_share", "random", "layer_matched")
 AREAS = {"faig": 0.33, "signed_share": 0.09, "random": 0.73, "layer_matched": 0.68}
 APART = {"signed_share": (0.25, 0.22, 0.28), "random": (-0.3, -0.4, -0.2), "layer_matched": (0.01, -0.1, 0.1)}
+DELETED = {0: 1.0, 1: 0.1, 10: 0.05, 100: 0.0}
+"""Percent → the share that deletion leaves; insertion restores the rest."""
 
 
-def restored_at(curve: str, percent: float, left: float) -> float:
-    """From 1 down to what is left, or back up."""
-    height = {0: 1.0, 1: 0.5, 10: 0.2, 100: 0.0}[int(percent)]
-    height = height if curve == "deletion" else 1 - height
-    return left + (1 - left) * height
+@pytest.fixture
+def make(make_run):
+    def write(degradations=("blur", "noise"), dip=None):
+        names, several = list(degradations), len(degradations) > 1
 
+        def restored(row):
+            if (row["curve"], row["method"], row["percent"]) == (INSERTION, "signed_share", 10) and dip is not None:
+                return dip
+            return DELETED[row["percent"]] if row["curve"] == DELETION else 1 - DELETED[row["percent"]]
 
-def write(
-    run: Path,
-    degradations: tuple[str, ...] = ("blur", "noise"),
-    areas: Mapping[str, float] = AREAS,
-    left: tuple[float, float] = (-0.03, -0.03),
-    dip: float | None = None,
-) -> RunFolder:
-    rows = [
-        {
-            "curve": curve,
-            "method": method,
-            "draws": 1,
-            "percent": percent,
-            "filters": percent * 100,
-            "masked": masked,
-            "degradation": shown,
-            "psnr": 30.0,
-            "restored": dip
-            if dip is not None and (curve, method, percent) == ("insertion", "signed_share", 10)
-            else restored_at(curve, percent, left[curve == "insertion"]),
-            "low": 0.0,
-            "high": 1.0,
-            "spread": 0.0,
+        def area(row, linear, shift):
+            own = row["side"] == "own" or several
+            return abs(linear - AREAS[row["method"]]) + shift if own else None
+
+        rows = grid(
+            curve=CURVES, method=METHODS, percent=[*DELETED], masked=names, degradation=names, restored=restored,
+            low=0.0, high=1.0,
+        )  # fmt: skip
+        ends = (("", 0.0), ("_low", -0.05), ("_high", 0.05))
+        columns = {
+            f"area_{axis}{end}": lambda row, linear=linear, shift=shift: area(row, linear, shift)
+            for linear, axis in enumerate(("log", "linear"))
+            for end, shift in ends
         }
-        for curve in ("deletion", "insertion")
-        for method in METHODS
-        for percent in PERCENTS_of_section
-        for masked in degradations
-        for shown in degradations
-    ]
-    write_table(run / "tables" / "curves.csv", rows)
-    several = len(degradations) > 1
-    write_table(
-        run / "tables" / "curves_areas.csv",
-        [
-            {
-                "curve": curve,
-                "method": method,
-                "masked": masked,
-                "side": side,
-                **{
-                    f"{axis}{suffix}": None if side != "own" and not several else area + shift
-                    for axis, area in (("area_log", areas[method]), ("area_linear", 1 - areas[method]))
-                    for suffix, shift in (("", 0.0), ("_low", -0.05), ("_high", 0.05))
-                },
-            }
-            for curve in ("deletion", "insertion")
-            for method in METHODS
-            for masked in (*degradations, "all")
-            for side in ("own", "other", "difference")
-        ],
-    )
-    numbers = [None] * 3
-    write_table(
-        run / "tables" / "curves_compared.csv",
-        [
-            {"curve": curve, "method": method, "against": "faig"}
-            | dict(zip(("difference", "low", "high"), APART[method] if several else numbers, strict=True))
-            for curve in ("deletion", "insertion")
-            for method in METHODS[1:]
-        ],
-    )
-    return RunFolder(run)
+        sides = ["own", "other", "difference"]
+        areas = grid(curve=CURVES, method=METHODS, masked=[*names, "all"], side=sides, **columns)
+        compared = grid(curve=CURVES, method=[*APART], against="faig")
+        for row in compared:
+            row |= dict(
+                zip(("difference", "low", "high"), APART[row["method"]] if several else [None] * 3, strict=True)
+            )
+        return stored(make_run(degradations), curves=rows, curves_areas=areas, curves_compared=compared)
+
+    return write
 
 
-def test_what_the_headline_leaves_and_gives(make_run: MakeRun) -> None:
-    files = write(make_run())
-    table = files.table("curves")
-    for curve, restored in (("deletion", 0.1), ("insertion", 0.9)):
-        chosen = (table["method"] == "faig") & (table["percent"] == 1) & (table["curve"] == curve)
-        table.loc[chosen, "restored"] = restored
-    assert SECTION.sentence(files) == (
+def test_the_shares_at_the_headline(make):
+    assert SECTION.sentence(make()) == (
         "FAIG at 1 %: deleting its sets leaves 10 % of deblurring and 10 % of denoising; inserting its sets alone "
         "restores 90 % of deblurring and 90 % of denoising."
     )
 
 
-def test_paired_differences_are_columns_of_the_table(make_run: MakeRun) -> None:
-    table = SECTION.table(write(make_run()))
-    assert table is not None
+def test_areas_and_paired_differences_are_columns_of_the_table(make):
+    table = SECTION.table(make())
     assert table.head[-2:] == [f"{curve}, own against others, minus FAIG" for curve in ("deletion", "insertion")]
+    assert len(table.rows) == 2 * len(METHODS)
+    assert table.rows[0][:2] == ["FAIG, log q", "0.33 (0.28 to 0.38)"]
     rows = {row[0]: row[-2:] for row in table.rows}
     assert rows["signed share, log q"] == ["+0.25 (+0.22 to +0.28)"] * 2
     assert rows["random, layer-matched, log q"][0] == "+0.01 (−0.10 to +0.10)"
     assert rows["FAIG, log q"] == rows["signed share, linear q"] == ["", ""]
 
 
-def test_a_curve_below_the_panel_is_marked(make_run: MakeRun) -> None:
-    figure = SECTION.figure(write(make_run(), dip=-1.5))
-    assert figure is not None
+def test_a_curve_below_the_panel_is_marked(make):
+    figure = SECTION.figure(make(dip=-1.5))
     assert {text.get_text() for axes in figure.axes for text in axes.texts} == {"▾ −150 %"}
+    labels = [line.get_label() for line in figure.axes[0].lines[:4]]
+    assert labels == ["FAIG", "signed share", "random filters", "random, layer-matched"]
 
 
-def test_one_degradation_has_no_others(make_run: MakeRun) -> None:
-    files = write(make_run(degradations=("blur",)), degradations=("blur",))
-    figure = SECTION.figure(files)
-    assert figure is not None
-    assert len(figure.axes) == 2
-    table = SECTION.table(files)
-    assert table is not None
-    assert table.head == ["Area under the curve", "deleted: own ↓", "inserted: own ↑"]
-
-
-def test_figure_table_and_page(make_run: MakeRun) -> None:
-    run = make_run()
-    files = write(run)
-    figure = SECTION.figure(files)
-    assert figure is not None
-    assert len(figure.axes) == 2 * 2 * 2
-    assert [line.get_label() for line in figure.axes[0].lines[:4]] == [
-        *("FAIG", "signed share", "random filters", "random, layer-matched")
-    ]
-    table = SECTION.table(files)
-    assert table is not None
-    assert table.rows[0][:2] == ["FAIG, log q", "0.33 (0.28 to 0.38)"]
-    assert {len(row) for row in table.rows} == {len(table.head)}
-    assert len(table.rows) == 2 * len(METHODS)
-    page = write_report(run).read_text()
-    assert 'id="curves"' in page
-    assert SECTION.title.format(units="filters") in page
-
-
-def test_three_degradations(make_run: MakeRun) -> None:
-    names = ("blur", "noise", "jpeg")
-    files = write(make_run(degradations=names), degradations=names)
-    figure = SECTION.figure(files)
-    assert figure is not None
-    assert len(figure.axes) == 12
-    assert "deblurring set deleted: the others, mean left" in {axes.get_title() for axes in figure.axes}
+@pytest.mark.parametrize(("degradations", "panels"), [(("blur",), 2), (("blur", "noise", "jpeg"), 12)])
+def test_one_degradation_has_no_others_and_others_are_averaged(make, degradations, panels):
+    run = make(degradations)
+    figure, others = SECTION.figure(run), panels > 2
+    assert len(figure.axes) == panels
+    titles = {axes.get_title() for axes in figure.axes}
+    assert ("deblurring set deleted: the others, mean left" in titles) == others
+    assert (SECTION.table(run).head == ["Area under the curve", "deleted: own ↓", "inserted: own ↑"]) != others

@@ -1,16 +1,11 @@
 """Insertion and pruning: both ends are known exactly, and a filter that carries everything is the last to go."""
 
-import json
-
 import pytest
 import torch
-from study_case import context_of, written
+from study_case import context_of, grid, stored
 
 from faig_lab.attribution.scores import shares
-from faig_lab.files import write_json
 from faig_lab.filters import apply_patches, make_patch, mask
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.patches import SECTION, fewest, idle_orders, magnitudes, patches
 
 
@@ -114,84 +109,51 @@ def test_one_degradation_has_one_set():
     assert {row["patched"] for row in rows} == {"blur"}
 
 
-def insertion(degradations, carried):
-    sets = [*degradations, "+".join(degradations)] if len(degradations) > 1 else list(degradations)
-    return [
-        {
-            "method": "faig", "percent": percent, "filters": round(122.4 * percent), "patched": name,
-            "biases": biases, "kilobytes": 1 + 4.2 * percent, "degradation": shown, "psnr": 30.0,
-            "carried": 1.0 if percent == 100 and biases else carried * (percent > 0),
-        }
-        for biases in (0, 1)
-        for percent in (0, 1, 10, 100)
-        for name in sets
-        for shown in degradations
-    ]  # fmt: skip
-
-
-def pruning(degradations, lost):
-    return [
-        {"order": order, "percent": percent, "filters": 122 * percent, "degradation": shown, "psnr": 30.0, "lost": lost}
-        for order in ("faig", "random")
-        for percent in (90, 50, 20)
-        for shown in degradations
-    ]
-
-
-LAYERS = [
-    {"order": "faig", "percent": 50, "layer": f"body.{n}", "depth": n, "filters": 10, "kept": n, "share": n / 10}
-    for n in range(10)
-]
-
-
 @pytest.fixture
 def make(make_run):
-    def write(carried, lost, degradations=("blur", "noise")):
-        folder = make_run(degradations)
-        write_table(folder / "tables" / "patches.csv", insertion(degradations, carried))
-        write_table(folder / "tables" / "pruning.csv", pruning(degradations, lost))
-        if lost < 0.05:
-            write_table(folder / "tables" / "pruning_layers.csv", LAYERS)
-            metrics = json.loads((folder / "metrics.json").read_text())
-            write_json(folder / "metrics.json", metrics | {"filters_needed/faig": 50.0})
-        return folder
+    def write(carried, lost, kept=None):
+        inserted = grid(
+            method="faig", biases=[0, 1], percent=[0, 1, 10, 100], filters=lambda row: round(122.4 * row["percent"]),
+            patched=["blur", "noise", "blur+noise"], kilobytes=lambda row: 1 + 4.2 * row["percent"],
+            degradation=["blur", "noise"], psnr=30.0,
+            carried=lambda row: 1.0 if row["percent"] == 100 and row["biases"] else carried * (row["percent"] > 0),
+        )  # fmt: skip
+        pruned = grid(
+            order=["faig", "random"], percent=[90, 50, 20], filters=lambda row: 122 * row["percent"],
+            degradation=["blur", "noise"], psnr=30.0, lost=lambda row: lost[row["degradation"]],
+        )  # fmt: skip
+        tables = {"patches": inserted, "pruning": pruned}
+        if kept is not None:
+            tables["pruning_layers"] = grid(
+                order="faig", percent=kept, depth=list(range(10)), layer=lambda row: f"body.{row['depth']}", filters=10,
+                kept=lambda row: row["depth"], share=lambda row: row["depth"] / 10,
+            )  # fmt: skip
+        return stored(make_run(), {"filters_needed/faig": kept}, **tables)
 
     return write
 
 
-def said(folder):
-    return SECTION.sentence(RunFolder(folder))
-
-
 def test_small_patches_and_nothing_idle(make):
-    assert said(make(carried=0.1, lost=0.5)) == (
+    run = make(0.1, {"blur": 0.25, "noise": 0.5})
+    assert SECTION.sentence(run) == (
         "On the baseline, patches of 1 % of the filters restore 10 % of deblurring and 10 % of denoising; in the "
         "target, none by FAIG and none by random filters can be set back before an input loses 5 %."
     )
+    table = SECTION.table(run)
+    assert table.head == [
+        *("Patch", "filters", "kB", "blurred", "noisy", "blurred, with biases", "noisy, with biases"),
+    ]
+    assert table.rows[1] == ["deblurring, 100 %", "12,240", "421", "10 %", "10 %", "100 %", "100 %"]
+    panels = SECTION.figure(run).axes
+    assert len(panels) == 3  # two inputs, and pruning without layers
+    worst = panels[2].lines[0].get_xydata().tolist()
+    assert worst == [[20, 0.5], [50, 0.5], [90, 0.5], [100, 0]]
 
 
 def test_large_patches_and_half_idle(make):
-    text = said(make(carried=0.8, lost=0.01))
+    run = make(0.8, {"blur": 0.01, "noise": 0.01}, kept=50.0)
+    text = SECTION.sentence(run)
     assert "restore 80 % of deblurring and 80 % of denoising; in the target, 50 % by FAIG and none" in text
-    panel = SECTION.figure(RunFolder(make(carried=0.8, lost=0.01))).axes[-1]
+    panel = SECTION.figure(run).axes[-1]
     assert panel.get_title() == "50 % kept by FAIG, by layer"
     assert [label.get_text() for label in panel.get_yticklabels()] == [f"body.{n}" for n in range(10)]
-
-
-def test_the_worst_input_is_drawn(make):
-    folder = make(carried=0.8, lost=0.5)
-    files = RunFolder(folder)
-    table = files.table("pruning")
-    table["lost"] = table["degradation"].map({"blur": 0.25, "noise": 0.5})
-    pruned = SECTION.figure(files).axes[2].lines[0]
-    assert list(pruned.get_xdata()) == [20, 50, 90, 100]
-    assert list(pruned.get_ydata()) == [0.5, 0.5, 0.5, 0]
-
-
-@pytest.mark.parametrize(
-    ("degradations", "lost"), [(("blur",), 0.5), (("blur", "noise"), 0.01), (("blur", "noise", "jpeg"), 0.5)]
-)
-def test_it_is_in_the_report(make, degradations, lost):
-    figure, _, page = written(SECTION, make(0.3, lost, degradations))
-    assert figure is not None
-    assert "deblurring, 100 %" in page

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from study_case import context_of, written
+from study_case import context_of, grid, rows_of, stored
 
 from faig_lab.attribution import Attribution
 from faig_lab.filters import mask
 from faig_lab.metrics import edit_sums
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.planted import SECTION, planted
 
 TRUE = {"blur": torch.tensor([2, 3, 50]), "noise": torch.tensor([7, 60, 61])}
@@ -86,7 +84,7 @@ def test_isolation_is_that_of_the_formula_by_hand():
             energy = float(edit_sums(m, b, t).energy.sum())
     expected = 1 - (left["noise"] + moved["blur"] + moved["clean"]) / energy
     assert found.metrics["planted/isolation/noise"] == pytest.approx(expected, rel=1e-5)
-    rows = {row["degradation"]: row for row in found.rows("planted_isolation") if row["masked"] == "noise"}
+    rows = {row["degradation"]: row for row in rows_of(found, "planted_isolation", masked="noise")}
     assert rows["noise"]["side"] is None
     assert rows["clean"]["side"] == pytest.approx(moved["clean"] / energy, rel=1e-5)
 
@@ -99,58 +97,39 @@ def test_a_set_that_holds_all_that_changed_goes_all_the_way_back():
     assert own["off"] == pytest.approx(0, abs=1e-9)
 
 
-def test_without_true_sets_there_is_nothing_to_say(caplog):
-    found = planted(context_of())
-    assert (found.tables, found.metrics) == ({}, {})
-    assert "planted: left out" in caplog.text
-
-
-PRECISION = {"random": (0.01, 0.03), "faig": (0.4, 0.4), "signed_share": (0.7, 0.7)}
+PRECISION = {"random": (0.01, 0.03), "faig": (0.4,), "signed_share": (0.7,)}
 
 
 @pytest.fixture
-def make(make_run):
-    def write(degradations=("blur", "noise")):
-        folder = make_run(degradations)
-        rows = [
-            {
-                "method": method, "draw": draw, "degradation": name, "filters": 122,
-                "average_precision": precision + 0.1 * k, "recall": precision / 2, "chance": 0.01,
-            }
-            for method, precisions in PRECISION.items()
-            for draw, precision in enumerate(precisions if method == "random" else precisions[:1])
-            for k, name in enumerate(degradations)
-        ]  # fmt: skip
-        edits = [
-            {"masked": a, "degradation": b, "back": 0.8, "off": 0.1, "side": 0.1, "isolation": 0.75 - k / 4}
-            for k, a in enumerate(degradations)
-            for b in (*degradations, "clean")
-        ]
-        groups = (*degradations, "rest")
-        changes = [{"group": g, "filters": 9, "mean": 0.2, "std": 0.1, "unchanged": 0} for g in groups]
-        for name, table in (("planted", rows), ("planted_isolation", edits), ("planted_change", changes)):
-            write_table(folder / "tables" / f"{name}.csv", table)
-        return folder
-
-    return write
+def run(make_run):
+    rows = [
+        {"method": method, "draw": draw, "degradation": name, "filters": 122, "average_precision": precision + 0.1 * k}
+        | {"recall": precision / 2, "chance": 0.01}
+        for method, precisions in PRECISION.items()
+        for draw, precision in enumerate(precisions)
+        for k, name in enumerate(("blur", "noise"))
+    ]
+    isolation = {"blur": 0.75, "noise": 0.5}
+    edits = grid(
+        masked=["blur", "noise"], degradation=["blur", "noise", "clean"], back=0.8, off=0.1, side=0.1,
+        isolation=lambda row: isolation[row["masked"]],
+    )  # fmt: skip
+    return stored(make_run(), planted=rows, planted_isolation=edits)
 
 
-def test_the_sentence_says_what_the_true_sets_are_worth(make):
-    assert SECTION.sentence(RunFolder(make())) == (
+def test_the_sentence_has_the_isolation_of_the_true_sets(run):
+    assert SECTION.sentence(run) == (
         "Each true set has 122 filters (1 % of all). Masking the true sets gives an isolation of 0.75 for "
         "deblurring and 0.50 for denoising."
     )
 
 
-def test_the_table_has_means_over_draws_and_chance(make):
-    table = SECTION.table(RunFolder(make()))
-    assert [row[0] for row in table.rows] == ["Signed share", "FAIG", "Random filters", "Chance"]
-    assert table.rows[2][1:] == ["0.020", "1 %", "0.120", "1 %"]
-    assert table.rows[3][1:] == ["0.010", "1 %", "0.010", "1 %"]
-    assert all(len(row) == len(table.head) for row in table.rows)
-
-
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
-def test_figure_and_report(make, degradations):
-    figure, _, _ = written(SECTION, make(degradations))
-    assert figure is not None
+def test_table_and_figure_have_means_over_draws_and_chance(run):
+    rows = SECTION.table(run).rows
+    assert [row[0] for row in rows] == ["Signed share", "FAIG", "Random filters", "Chance"]
+    assert rows[2][1:] == ["0.020", "1 %", "0.120", "1 %"]
+    assert rows[3][1:] == ["0.010", "1 %", "0.010", "1 %"]
+    precision, recall = SECTION.figure(run).axes
+    dots = [float(line.get_xdata()[0]) for line in precision.lines]
+    assert dots == pytest.approx([0.7, 0.4, 0.02, 0.8, 0.5, 0.12, 0.01])
+    assert [panel.get_xlabel() for panel in (precision, recall)] == ["average precision", "recall at the set's size"]

@@ -5,19 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from study_case import context_of, written
+from study_case import context_of, grid, rows_of, stored, trainable_context
 
 from faig_lab.attribution import count_of, discovered
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import make_degradation
 from faig_lab.cli.trained import make_retraining
 from faig_lab.config import check
-from faig_lab.data import Photograph, sample_rng
+from faig_lab.data import sample_rng
 from faig_lab.filters import FilterLayout
 from faig_lab.networks import SRResNet
 from faig_lab.plotting.style import write_figure
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.retraining import SECTION, goals, other_locations, result, retraining, transplanted, union_order
 from faig_lab.training import Retraining
 
@@ -47,8 +45,8 @@ def studied(degradations=("blur", "noise"), **parameters):
     return context, recorder, retraining(context, percents=[10], **parameters)
 
 
-def shares(rows, **wanted):
-    return [row["share"] for row in rows if wanted.items() <= row.items()]
+def shares(found, **wanted):
+    return [row["share"] for row in rows_of(found, "retraining", **wanted)]
 
 
 def count(masks):
@@ -100,39 +98,36 @@ def test_training_starts_from_the_baseline_except_for_redrawn_weights():
 
 def test_shares_are_0_for_the_baseline_and_1_for_the_target():
     context, _, found = studied()
-    rows = found.rows("retraining")
-    assert shares(rows, variant="whole_network") == [1.0] * 6
-    for row in rows:
+    assert shares(found, variant="whole_network") == [1.0] * 6
+    for row in found.rows("retraining"):
         baseline, target = context.evaluator.bounds(row["degradation"])
         assert row["share"] == pytest.approx((row["psnr"] - baseline) / (target - baseline))
     idle = replace(context, retraining=Retraining(lambda start, *_: dict(start), context.retraining.fresh))
-    rows = retraining(idle, percents=[10]).rows("retraining")
-    assert shares(rows, variant="faig") == [0.0] * 6
+    assert shares(retraining(idle, percents=[10]), variant="faig") == [0.0] * 6
 
 
 def test_target_values_at_their_own_locations_are_what_perfect_training_of_them_gives():
-    rows = studied()[2].rows("retraining")
-    assert shares(rows, variant="target_values") == shares(rows, variant="faig")
-    assert shares(rows, variant="redrawn_weights") == shares(rows, variant="faig")
-    assert shares(rows, variant="target_values_moved") != shares(rows, variant="faig")
+    found = studied()[2]
+    of_set = shares(found, variant="faig")
+    assert shares(found, variant="target_values") == shares(found, variant="redrawn_weights") == of_set
+    assert shares(found, variant="target_values_moved") != of_set
 
 
 def test_the_other_degradations_filters_are_those_of_the_next_one():
     context, recorder, found = studied(rivals=[], draws=0)
-    rows = found.rows("retraining")
-    variants = list(dict.fromkeys(row["variant"] for row in rows if row["trained"] == "blur"))
+    variants = list(dict.fromkeys(row["variant"] for row in rows_of(found, "retraining", trained="blur")))
     call = recorder.calls[variants.index("other_degradation")]
     filters = discovered(context.attribution.scores["faig"][0, 1], 10)
     expected = context.attribution.layout.mask(filters)
     assert all(torch.equal(call[1][name], mask) for name, mask in expected.items())
-    assert not shares(rows, variant="other_degradation", trained="mix")
+    assert not shares(found, variant="other_degradation", trained="mix")
 
 
 def test_one_degradation_is_the_mix():
     _, recorder, found = studied(("blur",))
     assert {row["trained"] for row in found.rows("retraining")} == {"blur"}
     assert {parts for _, _, parts, _ in recorder.calls} == {("blur",)}
-    assert not shares(found.rows("retraining"), variant="other_degradation")
+    assert not shares(found, variant="other_degradation")
 
 
 def test_weight_change_is_compared_though_the_run_has_no_scores_of_it():
@@ -143,10 +138,6 @@ def test_weight_change_is_compared_though_the_run_has_no_scores_of_it():
     assert set(goals(context, ["signed_share"])[0].orders) == {"faig", "signed_share"}
 
 
-def test_the_same_seed_gives_the_same_table():
-    assert studied()[2] == studied()[2]
-
-
 def test_random_sets_are_drawn_anew_for_each_draw():
     _, recorder, _ = studied(rivals=[], draws=2)
     first, second = recorder.calls[1:3]
@@ -155,16 +146,9 @@ def test_random_sets_are_drawn_anew_for_each_draw():
 
 def test_metrics_are_means_over_draws():
     found = studied(draws=3)[2]
-    drawn = shares(found.rows("retraining"), variant="random", trained="blur", degradation="noise")
+    drawn = shares(found, variant="random", trained="blur", degradation="noise")
     assert len(drawn) == 3
     assert found.metrics["retrained/random/10/blur/noise"] == pytest.approx(sum(drawn) / 3)
-
-
-def test_data_without_photographs_is_left_out_and_the_log_says_so(caplog):
-    found = retraining(context_of())
-    assert found.tables == {}
-    assert found.metrics == {}
-    assert "no photographs to train on" in caplog.text
 
 
 def test_the_log_says_what_each_training_reaches(caplog):
@@ -224,19 +208,8 @@ def test_transplanting_moves_slices_and_nothing_else():
     assert all(torch.equal(whole[n], donor[n] if n.endswith("weight") else state[n]) for n in state)
 
 
-def built():
-    """A subject whose re-training is the one that settings describe, with weight decay."""
-    tiny = ["network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"]
-    adamw = ["training.optimizer._target_=torch.optim.AdamW", "+training.optimizer.weight_decay=0.1"]
-    settings = check(compose([*tiny, *adamw]))
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    context = context_of()
-    data = replace(context.data, train=(Photograph("a", "a", pixels, "a"),))
-    return replace(context, retraining=make_retraining(settings, data, make_degradation(settings)))
-
-
 def test_as_built_from_settings_frozen_weights_keep_their_bits_and_a_seed_gives_one_table():
-    context = built()
+    context = trainable_context()
     layout = context.attribution.layout
     chosen = layout.mask(torch.arange(0, len(layout), 7))
     trained = context.retraining.train(context.baseline, chosen, ("blur",), 3)
@@ -244,13 +217,13 @@ def test_as_built_from_settings_frozen_weights_keep_their_bits_and_a_seed_gives_
         mask = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
         assert trained[name][~mask].numpy().tobytes() == value[~mask].numpy().tobytes()
         assert torch.equal(mask, trained[name] != value)
-    one, two = (retraining(built(), percents=[10], iterations=2, draws=1) for _ in range(2))
+    one, two = (retraining(trainable_context(), percents=[10], iterations=2, draws=1) for _ in range(2))
     assert one == two
     assert len({row["psnr"] for row in one.rows("retraining")}) > 30
 
 
 def test_fresh_weights_are_those_of_the_seed():
-    fresh = built().retraining.fresh
+    fresh = trainable_context().retraining.fresh
     assert torch.equal(fresh(1)["conv_hr.weight"], fresh(1)["conv_hr.weight"])
     assert not torch.equal(fresh(1)["conv_hr.weight"], fresh(2)["conv_hr.weight"])
 
@@ -269,90 +242,69 @@ SHARES = {
 
 @pytest.fixture
 def make(make_run):
-    def write(degradations=("blur", "noise"), percents=(1.0,), without=(), **shares):
-        folder = make_run(degradations)
-        goals = [*degradations, "mix"] if len(degradations) > 1 else list(degradations)
-        rows = [
-            {
-                "variant": variant, "draw": draw, "percent": 100.0 if variant == "whole_network" else percent,
-                "trained": goal, "filters": 230 if goal == "mix" else 115, "degradation": shown, "psnr": 27.0,
-                "share": None if share is None else share + 0.01 * (2 * draw - 1) * (variant == "random"),
-            }
-            for percent in percents
-            for goal in goals
-            for variant, share in (SHARES | shares).items()
-            for draw in range(2 if variant == "random" else 1)
-            for shown in degradations
-            if variant not in without and (variant, goal) != ("other_degradation", "mix")
-        ]  # fmt: skip
-        write_table(folder / "tables" / "retraining.csv", rows)
-        return folder
+    def write(percents=(1.0,), **given):
+        values = SHARES | given
+        rows = grid(
+            percent=list(percents), trained=["blur", "noise", "mix"], variant=[*values], draw=[0, 1],
+            filters=lambda row: 230 if row["trained"] == "mix" else 115, degradation=["blur", "noise"], psnr=27.0,
+            share=lambda row: values[row["variant"]],
+        )  # fmt: skip
+        kept = []
+        for row in rows:
+            if row["variant"] == "random":
+                row["share"] = row["share"] and row["share"] + 0.01 * (2 * row["draw"] - 1)
+            if row["variant"] == "whole_network":
+                row["percent"] = 100.0
+            drawn = row["draw"] == 0 or row["variant"] == "random"
+            if drawn and (row["variant"], row["trained"]) != ("other_degradation", "mix"):
+                kept.append(row)
+        return stored(make_run(), retraining=kept)
 
     return write
 
 
-def said(folder):
-    return SECTION.sentence(RunFolder(folder))
-
-
 def test_the_set_and_the_whole_network_in_numbers(make):
-    assert said(make()) == (
+    assert SECTION.sentence(make()) == (
         "Trained alone, 1 % of the filters, chosen by FAIG, reach this share of the target's gain (in brackets the "
         "whole network): 40 % (70 %) in deblurring alone, 40 % (70 %) in denoising alone and 40 % (70 %) in the mix."
     )
 
 
 def test_every_variant_has_its_row(make):
-    rows = {row[0]: list(row[1:]) for row in SECTION.table(RunFolder(make())).rows}
+    rows = {row[0]: list(row[1:]) for row in SECTION.table(make()).rows}
     assert rows["same layers, other locations"] == ["8 %"] * 4
     assert rows["FAIG's, weights re-drawn"] == ["10 %"] * 4
     assert rows["the same at other locations"] == ["−200 %"] * 4
     assert rows["FAIG's for another degradation"] == ["20 %", "20 %", "–", "–"]
 
 
-def test_what_lies_left_of_a_panel_is_marked(make):
-    figure = SECTION.figure(RunFolder(make()))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["◂ −200 %"]
+def test_a_share_left_of_a_panel_is_marked(make):
+    assert [text.get_text() for text in SECTION.figure(make()).axes[0].texts] == ["◂ −200 %"]
 
 
 def test_draws_are_averaged(make):
-    run = RunFolder(make())
+    run = make()
     assert result(run, "random", "blur", ["blur"], 1.0) == pytest.approx(0.05)
     assert result(run, "random", "mix", ["blur", "noise"], 1.0) == pytest.approx(0.05)
     assert np.isnan(result(run, "other_degradation", "mix", ["blur", "noise"], 1.0))
 
 
-def test_the_figure_is_drawn_and_is_the_same_twice(make, tmp_path):
-    pages = []
-    for name in ("one.png", "two.png"):
-        write_figure(tmp_path / name, SECTION.figure(RunFolder(make())))
-        pages.append((tmp_path / name).read_bytes())
-    assert pages[0] == pages[1]
-
-
-@pytest.mark.parametrize(
-    ("degradations", "without"),
-    [
-        (("blur",), ("random", "signed_share", "other_degradation")),
-        (("blur", "noise"), ()),
-        (("blur", "noise", "jpeg"), ("random", "signed_share", "other_degradation")),
-    ],
-)
-def test_stands_for_every_kind_of_run(make, degradations, without):
-    figure, table, _ = written(SECTION, make(degradations, without=without))
-    assert figure is not None
-    assert table.rows
+def test_the_figure_is_the_same_twice(make, tmp_path):
+    paths = [tmp_path / "one.png", tmp_path / "two.png"]
+    for path in paths:
+        write_figure(path, SECTION.figure(make()))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_every_percent_has_its_row_and_the_headline_is_spoken_of(make):
-    folder = make(percents=(1.0, 5.0))
-    heads = [row[0] for row in SECTION.table(RunFolder(folder)).rows]
+    run = make(percents=(1.0, 5.0))
+    heads = [row[0] for row in SECTION.table(run).rows]
     assert {"FAIG, 1 %", "FAIG, 5 %", "whole network"} <= set(heads)
     assert len(heads) == len(set(heads))
-    assert "1 % of the filters, chosen by FAIG" in said(folder)
+    assert "1 % of the filters, chosen by FAIG" in SECTION.sentence(run)
 
 
 def test_a_share_that_is_not_defined_is_a_dash(make):
-    folder = make(**dict.fromkeys(SHARES, None))
-    assert "– (–) in deblurring alone" in said(folder)
-    assert SECTION.figure(RunFolder(folder)) is not None
+    run = make(**dict.fromkeys(SHARES, None))
+    assert "– (–) in deblurring alone" in SECTION.sentence(run)
+    assert SECTION.figure(run) is not None

@@ -1,28 +1,20 @@
 """Randomised weights and exchanged labels: what is permuted, what is compared with what, and exact swaps."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from study_case import METHODS, context_of, image
+from study_case import METHODS, context_of, grid, image, rows_of, stored
 
 from faig_lab.attribution import attribute, discovered
 from faig_lab.data import sample_rng
 from faig_lab.evaluation.comparison import isolations
 from faig_lab.evaluation.intervals import Resampling
 from faig_lab.evaluation.masking import masking
-from faig_lab.report.report import write_report
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import records, write_table
+from faig_lab.runs.tables import records
 from faig_lab.studies.curves import layer_matched
 from faig_lab.studies.sanity import SECTION, chance_in_layers, overlap, randomised, sanity, swapped
-
-
-def only(rows, **wanted):
-    return [row for row in rows if wanted.items() <= row.items()]
 
 
 def test_randomised_changes_are_the_same_changes_elsewhere():
@@ -82,46 +74,46 @@ def test_chance_in_layers_is_what_matched_filters_have():
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return sanity(context_of(), draws=2).rows("sanity")
+def found():
+    return sanity(context_of(), draws=2)
 
 
-def test_every_check_of_every_method_is_there(rows):
+def test_every_check_of_every_method_is_there(found):
+    rows = found.rows("sanity")
     assert len(rows) == (1 + 2 + 1) * 2 * 2
     assert {row["method"] for row in rows} == {"faig", "signed_share"}
-    assert {row["draw"] for row in only(rows, check="randomised")} == {0, 1}
-    for row in only(rows, check="original"):
+    assert {row["draw"] for row in rows_of(found, "sanity", check="randomised")} == {0, 1}
+    for row in rows_of(found, "sanity", check="original"):
         assert (row["spearman"], row["overlap"]) == (pytest.approx(1), 1)
     for row in rows:
         assert row["specificity"] == row["own"] - row["other"]
         assert row["chance"] == pytest.approx(0.1, abs=0.01)
+    drawn = [row["overlap"] for row in rows_of(found, "sanity", check="randomised", method="faig")]
+    assert found.metrics["sanity/randomised/faig/overlap"] == pytest.approx(np.mean(drawn))
 
 
-def test_isolation_is_that_of_the_masking_study():
+def test_isolation_is_that_of_the_masking_study(found):
     context = context_of()
-    percents = (context.headline,)
-    masked = masking(context.evaluator, context.attribution, percents)
+    masked = masking(context.evaluator, context.attribution, (context.headline,))
     known = records(isolations(masked, len(context.attribution.layout), Resampling(0, 2)).sets)
-    for row in only(sanity(context, draws=1).rows("sanity"), check="original"):
-        (same,) = only(known, method=row["method"], masked=row["degradation"])
-        assert row["isolation"] == pytest.approx(same["isolation"], abs=1e-9)
+    isolation = {(row["method"], row["masked"]): row["isolation"] for row in known}
+    for row in rows_of(found, "sanity", check="original"):
+        assert row["isolation"] == pytest.approx(isolation[row["method"], row["degradation"]], abs=1e-9)
 
 
-def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(rows):
-    for row in only(rows, check="swapped"):
+def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(found):
+    for row in rows_of(found, "sanity", check="swapped"):
         other = {"blur": "noise", "noise": "blur"}[row["degradation"]]
-        (before,) = only(rows, check="original", method=row["method"], degradation=other)
+        (before,) = rows_of(found, "sanity", check="original", method=row["method"], degradation=other)
         assert (row["spearman"], row["overlap"]) == (pytest.approx(1), 1)
         assert (row["own"], row["other"]) == (before["other"], before["own"])
         assert row["specificity"] == -before["specificity"]
 
 
 def test_three_labels_move_in_a_circle():
-    names = ("blur", "noise", "jpeg")
-    rows = sanity(context_of(names), draws=1).rows("sanity")
-    for row in only(rows, check="swapped"):
-        assert row["overlap"] == 1
-        assert row["spearman"] == pytest.approx(1)
+    rows = rows_of(sanity(context_of(("blur", "noise", "jpeg")), draws=1), "sanity", check="swapped")
+    assert {row["overlap"] for row in rows} == {1}
+    assert [row["spearman"] for row in rows] == pytest.approx([1] * len(rows))
 
 
 def test_a_randomised_target_has_other_filters():
@@ -133,10 +125,9 @@ def test_a_randomised_target_has_other_filters():
     name = context.attribution.layout.layers[1].name
     target[name][0, 0] += 1
     context = replace(context, attribution=attribute(context.problem, METHODS), headline=1.0)
-    rows = sanity(context, draws=3).rows("sanity")
-    found = [row["overlap"] for row in only(rows, check="randomised", method="faig")]
-    assert np.mean(found) < 0.5
-    assert np.mean([row["spearman"] for row in only(rows, check="randomised", method="faig")]) < 0.6
+    rows = rows_of(sanity(context, draws=3), "sanity", check="randomised", method="faig")
+    assert np.mean([row["overlap"] for row in rows]) < 0.5
+    assert np.mean([row["spearman"] for row in rows]) < 0.6
 
 
 def test_one_degradation_has_no_labels_to_exchange():
@@ -152,77 +143,48 @@ def test_methods_that_draw_are_left_out():
     assert sanity(context, draws=1).tables == {}
 
 
-def test_metrics_are_means():
-    found = sanity(context_of(), draws=2)
-    rows = only(found.rows("sanity"), check="randomised", method="faig")
-    assert found.metrics["sanity/randomised/faig/overlap"] == pytest.approx(np.mean([r["overlap"] for r in rows]))
+@pytest.fixture
+def make(make_run):
+    def write(labels=True, measure="isolation", **changes):
+        shared = {"original": 1.0, "randomised": 0.03, "swapped": 1.0} | changes
+        after = {"original": 0.6, "randomised": 0.02, "swapped": -0.6}
+        rows = grid(
+            check=["original", "randomised", *(["swapped"] if labels else [])], draw=0, method="faig",
+            degradation=["blur", "noise"], spearman=0.1, overlap=lambda row: shared[row["check"]], chance=0.01,
+            chance_in_layers=0.02, own=0.5, other=0.1, specificity=0.4,
+        )  # fmt: skip
+        return stored(make_run(), sanity=[row | {measure: after[row["check"]]} for row in rows])
+
+    return write
 
 
-MakeRun = Callable[..., Path]
-
-
-def write(
-    run: Path,
-    overlap: float = 0.03,
-    after: float = 0.02,
-    before: float | None = 0.6,
-    kept: float = 1.0,
-    swapped: float | None = -0.6,
-    spearman: float = 0.1,
-    measure: str = "isolation",
-) -> RunFolder:
-    checks = [("original", 0, 1.0, before), ("randomised", 0, overlap, after), ("randomised", 1, overlap, after)]
-    if swapped is not None:
-        checks.append(("swapped", 0, kept, swapped))
-    rows = [
-        {"check": check, "draw": draw, "method": "faig", "degradation": name, "spearman": spearman, "overlap": shared}
-        | {"chance": 0.01, "chance_in_layers": 0.02, "own": 0.5, "other": 0.1, "specificity": 0.4, measure: number}
-        for check, draw, shared, number in checks
-        for name in ("blur", "noise")
-    ]
-    write_table(run / "tables" / "sanity.csv", rows)
-    return RunFolder(run)
-
-
-def test_both_checks_are_told_in_numbers(make_run: MakeRun) -> None:
-    assert SECTION.sentence(write(make_run())) == (
+def test_both_checks_are_told_in_numbers(make):
+    run = make()
+    assert SECTION.sentence(run) == (
         "FAIG with the target randomised: 3 % of the filters in common (by the numbers in each layer alone 2 %), "
         "isolation 0.02 instead of 0.60; with the labels exchanged: 100 % in common, isolation by label −0.60."
     )
+    table = SECTION.table(run)
+    assert [row[0] for row in table.rows] == ["FAIG, as it is", "FAIG, target randomised", "FAIG, labels exchanged"]
+    assert table.head[-2:] == ["isolation", "specificity"]
+    assert table.rows[1][1:] == ["0.10", "3 %", "2 %", "50 %", "10 %", "0.02", "0.40"]
 
 
-@pytest.mark.parametrize("changes", [{"overlap": 0.9}, {"after": 0.55}, {"kept": 0.4}, {"swapped": 0.2}])
-def test_no_verdict_is_computed(make_run: MakeRun, changes: dict[str, float]) -> None:
-    text = SECTION.sentence(write(make_run(), **changes))
+@pytest.mark.parametrize("changes", [{"randomised": 0.9}, {"swapped": 0.4}])
+def test_no_verdict_is_computed(make, changes):
+    text = SECTION.sentence(make(**changes))
     assert not any(word in text for word in ("pass", "fail", "although"))
 
 
-def test_an_earlier_run_is_told_by_specificity(make_run: MakeRun) -> None:
-    files = write(make_run(), measure="specificity")
-    assert "specificity 0.02 instead of 0.60; with the labels exchanged" in SECTION.sentence(files)
-    table = SECTION.table(files)
-    assert table is not None
-    assert table.head[-2:] == ["others", "specificity"]
+def test_an_earlier_run_is_told_by_specificity(make):
+    run = make(measure="specificity")
+    assert "specificity 0.02 instead of 0.60; with the labels exchanged" in SECTION.sentence(run)
+    assert SECTION.table(run).head[-2:] == ["others", "specificity"]
+    assert SECTION.figure(run).axes[1].get_xlabel() == "specificity of masking, by label"
 
 
-def test_without_labels_to_exchange(make_run: MakeRun) -> None:
-    files = write(make_run(), swapped=None)
-    assert "exchanged" not in SECTION.sentence(files)
-    figure = SECTION.figure(files)
-    assert figure is not None
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["as it is", "target randomised"]
-
-
-def test_figure_table_and_page(make_run: MakeRun) -> None:
-    run = make_run()
-    files = write(run)
-    figure = SECTION.figure(files)
-    assert figure is not None
-    assert len(figure.axes) == 2
-    table = SECTION.table(files)
-    assert table is not None
-    assert [row[0] for row in table.rows] == ["FAIG, as it is", "FAIG, target randomised", "FAIG, labels exchanged"]
-    assert {len(row) for row in table.rows} == {len(table.head)}
-    page = write_report(run).read_text()
-    assert 'id="sanity"' in page
-    assert "isolation 0.02 instead of 0.60" in page
+def test_without_labels_to_exchange(make):
+    run = make(labels=False)
+    assert "exchanged" not in SECTION.sentence(run)
+    panels = SECTION.figure(run).axes
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["as it is", "target randomised"]

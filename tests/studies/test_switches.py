@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 import torch
 from coloured_case import PERCENT, coloured_context, layered, passing
-from study_case import context_of, written
+from study_case import context_of, grid, rows_of, stored, trainable_context
 from training_case import frozen_bits
 
 from faig_lab.attribution import count_of, discovered
-from faig_lab.cli.arguments import compose
-from faig_lab.cli.build import make_degradation
-from faig_lab.cli.trained import make_retraining
-from faig_lab.config import check
-from faig_lab.data import Photograph
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.switches import SECTION, switches
 from faig_lab.training import Retraining
 
@@ -45,7 +38,7 @@ def studied(**settings):
 
 
 def rows(found, **wanted):
-    return [row for row in found.rows("switches") if wanted.items() <= row.items()]
+    return rows_of(found, "switches", **wanted)
 
 
 def psnr(context, state, name):
@@ -129,19 +122,8 @@ def test_random_sets_are_as_large_and_differ_between_degradations_and_draws():
     assert switches(context, percent=10, draws=2, rivals=["signed_share", "ig"]) == found
 
 
-def built(settings=()):
-    """A context whose training is the one that settings describe, with weight decay."""
-    tiny = ["network.features=4", "network.blocks=1", "training.batch_size=2", "training.patch_size=16", "trainer=cpu"]
-    adamw = ["training.optimizer._target_=torch.optim.AdamW", "+training.optimizer.weight_decay=0.1"]
-    made = check(compose([*tiny, *adamw, *settings]))
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    context = context_of()
-    data = replace(context.data, train=(Photograph("a", "a", pixels, "a"),))
-    return replace(context, retraining=make_retraining(made, data, make_degradation(made)))
-
-
-def test_as_built_from_settings_shared_weights_keep_their_bits(monkeypatch):
-    context, states = built(), []
+def test_as_built_from_settings_shared_weights_keep_their_bits():
+    context, states = trainable_context(), []
     train = context.retraining.train
 
     def watched(start, chosen, *given, **named):
@@ -160,62 +142,29 @@ def test_as_built_from_settings_shared_weights_keep_their_bits(monkeypatch):
     assert again == found
 
 
-def test_without_photographs_there_is_nothing_to_train(caplog):
-    found = switches(context_of())
-    assert (dict(found.tables), found.metrics) == ({}, {})
-    assert "switches: left out" in caplog.text
-
-
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
-def test_any_number_of_degradations(degradations):
-    context = context_of(degradations)
-    recorder = Recorder({})
-    context = replace(context, retraining=Retraining(recorder.train, lambda seed: {}))
-    found = switches(context, percent=10, iterations=5)
-    assert recorder.calls[0][3] == 5 * len(degradations)
-    assert {row["input"] for row in rows(found, variant="faig")} == set(degradations)
-
-
 @pytest.fixture
-def make(make_run):
-    def write(degradations=("blur", "noise")):
-        folder = make_run(degradations)
-        variants = {
-            "start": 0.0,
-            "blind": 100.0,
-            "faig": 3.0,
-            "learned_mask": 3.0,
-            "random": 3.0,
-            "whole_network": 100.0,
-        }
-        table = [
-            {"variant": variant, "draw": 0, "percent": percent, "filters": 9, "input": name, "psnr": 25.0}
-            | {"gain": 1.0 + k, "against_blind": k - 1.0}
-            for k, (variant, percent) in enumerate(variants.items())
-            for name in (*degradations, *(["clean"] if k < 2 else []))
-        ]
-        write_table(folder / "tables" / "switches.csv", table)
-        return folder
-
-    return write
+def run(make_run):
+    percents = {"start": 0.0, "blind": 100.0, "faig": 3.0, "learned_mask": 3.0, "random": 3.0, "whole_network": 100.0}
+    place = list(percents).index
+    rows = grid(
+        variant=[*percents], draw=0, percent=lambda row: percents[row["variant"]], filters=9,
+        input=["blur", "noise", "clean"], psnr=25.0,
+        gain=lambda row: 1.0 + place(row["variant"]), against_blind=lambda row: place(row["variant"]) - 1.0,
+    )  # fmt: skip
+    return stored(make_run(), switches=[row for row in rows if row["input"] != "clean" or place(row["variant"]) < 2])
 
 
-def test_the_sentence_compares_with_the_blind_network(make):
-    assert SECTION.sentence(RunFolder(make())) == (
+def test_the_sentence_compares_with_the_blind_network(run):
+    assert SECTION.sentence(run) == (
         "Against the blind network: 3 % of the filters for each degradation, chosen by FAIG, bring +1.00 dB on blurred "
         "input (whole networks +4.00 dB) and +1.00 dB on noisy input (whole networks +4.00 dB)."
     )
 
 
-def test_the_table_has_the_gain_of_every_variant(make):
-    table = SECTION.table(RunFolder(make()))
+def test_the_table_has_the_gain_of_every_variant_and_the_figure_a_row(run):
+    table = SECTION.table(run)
     assert table.head == ["gain over the baseline, dB", "Blurred input", "Noisy input", "Clean input"]
     assert table.rows[0] == ["Shared weights", "+1.00", "+1.00", "+1.00"]
     assert table.rows[-1] == ["Whole networks, switched", "+6.00", "+6.00", "–"]
-
-
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
-def test_figure_and_report(make, degradations):
-    figure, _, _ = written(SECTION, make(degradations))
-    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    names = [label.get_text() for label in SECTION.figure(run).axes[0].get_yticklabels()]
     assert names[:2] == ["Shared weights", "FAIG, switched"]

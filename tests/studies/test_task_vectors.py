@@ -2,14 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from coloured_case import PERCENT, coloured_context, layered, passing
-from study_case import context_of, written
+from study_case import context_of, grid, rows_of, stored
 
-from faig_lab.runs.folder import RunFolder
-from faig_lab.runs.tables import write_table
 from faig_lab.studies.context import NetworkTrainer
 from faig_lab.studies.task_vectors import SECTION, cosine, moved, sign_conflict, task_vectors
 
@@ -37,7 +34,7 @@ def studied(singles=ALONE, target=None, **settings):
 
 
 def rows(found, **wanted):
-    return [row for row in found.rows("task_vectors") if wanted.items() <= row.items()]
+    return rows_of(found, "task_vectors", **wanted)
 
 
 def test_each_degradation_is_trained_alone_from_the_baseline():
@@ -186,69 +183,54 @@ def test_moving_gives_the_ends_bit_for_bit():
 
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
-def test_any_number_of_degradations(degradations):
+def test_there_is_a_sum_of_several_degradations_only(degradations):
     context = context_of(degradations)
     singles = {name: {n: v + 0.01 * k for n, v in context.target.items()} for k, name in enumerate(degradations)}
     context = replace(context, trainer=NetworkTrainer(None, None, Recorder(singles).target))
     found = task_vectors(context, strengths=[])
+    several = len(degradations) > 1
     edits = {row["edit"] for row in found.rows("task_vectors")}
-    assert edits == {"target", "single", "negated"} | ({"added"} if len(degradations) > 1 else set())
-    assert ("task_vectors/conflict" in found.metrics) == (len(degradations) > 1)
-    assert all(np.isfinite(value) for value in found.metrics.values() if value is not None)
-
-
-def test_without_photographs_there_is_nothing_to_train(caplog):
-    found = task_vectors(context_of())
-    assert (dict(found.tables), found.metrics) == ({}, {})
-    assert "task_vectors: left out" in caplog.text
+    assert edits == {"target", "single", "negated"} | ({"added"} if several else set())
+    assert ("task_vectors/conflict" in found.metrics) == several
 
 
 @pytest.fixture
-def make(make_run):
-    def write(degradations=("blur", "noise")):
-        folder, every = make_run(degradations), "+".join(degradations)
-        edits = [("target", every, [None], [1.0])]
-        edits += [("single", name, [name], [1.0]) for name in degradations]
-        edits += [("added", every, degradations, [0.5, 1.0])] if len(degradations) > 1 else []
-        edits += [("negated", name, [name], [0.5, 1.0]) for name in degradations]
-        table = [
-            {"edit": edit, "vector": vector, "strength": s, "judged": judged, "input": name, "psnr": 25.0}
-            | {"gain": len(edit) * s, "back": 1.0, "off": 0.1, "side": 0.2, "isolation": judged and 0.5}
-            for edit, vector, functions, strengths in edits
-            for s in strengths
-            for judged in functions
-            for name in ("clean", *degradations)
-        ]
-        several = len(degradations) > 1
-        layers = [
-            {"layer": layer, "depth": depth, "filters": 9, "conflict": 0.4 if several else None, "cosine": 0.1}
-            for depth, layer in ((0, "first"), (1, "last"), (None, "all"))
-        ]
-        for name, content in (("task_vectors", table), ("task_vectors_layers", layers)):
-            write_table(folder / "tables" / f"{name}.csv", content)
-        return folder
-
-    return write
+def run(make_run):
+    columns = {
+        "judged": ["blur", "noise"], "input": ["clean", "blur", "noise"], "psnr": 25.0,
+        "gain": lambda row: len(row["edit"]) * row["strength"], "back": 1.0, "off": 0.1, "side": 0.2,
+        "isolation": lambda row: row["judged"] and 0.5,
+    }  # fmt: skip
+    edits = grid(edit="target", vector="blur+noise", strength=1.0, **columns | {"judged": None})
+    edits += grid(edit="added", vector="blur+noise", strength=[0.5, 1.0], **columns)
+    for edit, strengths in (("single", 1.0), ("negated", [0.5, 1.0])):
+        own = columns | {"judged": lambda row: row["vector"]}
+        edits += grid(edit=edit, vector=["blur", "noise"], strength=strengths, **own)
+    layers = [
+        {"layer": layer, "depth": depth, "filters": 9, "conflict": 0.4, "cosine": 0.1}
+        for depth, layer in ((0, "first"), (1, "last"), (None, "all"))
+    ]
+    return stored(make_run(), task_vectors=edits, task_vectors_layers=layers)
 
 
-def test_the_sentence_compares_the_sum_with_each_vector_and_the_target(make):
-    assert SECTION.sentence(RunFolder(make())) == (
+def test_the_sentence_compares_the_sum_with_each_vector_and_the_target(run):
+    assert SECTION.sentence(run) == (
         "The sum of the task vectors brings +5.00 dB on blurred input (trained alone +6.00 dB, the target +6.00 dB) "
         "and +5.00 dB on noisy input (trained alone +6.00 dB, the target +6.00 dB)."
     )
 
 
-def test_the_table_has_a_row_for_each_edit(make):
-    table = SECTION.table(RunFolder(make()))
-    assert [row[0] for row in table.rows] == [
+def test_the_table_has_a_row_for_each_edit(run):
+    rows = SECTION.table(run).rows
+    assert [row[0] for row in rows] == [
         *("Target", "Trained for deblurring alone", "Trained for denoising alone", "All vectors added"),
         *("Target minus deblurring", "Target minus denoising"),
     ]
-    assert [row[-1] for row in table.rows] == ["–", "0.50", "0.50", "0.50 and 0.50", "0.50", "0.50"]
-    assert {len(row) for row in table.rows} == {len(table.head)} == {5}
+    assert [row[-1] for row in rows] == ["–", "0.50", "0.50", "0.50 and 0.50", "0.50", "0.50"]
 
 
-@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
-def test_figure_and_report(make, degradations):
-    figure, _, _ = written(SECTION, make(degradations))
-    assert (figure is None) == (len(degradations) == 1)
+def test_the_figure_has_the_sum_against_strength_and_the_conflict_by_layer(run):
+    gains, conflict = SECTION.figure(run).axes
+    of_sum, of_target = (line.get_xydata().tolist() for line in gains.lines[:2])
+    assert (of_sum, of_target) == ([[0.5, 2.5]] * 2 + [[1, 5]] * 2, [[0, 6], [1, 6]])
+    assert conflict.lines[0].get_xydata().tolist() == [[0, 0.4], [1, 0.4]]

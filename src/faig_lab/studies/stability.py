@@ -92,10 +92,10 @@ def stability(
             a, b = solved[id(comparison.first)], solved[id(comparison.second)]
             for method in methods:
                 chance = chance_jaccard(len(discovered(a[method][0], context.headline)), a[method].shape[1])
-                for degradation, *scores in zip(context.problem.degradations, a[method], b[method], strict=True):
+                for degradation, first, second in zip(context.problem.degradations, a[method], b[method], strict=True):
                     row: TableRow = {"kind": comparison.kind, "a": comparison.a, "b": comparison.b, "method": method}
                     row["degradation"] = degradation
-                    rows.append(row | compare_scores(*scores, context.headline)._asdict() | {"chance": chance})
+                    rows.append(row | compare_scores(first, second, context.headline)._asdict() | {"chance": chance})
             advance(f"{comparison.a}, {comparison.b}")
     if not rows:
         return StudyResult({})
