@@ -46,10 +46,10 @@ def test_rank_correlation_is_scipys_with_ties_too():
 def test_top_sets_by_hand():
     """Top 30 % of ten: {0, 1, 2} and {2, 3, 4} share one of five."""
     a, b = tensor(9, 8, 7, 0, 0, 0, 0, 0, 0, 0), tensor(0, 0, 7, 9, 8, 0, 0, 0, 0, 0)
-    assert compare_scores(a, b, 30).jaccard == pytest.approx(1 / 5)
-    assert compare_scores(a, a, 30) == (pytest.approx(1), 1)
-    assert compare_scores(a, b, 100).jaccard == 1
-    assert compare_scores(a, b, 1).jaccard is None
+    assert compare_scores(a, b, 30)["jaccard"] == pytest.approx(1 / 5)
+    assert compare_scores(a, a, 30) == {"spearman": pytest.approx(1), "jaccard": 1}
+    assert compare_scores(a, b, 100)["jaccard"] == 1
+    assert compare_scores(a, b, 1)["jaccard"] is None
 
 
 def test_chance_is_what_random_sets_have():

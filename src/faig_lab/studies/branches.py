@@ -193,7 +193,10 @@ def branches(
         for seed in every:
             for name, study in _studies(context, rival, seed, wanted):
                 labels: TableRow = {"seed": seed, "network": name}
-                images += [labels | row for row in _restored(study)]
+                for degradation in study.evaluator.inputs:
+                    outputs = study.evaluator.restore(study.target, degradation)
+                    rows = quality_rows(study.evaluator, outputs)
+                    images += [labels | {"degradation": degradation} | row for row in rows]
                 filters += [labels | row for row in discriminative(study)]
                 if name == TWO:
                     predictor += [{"seed": seed} | row for row in without_predictor(study)]
@@ -277,20 +280,7 @@ def _study(context: StudyContext, pair: Pair, methods: Sequence[str]) -> StudyCo
     return replace(context, problem=problem, attribution=restoring(scores, problem))
 
 
-def _restored(study: StudyContext) -> Iterator[TableRow]:
-    """Yield the target's quality on every held-out image with every input."""
-    evaluator = study.evaluator
-    for degradation in evaluator.inputs:
-        for row in quality_rows(evaluator, evaluator.restore(evaluator.target, degradation)):
-            yield {"degradation": degradation} | row
-
-
 _LABELS = {ONE: "one branch", TWO: "two branches"}
-
-
-def _compared(run: RunFolder, measure: str) -> pd.DataFrame:
-    """Return the rows of one measure, one row per input."""
-    return select(run.table("branches"), measure=measure)
 
 
 def _ends(row: Mapping[str, Any]) -> list[float | None]:
@@ -300,7 +290,7 @@ def _ends(row: Mapping[str, Any]) -> list[float | None]:
 
 def _sentence(run: RunFolder) -> str:
     """Return a sentence with the iterations of both trainings, and the differences in PSNR."""
-    rows = _compared(run, "psnr")
+    rows = select(run.table("branches"), measure="psnr")
     given = any((run.config.get(name) or {}).get("weights") for name in ("baseline", "target"))
     steps = [run.config.get("training", {}).get(name, {}).get("iterations") for name in ("baseline", "target")]
     training = "The run's own network was given and not trained by this run"
@@ -315,7 +305,7 @@ def _sentence(run: RunFolder) -> str:
 
 @drawing()
 def _figure(run: RunFolder) -> Figure:
-    rows, methods = _compared(run, "psnr"), unique(run.table("branches_filters"), "method")
+    rows, methods = select(run.table("branches"), measure="psnr"), unique(run.table("branches_filters"), "method")
     figure = new_figure(1.1 + 0.34 * max(len(rows), 2 * len(methods), 3))
     left, right = figure.subplots(1, 2)
     _difference_panel(left, rows)
@@ -365,7 +355,7 @@ def _sets_panel(panel: Axes, run: RunFolder, methods: Sequence[str]) -> None:
 def _table(run: RunFolder) -> Table:
     lines = []
     for measure, unit, digits in (("psnr", "dB", 2), ("ssim", "", 3)):
-        for row in records(_compared(run, measure)):
+        for row in records(select(run.table("branches"), measure=measure)):
             name = f"{measure.upper()}, {degraded(row['degradation'])} input"
             cells = [f"{decimal(row[network], digits)} {unit}".strip() for network in (ONE, TWO)]
             lines.append([name, *cells, with_ends(_ends(row), partial(signed, digits=digits))])

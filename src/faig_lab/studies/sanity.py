@@ -6,7 +6,7 @@ stays the same when the model's weights are randomised or the labels are exchang
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from matplotlib.figure import Figure
@@ -31,14 +31,8 @@ from faig_lab.studies.stability import rank_correlation, scores_of
 ORIGINAL, RANDOMISED, SWAPPED = "original", "randomised", "swapped"
 
 
-class Scored(NamedTuple):
-    """Scores (K, F) of one method under one check, and the scores that they are compared with."""
-
-    check: str
-    draw: int
-    method: str
-    scores: Tensor
-    compared_with: Tensor
+Scored = tuple[TableRow, Tensor, Tensor]
+"""The first cells of rows (check, draw, method), (K, F) scores, and the scores that these are compared with."""
 
 
 def sanity(context: StudyContext, draws: Annotated[int, Field(ge=1)] = 3) -> StudyResult:
@@ -62,8 +56,8 @@ def sanity(context: StudyContext, draws: Annotated[int, Field(ge=1)] = 3) -> Stu
     rows: list[TableRow] = []
     with context.bar("sanity", len(scored)) as advance:
         for check in scored:
-            rows += _rows(context, check)
-            advance(f"{check.check}, {check.method}")
+            rows += _rows(context, *check)
+            advance(f"{check[0]['check']}, {check[0]['method']}")
     metrics: dict[str, float | None] = {}
     for column in ("overlap", "isolation", "specificity"):
         defined = [row for row in rows if row[column] is not None]
@@ -124,35 +118,33 @@ def _scored(context: StudyContext, draws: int) -> Iterator[Scored]:
     methods, problem = context.deterministic(context.attribution.scores), context.problem.straight()
     originals = {method: context.attribution.scores[method][0] for method in methods}
     for method, scores in originals.items():
-        yield Scored(ORIGINAL, 0, method, scores, scores)
+        yield {"check": ORIGINAL, "draw": 0, "method": method}, scores, scores
     for draw in range(draws):
         target = randomised(problem.baseline, problem.target, problem.seed, draw)
         for method, scores in scores_of(context, replace(problem, target=target), methods).items():
-            yield Scored(RANDOMISED, draw, method, scores, originals[method])
+            yield {"check": RANDOMISED, "draw": draw, "method": method}, scores, originals[method]
     if len(problem.degradations) > 1:
         probe = swapped(problem.probe, problem.degradations)
         for method, scores in scores_of(context, replace(problem, probe=probe), methods).items():
-            yield Scored(SWAPPED, 0, method, scores, originals[method].roll(-1, 0))
+            yield {"check": SWAPPED, "draw": 0, "method": method}, scores, originals[method].roll(-1, 0)
 
 
-def _rows(context: StudyContext, check: Scored) -> Iterator[TableRow]:
+def _rows(context: StudyContext, cells: TableRow, scores: Tensor, compared_with: Tensor) -> Iterator[TableRow]:
     """Yield the row of every label, with the discovered filters masked in the true target."""
     layout, percent, names = context.attribution.layout, context.headline, context.problem.degradations
-    for label, scores, before in zip(names, check.scores, check.compared_with, strict=True):
-        filters = discovered(scores, percent)
+    for label, values, before in zip(names, scores, compared_with, strict=True):
+        filters = discovered(values, percent)
         effects = context.evaluator.effects(context.masked(filters))
         removed = {name: context.evaluator.removed(mean(effects[name].psnrs), name) for name in names}
-        yield {
-            "check": check.check,
-            "draw": check.draw,
-            "method": check.method,
+        row: TableRow = {
             "degradation": label,
-            "spearman": rank_correlation(scores, before),
-            "overlap": overlap(scores, before, percent),
+            "spearman": rank_correlation(values, before),
+            "overlap": overlap(values, before, percent),
             "chance": len(filters) / len(layout),
-            "chance_in_layers": chance_in_layers(scores, before, percent, layout),
+            "chance_in_layers": chance_in_layers(values, before, percent, layout),
             "isolation": isolation_of(effects, label),
-        } | removed_sides(removed, label)
+        }
+        yield cells | row | removed_sides(removed, label)
 
 
 _CHECKS = {ORIGINAL: "as it is", RANDOMISED: "target randomised", SWAPPED: "labels exchanged"}

@@ -29,18 +29,6 @@ log = logging.getLogger(__name__)
 POINTS = (4, 8, 16, 32)
 
 
-class Agreement(NamedTuple):
-    """The agreement of two rankings of the same filters.
-
-    Attributes:
-        spearman: rank correlation of all scores, −1 to 1; None where a ranking is constant.
-        jaccard: |A ∩ B| / |A ∪ B| of the top sets, 0 to 1; None for empty sets.
-    """
-
-    spearman: float | None
-    jaccard: float | None
-
-
 class Comparison(NamedTuple):
     """Two problems whose scores are compared; each problem is solved once."""
 
@@ -95,7 +83,7 @@ def stability(
                 for degradation, first, second in zip(context.problem.degradations, a[method], b[method], strict=True):
                     row: TableRow = {"kind": comparison.kind, "a": comparison.a, "b": comparison.b, "method": method}
                     row["degradation"] = degradation
-                    rows.append(row | compare_scores(first, second, context.headline)._asdict() | {"chance": chance})
+                    rows.append(row | compare_scores(first, second, context.headline) | {"chance": chance})
             advance(f"{comparison.a}, {comparison.b}")
     if not rows:
         return StudyResult({})
@@ -104,16 +92,21 @@ def stability(
     return StudyResult({"stability": rows}, metrics)
 
 
-def compare_scores(a: Tensor, b: Tensor, percent: float) -> Agreement:
+def compare_scores(a: Tensor, b: Tensor, percent: float) -> dict[str, float | None]:
     """Compute the rank correlation of two scorings of the same filters, and the overlap of their top sets.
 
     Args:
         a: (F,) scores.
         b: (F,) scores, computed e.g. with another seed, other images or other points.
         percent: q of the top sets.
+
+    Returns:
+        `spearman`: rank correlation of all scores, −1 to 1; None where all scores are equal. `jaccard`: |A ∩ B| /
+        |A ∪ B| of the top sets, 0 to 1; None for empty sets.
     """
     first, second = (set(discovered(scores, percent).tolist()) for scores in (a, b))
-    return Agreement(rank_correlation(a, b), len(first & second) / len(first | second) if first else None)
+    jaccard = len(first & second) / len(first | second) if first else None
+    return {"spearman": rank_correlation(a, b), "jaccard": jaccard}
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float | None:
