@@ -173,7 +173,7 @@ GAINS = {0.5: (-1.0, None), 1.0: (0.1, None), 2.0: (3.0, 0.6), 4.0: (0.5, 0.2)}
 
 @pytest.fixture
 def make(make_run):
-    def write(gains=GAINS):
+    def write(gains=GAINS, ends=0.3):
         label = {"method": "faig", "percent": 1.0, "degradation": ["blur", "noise"], "parameter": "sigma"}
         label |= {"severity": [*gains], "in_training": lambda row: int(row["severity"] == 2)}
         levels = {"bicubic": lambda gain: 24.0, "baseline": lambda gain: 25.0, "target": lambda gain: 25 + gain}
@@ -182,8 +182,9 @@ def make(make_run):
         rows = grid(**label)
         for row in rows:
             for column, value in zip(("gain", "share"), gains[row["severity"]], strict=True):
-                row |= {column: value}
-                row |= {f"{column}_low": value and value - 0.3, f"{column}_high": value and value + 0.3}
+                known = value is not None and ends is not None
+                row |= {column: value, f"{column}_low": value - ends if known else None}
+                row |= {f"{column}_high": value + ends if known else None}
         return stored(make_run(), boundary=psnrs, boundary_gain=rows)
 
     return write
@@ -202,6 +203,11 @@ def test_the_table_has_every_severity_with_its_interval(make):
     assert len(rows) == 2 * len(GAINS)
     assert rows[2] == ["blurred, sigma = 2 (trained)", "+3.00 (+2.70 to +3.30)", "60 % (30 % to 90 %)"]
     assert rows[0][1:] == ["−1.00 (−1.30 to −0.70)", "\N{EN DASH}"]
+
+
+def test_a_run_without_intervals_has_no_bands(make):
+    bands = [len(SECTION.figure(make(ends=ends)).axes[2].collections[0].get_paths()) for ends in (None, 0.3)]
+    assert bands == [0, 1]
 
 
 def test_the_rest_of_the_gain_is_drawn_below(make):

@@ -338,7 +338,9 @@ def test_differences_are_numbers_of_either_sign(make):
 
 def test_few_photographs_have_a_range_that_is_called_so_and_one_has_none(make):
     assert "(in brackets the range over photographs)" in SECTION.sentence(make(interval="range"))
-    text = SECTION.sentence(make(interval=None, psnr_noise=(-0.9, -1.0, -0.8)))
+    run = make(interval=None, psnr_noise=(-0.9, -1.0, -0.8))
+    assert SECTION.figure(run) is not None
+    text = SECTION.sentence(run)
     assert "PSNR, one branch minus two branches: +0.01 dB on clean input" in text
     assert "−0.90 dB on noisy input and" in text
 

@@ -119,7 +119,6 @@ def test_random_sets_are_as_large_and_differ_between_degradations_and_draws():
     assert variants == ["start", "blind", "faig", "signed_share", "random", "whole_network"]
     mean = np.mean([row["against_blind"] for row in drawn if row["input"] == "blur"])
     assert found.metrics["switches/random/blur"] == pytest.approx(mean)
-    assert switches(context, percent=10, draws=2, rivals=["signed_share", "ig"]) == found
 
 
 def test_as_built_from_settings_shared_weights_keep_their_bits():
@@ -131,15 +130,13 @@ def test_as_built_from_settings_shared_weights_keep_their_bits():
         return states[-1][2]
 
     watching = replace(context, retraining=Retraining(watched, context.retraining.fresh))
-    found = switches(watching, percent=10, iterations=2, rivals=[], draws=1)
-    sets = states[1:5]
+    switches(watching, percent=10, iterations=2, rivals=[], draws=0)
+    sets = states[1:3]
     for start, chosen, trained in sets:
         assert frozen_bits(trained, chosen) == frozen_bits(dict(start), chosen)
         assert frozen_bits(trained, {}) != frozen_bits(dict(start), {})
     own = context.attribution.layout.mask(discovered(context.attribution.scores["faig"][0, 1], 10))
     assert all(torch.equal(sets[1][1][name], mask) for name, mask in own.items())
-    again = switches(context, percent=10, iterations=2, rivals=[], draws=1)
-    assert again == found
 
 
 @pytest.fixture
