@@ -139,6 +139,15 @@ def test_as_built_from_settings_shared_weights_keep_their_bits():
     assert all(torch.equal(sets[1][1][name], mask) for name, mask in own.items())
 
 
+@pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise", "jpeg")])
+def test_the_blind_network_gets_the_steps_of_any_number_of_sets(degradations):
+    recorder = Recorder({})
+    context = replace(context_of(degradations), retraining=Retraining(recorder.train, lambda seed: {}))
+    found = switches(context, percent=10, iterations=5)
+    assert recorder.calls[0][3] == 5 * len(degradations)
+    assert {row["input"] for row in rows(found, variant="faig")} == set(degradations)
+
+
 @pytest.fixture
 def run(make_run):
     percents = {"start": 0.0, "blind": 100.0, "faig": 3.0, "learned_mask": 3.0, "random": 3.0, "whole_network": 100.0}
