@@ -1,4 +1,4 @@
-"""The settings of a study that takes seconds: a network of 136 filters, small crops, a few steps."""
+"""A study that takes seconds: a network of 136 filters, small crops, a few steps. And how tests start it."""
 
 import sys
 import types
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+from faig_lab.__main__ import main
 
 COMMON = [
     *("trainer=cpu", "trainer.precision=32-true", "logger=none"),
@@ -23,6 +25,21 @@ def tiny(*settings):
     """The given settings, and the common ones of all other keys."""
     given = {setting.partition("=")[0].lstrip("+~") for setting in settings}
     return [*settings, *(setting for setting in COMMON if setting.partition("=")[0] not in given)]
+
+
+def refusal(capsys, *arguments):
+    """The one line with which the command line refuses the arguments, without its `error: `."""
+    capsys.readouterr()
+    assert main([*map(str, arguments)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(lines)
+    assert [line for line in lines if line.startswith("error: ")] == [lines[-1]]
+    return lines[-1].removeprefix("error: ")
+
+
+def networks(store):
+    """The entries of trained networks in a store, sorted; what a store keeps of unfinished runs is hidden."""
+    return sorted(path.name for path in store.glob("[!.]*") if path.is_dir())
 
 
 @contextmanager
@@ -49,6 +66,19 @@ def without_figures() -> Iterator[None]:
         for name in ("write_figures", "write_strips"):
             patch.setattr(f"faig_lab.report.figures.{name}", lambda *_: [])
         yield
+
+
+def run(folder, *settings, store=None, report=without_report):
+    """Run the command line in this process and return the run folder. The store is beside it, unless it is given."""
+    with report():
+        assert main([*settings, f"store={store or folder.parent / 'store'}", f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+def analyse(folder, *settings, report=without_report, logger=("logger=none",)):
+    """Analyse a finished run further."""
+    with report():
+        assert main(["task=analyse", f"run={folder}", "trainer=cpu", *logger, *settings]) == 0
 
 
 def replace_study(patch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:

@@ -16,3 +16,9 @@ def folders(tmp_path):
             coarse = rng.integers(0, 256, (15, 17, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize((68, 60), Image.Resampling.BICUBIC).save(path)
     return tmp_path
+
+
+@pytest.fixture
+def photographs(folders):
+    """Settings of the folders of photographs."""
+    return ["data=folder", *(f"data.{side}_dir={folders / side}" for side in ("train", "probe", "test"))]

@@ -8,30 +8,26 @@ import csv
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
+import process_case
 import pytest
 from PIL import Image
 from run_files import assert_same_numbers, read
-
-import faig_lab
+from tiny_case import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SOURCE = str(Path(faig_lab.__file__).resolve().parents[1])
-TINY = [
-    *("+experiment=blur_noise", "trainer=cpu", "trainer.precision=32-true", "logger=none", "analysis=masking"),
-    *("network.features=4", "network.blocks=1", "data.probe_crop=32", "data.probe_crops=2", "data.test_crop=32"),
-    *("data.test_crops=1", "training.batch_size=2", "training.patch_size=16", "analysis.percents=[1]"),
-    *("training.baseline.iterations=4", "training.target.iterations=8", "training.validate_every=4"),
-    *("attribution.points=2", "attribution.methods.random.draws=1"),
-]
+TINY = tiny(
+    *("experiment=blur_noise", "analysis=masking", "analysis.percents=[1]", "data.probe_crops=2"),
+    *("training.patch_size=16", "training.baseline.iterations=4", "training.target.iterations=8"),
+    "training.validate_every=4",
+)
 LONG = [
     *("training.target.iterations=400", "training.checkpoint_every=20", "training.channels_last=true"),  # two stores
     "attribution.points=96",
@@ -56,20 +52,14 @@ class Dying(SRResNet):
 """
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "faig_lab", *map(str, arguments)]
+start = partial(process_case.finished, OMP_NUM_THREADS="1")
 
 
-def environment(root, **changes):
-    kept = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "OMP_NUM_THREADS")}
-    return kept | {"PYTHONPATH": os.pathsep.join([SOURCE, str(root)]), "OMP_NUM_THREADS": "1"} | changes
-
-
-def start(root, *arguments, before=(), **changes):
-    return subprocess.run(
-        [*before, *command(*arguments)], capture_output=True, env=environment(root, **changes), cwd=root, check=False,
-        encoding="utf-8", errors="backslashreplace", stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+def succeeded(root, *arguments, **more):
+    """The outcome of a command that ends well."""
+    done = start(root, *arguments, **more)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def last(done):
@@ -93,8 +83,15 @@ def assert_same_finished(one, two):
 def whole(tmp_path_factory):
     """A run that nobody interrupts."""
     root = tmp_path_factory.mktemp("whole")
-    done = start(root, *TINY, *LONG, "store=store", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
+    succeeded(root, *TINY, *LONG, "store=store", "hydra.run.dir=run")
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A run of a few steps; its store is beside it."""
+    root = tmp_path_factory.mktemp("short")
+    succeeded(root, *TINY, "store=store", "hydra.run.dir=run")
     return root / "run"
 
 
@@ -112,9 +109,7 @@ def kill_in(stage, root, delay, *arguments):
     """Start a run, kill it `delay` seconds after it has begun with the work of a stage; the stage that it died in."""
     file = root / "run" / "status.json"
     attempt, since = read(file)["attempt"] if file.is_file() else 0, time.time()
-    process = subprocess.Popen(
-        command(*arguments), env=environment(root), cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = process_case.started(root, *arguments, OMP_NUM_THREADS="1")
     while process.poll() is None and not has_begun(stage, root, attempt, since):
         time.sleep(0.01)
     time.sleep(delay)
@@ -131,9 +126,8 @@ def test_four_kills_in_target_and_attribution(whole, tmp_path, number):
     for stage in ("target", "target", "attribution", "attribution"):
         hits.append(kill_in(stage, tmp_path, rng.uniform(0, 0.35 * seconds[f"seconds/{stage}"]), *arguments))
         arguments = ["resume=run"]
-    done = start(tmp_path, *arguments)
-    say(f"killed in {hits}; the fifth attempt: rc {done.returncode}")
-    assert done.returncode == 0, done.stderr
+    succeeded(tmp_path, *arguments)
+    say(f"killed in {hits}; the fifth attempt ended well")
     assert read(tmp_path / "run" / "status.json")["attempt"] == 5
     assert_same_finished(tmp_path / "run", whole)
     assert {"target", "attribution"} <= set(hits)
@@ -157,8 +151,7 @@ def swept(root, *launcher):
     assert first.returncode != 0
     assert not (root / "fuse").exists()
     table = sweep_rows(root) if (root / "sweep" / "sweep.csv").is_file() else None
-    again = start(root, "sweep=sweep", "trust=true")
-    assert again.returncode == 0, again.stderr
+    succeeded(root, "sweep=sweep", "trust=true")
     return first, table, sweep_rows(root)
 
 
@@ -185,18 +178,15 @@ def test_a_sweep_with_a_killed_job(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "4194305\n", "4194305@another-host\n"], ids=["empty", "pid", "host"])
-def test_a_stale_lock(tmp_path, content):
-    first = start(tmp_path, *TINY, "store=store", "hydra.run.dir=first")
-    assert first.returncode == 0, first.stderr
-    locks = list((tmp_path / "store").glob(".*.lock"))
+def test_a_stale_lock(short, tmp_path, content):
+    locks = list((short.parent / "store").glob(".*.lock"))
+    assert locks
+    (tmp_path / "store").mkdir()
     for lock in locks:
-        lock.write_text(content)
-    for entry in (tmp_path / "store").glob("[!.]*"):
-        shutil.rmtree(entry)
-    done = start(tmp_path, *TINY, "store=store", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
+        (tmp_path / "store" / lock.name).write_text(content)
+    done = succeeded(tmp_path, *TINY, "store=store", "hydra.run.dir=run")
     assert "waiting" not in done.stderr
-    assert_same_finished(tmp_path / "run", tmp_path / "first")
+    assert_same_finished(tmp_path / "run", short)
     say(f"{len(locks)} stale locks with {content!r}: no waiting, same bits")
 
 
@@ -221,8 +211,7 @@ ASCII = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "
 
 def test_locales(photographs, tmp_path):
     for name, locale in {"C": {"LANG": "C", "LC_ALL": "C"}, "ascii": ASCII, "utf8": {"LC_ALL": "C.UTF-8"}}.items():
-        done = start(tmp_path, *TINY, *photographs, f"store=store-{name}", f"hydra.run.dir={name}", **locale)
-        assert done.returncode == 0, done.stderr
+        done = succeeded(tmp_path, *TINY, *photographs, f"store=store-{name}", f"hydra.run.dir={name}", **locale)
         assert "UnicodeEncodeError" not in done.stderr
     for name in ("C", "ascii"):
         assert_same_finished(tmp_path / name, tmp_path / "utf8")
@@ -236,12 +225,11 @@ def test_locales(photographs, tmp_path):
 
 
 def test_umask(tmp_path):
-    done = start(tmp_path, *TINY, "store=store", "hydra.run.dir=run", before=["sh", "-c", 'umask 077; exec "$@"', "sh"])
-    assert done.returncode == 0, done.stderr
+    private = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    succeeded(tmp_path, *TINY, "store=store", "hydra.run.dir=run", before=private)
     paths = [path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts]
     open_ones = [path for path in paths if path.stat().st_mode & 0o077]
-    again = start(tmp_path, *TINY, "store=store", "hydra.run.dir=again")
-    assert again.returncode == 0, again.stderr
+    again = succeeded(tmp_path, *TINY, "store=store", "hydra.run.dir=again")
     assert (open_ones, "already trained" in again.stderr) == ([], True)
     say(f"umask 077: done; none of {len(paths)} files and folders is open to others")
 
@@ -270,15 +258,13 @@ def test_a_read_only_folder(key, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_read_only_store_that_has_the_networks(tmp_path):
-    assert start(tmp_path, *TINY, "store=store", "hydra.run.dir=first").returncode == 0
-    before = in_namespace(READ_ONLY.format(tmp_path / "store"))
-    done = start(tmp_path, *TINY, "store=store", "hydra.run.dir=run", before=before)
-    say(f"read-only store that has both networks: rc {done.returncode}, {last(done)}")
-    listed = start(tmp_path, "task=store", "store=store", before=before)
-    assert listed.returncode == 0, listed.stderr
-    assert done.returncode == 0, done.stderr
-    assert_same_finished(tmp_path / "run", tmp_path / "first")
+def test_a_read_only_store_that_has_the_networks(short, tmp_path):
+    store = short.parent / "store"
+    before = in_namespace(READ_ONLY.format(store))
+    done = succeeded(tmp_path, *TINY, f"store={store}", "hydra.run.dir=run", before=before)
+    say(f"read-only store that has both networks: {last(done)}")
+    succeeded(tmp_path, "task=store", f"store={store}", before=before)
+    assert_same_finished(tmp_path / "run", short)
 
 
 FULL = """\
@@ -314,19 +300,19 @@ def test_a_disk_that_fills_up(whole, key, size, tmp_path):
 # Terminals
 
 
-def test_terminals(tmp_path):
-    plain = start(tmp_path, *TINY, "store=store-1", "hydra.run.dir=plain")
-    assert plain.returncode == 0, plain.stderr
+def test_terminals(short, tmp_path):
+    plain = succeeded(tmp_path, *TINY, "store=store-1", "hydra.run.dir=plain")
     assert not {"\r", "\x1b"} & set(plain.stdout + plain.stderr)
-    typed = " ".join(command(*TINY, "store=store-2", "hydra.run.dir=terminal")).replace("[1]", "'[1]'")
+    typed = " ".join(process_case.command(*TINY, "store=store-2", "hydra.run.dir=terminal")).replace("[1]", "'[1]'")
     typed = f"stty cols 100 rows 40; {typed}"  # without a size there is no bar
+    environment = process_case.environment(tmp_path, OMP_NUM_THREADS="1")
     shown = subprocess.run(
-        ["script", "-qec", typed, "/dev/null"], capture_output=True, env=environment(tmp_path), cwd=tmp_path,
-        check=False, encoding="utf-8", stdin=subprocess.DEVNULL,
+        ["script", "-qec", typed, "/dev/null"], capture_output=True, env=environment, cwd=tmp_path, check=False,
+        encoding="utf-8", stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stdout
     bars = set(re.findall(r"(baseline|target|attribution): +\d+%", shown.stdout))
     assert bars == {"baseline", "target", "attribution"}
-    assert_same_finished(tmp_path / "plain", tmp_path / "terminal")
+    assert_same_finished(short, tmp_path / "terminal")
     assert not {"\r", "\x1b"} & set((tmp_path / "terminal" / "run.log").read_text(encoding="utf-8"))
     say(f"TTY: bars for {sorted(bars)}; no TTY: no control character; same bits, no control character in run.log")

@@ -1,26 +1,19 @@
 """From a user's two files to the report with network=spandrel, by a stand-in; then analyse, export, and the library."""
 
-import csv
-import json
-
 import pytest
 import spandrel_stand_in as stand_in
 import torch
 import yaml
+from run_files import read, table
 from spandrel_stand_in import Toy, write
-from tiny_case import tiny, without_figures, without_report
+from tiny_case import analyse, networks, refusal, run, tiny, without_figures
 
 import faig_lab
 from faig_lab.__main__ import main
 from faig_lab.filters.foreign import describe
 
-TINY = [
-    setting
-    for setting in tiny(
-        "+experiment=blur_noise", "network=spandrel", "analysis.percents=[5,10]", "analysis.headline_percent=10"
-    )
-    if not setting.startswith(("network.features", "network.blocks"))
-]
+SETTINGS = ["experiment=blur_noise", "network=spandrel", "analysis.percents=[5,10]", "analysis.headline_percent=10"]
+TINY = [setting for setting in tiny(*SETTINGS) if not setting.startswith(("network.features", "network.blocks"))]
 
 
 @pytest.fixture
@@ -40,27 +33,18 @@ def files(tmp_path, monkeypatch):
     return tmp_path / "a.pth", tmp_path / "b.pth"
 
 
-def run(tmp_path, *settings):
-    given = [f"store={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert main([*TINY, *settings, *given]) == 0
-    return tmp_path / "run"
-
-
 def test_two_files_to_report_analysis_and_export(files, tmp_path):
-    with without_figures():
-        folder = run(tmp_path, f"baseline.weights={files[0]}", f"target.weights={files[1]}")
+    given = [f"baseline.weights={files[0]}", f"target.weights={files[1]}"]
+    folder = run(tmp_path / "run", *TINY, *given, report=without_figures)
     assert (folder / "report.html").is_file()
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"isolation/faig/10", "completeness_gap/blur"} <= metrics.keys()
-    assert not (tmp_path / "store").exists() or not list((tmp_path / "store").glob("*/weights.pt"))  # nothing trained
+    assert {"isolation/faig/10", "completeness_gap/blur"} <= read(folder / "metrics.json").keys()
+    assert networks(tmp_path / "store") == []
     about = yaml.safe_load((folder / "weights" / "target.yaml").read_text())
     assert (about["network"]["architecture"], about["network"]["scale"]) == ("Toy", 2)
-    with (folder / "tables" / "completeness.csv").open() as table:
-        assert {row["degradation"] for row in csv.DictReader(table)} == {"blur", "noise"}
+    assert {row["degradation"] for row in table(folder, "completeness")} == {"blur", "noise"}
     for file in files:  # the run folder needs the user's files no more
         file.unlink()
-    with without_report():
-        assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=curves"]) == 0
+    analyse(folder, "analysis=curves")
     assert (folder / "tables" / "curves.csv").is_file()
     masked = tmp_path / "masked.pth"
     assert main(["task=export", f"run={folder}", f"export.file={masked}", "export.strengths.blur=0"]) == 0
@@ -73,15 +57,10 @@ def test_two_files_to_report_analysis_and_export(files, tmp_path):
 
 
 def test_a_target_is_trained_from_a_baseline_that_is_given(files, tmp_path):
-    with without_report():
-        folder = run(tmp_path, f"baseline.weights={files[0]}")
+    folder = run(tmp_path / "run", *TINY, f"baseline.weights={files[0]}")
     assert (folder / "tables" / "training_target.csv").is_file()
-    again = [f"store={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'again'}"]
-    other = tmp_path / "moved.pth"
-    files[0].rename(other)
-    with without_report():
-        assert main([*TINY, f"baseline.weights={other}", *again]) == 0
-    assert "already trained" in (tmp_path / "again" / "run.log").read_text()
+    again = run(tmp_path / "again", *TINY, f"baseline.weights={files[0].rename(tmp_path / 'moved.pth')}")
+    assert "already trained" in (again / "run.log").read_text()
 
 
 def test_the_library(files):
@@ -94,13 +73,10 @@ def test_the_library(files):
     assert max(found.completeness_gap.values()) < 1e-3
 
 
-def test_a_refusal_is_one_line_and_no_folder_of_results(files, tmp_path, capsys):
-    assert main([*TINY, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: network: spandrel reads the architecture from a weights file")
+def test_a_refusal_is_one_line(files, tmp_path, capsys):
+    """What else is refused: tests/config/test_detected.py."""
     write(tmp_path / "c.pth", features=5)
     given = [f"baseline.weights={files[0]}", f"target.weights={tmp_path / 'c.pth'}"]
-    assert main([*TINY, *given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "a.pth" in last
-    assert "c.pth has head.weight of 5×3×3×3, and" in last
+    line = refusal(capsys, *TINY, *given, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "a.pth" in line
+    assert "c.pth has head.weight of 5×3×3×3, and" in line

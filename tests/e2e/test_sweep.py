@@ -2,25 +2,21 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from process_case import finished, started
 from tiny_case import tiny
 
-import faig_lab
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TINY = tiny(
     *("+experiment=blur_noise", "training.baseline.iterations=4", "training.target.iterations=4"),
     *("training.validate_every=2", "analysis.percents=[1]"),
 )
 METHODS = ["faig", "ig", "weight_change", "random", "signed_share", "mine"]
-SOURCE = str(Path(faig_lab.__file__).resolve().parents[1])
 
 CONFIG = """\
 defaults:
@@ -39,21 +35,6 @@ def score(problem):
     raise RuntimeError(f"not written yet; threads: {torch.get_num_threads()}")
 """
 WRITTEN = "from faig_lab.attribution.methods import weight_change as score\n"
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "faig_lab", *arguments]
-
-
-def environment(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "OMP_NUM_THREADS")}
-    return kept | {"PYTHONPATH": os.pathsep.join([SOURCE, str(tmp_path)])}
-
-
-def start(tmp_path, *arguments):
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment(tmp_path), cwd=tmp_path, check=False
-    )
 
 
 def rows(sweep):
@@ -80,8 +61,6 @@ def own_method(tmp_path):
     return lambda: (tmp_path / "own_method.py").write_text(WRITTEN)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_twelve_jobs_of_which_two_fail_on_two_workers_and_again(own_method, tmp_path):
     joblib = pytest.importorskip("joblib")
     reason = f"RuntimeError: not written yet; threads: {max(joblib.cpu_count() // 2, 1)}"
@@ -90,7 +69,7 @@ def test_twelve_jobs_of_which_two_fail_on_two_workers_and_again(own_method, tmp_
         *("--config-dir=own", "-m", *TINY, "seed=0,1", f"attribution={','.join(METHODS)}"),
         *("hydra/launcher=joblib", "store=store", "sweep=sweep"),
     ]
-    first = start(tmp_path, *asked)
+    first = finished(tmp_path, *asked)
     assert first.returncode == 1, first.stderr
     found = rows(sweep)
     assert [row["state"] for row in found] == [*["done"] * 5, "failed"] * 2
@@ -112,38 +91,31 @@ def test_twelve_jobs_of_which_two_fail_on_two_workers_and_again(own_method, tmp_
 
     own_method()
     before = times(sweep)
-    second = start(tmp_path, "sweep=sweep")
+    second = finished(tmp_path, "sweep=sweep")
     assert second.returncode == 0, second.stderr
     assert [row["state"] for row in rows(sweep)] == ["done"] * 12
     after = times(sweep)
     assert {number for number in after if after[number] != before.get(number)} == {"5", "11"}
     assert (trainings(sweep, "baseline"), trainings(sweep, "target")) == (2, 2)
-    third = start(tmp_path, *asked)
+    third = finished(tmp_path, *asked)
     assert third.returncode == 0, third.stderr
     assert times(sweep) == after
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_submitit_without_a_cluster(tmp_path):
     pytest.importorskip("submitit")
-    done = start(tmp_path, "-m", *TINY, "seed=0,-1", "hydra/launcher=submitit_local", "store=store", "sweep=sweep")
+    done = finished(tmp_path, "-m", *TINY, "seed=0,-1", "hydra/launcher=submitit_local", "store=store", "sweep=sweep")
     assert done.returncode == 2, done.stderr
     first, second = rows(tmp_path / "sweep")
     assert (first["state"], first["report"]) == ("done", "0/report.html")
     assert (second["state"], second["error"]) == ("failed", "seed: must be at least 0, not -1")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_two_runs_at_once_train_a_network_once_also_when_the_first_is_killed(tmp_path):
     """The lock goes with its process: another run takes over and trains to the end, a third one waits for it."""
 
     def run(name):
-        return subprocess.Popen(
-            command(*TINY, "training.baseline.iterations=20", "store=store", f"hydra.run.dir={name}"),
-            env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        return started(tmp_path, *TINY, "training.baseline.iterations=20", "store=store", f"hydra.run.dir={name}")
 
     def log(name):
         path = tmp_path / name / "run.log"
