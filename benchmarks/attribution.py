@@ -5,14 +5,13 @@ against 400 midpoints. The plain implementation and the chosen settings of ours 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks import plain
 from benchmarks.case import Case
 from benchmarks.measuring import Table, in_turns, seconds
 from benchmarks.plan import Plan
@@ -59,12 +58,12 @@ Good = Callable[[Way], bool]
 
 def measure(case: Case, plan: Plan, folder: Path) -> None:
     """Write rules.csv (error per gradient evaluation) and attribution.csv (ratios)."""
-    reference = _scores(case, quadrature("midpoint", plan.reference), Compute())
-    by_plain = partial(_plain, case, plan.plain_points)
+    reference = case.scores(quadrature("midpoint", plan.reference))
+    by_plain = partial(case.plain_scores, plan.plain_points)
     authors = Way("right", plan.plain_points, "float32", *compare(by_plain(), reference))
     ways = _ways(case, plan, reference, authors, folder)
     own = case.settings.attribution
-    by_default = partial(_scores, case, make_rule(case.settings), make_compute(case.settings))
+    by_default = partial(case.scores, make_rule(case.settings), make_compute(case.settings))
     default = Way(own.rule, own.points, own.precision, *compare(by_default(), reference))
     wanted: dict[str, Good] = {
         "float32, error no larger": lambda way: way.precision == "float32" and way.error <= authors.error,
@@ -78,7 +77,7 @@ def measure(case: Case, plan: Plan, folder: Path) -> None:
     runs: dict[str, Callable[[], object]] = {"plain": by_plain, "default settings": by_default}
     for name, way in found.items():
         if way is not None:
-            runs[name] = partial(_scores, case, RULES[way.rule](way.points), Compute(DTYPES[way.precision]))
+            runs[name] = partial(case.scores, RULES[way.rule](way.points), Compute(DTYPES[way.precision]))
     times = in_turns(runs, plan.repeats, warm_up=0)  # all have run by now
     table = Table(folder / "attribution.csv", COLUMNS)
     for name, way in rows.items():
@@ -88,12 +87,8 @@ def measure(case: Case, plan: Plan, folder: Path) -> None:
         integrals = len(case.probe) * len(case.degradations) * (len(case.degradations) if name == "plain" else 1)
         table.add(
             what=name,
-            rule=way.rule,
-            points=way.points,
-            precision=way.precision,
+            **asdict(way),
             evaluations=integrals * way.points,
-            error=way.error,
-            agreement=way.agreement,
             seconds=times[name],
             times_as_fast=times["plain"] / times[name],
             holds_beyond=_beyond(way, wanted[name], ways) if name in wanted else None,
@@ -109,9 +104,7 @@ def _beyond(way: Way, good: Good, ways: list[Way]) -> str:
 def _ways(case: Case, plan: Plan, reference: Tensor, authors: Way, folder: Path) -> list[Way]:
     """All fixed rules in both precisions; the adaptive rule and the authors' are written, too."""
     table = Table(folder / "rules.csv", RULE_COLUMNS)
-    table.add(
-        rule="authors", points=authors.points, precision="float32", error=authors.error, agreement=authors.agreement
-    )
+    table.add(**asdict(authors) | {"rule": "authors"})
     found: list[Way] = []
     for precision in DTYPES:
         for name, rule in RULES.items():
@@ -145,16 +138,6 @@ def _row(
     gap = max(integral.gap(degradation) for degradation in integral.degradations)
     table.add(rule=name, points=points, precision=precision, error=error, agreement=agreement, gap=gap, seconds=taken)
     return Way(name, points, precision, error, agreement)
-
-
-def _scores(case: Case, rule: Rule | Adaptive, compute: Compute) -> Tensor:
-    """(K, F) discriminative scores by ours."""
-    return faig_scores(case.integral(rule, compute).magnitude)
-
-
-def _plain(case: Case, points: int) -> Tensor:
-    """(K, F) discriminative scores by the published algorithm."""
-    return plain.scores(case.build, case.baseline, case.target, case.probe, case.degradations, case.layout, points)
 
 
 def compare(scores: Tensor, reference: Tensor) -> tuple[float, float]:

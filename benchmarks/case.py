@@ -7,17 +7,19 @@ from pathlib import Path
 import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import plain
 from benchmarks.plan import Plan
-from faig_lab.attribution import ALONE, Adaptive, Compute, ProbeIntegral, Problem, Rule, Shard
+from faig_lab.attribution import ALONE, Adaptive, Compute, ProbeIntegral, Problem, Rule, Shard, faig_scores
 from faig_lab.cli.arguments import compose
 from faig_lab.cli.build import compute_device, make_degradation, make_network
 from faig_lab.cli.trained import train_once
 from faig_lab.config import Settings, check
 from faig_lab.config.targets import make
 from faig_lab.data import PairedImage, StudyData
-from faig_lab.filters import FilterLayout, State, load_weights
+from faig_lab.filters import FilterLayout, State, first_floating, load_weights
 
 
 def settings_of(device: str, *overrides: str) -> Settings:
@@ -67,6 +69,11 @@ class Case:
         """Where it is computed."""
         return compute_device(self.settings)
 
+    def first_input(self) -> tuple[Tensor, Tensor]:
+        """LR (1, 3, h, w) of the first image with the first degradation, and its HR, as the weights are."""
+        image, like = self.probe[0], first_floating(self.target.values())
+        return image.lr[self.degradations[0]][None].to(like), image.hr[None].to(like)
+
     def build(self) -> nn.Module:
         """The network anew, as a script would build it."""
         arguments = {name: value for name, value in self.settings.network.items() if name != "_target_"}
@@ -76,9 +83,17 @@ class Case:
 
     def integral(self, rule: Rule | Adaptive, compute: Compute | None = None, shard: Shard = ALONE) -> ProbeIntegral:
         """The path integral by ours."""
-        ends = self.baseline, self.target
-        how = compute or Compute()
-        return Problem(self.network, *ends, self.probe, self.degradations, rule, compute=how, shard=shard).integral
+        parts = self.network, self.baseline, self.target, self.probe, self.degradations, rule
+        return Problem(*parts, compute=compute or Compute(), shard=shard).integral
+
+    def scores(self, rule: Rule | Adaptive, compute: Compute | None = None) -> Tensor:
+        """(K, F) discriminative scores by ours."""
+        return faig_scores(self.integral(rule, compute).magnitude)
+
+    def plain_scores(self, points: int) -> Tensor:
+        """(K, F) discriminative scores by the published algorithm."""
+        parts = self.build, self.baseline, self.target, self.probe, self.degradations
+        return plain.scores(*parts, self.layout, points)
 
 
 def trained_case(plan: Plan, device: str, run: Path | None = None) -> Case:
@@ -91,21 +106,25 @@ def trained_case(plan: Plan, device: str, run: Path | None = None) -> Case:
         device: "cpu" or "cuda".
         run: take networks and data of this finished run instead.
     """
-    steps = plan.iterations
-    phases = [
-        f"training.{phase}.{name}={steps}"
-        for phase in ("baseline", "target")
-        for name in ("iterations", "restart_every")
-    ]
-    size = f"data.probe_crop={2 * max(plan.image)}"
+    steps, size = plan.iterations, f"data.probe_crop={2 * max(plan.image)}"
     if run is not None:
-        return _case(_settings_of_run(run, device, size), run, plan.image)
-    batch = f"training.batch_size={plan.batch}"
-    # Averaged over the last tenth of a short training, not over more than all of it.
-    settings = settings_of(
-        device, *plan.network, *phases, size, batch, f"training.validate_every={steps}", "training.ema_decay=0.97"
-    )
-    return _case(settings, None, plan.image)
+        settings = _settings_of_run(run, device, size)
+    else:
+        # The weights are averaged over the last tenth of a short training, not over more than all of it.
+        settings = settings_of(
+            *(device, *plan.network, size, f"training.batch_size={plan.batch}", "training.ema_decay=0.97"),
+            *(f"training.baseline.iterations={steps}", f"training.baseline.restart_every={steps}"),
+            *(f"training.target.iterations={steps}", f"training.target.restart_every={steps}"),
+            f"training.validate_every={steps}",
+        )
+    data, network, degradation = data_of(settings), make_network(settings), make_degradation(settings)
+    if run is not None:
+        baseline, target = (load_weights(run / "weights" / f"{n}.pt", network) for n in ("baseline", "target"))
+    else:
+        baseline = train_once(settings, "baseline", data, degradation).state
+        target = train_once(settings, "target", data, degradation, start=baseline).state
+    probe = (_corner(data.probe[0], plan.image),)
+    return _placed(settings, network.eval(), baseline, target, probe, data.degradations)
 
 
 def _settings_of_run(run: Path, device: str, *overrides: str) -> Settings:
@@ -120,20 +139,6 @@ def _settings_of_run(run: Path, device: str, *overrides: str) -> Settings:
     return check(config)
 
 
-def _case(settings: Settings, run: Path | None, image: tuple[int, int]) -> Case:
-    data, network, device = data_of(settings), make_network(settings), compute_device(settings)
-    if run is None:
-        degradation = make_degradation(settings)
-        baseline = train_once(settings, "baseline", data, degradation).state
-        target = train_once(settings, "target", data, degradation, start=baseline).state
-    else:
-        baseline, target = (load_weights(run / "weights" / f"{n}.pt", network) for n in ("baseline", "target"))
-    probe = (_corner(data.probe[0], image),)
-    return Case(
-        settings, network.eval().to(device), _moved(baseline, device), _moved(target, device), probe, data.degradations
-    )
-
-
 def random_case(
     settings: Settings, images: Sequence[tuple[int, int]], degradations: int = 2, change: float = 0.01
 ) -> Case:
@@ -146,7 +151,7 @@ def random_case(
         change: standard deviation of θ − θ̄.
     """
     generator = torch.Generator().manual_seed(0)
-    network, device = make_network(settings).eval(), compute_device(settings)
+    network = make_network(settings).eval()
     baseline = {n: v.detach().clone() for n, v in network.state_dict().items()}
     target = {n: v + change * torch.randn(v.shape, generator=generator) for n, v in baseline.items()}
     names = tuple(f"degradation{number}" for number in range(degradations))
@@ -155,12 +160,21 @@ def random_case(
     for number, (height, width) in enumerate(images):
         lr = {name: torch.rand(3, height, width, generator=generator) for name in ("clean", *names)}
         probe.append(PairedImage(str(number), torch.rand(3, scale * height, scale * width, generator=generator), lr))
-    ends = _moved(baseline, device), _moved(target, device)
-    return Case(settings, network.to(device), *ends, probe=tuple(probe), degradations=names)
+    return _placed(settings, network, baseline, target, tuple(probe), names)
 
 
-def _moved(state: State, device: torch.device) -> State:
-    return {name: value.to(device) for name, value in state.items()}
+def _placed(
+    settings: Settings,
+    network: nn.Module,
+    baseline: State,
+    target: State,
+    probe: tuple[PairedImage, ...],
+    degradations: tuple[str, ...],
+) -> Case:
+    """The case with network and weights on its device."""
+    device = compute_device(settings)
+    baseline, target = ({name: value.to(device) for name, value in state.items()} for state in (baseline, target))
+    return Case(settings, network.to(device), baseline, target, probe, degradations)
 
 
 def _corner(image: PairedImage, size: tuple[int, int]) -> PairedImage:
@@ -173,8 +187,6 @@ def _corner(image: PairedImage, size: tuple[int, int]) -> PairedImage:
 
 def operations(run: Callable[[], object]) -> int:
     """Floating-point operations of convolutions and matrix products; a multiplication and an addition are two."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())

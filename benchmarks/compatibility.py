@@ -61,10 +61,10 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/compatibility.md"))
     asked = parser.parse_args(given)
     wanted = {name.strip() for name in asked.only.split(",") if name.strip()}
-    found = [one for one in architectures() if not wanted or one.name in wanted]
-    unknown = wanted - {one.name for one in found}
-    if unknown:
-        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; choices: {', '.join(_names())}")
+    every = {one.name: one for one in architectures()}
+    if unknown := wanted - every.keys():
+        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; choices: {', '.join(every)}")
+    found = [one for name, one in every.items() if not wanted or name in wanted]
     rows, failed = [], False
     for architecture in found:
         row, crashed = examined(architecture)
@@ -76,10 +76,6 @@ def main(given: Sequence[str] | None = None) -> int:
     write_text(asked.out, page(rows, any(one.spandrel for one in found)))
     print(asked.out)
     return int(failed)
-
-
-def _names() -> list[str]:
-    return [one.name for one in architectures()]
 
 
 def examined(architecture: Architecture) -> tuple[Row, bool]:
@@ -98,9 +94,8 @@ def examined(architecture: Architecture) -> tuple[Row, bool]:
             row.notes.append(f"{architecture.name}: refused: {error}")
             return row, False
         except Exception as error:  # the table says so, and the command fails
-            row.notes.append(
-                f"{architecture.name}: fails: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            )
+            words = " ".join(str(error).split())[:200]
+            row.notes.append(f"{architecture.name}: fails: {type(error).__name__}: {words}")
             return row, True
     return row, False
 

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +19,6 @@ from benchmarks.case import Case, operations, random_case, settings_of
 from benchmarks.measuring import Table, in_turns
 from benchmarks.plan import Plan
 from faig_lab.attribution import Compute, LossPath
-from faig_lab.filters import first_floating
 
 Operation = tuple[Callable[[], object], float]
 """What to run, and its floating-point operations."""
@@ -89,16 +87,11 @@ def measure(plan: Plan, device: str, folder: Path) -> None:
 
 def _evaluation(name: str, case: Case, precision: str) -> Subject:
     """One gradient evaluation of an attribution."""
-    image, like = case.probe[0], first_floating(case.target.values())
-    lr, hr = image.lr[case.degradations[0]][None].to(like), image.hr[None].to(like)
+    lr, hr = case.first_input()
     path = LossPath(case.network, case.baseline, case.target, lr, hr, Compute(DTYPES[precision]))
     size = f"{lr.shape[-2]}×{lr.shape[-1]}"
-    evaluate = partial(_all, path)
+    evaluate = lambda: list(path.gradients([0.5]))  # noqa: E731
     return Subject(f"{name}, gradient evaluation", size, precision, evaluate, shapes(case.network, lr))
-
-
-def _all(path: LossPath) -> object:
-    return list(path.gradients([0.5]))
 
 
 def _training_step(name: str, case: Case, precision: str, plan: Plan) -> Subject:
@@ -163,7 +156,11 @@ WAYS = ("forward", "backward to the data", "backward to the weights")
 
 def _three_ways(shape: Shape, dtype: torch.dtype, device: torch.device) -> dict[str, Operation]:
     """A convolution forward and both ways backward; the first one of a network needs no gradient of its data."""
-    make = partial(_tensor, dtype, device)
+
+    def make(*size: int) -> Tensor:
+        values = torch.rand(size, device=device).to(dtype)
+        return values.contiguous(memory_format=LAYOUT) if len(size) == 4 else values
+
     data, weight = make(shape.batch, shape.channels, shape.height, shape.width), make(*shape.kernels)
     back, bias = make(shape.batch, shape.filters, shape.height, shape.width), make(shape.filters)
 
@@ -178,12 +175,6 @@ def _three_ways(shape: Shape, dtype: torch.dtype, device: torch.device) -> dict[
     if shape.channels > 3:
         ways["backward to the data"] = (lambda: backward(True, False, False), shape.work)
     return ways
-
-
-def _tensor(dtype: torch.dtype, device: torch.device, *shape: int) -> Tensor:
-    """Random numbers, channels last."""
-    values = torch.rand(shape, device=device).to(dtype)
-    return values.contiguous(memory_format=LAYOUT) if len(shape) == 4 else values
 
 
 def shapes(network: nn.Module, lr: Tensor) -> Counter[Shape]:

@@ -1,11 +1,13 @@
 """Part e: how time grows with images, points, degradations, pixels, network width and processes.
 
-Ratios are to the first row of each series; the expected ones are those of the counted operations. Processes share the
-images, so two of them on half of the cores each are expected to take half the time of one such.
+Ratios are to the first row of each series; the expected ones are those of the counted operations. Processes
+(`python -m benchmarks.growth`) share the images, so two of them on half of the cores each are expected to take half the
+time of one such process.
 """
 
 import json
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +16,14 @@ import torch
 from benchmarks.case import Case, operations, random_case, settings_of
 from benchmarks.measuring import Table, child, cores, in_turns, output_of
 from benchmarks.plan import Plan
-from faig_lab.attribution import quadrature
+from faig_lab.attribution import Compute, Shard, quadrature
+from faig_lab.cli.build import gpu_of
+from faig_lab.config import Settings
+from faig_lab.runs.processes import group, local_rank
 
 COLUMNS = ("axis", "value", "seconds", "ratio", "expected")
 POINTS = 4
+SHARED_IMAGES = 4
 
 
 def measure(plan: Plan, device: str, folder: Path) -> None:
@@ -46,11 +52,10 @@ def _run(case: Case, points: int = POINTS) -> Callable[[], object]:
 
 def _series(table: Table, axis: str, runs: dict[int, Callable[[], object]], plan: Plan) -> None:
     work = {value: operations(run) for value, run in runs.items()}
-    times = in_turns({str(value): run for value, run in runs.items()}, plan.growth_repeats)
+    times = in_turns(runs, plan.growth_repeats)
     first = next(iter(runs))
-    for value in runs:
-        ratio = times[str(value)] / times[str(first)]
-        table.add(axis=axis, value=value, seconds=times[str(value)], ratio=ratio, expected=work[value] / work[first])
+    for value, spent in times.items():
+        table.add(axis=axis, value=value, seconds=spent, ratio=spent / times[first], expected=work[value] / work[first])
 
 
 def processes(table: Table, plan: Plan, device: str) -> None:
@@ -62,25 +67,41 @@ def processes(table: Table, plan: Plan, device: str) -> None:
     ways = [(1, half, 1.0), (2, half, 0.5)]
     if device == "cpu" and cores() > half:
         ways.append((1, cores(), half / cores()))
-    taken = [_processes(plan, device, count, threads) for count, threads, _ in ways]
+    taken = [slowest(plan, device, count, threads) for count, threads, _ in ways]
     for (count, threads, expected), spent in zip(ways, taken, strict=True):
         value = f"{count} with {threads} thread{'s' * (threads > 1)}"
         table.add(axis="processes", value=value, seconds=spent, ratio=spent / taken[0], expected=expected)
 
 
-def _processes(plan: Plan, device: str, count: int, threads: int) -> float:
-    """Seconds of the slowest of some processes that share four images."""
+def slowest(plan: Plan, device: str, count: int, threads: int) -> float:
+    """Seconds of the slowest of some processes that share the images."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    side = plan.growth_image
-    asked = json.dumps(
-        {"network": plan.network, "device": device, "side": side, "threads": threads, "repeats": plan.growth_repeats}
-    )
+    asked = json.dumps([device, plan.network, threads, plan.growth_image, plan.growth_repeats])
     shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0, "MASTER_PORT": port}
     shared |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "benchmarks", "OMP_NUM_THREADS": threads}
     started = []
     for number in range(count):
         own = {name: str(value) for name, value in {**shared, "RANK": number, "LOCAL_RANK": number}.items()}
-        started.append(child("ranks", asked, environment=own))
+        started.append(child("growth", asked, environment=own))
     return max(float(output_of(process)) for process in started)
+
+
+def share(settings: Settings, side: int, repeats: int) -> float:
+    """Median seconds that this process needs for its share of the images, and for the others' sums."""
+    case = random_case(settings, [(side, side)] * SHARED_IMAGES)
+    shard, rule = Shard.of_group(), quadrature("midpoint", POINTS)
+    return in_turns({"share": lambda: case.integral(rule, Compute(), shard)}, repeats)["share"]
+
+
+def one_process(device: str, network: list[str], threads: int, side: int, repeats: int) -> None:
+    """Print what `share` takes in this process, one of a group."""
+    torch.set_num_threads(threads)
+    settings = settings_of(device, *network)
+    with group(gpu_of(settings, local_rank())):
+        print(share(settings, side, repeats))
+
+
+if __name__ == "__main__":
+    one_process(*json.loads(sys.argv[1]))

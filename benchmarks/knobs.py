@@ -56,9 +56,7 @@ def _evaluations(
     case: Case, compute: Compute, points: int, layout: torch.memory_format | None = None
 ) -> Callable[[], object]:
     """So many gradient evaluations on the first input of the first image."""
-    image = case.probe[0]
-    lr, hr = image.lr[case.degradations[0]][None].to(case.device), image.hr[None].to(case.device)
-    arguments = case.network, case.baseline, case.target, lr, hr, compute
+    arguments = case.network, case.baseline, case.target, *case.first_input(), compute
     if layout is None:
         path = LossPath(*arguments)
     else:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -37,7 +37,7 @@ def settle() -> None:
 
 
 def in_turns(runs: Mapping[Name, Run], repeats: int, warm_up: int = 1) -> dict[Name, float]:
-    """Median seconds of each, one after the other in every round, so that a busy machine burdens all alike.
+    """Median seconds of each. In every round they run one after the other, so load on the machine affects all equally.
 
     Args:
         runs: by name.
@@ -63,29 +63,22 @@ class Table:
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self.path, self.columns, self.rows = path, tuple(columns), 0
+        self.path, self.columns = path, tuple(columns)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(self.columns)
         print(f"\n{path.stem}: {', '.join(self.columns)}", flush=True)
 
     def add(self, **values: object) -> None:
-        """Write one row; numbers with four digits."""
+        """Write one row: floats with four digits, nothing for None."""
         unknown = set(values) - set(self.columns)
         if unknown:
             raise ValueError(f"{self.path.name} has no columns {sorted(unknown)}")
-        row = [shown(values.get(name)) for name in self.columns]
+        cells = (values.get(name) for name in self.columns)
+        row = ["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in cells]
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(row)
-        self.rows += 1
         print("  " + "  ".join(cell or "–" for cell in row), flush=True)
-
-
-def shown(value: object) -> str:
-    """A value as a cell: floats with four digits, nothing for None."""
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -125,16 +118,22 @@ def processor() -> str:
 
 def commit() -> str | None:
     """The commit of the checkout, with a + where files differ from it; None outside of git."""
-    try:
-        found = _git("rev-parse", "--short", "HEAD")
-        return found + ("+" if _git("status", "--porcelain", "--untracked-files=no", "--", "src") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    found = []
+    for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", "src"]):
+        try:
+            done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        found.append(done.stdout.strip())
+    return found[0] + ("+" if found[1] else "")
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+def run_of(arguments: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
+    """Start the command line of faig_lab, from the source of the checkout, in a process of its own."""
+    paths = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "faig_lab", *arguments], env={**os.environ, "PYTHONPATH": paths}, **more
+    )
 
 
 def child(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:

@@ -1,11 +1,14 @@
 """Part d: peak memory of an attribution against the image's size and the number of points, and in tiles.
 
-Each row is a process of its own (`benchmarks.peak`), whose memory before the attribution is subtracted.
+Each row is a process of its own (`python -m benchmarks.memory`), whose memory before the attribution is subtracted.
 """
 
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +26,7 @@ TILE_COLUMNS = (
     "height", "width", "precision", "memory_setting", "tiles", "error",
     "seconds_whole", "seconds_tiled", "tiled_to_whole",
 )  # fmt: skip
+STATUS = Path("/proc/self/status")
 
 
 def measure(plan: Plan, device: str, folder: Path) -> None:
@@ -48,22 +52,46 @@ def _series(table: Table, what: str, cases: Sequence[Mapping[str, object]], plan
         first = first or found["peak"]
         table.add(
             what=what,
-            height=asked["height"],
-            width=asked["width"],
-            points=asked["points"],
-            precision=asked["precision"],
             memory_setting=asked["memory"],
             peak_gb=found["peak"] / 2**30,
             whole_process_gb=found["whole"] / 2**30,
             seconds=found["seconds"],
             to_first=found["peak"] / first if first else None,
+            **{name: asked[name] for name in ("height", "width", "points", "precision")},
         )
 
 
 def peak_of(asked: Mapping[str, object]) -> dict[str, float]:
-    """What `benchmarks.peak` says, in a process of its own."""
-    found: dict[str, float] = json.loads(output_of(child("peak", json.dumps(asked))))
+    """What `attribute` finds in a process of its own."""
+    found: dict[str, float] = json.loads(output_of(child("memory", json.dumps(asked))))
     return found
+
+
+def attribute(asked: Mapping[str, Any]) -> dict[str, float]:
+    """Attribute one image of noise.
+
+    Returns:
+        {"peak": bytes above those before the attribution, "whole": bytes of the whole process, "seconds"}.
+    """
+    settings, size = settings_of(asked["device"], *asked["network"]), (asked["height"], asked["width"])
+    compute = Compute(DTYPES[asked["precision"]], memory=asked["memory"])
+    loaded = random_case(settings, [(16, 16)])  # libraries and their work space are there before it counts
+    loaded.integral(quadrature("midpoint", 1), Compute(compute.autocast))
+    case, rule = random_case(settings, [size]), quadrature("midpoint", asked["points"])
+    on_gpu = case.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if on_gpu else _of_process("VmRSS")
+    taken = seconds(lambda: case.integral(rule, compute))
+    whole = torch.cuda.max_memory_allocated() if on_gpu else _of_process("VmHWM")
+    return {"peak": whole - before, "whole": whole, "seconds": taken}
+
+
+def _of_process(entry: str) -> int:
+    """Bytes of this process alone: the numbers of `resource` would include the process that started it."""
+    found = re.search(rf"^{entry}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"), re.M)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def tiles(plan: Plan, device: str, table: Table) -> None:
@@ -93,3 +121,7 @@ def _timed(case: Case, compute: Compute) -> tuple[float, torch.Tensor]:
     run = lambda: found.append(case.integral(quadrature("midpoint", 1), compute).magnitude)  # noqa: E731
     run()
     return seconds(run), found[0]
+
+
+if __name__ == "__main__":
+    print(json.dumps(attribute(json.loads(sys.argv[1]))))

@@ -1,6 +1,6 @@
 """How much is measured: everything, a quick look, or a test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FULL_NETWORK = ("network=srresnet",)
 SMALL_NETWORK = ("network=srresnet_small",)
@@ -9,71 +9,45 @@ TINY_NETWORK = (*SMALL_NETWORK, "network.features=4", "network.blocks=1")
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes and repeats of every part. Sizes are LR pixels, unless they are called patches.
+    """Sizes and repeats of every part. Sizes are LR pixels, unless they are called patches."""
 
-    Attributes:
-        network: settings of the network that most of it is measured on, the paper's.
-        small: settings of the small default network.
-        iterations: training steps of baseline and of target of the pair that is attributed.
-        image: height and width of the image in part a.
-        reference: midpoints of the reference in part a.
-        plain_points: of the published algorithm.
-        points: of the rules that are compared with it.
-        repeats: rounds of part a.
-        floor_image: side in part b, of the full network; half of it for the small one.
-        product: side of the matrices whose product is timed.
-        floor_repeats: rounds of part b.
-        patch: HR pixels of a training patch.
-        batch: patches.
-        steps: training steps of a turn that count.
-        turns: of part c.
-        large_photograph: height and width of the larger photographs in part c; DIV2K's.
-        quality_steps: of the small network, in each precision.
-        memory_images: sides in part d.
-        memory_points: points in part d.
-        tiled_image: side of an image that is computed whole and in tiles.
-        tiled_memory: attribution.memory for it, in GB.
-        large_image: height and width of the image that only fits in tiles.
-        large_memory: attribution.memory for it, in GB.
-        growth_image: side in part e.
-        growth_widths: features of the network in part e.
-        growth_repeats: rounds of part e.
-        knob_images: sides in part f.
-        knob_tiny_image: a side at which the small network does not fill the machine.
-        knob_repeats: rounds of part f.
-        study: settings of the study whose operations are counted in part g.
-    """
-
-    network: tuple[str, ...] = FULL_NETWORK
-    small: tuple[str, ...] = SMALL_NETWORK
-    iterations: int = 300
-    image: tuple[int, int] = (78, 66)
-    reference: int = 400
-    plain_points: int = 100
-    points: tuple[int, ...] = (4, 6, 8, 10, 12, 14, 16, 24)
-    repeats: int = 3
-    floor_image: int = 128
-    product: int = 2048
-    floor_repeats: int = 15
-    patch: int = 64
-    batch: int = 16
-    steps: int = 10
+    network: tuple[str, ...] = FULL_NETWORK  # settings of the network that most is measured on: the paper's
+    small: tuple[str, ...] = SMALL_NETWORK  # settings of the small default network
+    # Part a.
+    iterations: int = 300  # training steps of baseline and of target of the pair that is attributed
+    image: tuple[int, int] = (78, 66)  # height and width
+    reference: int = 400  # midpoints of the reference
+    plain_points: int = 100  # of the published algorithm
+    points: tuple[int, ...] = (4, 6, 8, 10, 12, 14, 16, 24)  # of the rules that are compared with it
+    repeats: int = 3  # rounds
+    # Part b.
+    floor_image: int = 128  # side for the full network; half of it for the small one
+    product: int = 2048  # side of the matrices whose product is timed
+    floor_repeats: int = 15  # rounds
+    # Part c.
+    patch: int = 64  # HR pixels of a training patch
+    batch: int = 16  # patches
+    steps: int = 10  # training steps of a turn that count
     turns: int = 3
-    large_photograph: tuple[int, int] = (1356, 2040)
-    quality_steps: int = 1500
-    memory_images: tuple[int, ...] = (64, 128, 192, 256, 384)
+    large_photograph: tuple[int, int] = (1356, 2040)  # height and width of the larger photographs: those of DIV2K
+    quality_steps: int = 1500  # of the small network, in each precision
+    # Part d.
+    memory_images: tuple[int, ...] = (64, 128, 192, 256, 384)  # sides
     memory_points: tuple[int, ...] = (1, 4, 16, 64)
-    tiled_image: int = 192
-    tiled_memory: float = 0.25
-    large_image: tuple[int, int] = (678, 1020)
-    large_memory: float = 3.0
-    growth_image: int = 32
-    growth_widths: tuple[int, ...] = (16, 32, 64)
-    growth_repeats: int = 5
-    knob_images: tuple[int, ...] = (64,)
-    knob_tiny_image: int = 16
-    knob_repeats: int = 9
-    study: tuple[str, ...] = ()
+    tiled_image: int = 192  # side of an image that is computed whole and in tiles
+    tiled_memory: float = 0.25  # attribution.memory for it, in GB
+    large_image: tuple[int, int] = (678, 1020)  # height and width of the image that only fits in tiles
+    large_memory: float = 3.0  # attribution.memory for it, in GB
+    # Part e.
+    growth_image: int = 32  # side
+    growth_widths: tuple[int, ...] = (16, 32, 64)  # features of the network
+    growth_repeats: int = 5  # rounds
+    # Part f.
+    knob_images: tuple[int, ...] = (64,)  # sides
+    knob_tiny_image: int = 16  # a side at which the small network does not fill the machine
+    knob_repeats: int = 9  # rounds
+    # Part g.
+    study: tuple[str, ...] = ()  # settings of the study whose operations are counted
 
 
 FULL = Plan()
@@ -110,7 +84,8 @@ QUICK = Plan(
 )
 """Everything once, on a smaller network: does it run, and roughly what comes out?"""
 
-TINY = Plan(
+TINY = replace(
+    QUICK,
     network=TINY_NETWORK,
     small=TINY_NETWORK,
     iterations=4,
@@ -118,14 +93,12 @@ TINY = Plan(
     reference=8,
     plain_points=4,
     points=(2, 4),
-    repeats=1,
     floor_image=16,
     product=64,
     floor_repeats=1,
     patch=16,
     batch=2,
     steps=1,
-    turns=1,
     large_photograph=(520, 700),
     quality_steps=4,
     memory_images=(16, 32),
@@ -136,12 +109,8 @@ TINY = Plan(
     large_memory=0.001,
     growth_image=8,
     growth_widths=(4, 8),
-    growth_repeats=1,
-    knob_images=(16,),
-    knob_tiny_image=8,
-    knob_repeats=1,
     study=(*TINY_NETWORK, "training.baseline.iterations=4", "training.target.iterations=4", "data.test_crop=32"),
 )
-"""What the tests run."""
+"""What the tests run: as QUICK, where nothing else is given."""
 
 PLANS = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -6,7 +6,6 @@ loop degrades whole photographs, so it is measured on two sizes of them: those o
 """
 
 import importlib.util
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -24,14 +23,13 @@ from benchmarks.plan import Plan
 from faig_lab.cli.build import make_degradation, make_loop, make_module, make_network, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, StudyData
-from faig_lab.data.images import Pixels
 from faig_lab.training import Trained, fit
 
 Way = tuple[str, str]
 """What is timed, and its precision."""
 
 Run = Callable[[], list[float]]
-"""Seconds of its steps."""
+"""When each of its steps ended."""
 
 WARM_UP = 3
 COLUMNS = ("what", "photographs", "precision", "seconds_per_step", "steps_per_second", "times_as_fast")
@@ -56,75 +54,64 @@ def measure(plan: Plan, device: str, folder: Path) -> None:
 
 
 def speed(plan: Plan, device: str, table: Table) -> None:
-    """Seconds of a step of each, in turns; the ratio is to the faster plain loop."""
+    """Median seconds of a step of each, in turns; the ratio is to the faster plain loop."""
     sizes = (f"training.batch_size={plan.batch}", f"training.patch_size={plan.patch}")
     mixed = settings_of(device, *plan.network, *sizes)
     single = settings_of(device, *plan.network, *sizes, "trainer.precision=32-true")
-    for name, data in _photographs(data_of(mixed), plan).items():
-        our_ways = {
-            ("ours, float32", "32-true"): partial(_ours, single, data, plan),
-            ("ours", trainer_arguments(mixed)["precision"]): partial(_ours, mixed, data, plan),
+    counts = sorted({0, min(2, cores())}) if importlib.util.find_spec("cv2") else []
+    if not counts:
+        print("  OpenCV is missing, so there is no plain loop to compare with: pip install opencv-python-headless")
+    for photographs, data in _photographs(data_of(mixed), plan).items():
+        runs: dict[Way, Run] = {
+            (f"plain loop, {workers or 'no'} worker{'s' * (workers != 1)}", "32-true"): partial(
+                _plain, mixed, data, plan, workers, device
+            )
+            for workers in counts
         }
-        _compare(name, _plain_ways(mixed, data, plan, device) | our_ways, plan.turns, table)
+        runs["ours, float32", "32-true"] = partial(_ours, single, data, plan)
+        runs["ours", trainer_arguments(mixed)["precision"]] = partial(_ours, mixed, data, plan)
+        taken: dict[Way, list[float]] = {way: [] for way in runs}
+        for _ in range(plan.turns):
+            for way, run in runs.items():
+                taken[way] += np.diff(run()[WARM_UP - 1 :]).tolist()
+        medians = {way: statistics.median(values) for way, values in taken.items()}
+        fastest = min((value for (name, _), value in medians.items() if name.startswith("plain")), default=None)
+        for (name, precision), value in medians.items():
+            table.add(
+                what=name,
+                photographs=photographs,
+                precision=precision,
+                seconds_per_step=value,
+                steps_per_second=1 / value,
+                times_as_fast=fastest / value if fastest else None,
+            )
 
 
 def _photographs(data: StudyData, plan: Plan) -> dict[str, StudyData]:
     """The study's photographs, and the same ones repeated to a larger size."""
     height, width = plan.large_photograph
-    large = [replace(p, pixels=_repeated(p.pixels, height, width)) for p in data.train]
+    large = []
+    for photograph in data.train:
+        rows, columns = photograph.pixels.shape[:2]
+        tiled = np.tile(photograph.pixels, (-(-height // rows), -(-width // columns), 1))
+        large.append(replace(photograph, pixels=np.ascontiguousarray(tiled[:height, :width])))
     sides = [max(p.pixels.shape[:2]) for p in data.train]
     return {f"{min(sides)} to {max(sides)} px": data, f"{width}×{height} px": replace(data, train=tuple(large))}
-
-
-def _repeated(pixels: Pixels, height: int, width: int) -> Pixels:
-    down, across = math.ceil(height / pixels.shape[0]), math.ceil(width / pixels.shape[1])
-    return np.ascontiguousarray(np.tile(pixels, (down, across, 1))[:height, :width])
-
-
-def _plain_ways(settings: Settings, data: StudyData, plan: Plan, device: str) -> dict[Way, Run]:
-    if not importlib.util.find_spec("cv2"):
-        print("  OpenCV is missing, so there is no plain loop to compare with: pip install opencv-python-headless")
-        return {}
-    return {
-        (f"plain loop, {workers or 'no'} worker{'s' * (workers != 1)}", "32-true"): partial(
-            _plain, settings, data, plan, workers, device
-        )
-        for workers in sorted({0, min(2, cores())})
-    }
-
-
-def _compare(photographs: str, ways: dict[Way, Run], turns: int, table: Table) -> None:
-    """Median steps of each, measured in turns; the ratio is to the faster plain loop."""
-    taken: dict[Way, list[float]] = {way: [] for way in ways}
-    for _ in range(turns):
-        for way, run in ways.items():
-            taken[way] += run()
-    medians = {way: statistics.median(values) for way, values in taken.items()}
-    fastest = min((value for (name, _), value in medians.items() if name.startswith("plain")), default=None)
-    for (name, precision), value in medians.items():
-        table.add(
-            what=name,
-            photographs=photographs,
-            precision=precision,
-            seconds_per_step=value,
-            steps_per_second=1 / value,
-            times_as_fast=fastest / value if fastest else None,
-        )
 
 
 def _plain(settings: Settings, data: StudyData, plan: Plan, workers: int, device: str) -> list[float]:
     pixels = [photograph.pixels for photograph in data.train]
     images = plain.WholeImages(pixels, plan.patch, plan.batch * (plan.steps + WARM_UP))
-    return _differences(plain.train(make_network(settings).to(device), images, plan.batch, workers))
+    return plain.train(make_network(settings).to(device), images, plan.batch, workers)
 
 
 def _ours(settings: Settings, data: StudyData, plan: Plan) -> list[float]:
     clock = Clock()
-    _train(settings, data, plan.steps + WARM_UP, clock)
-    return _differences(clock.ends)
+    train(settings, data, plan.steps + WARM_UP, clock)
+    return clock.ends
 
 
-def _train(settings: Settings, data: StudyData, steps: int, clock: pl.Callback | None = None) -> Trained:
+def train(settings: Settings, data: StudyData, steps: int, clock: pl.Callback | None = None) -> Trained:
     """A target's training of so many steps; validated at its end, but for a training that is timed."""
     degradation = make_degradation(settings)
     phase = settings.training.target.model_copy(update={"iterations": steps, "restart_every": steps})
@@ -138,17 +125,13 @@ def _train(settings: Settings, data: StudyData, steps: int, clock: pl.Callback |
     return fit(module, patches, validation, loop=make_loop(settings, data.train), callbacks=callbacks)
 
 
-def _differences(ends: list[float]) -> list[float]:
-    return [b - a for a, b in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]
-
-
 def quality(plan: Plan, device: str, table: Table) -> None:
     """PSNR after equal steps on the same samples, in float32 and in the precision that training takes."""
     sizes = (f"training.batch_size={plan.batch}", f"training.patch_size={plan.patch}")
     reference: dict[str, float] = {}
     for precision in ("32-true", "bf16-mixed"):
         settings = settings_of(device, *plan.small, *sizes, f"trainer.precision={precision}")
-        last = _train(settings, data_of(settings), plan.quality_steps).history[-1]
+        last = train(settings, data_of(settings), plan.quality_steps).history[-1]
         found = {key.removeprefix("psnr/"): float(value) for key, value in last.items() if key.startswith("psnr/")}
         reference = reference or found
         for name, value in found.items():

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+from torch.utils.flop_counter import FlopCounterMode
+
 from benchmarks.measuring import Table
 from benchmarks.plan import Plan
 from faig_lab.cli.arguments import compose
@@ -32,8 +34,6 @@ def by_stage(settings: Sequence[str], folder: Path) -> dict[str, int]:
         settings: as on the command line.
         folder: for the run and its store.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     counted: dict[str, int] = defaultdict(int)
     stage, counter, outer = RunFolder.stage, FlopCounterMode(display=False), [0]
 

@@ -220,8 +220,7 @@ def tiles(pair: Pair, results: Results) -> None:
 
 
 def _tiles(case: Case, compute: Compute) -> int:
-    lr = case.probe[0].lr[case.degradations[0]][None].to(next(iter(case.target.values())))
-    return len(compute.tiles(case.network, case.target, lr, case.settings.network["scale"]))
+    return len(compute.tiles(case.network, case.target, case.first_input()[0], case.settings.network["scale"]))
 
 
 def together(pair: Pair, results: Results) -> None:

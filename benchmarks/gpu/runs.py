@@ -5,10 +5,7 @@ The runs are tiny: what is looked at is whether they end, and whether the bits a
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ import torch
 
 from benchmarks.gpu.results import FAILED, OK, Results
 from benchmarks.gpu.sizes import Sizes
-from benchmarks.measuring import ROOT
+from benchmarks.measuring import run_of
 from faig_lab.__main__ import main
 
 DETERMINISTIC = "+trainer.deterministic=true"
@@ -55,27 +52,16 @@ class Place:
         """
         phases = zip(("baseline", "target"), self.sizes.iterations, strict=True)
         return [
-            "experiment=blur_noise",
-            f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
-            "logger=none",
-            f"analysis=[{'masking,modulation' if name == FIRST else 'masking'}]",
-            "analysis.percents=[1,10]",
-            "analysis.studies.masking.resamples=20",
-            *self.sizes.run_network,
+            *("experiment=blur_noise", f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}", "logger=none"),
+            *(f"analysis=[{'masking,modulation' if name == FIRST else 'masking'}]", "analysis.percents=[1,10]"),
+            *("analysis.studies.masking.resamples=20", *self.sizes.run_network),
             *photographs(self.data if name == FIRST else None),
-            "data.probe_crop=64",
-            "data.probe_crops=1",
-            "data.test_crop=64",
-            "data.test_crops=1",
-            "training.batch_size=4",
-            f"training.checkpoint_every={self.sizes.checkpoint}",
+            *("data.probe_crop=64", "data.probe_crops=1", "data.test_crop=64", "data.test_crops=1"),
+            *("training.batch_size=4", f"training.checkpoint_every={self.sizes.checkpoint}"),
             f"training.validate_every={2 * self.sizes.iterations[1]}",
             *(f"training.{phase}.{key}={n}" for phase, n in phases for key in ("iterations", "restart_every")),
-            "attribution.points=4",
-            "attribution.methods.random.draws=2",
-            f"store={self.folder / name / 'store'}",
-            f"hydra.run.dir={self.run(name)}",
-            *more,
+            *("attribution.points=4", "attribution.methods.random.draws=2"),
+            *(f"store={self.folder / name / 'store'}", f"hydra.run.dir={self.run(name)}", *more),
         ]
 
 
@@ -134,9 +120,7 @@ def workers(place: Place, results: Results) -> None:
 def killed(place: Place, results: Results) -> None:
     """A training that is killed after its first checkpoint, and the same command again."""
     complete(place, "third", DETERMINISTIC)
-    arguments = place.arguments("killed", DETERMINISTIC)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen([sys.executable, "-m", "faig_lab", *arguments], env=environment)
+    process = run_of(place.arguments("killed", DETERMINISTIC))
     while process.poll() is None and not any((place.folder / "killed" / "store").glob(".*.partial/training.ckpt")):
         time.sleep(0.002)
     if process.poll() is not None:

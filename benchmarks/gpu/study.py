@@ -11,7 +11,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,13 +21,13 @@ import numpy as np
 
 from benchmarks.gpu.results import FAILED, OK, Results
 from benchmarks.gpu.sizes import Sizes
-from benchmarks.measuring import ROOT
+from benchmarks.measuring import ROOT, run_of
 
 SCRIPT = ROOT / "experiments" / "full_size" / "run.sh"
 BASELINE = 0.6
 """Share of the iterations that the baseline gets."""
 TRAINING = 0.62
-"""Share of the time that is left for training; the rest is for starting, attribution, judging and the report."""
+"""Share of the time that is left for training; the rest is for starting, attribution, evaluation and the report."""
 KEEP = 10.0
 """Seconds at the end in which what the run has left is kept."""
 REST = 85.0
@@ -72,12 +71,8 @@ class Study:
         for phase, count in zip(("baseline", "target"), iterations, strict=True):
             own += [f"training.{phase}.{name}={count}" for name in ("iterations", "restart_every")]
         own += [f"training.validate_every={max(iterations)}", "training.checkpoint_every=20000", *self.sizes.study]
-        return [
-            *own,
-            f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}",
-            f"store={self.folder / 'store'}",
-            f"hydra.run.dir={self.run}",
-        ]
+        own.append(f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}")
+        return [*own, f"store={self.folder / 'store'}", f"hydra.run.dir={self.run}"]
 
 
 def command(environment: Mapping[str, str]) -> list[str]:
@@ -101,10 +96,9 @@ def run(study: Study, results: Results, iterations: tuple[int, int], seconds: fl
     """The study with so many iterations of baseline and target, until it is done or the time is over."""
     end = time.monotonic() + max(seconds - KEEP, seconds / 2)
     results.add("iterations of baseline and target", f"{iterations[0]} + {iterations[1]}")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    arguments = [sys.executable, "-m", "faig_lab", *study.arguments(iterations)]
-    print("  " + shlex.join(arguments[1:]), flush=True)
-    process = subprocess.Popen(arguments, env=environment, cwd=ROOT)
+    arguments = study.arguments(iterations)
+    print("  " + shlex.join(["-m", "faig_lab", *arguments]), flush=True)
+    process = run_of(arguments, cwd=ROOT)
     while process.poll() is None and time.monotonic() < end:
         keep_weights(study)
         time.sleep(0.2)

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu import correct, missing, parts_of_step, runs, speed, study
+from benchmarks.gpu import correct, missing, runs, speed, study
 from benchmarks.gpu.__main__ import arguments, in_process, main, rate
 from benchmarks.gpu.results import FAILED, NOTED, OK, Results, failures, table
 from benchmarks.gpu.sizes import FULL, QUICK
-from benchmarks.gpu.timing import on_device, on_host
 from benchmarks.measuring import ROOT
 from faig_lab.attribution import full_precision
 from faig_lab.cli.arguments import compose, normalise
@@ -233,14 +232,14 @@ def test_differences_of_runs_are_found(tmp_path):
 
 def test_timing_calls_what_it_times():
     calls = []
-    assert on_host(lambda: calls.append(1), 4, warm_up=2) >= 0
-    assert on_device(lambda: calls.append(1), "cpu", 3, warm_up=1) >= 0
+    assert speed.on_host(lambda: calls.append(1), 4, warm_up=2) >= 0
+    assert speed.on_device(lambda: calls.append(1), "cpu", 3, warm_up=1) >= 0
     assert len(calls) == 4 + 2 + 3 + 1
 
 
 def test_parts_of_a_step_add_up(results):
     own = speed.settings_of("cpu", *QUICK.network, "training.batch_size=2", "training.patch_size=16")
-    parts_of_step.parts_of_step(own, speed.data_of(own), 0.5, QUICK, "cpu", results)
+    speed.parts_of_step(own, speed.data_of(own), 0.5, QUICK, "cpu", results)
     found = values(results)
     parts = {k: v for k, v in found.items() if k.startswith("a step, ")}
     assert len(parts) == 7

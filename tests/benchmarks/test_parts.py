@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny_case import without_report
 
-from benchmarks import attribution, floor, growth, knobs, memory, peak, plain, ranks, training, whole_study
+from benchmarks import attribution, floor, growth, knobs, memory, plain, training, whole_study
 from benchmarks.__main__ import main
 from benchmarks.case import operations, random_case, settings_of, trained_case
 from benchmarks.measuring import Table, in_turns, read_rows
 from benchmarks.plan import TINY, TINY_NETWORK
-from faig_lab.attribution import Compute, faig_scores, quadrature
+from faig_lab.attribution import Compute, quadrature
 from faig_lab.networks import SRResNet
 
 
@@ -31,8 +31,7 @@ def numbers(rows, name):
 @pytest.mark.parametrize("degradations", [2, 3])
 def test_the_plain_implementation_gives_the_scores_of_the_right_rule(degradations):
     own = random_case(settings_of("cpu", *TINY.network), [(9, 12), (8, 8)], degradations)
-    by_plain = plain.scores(own.build, own.baseline, own.target, own.probe, own.degradations, own.layout, 3)
-    ours = faig_scores(own.integral(quadrature("right", 3)).magnitude)
+    by_plain, ours = own.plain_scores(3), own.scores(quadrature("right", 3))
     assert float((by_plain - ours).norm() / ours.norm()) < 1e-4
 
 
@@ -41,7 +40,7 @@ def test_the_plain_implementation_computes_every_integral_for_each_degradation(c
     monkeypatch.setattr(
         plain, "single", lambda *given: asked.append(given[3]) or torch.zeros(len(case.layout)).double()
     )
-    plain.scores(case.build, case.baseline, case.target, case.probe, case.degradations, case.layout, 3)
+    case.plain_scores(3)
     assert len(asked) == 4
 
 
@@ -122,9 +121,9 @@ def test_part_c(tmp_path, monkeypatch):
     assert quality[0]["difference_to_float32"] == "+0.000"
 
 
-@pytest.mark.skipif(not peak.STATUS.exists(), reason="memory of a process is read from /proc")
+@pytest.mark.skipif(not memory.STATUS.exists(), reason="memory of a process is read from /proc")
 def test_part_d(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "peak_of", peak.attribute)  # a process for each row would take seconds
+    monkeypatch.setattr(memory, "peak_of", memory.attribute)  # a process for each row would take seconds
     memory.measure(TINY, "cpu", tmp_path)
     rows = read_rows(tmp_path / "memory.csv")
     assert tuple(rows[0]) == memory.COLUMNS
@@ -137,9 +136,9 @@ def test_part_d(tmp_path, monkeypatch):
 
 def test_part_e(tmp_path, monkeypatch):
     def alone(plan, device, count, threads):
-        return ranks.share(settings_of(device, *plan.network), plan.growth_image, plan.growth_repeats)
+        return growth.share(settings_of(device, *plan.network), plan.growth_image, plan.growth_repeats)
 
-    monkeypatch.setattr(growth, "_processes", alone)  # processes would take seconds
+    monkeypatch.setattr(growth, "slowest", alone)  # processes would take seconds
     growth.measure(TINY, "cpu", tmp_path)
     rows = read_rows(tmp_path / "growth.csv")
     assert tuple(rows[0]) == growth.COLUMNS
