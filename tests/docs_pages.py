@@ -1,4 +1,4 @@
-"""What stands in the fenced blocks of README.md, CONTRIBUTING.md, docs/ and experiments/: commands, files, Python.
+"""The fenced blocks of README.md, CONTRIBUTING.md, docs/ and experiments/: commands, files, Python. And scripts.
 
 ```bash                     commands, one a line; `\\` continues a line
 ```python                   code that runs, with one namespace for the page
@@ -6,11 +6,13 @@
 ```text                     output, and anything else that is not checked
 """
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +24,17 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = [ROOT / "README.md", CONTRIBUTING, *DOCS, *sorted((ROOT / "experiments").rglob("*.md"))]
+
+
+def script(path: Path) -> ModuleType:
+    """A Python file that is no module of a package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 _BLOCK = re.compile(r"^```(\w+)([^\n`]*)\n(.*?)^```$", re.M | re.S)
 _OURS = re.compile(r"(?:^|\s)(?:[\w./]*python3? -m faig_lab|torchrun .*?-m faig_lab|faig-lab)(?=\s|$)(.*)")

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from docs_pages import ROOT, arguments, blocks, commands, lines
+from docs_pages import ROOT, arguments, blocks, commands, lines, script
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -99,12 +98,9 @@ def test_make_study_says_what_is_wrong(arguments, said):
 # The script that draws
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    import figures
-
-    return figures
+@pytest.fixture(scope="module")
+def figures():
+    return script(ROOT / "experiments" / "figures.py")
 
 
 def leave_run(folder, seed, table, rows):
@@ -206,12 +202,9 @@ def test_the_tables_of_the_figures_are_tables_of_runs(figures):
 # The script that makes the pair which the package ships
 
 
-@pytest.fixture
-def pretrained(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "experiments")
-    import pretrained
-
-    return pretrained
+@pytest.fixture(scope="module")
+def pretrained():
+    return script(ROOT / "experiments" / "pretrained.py")
 
 
 @pytest.fixture
@@ -268,16 +261,8 @@ def test_weights_too_large_for_half_precision_make_no_pair(pretrained, trained_r
         pretrained.write(trained_run, tmp_path / "pair")
 
 
-def pages():
-    """experiments/pages.py, which is no module of a package."""
-    spec = importlib.util.spec_from_file_location("pages", ROOT / "experiments" / "pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_pictures_of_the_pages_are_drawn_from_the_recorded_tables(tmp_path):
-    module = pages()
+    module = script(ROOT / "experiments" / "pages.py")
     module.main(str(tmp_path))
     assert {path.stem for path in tmp_path.iterdir()} == set(module.PICTURES) == {"methods", "measures", "trainings"}
     for name in module.PICTURES:

@@ -1,18 +1,18 @@
 """Packaging: the README that PyPI shows, one address of the repository, lock files that agree with pyproject.toml."""
 
-import importlib.util
 import re
 import tomllib
 
 import pytest
 import yaml
-from docs_pages import CONTRIBUTING, ROOT
+from docs_pages import CONTRIBUTING, ROOT, script
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REPOSITORY = PROJECT["project"]["urls"]["Repository"]
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+FLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
 
 
 def pins(file):
@@ -26,28 +26,27 @@ RENEW = "run: make lock"
 
 
 def absolute(text):
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.absolute(text, "https://host/owner/name")
+    return script(ROOT / "hatch_build.py").absolute(text, "https://host/owner/name")
 
 
 # The README of PyPI
+
+BLOB = "https://host/owner/name/blob/HEAD"
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
         ("![Two](docs/a.jpg)", "![Two](https://host/owner/name/raw/HEAD/docs/a.jpg)"),
-        ("[page](docs/a.md#part) more", "[page](https://host/owner/name/blob/HEAD/docs/a.md#part) more"),
-        ("[a](b.md) and [c](d.md)", "[a](https://host/owner/name/blob/HEAD/b.md) and [c](https://host/owner/name/blob/HEAD/d.md)"),
-        ("[two\nlines](b.md)", "[two\nlines](https://host/owner/name/blob/HEAD/b.md)"),
+        ("[page](docs/a.md#part) more", f"[page]({BLOB}/docs/a.md#part) more"),
+        ("[a](b.md) and [c](d.md)", f"[a]({BLOB}/b.md) and [c]({BLOB}/d.md)"),
+        ("[two\nlines](b.md)", f"[two\nlines]({BLOB}/b.md)"),
         ("[out](https://arxiv.org/abs/1)", "[out](https://arxiv.org/abs/1)"),
         ("[mail](mailto:a@b.c)", "[mail](mailto:a@b.c)"),
         ("[here](#terms)", "[here](#terms)"),
-        ("`a[0](x)` is [0.1](not a link", "`a[0](https://host/owner/name/blob/HEAD/x)` is [0.1](not a link"),
+        ("`a[0](x)` is [0.1](not a link", f"`a[0]({BLOB}/x)` is [0.1](not a link"),
     ],
-)  # fmt: skip
+)
 def test_links_become_absolute_and_nothing_else_changes(given, expected):
     assert absolute(given) == expected
 
@@ -82,8 +81,7 @@ def test_the_address_is_known_in_one_place():
 
 
 def test_each_python_of_ci_has_a_classifier():
-    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
-    tested = flow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    tested = FLOW["jobs"]["test"]["strategy"]["matrix"]["python"]
     prefix = "Programming Language :: Python :: "
     stated = [line.removeprefix(prefix) for line in PROJECT["project"]["classifiers"] if line.startswith(prefix)]
     assert [python for python in stated if "." in python] == tested == ["3.11", "3.12", "3.13"]
@@ -91,9 +89,8 @@ def test_each_python_of_ci_has_a_classifier():
 
 
 def test_ci_runs_the_command_of_a_developer():
-    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    commands = [step["run"] for job in flow["jobs"].values() for step in job["steps"] if "run" in step]
+    commands = [step["run"] for job in FLOW["jobs"].values() for step in job["steps"] if "run" in step]
     assert any(command.startswith("make test") for command in commands)
     for command in commands:
         program, target, *_ = command.split()
@@ -131,9 +128,9 @@ def wanted():
 
 def test_every_requirement_is_pinned_to_a_version_that_it_allows():
     pinned = {canonicalize_name(name): version for name, version in (SPANDREL | PINS).items()}
-    for of, name, specifier in wanted():
-        assert name in pinned, f"{of}: {name} is not in constraints.txt"
-        assert pinned[name] in specifier, f"{of}: {name}"
+    stated = list(wanted())
+    assert len(stated) > 20
+    assert [f"{of}: {name}" for of, name, specifier in stated if pinned.get(name, "none") not in specifier] == []
 
 
 def test_the_lock_file_is_that_of_pyproject():
