@@ -58,6 +58,13 @@ def blocks(page: Path) -> list[Block]:
     return [Block(kind, file, "example" in info, text) for (kind, info, text), file in zip(found, files, strict=True)]
 
 
+def write_block(block: Block, folder: Path) -> None:
+    """Write the file that the block is, if it is one."""
+    if block.file is not None:
+        (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / block.file).write_text(block.text, encoding="utf-8")
+
+
 def lines(block: Block) -> list[str]:
     """The commands of a block, without comments."""
     joined = re.sub(r"\\\n\s*", "", block.text)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import spandrel_stand_in
 import torch
-from docs_pages import DOCS, PAGES, ROOT, Command, arguments, blocks, commands, lines
+from docs_pages import DOCS, PAGES, ROOT, Command, arguments, blocks, commands, lines, write_block
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -91,14 +91,6 @@ def test_python_is_python_and_its_names_are_there(page):
                     assert node.attr in faig_lab.__all__, node.attr
 
 
-def write_files(page, folder):
-    """The files that a page shows."""
-    for block in blocks(page):
-        if block.file is not None:
-            (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / block.file).write_text(block.text, encoding="utf-8")
-
-
 @pytest.fixture
 def own_modules(tmp_path, monkeypatch):
     """Modules that a page shows are found, and forgotten afterwards: another page may have one of the same name."""
@@ -114,7 +106,8 @@ def own_modules(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("own_modules")
 def test_commands_compose_and_pass_the_check(page, tmp_path, monkeypatch):
     """All but what lies on the disk and in the machine; a command that several pages show, once."""
-    write_files(page, tmp_path)
+    for block in blocks(page):
+        write_block(block, tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(rules, "check_files", lambda settings: None)
     spandrel_stand_in.install(monkeypatch)  # network=spandrel reads its architecture from a file
@@ -146,30 +139,21 @@ def photographs(folder):
             write_png(folder / "photos" / part / f"{number}.png", image)
 
 
-TINY = {
-    "data.probe_crop": 32,
-    "data.probe_crops": 1,
-    "data.test_crop": 48,
-    "data.test_crops": 1,
-    "training.batch_size": 2,
-    "training.baseline.iterations": 4,
-    "training.target.iterations": 4,
-    "attribution.points": 2,
-    "attribution.methods.random.draws": 2,
-    "trainer.accelerator": "cpu",
-    "logger.mode": "disabled",
-}
+TINY = [
+    *("data.probe_crop=32", "data.probe_crops=1", "data.test_crop=48", "data.test_crops=1"),
+    *("training.batch_size=2", "training.baseline.iterations=4", "training.target.iterations=4"),
+    *("attribution.points=2", "attribution.methods.random.draws=2", "trainer.accelerator=cpu", "logger.mode=disabled"),
+]
 
 
 def tiny(command: Command):
     """The settings of `TINY` that the command's configuration has and that it does not give itself."""
     if command.only_shows:
         return []
-    cfg = composed(command)
-    given = {setting.lstrip("+").partition("=")[0] for setting in command.settings}
-    return [
-        f"{key}={value}" for key, value in TINY.items() if key not in given and OmegaConf.select(cfg, key) is not None
-    ]
+    cfg, given = composed(command), {setting.lstrip("+").partition("=")[0] for setting in command.settings}
+    keys = [setting.partition("=")[0] for setting in TINY]
+    small = zip(keys, TINY, strict=True)
+    return [setting for key, setting in small if key not in given and OmegaConf.select(cfg, key) is not None]
 
 
 def newest(folder):
@@ -202,10 +186,8 @@ def test_a_page_works_as_written(page, tmp_path):
     photographs(tmp_path)
     names: dict[str, object] = {}
     for block in blocks(page):
-        if block.file is not None:
-            (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-        elif block.language == "python":
+        write_block(block, tmp_path)
+        if block.file is None and block.language == "python":
             exec(compile(block.text, page.name, "exec"), names)
         elif block.language == "bash" and not block.example:
             run(block)

@@ -4,16 +4,14 @@ No machine with a GPU is needed: see pretend_device. Training is Lightning's, on
 the device as it would to a GPU.
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from pretend_device import DEVICE, OnDevice, crossings, device
-from tiny_case import tiny, without_report
+from run_files import arrays, read
+from tiny_case import run, tiny
 
 import faig_lab
-from faig_lab.__main__ import main
 from faig_lab.attribution import Adaptive, Attribution, Compute, Problem, methods, quadrature
 from faig_lab.attribution.weight_paths import profile, train_middle
 from faig_lab.cli import build, preflight, provenance
@@ -74,6 +72,14 @@ def there(state):
     return {name: value.to(DEVICE) for name, value in state.items()}
 
 
+def problems(rule, kind=SRResNet, **more):
+    """The problem on the processor, and a function that makes the device's."""
+    network, baseline, target, probe = pair(kind)
+    of = probe, ("blur", "noise"), rule
+    here = Problem(network, baseline, target, *of, **more)
+    return here, lambda: Problem(network.to(DEVICE), there(baseline), there(target), *of, **more)
+
+
 METHODS = ("faig", "signed_share", "taylor", "fisher", "input_gradients", "weight_change")
 
 
@@ -88,13 +94,10 @@ METHODS = ("faig", "signed_share", "taylor", "fisher", "input_gradients", "weigh
     ids=["plain", "together", "adaptive"],
 )
 def test_every_method_gives_the_scores_of_the_processor(kind, rule, compute):
-    network, baseline, target, probe = pair(kind)
-    here = Problem(network, baseline, target, probe, ("blur", "noise"), rule, compute=compute)
+    here, make = problems(rule, kind, compute=compute)
     expected = {name: getattr(methods, name)(here) for name in METHODS}
     with device():
-        own = Problem(
-            network.to(DEVICE), there(baseline), there(target), probe, ("blur", "noise"), rule, compute=compute
-        )
+        own = make()
         for name, scores in expected.items():
             found = getattr(methods, name)(own)
             assert not isinstance(found, OnDevice)
@@ -102,12 +105,10 @@ def test_every_method_gives_the_scores_of_the_processor(kind, rule, compute):
 
 
 def test_the_curve_and_the_barrier_there():
-    network, baseline, target, probe = pair()
-    rule = quadrature("trapezoid", 3)
-    expected = Problem(network, baseline, target, probe, ("blur", "noise"), rule)
-    middle, along = train_middle(expected, 2), profile(expected)
+    here, make = problems(quadrature("trapezoid", 3))
+    middle, along = train_middle(here, 2), profile(here)
     with device():
-        own = Problem(network.to(DEVICE), there(baseline), there(target), probe, ("blur", "noise"), rule)
+        own = make()
         for name, value in train_middle(own, 2).items():
             assert isinstance(value, OnDevice)
             torch.testing.assert_close(value.cpu(), middle[name], rtol=1e-2, atol=1e-3)
@@ -121,13 +122,10 @@ def test_the_library_on_a_device():
     with device():
         found = faig_lab.attribute(network, there(baseline), there(target), images)
         assert found.discovered("blur", 10).tolist() == expected.discovered("blur", 10).tolist()
-        for state, other in (
-            (found.mask("blur", 10), expected.mask("blur", 10)),
-            (found.modulate("noise", 0.5, 10), expected.modulate("noise", 0.5, 10)),
-        ):
-            for name, value in state.items():
-                assert isinstance(value, OnDevice)
-                torch.testing.assert_close(value.cpu(), other[name], rtol=1e-5, atol=1e-7)
+        masked, dimmed = found.mask("blur", 10), found.modulate("noise", 0.5, 10)
+        assert all(isinstance(value, OnDevice) for state in (masked, dimmed) for value in state.values())
+        for state, other in ((masked, expected.mask("blur", 10)), (dimmed, expected.modulate("noise", 0.5, 10))):
+            torch.testing.assert_close({n: v.cpu() for n, v in state.items()}, dict(other), rtol=1e-5, atol=1e-7)
 
 
 @pytest.fixture
@@ -264,23 +262,12 @@ def on_device(monkeypatch):
         yield
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("on_device")
-@pytest.mark.parametrize("analysis", list(FEW))
-def test_every_analysis_runs_there(analysis, tmp_path):
-    run = tmp_path / "run"
-    with without_report():
-        assert main([*TINY, f"analysis=[masking,{analysis}]", *FEW[analysis], f"hydra.run.dir={run}"]) == 0
-    assert json.loads((run / "status.json").read_text())["state"] == "done"
-    assert json.loads((run / "attribution" / "provenance.json").read_text())["device"] == "meta"
-
-
-@pytest.mark.usefixtures("on_device")
-def test_a_run_is_scored_there_and_judged(tmp_path):
-    """Masking alone, which every run has; the same scores as on the processor."""
-    run = tmp_path / "run"
-    with without_report():
-        assert main([*TINY, f"hydra.run.dir={run}"]) == 0
-    assert json.loads((run / "attribution" / "provenance.json").read_text())["device"] == "meta"
-    with np.load(run / "attribution" / "scores.npz") as scores:
-        assert all(np.isfinite(scores[name]).all() for name in scores.files)
+@pytest.mark.parametrize("analysis", [None, *(pytest.param(name, marks=pytest.mark.slow) for name in FEW)])
+def test_a_run_is_scored_and_analysed_there(analysis, tmp_path):
+    """None is masking alone, which every run has."""
+    more = [f"analysis=[masking,{analysis}]", *FEW[analysis]] if analysis else []
+    folder = run(tmp_path / "run", *TINY, *more)
+    assert read(folder / "status.json")["state"] == "done"
+    assert read(folder / "attribution" / "provenance.json")["device"] == "meta"
+    assert all(np.isfinite(scores).all() for scores in arrays(folder).values())

@@ -1,12 +1,12 @@
 """Networks of spandrel's own classes, under the names that their authors' files have."""
 
-import json
+from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_case import tiny
+from run_files import read
+from tiny_case import analyse, refusal, run, tiny
 
-from faig_lab.__main__ import main
 from faig_lab.attribution import integrate, quadrature
 from faig_lab.errors import UserError
 from faig_lab.filters import FilterLayout, load_weights, spandrel_network
@@ -107,14 +107,14 @@ def test_the_traps_have_a_complete_integral(name, pair):
 @pytest.mark.parametrize("name", ["RRDB (ESRGAN)", "SRVGG (Compact)", "SwinIR"])
 def test_two_files_to_report_in_one_command(name, pair, tmp_path):
     (a, b), _ = pair(name)
-    settings = [s for s in tiny("+experiment=blur_noise") if not s.startswith(("network.features", "network.blocks"))]
-    folder, given = tmp_path / "run", [f"baseline.weights={a}", f"target.weights={b}", f"store={tmp_path / 'store'}"]
-    assert main([*settings, "network=spandrel", *given, f"hydra.run.dir={folder}"]) == 0
+    settings = [s for s in tiny("experiment=blur_noise") if not s.startswith(("network.features", "network.blocks"))]
+    given = ["network=spandrel", f"baseline.weights={a}", f"target.weights={b}"]
+    folder = run(tmp_path / "run", *settings, *given, report=nullcontext)
     assert (folder / "report.html").is_file()
-    assert "isolation/faig/1" in json.loads((folder / "metrics.json").read_text())
+    assert "isolation/faig/1" in read(folder / "metrics.json")
     again = load_weights(folder / "weights" / "target.pt", spandrel_network(file=str(b)))
     assert all(torch.equal(value, again[n]) for n, value in load_weights(b, spandrel_network(file=str(b))).items())
-    assert main(["task=analyse", f"run={folder}", "logger=none", "trainer=cpu", "analysis=prediction"]) == 0
+    analyse(folder, "analysis=prediction", report=nullcontext)
 
 
 def test_two_architectures_are_one_line(pair, tmp_path, capsys):
@@ -122,10 +122,9 @@ def test_two_architectures_are_one_line(pair, tmp_path, capsys):
     a.rename(tmp_path / "compact.pth")
     (_, b), _ = pair("SwinIR")
     given = [f"baseline.weights={tmp_path / 'compact.pth'}", f"target.weights={b}"]
-    assert main(["+experiment=blur_noise", "network=spandrel", *given, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "b.pth holds a SwinIR ×2" in last
-    assert "compact.pth (baseline.weights) a " in last
+    line = refusal(capsys, "experiment=blur_noise", "network=spandrel", *given, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "b.pth holds a SwinIR ×2" in line
+    assert "compact.pth (baseline.weights) a " in line
 
 
 def test_another_size_is_one_line(pair, tmp_path):
