@@ -143,9 +143,13 @@ def _row(
 def compare(scores: Tensor, reference: Tensor) -> tuple[float, float]:
     """Relative L2 error, and agreement of the top sets, both of the worse degradation."""
     error = (scores - reference).norm(dim=1) / reference.norm(dim=1)
+    return float(error.max()), agreement(scores, reference)
+
+
+def agreement(scores: Tensor, reference: Tensor) -> float:
+    """Share of the reference's top set that is found, of the worse degradation; scores (K, F)."""
     sets = [[set(discovered(row, PERCENT).tolist()) for row in each] for each in (scores, reference)]
-    shared = [len(a & b) / max(len(b), 1) for a, b in zip(*sets, strict=True)]
-    return float(error.max()), min(shared)
+    return min(len(a & b) / max(len(b), 1) for a, b in zip(*sets, strict=True))
 
 
 def _fewest(ways: list[Way], good: Good) -> Way | None:

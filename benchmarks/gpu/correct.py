@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import faig_lab
-from benchmarks.attribution import PERCENT
+from benchmarks.attribution import PERCENT, agreement
 from benchmarks.case import Case, data_of, random_case, settings_of
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.sizes import Sizes
@@ -93,8 +93,7 @@ class Pair:
 
 def moved(case: Case, device: str, dtype: torch.dtype) -> Case:
     """A case with its weights elsewhere."""
-    states = ({n: v.to(device, dtype) for n, v in state.items()} for state in (case.baseline, case.target))
-    baseline, target = states
+    baseline, target = ({n: v.to(device, dtype) for n, v in s.items()} for s in (case.baseline, case.target))
     network = copy.deepcopy(case.network).to(device, dtype)
     return replace(case, network=network, baseline=baseline, target=target)
 
@@ -102,12 +101,6 @@ def moved(case: Case, device: str, dtype: torch.dtype) -> Case:
 def error(found: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest value."""
     return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
-
-
-def agreement(found: Tensor, expected: Tensor) -> float:
-    """Share of the top set that is found, of the worse degradation; scores (K, F)."""
-    tops = [[set(discovered(row, PERCENT).tolist()) for row in scores] for scores in (found, expected)]
-    return min(len(a & b) / max(1, len(b)) for a, b in zip(*tops, strict=True))
 
 
 def compare(
@@ -136,11 +129,6 @@ def against_processor(pair: Pair, results: Results, dtype: torch.dtype = torch.f
         with full_precision():
             outputs += restore(case.network, state, case.probe, case.degradations[0])
     results.at_most(f"{name}, device to processor: masked outputs", error(outputs[1], outputs[0]), BOUNDS[dtype][0])
-
-
-def in_double(pair: Pair, results: Results) -> None:
-    """The same in float64."""
-    against_processor(pair, results, torch.float64)
 
 
 def evaluation(pair: Pair, results: Results) -> None:
@@ -214,13 +202,9 @@ def recorded(pair: Pair, results: Results) -> None:
 def tiles(pair: Pair, results: Results) -> None:
     """An image in tiles against the whole one."""
     case, compute = pair.tiled, Compute(memory=pair.sizes.memory)
-    count = _tiles(case, compute)
-    results.at_least("tiles: how many", count, 2)
+    cut = compute.tiles(case.network, case.target, case.first_input()[0], case.settings.network["scale"])
+    results.at_least("tiles: how many", len(cut), 2)
     compare(results, "tiles to the whole image", pair.integral(case, compute), pair.integral(case))
-
-
-def _tiles(case: Case, compute: Compute) -> int:
-    return len(compute.tiles(case.network, case.target, case.first_input()[0], case.settings.network["scale"]))
 
 
 def together(pair: Pair, results: Results) -> None:
@@ -261,8 +245,8 @@ def repeated(pair: Pair, results: Results) -> None:
 def library(pair: Pair, results: Results) -> None:
     """`faig_lab.attribute` with `device`, weights on the processor, and masking what it finds."""
     case = pair.case
-    images = {n: (torch.stack([i.lr[n] for i in case.probe]), torch.stack([i.hr for i in case.probe])) for n in
-              case.degradations}  # fmt: skip
+    hr = torch.stack([image.hr for image in case.probe])
+    images = {name: (torch.stack([image.lr[name] for image in case.probe]), hr) for name in case.degradations}
     rule = quadrature("gauss_legendre", pair.sizes.points)
     found = faig_lab.attribute(case.network, case.baseline, case.target, images, rule=rule, device=pair.device)
     expected = faig_scores(pair.plain("cpu").magnitude)
@@ -339,7 +323,7 @@ def _apart(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float
 
 CHECKS: dict[str, Callable[[Pair, Results], None]] = {
     "float32": against_processor,
-    "float64": in_double,
+    "float64": partial(against_processor, dtype=torch.float64),
     "evaluation": evaluation,
     "TF32": tf32,
     "bfloat16": bfloat16,
