@@ -245,20 +245,17 @@ def test_what_was_measured_gets_into_table_and_description(pretrained, trained_r
     assert (found["psnr"]["float32"]["blur"], found["psnr"]["float16"]["blur"]) == (20.0, 20.25)
 
 
-def test_a_run_that_did_not_train_makes_no_pair(pretrained, trained_run, tmp_path):
-    config = yaml.safe_load((trained_run / "config.yaml").read_text())
-    config["target"]["weights"] = "t.pt"
-    (trained_run / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(ValueError, match="did not train its target"):
-        pretrained.write(trained_run, tmp_path / "pair")
-    assert not (tmp_path / "pair").exists()
-
-
-def test_weights_too_large_for_half_precision_make_no_pair(pretrained, trained_run, shipped_pair, tmp_path):
+def test_weights_that_are_too_large_or_given_make_no_pair(pretrained, trained_run, shipped_pair, tmp_path):
     state = {key: value * 1e6 for key, value in shipped_pair.target.items()}
     save_weights(trained_run / "weights" / "target.pt", state, {})
     with pytest.raises(ValueError, match="a weight of its target is too large for half precision"):
         pretrained.write(trained_run, tmp_path / "pair")
+    config = yaml.safe_load((trained_run / "config.yaml").read_text())
+    config["target"]["weights"] = "t.pt"
+    (trained_run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="did not train its target"):
+        pretrained.write(trained_run, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_pictures_of_the_pages_are_drawn_from_the_recorded_tables(tmp_path):
