@@ -8,6 +8,7 @@ from docs_pages import ROOT
 from benchmarks import compatibility
 from benchmarks.architectures import OWN, SPANDREL, Architecture
 from benchmarks.minimal import EDSR
+from faig_lab.errors import UserError
 from faig_lab.filters.foreign import INSTALL
 
 
@@ -39,19 +40,17 @@ def test_the_traps_are_mended_and_the_table_says_what_it_measured(tmp_path, caps
     assert found["window attention (minimal)"]["linear"] == f"{100 * weights / parameters:.0f} %"
 
 
-def test_what_cannot_be_used_is_a_line_of_words():
+@pytest.mark.parametrize(
+    ("error", "crashed", "words"),
+    [(RuntimeError("no"), True, "A: fails: RuntimeError: no"), (UserError("no"), False, "A: refused: no")],
+)
+def test_what_cannot_be_used_is_a_line_of_words(error, crashed, words):
     class Breaks(EDSR):
         def forward(self, lr):
-            raise RuntimeError("no")
+            raise error
 
-    class Refused(EDSR):
-        def forward(self, lr):
-            return super().forward(lr) if self.training else super().forward(lr).detach()
-
-    for kind, crashed, words in ((Breaks, True, "A: fails: RuntimeError: no"), (Refused, False, "A: refused: ")):
-        row, failed = compatibility.examined(Architecture("A", kind, 2, spandrel=False))
-        assert failed is crashed
-        assert row.notes[0].startswith(words)
+    row, failed = compatibility.examined(Architecture("A", Breaks, 2, spandrel=False))
+    assert (failed, row.notes) == (crashed, [words])
 
 
 def test_an_unknown_name_is_refused(capsys):
