@@ -26,7 +26,7 @@ from faig_lab.attribution.compute import GIGABYTE
 from faig_lab.cli.build import make_degradation, make_module, patches_on_device, trainer_arguments
 from faig_lab.config import Settings
 from faig_lab.data import PatchDataset, PatchesOnDevice, StepSampler, StudyData, degrade, patch_loader
-from faig_lab.data.on_device import Block
+from faig_lab.data.patches import Block
 from faig_lab.training.module import StepGraphs
 
 
