@@ -97,8 +97,8 @@ class Replays:
 
     def _record(self, key: Hashable, run: _Computation, inputs: Sequence[Tensor]) -> None:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        own = [value.detach().clone() for value in inputs]  # `clone` keeps the memory format
         try:
+            own = [value.detach().clone() for value in inputs]  # `clone` keeps the memory format
             graph, results = record(lambda: run(own), self._pool)
         except RuntimeError as error:
             log.debug("CUDA graphs: not used, since recording failed: %s", " ".join(str(error).split())[:200])
