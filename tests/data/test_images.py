@@ -307,6 +307,15 @@ def tiff(pixels: Pixels, changes: Mapping[int, tuple[int, bytes]] = MappingProxy
     return bytes(data)
 
 
+def test_orientation_of_a_tiff_may_be_xmp() -> None:
+    """A tag counts before XMP, as in Pillow. tifffile, which reads 16 bits, reads no XMP."""
+    xmp = b'<rdf:Description tiff:Orientation="6"/>'
+    extra = [(700, 1, len(xmp), xmp, True)]
+    assert_decoded(tiff_of(EIGHT, extratags=extra), np.rot90(EIGHT, -1))
+    for tag, expected in ((1, EIGHT), (3, EIGHT[::-1, ::-1])):
+        assert_decoded(tiff_of(EIGHT, extratags=[*extra, (274, 3, 1, tag, True)]), expected)
+
+
 @DEPTHS
 @pytest.mark.parametrize("tag", [270, 282, 305, 700, 34675])
 def test_broken_tags_of_a_tiff_do_not_count(tag: int, pixels: Pixels) -> None:

@@ -207,10 +207,10 @@ def _decode(data: bytes) -> Pixels:
         _check_frames(1 if image.format == "MPO" else getattr(image, "n_frames", 1))
         is_16_bit_png = image.format == "PNG" and pixels_only[24] == 16
         _check_declared((6 if is_16_bit_png else 3) * image.width * image.height, data)
+        tagged = image.format == "TIFF" and _ORIENTATION in image.getexif()
         pixels = _png_16(pixels_only) if is_16_bit_png else _eight_bits(image)
-        if image.format == "TIFF":  # if Pillow has applied the orientation itself, it has removed the tag
-            return _oriented(pixels, image.getexif().get(_ORIENTATION))
-        return _oriented(pixels, _orientation(data))
+        # If Pillow has applied the orientation of a TIFF itself, it has removed the tag.
+        return _oriented(pixels, image.getexif().get(_ORIENTATION) if tagged else _orientation(data))
 
 
 def _eight_bits(image: Image.Image) -> Pixels:
