@@ -1,5 +1,8 @@
 """Crops at detailed places, degraded as within the whole photograph; sets of images that are complete or refused."""
 
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +82,29 @@ def test_a_sample_does_not_depend_on_the_others(
     for one, twice in zip(alone, among[2:], strict=True):
         for name, lr in one.lr.items():
             torch.testing.assert_close(twice.lr[name], lr, rtol=0, atol=1e-6)
+
+
+def test_a_batch_is_free_before_the_next_one_is_cut(
+    degradation: Degradation, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph that is used whole may be large: two of them need not be in memory as numbers."""
+    photographs = [Photograph(name, name, rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), "") for name in "abc"]
+    batches: list[weakref.ref[torch.Tensor]] = []
+    cut, apply = evaluation.cut, Degradation.apply
+
+    def watched_cut(*arguments: Any) -> Any:
+        assert all(batch() is None for batch in batches)
+        return cut(*arguments)
+
+    def watched_apply(self: Degradation, hr: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        batches.append(weakref.ref(hr))
+        return apply(self, hr, *arguments)
+
+    monkeypatch.setattr(evaluation, "_BATCH_PIXELS", 1)
+    monkeypatch.setattr(evaluation, "cut", watched_cut)
+    monkeypatch.setattr(Degradation, "apply", watched_apply)
+    assert len(paired_images(photographs, degradation, crop=None, crops=1)) == 3
+    assert len(batches) == 3 * len(degradation.inputs())
 
 
 def test_small_photographs_and_whole_ones(degradation: Degradation, rng: np.random.Generator) -> None:

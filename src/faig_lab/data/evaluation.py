@@ -214,21 +214,31 @@ def degrade_regions(
     groups: dict[tuple[int, int], list[Region]] = defaultdict(list)
     for region in regions:
         groups[region.size].append(region)
-    images = {}
+    images: dict[str, PairedImage] = {}
     for (height, width), group in groups.items():
         at_once = max(1, _BATCH_PIXELS // ((height + 2 * margin) * (width + 2 * margin)))
-        for batch in (group[start : start + at_once] for start in range(0, len(group), at_once)):
-            patches = torch.stack([to_tensor(cut(r.pixels, r.top, r.left, r.size, margin)) for r in batch])
-            degraded = {}
-            for name, parts in inputs.items():
-                rngs = [sample_rng(EVALUATION_SEED, f"evaluation/{region.name}/{name}") for region in batch]
-                degraded[name] = degradation.apply(patches, [parts] * len(batch), rngs)
-            for i, region in enumerate(batch):
-                # Copies, so that an image does not keep the memory of its whole batch.
-                lr = {name: tensor[i].clone() for name, tensor in degraded.items()}
-                hr = without_border(patches[i], margin).clone()
-                images[region.name] = PairedImage(region.name, hr, lr, region.scene)
+        for start in range(0, len(group), at_once):
+            images |= {image.name: image for image in _batch(group[start : start + at_once], degradation, inputs)}
     return tuple(images[region.name] for region in regions)
+
+
+def _batch(
+    regions: Sequence[Region], degradation: Degradation, inputs: Mapping[str, frozenset[str]]
+) -> list[PairedImage]:
+    """Degrade regions of one size together. The memory of the batch is free when the function returns."""
+    margin = degradation.margin
+    patches = torch.stack([to_tensor(cut(r.pixels, r.top, r.left, r.size, margin)) for r in regions])
+    degraded = {}
+    for name, parts in inputs.items():
+        rngs = [sample_rng(EVALUATION_SEED, f"evaluation/{region.name}/{name}") for region in regions]
+        degraded[name] = degradation.apply(patches, [parts] * len(regions), rngs)
+    images = []
+    for i, region in enumerate(regions):
+        # Copies, so that an image does not keep the memory of its whole batch.
+        lr = {name: tensor[i].clone() for name, tensor in degraded.items()}
+        hr = without_border(patches[i], margin).clone()
+        images.append(PairedImage(region.name, hr, lr, region.scene))
+    return images
 
 
 def detailed_places(pixels: Pixels, size: tuple[int, int], *, count: int, step: int) -> list[tuple[int, int]]:
