@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from faig_lab.data.degradations.draws import SampleDraws, check_share, draw_uniform
@@ -270,7 +271,15 @@ def _blurred(images: Tensor) -> Tensor:
     return flat.reshape(images.shape)
 
 
-def reflected(index: Any, length: Any) -> Any:
-    """Fold whole numbers back into 0 … length − 1, without repeating the border pixel. NumPy and torch both do."""
+Index = TypeVar("Index", NDArray[np.int64], Tensor)
+
+
+def reflected(index: Index, length: int | Index) -> Index:
+    """Fold places back into 0 … length − 1, without repeating the border pixel.
+
+    Args:
+        index: whole numbers, also below 0 and above length − 1.
+        length: of the side, >= 1; one number, or numbers that broadcast with `index`.
+    """
     last = length - 1
     return last - abs(index % (2 * last + (last == 0)) - last)
