@@ -74,6 +74,15 @@ def test_as_a_sequence_it_holds_generators_that_go_on():
     assert draws.of("blur", [1])[0].random() == sample_rng(0, "target/blur", 9).random()
 
 
+def test_a_number_that_comes_twice_has_the_same_numbers_twice():
+    draws = samples([5, 9, 5])
+    rows, (first, _, again) = draws.uniform(2), draws
+    np.testing.assert_array_equal(rows[0], rows[2])
+    assert first.random() == again.random()
+    assert draws[-1] is again
+    assert draws[::2] == [first, again]
+
+
 def test_a_generator_is_a_pure_function_of_seed_stream_and_index():
     arguments = [
         (seed, stream, *index)
