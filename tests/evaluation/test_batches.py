@@ -68,6 +68,14 @@ def test_a_sum_rounds_alike_alone_and_in_a_batch_whatever_the_order_of_memory():
     assert torch.equal(torch.cat(alone), together)
 
 
+def test_an_image_alone_in_its_batch_is_not_copied():
+    """A photograph may be large."""
+    (one,) = pictures((60, 44))
+    found = []
+    measure(lambda stack: [found.append(stack.data_ptr()) or stack.sum((1, 2, 3))], [one], device=CPU)
+    assert found == [one.data_ptr()]
+
+
 # The evaluator
 
 

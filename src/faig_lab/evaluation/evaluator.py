@@ -76,7 +76,8 @@ def _stacks(images: Sequence[Sequence[Tensor]], device: torch.device) -> Iterato
     if wrong := [len(each) for each in images if len(each) != len(shapes)]:
         raise ValueError(f"{wrong[0]} images, not {len(shapes)}")
     for positions in batches(shapes, device):
-        stacks = [torch.stack([each[i] for i in positions]) for each in images]
+        batch = [[each[i] for i in positions] for each in images]
+        stacks = [torch.stack(some) if len(some) > 1 else some[0][None] for some in batch]  # one image is not copied
         # In one order of memory, so that sums round alike in batches of any number.
         yield positions, [stack.contiguous().to(device) for stack in stacks]
 
