@@ -11,6 +11,7 @@ from graphs_case import on_processor
 from faig_lab import cuda_graphs
 from faig_lab.attribution import Compute, LossPath, Problem, faig, input_gradients, learned_mask, quadrature
 from faig_lab.attribution import path as path_module
+from faig_lab.attribution.methods import InputPath
 from faig_lab.cuda_graphs import CALLS_BEFORE, MOST_KINDS, Replays
 from faig_lab.data import CLEAN, PairedImage
 from faig_lab.networks import SRResNet
@@ -65,6 +66,20 @@ def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch):
     replays = Replays()
     for call in range(CALLS_BEFORE + 3):
         assert float(replays("double", double, [torch.tensor([float(call)])])[0]) == 2 * call
+
+
+def test_inputs_that_do_not_fit_into_memory_twice_are_not_recorded(recorder):
+    """The copies of the inputs are a part of the recording."""
+
+    class Large(torch.Tensor):
+        def clone(self):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    replays = Replays()
+    for call in range(CALLS_BEFORE + 3):
+        given = torch.tensor([float(call)]).as_subclass(Large)
+        assert float(replays("double", double, [given])[0]) == 2 * call
+    assert not recorder.graphs
 
 
 def test_a_processor_records_nothing(monkeypatch):
@@ -140,6 +155,21 @@ def test_gradients_that_are_kept_do_not_change_with_the_next_pass(recorder):
     assert not torch.equal(kept[3]["conv_hr.weight"], kept[4]["conv_hr.weight"])
     again = LossPath(one.network, one.baseline, one.target, path.lr, path.hr).evaluate([0.1, 0.9])
     assert values == pytest.approx(again)
+
+
+def test_kept_gradients_along_a_path_of_inputs_do_not_change_with_the_next_pass(monkeypatch):
+    """The weights are fixed, so no product with γ' copies the gradients."""
+    one, alphas = problem(), [0.1, 0.3, 0.5, 0.7, 0.9]
+    images = [image[None] for image in (one.probe[0].lr[CLEAN], one.probe[0].lr["blur"], one.probe[0].hr)]
+    plain, recorded = (InputPath(one.network, one.target, *images) for _ in range(2))
+    expected = list(plain.gradients(alphas))
+    recorder = on_processor(monkeypatch)
+    kept = list(recorded.gradients(alphas))
+    assert recorder.graphs[0].replays == len(alphas) - CALLS_BEFORE
+    for found, wanted in zip(kept, expected, strict=True):
+        for name, value in wanted.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+    assert recorded.evaluate(alphas) == pytest.approx(plain.evaluate(alphas))
 
 
 @pytest.mark.parametrize("compute", [Compute(points_per_batch=2), Compute(memory=1e-4)], ids=["together", "tiles"])
