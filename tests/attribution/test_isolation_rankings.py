@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -85,6 +86,16 @@ def test_the_cost_in_units_of_faigs_path_integral(kinds):
         cost = problem.costs[name]
         assert cost[:2] == tuple(round(times * part) for part in unit[:2]), name
         assert cost.seconds > 0
+
+
+@pytest.mark.parametrize("method", [isolation_integral, isolation_share, partial(iterated_isolation, rounds=2)])
+def test_the_cost_is_that_of_the_last_call(method):
+    problem, found = make(("blur", "noise"), 4), []
+    for _ in range(2):
+        method(problem)
+        (cost,) = problem.costs.values()
+        found.append(cost[:2])
+    assert found[0] == found[1]
 
 
 def test_one_round_of_the_iterated_ranking_is_the_ranking_of_the_share():

@@ -241,6 +241,7 @@ def isolation_integral(problem: Problem) -> Tensor:
     Args:
         problem: two networks and a probe.
     """
+    problem.costs["isolation_integral"] = Cost(0, 0, 0.0)
     return _gains(problem, "isolation_integral", _outputs(problem), absolute=False)[None]
 
 
@@ -256,6 +257,7 @@ def isolation_share(problem: Problem) -> Tensor:
     Args:
         problem: two networks and a probe.
     """
+    problem.costs["isolation_share"] = Cost(0, 0, 0.0)
     return _gains(problem, "isolation_share", _outputs(problem), absolute=True)[None]
 
 
@@ -280,6 +282,7 @@ def iterated_isolation(
         raise ValueError(f"rounds must be > 0, not {rounds}")
     if not 0 < percent <= 100:
         raise ValueError(f"percent must be in (0, 100], not {percent}")
+    problem.costs["iterated_isolation"] = Cost(0, 0, 0.0)
     outputs, count = _outputs(problem), len(problem.layout)
     total = max(1, round(count * percent / 100))
     scores = torch.empty(problem.shape, dtype=torch.float64)
@@ -322,7 +325,7 @@ def _gains(
 
     Args:
         problem: two networks and a probe.
-        method: the name that the cost of the integrals is added to. Each integral is computed once.
+        method: the cost of the integrals is added to the problem's cost of this name. Each integral is computed once.
         outputs: outputs of the problem's two networks.
         degradations: the degradations whose functions should be removed; None: all degradations.
         start: the weights of the network at the start of the path; None: the target.
@@ -339,7 +342,7 @@ def _gains(
         probe = tuple(PairedImage(x.name, y, {CLEAN: x.lr[CLEAN], kind: x.lr[kind]}) for x, y in images)
         target = problem.target if start is None else start
         result, cost = problem.integrate(problem.rule, target=target, probe=probe, degradations=(kind,))
-        problem.costs[method] = problem.costs.get(method, Cost(0, 0, 0.0)).plus(cost)
+        problem.costs[method] = problem.costs[method].plus(cost)
         return result.signed.sum((0, 1))
 
     gains = []
