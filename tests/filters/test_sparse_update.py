@@ -44,6 +44,12 @@ def test_the_baseline_is_not_changed_and_no_filters_change_nothing(pair):
     assert same(apply_patches(baseline, make_patch(target, baseline, layout, filters[:0])), baseline)
 
 
+def test_a_filter_that_the_network_does_not_have_is_refused(pair):
+    target, baseline, layout = pair
+    with pytest.raises(IndexError, match="out of bounds"):
+        make_patch(target, baseline, layout, torch.tensor([0, len(layout)]))
+
+
 @pytest.mark.parametrize("rest", [False, True])
 def test_round_trip_is_bit_for_bit(pair, tmp_path, rest):
     target, baseline, layout = pair

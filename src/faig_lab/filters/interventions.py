@@ -134,7 +134,8 @@ def make_patch(
             the target only with them.
     """
     ordered = torch.unique(filters.cpu())
-    chosen = torch.isin(torch.arange(len(layout)), ordered)
+    chosen = torch.zeros(len(layout), dtype=torch.bool)
+    chosen[ordered] = True
     inside = torch.split(chosen, [layer.units for layer in layout.layers])
     values = [x.rows(target[x.name].cpu())[rows].flatten() for x, rows in zip(layout.layers, inside, strict=True)]
     named = {name for layer in layout.layers for name in layer.names}
