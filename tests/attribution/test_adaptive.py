@@ -2,15 +2,19 @@
 
 import dataclasses
 import logging
+import math
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from faig_lab.attribution import Adaptive, Problem, faig_scores, quadrature
+from faig_lab.attribution import Adaptive, Problem, faig_scores, path, quadrature
+from faig_lab.attribution.methods import OUTPUT_SUM
 from faig_lab.attribution.path import integrate_together
-from faig_lab.attribution.quadrature import clenshaw_curtis
+from faig_lab.attribution.probe import LOSS, integrate_probe
+from faig_lab.attribution.quadrature import assess, clenshaw_curtis
+from faig_lab.attribution.scores import contrast
 from faig_lab.data import PairedImage
 from faig_lab.networks import SRResNet
 
@@ -155,6 +159,31 @@ def test_a_kinked_network_takes_more_the_smaller_the_tolerance(kinked):
         points.append(int(found.points.max()))
     assert points == sorted(points)
     assert points[0] < points[-1]
+
+
+@pytest.mark.parametrize("function", [LOSS, OUTPUT_SUM], ids=lambda function: function.name)
+def test_the_criterion_gets_the_scores_and_gaps_of_each_rule(kinked, monkeypatch, function):
+    """Gradients along a path of inputs have no completeness, so they have no gap that could stay open."""
+    seen = []
+
+    def never(rule, points, scores, before, gaps):
+        seen.append((scores, gaps))
+        return assess(rule, points, scores, before, torch.full_like(gaps, math.inf))
+
+    monkeypatch.setattr(path, "assess", never)
+    rule = Adaptive(17, 0.01, 10)
+    integrate_probe(kinked, rule, function=function)
+    assert len(seen) == len(rule.rules) - 1 == 3  # the first rule has no rule before it
+    for fixed, (scores, gaps) in zip(rule.rules[1:], seen, strict=True):
+        alone = integrate_probe(kinked, fixed, function=function)
+        if function is LOSS:
+            torch.testing.assert_close(scores, contrast(alone.magnitude[0]), rtol=1e-9, atol=1e-12)
+            expected = [row["gap"] for row in alone.rows()]
+            assert min(expected) > 1e-6
+            assert gaps.tolist() == pytest.approx(expected, rel=1e-6)
+        else:
+            torch.testing.assert_close(scores, alone.magnitude[0], rtol=1e-9, atol=1e-12)
+            assert gaps.tolist() == [0, 0]
 
 
 def test_results_are_deterministic_and_those_of_the_last_rule(kinked):
