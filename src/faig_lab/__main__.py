@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from traceback import print_exc
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from faig_lab.cli.arguments import Typed, continued, normalise, own_settings, parted, resumed
@@ -110,8 +110,10 @@ def job(cfg: DictConfig) -> float | None:
     try:
         if cfg.resume is not None:
             cfg = own_settings(cfg, hydra_config.overrides.task)
+        # Plain data, since an interpolation that cannot be resolved would replace its own error.
+        plain = cast("dict[str, Any]", OmegaConf.to_container(cfg))
         # The processes that the run starts do not get the variable.
-        with _environment(_FULL_ERROR, None), explained(cfg, folder):
+        with _environment(_FULL_ERROR, None), explained(plain, folder):
             # Before the check, since CUDA fixes its devices at the first question.
             if multirun and (gpu := take_gpu(cfg, folder.parent)):
                 log.info("GPU %s", gpu)

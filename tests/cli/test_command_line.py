@@ -174,6 +174,7 @@ def test_closed_output_is_no_traceback() -> None:
         ("hydra/launcher=submitit_slrm", "did you mean submitit_slurm?"),
         ("hydra/launcher=slurm", "choices: basic, joblib, submitit_local, submitit_slurm"),
         ("target.weights=..", "target.weights: .. is a folder, not a file"),
+        ("store=${oc.env:FAIG_LAB_NOWHERE}", "error: store: KeyError raised while resolving interpolation"),
         ("--cfg=jobb", "argument --cfg/-c: invalid choice: 'jobb'"),
         ("--config-dir=nowhere", "--config-dir: nowhere: no such folder"),
     ],
