@@ -105,6 +105,12 @@ def test_a_pre_commit_hook_uses_the_tools_of_make_test():
     assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
 
 
+def test_mypy_checks_every_package_of_src():
+    mypy = PROJECT["tool"]["mypy"]
+    checked = {name.partition(".")[0] for name in (*mypy["packages"], *mypy["modules"])}
+    assert checked >= {path.name for path in (ROOT / "src").iterdir() if any(path.glob("*.py"))}
+
+
 def groups(name):
     """The requirements of a dependency group, with those of the groups that it includes."""
     for entry in PROJECT["dependency-groups"][name]:

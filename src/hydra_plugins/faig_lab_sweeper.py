@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -48,7 +48,7 @@ class FaigLabSweeper(BasicSweeper):
         max_batch_size: int | None = None,
         params: dict[str, str] | None = None,
         resume: bool = False,
-        direction: str = "maximize",
+        direction: Literal["maximize", "minimize"] = "maximize",
     ) -> None:
         super().__init__(max_batch_size, params)
         self.resume, self.direction = resume, direction
@@ -196,7 +196,7 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
     def __init__(
         self,
         sampler: DictConfig,
-        direction: str,
+        direction: Literal["maximize", "minimize"],
         n_trials: int,
         n_jobs: int,
         *,
@@ -234,8 +234,7 @@ class FaigLabOptunaSweeper(FaigLabSweeper):
         space = {name: value for name, value in given.items() if not isinstance(value, str)}
         if not space:
             raise UserError("hydra/sweeper: optuna needs settings to choose, e.g. attribution=faig,ig")
-        node = OmegaConf.to_container(self.sampler)
-        assert isinstance(node, dict)
+        node = cast("dict[str, Any]", OmegaConf.to_container(self.sampler))
         check_node(node, "hydra.sweeper.sampler")
         study = optuna.create_study(sampler=build(node, "hydra.sweeper.sampler"), direction=self.direction)
         before = self._before(space) if self.resume else {}
@@ -330,7 +329,7 @@ def _chosen(file: Path, space: "Mapping[str, BaseDistribution]") -> dict[str, An
     Raises:
         UserError: the job belongs to another sweep.
     """
-    from optuna.distributions import CategoricalDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     from faig_lab.errors import UserError
 
@@ -341,6 +340,7 @@ def _chosen(file: Path, space: "Mapping[str, BaseDistribution]") -> dict[str, An
             if isinstance(distribution, CategoricalDistribution):
                 chosen[name] = distribution.choices[distribution.choices.index(typed[name])]
             else:
+                assert isinstance(distribution, IntDistribution | FloatDistribution)  # of `_choices`
                 number = int(typed[name]) if isinstance(distribution, IntDistribution) else float(typed[name])
                 if not distribution.low <= number <= distribution.high:
                     raise ValueError(f"{name}={number}")
