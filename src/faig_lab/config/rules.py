@@ -47,8 +47,8 @@ def check_values(settings: Settings) -> None:
     own = settings.degradation
     if own.choose == "one" and not any(part.get("probability", 1) for part in own.parts.values()):
         raise UserError("degradation.choose: one needs a part with a probability above 0; degradation.parts has none")
-    for name in ("baseline", "target"):
-        phase, key = getattr(settings.training, name), f"training.{name}"
+    training = settings.training
+    for key, phase in (("training.baseline", training.baseline), ("training.target", training.target)):
         if phase.minimum_learning_rate > phase.learning_rate:
             raise UserError(
                 f"{key}.minimum_learning_rate: {phase.minimum_learning_rate:g} is above "

@@ -199,7 +199,7 @@ def marks_of(figure: Figure) -> Marks:
 
 
 def _series(panel: Axes) -> Iterator[tuple[Any, str, bool, NDArray[np.float64]]]:
-    """Yield each series of the panel: its colour, whether a line joins its points, (n, 2) points in data units."""
+    """Yield each series of the panel: its artist, its colour, whether a line joins its points, (n, 2) data points."""
     for line in panel.lines:
         # Guide lines (axhline, axvline) have one coordinate in units of the axes.
         if line.get_transform() == panel.transData:
