@@ -36,6 +36,7 @@ name = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(
 def test_there_is_something_to_test():
     assert len(PAGES) >= 12
     assert sum(arguments(line) is not None for page in PAGES for block in blocks(page) for line in lines(block)) >= 30
+    assert {"bash", "python", "yaml"} <= {block.language for page in PAGES for block in blocks(page)}
 
 
 @name

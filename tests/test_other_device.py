@@ -224,6 +224,7 @@ def test_pictures_are_fetched_from_the_device(evaluators):
             scores = {"random": torch.rand(1, 2, len(layout), generator=torch.Generator().manual_seed(6))}
             attribution = Attribution(scores, ("blur", "noise"), layout)
             found[own.device.type] = evaluator.examples(own, attribution, "random", percent=10, positions=[1, 2])
+    assert len(found["cpu"]) == 2 * 2
     for one, other in zip(found["cpu"], found[DEVICE.type], strict=True):
         assert one.restored.keys() == other.restored.keys()
         for name, picture in other.restored.items():
@@ -241,6 +242,7 @@ def test_patches_on_a_device():
         patch = make_patch(states[1], states[0], layout, filters, rest=True)
         assert not isinstance(patch.values, OnDevice)
         state = apply_patches(states[0], patch)
+        assert list(state) == list(baseline)
         assert all(isinstance(value, OnDevice) for value in state.values())
 
 

@@ -121,6 +121,7 @@ def test_scores_are_those_of_the_problem_behind_it(result):
 
 def test_shares_and_the_rest_add_up_to_the_loss_change(result):
     integral = result.problem.integral
+    assert result.degradations == ("blur", "noise")
     for k, name in enumerate(result.degradations):
         change = float(integral.loss_change[:, k].sum())
         in_filters = float(result.shares[name].sum())

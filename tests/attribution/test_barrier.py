@@ -75,7 +75,9 @@ def test_a_curve_is_the_same_twice_and_its_training_sees_the_seed(swapped):
 
 def test_a_curve_between_equal_networks_stays_there(swapped):
     equal = dataclasses.replace(swapped, target=swapped.baseline)
-    assert all(torch.equal(v, swapped.baseline[n]) for n, v in train_middle(equal, 3).items())
+    middle = train_middle(equal, 3)
+    assert list(middle) == list(swapped.baseline)
+    assert all(torch.equal(v, swapped.baseline[n]) for n, v in middle.items())
 
 
 def test_with_adaptive_quadrature_the_profile_has_the_points_that_all_images_share():

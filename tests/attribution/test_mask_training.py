@@ -142,7 +142,9 @@ def test_gates_of_one_are_the_target_and_of_zero_the_baseline(network, granulari
     target, baseline = gated(problem, torch.ones(len(problem.layout))), gated(problem, torch.zeros(len(problem.layout)))
     ranked = {name for layer in problem.layout.layers for name in layer.names}
     assert all(torch.equal(target[n], v) for n, v in problem.target.items())
-    assert all(torch.equal(baseline[n], (problem.baseline if n in ranked else problem.target)[n]) for n in baseline)
+    assert all(
+        torch.equal(baseline[n], (problem.baseline if n in ranked else problem.target)[n]) for n in problem.baseline
+    )
     whole = dataclasses.replace(problem, rank_others=True)
     none = gated(whole, torch.zeros(len(whole.layout)))
     weights = {name for name, _ in problem.network.named_parameters()}
@@ -180,9 +182,9 @@ def test_images_of_any_size():
     torch.manual_seed(0)
     probe = random_image(1, size=(8, 8)), random_image(2, size=(5, 21)), random_image(3, size=(40, 9))
     problem = random_pair(SRResNet(features=4, blocks=1), probe=probe)
-    assert torch.isfinite(short(problem)).all()
-    large = learned_mask(problem, steps=4, crop=1000)
-    assert torch.isfinite(large).all()
+    for scores in (short(problem), learned_mask(problem, steps=4, crop=1000)):
+        assert scores.shape == (1, 2, len(problem.layout))
+        assert torch.isfinite(scores).all()
 
 
 def test_other_precisions_and_networks():

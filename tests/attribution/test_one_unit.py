@@ -78,7 +78,9 @@ def test_a_weight_with_two_names_is_one_unit():
     torch.manual_seed(0)
     problem = random_pair(Tied().double(), ("blur",), probe=(image(1, ("blur",)),), granularity="layer")
     parameters = [name for name, _ in problem.network.named_parameters()]
-    for unit, score in enumerate(OneUnit()(problem)[0, 0].tolist()):
+    scores = OneUnit()(problem)[0, 0].tolist()
+    assert len(scores) == len(problem.layout) > 0
+    for unit, score in enumerate(scores):
         state = set_back(problem, unit)
         whole = under_every_name(problem.network, {name: state[name] for name in parameters})
         assert score == pytest.approx(isolation_by_hand(problem, whole, "blur"), abs=1e-10)

@@ -65,9 +65,10 @@ def test_a_network_that_writes_into_its_input_is_its_twin_that_does_not(writing,
 )
 def test_a_network_that_writes_into_its_input_can_be_computed_in_any_way(compute):
     problem = problem_of(odd.WritesIntoInput(), dtype=torch.float32)
-    plain = integrate_first(problem, Compute())
-    for name, value in integrate_first(problem, compute).attributions.items():
-        torch.testing.assert_close(value, plain.attributions[name], rtol=0.1, atol=0.1 * float(value.abs().max()))
+    plain, found = (integrate_first(problem, one).attributions for one in (Compute(), compute))
+    assert list(found) == list(plain) == [name for name, _ in problem.network.named_parameters()]
+    for name, value in found.items():
+        torch.testing.assert_close(value, plain[name], rtol=0.1, atol=0.1 * float(value.abs().max()))
 
 
 def integrate_first(problem, compute):

@@ -45,14 +45,16 @@ def test_a_path_starts_at_the_baseline_and_ends_at_the_target_bit_for_bit(networ
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 0.9])
 def test_the_velocity_is_the_derivative(network, name, alpha):
     path = paths(network)[0][name]
-    step = 1e-5
-    for n, value in path.velocity(alpha).items():
+    step, velocity = 1e-5, path.velocity(alpha)
+    assert velocity.keys() == network.state_dict().keys()
+    for n, value in velocity.items():
         difference = (path.at(alpha + step)[n] - path.at(alpha - step)[n]) / (2 * step)
         torch.testing.assert_close(value, difference, rtol=1e-8, atol=1e-8)
 
 
 def test_a_polyline_passes_through_its_states(network):
     polyline = paths(network)[0]["polyline"]
+    assert len(polyline.states) == 4
     for k, expected in enumerate(polyline.states):
         point = polyline.at(k / 3)
         assert all(torch.allclose(point[n], expected[n], rtol=0, atol=1e-14) for n in expected)

@@ -154,7 +154,8 @@ def test_files_without_checksums_are_read(network, save):
         torch.serialization.set_crc32_options(True)
     with zipfile.ZipFile(path) as archive:
         assert not any(info.CRC for info in archive.infolist())
-    assert all(torch.equal(v, network.state_dict()[n]) for n, v in load_weights(path, network).items())
+    loaded = load_weights(path, network)
+    assert all(torch.equal(v, loaded[n]) for n, v in network.state_dict().items())
 
 
 def test_a_flipped_weight_is_damage_in_every_file_of_tensors_and_arrays(network, save, tmp_path, caplog):

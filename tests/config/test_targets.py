@@ -27,18 +27,22 @@ def unknowable(value: "NotImported" = None) -> None: ...  # type: ignore[name-de
 
 
 @pytest.mark.parametrize(
-    ("target", "arguments"),
+    ("target", "arguments", "wrong"),
     [
-        (Plain, {"size": 3, "names": ["a"], "where": "somewhere"}),
-        (Plain, {"size": 3, "where": None}),
-        (pair, {"betas": [0.9, 1], "rate": 1}),
-        (pair, {"betas": [0.9, 0.99], "flag": True}),
-        (open_ended, {"anything": [1]}),
-        (unknowable, {"value": 3}),
+        (Plain, {"size": 3, "names": ["a"], "where": "somewhere"}, {"where": 3}),
+        (Plain, {"size": 3, "where": None}, {"names": None}),
+        (pair, {"betas": [0.9, 1], "rate": 1}, {"rate": None}),
+        (pair, {"betas": [0.9, 0.99], "flag": True}, {"betas": [0.9, 0.99, 0.999]}),
+        (open_ended, {"anything": [1]}, {"known": None}),
+        (unknowable, {"value": 3}, {"values": 3}),
     ],
 )
-def test_fitting_arguments(target: Any, arguments: dict[str, Any]) -> None:
+def test_fitting_arguments_pass_and_a_wrong_one_among_them_does_not(
+    target: Any, arguments: dict[str, Any], wrong: dict[str, Any]
+) -> None:
     check_arguments(target, arguments, "key")
+    with pytest.raises(UserError, match=rf"^key\.{next(iter(wrong))}: "):
+        check_arguments(target, arguments | wrong, "key")
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,7 @@ def test_fewer_steps_at_once_where_patches_are_large():
 def test_nothing_is_mixed_with_the_processor(name):
     own = Degradation({name: RANGES[name]}, Downsample(), 2)
     expected = list(loader(own, StepSampler(3, 4)))
+    assert len(expected) == 3
     with device():
         for batch, other in zip(loader(own, StepSampler(3, 4), place=DEVICE), expected, strict=True):
             assert isinstance(batch.lr, OnDevice)

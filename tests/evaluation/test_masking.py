@@ -120,14 +120,15 @@ def test_images_of_one_scene_belong_together(network, make_evaluator):
 
 
 def test_all_filters_of_a_network_without_biases_remove_all(plain, make_evaluator, make_attribution):
-    for row in masking(make_evaluator(plain), make_attribution(plain), [100]).rows:
-        assert row["filters"] == len(FilterLayout.of(plain))
-        assert row["removed"] == 1
+    rows = masking(make_evaluator(plain), make_attribution(plain), [100]).rows
+    assert {(row["filters"], row["removed"]) for row in rows} == {(len(FilterLayout.of(plain)), 1)}
 
 
 def test_a_row_is_the_judgement_of_its_own_top_set(network, make_evaluator, make_attribution):
     evaluator, attribution = make_evaluator(network), make_attribution(network)
-    for row in masking(evaluator, attribution, [10]).rows:
+    rows = masking(evaluator, attribution, [10]).rows
+    assert len(rows) == (1 + 3) * 2 * 2
+    for row in rows:
         scores = attribution.scores[row["method"]][row["draw"], attribution.degradations.index(row["masked"])]
         filters = discovered(scores, 10)
         assert filters.tolist() == scores.argsort(descending=True)[:13].tolist()
@@ -139,6 +140,7 @@ def test_methods_that_agree_on_a_set_agree_on_its_effect(network, make_evaluator
     attribution = make_attribution(network, methods=(("faig", 1), ("same", 1)))
     attribution.scores["same"] = attribution.scores["faig"] ** 3
     rows = masking(make_evaluator(network), attribution, [5, 20]).rows
+    assert len(rows) == 2 * 2 * 2 * 2
     halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     for one, other in zip(*halves, strict=True):
         assert one | {"method": "same"} == other
@@ -175,5 +177,7 @@ def test_restoration_has_every_network_input_and_image(network, make_evaluator):
 
 def test_outputs_are_those_of_an_image_file(network, make_evaluator):
     evaluator = make_evaluator(network)
-    for output in evaluator.outputs(evaluator.target, "noise"):
+    outputs = evaluator.outputs(evaluator.target, "noise")
+    assert len(outputs) == 3
+    for output in outputs:
         assert torch.equal(output, as_image(output))

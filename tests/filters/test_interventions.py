@@ -50,8 +50,7 @@ def test_masking_changes_no_state_in_place(problem):
     network, baseline, target, layout = problem
     before = [{n: v.clone() for n, v in state.items()} for state in (baseline, target, network.state_dict())]
     masked = mask(target, baseline, layout, torch.arange(10))
-    for value in masked.values():
-        assert not value.requires_grad
+    assert {value.requires_grad for value in masked.values()} == {False}
     assert all(same(old, dict(new)) for old, new in zip(before, (baseline, target, network.state_dict()), strict=True))
 
 

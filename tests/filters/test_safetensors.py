@@ -36,7 +36,7 @@ def test_files_of_others_are_read(network, tmp_path):
     state = {f"module.{name}": value for name, value in reversed(network.state_dict().items())}
     save_file(state, tmp_path / "a.SAFETENSORS", metadata={"made by": "somebody"})
     read = load_weights(tmp_path / "a.SAFETENSORS", network)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
+    assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
     tied = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
     tied[1].weight = tied[0].weight
     save_weights(tmp_path / "tied.safetensors", tied.state_dict(), {})
@@ -48,7 +48,7 @@ def test_what_is_read_is_no_longer_the_file(network, tmp_path):
     save_weights(path, network.state_dict(), {})
     read = load_weights(path, network)
     path.write_bytes(bytes(path.stat().st_size))  # written over in place
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in read.items())
+    assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_every_axis_has_a_name(make_run: MakeRun, degradations: tuple[str, ...])
     for name in ("isolation", "methods", "masking_curves", "layers", "training"):
         figure = getattr(figures, name)(run)
         assert figure is not None
+        assert any(panel.axison for panel in figure.axes), name
         assert list(unnamed(figure)) == [], name
 
 

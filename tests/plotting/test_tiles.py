@@ -26,7 +26,9 @@ def test_rows_are_read_back_in_order(tmp_path):
 def test_an_image_that_fits_is_kept_whole_and_exact(tmp_path):
     shown = pictures(32)
     write_tiles(tmp_path, "g", shown, 32)
-    for tile in read_tiles(tmp_path, "g")[0].tiles:
+    tiles = read_tiles(tmp_path, "g")[0].tiles
+    assert len(tiles) == 3
+    for tile in tiles:
         with Image.open(tile.path) as image:
             wanted = np.round(255 * shown.rows[0].tiles[tile.title].image)
             np.testing.assert_array_equal(np.asarray(image), wanted)

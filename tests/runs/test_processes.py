@@ -29,6 +29,7 @@ def attributed(tmp_path_factory):
 
 def test_two_processes_attribute_like_one(attributed):
     alone = ranks_case.attribute(3)
+    assert len(attributed) == 2
     for shared in (found[3] for found in attributed):
         for name, values in alone.items():
             assert shared[name].dtype == values.dtype
@@ -38,6 +39,7 @@ def test_two_processes_attribute_like_one(attributed):
 
 def test_a_process_may_have_no_image_of_its_own(attributed):
     alone = ranks_case.attribute(1)
+    assert len(attributed) == 2
     for shared in (found[1] for found in attributed):
         assert torch.equal(shared["magnitude"], alone["magnitude"])
         assert torch.equal(shared["points"], alone["points"])

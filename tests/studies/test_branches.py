@@ -204,6 +204,7 @@ def test_scores_keep_the_filters_outside_of_the_predictor_in_their_order():
     assert [layer.name for layer in found.layout.layers] == [
         layer.name for layer in problem.layout.layers if not layer.name.startswith(SECOND_BRANCH)
     ]
+    assert found.scores["faig"].shape == (1, 1, len(found.layout))
     for index, score in enumerate(found.scores["faig"][0, 0].tolist()):
         assert problem.layout.address(int(score)) == found.layout.address(index)
 

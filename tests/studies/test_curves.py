@@ -135,7 +135,9 @@ def test_a_planted_set_is_all_that_matters():
 def test_equal_rankings_do_not_differ_and_their_interval_is_a_point(context):
     scores = dict(context.attribution.scores) | {"copy": context.attribution.scores["faig"]}
     twice = replace(context, attribution=replace(context.attribution, scores=scores))
-    for row in rows_of(curves(twice, percents=[10], draws=1), "curves_compared", method="copy"):
+    rows = rows_of(curves(twice, percents=[10], draws=1), "curves_compared", method="copy")
+    assert [row["curve"] for row in rows] == list(CURVES)
+    for row in rows:
         assert (row["against"], row["difference"], row["low"], row["high"]) == ("faig", 0, 0, 0)
 
 
@@ -160,7 +162,9 @@ def test_the_ends_below_ten_scenes_are_the_differences_of_single_scenes(context)
 
 
 def test_from_ten_scenes_on_the_difference_lies_in_its_bootstrap_interval(context):
-    for row in compared_on(context, [image(seed, ("blur", "noise")) for seed in range(3, 13)]).values():
+    rows = compared_on(context, [image(seed, ("blur", "noise")) for seed in range(3, 13)])
+    assert len(rows) == 2 * 3
+    for row in rows.values():
         assert row["interval"] == "bootstrap"
         assert row["low"] < row["difference"] < row["high"]
 

@@ -122,6 +122,7 @@ def test_all_filters_at_zero_are_the_baseline_but_for_its_biases():
     context = context_of(("blur", "noise"))
     context.problem.target.update({n: v for n, v in context.problem.baseline.items() if n.endswith("bias")})
     rows = modulation(context, strengths=[0], percent=100).rows("modulation")
+    assert len(rows) == 3 * 3
     for row in rows:
         assert row["psnr"] == context.evaluator.bounds(row["degradation"])[0]
         assert row["back"] == pytest.approx(1)

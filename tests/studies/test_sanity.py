@@ -34,6 +34,7 @@ def test_randomised_starts_at_the_baseline_and_leaves_the_target_alone():
     baseline, target = context.problem.baseline, context.problem.target
     before = {n: v.clone() for n, v in target.items()}
     found = randomised(baseline, target, seed=0)
+    assert list(found) == list(target)
     for name, value in found.items():
         change, wanted = (x[name].sub(baseline[name]).flatten().sort().values for x in (found, target))
         torch.testing.assert_close(change, wanted, atol=1e-6, rtol=0)
@@ -97,12 +98,16 @@ def test_isolation_is_that_of_the_masking_study(found):
     masked = masking(context.evaluator, context.attribution, (context.headline,))
     known = records(isolations(masked, len(context.attribution.layout), Resampling(0, 2)).sets)
     isolation = {(row["method"], row["masked"]): row["isolation"] for row in known}
-    for row in rows_of(found, "sanity", check="original"):
+    rows = rows_of(found, "sanity", check="original")
+    assert len(rows) == 2 * 2
+    for row in rows:
         assert row["isolation"] == pytest.approx(isolation[row["method"], row["degradation"]], abs=1e-9)
 
 
 def test_exchanged_labels_exchange_the_sets_and_turn_the_specificity_around(found):
-    for row in rows_of(found, "sanity", check="swapped"):
+    rows = rows_of(found, "sanity", check="swapped")
+    assert len(rows) == 2 * 2
+    for row in rows:
         other = {"blur": "noise", "noise": "blur"}[row["degradation"]]
         (before,) = rows_of(found, "sanity", check="original", method=row["method"], degradation=other)
         assert (row["spearman"], row["overlap"]) == (pytest.approx(1), 1)

@@ -109,7 +109,9 @@ def _weighted(network, weight):
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
 def test_every_precision_trains(two, precision):
     two.precision = precision
-    assert all(torch.isfinite(value).all() for value in two.fit().state.values())
+    state = two.fit().state
+    assert state.keys() == two.network().state_dict().keys()
+    assert all(torch.isfinite(value).all() for value in state.values())
 
 
 def test_the_time_of_a_step_is_measured_in_turn(two):
