@@ -1,11 +1,13 @@
 """Interventions on weights are exact: nothing, everything, and what the plain reference does."""
 
+import copy
+
 import pytest
 import reference
 import torch
 from torch.func import functional_call
 
-from faig_lab.filters import FilterLayout, mask
+from faig_lab.filters import FilterLayout, mask, modulate
 from faig_lab.metrics import clipped, removed_share
 
 
@@ -59,6 +61,63 @@ def test_masking_twice_is_masking_both_in_any_order(problem):
     first, second = torch.arange(0, 30), torch.arange(20, 60)
     twice = mask(mask(target, baseline, layout, first), baseline, layout, second)
     assert same(twice, mask(target, baseline, layout, torch.cat([second.flip(0), first])))
+
+
+SET = torch.tensor([0, 5, 13, 40, 130])
+
+
+def test_the_ends_of_modulation_are_exact(problem):
+    _, baseline, target, layout = problem
+    assert same(modulate(target, baseline, layout, SET, 0.0), mask(target, baseline, layout, SET))
+    assert same(modulate(target, baseline, layout, SET, 1.0), target)
+    assert same(modulate(target, baseline, layout, SET[:0], 0.3), target)
+
+
+def test_modulated_values_are_bit_for_bit_those_of_the_ends_even_where_a_sum_would_round():
+    layout = FilterLayout.of(torch.nn.Conv2d(1, 3, 1, bias=False))
+    target = {"weight": torch.tensor([1e-8, -0.0, 0.0]).view(3, 1, 1, 1)}
+    baseline = {"weight": torch.tensor([1e8, 0.0, -0.0]).view(3, 1, 1, 1)}
+    everything = torch.arange(3)
+    for strength, end in ((0, baseline), (1, target)):
+        found = modulate(target, baseline, layout, everything, strength)["weight"]
+        assert found.numpy().tobytes() == end["weight"].numpy().tobytes()
+
+
+@pytest.mark.parametrize("strength", [-0.5, 0.25, 0.5, 1.5])
+def test_in_between_modulation_is_the_straight_line_and_nothing_else_moves(problem, strength):
+    _, baseline, target, layout = problem
+    before = copy.deepcopy((target, baseline))
+    chosen = layout.mask(SET)
+    for name, value in modulate(target, baseline, layout, SET, strength).items():
+        line = baseline[name] + strength * (target[name] - baseline[name])
+        inside = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
+        assert torch.allclose(value[inside], line[inside], atol=1e-6)
+        assert torch.equal(value[~inside], target[name][~inside])
+    assert same(target, before[0])
+    assert same(baseline, before[1])
+
+
+def test_several_modulated_sets_at_once_are_the_sets_one_after_the_other(problem):
+    _, baseline, target, layout = problem
+    sets = [SET, torch.tensor([1, 2, 100])]
+    together = modulate(target, baseline, layout, sets, [0.25, 1.5])
+    alone = [modulate(target, baseline, layout, s, v) for s, v in zip(sets, (0.25, 1.5), strict=True)]
+    chosen = layout.mask(sets[1])
+    for name, value in together.items():
+        expected = torch.where(chosen[name], alone[1][name], alone[0][name]) if name in chosen else target[name]
+        assert torch.equal(value, expected)
+    assert same(modulate(target, baseline, layout, sets, 0.5), modulate(target, baseline, layout, torch.cat(sets), 0.5))
+
+
+def test_a_modulation_without_meaning_is_refused(problem):
+    _, baseline, target, layout = problem
+    with pytest.raises(ValueError, match="2 filters are in two sets"):
+        modulate(target, baseline, layout, [SET, SET[:2]], [0, 1])
+    modulate(target, baseline, layout, [SET, SET[:2]], [0.5, 0.5])
+    with pytest.raises(ValueError, match="finite"):
+        modulate(target, baseline, layout, SET, float("nan"))
+    with pytest.raises(ValueError, match="argument"):
+        modulate(target, baseline, layout, [SET, SET], [1.0])
 
 
 @pytest.mark.parametrize(

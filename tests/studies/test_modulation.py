@@ -1,6 +1,4 @@
-"""Modulation: its ends are the target and the masked network to the last bit, and the sweep adds up."""
-
-import copy
+"""The sweep of modulation adds up, and its section."""
 
 import pytest
 import torch
@@ -8,80 +6,8 @@ from PIL import Image
 from study_case import context_of, grid, stored, written
 
 from faig_lab.evaluation.evaluator import Example, images_to_show
-from faig_lab.filters import FilterLayout, mask, modulate
-from faig_lab.networks import SRResNet
 from faig_lab.report.figures import write_strips
 from faig_lab.studies.modulation import SECTION, modulation
-
-
-@pytest.fixture
-def pair():
-    torch.manual_seed(0)
-    network = SRResNet(features=4, blocks=1)
-    baseline = {n: v.clone() for n, v in network.state_dict().items()}
-    target = {n: v + 0.05 * torch.randn_like(v) for n, v in baseline.items()}
-    return target, baseline, FilterLayout.of(network)
-
-
-def same(one, other):
-    return list(one) == list(other) and all(torch.equal(one[n], other[n]) for n in one)
-
-
-SET = torch.tensor([0, 5, 13, 40, 130])
-
-
-def test_the_ends_are_exact(pair):
-    target, baseline, layout = pair
-    assert same(modulate(target, baseline, layout, SET, 0.0), mask(target, baseline, layout, SET))
-    assert same(modulate(target, baseline, layout, SET, 1.0), target)
-    assert same(modulate(target, baseline, layout, SET[:0], 0.3), target)
-
-
-def test_values_are_bit_for_bit_those_of_the_ends_even_where_a_sum_would_round():
-    layout = FilterLayout.of(torch.nn.Conv2d(1, 3, 1, bias=False))
-    target = {"weight": torch.tensor([1e-8, -0.0, 0.0]).view(3, 1, 1, 1)}
-    baseline = {"weight": torch.tensor([1e8, 0.0, -0.0]).view(3, 1, 1, 1)}
-    everything = torch.arange(3)
-    for strength, end in ((0, baseline), (1, target)):
-        found = modulate(target, baseline, layout, everything, strength)["weight"]
-        assert found.numpy().tobytes() == end["weight"].numpy().tobytes()
-
-
-@pytest.mark.parametrize("strength", [-0.5, 0.25, 0.5, 1.5])
-def test_in_between_it_is_the_straight_line_and_nothing_else_moves(pair, strength):
-    target, baseline, layout = pair
-    before = copy.deepcopy((target, baseline))
-    chosen = layout.mask(SET)
-    for name, value in modulate(target, baseline, layout, SET, strength).items():
-        line = baseline[name] + strength * (target[name] - baseline[name])
-        inside = chosen[name].expand_as(value) if name in chosen else torch.zeros_like(value, dtype=torch.bool)
-        assert torch.allclose(value[inside], line[inside])
-        assert torch.equal(value[~inside], target[name][~inside])
-    assert same(target, before[0])
-    assert same(baseline, before[1])
-
-
-def test_several_sets_at_once_are_the_sets_one_after_the_other(pair):
-    target, baseline, layout = pair
-    sets = [SET, torch.tensor([1, 2, 100])]
-    together = modulate(target, baseline, layout, sets, [0.25, 1.5])
-    alone = [modulate(target, baseline, layout, s, v) for s, v in zip(sets, (0.25, 1.5), strict=True)]
-    chosen = layout.mask(sets[1])
-    for name, value in together.items():
-        expected = torch.where(chosen[name], alone[1][name], alone[0][name]) if name in chosen else target[name]
-        assert torch.equal(value, expected)
-    assert same(modulate(target, baseline, layout, sets, 0.5), modulate(target, baseline, layout, torch.cat(sets), 0.5))
-
-
-def test_what_has_no_meaning_is_refused(pair):
-    target, baseline, layout = pair
-    with pytest.raises(ValueError, match="2 filters are in two sets"):
-        modulate(target, baseline, layout, [SET, SET[:2]], [0, 1])
-    modulate(target, baseline, layout, [SET, SET[:2]], [0.5, 0.5])
-    with pytest.raises(ValueError, match="finite"):
-        modulate(target, baseline, layout, SET, float("nan"))
-    with pytest.raises(ValueError, match="argument"):
-        modulate(target, baseline, layout, [SET, SET], [1.0])
 
 
 @pytest.mark.parametrize("degradations", [("blur",), ("blur", "noise"), ("blur", "noise", "jpeg")])

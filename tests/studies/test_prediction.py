@@ -9,7 +9,6 @@ from study_case import context_of, grid, rows_of, stored
 from faig_lab.attribution import Problem, quadrature
 from faig_lab.data import PairedImage
 from faig_lab.errors import UserError
-from faig_lab.evaluation.prediction import Guess, accuracies, choose_evenly, confusion, cut_crops, guess_metrics
 from faig_lab.studies.prediction import SECTION, calibrate, decide, overlaps, prediction, top_filters
 
 RULE = quadrature("gauss_legendre", 4)
@@ -95,95 +94,6 @@ def test_a_crop_that_is_too_small_is_refused():
         run(context)
 
 
-def paired(height, width):
-    place = torch.arange(height * width, dtype=torch.float32).view(1, height, width).expand(3, -1, -1)
-    return PairedImage("image", torch.zeros(3, 2 * height, 2 * width), {"clean": place, "blur": -place})
-
-
-def test_crops_side_by_side_share_no_pixel_and_those_that_overlap_cover_all():
-    image = paired(10, 17)
-    apart = cut_crops([image], 8, overlapping=False)
-    assert len(apart) == 2 * 4
-    seen = torch.cat([crop.inputs["clean"][0].flatten() for crop in apart])
-    assert len(seen) == len(seen.unique()) == 8 * 16
-    covering = cut_crops([image], 8, overlapping=True)
-    assert len(covering) == 3 * 5
-    assert len(torch.cat([crop.inputs["clean"][0].flatten() for crop in covering]).unique()) == 170
-    assert all(torch.equal(crop.inputs["blur"], -crop.inputs["clean"]) for crop in apart)
-
-
-def test_an_image_that_is_smaller_than_a_crop_is_one_crop():
-    (crop,) = cut_crops([paired(5, 6)], 96, overlapping=False)
-    assert crop.inputs["clean"].shape == (3, 5, 6)
-    assert not hasattr(crop, "hr")
-
-
-def test_at_most_so_many_crops_evenly():
-    crops = cut_crops([paired(2, 20)], 4, overlapping=False)
-    assert choose_evenly(crops, 50) == crops
-    assert choose_evenly(crops, 4) == [crops[0], crops[3], crops[6], crops[9]]
-
-
-def guesses(*said):
-    return [Guess("overlap", *guess) for guess in said]
-
-
-SAID = guesses(
-    ("one", "clean", "clean", "blur"),
-    ("one", "blur", "blur", "blur"),
-    ("one", "noise", "noise", "noise"),
-    ("one", "blur+noise", "noise", "noise"),
-    ("two", "clean", "blur", "blur"),
-    ("two", "blur", "clean", "blur"),
-    ("two", "noise", "noise", "noise"),
-    ("two", "blur+noise", "blur", "noise"),
-)
-NAMES = ("blur", "noise")
-
-
-def test_confusion_counts_every_answer():
-    counts = {(r["truth"], r["predicted"]): r["count"] for r in confusion(SAID, NAMES)}
-    assert len(counts) == 4 * 3
-    assert counts["clean", "clean"] == counts["clean", "blur"] == counts["blur", "clean"] == 1
-    assert counts["noise", "noise"] == 2
-    assert counts["blur+noise", "noise"] == counts["blur+noise", "blur"] == 1
-
-
-APART = {"one": "one", "two": "two"}
-
-
-def test_accuracies_by_hand():
-    with_clean, forced = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, scenes=APART, seed=0)
-    assert with_clean["value"] == pytest.approx((0.5 + 0.5 + 1) / 3)
-    assert (with_clean["low"], with_clean["high"]) == pytest.approx((1 / 3, 1))  # either image alone
-    assert (with_clean["images"], with_clean["inputs"], with_clean["fitted_crops"]) == (2, 6, 4)
-    assert (forced["value"], forced["low"], forced["high"], forced["inputs"]) == (1, 1, 1, 4)
-
-
-def test_one_image_has_no_interval():
-    (row,) = accuracies(SAID[:2], ("blur",), {"overlap": ("probe", 4)}, scenes=APART, seed=0)
-    assert (row["value"], row["low"], row["high"]) == (1, None, None)
-
-
-def test_whole_photographs_are_resampled():
-    """Two crops of one photograph, one right and one wrong, say nothing about how much photographs differ."""
-    halves = [
-        Guess("overlap", image, "blur", said, said)
-        for image, said in (("a_left", "blur"), ("a_right", "clean"), ("b_left", "blur"), ("b_right", "clean"))
-    ]
-    fitted = {"overlap": ("probe", 4)}
-    (apart,) = accuracies([*halves, *CLEANS], ("blur",), fitted, scenes={name: name for name in ALIKE}, seed=0)
-    (alike,) = accuracies([*halves, *CLEANS], ("blur",), fitted, scenes=ALIKE, seed=0)
-    assert (apart["photographs"], alike["photographs"], alike["images"], alike["inputs"]) == (4, 2, 4, 8)
-    assert apart["value"] == alike["value"] == 0.75
-    assert apart["low"] < 0.75 < apart["high"]
-    assert (alike["low"], alike["high"]) == (0.75, 0.75)  # both photographs are as hard
-
-
-ALIKE = {f"{scene}_{side}": scene for scene in "ab" for side in ("left", "right")}
-CLEANS = [Guess("overlap", image, "clean", "clean", "blur") for image in ALIKE]
-
-
 def test_the_photographs_are_those_of_the_held_out_images():
     context = context_of()
     images = tuple(replace(image, scene="one") for image in context.data.held_out)
@@ -191,16 +101,6 @@ def test_the_photographs_are_those_of_the_held_out_images():
         found = run(replace(context, data=replace(context.data, held_out=held_out)))
         assert {row["photographs"] for row in found.rows("prediction_accuracy")} == {photographs}
         assert (found.metrics["prediction/accuracy_low"] is None) == (photographs == 1)
-
-
-def test_metrics_of_the_main_method_and_the_mix():
-    rows = accuracies(SAID, NAMES, {"overlap": ("probe", 4)}, scenes=APART, seed=0)
-    metrics = guess_metrics(SAID, rows, NAMES, main="overlap")
-    assert metrics["prediction/balanced_accuracy"] == 1
-    assert metrics["prediction/accuracy_low"] == pytest.approx(1 / 3)
-    assert metrics["prediction/mixed/blur+noise/noise"] == 0.5
-    assert metrics["prediction/mixed/blur+noise/clean"] == 0
-    assert "prediction/overlap/accuracy" in guess_metrics(SAID, rows, NAMES, main="another")
 
 
 RIGHT = {"overlap": (1.0, 0.8), "image_estimator": (0.9, 0.95), "linear_probe": (1.0, 0.95)}
