@@ -186,6 +186,7 @@ SELF_CONTAINED = [page for page in DOCS if page.stem.startswith("own_") or page.
 def test_a_page_works_as_written(page, tmp_path):
     photographs(tmp_path)
     names: dict[str, object] = {}
+    assert blocks(page)
     for block in blocks(page):
         write_block(block, tmp_path)
         if block.file is None and block.language == "python":

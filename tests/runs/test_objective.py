@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_case import replace_study
 
 from faig_lab.__main__ import main
 from faig_lab.cli.arguments import compose
@@ -15,28 +14,6 @@ from faig_lab.errors import UserError
 
 pytest.importorskip("optuna")
 SWEEP = ["-m", "+experiment=blur_noise", "hydra/sweeper=optuna", "hydra.sweep.dir=sweep"]
-
-
-class Pipeline:
-    """Leaves a finished run whose isolation is a function of its settings; `ran` has the numbers of the jobs."""
-
-    def __init__(self):
-        self.isolation, self.ran, self.fails = (lambda cfg: 0.1 * cfg.seed), [], set()
-
-    def run(self, cfg, folder):
-        self.ran.append(int(folder.name) if folder.name.isdecimal() else folder.name)
-        if folder.name in self.fails:
-            raise RuntimeError("broken")
-        (folder / "config.yaml").write_text("{}")
-        (folder / "metrics.json").write_text(json.dumps({"isolation": self.isolation(cfg), "psnr/target/blur": 30.0}))
-        (folder / "status.json").write_text(json.dumps({"state": "done"}))
-
-
-@pytest.fixture
-def pipeline(monkeypatch):
-    stand_in = Pipeline()
-    replace_study(monkeypatch, stand_in.run)
-    return stand_in
 
 
 def settings_of(job, folder="sweep"):
@@ -72,12 +49,12 @@ def test_the_sampler_chooses_by_the_objectives_of_the_jobs_before(pipeline):
 
 
 def test_a_failed_job_stops_no_other_and_is_run_again_in_its_folder(pipeline, capsys):
-    pipeline.fails = {"1"}
+    pipeline.acts = {"1": RuntimeError("broken")}
     assert main([*SWEEP, "seed=0,1,2"]) == 1
     assert pipeline.ran == [0, 1, 2]
     assert "the highest of 2\n              seed=2" in capsys.readouterr().out
     failed = settings_of(1)
-    pipeline.fails = set()
+    pipeline.acts = {}
     pipeline.isolation = lambda cfg: 5.0 - cfg.seed
     assert main(["sweep=sweep"]) == 0
     assert pipeline.ran[3:] == [1]
