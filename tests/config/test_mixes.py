@@ -1,6 +1,7 @@
 """Degradations are mixed by naming them: on the command line, or in a file of one's own."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,21 @@ def test_a_kernel_that_cuts_its_blur_off_is_warned_of_at_the_start(caplog: pytes
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("degradation.parts.blur.kernel_size: 15 % of the Gaussian with sigma = 6")
+
+
+@pytest.mark.parametrize("name", ["clean", "all", "mean"])
+def test_a_degradation_cannot_have_a_name_that_tables_use(name):
+    part = f"+degradation.parts.{name}={{_target_: faig_lab.data.GaussianNoise, sigma: 0.1}}"
+    with pytest.raises(
+        UserError, match=rf"degradation\.parts\.{name}: in tables {name} is the .*; choose another name"
+    ):
+        check(compose([part]))
+
+
+@pytest.mark.parametrize(("name", "refused"), [("clean", False), ("all", True), ("rain", False)])
+def test_folders_of_pairs_may_be_clean_but_not_all(name, refused, tmp_path):
+    settings = ["data=paired", f"data.hr_dir={tmp_path}", f"+data.lr_dirs={{blur: {tmp_path}, {name}: {tmp_path}}}"]
+    settings += ["baseline.weights=package:srresnet_small_baseline.safetensors"]
+    settings += ["target.weights=package:srresnet_small_target.safetensors"]
+    with pytest.raises(UserError, match=r"data\.lr_dirs\.all: ") if refused else nullcontext():
+        check(compose(settings))

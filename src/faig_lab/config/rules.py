@@ -36,10 +36,24 @@ _PIPELINE_SETS = {
     "default_root_dir": "hydra.run.dir",
 }
 
+_TAKEN = {
+    "clean": "the input without a degradation",
+    "all": "the mean over the degradations",
+    "mean": "the mean over the degradations",
+}
+"""Names that no degradation can have."""
+
 
 def check_values(settings: Settings) -> None:
     """Check values that are valid alone but not together."""
     _check_scale(settings)
+    for key, names in (
+        ("degradation.parts", settings.degradation.parts),
+        ("data.lr_dirs", settings.data.get("lr_dirs")),
+    ):
+        for name in names or ():
+            if name in _TAKEN and (name, key) != ("clean", "data.lr_dirs"):  # the clean images of pairs
+                raise UserError(f"{key}.{name}: in tables {name} is {_TAKEN[name]}; choose another name")
     for name, part in settings.degradation.parts.items():
         value = part.get("probability")
         if isinstance(value, int | float) and not 0 <= value <= 1:
