@@ -91,7 +91,9 @@ def test_twelve_jobs_of_which_two_fail_on_two_workers_and_again(own_method, tmp_
 
     own_method()
     before = times(sweep)
-    second = finished(tmp_path, "sweep=sweep")
+    refused = finished(tmp_path, "sweep=sweep")  # the folder of a stranger's sweep could name any code
+    assert (refused.returncode, "names a configuration folder" in refused.stderr) == (2, True)
+    second = finished(tmp_path, "--config-dir=own", "sweep=sweep")
     assert second.returncode == 0, second.stderr
     assert [row["state"] for row in rows(sweep)] == ["done"] * 12
     after = times(sweep)
