@@ -241,7 +241,7 @@ def _page_pictures(run: RunFolder) -> dict[str, Any]:
         figures: whole pictures by name; a grid of pictures is among them only if the grid has no tiles.
         charts: the names of the drawings among the whole pictures.
         marks: the places of the values in the charts, as `Marks`.
-        tiles: name → `Grid`, of which each picture is a file.
+        tiles: name → `Grid`. Each picture of the grid is a file.
         before_after: the names of the grids of masking, in the order of the degradations.
         of_section: section → the names of its grids, in the order of the degradations.
     """

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Description:
         return f"{self.experiment}-{self.network}-seed{self.seed}"
 
 
-class Record:
+class Record(ABC):
     """One record of a run. Without an open record (not wanted, not installed or failed) every method does nothing.
 
     Make a record with `start`, and call `finish` at the end.
@@ -80,12 +81,12 @@ class Record:
         self._opened, self._name = opened, name
         self._logged: set[str] = set()
 
+    @abstractmethod
     def log_training(self, prefix: str, row: Row) -> None:
         """Log a row of a training table under `prefix` (`training/baseline`). The axis is `step`."""
-        raise NotImplementedError
 
     def log_run(self, run: RunFolder, captions: Mapping[str, str]) -> None:
-        """Log everything that a finished run has left. This part logs the curves of trainings not logged yet.
+        """Log everything that a finished run has left. The base class logs the trainings that are not logged yet.
 
         Args:
             run: the run folder.
@@ -96,9 +97,9 @@ class Record:
                 for row in training_rows(run.path, network):
                     self.log_training(f"training/{network}", row)
 
+    @abstractmethod
     def finish(self, exit_code: int = 0) -> None:
         """Close the record as finished (exit code 0) or failed (any other exit code). A second call does nothing."""
-        raise NotImplementedError
 
     def _try(self, act: Callable[[Any], None], consequence: str = "recording stopped") -> None:
         """Call a function with the open record. After a failure the record does nothing."""
